@@ -1,0 +1,236 @@
+"""Every exception that trioflow raises, and nothing else.
+
+::
+
+    TrioflowError
+    ├── DefinitionError (TypeError)        a decorated function that cannot be what it is declared to be
+    ├── ArgumentError (TypeError)          arguments that do not fit the signature or cannot be stored
+    ├── ValueMismatch (ValueError)         a stored or returned value that does not have the declared type
+    ├── PayloadTooLarge (ValueError)       an encoded value over the limit
+    ├── NotInWorkflow (RuntimeError)       something only a workflow may call, called elsewhere
+    ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
+    ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
+    ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
+    ├── NonRetryable                       raised by an activity or a child: do not try again
+    ├── Retry                              raised by an activity: try again, after this long
+    ├── RemoteError                        a failure whose class cannot be rebuilt here
+    ├── InstanceError
+    │   ├── InstanceNotFound (LookupError)
+    │   ├── InstanceAlreadyExists
+    │   ├── InstanceFinished               it can no longer be signalled, cancelled, …
+    │   ├── InstanceNotFinished            it cannot be removed yet
+    │   ├── InstanceCancelled
+    │   ├── InstanceTerminated
+    │   └── InstanceSuspended              its code no longer matches its history
+    └── BackendError
+        ├── BackendUnavailable             the store cannot be reached, or refuses to write
+        ├── SchemaError                    the store's schema is newer than this code, or not ours
+        ├── CorruptStore                   what is stored cannot be read
+        └── LeaseLost                      this worker was declared dead; what it held belongs to others
+
+Two more derive from ``BaseException``, because they are control flow that ``except Exception``
+must not stop: :class:`Evicted` and :class:`ContinueAsNew`. Workflow code neither raises nor
+catches them itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ActivityTimeout",
+    "ArgumentError",
+    "BackendError",
+    "BackendUnavailable",
+    "ContinueAsNew",
+    "CorruptStore",
+    "DefinitionError",
+    "DeterminismError",
+    "Evicted",
+    "InstanceAlreadyExists",
+    "InstanceCancelled",
+    "InstanceError",
+    "InstanceFinished",
+    "InstanceNotFinished",
+    "InstanceNotFound",
+    "InstanceSuspended",
+    "InstanceTerminated",
+    "LeaseLost",
+    "NonRetryable",
+    "NotInWorkflow",
+    "PayloadTooLarge",
+    "RemoteError",
+    "Retry",
+    "SchemaError",
+    "TrioflowError",
+    "UnknownDefinition",
+    "ValueMismatch",
+]
+
+
+class TrioflowError(Exception):
+    """The root of all errors that trioflow raises."""
+
+
+class DefinitionError(TrioflowError, TypeError):
+    """A function was decorated that cannot be a workflow or an activity, or a name is taken."""
+
+
+class ArgumentError(TrioflowError, TypeError):
+    """The arguments of a call do not fit the signature, or cannot be stored. Nothing was stored."""
+
+
+class ValueMismatch(TrioflowError, ValueError):
+    """A value does not have the type that its declaration asks for; the message names the path."""
+
+
+class PayloadTooLarge(TrioflowError, ValueError):
+    """An encoded value is larger than the limit. Nothing was stored."""
+
+
+class NotInWorkflow(TrioflowError, RuntimeError):
+    """Something that only makes sense inside a workflow was called outside of one."""
+
+
+class DeterminismError(TrioflowError, RuntimeError):
+    """A workflow called something whose outcome cannot be repeated on replay.
+
+    The message names the line and what to call instead.
+    """
+
+
+class UnknownDefinition(TrioflowError, LookupError):
+    """No workflow or activity of that name is registered in this process."""
+
+
+class ActivityTimeout(TrioflowError, TimeoutError):
+    """An activity's attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
+
+
+class NonRetryable(TrioflowError):
+    """Raise this, or a subclass, or raise it ``from`` the real error: no further attempt is made."""
+
+
+class Retry(TrioflowError):
+    """Raise this in an activity to have it tried again after a delay of your choice.
+
+    Attributes:
+        after: Seconds until the next attempt; it takes the place of the policy's interval.
+    """
+
+    def __init__(self, message: str = "retry requested", *, after: float) -> None:
+        super().__init__(message)
+        self.after = float(after)
+
+
+class RemoteError(TrioflowError):
+    """A failure whose class is not imported in this process, or cannot be rebuilt from plain data.
+
+    Attributes:
+        type: The qualified name of the original class, for example ``"shop.errors.CardExpired"``.
+        remote_message: ``str()`` of the original exception.
+    """
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type = type
+        self.remote_message = message
+
+
+class InstanceError(TrioflowError):
+    """Something about one instance.
+
+    Attributes:
+        instance: The instance's id.
+        reason: What the person or program that caused it said about it, or ``None``.
+    """
+
+    _text = "instance {instance!r}"
+
+    def __init__(self, instance: str, reason: str | None = None) -> None:
+        text = self._text.format(instance=instance)
+        super().__init__(f"{text}: {reason}" if reason else text)
+        self.instance = instance
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.instance, self.reason))
+
+
+class InstanceNotFound(InstanceError, LookupError):
+    """There is no instance of that id in the store."""
+
+    _text = "there is no instance {instance!r}"
+
+
+class InstanceAlreadyExists(InstanceError):
+    """An instance of that id is still running; a finished one's id may be used again."""
+
+    _text = "an instance {instance!r} is already running"
+
+
+class InstanceFinished(InstanceError):
+    """The instance has finished and cannot receive anything any more."""
+
+    _text = "instance {instance!r} has already finished"
+
+
+class InstanceNotFinished(InstanceError):
+    """The instance is still running and cannot be removed; cancel or terminate it first."""
+
+    _text = "instance {instance!r} has not finished"
+
+
+class InstanceCancelled(InstanceError):
+    """The instance was cancelled and ended because of that."""
+
+    _text = "instance {instance!r} was cancelled"
+
+
+class InstanceTerminated(InstanceError):
+    """The instance was ended from outside, without being asked."""
+
+    _text = "instance {instance!r} was terminated"
+
+
+class InstanceSuspended(InstanceError):
+    """The instance cannot go on until its code matches its history again; see ``describe()``."""
+
+    _text = "instance {instance!r} is suspended"
+
+
+class BackendError(TrioflowError):
+    """Something is wrong with the store."""
+
+
+class BackendUnavailable(BackendError):
+    """The store cannot be reached, is locked, read-only or full. Nothing was stored."""
+
+
+class SchemaError(BackendError):
+    """The store's schema was made by a newer trioflow, or by something else."""
+
+
+class CorruptStore(BackendError):
+    """What is stored cannot be read as what it should be."""
+
+
+class LeaseLost(BackendError):
+    """This worker was declared dead and its work was given to others; nothing was stored."""
+
+
+class Evicted(BaseException):
+    """Unwinds a suspended workflow out of memory. It is no event of the workflow's life."""
+
+
+class ContinueAsNew(BaseException):
+    """Ends one execution of a workflow and carries the input of the next.
+
+    Attributes:
+        args: The positional arguments of the next execution.
+        kwargs: Its keyword arguments.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(*args)
+        self.kwargs = kwargs
