@@ -1,0 +1,159 @@
+"""What happened to an instance: the closed union of facts that a turn consumes.
+
+Payloads are JSON documents (`msgspec.Raw`), so that a stored history is readable as it is and
+is neither decoded nor encoded twice on its way.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow.model.failures import Failure
+
+__all__ = [
+    "ActivityCancelled",
+    "ActivityCompleted",
+    "ActivityFailed",
+    "CancelRequested",
+    "ChildCancelled",
+    "ChildCompleted",
+    "ChildFailed",
+    "Event",
+    "ParentRef",
+    "SignalFailed",
+    "SignalReceived",
+    "SignalSent",
+    "Started",
+    "Woken",
+    "decode_event",
+    "encode_event",
+]
+
+
+class ParentRef(msgspec.Struct, frozen=True):
+    """Who started a sub-workflow: the parent's id, its execution, and the id of its command."""
+
+    instance: str
+    execution: int
+    command: str
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", gc=False):
+    pass
+
+
+class SignalReceived(_Event, tag="signal received"):
+    """A signal was delivered; ``value`` is its payload."""
+
+    name: str
+    value: msgspec.Raw
+
+
+class Started(_Event, tag="started"):
+    """An execution began. Always the first event of its first turn.
+
+    ``carried`` are signals that the execution before it had received and not read.
+    """
+
+    workflow: str
+    input: msgspec.Raw
+    metadata: dict[str, str] = {}
+    parent: ParentRef | None = None
+    carried: list[SignalReceived] = []
+
+
+class Woken(_Event, tag="woken"):
+    """The earliest deadline of the instance has come."""
+
+
+class ActivityCompleted(_Event, tag="activity completed"):
+    """The activity of command ``id`` returned ``result``."""
+
+    id: str
+    result: msgspec.Raw
+
+
+class ActivityFailed(_Event, tag="activity failed"):
+    """The activity of command ``id`` failed for good."""
+
+    id: str
+    failure: Failure
+
+
+class ActivityCancelled(_Event, tag="activity cancelled"):
+    """The activity of command ``id`` was cancelled, as the workflow had asked."""
+
+    id: str
+
+
+class ChildCompleted(_Event, tag="child completed"):
+    """The sub-workflow of command ``id`` returned ``result``."""
+
+    id: str
+    result: msgspec.Raw
+
+
+class ChildFailed(_Event, tag="child failed"):
+    """The sub-workflow of command ``id`` failed, was terminated, or could not be started."""
+
+    id: str
+    failure: Failure
+
+
+class ChildCancelled(_Event, tag="child cancelled"):
+    """The sub-workflow of command ``id`` ended because it was cancelled."""
+
+    id: str
+    reason: str | None = None
+
+
+class SignalSent(_Event, tag="signal sent"):
+    """The signal of command ``id`` is in the inbox of its target."""
+
+    id: str
+
+
+class SignalFailed(_Event, tag="signal failed"):
+    """The signal of command ``id`` has no target: no such instance, or it has finished."""
+
+    id: str
+    failure: Failure
+
+
+class CancelRequested(_Event, tag="cancel requested"):
+    """Somebody asked for the instance to be cancelled."""
+
+    reason: str | None = None
+
+
+Event = (
+    Started
+    | Woken
+    | ActivityCompleted
+    | ActivityFailed
+    | ActivityCancelled
+    | ChildCompleted
+    | ChildFailed
+    | ChildCancelled
+    | SignalReceived
+    | SignalSent
+    | SignalFailed
+    | CancelRequested
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the stored form of an event."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """Read an event from its stored form.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not a stored event.
+    """
+    return _decoder.decode(data)

@@ -1,0 +1,85 @@
+"""The unit of history: one step of an instance, and how an execution ends."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow.model.commands import Command
+from trioflow.model.events import Event
+from trioflow.model.failures import Failure
+
+__all__ = [
+    "Cancelled",
+    "Completed",
+    "Continued",
+    "Failed",
+    "Outcome",
+    "Turn",
+    "decode_turn",
+    "encode_turn",
+]
+
+
+class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="outcome", gc=False):
+    pass
+
+
+class Completed(_Outcome, tag="completed"):
+    """The workflow function returned ``result``."""
+
+    result: msgspec.Raw
+
+
+class Failed(_Outcome, tag="failed"):
+    """The workflow function raised."""
+
+    failure: Failure
+
+
+class Cancelled(_Outcome, tag="cancelled"):
+    """The workflow function ended because the instance was cancelled."""
+
+    reason: str | None = None
+
+
+class Continued(_Outcome, tag="continued"):
+    """The workflow function asked for a new execution with ``input``."""
+
+    input: msgspec.Raw
+
+
+Outcome = Completed | Failed | Cancelled | Continued
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step: the events that were consumed, at which time, and what the workflow then asked for.
+
+    Attributes:
+        now: The workflow's clock during the turn, epoch seconds; it never goes backwards.
+        events: In the order in which they were applied.
+        commands: In the order of their ids (`command_order`).
+        outcome: Set in the last turn of an execution.
+    """
+
+    now: float
+    events: list[Event]
+    commands: list[Command] = []
+    outcome: Outcome | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Turn] = msgspec.json.Decoder(Turn)
+
+
+def encode_turn(turn: Turn) -> bytes:
+    """Return the stored form of a turn."""
+    return _encoder.encode(turn)
+
+
+def decode_turn(data: bytes) -> Turn:
+    """Read a turn from its stored form.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not a stored turn.
+    """
+    return _decoder.decode(data)
