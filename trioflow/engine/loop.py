@@ -1,0 +1,511 @@
+"""A private trio scheduler that somebody else steps. The only file that touches trio's private names.
+
+trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
+all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
+`trio._core._run.Runner`, and `NestedLoop.step` does what trio's loop does between two waits for
+I/O, in an order that never depends on chance: tasks by age, deadlines by time and age.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import itertools
+import sys
+import types
+import weakref
+from collections.abc import Callable, Coroutine
+from heapq import heappush
+from typing import Any
+
+import trio
+from outcome import Error, Outcome, Value
+from sniffio import thread_local as _sniffio
+from trio._core import _run, _traps
+from trio._core._ki import KIManager
+
+from trioflow.errors import DeterminismError
+
+__all__ = ["NestedLoop", "TaskState", "current_task_state"]
+
+_OLDEST_TRIO = "0.32"
+
+_NEEDED: dict[object, tuple[str, ...]] = {
+    _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
+    _run.Task: (
+        "_next_send_fn",
+        "_next_send",
+        "_abort_func",
+        "_counter",
+        "_activate_cancel_status",
+        "_attempt_delivery_of_any_pending_cancel",
+        "_child_nurseries",
+        "_ki_protected",
+        "context",
+        "coro",
+    ),
+    _run.Nursery: ("_check_nursery_closed",),
+    _run.CancelScope: ("_cancel",),
+    _run.Deadlines: ("add", "expire", "next_deadline"),
+    _run: ("GLOBAL_RUN_CONTEXT", "Instruments", "CancelReason", "CONTEXT_RUN_TB_FRAMES"),
+    _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
+}
+
+
+def _check_trio() -> None:
+    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
+    missing = [
+        f"{getattr(owner, '__name__', owner)}.{name}"
+        for owner, names in _NEEDED.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    wanted = ("self", "async_fn", "args", "nursery", "name", "system_task", "context")
+    if not missing and tuple(inspect.signature(_run.Runner.spawn_impl).parameters) != wanted:
+        missing = ["Runner.spawn_impl(...) with the known parameters"]
+    if missing:
+        raise ImportError(
+            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
+            f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
+            "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
+        )
+
+
+_check_trio()
+
+_RUN = _run.GLOBAL_RUN_CONTEXT
+_Shielded = _traps.CancelShieldedCheckpoint
+_Wait = _traps.WaitTaskRescheduled
+_Detach = _traps.PermanentlyDetachCoroutineObject
+
+
+class _NoIO:
+    """Stands where trio keeps its I/O manager; every use of it is a workflow doing I/O."""
+
+    def force_wakeup(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def statistics(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        raise DeterminismError(
+            f"a workflow waited for I/O (trio.lowlevel.{name}): sockets, pipes and processes cannot "
+            "be replayed. Do this in an activity."
+        )
+
+
+class _NoQueue:
+    def size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class _TurnClock(trio.abc.Clock):
+    """Says the turn's ``now``, in epoch seconds."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self.now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.now
+
+
+_registrations = itertools.count()
+
+
+class _Deadlines(_run.Deadlines):
+    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break."""
+
+    __slots__ = ()
+
+    def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
+        heappush(self._heap, (deadline, next(_registrations), cancel_scope))
+        self._active += 1
+
+
+class TaskState:
+    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
+
+    A path is the spawner's path and the index of the spawn, so that it does not change when another
+    branch of the workflow changes.
+    """
+
+    __slots__ = ("_path", "commands", "extra", "index", "parent", "spawned")
+
+    def __init__(self, parent: TaskState | None, index: int) -> None:
+        self.parent = parent
+        self.index = index
+        self.spawned = 0
+        self.commands = 0
+        self.extra: Any = None  # whatever the execution keeps by task
+        self._path: str | None = None
+
+    @property
+    def path(self) -> str:
+        """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
+        if self._path is None:
+            self._path = str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+        return self._path
+
+    def next_id(self) -> str:
+        """Count a command of this task and return its id."""
+        number = self.commands
+        self.commands = number + 1
+        return f"{self.path}:{number}"
+
+
+class _Runner(_run.Runner):
+    """trio's runner, less what a workflow must not use, plus the state of each task."""
+
+    __slots__ = ("states",)
+
+    states: dict[_run.Task, TaskState]
+
+    def spawn_impl(  # type: ignore[override]  # same parameters; trio's are typed by its own type variables
+        self,
+        async_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        nursery: trio.Nursery | None,
+        name: object,
+        *,
+        system_task: bool = False,
+        context: contextvars.Context | None = None,
+    ) -> _run.Task:
+        task = super().spawn_impl(async_fn, args, nursery, name, context=context)
+        # Control-C belongs to the host: it is never delivered inside of workflow code.
+        task._ki_protected = True
+        spawner = self.states.get(getattr(_RUN, "task", None))  # type: ignore[arg-type]  # None is not found
+        if spawner is None:
+            self.states[task] = TaskState(None, 0)
+        else:
+            self.states[task] = TaskState(spawner, spawner.spawned)
+            spawner.spawned += 1
+        return task
+
+    def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
+        super().task_exited(task, outcome)
+        self.states.pop(task, None)
+
+    def spawn_system_task(self, async_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        raise DeterminismError(
+            "a workflow cannot start a system task: it would outlive the workflow's nurseries. "
+            "Use trio.open_nursery()."
+        )
+
+    def current_trio_token(self) -> Any:
+        raise DeterminismError(
+            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, files, "
+            "signals): their outcome cannot be replayed. Do this in an activity; a plain function "
+            "decorated with @activity already runs in a worker thread."
+        )
+
+    async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
+        raise DeterminismError(
+            "a workflow cannot wait for all its tasks to block: that is how its turns end. "
+            "Wait for an event instead."
+        )
+
+
+_NO_IO: Any = _NoIO()
+_NO_QUEUE: Any = _NoQueue()
+_NO_ASYNCGENS: Any = object()
+_NO_INSTRUMENTS = _run.Instruments(())
+_NO_KI = KIManager()
+_EMPTY_CONTEXT = contextvars.Context()
+
+
+class _ForbiddenLoop:
+    """What asyncio finds as the running loop inside of a workflow."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise DeterminismError(
+            f"a workflow used asyncio (its loop's {name}): a workflow runs on trio's primitives. "
+            "Use trio's or anyio's sleep, nurseries, events and channels here, and asyncio in activities."
+        )
+
+
+_FORBIDDEN_LOOP = _ForbiddenLoop()
+
+
+def current_task_state() -> TaskState | None:
+    """Return the state of the running task, ``None`` where no nested loop is running one."""
+    task = getattr(_RUN, "task", None)
+    if task is None:
+        return None
+    states: dict[Any, TaskState] | None = getattr(task._runner, "states", None)
+    return None if states is None else states.get(task)
+
+
+class NestedLoop:
+    """One private scheduler: started once, then stepped until its main task ends.
+
+    Attributes:
+        outcome: How the main task ended, ``None`` before.
+        root: The cancel scope around the main task.
+        fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
+    """
+
+    __slots__ = ("_agens", "_clock", "_context", "_main", "_runner", "fenced", "outcome", "root")
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self._clock = _TurnClock()
+        self._runner = _Runner(
+            clock=self._clock,
+            instruments=_NO_INSTRUMENTS,
+            io_manager=_NO_IO,
+            ki_manager=_NO_KI,
+            strict_exception_groups=True,
+            system_context=_EMPTY_CONTEXT,
+            entry_queue=_NO_QUEUE,
+            asyncgens=_NO_ASYNCGENS,
+            deadlines=_Deadlines(),
+        )
+        self._runner.states = {}
+        self._context = context
+        self._main: _run.Task | None = None
+        self._agens: weakref.WeakSet[Any] | None = None
+        self.fenced = False
+        self.outcome: Outcome[Any] | None = None
+        self.root = trio.CancelScope()
+
+    # --- what the host calls ------------------------------------------------------------
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str, now: float) -> None:
+        """Spawn the main task; `step` runs it."""
+
+        async def enter() -> Any:
+            with self.root:
+                return await main()
+
+        self._clock.now = now
+        host = self._enter()
+        try:
+            task = self._context.run(self._runner.spawn_impl, enter, (), None, name)
+        finally:
+            self._leave(host)
+        self._main = self._runner.main_task = self._runner.init_task = task
+
+    def reschedule(self, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
+        """Wake a task that waits in `trio.lowlevel.wait_task_rescheduled`."""
+        self._runner.reschedule(task, outcome)
+
+    def cancel_root(self, reason: str | None) -> None:
+        """Cancel the scope around the main task."""
+        host = self._enter()
+        try:
+            self.root._cancel(_run.CancelReason(source="explicit", reason=reason))
+        finally:
+            self._leave(host)
+
+    def step(self, now: float) -> None:
+        """Set the clock, expire what is due, and run tasks until all of them wait.
+
+        Raises:
+            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
+        """
+        self._clock.now = now
+        deadlines = self._runner.deadlines
+        runq = self._runner.runq
+        host = self._enter()
+        try:
+            deadlines.expire(now)
+            while runq:
+                self._run_batch()
+                deadlines.expire(now)
+        finally:
+            self._leave(host)
+
+    @property
+    def next_deadline(self) -> float:
+        """The earliest deadline, ``inf`` if there is none."""
+        return self._runner.deadlines.next_deadline()
+
+    @property
+    def alive(self) -> int:
+        """How many tasks there are."""
+        return len(self._runner.tasks)
+
+    def tasks(self) -> list[tuple[trio.lowlevel.Task, TaskState]]:
+        """The living tasks with their states, oldest first."""
+        return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
+
+    def unwind(self, error: Callable[[], BaseException], rounds: int = 100) -> bool:
+        """Throw ``error()`` into every task that waits, again and again, until no task is left.
+
+        A task in a nursery's exit is left to its children. Suspended coroutines must not be left
+        to the garbage collector: their ``finally`` blocks would run anywhere.
+
+        Returns:
+            False if some task survived all rounds, that is, swallowed everything.
+        """
+        self.fenced = True
+        runner = self._runner
+        if self._main is not None:
+            self.cancel_root(None)
+        host = self._enter()
+        try:
+            for _ in range(rounds):
+                for _ in range(1000):
+                    if not runner.runq:
+                        break
+                    self._run_batch()
+                if not runner.tasks:
+                    break
+                for task in sorted(runner.tasks, key=_age, reverse=True):
+                    in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
+                    if task._next_send_fn is None and not in_exit:
+                        task._abort_func = None
+                        runner.reschedule(task, Error(error()))
+            for agen in list(self._agens or ()):
+                _finish_agen(agen)
+        finally:
+            self._leave(host)
+        return not runner.tasks
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _run_batch(self) -> None:
+        runq = self._runner.runq
+        if len(runq) == 1:
+            self._run_task(runq.popleft())
+            return
+        batch = sorted(runq, key=_age)
+        runq.clear()
+        for task in batch:
+            self._run_task(task)
+
+    def _run_task(self, task: _run.Task) -> None:
+        _RUN.task = task
+        send, value = task._next_send_fn, task._next_send
+        task._next_send_fn = task._next_send = None
+        final: Outcome[Any] | None = None
+        message: Any = None
+        try:
+            message = task.context.run(send, value)  # type: ignore[arg-type]  # set for a scheduled task
+        except StopIteration as stop:
+            final = Value(stop.value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
+            final = Error(exc.with_traceback(_without_top(exc.__traceback__)))
+        finally:
+            del _RUN.task
+        if final is not None:
+            self._task_ended(task, final)
+        elif message is _Shielded:
+            self._runner.reschedule(task)
+        elif type(message) is _Wait:
+            task._abort_func = message.abort_func
+            task._attempt_delivery_of_any_pending_cancel()
+        elif type(message) is _Detach:
+            self._task_ended(task, message.final_outcome)
+        else:
+            error = DeterminismError(
+                f"a workflow awaited something that is not trio's or anyio's (it yielded {message!r}), "
+                "for example an asyncio future. Use trio's or anyio's primitives here, and asyncio "
+                "in activities."
+            )
+            self._runner.reschedule(task, error)  # type: ignore[arg-type]  # thrown as it is: see the next line
+            task._next_send_fn = task.coro.throw
+
+    def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
+        if task is not self._main:
+            self._runner.task_exited(task, final)
+            return
+        # trio's own exit of a main task needs a nursery around it; this is what else it does.
+        if task._child_nurseries:
+            for nursery in task._child_nurseries:
+                nursery.cancel_scope._cancel(None)
+                nursery._closed = True
+            final = Error(RuntimeError(f"a nursery of {task.name} was left without being closed"))
+        task._activate_cancel_status(None)  # type: ignore[arg-type]  # as trio itself does at a task's end
+        self._runner.tasks.remove(task)
+        self._runner.states.pop(task, None)
+        self.outcome = final
+
+    def _enter(self) -> _Host:
+        """Make this the trio loop of the thread, and hide the host's loop; return what to restore."""
+        asyncio_events: Any = sys.modules.get("asyncio.events")
+        host = (
+            getattr(_RUN, "runner", None),
+            getattr(_RUN, "task", None),
+            _sniffio.name,
+            sys.get_asyncgen_hooks(),
+            asyncio_events,
+            None if asyncio_events is None else asyncio_events._get_running_loop(),
+        )
+        if asyncio_events is not None:
+            asyncio_events._set_running_loop(_FORBIDDEN_LOOP)
+        sys.set_asyncgen_hooks(self._agen_began, self._agen_dropped)
+        _RUN.runner = self._runner
+        if host[1] is not None:
+            del _RUN.task
+        _sniffio.name = "trio"
+        return host
+
+    def _leave(self, host: _Host) -> None:
+        runner, task, library, hooks, asyncio_events, asyncio_loop = host
+        _sniffio.name = library
+        if runner is None:
+            del _RUN.runner
+        else:
+            _RUN.runner = runner
+        if task is not None:
+            _RUN.task = task
+        sys.set_asyncgen_hooks(*hooks)
+        if asyncio_events is not None:
+            asyncio_events._set_running_loop(asyncio_loop)
+
+    def _agen_began(self, agen: Any) -> None:
+        if self._agens is None:
+            self._agens = weakref.WeakSet()
+        self._agens.add(agen)
+
+    def _agen_dropped(self, agen: Any) -> None:
+        """An unfinished async generator has no owner any more: its cleanup may not have effects."""
+        fenced, self.fenced = self.fenced, True
+        try:
+            _finish_agen(agen)
+        finally:
+            self.fenced = fenced
+
+
+_Host = tuple[Any, Any, Any, Any, Any, Any]
+
+
+def _finish_agen(agen: Any) -> None:
+    """Run an async generator's cleanup as far as it goes without waiting."""
+    closer = agen.aclose()
+    try:
+        closer.send(None)
+    except (StopIteration, StopAsyncIteration):
+        return
+    except BaseException:  # noqa: BLE001  # nobody is left to be told
+        return
+    closer.close()
+
+
+def _age(task: _run.Task) -> int:
+    return task._counter
+
+
+def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """Drop our own frame, and those of ``Context.run``, from the top of a task's traceback."""
+    for _ in range(1 + _run.CONTEXT_RUN_TB_FRAMES):
+        if tb is not None:
+            tb = tb.tb_next
+    return tb
