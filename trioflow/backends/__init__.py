@@ -1,0 +1,1 @@
+"""Stores: the contract they fulfil (`base`), and one module for each that there is."""

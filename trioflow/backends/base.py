@@ -1,9 +1,10 @@
 """The store contract. Whoever implements `Backend` can hold trioflow's instances.
 
 Words: an instance is *ready* when its ``ready_at`` is not null and has come; it is *leased* when
-its ``worker`` is a living worker's id. A worker lives as long as its row exists. Every method is one
-transaction: all of it is durable when it returns, nothing when it raises. All methods but
-`heartbeat` are called on the loop that opened the backend, possibly concurrently.
+its ``worker`` is a living worker's id. A worker lives as long as its row exists. Every method is
+one transaction: all of it is durable when it returns, nothing when it raises. A caller that is
+cancelled gets its cancellation before anything is done, or else the result: then it waits for it.
+All methods but `heartbeat` are called on the loop that opened the backend, possibly concurrently.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Backend(Protocol):
         """Release everything. Idempotent, also after a failed `open`."""
 
     def now(self) -> float:
-        """Return the store's clock, epoch seconds: the one by which leases and visibility are judged."""
+        """Return the store's clock, epoch seconds: it judges leases and visibility."""
         ...
 
     # --- workers ------------------------------------------------------------------------
@@ -67,7 +68,7 @@ class Backend(Protocol):
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. Called from a thread of the worker's own; may block.
 
-        Never brings back a row that is gone.
+        Never brings back a row that is gone. A `commit` renews the row as well.
         """
         ...
 
@@ -75,54 +76,73 @@ class Backend(Protocol):
         """Bury every worker whose heartbeat is older than ``lease`` seconds; return their ids.
 
         In one transaction per worker: its row is deleted, its instances are freed and made ready
-        at once, its activities are freed with ``attempt`` one higher and visible at once. (An activity marked for
-        cancellation is deleted instead, and reported to its instance as cancelled.)
+        at once, its activities are freed with ``attempt`` one higher and visible at once. (An
+        activity marked for cancellation is deleted instead, and reported to its instance as
+        cancelled.)
         """
         ...
 
     async def release_worker(self, worker: str) -> None:
-        """Delete a worker's row; free what it still holds as `reclaim` does, without raising ``attempt``."""
+        """Delete a worker's row; free what it holds as `reclaim` does, with the same ``attempt``.
+
+        Nothing happens if the row is gone.
+        """
 
     # --- work ---------------------------------------------------------------------------
 
     async def take_instances(
-        self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = (), sticky: float = 0.0
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        exclude: Sequence[str] = (),
+        sticky: float = 0.0,
     ) -> TakenInstances:
         """Lease up to ``limit`` ready instances to ``worker``, the longest ready first.
 
         Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
         which is ready, and is free or already this worker's. One that is free but was last run by
-        another worker that still lives is left to that one for the first ``sticky`` seconds of its being ready.
-        Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets it again, so that
-        the instance is given again, with its whole inbox, to the worker that holds it.
+        another worker that still lives is left to that one for the first ``sticky`` seconds of its
+        being ready. Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets
+        it again, so that the instance is given again, with its whole inbox, to the worker that
+        holds it.
 
         Returns:
-            The instances with their inboxes in the order of arrival, and ``next_at``: the earliest
-            later ``ready_at`` among the eligible, ``None`` if there is none. If the worker's row is
-            gone, nothing is taken.
+            The instances with their inboxes in the order of arrival, and ``next_at``: when the next
+            of those that were not taken becomes eligible, in the past if ``limit`` left one out,
+            ``None`` if there is none. If the worker's row is gone, nothing is taken.
         """
         ...
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
     ) -> TakenActivities:
-        """Lease up to ``limit`` visible, free activities of ``queues`` to ``worker``, oldest ``visible_at`` first.
+        """Lease up to ``limit`` visible, free activities of ``queues`` to ``worker``.
 
-        ``exclude`` are names of activities. If the worker's row is gone, nothing is taken.
+        Those with the oldest ``visible_at`` come first. ``exclude`` are names of activities. If the
+        worker's row is gone, nothing is taken. ``next_at`` is as in `take_instances`.
         """
         ...
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         """Write many units in one transaction; each succeeds or fails by itself.
 
-        An `InstanceCommit` demands that the instance is running, leased to ``worker``, in that ``execution``
-        with exactly ``number`` turns. If it has ``new``, that no running or suspended instance has the
-        id; a finished one's id is used again: the row is replaced, its ``execution`` goes on counting, its
-        old turns stay. (Then a commit that has ``turns`` as well fails with ``taken_ids``, as its
-        execution is not the first; the caller tries again without them.)
-        A child (``new`` with a parent) that has no turns and whose id is taken does not fail the unit: the parent's inbox
-        gets the `ChildFailed` event instead.
-        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they are silently dropped.
+        An `InstanceCommit` demands that the instance is running, leased to ``worker``, in that
+        ``execution`` with exactly ``number`` turns, and that what it consumed is in its inbox. If
+        it has
+        ``new``, that no running or suspended instance has the id; a finished one's id is used
+        again: the row is replaced, its ``execution`` goes on counting, its old turns stay. (Then a
+        commit that has ``turns`` as well fails with ``taken_ids``, as its execution is not the
+        first; the caller tries again without them.)
+        A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
+        unit: the parent's inbox gets the `ChildFailed` event instead.
+        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
+        are silently dropped. A retry of an activity that is marked for cancellation ends it as
+        cancelled. No instance is in two units of a batch, nor twice in one. Messages are delivered
+        after all instances of the batch are written.
+        When an execution ends because the next begins, what is unread and was sent for that
+        execution alone (`Message.execution`) is dropped; the rest stays unread.
 
         Returns:
             For each unit ``None``, or why it was not stored.
@@ -135,13 +155,13 @@ class Backend(Protocol):
         ...
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
-        """Return the stored turns of each (instance, execution), in order; an empty list for unknown ones."""
+        """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...
 
     # --- what clients ask for -----------------------------------------------------------
 
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        """Create instances, free and ready at once; False for each whose id is running or suspended."""
+        """Create instances, free and ready at once; False where the id is running or suspended."""
         ...
 
     async def send(self, instance: str, event: bytes) -> Update:
@@ -149,15 +169,27 @@ class Backend(Protocol):
         ...
 
     async def terminate(self, instance: str, outcome: bytes) -> Update:
-        """End an instance and all its unfinished descendants at once; their activities are deleted
-        (running ones marked, so that their workers stop them).
+        """End an instance and all its unfinished descendants at once.
 
-        The parent, if it has one that was not terminated with it, gets a `ChildFailed` event: the failure in ``outcome``.
+        Their activities are deleted; running ones are marked, so that their workers stop them. The
+        parent, if it has one that was not terminated with it, gets a `ChildFailed` event: the
+        failure in ``outcome``.
+
+        Args:
+            instance: Its id.
+            outcome: The stored form of a `trioflow.model.turns.Failed`.
+
+        Returns:
+            ``"done"``, ``"not found"`` or ``"finished"``.
         """
         ...
 
     async def resume(self, instance: str) -> Update:
-        """Make a suspended instance running and ready; ``"unchanged"`` if it is not suspended."""
+        """Make a suspended instance running and ready.
+
+        Returns:
+            ``"done"``, ``"unchanged"`` if it is running, ``"finished"`` or ``"not found"``.
+        """
         ...
 
     async def get(self, instance: str) -> InstanceRecord | None:
@@ -172,34 +204,49 @@ class Backend(Protocol):
         """Return the unfinished activities of an instance's current execution, by command."""
         ...
 
-    async def list(
-        self, where: InstanceFilter, *, limit: int, after: str | None = None
-    ) -> list[InstanceRecord]:
-        """Return up to ``limit`` instances, newest first; ``after`` is the last id of the page before."""
-        ...
-
     async def count(self, where: InstanceFilter) -> int:
         """Return how many instances there are of that kind."""
         ...
 
     async def stats(self) -> list[QueueStats]:
-        """Return the numbers of each queue that has an unfinished instance or an activity, by name."""
+        """Return the numbers of each queue with an unfinished instance or an activity, by name."""
         ...
 
-    async def remove(self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int) -> int:
-        """Remove up to ``limit`` finished instances with their histories; return how many."""
+    async def remove(
+        self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
+    ) -> int:
+        """Remove up to ``limit`` finished instances with their histories; return how many.
+
+        The oldest go first. With ``ids`` only those among them that ``where`` means.
+        """
         ...
 
     # --- waking -------------------------------------------------------------------------
 
     def changes(self) -> int:
-        """Return a number that grows whenever there may be new work or a new outcome in the store."""
+        """Return a number that grows when there may be new work or a new outcome in the store."""
         ...
 
     async def wait_change(self, seen: int, timeout: float) -> None:
-        """Return soon after `changes` differs from ``seen``, at the latest after ``timeout`` seconds.
+        """Return soon after `changes` differs from ``seen``, or after ``timeout`` seconds.
 
         ``seen`` was read before the store was last looked at; so no change between is missed.
-        Changes by other processes count too. A worker's own commits count if they leave something for
-        others: free instances or activities, messages, or outcomes. Returning early is allowed.
+        Changes by other processes count too. A worker's own commits count if they leave something
+        for others: free instances or activities, messages, or outcomes. Returning early is allowed.
         """
+
+    # Last, since its name hides the built-in type in what follows it.
+    async def list(
+        self, where: InstanceFilter, *, limit: int, after: str | None = None
+    ) -> list[InstanceRecord]:
+        """Return up to ``limit`` instances, newest first.
+
+        Args:
+            where: Which ones.
+            limit: How many at most.
+            after: The last id of the page before.
+
+        Raises:
+            InstanceNotFound: ``after`` has been removed meanwhile.
+        """
+        ...

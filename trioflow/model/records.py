@@ -91,8 +91,9 @@ class Message(msgspec.Struct, frozen=True):
 class CancelledActivity(msgspec.Struct, frozen=True):
     """A request to cancel an activity.
 
-    If no worker runs it, its row is deleted and ``event`` is put into the instance's inbox. If one does, the
-    row is marked, and `Heartbeat.cancelled` tells that worker.
+    If no worker runs it, its row is deleted and ``event`` is put into the instance's inbox. If one
+    does, the row is marked, and `Heartbeat.cancelled` tells that worker; ``event`` is kept for the
+    case that the worker dies or asks for a retry. If it has ended, nothing happens.
     """
 
     command: str
@@ -115,9 +116,11 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         new: Set if this commit creates the instance; then ``number`` is 0.
         number: How many turns must be stored of this execution before.
         turns: The turns to append, in their stored form; may be empty.
-        events: The size of the execution's history after them (events and commands).
+        events: The size of the execution's history after them (events and commands); ignored
+            if there are no ``turns``.
         consumed: ``seq`` of the inbox rows that they consumed.
-        finished: Commands whose activities' rows are to be deleted: their results are in the turns.
+        finished: Commands whose activities' rows are to be deleted: their results are in the
+            turns.
         activities: Activities to be stored.
         cancelled: Activities to be cancelled.
         messages: Events for other instances.
@@ -125,11 +128,13 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
             with the committing worker as its ``sticky_worker``.
         wake_at: When the instance has something to do though no event comes, or ``None``.
         due: The instance has something to do at once (given up unfinished, or created for others).
+            An execution without turns that is not kept (``new`` or ``continued``) always has.
         status: A new custom status (one JSON document), or ``None`` to leave it.
         closing: Set if the instance ends.
         continued: Set to the next execution's input (one JSON document) if this execution ends
             and the next begins. ``turns`` and ``events`` of the row start again at 0.
-        carried: With ``continued``: signals that go over into it, stored form (a JSON array), or ``b""``.
+        carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
+            ``b""``.
         suspended: Set to the stored report if the instance is to be suspended.
     """
 
@@ -186,8 +191,8 @@ class CommitFailure(msgspec.Struct, frozen=True):
 
     Attributes:
         taken_ids: Ids of ``new`` instances that are already running.
-        lost: Ids of instances that are not what the commit expected: another worker's, another turn,
-            finished, terminated or removed.
+        lost: Ids of instances that are not what the commit expected: another worker's, another
+            turn, finished, terminated or removed.
     """
 
     taken_ids: list[str] = []
@@ -220,14 +225,17 @@ class TakenInstance(msgspec.Struct, frozen=True):
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
-    """What `take_instances` gives. ``next_at``: when the next one becomes ready, ``None`` if unknown."""
+    """What `take_instances` gives. ``next_at``: when it is worth asking again, or ``None``."""
 
     instances: list[TakenInstance]
     next_at: float | None
 
 
 class ActivityTask(msgspec.Struct, frozen=True):
-    """An activity leased to a worker. ``attempt`` counts from 1."""
+    """An activity leased to a worker. ``attempt`` counts from 1.
+
+    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``.
+    """
 
     key: ActivityKey
     activity: str
@@ -236,10 +244,11 @@ class ActivityTask(msgspec.Struct, frozen=True):
     options: bytes
     attempt: int
     scheduled_at: float
+    failure: bytes = b""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
-    """What `take_activities` gives. ``next_at``: when the next one becomes visible, ``None`` if unknown."""
+    """What `take_activities` gives. ``next_at``: when it is worth asking again, or ``None``."""
 
     activities: list[ActivityTask]
     next_at: float | None
@@ -268,7 +277,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An instance's row.
 
     Attributes:
-        outcome: The stored form of the outcome; of the report while suspended; ``b""`` while running.
+        outcome: The stored form of the outcome; of the report while suspended; ``b""`` while
+            running.
         custom_status: The value last given to ``set_status``, one JSON document, or ``b""``.
         worker: The id of the worker that holds it, or ``None``.
     """

@@ -1,0 +1,79 @@
+"""The store in this process's memory, for tests and for what need not outlive the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import anyio.lowlevel
+
+from trioflow.backends.sql.backend import SqlBackend
+from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sqlite_dialect import SqliteDialect, connect
+from trioflow.backends.sqlite_schema import migrate
+from trioflow.errors import BackendUnavailable
+from trioflow.model.records import Heartbeat
+
+__all__ = ["MemoryBackend"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class MemoryBackend(SqlBackend[SqlStore]):
+    """The SQLite store on ``:memory:``, run inline: no thread, no file, no real time.
+
+    What it holds is gone after `aclose`. Several workers and clients of one process, and of one
+    event loop, may use one object.
+
+    Args:
+        clock: The store's clock, epoch seconds.
+    """
+
+    name = "memory"
+    shared = False
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._clock = clock
+        self._opened: SqlStore | None = None
+        # Only a heartbeat comes from another thread.
+        self._lock = threading.Lock()
+
+    async def open(self) -> None:
+        """Make the empty store. Idempotent."""
+        await anyio.lowlevel.checkpoint()
+        if self._opened is None:
+            connection = connect(":memory:")
+            migrate(connection, ":memory:")
+            self._opened = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
+
+    async def aclose(self) -> None:
+        """Drop what is stored. Idempotent."""
+        if self._opened is not None:
+            with self._lock:
+                self._opened.close()
+            self._opened = None
+
+    def now(self) -> float:
+        """Return what the clock says."""
+        return self._clock()
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        """Renew the worker's row. It does not block for long, so any thread may call it."""
+        with self._lock:
+            store = self._store()
+            return store.call(store.heartbeat, worker)
+
+    def _store(self) -> SqlStore:
+        if self._opened is None:
+            raise BackendUnavailable("the memory store is not open; await its open() first")
+        return self._opened
+
+    async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        # Before, so that a cancelled caller knows that nothing was stored.
+        await anyio.lowlevel.checkpoint()
+        with self._lock:
+            return self._store().call(fn, *args)

@@ -1,0 +1,229 @@
+"""The clients' side of the SQL store: what they change, and every reading."""
+
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from trioflow.backends.notices import child_terminated
+from trioflow.backends.sql.committing import Committing, new_instance_row
+from trioflow.backends.sql.queries import CREATE_INSTANCES
+from trioflow.backends.sql.working import activity_task
+from trioflow.errors import InstanceNotFound
+from trioflow.model.records import (
+    ActivityTask,
+    Execution,
+    InstanceFilter,
+    InstanceRecord,
+    NewInstance,
+    QueueStats,
+    Update,
+)
+
+__all__ = ["Asking"]
+
+_OPEN = ("running", "suspended")
+_IDS_AT_ONCE = 500
+
+
+class Asking(Committing):
+    """See `Backend` for what each promises."""
+
+    def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        with self.dialect.transaction(self.connection):
+            return [self._create(new) for new in instances]
+
+    def _create(self, new: NewInstance) -> bool:
+        execution = 1
+        row = self._execute(self.queries.fence, new.id).fetchone()
+        if row is not None:
+            if row[1] in _OPEN:
+                return False
+            execution = row[2] + 1
+            self._forget_finished(new.id)
+        now = self.clock()
+        values = new_instance_row(new, execution, now, ready_at=now)
+        self.dialect.write(self.connection, CREATE_INSTANCES, list(values))
+        return True
+
+    def send(self, instance: str, event: bytes) -> Update:
+        with self.dialect.transaction(self.connection):
+            if self._deliver(instance, None, event, self.clock()):
+                return "done"
+            row = self._execute(self.queries.status_of, instance).fetchone()
+            return "not found" if row is None else "finished"
+
+    def terminate(self, instance: str, outcome: bytes) -> Update:
+        with self.dialect.transaction(self.connection):
+            row = self._execute(self.queries.parent_of, instance).fetchone()
+            if row is None:
+                return "not found"
+            if row[0] not in _OPEN:
+                return "finished"
+            parent = self._parent(*row[1:])
+            notice = None if parent is None else child_terminated(outcome, parent)
+            now = self.clock()
+            for (id,) in self._execute(self.queries.family, instance).fetchall():
+                self._execute(self.queries.terminate_instance, outcome, now, id)
+                self._execute(self.queries.delete_inbox, id)
+                self._execute(self.queries.delete_pending, id)
+                self._execute(self.queries.mark_running, b"", id)
+            if notice is not None:
+                self._deliver(notice.instance, notice.execution, notice.event, now)
+            return "done"
+
+    def resume(self, instance: str) -> Update:
+        with self.dialect.transaction(self.connection):
+            resumed = self._execute(self.queries.resume_instance, b"", self.clock(), instance)
+            if resumed.rowcount:
+                return "done"
+            row = self._execute(self.queries.status_of, instance).fetchone()
+            if row is None:
+                return "not found"
+            return "unchanged" if row[0] in _OPEN else "finished"
+
+    def remove(self, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
+        clauses, parameters = _conditions(where)
+        clauses.append("finished_at IS NOT NULL")
+        removed = 0
+        with self.dialect.transaction(self.connection):
+            chunks: list[Sequence[str]] = [()]
+            if ids is not None:
+                chunks = [ids[at : at + _IDS_AT_ONCE] for at in range(0, len(ids), _IDS_AT_ONCE)]
+            for chunk in chunks:
+                given = [f"id IN ({', '.join('?' * len(chunk))})"] if chunk else []
+                found = self._select(
+                    self.queries.ids,
+                    [*clauses, *given],
+                    [*parameters, *chunk, limit - removed],
+                    "ORDER BY seq LIMIT ?",
+                ).fetchall()
+                for (id,) in found:
+                    self._execute(self.queries.delete_turns, id)
+                    self._forget_finished(id)
+                removed += len(found)
+        return removed
+
+    # --- reading ------------------------------------------------------------------------
+
+    def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+        return [
+            [row[0] for row in self._execute(self.queries.turns, id, execution).fetchall()]
+            for id, execution in ids
+        ]
+
+    def get(self, instance: str) -> InstanceRecord | None:
+        row = self._select(self.queries.records, ["id = ?"], [instance]).fetchone()
+        return None if row is None else self._record(row)
+
+    def history(self, instance: str) -> list[Execution]:
+        with self.dialect.transaction(self.connection):
+            current = self._execute(self.queries.current_execution, instance).fetchone()
+            rows = self._execute(self.queries.executions, instance).fetchall()
+        executions = [
+            Execution(number, [row[1] for row in group])
+            for number, group in groupby(rows, key=lambda row: row[0])
+        ]
+        if current is not None and (not executions or executions[-1].number < current[0]):
+            executions.append(Execution(current[0], []))
+        return executions
+
+    def activities(self, instance: str) -> list[ActivityTask]:
+        rows = self._execute(self.queries.activities, instance).fetchall()
+        return [activity_task(row) for row in rows]
+
+    def count(self, where: InstanceFilter) -> int:
+        counted = self._select(self.queries.count, *_conditions(where)).fetchone()
+        return int(counted[0])
+
+    def stats(self) -> list[QueueStats]:
+        numbers: dict[str, dict[str, int]] = {}
+        with self.dialect.transaction(self.connection):
+            instances = self._execute(self.queries.instance_stats, self.clock()).fetchall()
+            activities = self._execute(self.queries.activity_stats).fetchall()
+        for queue, running, suspended, pending in instances:
+            numbers[queue] = {
+                "running": int(running),
+                "suspended": int(suspended),
+                "pending_instances": int(pending or 0),
+            }
+        for queue, pending, running in activities:
+            of_queue = numbers.setdefault(queue, {})
+            of_queue["pending_activities"] = int(pending)
+            of_queue["running_activities"] = int(running)
+        return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
+
+    def _select(
+        self, query: str, clauses: Sequence[str], parameters: Sequence[Any], tail: str = ""
+    ) -> Any:
+        condition = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        translated = self.dialect.query(f"{condition} {tail}")
+        return self._execute(query.replace("{where}", translated), *parameters)
+
+    def _record(self, row: Sequence[Any]) -> InstanceRecord:
+        id, execution, workflow, queue, status, *parent = row[:8]
+        turns, events, unread, ready_at, worker, input, metadata = row[8:15]
+        outcome, custom_status, created_at, finished_at = row[15:]
+        return InstanceRecord(
+            id=id,
+            execution=execution,
+            workflow=workflow,
+            queue=queue,
+            status=status,
+            parent=self._parent(*parent),
+            turns=turns,
+            events=events,
+            unread=unread,
+            ready_at=ready_at,
+            worker=worker,
+            input=input,
+            metadata=metadata,
+            outcome=outcome,
+            custom_status=custom_status,
+            created_at=created_at,
+            finished_at=finished_at,
+        )
+
+    # Last, since its name hides the built-in type in what follows it.
+    def list(self, where: InstanceFilter, limit: int, after: str | None) -> list[InstanceRecord]:
+        clauses, parameters = _conditions(where)
+        if after is not None:
+            row = self._execute(self.queries.seq_of, after).fetchone()
+            if row is None:
+                raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
+            clauses.append("seq < ?")
+            parameters.append(row[0])
+        rows = self._select(
+            self.queries.records, clauses, [*parameters, limit], "ORDER BY seq DESC LIMIT ?"
+        ).fetchall()
+        return [self._record(row) for row in rows]
+
+
+def _conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
+    """Return the clauses of a filter and their parameters."""
+    comparisons: list[tuple[str, Any]] = [
+        ("workflow = ?", where.workflow),
+        ("queue = ?", where.queue),
+        ("parent = ?", where.parent or None),
+        # The first clause is for the index; the second one, below, for the truth.
+        ("id >= ?", where.id_prefix or None),
+        ("created_at < ?", where.created_before),
+        ("created_at > ?", where.created_after),
+        ("finished_at < ?", where.finished_before),
+    ]
+    clauses = [clause for clause, value in comparisons if value is not None]
+    parameters = [value for _, value in comparisons if value is not None]
+    if where.parent == "":
+        clauses.append("parent IS NULL")
+    if where.id_prefix:
+        clauses.append("substr(id, 1, ?) = ?")
+        parameters += (len(where.id_prefix), where.id_prefix)
+    if where.status:
+        clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
+        parameters += where.status
+        if all(status in _OPEN for status in where.status):
+            clauses.append("finished_at IS NULL")  # implied; it makes an index useful
+    return clauses, parameters

@@ -1,0 +1,354 @@
+"""The hot path: a commit's units become flat rows, one list per kind of statement.
+
+All units of a batch are written together and the numbers of touched rows are compared with
+what was expected. On any difference everything is rolled back and written unit by unit.
+"""
+
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from trioflow.backends.notices import id_taken
+from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.queries import (
+    CLOSE_INSTANCES,
+    CONSUME,
+    CREATE_INSTANCES,
+    EMPTY_INBOXES,
+    FINISH_ACTIVITIES,
+    NEW_ACTIVITIES,
+    NEW_TURNS,
+    RETURN_ACTIVITIES,
+    STEP_INSTANCES,
+)
+from trioflow.errors import LeaseLost
+from trioflow.model.records import (
+    ActivityRetry,
+    CommitFailure,
+    InstanceCommit,
+    Message,
+    NewInstance,
+    Unit,
+)
+
+__all__ = ["Committing", "new_instance_row"]
+
+
+class _Mismatch(Exception):
+    """Something was not there as a unit expected it."""
+
+
+def new_instance_row(
+    new: NewInstance,
+    execution: int,
+    now: float,
+    *,
+    turns: int = 0,
+    events: int = 0,
+    ready_at: float | None,
+    wake_at: float | None = None,
+    worker: str | None = None,
+    sticky_worker: str | None = None,
+    custom_status: bytes = b"",
+) -> tuple[Any, ...]:
+    """Return the values of `CREATE_INSTANCES` for one instance."""
+    ref = new.parent
+    parent = (None, None, None) if ref is None else (ref.instance, ref.execution, ref.command)
+    return (
+        *(new.id, execution, new.workflow, new.queue, "running", *parent),
+        *(turns, events, ready_at, wake_at, worker, sticky_worker),
+        *(new.input, new.metadata, custom_status, now),
+    )
+
+
+class _Rows:
+    """One batch, flattened."""
+
+    def __init__(self, worker: str, now: float) -> None:
+        self.worker = worker
+        self.now = now
+        self.created: list[Any] = []
+        self.steps: list[Any] = []
+        self.closings: list[Any] = []
+        self.turns: list[Any] = []
+        self.activities: list[Any] = []
+        self.finished: list[Any] = []
+        self.consumed: list[Any] = []
+        self.emptied: list[Any] = []
+        self.returned: list[Any] = []
+        self.messages: list[tuple[str, Message]] = []
+        self.endings: list[InstanceCommit] = []
+        self.cancelling: list[InstanceCommit] = []
+        self.retries: list[ActivityRetry] = []
+
+    def add(self, unit: Unit) -> None:
+        for commit in unit.instances:
+            self._add_instance(commit)
+        for result in unit.results:
+            key = result.key
+            self.returned += (key.instance, key.execution, key.command, self.worker)
+            message = Message(key.instance, result.event, execution=key.execution)
+            self.messages.append((key.instance, message))
+        if unit.retries:
+            self.retries += unit.retries
+
+    def _add_instance(self, commit: InstanceCommit) -> None:
+        id, execution, number, now = commit.id, commit.execution, commit.number, self.now
+        turns = number
+        for data in commit.turns:
+            self.turns += (id, execution, turns, data)
+            turns += 1
+        ends = commit.closing is not None or commit.continued is not None
+        if ends or commit.suspended is not None:
+            if commit.new is not None:
+                # Born as if running, then ended like any other.
+                row = new_instance_row(
+                    commit.new, execution, now, ready_at=None, worker=self.worker
+                )
+                self.created += row
+            self._end(commit, turns)
+        else:
+            self._go_on(commit, turns)
+        for new in commit.activities:
+            holder = self.worker if new.leased else None
+            self.activities += (
+                *(id, execution, new.command, new.queue, new.activity, new.input),
+                *(new.options, now, now, holder),
+            )
+        for command in commit.finished:
+            self.finished += (id, execution, command)
+        if commit.cancelled:
+            self.cancelling.append(commit)
+        for message in commit.messages:
+            self.messages.append((id, message))
+
+    def _go_on(self, commit: InstanceCommit, turns: int) -> None:
+        now, new = self.now, commit.new
+        wake_at = commit.wake_at
+        keeper = self.worker if commit.leased else None
+        if new is not None:
+            unstarted = not turns and not commit.leased
+            self.created += new_instance_row(
+                new,
+                commit.execution,
+                now,
+                turns=turns,
+                events=commit.events,
+                ready_at=now if commit.due or unstarted else wake_at,
+                wake_at=wake_at,
+                worker=keeper,
+                sticky_worker=self.worker if turns else None,
+                custom_status=commit.status or b"",
+            )
+            return
+        self.steps += (
+            *(commit.id, self.worker, commit.execution, commit.number, turns),
+            commit.events if commit.turns else None,
+            len(commit.consumed),
+            now,
+            now if commit.due else wake_at,
+            wake_at,
+            keeper,
+            commit.status,
+        )
+        for seq in commit.consumed:
+            self.consumed += (commit.id, seq)
+
+    def _end(self, commit: InstanceCommit, turns: int) -> None:
+        closing = commit.closing
+        if closing is None:
+            self.endings.append(commit)
+            for seq in commit.consumed:
+                self.consumed += (commit.id, seq)
+            return
+        self.closings += (
+            *(commit.id, self.worker, commit.execution, commit.number, turns),
+            commit.events if commit.turns else None,
+            *(closing.status, closing.outcome, self.now, commit.status),
+        )
+        self.emptied.append(commit.id)
+
+
+class Committing(SqlCore):
+    """Write batches of units."""
+
+    @property
+    def _conflicts(self) -> tuple[type[Exception], ...]:
+        return (_Mismatch, *self.dialect.conflict)
+
+    def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        try:
+            with self.dialect.transaction(self.connection):
+                self._renew(worker)
+                self._write(worker, units)
+                return [None] * len(units)
+        except self._conflicts:
+            pass
+        with self.dialect.transaction(self.connection):
+            self._renew(worker)
+            return [self._commit_one(worker, unit) for unit in units]
+
+    def _renew(self, worker: str) -> None:
+        if not self._execute(self.queries.renew_worker, self.clock(), worker).rowcount:
+            raise LeaseLost(
+                f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
+                "held belongs to other workers now, and nothing of this commit was stored"
+            )
+
+    def _write(
+        self, worker: str, units: Sequence[Unit], extra: Sequence[tuple[str, Message]] = ()
+    ) -> None:
+        rows = _Rows(worker, self.clock())
+        for unit in units:
+            rows.add(unit)
+        self._write_instances(worker, rows)
+        self._write_activities(rows)
+        if rows.messages or extra:
+            self._deliver_all([*rows.messages, *extra], rows.now)
+        for commit in rows.cancelling:
+            self._cancel_activities(commit, rows.now)
+        for retry in rows.retries:
+            self._retry(worker, retry, rows.now)
+
+    def _write_instances(self, worker: str, rows: _Rows) -> None:
+        write, connection = self.dialect.write, self.connection
+        if rows.created:
+            write(connection, CREATE_INSTANCES, rows.created)
+        if rows.steps:
+            self._expect(write(connection, STEP_INSTANCES, rows.steps), rows.steps, STEP_INSTANCES)
+        if rows.closings:
+            touched = write(connection, CLOSE_INSTANCES, rows.closings)
+            self._expect(touched, rows.closings, CLOSE_INSTANCES)
+            write(connection, EMPTY_INBOXES, rows.emptied)
+        if rows.consumed:
+            self._expect(write(connection, CONSUME, rows.consumed), rows.consumed, CONSUME)
+        for commit in rows.endings:
+            self._end(worker, commit, rows.now)
+        if rows.turns:
+            write(connection, NEW_TURNS, rows.turns)
+
+    def _write_activities(self, rows: _Rows) -> None:
+        write, connection = self.dialect.write, self.connection
+        if rows.finished:
+            write(connection, FINISH_ACTIVITIES, rows.finished)
+        if rows.activities:
+            write(connection, NEW_ACTIVITIES, rows.activities)
+        if rows.returned:
+            touched = write(connection, RETURN_ACTIVITIES, rows.returned)
+            self._expect(touched, rows.returned, RETURN_ACTIVITIES)
+
+    @staticmethod
+    def _expect(touched: int, values: list[Any], statement: Any) -> None:
+        if touched * len(statement.columns) != len(values):
+            raise _Mismatch
+
+    def _end(self, worker: str, commit: InstanceCommit, now: float) -> None:
+        """Suspend an instance, or end its execution and begin the next."""
+        fence = (commit.id, worker, commit.execution, commit.number)
+        consumed = len(commit.consumed)
+        if commit.suspended is not None:
+            turns = commit.number + len(commit.turns)
+            events = commit.events if commit.turns else None
+            changed = self._execute(
+                self.queries.suspend_instance,
+                *(commit.suspended, turns, events, consumed, commit.wake_at, commit.status),
+                *fence,
+            )
+            if not changed.rowcount:
+                raise _Mismatch
+            return
+        ready_at = now if commit.due or not commit.leased else commit.wake_at
+        keeper = worker if commit.leased else None
+        changed = self._execute(
+            self.queries.continue_instance,
+            *(commit.continued, commit.carried, ready_at, consumed, commit.wake_at, keeper),
+            *(commit.status, *fence),
+        )
+        if not changed.rowcount:
+            raise _Mismatch
+        stale = self._execute(self.queries.drop_stale_inbox, commit.id, commit.execution).rowcount
+        self._execute(self.queries.count_out, stale, now, stale, commit.id)
+
+    def _cancel_activities(self, commit: InstanceCommit, now: float) -> None:
+        for asked in commit.cancelled:
+            key = (commit.id, commit.execution, asked.command)
+            row = self._execute(self.queries.activity_state, *key).fetchone()
+            if row is None:
+                continue  # it has ended: its result is in the inbox
+            if row[0] is None:
+                self._execute(self.queries.delete_activity, *key)
+                self._deliver(commit.id, commit.execution, asked.event, now)
+            else:
+                self._execute(self.queries.mark_activity, asked.event, *key)
+
+    def _retry(self, worker: str, retry: ActivityRetry, now: float) -> None:
+        key = msgspec.structs.astuple(retry.key)
+        row = self._execute(self.queries.activity_state, *key).fetchone()
+        if row is None or row[0] != worker:
+            return
+        cancel = row[1]
+        if cancel is None:
+            values = (retry.attempt, retry.visible_at, retry.failure)
+            self._execute(self.queries.retry_activity, *values, *key)
+            return
+        self._execute(self.queries.delete_activity, *key)
+        if cancel:
+            self._deliver(retry.key.instance, retry.key.execution, cancel, now)
+
+    # --- unit by unit -------------------------------------------------------------------
+
+    def _commit_one(self, worker: str, unit: Unit) -> CommitFailure | None:
+        try:
+            with self.dialect.transaction(self.connection):
+                return self._commit_checked(worker, unit)
+        except self._conflicts:
+            # The fences held, so it is what was consumed or stored that cannot be right.
+            return CommitFailure(lost=[commit.id for commit in unit.instances])
+
+    def _commit_checked(self, worker: str, unit: Unit) -> CommitFailure | None:
+        taken: list[str] = []
+        lost: list[str] = []
+        instances: list[InstanceCommit] = []
+        replaced: list[str] = []
+        extra: list[tuple[str, Message]] = []
+        for commit in unit.instances:
+            row = self._execute(self.queries.fence, commit.id).fetchone()
+            if commit.new is None:
+                instances.append(commit)
+                expected = (worker, "running", commit.execution, commit.number)
+                if row is None or tuple(row) != expected:
+                    lost.append(commit.id)
+            elif row is None:
+                instances.append(commit)
+            elif commit.turns:
+                taken.append(commit.id)
+            elif row[1] not in ("running", "suspended"):
+                replaced.append(commit.id)
+                instances.append(msgspec.structs.replace(commit, execution=row[2] + 1))
+            elif commit.new.parent is None:
+                taken.append(commit.id)
+            else:
+                extra.append((commit.id, id_taken(commit.id, commit.new.parent)))
+        if taken or lost:
+            return CommitFailure(taken_ids=taken, lost=lost)
+        for id in replaced:
+            self._forget_finished(id)
+        results = [result for result in unit.results if self._held(worker, result.key)]
+        whole = Unit(instances=instances, results=results, retries=unit.retries)
+        self._write(worker, [whole], extra)
+        return None
+
+    def _forget_finished(self, id: str) -> None:
+        """Delete a finished instance, except for its turns, so that its id can be used again."""
+        self._execute(self.queries.delete_instance, id)
+        self._execute(self.queries.delete_inbox, id)
+        self._execute(self.queries.delete_activities, id)
+
+    def _held(self, worker: str, key: Any) -> bool:
+        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)).fetchone()
+        return row is not None and row[0] == worker

@@ -1,0 +1,111 @@
+"""What every part of the SQL store stands on: connection, queries, and delivery to inboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, TypeVarTuple
+
+from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
+from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
+from trioflow.model.events import ParentRef
+from trioflow.model.records import Message
+
+__all__ = ["SqlCore"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class SqlCore:
+    """One connection to a store. Used by one thread at a time.
+
+    Args:
+        connection: Open, its schema up to date, in autocommit mode between transactions.
+        dialect: The ways of its database.
+        clock: The store's clock, epoch seconds.
+    """
+
+    def __init__(
+        self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
+    ) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.clock = clock
+        self.queries = Queries(dialect)
+
+    def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a method of this store.
+
+        Raises:
+            BackendError: In place of whatever the driver raises.
+        """
+        try:
+            return fn(*args)
+        except self.dialect.errors as exc:
+            raise self.dialect.error(exc) from exc
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def _execute(self, sql: str, *parameters: Any) -> Cursor:
+        return self.connection.execute(sql, parameters)
+
+    def _deliver_all(self, messages: Sequence[tuple[str, Message]], now: float) -> None:
+        """Put messages into inboxes; each comes with the id of its sender, for the reply."""
+        plain: dict[str, list[Message]] = {}
+        others: list[tuple[str, Message]] = []
+        for sender, message in messages:
+            if message.sent or message.failed:
+                others.append((sender, message))
+                continue
+            same = plain.setdefault(message.instance, [])
+            if same and same[0].execution != message.execution:
+                others.append((sender, message))
+            else:
+                same.append(message)
+        if plain:
+            self._deliver_plain(plain, now)
+        for sender, message in others:
+            done = self._deliver(message.instance, message.execution, message.event, now)
+            reply = message.sent if done else message.failed
+            if reply:
+                self._deliver(sender, None, reply, now)
+
+    def _deliver_plain(self, by_target: dict[str, list[Message]], now: float) -> None:
+        counts: list[Any] = []
+        total = 0
+        for target, messages in by_target.items():
+            counts += (target, messages[0].execution, len(messages), now)
+            total += len(messages)
+        touched = self.dialect.write(self.connection, NOTIFY, counts)
+        if not touched:
+            return
+        seq = self.dialect.allocate(self.connection, total)
+        rows: list[Any] = []
+        for target, messages in by_target.items():
+            for message in messages:
+                rows += (target, seq, message.execution, message.event)
+                seq += 1
+        if touched == len(by_target):
+            self.dialect.write(self.connection, DELIVER, rows)
+            return
+        for at in range(0, len(rows), 4):
+            self._insert_if_open(*rows[at : at + 4])
+
+    def _deliver(self, target: str, execution: int | None, event: bytes, now: float) -> bool:
+        """Put one event into an inbox; return whether its target is there and unfinished."""
+        counted = self._execute(self.queries.count_in, now, now, target, execution, execution)
+        if not counted.rowcount:
+            return False
+        seq = self.dialect.allocate(self.connection, 1)
+        self._insert_if_open(target, seq, execution, event)
+        return True
+
+    def _insert_if_open(self, target: str, seq: int, execution: int | None, event: bytes) -> None:
+        query = self.queries.deliver_if_open
+        self._execute(query, seq, execution, event, target, execution, execution)
+
+    @staticmethod
+    def _parent(instance: str | None, execution: int, command: str) -> ParentRef | None:
+        return None if instance is None else ParentRef(instance, execution, command)

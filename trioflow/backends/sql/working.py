@@ -1,0 +1,172 @@
+"""The workers' side of the SQL store: their rows, and the work that they take."""
+
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trioflow.backends.sql.core import SqlCore
+from trioflow.model.records import (
+    ActivityKey,
+    ActivityTask,
+    Heartbeat,
+    StoredMessage,
+    TakenActivities,
+    TakenInstance,
+    TakenInstances,
+)
+
+__all__ = ["Working", "activity_task"]
+
+
+class Working(SqlCore):
+    """Register, beat, bury; take instances and activities. See `Backend` for what each promises."""
+
+    def register_worker(self, worker: str, name: str) -> None:
+        with self.dialect.transaction(self.connection):
+            self._execute(self.queries.register_worker, worker, name, self.clock())
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        with self.dialect.transaction(self.connection):
+            now = self.clock()
+            if not self._execute(self.queries.renew_worker, now, worker).rowcount:
+                return Heartbeat(alive=False)
+            rows = self._execute(self.queries.cancelled_of_worker, worker).fetchall()
+        return Heartbeat(alive=True, cancelled=[ActivityKey(*row[:3]) for row in rows])
+
+    def reclaim(self, lease: float) -> list[str]:
+        stale = self._execute(self.queries.stale_workers, self.clock() - lease).fetchall()
+        buried: list[str] = []
+        for (worker,) in stale:
+            with self.dialect.transaction(self.connection):
+                limit = self.clock() - lease
+                if self._execute(self.queries.bury_worker, worker, limit).rowcount:
+                    self._free(worker, failed_attempts=1)
+                    buried.append(worker)
+        return buried
+
+    def release_worker(self, worker: str) -> None:
+        with self.dialect.transaction(self.connection):
+            if self._execute(self.queries.delete_worker, worker).rowcount:
+                self._free(worker, failed_attempts=0)
+
+    def _free(self, worker: str, failed_attempts: int) -> None:
+        now = self.clock()
+        self._execute(self.queries.free_instances, now, now, worker)
+        cancelled = self._execute(self.queries.cancelled_of_worker, worker).fetchall()
+        for instance, execution, command, event in cancelled:
+            self._execute(self.queries.delete_activity, instance, execution, command)
+            if event:
+                self._deliver(instance, execution, event, now)
+        self._execute(self.queries.free_activities, failed_attempts, now, worker)
+
+    def take_instances(
+        self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str], sticky: float
+    ) -> TakenInstances:
+        excluding = _excluding("workflow", exclude, self.dialect.query)
+        with self.dialect.transaction(self.connection):
+            if self._execute(self.queries.worker_alive, worker).fetchone() is None:
+                return TakenInstances([], None)
+            now = self.clock()
+            left_to_others = now - sticky
+            query = self.queries.ready_instances.replace("{exclude}", excluding)
+            rows: list[Any] = []
+            for queue in queues:
+                parameters = (queue, now, *exclude, worker, worker, left_to_others, limit + 1)
+                rows += self._execute(query, *parameters).fetchall()
+            if len(queues) > 1:
+                rows.sort(key=_by_readiness)
+            taken = [self._lease_instance(worker, row) for row in rows[:limit]]
+            next_at = [row[13] for row in rows[limit : limit + 1]]
+            if not next_at:
+                later = self.queries.next_instance.replace("{exclude}", excluding)
+                held = self.queries.next_sticky.replace("{exclude}", excluding)
+                for queue in queues:
+                    found = self._execute(later, queue, now, *exclude, worker).fetchone()
+                    if found is not None:
+                        next_at.append(found[0])
+                    if sticky > 0:
+                        parameters = (queue, now, left_to_others, *exclude, worker)
+                        found = self._execute(held, *parameters).fetchone()
+                        if found is not None:
+                            next_at.append(found[0] + sticky)
+        return TakenInstances(taken, min(next_at, default=None))
+
+    def _lease_instance(self, worker: str, row: Sequence[Any]) -> TakenInstance:
+        seq, id, execution, workflow, queue, input, *parent = row[:9]
+        metadata, carried, turns, events, ready_at, wake_at, unread = row[9:]
+        self._execute(self.queries.lease_instance, worker, seq)
+        inbox = self._execute(self.queries.inbox, id).fetchall() if unread else []
+        return TakenInstance(
+            id=id,
+            execution=execution,
+            workflow=workflow,
+            queue=queue,
+            input=input,
+            parent=self._parent(*parent),
+            metadata=metadata,
+            carried=carried,
+            turns=turns,
+            events=events,
+            ready_at=ready_at,
+            wake_at=wake_at,
+            inbox=[StoredMessage(*message) for message in inbox],
+        )
+
+    def take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
+    ) -> TakenActivities:
+        excluding = _excluding("activity", exclude, self.dialect.query)
+        with self.dialect.transaction(self.connection):
+            if self._execute(self.queries.worker_alive, worker).fetchone() is None:
+                return TakenActivities([], None)
+            now = self.clock()
+            query = self.queries.visible_activities.replace("{exclude}", excluding)
+            rows: list[Any] = []
+            for queue in queues:
+                rows += self._execute(query, queue, now, *exclude, limit + 1).fetchall()
+            if len(queues) > 1:
+                rows.sort(key=_by_visibility)
+            for row in rows[:limit]:
+                self._execute(self.queries.lease_activity, worker, *row[:3])
+            next_at = [row[9] for row in rows[limit : limit + 1]]
+            if not next_at:
+                later = self.queries.next_activity.replace("{exclude}", excluding)
+                for queue in queues:
+                    found = self._execute(later, queue, now, *exclude).fetchone()
+                    if found is not None:
+                        next_at.append(found[0])
+        return TakenActivities(
+            [activity_task(row) for row in rows[:limit]], min(next_at, default=None)
+        )
+
+
+def activity_task(row: Sequence[Any]) -> ActivityTask:
+    """Build a task from a row of `Queries.visible_activities`."""
+    instance, execution, command, activity, queue, input, options, attempt = row[:8]
+    return ActivityTask(
+        key=ActivityKey(instance, execution, command),
+        activity=activity,
+        queue=queue,
+        input=input,
+        options=options,
+        attempt=attempt,
+        scheduled_at=row[8],
+        failure=row[10],
+    )
+
+
+def _by_readiness(row: Sequence[Any]) -> tuple[float, int]:
+    return row[13], row[0]
+
+
+def _by_visibility(row: Sequence[Any]) -> tuple[Any, ...]:
+    return row[9], row[8], row[0], row[2]
+
+
+def _excluding(column: str, names: Sequence[str], translate: Callable[[str], str]) -> str:
+    if not names:
+        return ""
+    return translate(f"AND {column} NOT IN ({', '.join('?' * len(names))})")

@@ -1,0 +1,55 @@
+"""How many rows reach a database that takes them as parameters of one statement.
+
+One statement for many rows is worth more than its own speed: the driver gives up the GIL once
+per statement, and beside a busy loop each time costs a wait until the loop yields it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from trioflow.backends.sql.dialect import Connection, Delete, Insert, Update, Write
+
+__all__ = ["write_chunked"]
+
+# Powers of two, so that few texts cover every number of rows and stay prepared.
+_MOST_ROWS = 64
+
+
+def write_chunked(
+    connection: Connection, statement: Write, values: list[Any], translate: Callable[[str], str]
+) -> int:
+    """Write all rows in statements of 64, 32, …, 1 rows; return how many rows were touched."""
+    width = len(statement.columns)
+    if len(values) == width:
+        return connection.execute(_text(statement, 1, translate), values).rowcount
+    touched = at = 0
+    size = _MOST_ROWS
+    while at < len(values):
+        while (len(values) - at) // width < size:
+            size //= 2
+        part = values[at : at + size * width]
+        touched += connection.execute(_text(statement, size, translate), part).rowcount
+        at += size * width
+    return touched
+
+
+@lru_cache(maxsize=1024)
+def _text(statement: Write, rows: int, translate: Callable[[str], str]) -> str:
+    columns = ", ".join(statement.columns)
+    row = "(" + ", ".join("?" * len(statement.columns)) + ")"
+    values = ", ".join([row] * rows)
+    match statement:
+        case Insert(table):
+            text = f"INSERT INTO {table} ({columns}) VALUES {values}"  # noqa: S608 - our names
+        case Update(table, _, set, where):
+            rows_as_v = f"WITH v ({columns}) AS (VALUES {values}) SELECT * FROM v"  # noqa: S608
+            text = f"UPDATE {table} SET {set} FROM ({rows_as_v}) AS v WHERE {where}"  # noqa: S608
+        case Delete(table):
+            # Spelled out: SQLite looks each row up by the whole key, which it does not for
+            # a list of row values.
+            one = "(" + " AND ".join(f"{column} = ?" for column in statement.columns) + ")"
+            text = f"DELETE FROM {table} WHERE {' OR '.join([one] * rows)}"  # noqa: S608
+    return translate(text)

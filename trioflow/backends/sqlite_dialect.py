@@ -1,0 +1,154 @@
+"""What SQLite does its own way: connections, transactions, and which error means what."""
+
+# ruff: noqa: D102 - what each method promises is said in `Dialect`
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from trioflow.backends.sql.dialect import Connection, Write
+from trioflow.backends.sql.writing import write_chunked
+from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
+
+__all__ = ["SqliteDialect", "connect"]
+
+T = TypeVar("T")
+
+# How long a statement waits for another process's transaction to end, seconds.
+_BUSY_TIMEOUT = 10.0
+_BUSY_PAUSE = 0.01
+# Pages of 4 KiB in the log before they are copied into the file; fewer copies of hot pages.
+_CHECKPOINT_PAGES = 4000
+_CACHE_KIB = 64 * 1024
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: (
+        "is locked by another process; end the program that holds a transaction open on it"
+    ),
+    sqlite3.SQLITE_LOCKED: (
+        "is locked by another process; end the program that holds a transaction open on it"
+    ),
+    sqlite3.SQLITE_READONLY: "cannot be written; check the rights of the file and its directory",
+    sqlite3.SQLITE_PERM: "cannot be written; check the rights of the file and its directory",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
+    sqlite3.SQLITE_FULL: "cannot grow: the disk, or the size allowed for it, is full; make room",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that its directory exists and is writable",
+    sqlite3.SQLITE_NOMEM: "cannot be used: there is not enough memory",
+}
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a file as trioflow needs it.
+
+    Args:
+        path: A path, ``":memory:"``, or a URI that begins with ``file:``.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=_BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        uri=path.startswith("file:"),
+    )
+    try:
+        _persist(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _persist(action: Callable[[], T]) -> T:
+    # Switching to WAL fails at once where another process does the same: the busy timeout is
+    # not applied to that lock.
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as exc:
+            if _code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(_BUSY_PAUSE)
+
+
+def _code(exc: Exception) -> int:
+    # The low byte is the kind of the error, the rest its details.
+    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _same(sql: str) -> str:
+    return sql
+
+
+class SqliteDialect:
+    """See `Dialect`.
+
+    Args:
+        path: Of the file, for messages.
+    """
+
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    conflict: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
+    for_update = ""
+    skip_locked = ""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def query(self, sql: str) -> str:
+        return sql
+
+    def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
+        return write_chunked(connection, statement, values, _same)
+
+    @contextmanager
+    def transaction(self, connection: Connection) -> Iterator[None]:
+        raw = cast("sqlite3.Connection", connection)
+        begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
+        if raw.in_transaction:
+            begin, commit = "SAVEPOINT part", "RELEASE part"
+            rollback = ["ROLLBACK TO part", "RELEASE part"]
+        raw.execute(begin)
+        try:
+            yield
+            raw.execute(commit)
+        except BaseException:
+            # A full disk, for one, has already ended it.
+            if raw.in_transaction:
+                for statement in rollback:
+                    raw.execute(statement)
+            raise
+
+    def allocate(self, connection: Connection, count: int) -> int:
+        row = connection.execute(
+            "UPDATE counters SET value = value + ? WHERE name = 'inbox' RETURNING value", (count,)
+        ).fetchall()[0]
+        return int(row[0]) - count + 1
+
+    def error(self, exc: Exception) -> Exception:
+        code, path = _code(exc), self._path
+        if code in _CORRUPT:
+            return CorruptStore(
+                f"{path} is damaged, or is no SQLite database ({exc}); restore it from a backup, "
+                "or use another file"
+            )
+        if code in _UNAVAILABLE:
+            parent = Path(path).parent
+            if code == sqlite3.SQLITE_CANTOPEN and "file:" not in path and not parent.is_dir():
+                return BackendUnavailable(f"{path}: there is no directory {parent}; create it")
+            return BackendUnavailable(f"{path} {_UNAVAILABLE[code]} ({exc})")
+        if str(exc).startswith(("no such table", "no such column")):
+            return SchemaError(f"{path} does not have trioflow's schema ({exc}); migrate it first")
+        if isinstance(exc, sqlite3.ProgrammingError):
+            return BackendUnavailable(f"{path} is not open ({exc})")
+        return BackendError(f"{path}: {exc}")
