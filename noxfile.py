@@ -1,0 +1,104 @@
+"""Every check of the project, each in an environment of its own: `nox --list` names them.
+
+A session belongs here when a change has to pass it, or when it measures something. `nox` alone
+runs the sessions that a change has to pass; what follows `--` goes to the tool that is run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+ROOT = Path(__file__).parent
+DEPENDENCIES = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+OLDEST_TRIO = next(
+    bound.removeprefix("trio>=") for bound in DEPENDENCIES if bound.startswith("trio>=")
+)
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "tests_trio"]
+
+
+def _reach_pyenv_pythons() -> None:
+    """Let pyenv's `python3.12` and its like work, which by default answer for one version only."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None or "PYENV_VERSION" in os.environ:
+        return
+    command = [pyenv, "versions", "--bare"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    found = [v for v in listed if any(v.startswith(f"{python}.") for python in PYTHONS)]
+    os.environ["PYENV_VERSION"] = ":".join([*found, "system"])
+
+
+_reach_pyenv_pythons()
+
+
+def _existing(*paths: str) -> list[str]:
+    return [path for path in paths if (ROOT / path).exists()]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting and layers; `nox -s lint -- --fix` mends what can be mended."""
+    session.install("-e", ".[lint]")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types with mypy and pyright, both strict."""
+    session.install("-e", ".[types]")
+    session.run("mypy", *_existing("trioflow", "tests", "examples", "benchmarks", "noxfile.py"))
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on every Python that is installed."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("trio", [nox.param(f"=={OLDEST_TRIO}", id="oldest"), nox.param("", id="newest")])
+def tests_trio(session: nox.Session, trio: str) -> None:
+    """Run the engine's tests on the oldest and the newest trio, whose private names it uses."""
+    session.install("-e", ".[test]")
+    session.install("--upgrade", f"trio{trio}")
+    session.run("pytest", *(session.posargs or ["tests/engine"]))
+
+
+@nox.session
+def campaign(session: nox.Session) -> None:
+    """Run the tests that take minutes each: long random schedules, crashes, many instances."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "campaign", "--timeout=1800", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Report which lines and branches the tests do not reach."""
+    session.install("-e", ".[test]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure; `nox -s bench -- --help` lists what can be measured, and how."""
+    session.install("-e", ".")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,116 @@
+"""What the project promises about itself: its version, its public names, its files."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.metadata
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import trioflow
+from trioflow import errors
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "trioflow"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+VERSION = PYPROJECT["project"]["version"]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_the_package_tells_type_checkers_that_it_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_the_tests_run_against_this_checkout():
+    assert trioflow.__file__ == str(PACKAGE / "__init__.py")
+
+
+def test_the_installed_version_is_that_of_pyproject():
+    try:
+        installed = importlib.metadata.version("trioflow")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("trioflow is imported from the checkout without being installed")
+    assert installed == VERSION
+    assert getattr(trioflow, "__version__", VERSION) == VERSION
+
+
+def test_the_version_is_written_in_one_place():
+    literal = re.compile(rf"[\"']{re.escape(VERSION)}[\"']")
+    assert [n for n, path in MODULES.items() if literal.search(path.read_text("utf-8"))] == []
+
+
+def test_the_changelog_begins_with_what_is_unreleased_or_with_this_version():
+    headings = re.findall(r"(?m)^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    assert headings[0] in {"Unreleased", VERSION}
+    assert len(headings) == len(set(headings))
+
+
+def exported(path: Path) -> list[str] | None:
+    """Give the literal ``__all__`` of a file, without importing it."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name("__all__")], value=value)
+                | ast.AnnAssign(target=ast.Name("__all__"), value=ast.expr() as value)
+            ):
+                return list(ast.literal_eval(value))
+    return None
+
+
+@pytest.mark.parametrize("name", [n for n, path in MODULES.items() if exported(path) is not None])
+def test_every_exported_name_is_there_once(name: str):
+    names = exported(MODULES[name]) or []
+    assert sorted(set(names)) == sorted(names)
+    module = importlib.import_module(name)
+    assert [n for n in names if not hasattr(module, n)] == []
+
+
+def test_every_error_is_exported():
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert defined == set(errors.__all__)
+
+
+def test_the_tree_of_errors_is_the_tree_that_is_documented():
+    documented: dict[str, set[str]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^    ([│├└─ ]*)(\w+)(?: \((\w+)\))?", line)
+        if match is None:
+            continue
+        branch, name, builtin = match.groups()
+        depth = len(branch) // 4
+        above[depth:] = [name]
+        documented[name] = {builtin} if builtin else set()
+        if depth:
+            documented[name].add(above[depth - 1])
+    documented["TrioflowError"].add("Exception")
+    documented |= {"Evicted": {"BaseException"}, "ContinueAsNew": {"BaseException"}}
+    actual = {n: {base.__name__ for base in getattr(errors, n).__bases__} for n in errors.__all__}
+    assert documented == actual
+
+
+def test_no_error_takes_the_name_of_a_builtin():
+    assert [name for name in errors.__all__ if hasattr(builtins, name)] == []
+
+
+SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_can_be_run(script: Path):
+    assert os.access(script, os.X_OK)
