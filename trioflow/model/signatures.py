@@ -288,8 +288,8 @@ class CallSignature:
             subject = "result" if where == "return" else f"parameter {where!r}"
             raise DefinitionError(
                 f"{self.name}() {subject}: the annotation {annotation} cannot be resolved "
-                f"({error}); it must exist at run time in the module of the function, so import it outside of "
-                "`if TYPE_CHECKING`, and define local classes at module level"
+                f"({error}); what it names must exist at run time: import it outside of "
+                "`if TYPE_CHECKING`, and define classes at module level"
             ) from error
 
     def _check_parameters(self, codec: Codec) -> None:
@@ -350,7 +350,8 @@ def _inspect(fn: Callable[..., Any], *, method: bool) -> inspect.Signature:
 def _name(fn: Any) -> str:
     while fn.__class__ is functools.partial:
         fn = fn.func
-    return getattr(fn, "__name__", fn.__class__.__name__)
+    name: str = getattr(fn, "__name__", fn.__class__.__name__)
+    return name
 
 
 def _function(fn: Any) -> Any:

@@ -12,19 +12,16 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import dataclasses
 import json
-import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from types import NoneType
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from trioflow.errors import DefinitionError, PayloadTooLarge, TrioflowError, ValueMismatch
+from trioflow.model.paths import at, locate, readable
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -139,7 +136,7 @@ class JsonCodec:
         try:
             return decode(data)
         except msgspec.ValidationError as error:
-            raise ValueMismatch(_readable(str(error))) from error
+            raise ValueMismatch(readable(str(error))) from error
         except msgspec.DecodeError as error:
             raise ValueMismatch(f"not a JSON document: {error}") from error
         except RecursionError:
@@ -196,14 +193,14 @@ class JsonCodec:
         return data
 
     def _why_not(self, value: object, error: Exception) -> str:
-        path, leaf = _locate(value, lambda part: not self._can_encode(part))
+        path, leaf = locate(value, lambda part: not self._can_encode(part))
         if isinstance(leaf, str):
             text = "the text holds lone surrogates, which UTF-8 cannot express"
         elif isinstance(error, TypeError) and not str(error):
             text = f"a value of type {_type_name(type(leaf))} cannot be stored as JSON"
         else:
             text = str(error) or error.__class__.__name__
-        return _at(text, path)
+        return at(text, path)
 
     def _can_encode(self, value: object) -> bool:
         try:
@@ -215,8 +212,8 @@ class JsonCodec:
     def _refuse_nan(self, value: object) -> None:
         if not self._has_nan(value):
             return
-        path, leaf = _locate(value, self._has_nan)
-        raise ValueMismatch(_at(f"JSON has no {leaf!r}; use None or a string instead", path))
+        path, leaf = locate(value, self._has_nan)
+        raise ValueMismatch(at(f"JSON has no {leaf!r}; use None or a string instead", path))
 
     def _has_nan(self, value: object) -> bool:
         try:
@@ -402,20 +399,6 @@ _SELF_EVIDENT: frozenset[object] = frozenset({str, int, float, bool, bytes, None
 
 _strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
-_LOCATION = re.compile(r" - at (?:`?key`? in )?`\$(?P<path>[^`]*)`")
-
-
-def _readable(text: str) -> str:
-    """Take the backticks out of msgspec's message, and join the paths of nested decoders."""
-    paths = [match["path"] for match in _LOCATION.finditer(text)]
-    keyed = " in a key" if "`key` in `$" in text else ""
-    plain = _LOCATION.sub("", text).replace("`", "")
-    return _at(plain + keyed, "".join(reversed(paths)))
-
-
-def _at(text: str, path: str) -> str:
-    return f"{text} - at ${path}" if path else text
-
 
 def _type_name(type: Any) -> str:
     name = getattr(type, "__qualname__", None) or repr(type)
@@ -465,37 +448,3 @@ def _pydantic_text(error: Any) -> str:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
     return f"{first['msg']}{more}" + (f" - at `${path}`" if path else "")
-
-
-def _locate(value: object, bad: Callable[[object], bool]) -> tuple[str, object]:
-    """Follow the bad parts of a bad value down to the one whose own parts are all good."""
-    path = ""
-    while True:
-        for step, part in _parts(value):
-            if bad(part):
-                path, value = path + step, part
-                break
-        else:
-            return path, value
-
-
-def _parts(value: Any) -> Iterator[tuple[str, object]]:
-    """Yield what a value contains, each with its step of the path."""
-    if isinstance(value, dict):
-        for key, part in cast("dict[object, object]", value).items():
-            plain = isinstance(key, str) and key.isidentifier()
-            yield (f".{key}" if plain else f"[{key!r}]"), part
-    elif isinstance(value, (list, tuple, AbstractSet, deque)):
-        for number, part in enumerate(cast("list[object]", value)):
-            yield f"[{number}]", part
-    elif isinstance(value, msgspec.Struct):
-        for field, name in zip(
-            value.__struct_fields__, value.__struct_encode_fields__, strict=True
-        ):
-            yield f".{name}", getattr(value, field, None)
-    elif dataclasses.is_dataclass(value):
-        for each in dataclasses.fields(value):
-            yield f".{each.name}", getattr(value, each.name, None)
-    else:
-        for attribute in getattr(value.__class__, "__attrs_attrs__", ()):
-            yield f".{attribute.name}", getattr(value, attribute.name, None)
