@@ -1,0 +1,131 @@
+"""Durable workflows as plain trio code. The public names, and nothing else."""
+
+from __future__ import annotations
+
+from trioflow import errors
+from trioflow.authoring import (
+    Signal,
+    activity,
+    activity_by_name,
+    activity_info,
+    continue_as_new,
+    info,
+    is_replaying,
+    logger,
+    now,
+    random,
+    send_signal,
+    set_status,
+    side_effect,
+    uuid4,
+    workflow,
+    workflow_by_name,
+)
+from trioflow.client import Client, Description, ExecutionHistory, Handle, open_client
+from trioflow.engine.guard import DeterminismWarning
+from trioflow.errors import (
+    ActivityTimeout,
+    ArgumentError,
+    BackendError,
+    BackendUnavailable,
+    CorruptStore,
+    DefinitionError,
+    DeterminismError,
+    InstanceAlreadyExists,
+    InstanceCancelled,
+    InstanceError,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceSuspended,
+    InstanceTerminated,
+    LeaseLost,
+    NonRetryable,
+    NotInWorkflow,
+    PayloadTooLarge,
+    RemoteError,
+    Retry,
+    SchemaError,
+    TrioflowError,
+    UnknownDefinition,
+    ValueMismatch,
+)
+from trioflow.model.definitions import Activity, Workflow
+from trioflow.model.info import ActivityInfo, Info, SuspendReport
+from trioflow.model.retry import RetryPolicy
+from trioflow.model.values import Codec, JsonCodec, WrappedCodec
+from trioflow.registry import Registry, default_registry
+from trioflow.worker import Worker, open_worker, run_worker
+
+__all__ = [
+    "Activity",
+    "ActivityInfo",
+    "ActivityTimeout",
+    "ArgumentError",
+    "BackendError",
+    "BackendUnavailable",
+    "Client",
+    "Codec",
+    "CorruptStore",
+    "DefinitionError",
+    "Description",
+    "DeterminismError",
+    "DeterminismWarning",
+    "ExecutionHistory",
+    "Handle",
+    "Info",
+    "InstanceAlreadyExists",
+    "InstanceCancelled",
+    "InstanceError",
+    "InstanceFinished",
+    "InstanceNotFinished",
+    "InstanceNotFound",
+    "InstanceSuspended",
+    "InstanceTerminated",
+    "JsonCodec",
+    "LeaseLost",
+    "NonRetryable",
+    "NotInWorkflow",
+    "PayloadTooLarge",
+    "Registry",
+    "RemoteError",
+    "Retry",
+    "RetryPolicy",
+    "SchemaError",
+    "Signal",
+    "SuspendReport",
+    "TrioflowError",
+    "UnknownDefinition",
+    "ValueMismatch",
+    "Worker",
+    "Workflow",
+    "WrappedCodec",
+    "activity",
+    "activity_by_name",
+    "activity_info",
+    "continue_as_new",
+    "default_registry",
+    "errors",
+    "info",
+    "is_replaying",
+    "logger",
+    "now",
+    "open_client",
+    "open_worker",
+    "random",
+    "run_worker",
+    "send_signal",
+    "set_status",
+    "side_effect",
+    "uuid4",
+    "workflow",
+    "workflow_by_name",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("trioflow")
+    raise AttributeError(f"module 'trioflow' has no attribute {name!r}")

@@ -227,10 +227,9 @@ class ContinueAsNew(BaseException):
     """Ends one execution of a workflow and carries the input of the next.
 
     Attributes:
-        args: The positional arguments of the next execution.
-        kwargs: Its keyword arguments.
+        input: The next execution's arguments in their stored form.
     """
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(*args)
-        self.kwargs = kwargs
+    def __init__(self, input: bytes) -> None:
+        super().__init__("the workflow continues as a new execution")
+        self.input = input

@@ -196,6 +196,10 @@ class Backend(Protocol):
         """Return an instance's row."""
         ...
 
+    async def not_running(self, instances: Sequence[str]) -> list[str]:
+        """Return those of the ids whose instances have ended or are suspended."""
+        ...
+
     async def history(self, instance: str) -> list[Execution]:
         """Return all stored executions of an instance in order, the running one last."""
         ...

@@ -41,15 +41,22 @@ def install() -> None:
         ignored: set[str] = set()
 
         # a closure: at interpreter exit the hook outlives the globals of its module
-        def hook(event: str, _: tuple[object, ...]) -> None:
+        def hook(event: str, args: tuple[object, ...]) -> None:
             if state.active and event not in ignored:
                 rule = TABLE.find_event(event)
                 if rule is None:
                     ignored.add(event)
-                else:
+                elif event != "open" or not _is_time_zone(args):
                     _judge(event, rule)
 
         sys.addaudithook(hook)
+
+
+def _is_time_zone(args: tuple[object, ...]) -> bool:
+    # ZoneInfo is written in C: no frame on the stack says that it is the one who opens the file
+    zoneinfo = sys.modules.get("zoneinfo")
+    path = args[0]
+    return zoneinfo is not None and isinstance(path, str) and path.startswith(zoneinfo.TZPATH)
 
 
 def _judge(event: str, rule: Rule) -> None:

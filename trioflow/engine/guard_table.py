@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,8 @@ from types import (
 from typing import NamedTuple, cast
 
 from trioflow.engine.guard_rules import RULES, Rule
+
+_PRIVATE_MODULES = re.compile(r"\.futures\.(?:_base|thread|process)\.")
 
 __all__ = ["MISSING", "TABLE", "Hit", "Table", "slot"]
 
@@ -66,7 +69,7 @@ class Table:
             for call in rule.calls:
                 module, _, name = call.partition(":")
                 public = name if module == "builtins" else f"{module}.{name}"
-                hit = Hit(rule, public.replace("._base.", "."))
+                hit = Hit(rule, _PRIVATE_MODULES.sub(".futures.", public))
                 self.named.setdefault(public, hit)
                 self._pending.setdefault(module, []).append((name, hit))
             for event in rule.events:
@@ -100,8 +103,8 @@ class Table:
             if isinstance(found, type):
                 found = slot(found, part)
             elif isinstance(found, ModuleType):
-                # anyio fetches its names when they are asked for; asking others that do so could
-                # import anything
+                # anyio gets its names only when they are asked for; another that does so could
+                # import anything then
                 lazy = found.__name__ == "anyio"
                 found = getattr(found, part, MISSING) if lazy else vars(found).get(part, MISSING)
             else:
@@ -109,9 +112,10 @@ class Table:
         if found is MISSING:
             return
         items: list[object] = [found]
+        behind: object = getattr(found, "__func__", None)
         if isinstance(found, classmethod | staticmethod):
-            # not of a bound method: others of the class may share its function
-            items.append(cast("object", found.__func__))
+            # not of a bound method: another object's may have the same function
+            items.append(behind)
         for item in items:
             self._exact.setdefault(id(item), hit)
             self._kept.append(item)

@@ -161,11 +161,9 @@ class TaskState:
             self._path = str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
         return self._path
 
-    def next_id(self) -> str:
-        """Count a command of this task and return its id."""
-        number = self.commands
-        self.commands = number + 1
-        return f"{self.path}:{number}"
+    def peek_id(self) -> str:
+        """Return the id of this task's next command; who gives it counts ``commands`` up."""
+        return f"{self.path}:{self.commands}"
 
 
 class _Runner(_run.Runner):

@@ -1,0 +1,7 @@
+"""The worker: the only place where the engine and a backend meet."""
+
+from __future__ import annotations
+
+from trioflow.worker.worker import Worker, open_worker, run_worker
+
+__all__ = ["Worker", "open_worker", "run_worker"]

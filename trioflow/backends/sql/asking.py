@@ -75,6 +75,10 @@ class Asking(Committing):
                 self._deliver(notice.instance, notice.execution, notice.event, now)
             return "done"
 
+    def not_running(self, instances: Sequence[str]) -> list[str]:
+        rows = ((id, self._execute(self.queries.status_of, id).fetchone()) for id in instances)
+        return [id for id, row in rows if row is not None and row[0] != "running"]
+
     def resume(self, instance: str) -> Update:
         with self.dialect.transaction(self.connection):
             resumed = self._execute(self.queries.resume_instance, b"", self.clock(), instance)

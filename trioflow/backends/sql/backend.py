@@ -140,6 +140,9 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def get(self, instance: str) -> InstanceRecord | None:
         return await self._run(self._store().get, instance)
 
+    async def not_running(self, instances: Sequence[str]) -> list[str]:
+        return await self._run(self._store().not_running, instances)
+
     async def history(self, instance: str) -> list[Execution]:
         return await self._run(self._store().history, instance)
 

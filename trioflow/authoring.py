@@ -1,0 +1,279 @@
+"""What users write workflows with: the decorators, and what workflow code calls besides trio and anyio."""
+
+from __future__ import annotations
+
+import logging
+import random as _random
+import uuid as _uuid
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from trioflow.engine import guard
+from trioflow.engine.calls import current_caller, current_caller_or_none
+from trioflow.errors import ArgumentError, TrioflowError
+from trioflow.model.definitions import Activity, Workflow
+from trioflow.model.info import ActivityInfo, Info, current_activity
+from trioflow.registry import default_registry
+
+__all__ = [
+    "Signal",
+    "activity",
+    "activity_by_name",
+    "activity_info",
+    "continue_as_new",
+    "info",
+    "is_replaying",
+    "logger",
+    "now",
+    "random",
+    "send_signal",
+    "set_status",
+    "side_effect",
+    "uuid4",
+    "workflow",
+    "workflow_by_name",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+workflow = default_registry.workflow
+activity = default_registry.activity
+
+
+class Signal(Generic[T]):
+    """A named, typed message to an instance.
+
+    Signals wait in the order of their arrival until the workflow receives them, also those that came
+    before it asked. Iterating receives for ever: ``async for item in signal``.
+
+    Args:
+        name: Which signal; any object of the same name is the same signal.
+        type: The type of its values; without one, plain JSON data.
+
+    Example:
+        >>> approved = Signal("approved", bool)
+        >>> approved
+        Signal('approved', bool)
+    """
+
+    __slots__ = ("name", "type")
+
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str, type: type[T]) -> None:
+            self.name = name
+            self.type = type
+    else:
+
+        def __init__(self, name: str, type: object = Any) -> None:
+            if not name or not isinstance(name, str):
+                raise ValueError(f"a signal's name is a string that is not empty, not {name!r}")
+            self.name = name
+            self.type = type
+
+    def __repr__(self) -> str:
+        return f"Signal({self.name!r}, {getattr(self.type, '__name__', self.type)})"
+
+    async def receive(self) -> T:
+        """Wait for the next value and return it. A cancelled wait loses nothing.
+
+        Raises:
+            NotInWorkflow: Outside of a workflow.
+            ValueMismatch: The value is not of this signal's type; it is gone.
+        """
+        return cast("T", await current_caller("Signal.receive()").receive_signal(self.name, self.type))
+
+    def receive_nowait(self) -> T:
+        """Return the next value that has already arrived.
+
+        Raises:
+            trio.WouldBlock: None has.
+            NotInWorkflow: Outside of a workflow.
+            ValueMismatch: The value is not of this signal's type; it is gone.
+        """
+        return cast("T", current_caller("Signal.receive_nowait()").receive_signal_nowait(self.name, self.type))
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        return await self.receive()
+
+
+async def send_signal(instance: str, signal: Signal[T], value: T) -> None:
+    """Send a signal to another instance, and wait until it is in its inbox.
+
+    Args:
+        instance: The id of the target.
+        signal: Which signal.
+        value: A value of the signal's type.
+
+    Raises:
+        InstanceNotFound: There is no such instance.
+        InstanceFinished: It has ended.
+        ValueMismatch: The value is not of the signal's type. Nothing was sent.
+        NotInWorkflow: Outside of a workflow; use ``client.handle(id).signal(...)`` there.
+    """
+    await current_caller("send_signal()").send_signal(instance, signal.name, value, signal.type)
+
+
+def now() -> float:
+    """Return the workflow's clock: epoch seconds, the same on replay.
+
+    It stands still between two waits, and it is what ``trio.current_time()`` says in a workflow.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("now()").now
+
+
+def uuid4() -> _uuid.UUID:
+    """Return a new UUID, the same on replay.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("uuid4()").uuid4()
+
+
+def random() -> _random.Random:
+    """Return the running task's random generator, which gives the same numbers on replay.
+
+    Each task has its own, so that drawing in one branch does not change another. Not for secrets.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("random()").random()
+
+
+def side_effect(fn: Callable[[], T], type: object = None) -> T:
+    """Call ``fn`` once and record what it returns; on replay return that without calling it.
+
+    For something quick that cannot be repeated, such as reading the environment or a clock. It runs at once, in
+    the workflow, and may run again if the process dies in the same moment; what takes time or can fail
+    belongs into an activity.
+
+    Args:
+        fn: A function without parameters.
+        type: The type of its value; by default its return annotation.
+
+    Raises:
+        ArgumentError: Without a type, the value would come back from the history as something else.
+        ValueMismatch: The value cannot be stored, or is not of that type.
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("side_effect()").side_effect(fn, type)
+
+
+def info() -> Info:
+    """Return what the workflow may know of itself: ids, queue, size of the history.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("info()").info()
+
+
+def activity_info() -> ActivityInfo:
+    """Return what the running activity may know of its call: attempt, idempotency key, instance.
+
+    Raises:
+        TrioflowError: Outside of an activity, also where one is called directly, as in a unit test.
+    """
+    found = current_activity.get()
+    if found is None:
+        raise TrioflowError("activity_info() can only be called inside an activity that a worker runs")
+    return found
+
+
+def is_replaying() -> bool:
+    """Return whether the code that runs now ran before. False outside of a workflow.
+
+    Only for what has no effect on the workflow, such as progress on a screen.
+    """
+    caller = current_caller_or_none()
+    return caller is not None and caller.replaying
+
+
+def set_status(value: object) -> None:
+    """Publish any storable value, which clients see in ``describe()``. It is no part of the history.
+
+    Raises:
+        ValueMismatch: The value cannot be stored.
+        NotInWorkflow: Outside of a workflow.
+    """
+    current_caller("set_status()").set_status(value)
+
+
+def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """End this execution and start the next with an empty history and these arguments.
+
+    The instance keeps its id; signals that were not received go over in their order; whoever waits for
+    the result waits for the last execution's. Does not return: it raises what ends the workflow, so
+    it must not be caught.
+
+    Raises:
+        ArgumentError: The arguments do not fit the workflow's signature. The execution goes on.
+        NotInWorkflow: Outside of a workflow.
+    """
+    raise current_caller("continue_as_new()").continue_as_new(args, kwargs)
+
+
+def activity_by_name(name: str, result: type[R] | None = None, **options: Any) -> Activity[..., R]:
+    """Return an activity that is defined elsewhere, to be called with keyword arguments.
+
+    Args:
+        name: Its name there.
+        result: The type of its result; by default plain JSON data.
+        **options: As for ``@activity``.
+    """
+    return Activity(_declare(name, result), name=name, **options)
+
+
+def workflow_by_name(name: str, result: type[R] | None = None, **options: Any) -> Workflow[..., R]:
+    """Return a workflow that is defined elsewhere, to be called or started with keyword arguments.
+
+    Args:
+        name: Its name there.
+        result: The type of its result; by default plain JSON data.
+        **options: As for ``@workflow``.
+    """
+    return Workflow(_declare(name, result), name=name, **options)
+
+
+def _declare(name: str, result: object) -> Callable[..., Any]:
+    async def declared(**arguments: Any) -> Any:
+        raise ArgumentError(f"{name!r} is defined elsewhere; here it is only known by its name")
+
+    declared.__name__ = declared.__qualname__ = name
+    declared.__annotations__ = {"arguments": Any, "return": Any if result is None else result}
+    return declared
+
+
+class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
+    """Says in which instance it logs, and is silent while a workflow is replayed."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
+        return not is_replaying() and self.logger.isEnabledFor(level)
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        caller = current_caller_or_none()
+        if caller is not None:
+            me = caller.identity
+            kwargs["extra"] = {"instance": me.id, "execution": me.execution, **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self.isEnabledFor(level):
+            kwargs.setdefault("stacklevel", 1)
+            with guard.permitted():  # handlers write
+                super().log(level, msg, *args, **kwargs)
+
+
+logger = _WorkflowLogger(logging.getLogger("trioflow.workflow"), {})
+"""A `logging` adapter for workflow code: adds ``instance`` and ``execution``, is silent on replay."""

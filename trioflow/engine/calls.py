@@ -1,0 +1,299 @@
+"""What workflow code can ask of the engine: each call becomes a command, or reads the turn.
+
+A call finds its recorded command by its structural id on replay and then encodes nothing; a call that
+is refused (bad arguments) uses up no id, on replay as when live.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+import trio
+
+from trioflow.engine import guard
+from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.loop import TaskState, current_task_state
+from trioflow.errors import (
+    ArgumentError,
+    ContinueAsNew,
+    Evicted,
+    InstanceCancelled,
+    NotInWorkflow,
+)
+from trioflow.model import events as ev
+from trioflow.model.commands import (
+    CancelActivity,
+    CancelChild,
+    Command,
+    RecordSideEffect,
+    RunActivity,
+    SendSignal,
+    StartChild,
+)
+from trioflow.model.definitions import Activity, Workflow, current_invoker
+from trioflow.model.info import Info
+from trioflow.model.values import decode_as, encode_checked
+
+__all__ = ["Caller", "current_caller", "current_caller_or_none"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def current_caller_or_none() -> Caller | None:
+    """Return what calls of the running workflow go to, ``None`` outside of a workflow."""
+    invoker = current_invoker.get()
+    return invoker if isinstance(invoker, Caller) else None
+
+
+def current_caller(what: str) -> Caller:
+    """Return what calls of the running workflow go to.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow; ``what`` names what was called.
+    """
+    caller = current_caller_or_none()
+    if caller is None:
+        raise NotInWorkflow(f"{what} can only be called inside a workflow")
+    return caller
+
+
+class Caller:
+    """The calls of one execution."""
+
+    __slots__ = ("_execution",)
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    # --- activities and sub-workflows ---------------------------------------------------
+
+    async def call_activity(
+        self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
+        """Run an activity and wait for its result."""
+        execution = self._execution
+        state = await self._checkpoint(f"activity {activity.name!r}")
+        command = execution.recorded(state.peek_id())
+        if type(command) is not RunActivity or command.activity != activity.name:
+            command = RunActivity(
+                id=state.peek_id(),
+                activity=activity.name,
+                input=msgspec.Raw(activity.signature.encode(execution.codec, args, kwargs, activity.name)),
+                queue=activity.queue or execution.identity.queue,
+                options=activity.overrides,
+            )
+        state.commands += 1
+        answer = await execution.give_and_wait(command, abandon=activity.on_cancel == "abandon")
+        match answer:
+            case ev.ActivityCompleted():
+                result: Any = decode_as(
+                    execution.codec, bytes(answer.result), activity.signature.result_type, f"{activity.name}() result"
+                )
+                return result  # type: ignore[no-any-return]  # decoded as the annotated type
+            case ev.ActivityFailed():
+                raise answer.failure.rebuild()
+            case _:
+                raise RuntimeError(f"activity {activity.name!r} was cancelled, though not by this workflow")
+
+    async def call_workflow(
+        self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
+        """Start a sub-workflow and wait for its result; after a failure, as often as its policy says."""
+        began_at = trio.current_time()
+        attempt = 1
+        while True:
+            answer, child = await self._run_child(workflow, args, kwargs)
+            match answer:
+                case ev.ChildCompleted():
+                    what = f"{workflow.name}() result"
+                    result: Any = decode_as(
+                        self._execution.codec, bytes(answer.result), workflow.signature.result_type, what
+                    )
+                    return result  # type: ignore[no-any-return]  # decoded as the annotated type
+                case ev.ChildFailed():
+                    delay = None
+                    if workflow.retry is not None:
+                        elapsed = trio.current_time() - began_at
+                        delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
+                    if delay is None:
+                        error = answer.failure.rebuild()
+                        error.add_note(f"raised in instance {child!r} ({workflow.name})")
+                        raise error
+                    attempt += 1
+                    await trio.sleep(delay)
+                case ev.ChildCancelled():
+                    raise InstanceCancelled(child, answer.reason)
+                case _:
+                    raise AssertionError(f"{answer!r} answers a sub-workflow")
+
+    async def _run_child(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[ev.Event, str]:
+        execution = self._execution
+        state = await self._checkpoint(f"workflow {workflow.name!r}")
+        command_id = state.peek_id()
+        command = execution.recorded(command_id)
+        if type(command) is not StartChild or command.workflow != workflow.name:
+            me = execution.identity
+            prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
+            command = StartChild(
+                id=command_id,
+                workflow=workflow.name,
+                instance=workflow.id or f"{prefix}/{command_id}",
+                input=msgspec.Raw(workflow.signature.encode(execution.codec, args, kwargs, workflow.name)),
+                queue=workflow.queue or me.queue,
+            )
+        state.commands += 1
+        return await execution.give_and_wait(command), command.instance
+
+    def cancel_of(self, command: Command) -> Command:
+        """Return the command that cancels another one."""
+        if isinstance(command, StartChild):
+            why = self._execution.cancel_reason
+            return CancelChild(id=command.id, instance=command.instance, reason=why)
+        return CancelActivity(id=command.id)
+
+    # --- signals ------------------------------------------------------------------------
+
+    async def receive_signal(self, name: str, type_: object) -> Any:
+        """Wait for the next signal of that name."""
+        await self._checkpoint(f"Signal({name!r}).receive()")
+        mailbox = self._execution.mailbox
+        signal = mailbox.take(name)
+        if signal is None:
+            signal = await mailbox.wait(name)
+        return decode_as(self._execution.codec, bytes(signal.value), type_, f"signal {name!r}")
+
+    def receive_signal_nowait(self, name: str, type_: object) -> Any:
+        """Return the next signal of that name.
+
+        Raises:
+            trio.WouldBlock: There is none.
+        """
+        self._unfenced()
+        signal = self._execution.mailbox.take(name)
+        if signal is None:
+            raise trio.WouldBlock
+        return decode_as(self._execution.codec, bytes(signal.value), type_, f"signal {name!r}")
+
+    async def send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
+        """Put a signal into another instance's inbox, and wait until it is there."""
+        execution = self._execution
+        state = await self._checkpoint("send_signal()")
+        command = execution.recorded(state.peek_id())
+        if type(command) is not SendSignal or command.name != name:
+            data = encode_checked(execution.codec, value, type_, f"signal {name!r}")
+            command = SendSignal(id=state.peek_id(), instance=instance, name=name, value=msgspec.Raw(data))
+        state.commands += 1
+        with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
+            answer = await execution.give_and_wait(command)
+        if isinstance(answer, ev.SignalFailed):
+            raise answer.failure.rebuild()
+
+    # --- values -------------------------------------------------------------------------
+
+    def side_effect(self, fn: Callable[[], T], type_: object) -> T:
+        """Run ``fn`` once and record what it gives; on replay, return that."""
+        self._unfenced()
+        execution = self._execution
+        state = self._state("side_effect()")
+        command = execution.recorded(state.peek_id())
+        what = f"side effect {getattr(fn, '__qualname__', fn)}"
+        declared = _declared_result(fn) if type_ is None else type_
+        if type(command) is RecordSideEffect:
+            value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
+        else:
+            with guard.permitted():
+                given = fn()
+            data = encode_checked(execution.codec, given, declared, what)
+            value = decode_as(execution.codec, data, declared, what)
+            if declared is Any and value != given:
+                raise ArgumentError(
+                    f"{what} gave a {type(given).__name__}, which comes back from the history as a "
+                    f"{type(value).__name__}; say what it is: side_effect(fn, {type(given).__name__})"
+                )
+            command = RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(data))
+        state.commands += 1
+        execution.give(command)
+        return value  # type: ignore[no-any-return]  # decoded as the declared type
+
+    def random(self) -> random.Random:
+        """Return the running task's own generator, the same on replay."""
+        state = self._state("random()")
+        if state.extra is None:
+            me = self._execution.identity
+            state.extra = random.Random(f"{me.id}/{me.execution}/{state.path}")  # noqa: S311  # not for secrets
+        generator: random.Random = state.extra
+        return generator
+
+    def uuid4(self) -> uuid.UUID:
+        """Return the next UUID of the running task, the same on replay."""
+        return uuid.UUID(int=self.random().getrandbits(128), version=4)
+
+    def set_status(self, value: object) -> None:
+        """Publish a value that clients see in ``describe()``."""
+        self._unfenced()
+        self._execution.custom_status = encode_checked(self._execution.codec, value, Any, "set_status()")
+
+    # --- the execution itself -----------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        """Which execution of which instance this is."""
+        return self._execution.identity
+
+    @property
+    def now(self) -> float:
+        """The turn's time."""
+        return self._execution.now
+
+    @property
+    def replaying(self) -> bool:
+        """Whether what runs now ran before."""
+        return self._execution.replaying
+
+    def info(self) -> Info:
+        """What the workflow may know of itself."""
+        return self._execution.info()
+
+    def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContinueAsNew:
+        """Return what ends this execution and starts the next with those arguments."""
+        definition = self._execution.definition
+        what = f"continue_as_new() of {definition.name}"
+        return ContinueAsNew(definition.signature.encode(self._execution.codec, args, kwargs, what))
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _state(self, what: str) -> TaskState:
+        state = current_task_state()
+        if state is None:
+            raise NotInWorkflow(f"{what} was called from outside of the workflow's tasks")
+        return state
+
+    async def _checkpoint(self, what: str) -> TaskState:
+        """Refuse to begin in a cancelled scope, as trio's own calls do, or in a fenced execution."""
+        if self._execution.loop.fenced:
+            # It has no effect any more; whoever unwinds us throws into this wait.
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._state(what)
+
+    def _unfenced(self) -> None:
+        if self._execution.loop.fenced:
+            raise Evicted
+
+
+def _declared_result(fn: Callable[[], Any]) -> object:
+    if not (inspect.isfunction(fn) or inspect.ismethod(fn)):
+        return Any
+    try:
+        hints = get_type_hints(fn, include_extras=True)
+    except Exception:  # noqa: BLE001  # annotations that cannot be resolved say nothing
+        return Any
+    return hints.get("return", Any)

@@ -1,0 +1,377 @@
+"""One execution of an instance: a fold over turns. Pure: no I/O, no clock but the turn's ``now``."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import msgspec
+import outcome
+import trio
+from outcome import Error, Value
+
+from trioflow.engine import guard
+from trioflow.engine.loop import NestedLoop
+from trioflow.engine.mailbox import Mailbox
+from trioflow.engine.replay import check_turn
+from trioflow.errors import ContinueAsNew, DeterminismError, Evicted
+from trioflow.model import events as ev
+from trioflow.model.commands import Command, command_order
+from trioflow.model.definitions import Workflow, current_invoker
+from trioflow.model.failures import Failure
+from trioflow.model.info import Info
+from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow.model.values import Codec, encode_checked
+
+__all__ = ["Execution", "Identity", "Pending"]
+
+# Executions that swallowed their eviction, kept so that the garbage collector does not run their code.
+_immortal: list[NestedLoop] = []
+
+
+class Pending:
+    """A command whose task waits for its event."""
+
+    __slots__ = ("abandon", "command", "raise_cancel", "task", "turn")
+
+    def __init__(self, command: Command, task: trio.lowlevel.Task, turn: int, *, abandon: bool) -> None:
+        self.command = command
+        self.task = task
+        self.turn = turn
+        self.abandon = abandon
+        self.raise_cancel: Callable[[], Any] | None = None
+
+
+class Identity:
+    """Which execution of which instance; what does not change in its life."""
+
+    __slots__ = ("execution", "id", "queue")
+
+    def __init__(self, id: str, execution: int, queue: str) -> None:
+        self.id = id
+        self.execution = execution
+        self.queue = queue
+
+
+class Execution:
+    """Runs one execution of one instance, live and on replay.
+
+    Attributes:
+        identity: Which one it is.
+        definition: The workflow.
+        turns: How many turns were made.
+        events: Size of the history: events and commands.
+        now: The workflow's clock.
+        custom_status: The last value of ``set_status`` (one JSON document) that `take_custom_status`
+            has not given yet, or ``None``.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_cancelled_why",
+        "_cancels",
+        "_commands",
+        "_expected",
+        "_mailbox",
+        "_pending",
+        "_started",
+        "_turn_events",
+        "_turn_turns",
+        "caller",
+        "codec",
+        "custom_status",
+        "definition",
+        "events",
+        "identity",
+        "loop",
+        "now",
+        "started_at",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        definition: Workflow[..., Any],
+        identity: Identity,
+        codec: Codec,
+        make_caller: Callable[[Execution], Any],
+    ) -> None:
+        self.definition = definition
+        self.identity = identity
+        self.codec = codec
+        self.turns = 0
+        self.events = 0
+        self.now = 0.0
+        self.started_at = 0.0
+        self.custom_status: bytes | None = None
+        self.caller = make_caller(self)
+        context = contextvars.Context()
+        context.run(current_invoker.set, self.caller)
+        self.loop = NestedLoop(context)
+        self._started: ev.Started | None = None
+        self._mailbox: Mailbox | None = None
+        self._pending: dict[str, Pending] = {}
+        self._commands: dict[str, Command] = {}
+        self._cancels: list[Command] = []
+        self._expected: dict[str, Command] | None = None
+        self._cancelled_why: ev.CancelRequested | None = None
+        self._turn_events = 0
+        self._turn_turns = 0
+        self._arrived = 0
+
+    # --- what the worker calls ----------------------------------------------------------
+
+    def advance(
+        self, events: Sequence[ev.Event], now: float, recorded: Turn | None = None
+    ) -> Turn:
+        """Apply events, run until every task waits, and return the turn.
+
+        Args:
+            events: In their order; the first turn's first is `Started`.
+            now: Epoch seconds; the workflow's clock does not go back even if this does.
+            recorded: On replay, the stored turn whose events and time these are.
+
+        Returns:
+            The turn with the commands that are to be carried out once it is stored.
+
+        Raises:
+            Diverged: ``recorded`` has other commands, or another end.
+            KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
+        """
+        self.now = now = max(now, self.now)
+        self._turn_events, self._turn_turns = self.events, self.turns
+        self._expected = None if recorded is None else {c.id: c for c in recorded.commands}
+        never_started = False
+        for event in events:
+            self._apply(event)
+        if self.turns == 0 and self._cancelled_why is not None:
+            never_started = True
+        elif self.turns == 0:
+            self._start()
+        if not never_started:
+            token = guard.enter_step()
+            try:
+                self.loop.step(now)
+            finally:
+                guard.leave_step(token)
+        commands = [*self._commands.values(), *self._cancels]
+        if len(commands) > 1:
+            commands.sort(key=command_order)
+        self._commands.clear()
+        self._cancels.clear()
+        end = self._outcome(never_started=never_started)
+        if recorded is not None:
+            check_turn(self.loop, self.turns, recorded.commands, recorded.outcome, commands, end)
+        self.turns += 1
+        self.events += len(events) + len(commands)
+        return Turn(now=now, events=list(events), commands=commands, outcome=end)
+
+    def replay(self, turns: Sequence[Turn]) -> None:
+        """Fold stored turns. Raises what `advance` raises."""
+        for turn in turns:
+            self.advance(turn.events, turn.now, turn)
+        self._expected = None
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the instance has something to do though no event comes, or ``None``."""
+        deadline = self.loop.next_deadline
+        return None if deadline == inf else deadline
+
+    @property
+    def waits_for(self) -> list[Command]:
+        """The commands whose events have not come, in no order."""
+        return [pending.command for pending in self._pending.values()]
+
+    def unread_signals(self) -> list[ev.SignalReceived]:
+        """The signals that were delivered and not received, in the order of their arrival."""
+        return [] if self._mailbox is None else list(self._mailbox.unread())
+
+    def take_custom_status(self) -> bytes | None:
+        """Return a custom status that was set since the last call, or ``None``."""
+        status, self.custom_status = self.custom_status, None
+        return status
+
+    def evict(self) -> bool:
+        """Unwind every task without effects. The execution is of no use afterwards.
+
+        Returns:
+            False if workflow code swallowed its eviction again and again; it is kept aside, silent.
+        """
+        self._expected = {}  # as on replay, nothing is logged
+        token = guard.enter_step()
+        try:
+            gone = self.loop.unwind(Evicted)
+        finally:
+            guard.leave_step(token)
+        self._pending.clear()
+        if not gone:
+            _immortal.append(self.loop)
+        return gone
+
+    # --- what workflow code reaches through its caller ----------------------------------
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the current turn is a stored one."""
+        return self._expected is not None
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The instance's signals."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+        return self._mailbox
+
+    def recorded(self, command_id: str) -> Command | None:
+        """The command that the stored turn has under that id, ``None`` when live or if it has none."""
+        return None if self._expected is None else self._expected.get(command_id)
+
+    def give(self, command: Command) -> None:
+        """Add a command to the turn."""
+        self._commands[command.id] = command
+
+    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> ev.Event:
+        """Add a command to the turn and wait for the event that answers it.
+
+        If the wait is cancelled, the command's cancellation is asked for, and the wait goes on until
+        that is answered; a command given in this very turn is taken back instead.
+        """
+        pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
+        self._commands[command.id] = command
+        self._pending[command.id] = pending
+
+        def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+            return self._abort(pending, raise_cancel)
+
+        answer: ev.Event = await trio.lowlevel.wait_task_rescheduled(abort)
+        return answer
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Why the instance is being cancelled, ``None`` if it is not or nobody said."""
+        return None if self._cancelled_why is None else self._cancelled_why.reason
+
+    def info(self) -> Info:
+        """What the workflow may know of itself; the same live and on replay."""
+        started = self._started
+        assert started is not None, "workflow code runs only after Started"
+        return Info(
+            id=self.identity.id,
+            execution=self.identity.execution,
+            workflow=self.definition.name,
+            queue=self.identity.queue,
+            parent=started.parent,
+            metadata=dict(started.metadata),
+            started_at=self.started_at,
+            turns=self._turn_turns,
+            events=self._turn_events,
+            max_events=self.definition.max_events,
+        )
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        started = self._started
+        if started is None:
+            raise DeterminismError("the first event of an execution is Started")
+        definition, codec, what = self.definition, self.codec, self.definition.name
+        guard.watch(definition.fn)
+
+        async def main() -> Any:
+            args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
+            if definition.timeout is None:
+                return await definition.fn(*args, **kwargs)
+            with trio.move_on_after(definition.timeout) as scope:
+                return await definition.fn(*args, **kwargs)
+            assert scope.cancelled_caught
+            raise TimeoutError(f"workflow {what!r} took longer than its timeout of {definition.timeout} s")
+
+        self.started_at = self.now
+        self.loop.start(main, what, self.now)
+
+    def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        command = pending.command
+        if pending.turn == self.turns or self.loop.fenced:
+            self._commands.pop(command.id, None)
+            del self._pending[command.id]
+            return trio.lowlevel.Abort.SUCCEEDED
+        self._cancels.append(self.caller.cancel_of(command))
+        if pending.abandon:
+            del self._pending[command.id]
+            return trio.lowlevel.Abort.SUCCEEDED
+        pending.raise_cancel = raise_cancel
+        return trio.lowlevel.Abort.FAILED
+
+    def _apply(self, event: ev.Event) -> None:
+        match event:
+            case ev.ActivityCompleted() | ev.ChildCompleted() | ev.ActivityFailed() | ev.ChildFailed():
+                self._answer(event.id, event)
+            case ev.SignalSent() | ev.SignalFailed():
+                self._answer(event.id, event)
+            case ev.ActivityCancelled() | ev.ChildCancelled():
+                pending = self._pending.get(event.id)
+                if pending is not None and pending.raise_cancel is not None:
+                    del self._pending[event.id]
+                    self.loop.reschedule(pending.task, outcome.capture(pending.raise_cancel))
+                else:
+                    self._answer(event.id, event)
+            case ev.SignalReceived():
+                self._deliver(event)
+            case ev.Started():
+                self._started = event
+                for signal in event.carried:
+                    self._deliver(signal)
+            case ev.CancelRequested():
+                if self._cancelled_why is None:
+                    self._cancelled_why = event
+                    if self.turns:
+                        self.loop.cancel_root(event.reason)
+            case ev.Woken():
+                pass  # the step itself expires what is due
+
+    def _deliver(self, signal: ev.SignalReceived) -> None:
+        self._arrived += 1
+        self.mailbox.deliver(self.loop, signal, self._arrived)
+
+    def _answer(self, command_id: str, event: ev.Event) -> None:
+        # An answer that nobody waits for is one to an abandoned command, or a repeated one.
+        pending = self._pending.pop(command_id, None)
+        if pending is not None:
+            self.loop.reschedule(pending.task, Value(event))
+
+    def _outcome(self, *, never_started: bool) -> Outcome | None:
+        why = self._cancelled_why
+        if never_started:
+            assert why is not None
+            return Cancelled(why.reason)
+        end = self.loop.outcome
+        if end is None:
+            return None
+        if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
+            self.evict()
+        if isinstance(end, Error):
+            return _raised(end.error)
+        if why is not None and self.loop.root.cancelled_caught:
+            return Cancelled(why.reason)
+        signature = self.definition.signature
+        try:
+            data = encode_checked(self.codec, end.value, signature.result_type, f"{self.definition.name}() result")
+        except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
+            return Failed(Failure.of(exc))
+        return Completed(msgspec.Raw(data))
+
+
+
+def _raised(error: BaseException) -> Outcome:
+    again = _continuation(error)
+    return Failed(Failure.of(error)) if again is None else Continued(msgspec.Raw(again.input))
+
+
+def _continuation(error: BaseException) -> ContinueAsNew | None:
+    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, ContinueAsNew) else None

@@ -1,0 +1,250 @@
+"""Decorated functions: what is known of an activity and of a workflow before anything runs.
+
+Calling a definition inside a workflow reaches the engine through `current_invoker`, a context variable
+that the engine sets in the contexts it runs workflow code in. So definitions need no engine.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeVar
+
+from trioflow.errors import DefinitionError, NotInWorkflow
+from trioflow.model.commands import ActivityOptions
+from trioflow.model.retry import RetryPolicy
+from trioflow.model.signatures import CallSignature
+
+__all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Runtime = Literal["auto", "async", "thread"]
+OnCancel = Literal["wait", "abandon"]
+
+
+class Invoker(Protocol):
+    """What a definition calls when it is called inside a workflow."""
+
+    def call_activity(
+        self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, R]: ...
+
+    def call_workflow(
+        self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, R]: ...
+
+
+current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
+
+
+def _default_name(fn: Callable[..., object]) -> str:
+    name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None) or repr(fn)
+    return name.rpartition("<locals>.")[2]
+
+
+def _check_seconds(what: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{what} is a number of seconds above 0, not {value!r}")
+
+
+class _Definition:
+    """What activities and workflows share."""
+
+    kind = "definition"
+
+    def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
+        self.fn = fn
+        self.name = name or _default_name(fn)
+        self.signature = CallSignature.of(fn)
+        functools.update_wrapper(self, fn)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
+
+    def _variant(self, **changes: Any) -> Self:
+        clone = copy.copy(self)
+        clone.__dict__.update((key, value) for key, value in changes.items() if value is not None)
+        return clone
+
+    @property
+    def where(self) -> str:
+        """``file:line`` of the function, for messages."""
+        code = getattr(inspect.unwrap(self.fn), "__code__", None)
+        return "unknown place" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name!r}>"
+
+
+class Activity(_Definition, Generic[P, R]):
+    """A function that does side effects: called at least once, its result recorded once.
+
+    Calling it gives a coroutine. Inside a workflow that runs the activity durably; elsewhere it simply
+    runs the function, so that it can be tested as the function it is.
+
+    Attributes:
+        name: By which histories and workers know it.
+        fn: The function itself.
+        queue: Where it runs; ``None`` for the calling instance's queue.
+        retry: What happens after a failed attempt; ``None`` for the default policy.
+        timeout: Seconds that one attempt may take.
+        schedule_timeout: Seconds that all attempts may take together, from the call on.
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread;
+            ``"auto"`` decides by whether it is a coroutine function.
+        on_cancel: Whether a cancelled caller waits until the activity has stopped.
+    """
+
+    kind = "activity"
+
+    def __init__(
+        self,
+        fn: Callable[P, Awaitable[R]] | Callable[P, R],
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        runtime: Runtime = "auto",
+        on_cancel: OnCancel = "wait",
+    ) -> None:
+        super().__init__(fn, name)
+        is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(fn)
+        if runtime not in ("auto", "async", "thread"):
+            raise DefinitionError(f"activity {self.name!r}: runtime is 'auto', 'async' or 'thread', not {runtime!r}")
+        if runtime != "auto" and is_async != (runtime == "async"):
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a function that is "
+                f"{'' if is_async else 'not '}async"
+            )
+        if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+            raise DefinitionError(f"activity {self.name!r} ({self.where}) is a generator; return a list instead")
+        _check_seconds("timeout", timeout)
+        _check_seconds("schedule_timeout", schedule_timeout)
+        self.queue = queue
+        self.retry = retry
+        self.timeout = timeout
+        self.schedule_timeout = schedule_timeout
+        self.runtime: Literal["async", "thread"] = "async" if is_async else "thread"
+        self.on_cancel: OnCancel = on_cancel
+        self.overrides: ActivityOptions | None = None
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        on_cancel: OnCancel | None = None,
+    ) -> Activity[P, R]:
+        """Return a variant with other options and the same signature; what is not given stays.
+
+        Raises:
+            ValueError: A number of seconds is not above 0.
+        """
+        _check_seconds("timeout", timeout)
+        _check_seconds("schedule_timeout", schedule_timeout)
+        before = self.overrides or ActivityOptions()
+        overrides = ActivityOptions(
+            retry=before.retry if retry is None else retry,
+            timeout=before.timeout if timeout is None else timeout,
+            schedule_timeout=before.schedule_timeout if schedule_timeout is None else schedule_timeout,
+        )
+        return self._variant(
+            queue=queue,
+            retry=retry,
+            timeout=timeout,
+            schedule_timeout=schedule_timeout,
+            on_cancel=on_cancel,
+            overrides=None if overrides == ActivityOptions() else overrides,
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        invoker = current_invoker.get()
+        if invoker is None:
+            return self._run_here(args, kwargs)
+        return invoker.call_activity(self, args, kwargs)
+
+    async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        result: Any = self.fn(*args, **kwargs)
+        return await result if self.runtime == "async" else result
+
+    def __get__(self, instance: object, owner: type | None = None) -> Activity[..., R]:
+        """Bind an activity that is defined as a method, as functions do."""
+        if instance is None:
+            return self
+        bound = self.fn.__get__(instance, owner)
+        return self._variant(fn=bound, signature=CallSignature.of(bound))
+
+
+class Workflow(_Definition, Generic[P, R]):
+    """A durable function, deterministic but for what trioflow records.
+
+    Calling it gives a coroutine. Inside a workflow that starts a sub-workflow and waits for its result;
+    elsewhere use ``client.run(workflow, ...)`` or ``client.start(workflow, ...)``.
+
+    Attributes:
+        name: By which the store and workers know it.
+        fn: The function itself.
+        queue: Where its instances run; ``None`` for the parent's queue, or ``"default"``.
+        retry: For sub-workflows: what happens after a failed run; ``None`` for no retry.
+        timeout: Seconds that one execution may take, a durable deadline around the function.
+        max_events: Size of the history (events and commands) at which an instance is suspended;
+            from 80 % on ``info().should_continue_as_new`` is true.
+        id: The id of the instance to be started; ``None`` for a generated one.
+    """
+
+    kind = "workflow"
+
+    def __init__(
+        self,
+        fn: Callable[P, Awaitable[R]],
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_events: int = 50_000,
+    ) -> None:
+        super().__init__(fn, name)
+        if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+            raise DefinitionError(
+                f"workflow {self.name!r} ({self.where}) must be an 'async def' function: a workflow waits for "
+                "its activities. Make it async, or decorate it with @activity if it does side effects."
+            )
+        _check_seconds("timeout", timeout)
+        if max_events < 100:
+            raise ValueError(f"max_events is at least 100, not {max_events!r}")
+        self.queue = queue
+        self.retry = retry
+        self.timeout = timeout
+        self.max_events = max_events
+        self.id: str | None = None
+
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Workflow[P, R]:
+        """Return a variant with other options and the same signature; what is not given stays.
+
+        Raises:
+            ValueError: The id is empty.
+        """
+        if id == "":
+            raise ValueError("an instance's id cannot be empty")
+        return self._variant(id=id, queue=queue, retry=retry)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        invoker = current_invoker.get()
+        if invoker is None:
+            raise NotInWorkflow(
+                f"workflow {self.name!r} was called outside of a workflow, where nothing would make it durable. "
+                f"Use 'await client.run({self.__name__}, ...)' for its result, or client.start(...) for a handle."  # type: ignore[attr-defined]  # set by update_wrapper
+            )
+        return invoker.call_workflow(self, args, kwargs)

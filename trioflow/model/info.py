@@ -1,0 +1,98 @@
+"""What a workflow, a client or an operator is told of an instance."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+import msgspec
+
+from trioflow.model.events import ParentRef
+
+__all__ = ["ActivityInfo", "Info", "SuspendReport", "current_activity"]
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``info()`` says inside a workflow; the same on replay.
+
+    Attributes:
+        id: The instance's id.
+        execution: Counts from 1; ``continue_as_new`` begins the next.
+        workflow: The workflow's name.
+        queue: Where the instance runs.
+        parent: Who started it, or ``None``.
+        metadata: What the client's and the parent's propagators put there.
+        started_at: The first turn's time, epoch seconds.
+        turns: Turns before this one.
+        events: Size of the history before this turn: events and commands.
+        max_events: Size at which the instance is suspended.
+    """
+
+    id: str
+    execution: int
+    workflow: str
+    queue: str
+    parent: ParentRef | None
+    metadata: dict[str, str]
+    started_at: float
+    turns: int
+    events: int
+    max_events: int
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """True once the history has reached 80 % of its limit."""
+        return self.events >= self.max_events * 0.8
+
+
+class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``activity_info()`` says inside an activity.
+
+    Attributes:
+        activity: The activity's name.
+        instance: The id of the instance that called it.
+        execution: The instance's execution.
+        command: The id of the call, ``"0.2:3"``.
+        attempt: Counts from 1.
+        scheduled_at: When it was called, epoch seconds.
+        queue: Where it runs.
+    """
+
+    activity: str
+    instance: str
+    execution: int
+    command: str
+    attempt: int
+    scheduled_at: float
+    queue: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this call, and for no other: give it to what must happen once."""
+        return f"{self.instance}/{self.execution}/{self.command}"
+
+
+current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
+
+
+class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why an instance was suspended, and what to do.
+
+    Attributes:
+        kind: ``"diverged"``: the code gave other commands than the history has. ``"history limit"``:
+            the history has reached ``max_events``. ``"unreadable history"``: a turn could not be
+            decoded. ``"engine"``: trioflow itself failed on it.
+        message: All of it, for people.
+        turn: The number of the turn, from 0.
+        task: The path of the task, ``"0.2"``.
+        recorded: What the history has there: kind, name and id, or ``""`` for nothing.
+        current: What the code gave instead, or ``""`` for nothing.
+        line: ``file:line`` of the workflow's code, where it could be found.
+    """
+
+    kind: str
+    message: str
+    turn: int = 0
+    task: str = ""
+    recorded: str = ""
+    current: str = ""
+    line: str = ""

@@ -1,0 +1,149 @@
+"""What a conformance case has at hand: a backend, its time, and short words for long calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from trioflow.backends.base import Backend
+from trioflow.model.events import ChildFailed, ParentRef, decode_event
+from trioflow.model.failures import Failure
+from trioflow.model.records import (
+    ActivityKey,
+    ActivityTask,
+    CommitFailure,
+    InstanceCommit,
+    InstanceRecord,
+    NewActivity,
+    NewInstance,
+    TakenInstance,
+    Unit,
+)
+from trioflow.model.turns import Completed, Failed, Turn, decode_turn, encode_turn
+
+__all__ = ["LEASE", "TERMINATED", "Case", "Stage", "events", "named", "new", "step"]
+
+# Short enough to be waited for where the store's clock cannot be set, seconds.
+LEASE = 0.4
+
+_turn = encode_turn(Turn(0.0, [], outcome=Failed(Failure(type="Terminated", message="enough"))))
+# The stored form of the outcome alone; there is no other place where it stands by itself.
+TERMINATED = _turn[_turn.index(b'{"outcome"') : -1]
+assert decode_turn(_turn).outcome != Completed(b"")  # noqa: S101 - guards the slice above
+
+
+class Stage:
+    """One case's world.
+
+    Args:
+        backend: Open and empty.
+        pass_time: Lets this many seconds pass on the store's clock.
+    """
+
+    def __init__(self, backend: Backend, pass_time: Callable[[float], Awaitable[None]]) -> None:
+        self.backend = backend
+        self.pass_time = pass_time
+
+    async def workers(self, *ids: str) -> None:
+        """Register workers."""
+        for id in ids:
+            await self.backend.register_worker(id, f"{id} of the suite")
+
+    async def create(self, *ids: str, **fields: Any) -> None:
+        """Create instances; each becomes ready a little later than the one before."""
+        for id in ids:
+            assert await self.backend.create([new(id, **fields)]) == [True]
+            await self.pass_time(0.01)
+
+    async def take(self, worker: str = "w1", limit: int = 100, **options: Any) -> list[TakenInstance]:
+        """Take instances of the default queue."""
+        queues = options.pop("queues", ("default",))
+        return (await self.backend.take_instances(worker, queues, limit, **options)).instances
+
+    async def take_ids(self, worker: str = "w1", limit: int = 100, **options: Any) -> list[str]:
+        """Take instances; return their ids."""
+        return [taken.id for taken in await self.take(worker, limit, **options)]
+
+    async def hold(self, *ids: str, worker: str = "w1", **fields: Any) -> None:
+        """Create instances that a worker has taken."""
+        await self.create(*ids, **fields)
+        assert await self.take_ids(worker) == list(ids)
+
+    async def take_commands(self, worker: str = "w1", limit: int = 100, **options: Any) -> list[str]:
+        """Take activities of the default queue; return the ids of their commands."""
+        queues = options.pop("queues", ("default",))
+        taken = await self.backend.take_activities(worker, queues, limit, **options)
+        return [task.key.command for task in taken.activities]
+
+    async def commit(self, *commits: InstanceCommit, worker: str = "w1") -> CommitFailure | None:
+        """Commit one unit."""
+        return (await self.backend.commit(worker, [Unit(instances=list(commits))]))[0]
+
+    async def stored(self, *commits: InstanceCommit, worker: str = "w1") -> None:
+        """Commit one unit that must succeed."""
+        assert await self.commit(*commits, worker=worker) is None
+
+    async def record(self, instance: str) -> InstanceRecord:
+        """Return the row of an instance that must be there."""
+        found = await self.backend.get(instance)
+        assert found is not None, f"{instance} is not stored"
+        return found
+
+    async def turns(self, instance: str, execution: int = 1) -> list[bytes]:
+        """Return the stored turns of one execution."""
+        return (await self.backend.load([(instance, execution)]))[0]
+
+    async def task(self, instance: str, command: str) -> ActivityTask:
+        """Return an unfinished activity."""
+        tasks = await self.backend.activities(instance)
+        return next(task for task in tasks if task.key.command == command)
+
+
+Case = Callable[[Stage], Awaitable[None]]
+
+
+def new(id: str, **fields: Any) -> NewInstance:
+    """Return an instance to be created."""
+    values: dict[str, Any] = {"workflow": "flow", "queue": "default", "input": b"[]"}
+    return NewInstance(id, **{**values, **fields})
+
+
+def step(id: str, number: int, **fields: Any) -> InstanceCommit:
+    """Return a commit of one more turn of the first execution."""
+    values: dict[str, Any] = {
+        "execution": 1,
+        "turns": [b'{"turn":%d}' % number],
+        "events": 2 * (number + 1),
+    }
+    return InstanceCommit(id=id, number=number, **{**values, **fields})
+
+
+def named(*commands: str, leased: bool = False, **fields: Any) -> list[NewActivity]:
+    """Return activities to be stored."""
+    values: dict[str, Any] = {"queue": "default", "input": b"[1]"}
+    return [
+        NewActivity(command, "act", leased=leased, **{**values, **fields}) for command in commands
+    ]
+
+
+def key(instance: str, command: str, execution: int = 1) -> ActivityKey:
+    """Return the name of an activity."""
+    return ActivityKey(instance, execution, command)
+
+
+def events(taken: Sequence[TakenInstance]) -> list[bytes]:
+    """Return the events in the inbox of the one instance that was taken."""
+    (one,) = taken
+    return [message.event for message in one.inbox]
+
+
+def child_failed(taken: Sequence[TakenInstance]) -> tuple[str, str]:
+    """Return which command's child failed, and the type of its failure, as the parent reads it."""
+    (event,) = map(decode_event, events(taken))
+    assert isinstance(event, ChildFailed)
+    return event.id, event.failure.type
+
+
+def child(id: str, parent: str, command: str = "0:0", **fields: Any) -> NewInstance:
+    """Return a sub-workflow of a parent's first execution."""
+    return new(id, parent=ParentRef(parent, 1, command), **fields)

@@ -1,0 +1,330 @@
+"""Running activities: attempts, timeouts, retries, cancellation. Knows no workflow and no store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, Literal, Protocol
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+
+from trioflow.errors import ActivityTimeout
+from trioflow.model import events as ev
+from trioflow.model.commands import ActivityOptions
+from trioflow.model.definitions import Activity
+from trioflow.model.events import Event
+from trioflow.model.failures import Failure
+from trioflow.model.info import ActivityInfo, current_activity
+from trioflow.model.records import ActivityTask
+from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
+from trioflow.model.values import Codec, encode_checked
+from trioflow.registry import Registry
+from trioflow.worker.commits import decode_options
+
+__all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
+
+logger = logging.getLogger("trioflow.worker")
+
+Key = tuple[str, int, str]
+
+
+def key_of(task: ActivityTask) -> Key:
+    """Return the key of an activity as a tuple."""
+    key = task.key
+    return key.instance, key.execution, key.command
+
+
+class Listener(Protocol):
+    """Whom the runner tells how an activity went."""
+
+    def activity_ended(self, task: ActivityTask, event: Event) -> None:
+        """It completed, failed for good, or was cancelled."""
+
+    def activity_given_back(
+        self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
+    ) -> None:
+        """It is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+
+
+class _Run:
+    """An activity in this worker's hands."""
+
+    __slots__ = ("scope", "stop", "task")
+
+    def __init__(self, task: ActivityTask) -> None:
+        self.task = task
+        self.scope: anyio.CancelScope | None = None
+        self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
+
+
+class ActivityRunner:
+    """Runs activities in tasks and threads of the host's loop, up to a limit.
+
+    Args:
+        registry: Where the functions are.
+        codec: For arguments and results.
+        now: The store's clock.
+        queues: Which queues are served; empty for none.
+        limit: How many may be in hand at once.
+        threads: How many plain functions may run at once.
+        listener: Whom to tell.
+        on_room: Called when there is room again after there was none.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        codec: Codec,
+        now: Callable[[], float],
+        queues: Collection[str],
+        limit: int,
+        threads: int,
+        listener: Listener,
+        on_room: Callable[[], None],
+    ) -> None:
+        self._activities = registry.activities
+        self._codec = codec
+        self._now = now
+        self._queues = frozenset(queues)
+        self._limit = limit
+        self._threads = anyio.CapacityLimiter(threads)
+        self._listener = listener
+        self._on_room = on_room
+        self._runs: dict[Key, _Run] = {}
+        self._reserved = 0
+        self._of_instance: dict[str, int] = {}
+        self._idle = anyio.Event()
+        self._group: anyio.abc.TaskGroup | None = None
+        self.closed = False
+
+    def attach(self, group: anyio.abc.TaskGroup) -> None:
+        """Say where to start tasks."""
+        self._group = group
+
+    # --- capacity -----------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more could be taken."""
+        return 0 if self.closed or not self._queues else max(0, self._limit - self._reserved)
+
+    def reserve(self, instance: str, name: str, queue: str) -> bool:
+        """Make room for an activity that is about to be stored; False if it is for others."""
+        if self._reserved >= self._limit or self.closed or queue not in self._queues or name not in self._activities:
+            return False
+        self._count(instance)
+        return True
+
+    def unreserve(self, instance: str) -> None:
+        """Give back the room of an activity that does not come, or has ended."""
+        if self._reserved == self._limit:
+            self._on_room()
+        self._reserved -= 1
+        left = self._of_instance[instance] - 1
+        if left:
+            self._of_instance[instance] = left
+        else:
+            del self._of_instance[instance]
+        if not self._reserved:
+            self._idle.set()
+
+    def busy_with(self, instance: str) -> bool:
+        """Whether an activity of that instance is in hand, or about to be."""
+        return instance in self._of_instance
+
+    def _count(self, instance: str) -> None:
+        self._reserved += 1
+        self._of_instance[instance] = self._of_instance.get(instance, 0) + 1
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a function of that name."""
+        return name in self._activities
+
+    # --- running ------------------------------------------------------------------------
+
+    def start(self, task: ActivityTask) -> None:
+        """Run an activity for which room was reserved."""
+        assert self._group is not None, "attach() comes first"
+        run = _Run(task)
+        self._runs[key_of(task)] = run
+        self._group.start_soon(self._run, run, name=task.activity)
+
+    def accept(self, task: ActivityTask) -> None:
+        """Run an activity that was taken from the store."""
+        self._count(task.key.instance)
+        self.start(task)
+
+    def runs(self, key: Key) -> bool:
+        """Whether that activity is in hand."""
+        return key in self._runs
+
+    def cancel(self, key: Key) -> bool:
+        """Cancel an activity as its workflow asked; False if it is not in hand."""
+        return self._stop(key, "cancelled")
+
+    def drop(self, key: Key) -> None:
+        """Stop an activity whose result nobody may have any more."""
+        self._stop(key, "dropped")
+
+    def drop_all(self) -> None:
+        """Stop everything without telling anyone: it belongs to others."""
+        for key in list(self._runs):
+            self._stop(key, "dropped")
+
+    def drop_of(self, instance: str) -> None:
+        """Stop the activities of one instance without telling anyone."""
+        for key in [key for key in self._runs if key[0] == instance]:
+            self._stop(key, "dropped")
+
+    async def drain(self, grace: float) -> None:
+        """Take no more; wait up to ``grace`` seconds, then stop what still runs and give it back."""
+        self.closed = True
+        with anyio.move_on_after(grace):
+            await self._wait_idle()
+        for key in list(self._runs):
+            self._stop(key, "given back")
+        await self._wait_idle()
+
+    # --- inside -------------------------------------------------------------------------
+
+    async def _wait_idle(self) -> None:
+        while self._reserved:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _stop(self, key: Key, how: Literal["cancelled", "given back", "dropped"]) -> bool:
+        run = self._runs.get(key)
+        if run is None:
+            return False
+        if not run.stop or how == "dropped":
+            run.stop = how
+        if run.scope is not None:
+            run.scope.cancel()
+        return True
+
+    async def _run(self, run: _Run) -> None:
+        task = run.task
+        event: Event | None = None
+        try:
+            with anyio.CancelScope() as run.scope:
+                if run.stop:
+                    run.scope.cancel()
+                event = await self._attempt(run)
+        except BaseException:
+            # The worker itself is being torn down: nobody is told, and the row stays as it is.
+            run.stop = "dropped"
+            raise
+        finally:
+            del self._runs[key_of(task)]
+            self.unreserve(task.key.instance)
+            if run.stop != "dropped":
+                self._report(run, event)
+
+    def _report(self, run: _Run, event: Event | None) -> None:
+        task = run.task
+        if event is not None:
+            self._listener.activity_ended(task, event)
+        elif run.stop == "cancelled":
+            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command))
+        elif run.stop == "given back":
+            self._listener.activity_given_back(task, task.attempt, 0.0, None)
+
+    async def _attempt(self, run: _Run) -> Event | None:
+        """Return how it ended; ``None`` if it was given back for another attempt."""
+        task = run.task
+        definition = self._activities[task.activity]
+        options = decode_options(task.options)
+        current_activity.set(
+            ActivityInfo(
+                activity=task.activity,
+                instance=task.key.instance,
+                execution=task.key.execution,
+                command=task.key.command,
+                attempt=task.attempt,
+                scheduled_at=task.scheduled_at,
+                queue=task.queue,
+            )
+        )
+        try:
+            result = await self._call(definition, options, task)
+            data = self._encode(definition, result)
+        except Exception as exc:  # noqa: BLE001  # whatever the function raises is its failure
+            return self._failed(definition, options, run, exc)
+        return ev.ActivityCompleted(task.key.command, msgspec.Raw(data))
+
+    def _encode(self, definition: Activity[..., Any], result: object) -> bytes:
+        return encode_checked(self._codec, result, definition.signature.result_type, f"{definition.name}() result")
+
+    async def _call(
+        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
+    ) -> object:
+        args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
+        timeout, what = self._time_left(definition, options, task)
+        if timeout is None:
+            return await self._invoke(definition, args, kwargs)
+        with anyio.move_on_after(timeout) as scope:
+            return await self._invoke(definition, args, kwargs)
+        raise ActivityTimeout(f"activity {task.activity!r} took longer than {what} (attempt {task.attempt})")
+
+    async def _invoke(self, definition: Activity[..., Any], args: list[Any], kwargs: dict[str, Any]) -> object:
+        if definition.runtime == "async":
+            return await definition.fn(*args, **kwargs)
+        return await anyio.to_thread.run_sync(
+            lambda: definition.fn(*args, **kwargs), limiter=self._threads, abandon_on_cancel=False
+        )
+
+    def _time_left(
+        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
+    ) -> tuple[float | None, str]:
+        timeout = options.timeout if options and options.timeout is not None else definition.timeout
+        total = definition.schedule_timeout
+        if options and options.schedule_timeout is not None:
+            total = options.schedule_timeout
+        what = f"its timeout of {timeout} s"
+        if total is not None:
+            left = max(0.0, task.scheduled_at + total - self._now())
+            if timeout is None or left < timeout:
+                return left, f"its schedule_timeout of {total} s"
+        return timeout, what
+
+    def _failed(
+        self,
+        definition: Activity[..., Any],
+        options: ActivityOptions | None,
+        run: _Run,
+        exc: Exception,
+    ) -> Event | None:
+        task = run.task
+        failure = Failure.of(exc)
+        policy = options.retry if options and options.retry is not None else definition.retry
+        if policy is None:
+            policy = DEFAULT_ACTIVITY_RETRY
+        elapsed = self._now() - task.scheduled_at
+        info = current_activity.get()
+        assert info is not None
+        delay = policy.next_delay(task.attempt, failure, elapsed, info.idempotency_key)
+        if delay is not None:
+            total = definition.schedule_timeout
+            if options and options.schedule_timeout is not None:
+                total = options.schedule_timeout
+            if total is not None and elapsed + delay >= total:
+                delay = None
+        if run.stop == "given back":
+            return None
+        if delay is None or run.stop == "cancelled":
+            return ev.ActivityFailed(task.key.command, failure)
+        logger.info(
+            "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+            task.activity,
+            task.key.instance,
+            task.attempt,
+            failure.type,
+            failure.message,
+            delay,
+        )
+        self._listener.activity_given_back(task, task.attempt + 1, delay, failure)
+        return None

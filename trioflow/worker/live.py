@@ -1,0 +1,228 @@
+"""What a worker holds in memory of an instance, and of the batch that is being built."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from trioflow.engine.execution import Execution
+from trioflow.model.events import Event, ParentRef
+from trioflow.model.records import InstanceCommit, Message, NewInstance, TakenInstance, Unit
+
+if TYPE_CHECKING:
+    from trioflow.worker.starts import Start
+
+__all__ = ["Batch", "Live", "OpenUnit", "Received"]
+
+
+class Received:
+    """An event that waits to be consumed by a turn, and where it comes from.
+
+    Attributes:
+        seq: Its row in the inbox, or ``None``.
+        finished: The command whose activity row goes with it (a local result), or ``None``.
+        delivery: Set if it is a child's end that is not stored yet: parent and child then commit together.
+    """
+
+    __slots__ = ("delivery", "event", "finished", "seq")
+
+    def __init__(
+        self,
+        event: Event,
+        *,
+        seq: int | None = None,
+        finished: str | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self.event = event
+        self.seq = seq
+        self.finished = finished
+        self.delivery = delivery
+
+
+class Delivery:
+    """A child's end on its way to a parent that is at hand, not stored yet."""
+
+    __slots__ = ("child", "consumed", "message", "parent")
+
+    def __init__(self, child: Live, parent: Live, message: Message) -> None:
+        self.child = child
+        self.parent = parent
+        self.message = message
+        self.consumed = False
+
+
+class Live:
+    """An instance that this worker holds, or keeps for when it is taken again.
+
+    Attributes:
+        turns: How many turns of the execution are stored, those of the open batch included.
+        execution: The running code; ``None`` until the history is loaded.
+        leased: Whether this worker holds it. What is not leased is only kept for its `execution`.
+        received: Events that wait for a turn.
+        last_seq: The newest inbox row that was received.
+        due: The earliest deadline may have come.
+        committing: Its commit is under way; until that returns it makes no turn.
+        queued: It is in the pump's queue.
+        commit: What the open batch, or the one under way, says of it.
+        used: What the turns in `commit` consumed.
+        ended: The execution has ended in `commit`: no further turn before that is stored.
+        cancel_here: Commands whose activities run here and are to be cancelled once `commit` is stored.
+        alone: Its last unit failed: its children begin in a later batch this time.
+    """
+
+    __slots__ = (
+        "alone",
+        "cancel_here",
+        "carried",
+        "ended",
+        "events",
+        "commit",
+        "committing",
+        "due",
+        "execution",
+        "failures",
+        "id",
+        "input",
+        "last_seq",
+        "leased",
+        "metadata",
+        "new",
+        "number",
+        "parent",
+        "queue",
+        "queued",
+        "received",
+        "start",
+        "turns",
+        "unit",
+        "used",
+        "wake_at",
+        "workflow",
+    )
+
+    def __init__(
+        self, id: str, number: int, workflow: str, queue: str, parent: ParentRef | None, input: bytes, metadata: bytes
+    ) -> None:
+        self.id = id
+        self.number = number
+        self.workflow = workflow
+        self.queue = queue
+        self.parent = parent
+        self.input = input
+        self.metadata = metadata
+        self.carried = b""
+        self.turns = 0
+        self.events = 0
+        self.execution: Execution | None = None
+        self.leased = True
+        self.received: deque[Received] = deque()
+        self.last_seq = 0
+        self.due = False
+        self.wake_at: float | None = None
+        self.committing = False
+        self.queued = False
+        self.new: NewInstance | None = None
+        self.start: Start | None = None
+        self.commit: InstanceCommit | None = None
+        self.unit: OpenUnit | None = None
+        self.used: list[Received] = []
+        self.cancel_here: list[str] = []
+        self.ended = False
+        self.alone = False
+        self.failures = 0
+
+    @classmethod
+    def born(cls, new: NewInstance) -> Live:
+        """An instance that this worker creates and holds from birth."""
+        live = cls(new.id, 1, new.workflow, new.queue, new.parent, new.input, new.metadata)
+        live.new = new
+        return live
+
+    @classmethod
+    def taken(cls, row: TakenInstance) -> Live:
+        """An instance as the store gave it."""
+        live = cls(row.id, row.execution, row.workflow, row.queue, row.parent, row.input, row.metadata)
+        live.turns = row.turns
+        live.events = row.events
+        live.carried = row.carried
+        live.wake_at = row.wake_at
+        return live
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would have something to consume."""
+        return bool(self.received) or self.due or self.turns == 0
+
+
+class OpenUnit:
+    """Instances whose turns depend on each other within the open batch: they commit together."""
+
+    __slots__ = ("deliveries", "elsewhere", "lives", "unit")
+
+    def __init__(self) -> None:
+        self.lives: list[Live] = []
+        self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
+        self.deliveries: list[Delivery] = []
+        self.unit = Unit(instances=[])
+
+    def add(self, live: Live, commit: InstanceCommit) -> None:
+        """Say something of one more instance."""
+        live.unit = self
+        live.commit = commit
+        self.lives.append(live)
+
+    def absorb(self, other: OpenUnit) -> None:
+        """Take over all of another unit."""
+        for live in other.lives:
+            live.unit = self
+        self.lives += other.lives
+        self.elsewhere += other.elsewhere
+        self.deliveries += other.deliveries
+        other.lives, other.elsewhere, other.deliveries = [], [], []
+
+
+class Batch:
+    """What goes into the next commit."""
+
+    __slots__ = ("size", "units")
+
+    def __init__(self) -> None:
+        self.units: list[OpenUnit] = []
+        self.size = 0
+
+    def unit_of(self, live: Live) -> OpenUnit:
+        """Return the unit that speaks of an instance, a new one if none does yet."""
+        if live.unit is None:
+            unit = OpenUnit()
+            self.units.append(unit)
+            commit = InstanceCommit(id=live.id, execution=live.number, number=live.turns, events=live.events, new=live.new)
+            unit.add(live, commit)
+        return live.unit  # type: ignore[return-value]  # set by add
+
+    def merge(self, one: OpenUnit, other: OpenUnit) -> OpenUnit:
+        """Make two units one, the smaller into the larger."""
+        if one is other:
+            return one
+        if len(one.lives) < len(other.lives):
+            one, other = other, one
+        one.absorb(other)
+        return one
+
+    def seal(self) -> list[OpenUnit]:
+        """Finish the batch: what a parent has not consumed goes into its inbox."""
+        sealed = [unit for unit in self.units if unit.lives or unit.unit.results or unit.unit.retries]
+        for unit in sealed:
+            for delivery in unit.deliveries:
+                if not delivery.consumed:
+                    parent = delivery.parent
+                    parent.received = deque(r for r in parent.received if r.delivery is not delivery)
+                    assert delivery.child.commit is not None
+                    delivery.child.commit.messages.append(delivery.message)
+            for live in unit.lives:
+                assert live.commit is not None
+                unit.unit.instances.append(live.commit)
+            unit.unit.instances += unit.elsewhere
+        self.units = []
+        self.size = 0
+        return sealed

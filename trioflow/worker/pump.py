@@ -1,0 +1,713 @@
+"""The pump: turns events into turns, turns into commits, and commits into effects.
+
+Nothing that a turn asked for happens before the turn is stored. While one batch is being stored, the
+next one is built; an instance whose commit is under way makes no further turn until that is stored. Within one batch an
+instance may make several turns, and a child's end may be consumed by its parent at once: they are then one
+unit, which is stored whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from trioflow.backends.base import Backend
+from trioflow.engine.calls import Caller
+from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.replay import Diverged
+from trioflow.errors import BackendUnavailable, LeaseLost
+from trioflow.model import events as ev
+from trioflow.model.commands import (
+    CancelActivity,
+    CancelChild,
+    Command,
+    RunActivity,
+    SendSignal,
+    StartChild,
+)
+from trioflow.model.events import Event, decode_event, encode_event
+from trioflow.model.failures import Failure
+from trioflow.model.info import SuspendReport
+from trioflow.model.records import (
+    ActivityKey,
+    ActivityResult,
+    ActivityRetry,
+    ActivityTask,
+    CancelledActivity,
+    CommitFailure,
+    InstanceCommit,
+    Message,
+    NewInstance,
+    TakenInstance,
+)
+from trioflow.model.turns import Continued, Turn, decode_turn, encode_turn
+from trioflow.model.values import Codec
+from trioflow.registry import Registry
+from trioflow.worker import commits
+from trioflow.worker.activities import ActivityRunner
+from trioflow.worker.live import Batch, Delivery, Live, OpenUnit, Received
+from trioflow.worker.starts import Start
+
+__all__ = ["Pump"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_CHUNK = 200  # turns between two looks at everything else
+_MAX_BATCH = 1000  # turns in one commit
+_TRIES = 5  # of a unit that fails though none of its instances was lost
+_encode = msgspec.json.Encoder().encode
+_decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
+
+
+class Pump:
+    """Steps the instances of one worker and commits their turns.
+
+    Args:
+        backend: The store.
+        registry: Where the workflows are.
+        codec: For arguments and results.
+        queues: Which queues' instances are stepped here; empty for none.
+        limit: How many instances may be held at once.
+        cache_size: How many parked executions are kept.
+        on_end: Called with an instance's id and its stored outcome when it has ended.
+        on_wake_at: Called with the time when a stored instance will be due.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        registry: Registry,
+        codec: Codec,
+        queues: Collection[str],
+        limit: int,
+        cache_size: int,
+        on_end: Callable[[str, str, bytes], None],
+        on_wake_at: Callable[[float], None],
+        on_lease_lost: Callable[[], None],
+    ) -> None:
+        self._backend = backend
+        self._workflows = registry.workflows
+        self._codec = codec
+        self._queues = frozenset(queues)
+        self._limit = limit
+        self._cache_size = cache_size
+        self._on_end = on_end
+        self._on_wake_at = on_wake_at
+        self._on_lease_lost = on_lease_lost
+        self.worker = ""
+        self.activities: ActivityRunner = None  # type: ignore[assignment]  # the worker sets it: they know each other
+        self.unknown: set[str] = set()
+        self._held: dict[str, Live] = {}
+        self._parked: OrderedDict[str, Live] = OrderedDict()
+        self._ready: deque[Live] = deque()
+        self._unloaded: list[Live] = []
+        self._batch = Batch()
+        self._under_way: list[OpenUnit] = []
+        self._wake = anyio.Event()
+        self._dirty = anyio.Event()
+        self._idle = anyio.Event()
+        # A commit that gives up leases and a `take_instances` that gives them again must not cross.
+        self.store_lock = anyio.Lock()
+        self._steps = 0
+        self._in_step = False
+        self.closed = False
+
+    # --- what comes in ------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many more instances could be taken."""
+        return 0 if self.closed or not self._queues else max(0, self._limit - len(self._held))
+
+    def current_step(self) -> int | None:
+        """Say which step is being made, for the watchdog."""
+        return self._steps if self._in_step else None
+
+    def holds(self, instance: str) -> bool:
+        """Whether this worker holds an instance now."""
+        return instance in self._held
+
+    def accepts(self, workflow: str, queue: str) -> bool:
+        """Whether an instance of that kind could begin here."""
+        return queue in self._queues and workflow in self._workflows and self.room > 0
+
+    def start(self, new: NewInstance) -> Start:
+        """Create an instance and begin it at once; the caller waits on what is returned."""
+        start = Start(new)
+        if new.id in self._held:
+            start.settle(created=False)
+            return start
+        live = Live.born(new)
+        live.start = start
+        self._forget_parked(new.id)
+        self._held[new.id] = live
+        self._batch.unit_of(live)
+        self._queue(live)
+        return start
+
+    def receive(self, row: TakenInstance) -> None:
+        """Accept an instance that the store gave; never called while a commit is under way."""
+        live = self._held.get(row.id)
+        if live is None:
+            live = self._unpark(row)
+            self._held[row.id] = live
+            live.leased = True
+        for message in row.inbox:
+            if message.seq > live.last_seq:
+                live.last_seq = message.seq
+                live.received.append(Received(decode_event(message.event), seq=message.seq))
+        live.wake_at = row.wake_at
+        live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
+        self._queue(live)
+
+    def activity_ended(self, task: ActivityTask, event: Event) -> None:
+        """Hand an activity's end to its instance, directly if that is held here."""
+        key = task.key
+        live = self._held.get(key.instance)
+        if live is not None and live.number == key.execution and not live.ended:
+            live.received.append(Received(event, finished=key.command))
+            self._queue(live)
+        else:
+            unit = OpenUnit()
+            unit.unit.results = [ActivityResult(key, encode_event(event))]
+            self._add(unit)
+
+    def activity_given_back(
+        self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
+    ) -> None:
+        """Store that an activity is to be attempted again, by anyone."""
+        unit = OpenUnit()
+        visible_at = self._backend.now() + delay
+        data = b"" if failure is None else _encode(failure)
+        unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
+        self._add(unit)
+        self._on_wake_at(visible_at)
+
+    def _add(self, unit: OpenUnit) -> None:
+        self._batch.units.append(unit)
+        self._batch.size += 1
+        self._wake.set()
+
+    def _queue(self, live: Live) -> None:
+        if not live.queued:
+            live.queued = True
+            self._ready.append(live)
+            self._wake.set()
+
+    # --- the two tasks ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Step what is ready, for ever."""
+        while True:
+            while self._ready or self._unloaded:
+                self._step_some()
+                if self._unloaded:
+                    await self._load()
+                self._offer()
+                await anyio.lowlevel.checkpoint()
+            self._offer()
+            if not self._ready:
+                self._wake = anyio.Event()
+                self._idle.set()
+                await self._wake.wait()
+
+    async def run_commits(self) -> None:
+        """Store batch after batch, for ever."""
+        while True:
+            while not self._batch.units:
+                self._dirty = anyio.Event()
+                self._idle.set()
+                await self._dirty.wait()
+            # What has just been set free (activities, parents) mostly ends at once: let it join.
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            while self._ready and self._batch.size < _MAX_BATCH:
+                self._step_some()
+                await anyio.lowlevel.checkpoint()
+            async with self.store_lock:
+                await self._commit(self._batch.seal())
+
+    async def settle(self) -> None:
+        """Wait until nothing is ready and everything is stored."""
+        while self._ready or self._unloaded or self._batch.units or self._under_way:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _offer(self) -> None:
+        if self._batch.units:
+            self._dirty.set()
+
+    # --- stepping -----------------------------------------------------------------------
+
+    def _step_some(self) -> None:
+        for _ in range(min(_CHUNK, len(self._ready))):
+            live = self._ready.popleft()
+            live.queued = False
+            if live.committing or live.ended or self._held.get(live.id) is not live:
+                continue  # it comes back when its commit is stored
+            if not live.has_work:
+                self._park_untouched(live)
+            elif live.execution is None and live.turns:
+                self._unloaded.append(live)
+            else:
+                self._step(live)
+
+    def _step(self, live: Live) -> None:
+        if live.execution is None:
+            definition = self._workflows.get(live.workflow)
+            if definition is None:
+                self._give_up_unknown(live)
+                return
+            live.execution = Execution(
+                definition, Identity(live.id, live.number, live.queue), self._codec, Caller
+            )
+        unit = self._batch.unit_of(live)
+        now = self._backend.now()
+        events: list[Event] = []
+        if live.turns == 0:
+            events.append(self._started(live))
+        events += [received.event for received in live.received]
+        if live.due:
+            now = max(now, live.wake_at or 0.0)
+            events.append(ev.Woken())
+        self._steps += 1
+        self._in_step = True
+        try:
+            turn = live.execution.advance(events, now)
+        except Exception as exc:
+            logger.exception("trioflow failed on instance %r; it is suspended", live.id)
+            self._suspend(live, _engine_report(live, exc))
+            return
+        finally:
+            self._in_step = False
+        self._batch.size += 1
+        self._record(live, self._consume(live, unit), turn)
+
+    def _consume(self, live: Live, unit: OpenUnit) -> OpenUnit:
+        """Note what a turn has consumed; return the unit, which now holds the children whose end it was."""
+        commit = live.commit
+        assert commit is not None
+        for received in live.received:
+            if received.seq is not None:
+                commit.consumed.append(received.seq)
+            elif received.finished is not None:
+                commit.finished.append(received.finished)
+            elif received.delivery is not None:
+                received.delivery.consumed = True
+                assert received.delivery.child.unit is not None
+                unit = self._batch.merge(unit, received.delivery.child.unit)
+        live.used.extend(live.received)
+        live.received.clear()
+        live.due = False
+        return unit
+
+    def _started(self, live: Live) -> ev.Started:
+        return ev.Started(
+            workflow=live.workflow,
+            input=msgspec.Raw(live.input),
+            metadata=commits.decode_metadata(live.metadata),
+            parent=live.parent,
+            carried=_decode_signals(live.carried) if live.carried else [],
+        )
+
+    def _record(self, live: Live, unit: OpenUnit, turn: Turn) -> None:
+        """Write down what a turn means for the store."""
+        execution, commit = live.execution, live.commit
+        assert execution is not None
+        assert commit is not None
+        live.turns += 1
+        commit.turns.append(encode_turn(turn))
+        live.events = commit.events = execution.events
+        for command in turn.commands:
+            self._carry_out(live, unit, commit, command)
+        status = execution.take_custom_status()
+        if status is not None:
+            commit.status = status
+        if turn.outcome is not None:
+            self._end(live, unit, commit, turn)
+            return
+        live.wake_at = commit.wake_at = execution.wake_at
+        commit.leased = self._is_busy(live)
+        if execution.events >= execution.definition.max_events:
+            self._suspend(live, _limit_report(live, execution))
+
+    def _carry_out(self, live: Live, unit: OpenUnit, commit: InstanceCommit, command: Command) -> None:
+        match command:
+            case RunActivity():
+                leased = self.activities.reserve(live.id, command.activity, command.queue)
+                commit.activities.append(commits.new_activity(command, leased=leased))
+            case StartChild():
+                self._begin_child(live, unit, command)
+            case SendSignal():
+                commit.messages.append(commits.signal_message(command))
+            case CancelActivity():
+                self._cancel_activity(live, commit, command.id)
+            case CancelChild():
+                event = encode_event(ev.CancelRequested(command.reason))
+                commit.messages.append(Message(instance=command.instance, event=event))
+            case _:
+                pass  # a side effect has already happened
+
+    def _begin_child(self, live: Live, unit: OpenUnit, command: StartChild) -> None:
+        new = commits.new_child(command, live.id, live.number, live.metadata)
+        if live.alone or new.id in self._held or not self.accepts(new.workflow, new.queue):
+            unit.elsewhere.append(
+                InstanceCommit(id=new.id, execution=1, number=0, new=new, leased=False, due=True)
+            )
+            return
+        child = Live.born(new)
+        self._forget_parked(new.id)
+        self._held[new.id] = child
+        unit.add(child, InstanceCommit(id=new.id, execution=1, number=0, new=new))
+        self._queue(child)
+
+    def _cancel_activity(self, live: Live, commit: InstanceCommit, command: str) -> None:
+        for index, activity in enumerate(commit.activities):
+            if activity.command == command:  # not stored yet: it never was
+                del commit.activities[index]
+                if activity.leased:
+                    self.activities.unreserve(live.id)
+                live.received.append(Received(ev.ActivityCancelled(command)))
+                self._queue(live)
+                return
+        if self.activities.runs((live.id, live.number, command)):
+            live.cancel_here.append(command)
+        else:
+            event = encode_event(ev.ActivityCancelled(command))
+            commit.cancelled.append(CancelledActivity(command, event))
+
+    def _is_busy(self, live: Live) -> bool:
+        """Whether an instance has something under way here, so that it is kept."""
+        if live.received or self.activities.busy_with(live.id):
+            return True
+        return live.execution is not None and any(
+            isinstance(command, StartChild) and command.instance in self._held
+            for command in live.execution.waits_for
+        )
+
+    def _end(self, live: Live, unit: OpenUnit, commit: InstanceCommit, turn: Turn) -> None:
+        assert turn.outcome is not None
+        live.ended = True
+        commit.wake_at = None
+        if isinstance(turn.outcome, Continued):
+            assert live.execution is not None
+            commit.continued = bytes(turn.outcome.input)
+            commit.carried = _encode(live.execution.unread_signals())
+            commit.leased = True
+            return
+        commit.closing = commits.closing_of(turn.outcome)
+        commit.leased = False
+        if live.parent is None:
+            return
+        event = commits.child_end(turn.outcome, live.parent.command)
+        message = Message(
+            instance=live.parent.instance, event=encode_event(event), execution=live.parent.execution
+        )
+        parent = self._held.get(live.parent.instance)
+        if parent is None or parent.number != live.parent.execution or parent.ended:
+            commit.messages.append(message)
+            return
+        delivery = Delivery(live, parent, message)
+        unit.deliveries.append(delivery)
+        parent.received.append(Received(event, delivery=delivery))
+        self._queue(parent)
+
+    def _suspend(self, live: Live, report: SuspendReport) -> None:
+        logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report.message)
+        self._batch.unit_of(live)
+        commit = live.commit
+        assert commit is not None
+        commit.suspended = commits.encode_report(report)
+        commit.leased = False
+        live.ended = True
+        self._wake.set()
+
+    def _park_untouched(self, live: Live) -> None:
+        """Give back an instance that was taken and has nothing to do."""
+        if self._is_busy(live):
+            return
+        self._batch.unit_of(live)
+        commit = live.commit
+        assert commit is not None
+        commit.leased = False
+        commit.wake_at = live.wake_at
+
+    def _give_up_unknown(self, live: Live) -> None:
+        """Leave an instance whose workflow is not known here to a worker that knows it."""
+        if live.workflow not in self.unknown:
+            self.unknown.add(live.workflow)
+            logger.warning(
+                "workflow %r (instance %r) is not registered in this worker; it is left in the store. Import its "
+                "module here, or run a worker that knows it.",
+                live.workflow,
+                live.id,
+            )
+        self._batch.unit_of(live)
+        commit = live.commit
+        assert commit is not None
+        commit.leased = False
+        commit.due = True
+        commit.wake_at = live.wake_at
+        live.ended = True
+
+    # --- loading ------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        known: list[Live] = []
+        for live in lives:
+            if live.workflow in self._workflows:
+                known.append(live)
+            else:
+                self._give_up_unknown(live)
+        stored = await self._patiently(
+            lambda: self._backend.load([(live.id, live.number) for live in known])
+        )
+        for live, turns in zip(known, stored, strict=True):
+            if self._held.get(live.id) is live and live.execution is None:
+                self._replay(live, turns)
+                await anyio.lowlevel.checkpoint()
+
+    def _replay(self, live: Live, stored: Sequence[bytes]) -> None:
+        execution = Execution(
+            self._workflows[live.workflow], Identity(live.id, live.number, live.queue), self._codec, Caller
+        )
+        try:
+            execution.replay([decode_turn(data) for data in stored[: live.turns]])
+        except Diverged as diverged:
+            execution.evict()
+            self._suspend(live, diverged.report)
+        except msgspec.MsgspecError as exc:
+            execution.evict()
+            self._suspend(
+                live,
+                SuspendReport(
+                    kind="unreadable history",
+                    message=f"a stored turn of instance {live.id!r} cannot be read: {exc}",
+                ),
+            )
+        except Exception as exc:
+            logger.exception("trioflow failed to replay instance %r", live.id)
+            execution.evict()
+            self._suspend(live, _engine_report(live, exc))
+        else:
+            execution.take_custom_status()
+            live.execution = execution
+            live.events = execution.events
+            live.wake_at = execution.wake_at
+            live.due = live.wake_at is not None and live.wake_at <= self._backend.now()
+            self._queue(live)
+
+    # --- committing ---------------------------------------------------------------------
+
+    async def _commit(self, units: list[OpenUnit]) -> None:
+        self._under_way = units
+        for unit in units:
+            for live in unit.lives:
+                live.committing = True
+        try:
+            results = await self._patiently(
+                lambda: self._backend.commit(self.worker, [unit.unit for unit in units])
+            )
+        except LeaseLost:
+            self._under_way = []
+            self._on_lease_lost()
+            return
+        self._under_way = []
+        for unit, failure in zip(units, results, strict=True):
+            if failure is None:
+                for live in unit.lives:
+                    self._committed(live)
+            else:
+                self._refused(unit, failure)
+        self._idle.set()
+
+    async def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Call the store until it answers; it may be away for a while."""
+        delay = 0.05
+        while True:
+            try:
+                return await call()
+            except BackendUnavailable as exc:
+                if delay == 0.05:
+                    logger.warning("the store is not available, trying again: %s", exc)
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    def _committed(self, live: Live) -> None:
+        commit = live.commit
+        assert commit is not None
+        live.commit = live.unit = live.new = None
+        live.committing = live.alone = False
+        live.failures = 0
+        live.used.clear()
+        if live.start is not None:
+            live.start.settle(created=True)
+            live.start = None
+        for activity in commit.activities:
+            if activity.leased:
+                key = ActivityKey(live.id, commit.execution, activity.command)
+                self.activities.start(
+                    ActivityTask(
+                        key, activity.activity, activity.queue, activity.input, activity.options, 1, self._backend.now()
+                    )
+                )
+        for command in live.cancel_here:
+            self.activities.cancel((live.id, live.number, command))
+        live.cancel_here.clear()
+        if commit.closing is not None or commit.suspended is not None:
+            del self._held[live.id]
+            self._evict(live)
+            if commit.closing is not None:
+                self._on_end(live.id, commit.closing.status, commit.closing.outcome)
+        elif commit.continued is not None:
+            self._continue(live, commit)
+        elif commit.leased:
+            if commit.wake_at is not None:
+                self._on_wake_at(commit.wake_at)
+            if live.has_work:
+                self._queue(live)
+        else:
+            self._park(live, commit)
+
+    def _continue(self, live: Live, commit: InstanceCommit) -> None:
+        assert commit.continued is not None
+        self._evict(live)
+        live.execution = None
+        live.number += 1
+        live.turns = 0
+        live.input = commit.continued
+        live.carried = commit.carried
+        live.wake_at = None
+        live.events = 0
+        live.due = live.ended = False
+        live.received = deque(r for r in live.received if r.seq is not None)
+        self._queue(live)
+
+    def _park(self, live: Live, commit: InstanceCommit) -> None:
+        del self._held[live.id]
+        live.leased = False
+        if live.ended or live.execution is None or not self._cache_size:
+            self._evict(live)
+        else:
+            self._parked[live.id] = live
+            if len(self._parked) > self._cache_size:
+                self._evict(self._parked.popitem(last=False)[1])
+        if commit.wake_at is not None:
+            self._on_wake_at(commit.wake_at)
+        parent = None if live.parent is None else self._held.get(live.parent.instance)
+        if parent is not None:  # perhaps it was only kept for this child
+            self._queue(parent)
+
+    def _unpark(self, row: TakenInstance) -> Live:
+        live = self._parked.pop(row.id, None)
+        if live is not None:
+            if live.number == row.execution and live.turns == row.turns:
+                return live
+            self._evict(live)
+        return Live.taken(row)
+
+    def _forget_parked(self, instance: str) -> None:
+        live = self._parked.pop(instance, None)
+        if live is not None:
+            self._evict(live)
+
+    def _evict(self, live: Live) -> None:
+        execution, live.execution = live.execution, None
+        if execution is not None and not execution.evict():
+            logger.error(
+                "instance %r (%s) could not be unwound: its code catches BaseException again and again. It is kept in "
+                "memory; let Cancelled and other BaseExceptions pass.",
+                live.id,
+                live.workflow,
+            )
+
+    # --- when a unit is refused, or everything is lost -----------------------------------
+
+    def _refused(self, unit: OpenUnit, failure: CommitFailure) -> None:
+        """Nothing of a unit was stored: begin again from what is stored, or let go what is not ours."""
+        for live in unit.lives:
+            commit = live.commit
+            assert commit is not None
+            for activity in commit.activities:
+                if activity.leased:
+                    self.activities.unreserve(live.id)
+            live.commit = live.unit = None
+            live.committing = live.ended = False
+            live.cancel_here.clear()
+            if live.start is not None and live.id in failure.taken_ids:
+                live.start.settle(created=False)
+                live.start = None
+                self._drop(live)
+            elif live.start is not None:
+                self._batch.unit_of(live)
+                self._restart(live, commit)
+            elif live.new is not None:
+                self._drop(live)
+            elif live.id in failure.lost:
+                self._drop(live)
+                self.activities.drop_of(live.id)
+            else:
+                live.failures += 1
+                self._restart(live, commit)
+
+    def _restart(self, live: Live, commit: InstanceCommit) -> None:
+        self._evict(live)
+        again = [r for r in live.used if r.delivery is None and (r.seq is not None or r.finished is not None)]
+        live.received.extendleft(reversed(again))
+        live.used.clear()
+        live.turns = commit.number
+        live.alone = True
+        if live.failures >= _TRIES:
+            logger.error("the turns of instance %r were refused %d times; it is given back", live.id, live.failures)
+            self._batch.unit_of(live)
+            assert live.commit is not None
+            live.commit.leased, live.commit.due = False, True
+            live.ended = True
+        else:
+            self._queue(live)
+
+    def _drop(self, live: Live) -> None:
+        if self._held.get(live.id) is live:
+            del self._held[live.id]
+        self._evict(live)
+
+    def drop_everything(self) -> None:
+        """Let go of all instances at once: this worker's lease is lost, or it ends."""
+        for live in (*self._held.values(), *self._parked.values()):
+            if live.start is not None:
+                live.start.settle(created=False)
+            self._evict(live)
+        self._held.clear()
+        self._parked.clear()
+        self._ready.clear()
+        self._unloaded.clear()
+        self._batch = Batch()
+        self._idle.set()
+
+
+def _engine_report(live: Live, exc: Exception) -> SuspendReport:
+    return SuspendReport(
+        kind="engine",
+        message=f"trioflow failed in turn {live.turns} of instance {live.id!r}: {type(exc).__name__}: {exc}",
+        turn=live.turns,
+    )
+
+
+def _limit_report(live: Live, execution: Execution) -> SuspendReport:
+    return SuspendReport(
+        kind="history limit",
+        message=(
+            f"the history of instance {live.id!r} has {execution.events} events, the limit of workflow "
+            f"{live.workflow!r} is {execution.definition.max_events}. Let the workflow call continue_as_new() when "
+            "info().should_continue_as_new is true; to go on with this one, raise its max_events and resume it."
+        ),
+        turn=live.turns,
+    )

@@ -1,0 +1,35 @@
+"""A client's request to start an instance, given to the worker in the same process."""
+
+from __future__ import annotations
+
+import anyio
+
+from trioflow.model.records import NewInstance
+
+__all__ = ["Start"]
+
+
+class Start:
+    """Waits until an instance is stored.
+
+    Attributes:
+        created: True once it is; False if an unfinished instance has the id, or had it; ``None`` before.
+    """
+
+    __slots__ = ("_done", "created", "new")
+
+    def __init__(self, new: NewInstance) -> None:
+        self.new = new
+        self.created: bool | None = None
+        self._done = anyio.Event()
+
+    def settle(self, *, created: bool) -> None:
+        """Say how it went, once."""
+        if self.created is None:
+            self.created = created
+            self._done.set()
+
+    async def wait(self) -> bool:
+        """Return whether the instance was created."""
+        await self._done.wait()
+        return bool(self.created)

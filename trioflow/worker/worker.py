@@ -1,0 +1,408 @@
+"""The worker as a whole: its row, its tasks and threads, how it begins and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+
+from trioflow.backends.base import Backend
+from trioflow.backends.urls import open_backend
+from trioflow.client import Client
+from trioflow.engine import guard
+from trioflow.errors import BackendError, BackendUnavailable
+from trioflow.model.records import ActivityKey, ActivityRetry, ActivityTask, Unit
+from trioflow.model.values import Codec, JsonCodec
+from trioflow.registry import Registry, default_registry
+from trioflow.worker.activities import ActivityRunner
+from trioflow.worker.heart import Heart, Watchdog
+from trioflow.worker.pump import Pump
+
+__all__ = ["Worker", "open_worker", "run_worker"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_TAKE = 100  # rows asked for at once
+
+
+class Worker:
+    """A running worker. `open_worker` makes one.
+
+    Attributes:
+        client: A client on the same backend, which begins instances in this worker where it can.
+        name: What was given, or ``host:pid``.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        registry: Registry,
+        codec: Codec,
+        queues: Sequence[str],
+        activity_queues: Sequence[str],
+        max_activities: int,
+        max_threads: int,
+        max_instances: int,
+        cache_size: int,
+        lease: float,
+        drain: float,
+        sticky: float,
+        stuck_after: float,
+        name: str | None,
+    ) -> None:
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._backend = backend
+        self._queues = tuple(queues)
+        self._activity_queues = tuple(activity_queues)
+        self._lease = lease
+        self._drain_time = drain
+        self._sticky = sticky
+        self._codec = codec
+        self._registry = registry
+        self._pump = Pump(
+            backend=backend,
+            registry=registry,
+            codec=codec,
+            queues=queues,
+            limit=max_instances,
+            cache_size=cache_size,
+            on_end=lambda instance, status, outcome: self.client.instance_ended(instance, status, outcome),
+            on_wake_at=self._note_wake_at,
+            on_lease_lost=self._lease_lost,
+        )
+        self._activities = ActivityRunner(
+            registry=registry,
+            codec=codec,
+            now=backend.now,
+            queues=activity_queues,
+            limit=max_activities,
+            threads=max_threads,
+            listener=self._pump,
+            on_room=self._poke,
+        )
+        self._pump.activities = self._activities
+        self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
+        self._id = ""
+        self._heart: Heart | None = None
+        self._watchdog = Watchdog(stuck_after, self._pump.current_step)
+        self._wake_at = float("inf")
+        self._waiting: anyio.CancelScope | None = None
+        self._lost = anyio.Event()
+        self._unknown_activities: set[str] = set()
+        self._services = anyio.CancelScope(shield=True)
+
+    # --- begin and end ------------------------------------------------------------------
+
+    async def start(self, group: anyio.abc.TaskGroup) -> None:
+        """Register, and start everything that belongs to the worker in ``group``."""
+        guard.install()
+        self._registry.check(self._codec)
+        await self._register()
+        self._activities.attach(group)
+        self._watchdog.start()
+        group.start_soon(self._serve, name="trioflow worker")
+
+    async def drain(self) -> None:
+        """Take no more work, let what runs end or give it back, and sign off. Never cancelled."""
+        with anyio.CancelScope(shield=True):
+            self._pump.closed = True
+            self._poke()
+            try:
+                await self._activities.drain(self._drain_time)
+                with anyio.move_on_after(max(self._drain_time, 5.0)):
+                    await self._pump.settle()
+            finally:
+                self._services.cancel()
+                self._watchdog.stop()
+                if self._heart is not None:
+                    self._heart.stop()
+                self._pump.drop_everything()
+            try:
+                with anyio.move_on_after(5.0):
+                    await self._backend.release_worker(self._id)
+            except BackendError as exc:
+                logger.warning("the worker could not sign off; its lease will run out: %s", exc)
+
+    async def _register(self) -> None:
+        self._id = self._pump.worker = secrets.token_hex(16)
+        await self._backend.register_worker(self._id, self.name)
+        if self._backend.shared:
+            self._heart = Heart(
+                self._backend, self._id, self._lease / 3, self._heart_failed, self._cancel_activities
+            )
+            self._heart.start()
+
+    async def _serve(self) -> None:
+        with self._services:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._pump.run)
+                group.start_soon(self._pump.run_commits)
+                group.start_soon(self._take)
+                group.start_soon(self._register_again)
+                if self._backend.shared:
+                    group.start_soon(self._reclaim)
+
+    # --- taking -------------------------------------------------------------------------
+
+    async def _take(self) -> None:
+        trouble = False
+        while not self._pump.closed:
+            seen = self._backend.changes()
+            self._wake_at = float("inf")
+            try:
+                more = await self._take_once()
+            except BackendUnavailable as exc:
+                if not trouble:
+                    logger.warning("the store is not available, trying again: %s", exc)
+                trouble = True
+                await anyio.sleep(0.5)
+                continue
+            trouble = False
+            if more:
+                continue
+            with anyio.CancelScope() as self._waiting:
+                now = self._backend.now()
+                timeout = max(0.0, min(self._wake_at - now, 60.0))
+                await self._backend.wait_change(seen, timeout)
+            self._waiting = None
+
+    async def _take_once(self) -> bool:
+        """Take what there is room for; return whether there may be more at once."""
+        more = False
+        if room := min(_TAKE, self._pump.room):
+            async with self._pump.store_lock:
+                taken = await self._backend.take_instances(
+                    self._id, self._queues, room, exclude=tuple(self._pump.unknown), sticky=self._sticky
+                )
+                for row in taken.instances:
+                    self._pump.receive(row)
+            more = len(taken.instances) == room
+            self._note_wake_at(taken.next_at)
+        if room := min(_TAKE, self._activities.room):
+            taken_activities = await self._backend.take_activities(
+                self._id, self._activity_queues, room, exclude=tuple(self._unknown_activities)
+            )
+            await self._accept(taken_activities.activities)
+            more = more or len(taken_activities.activities) == room
+            self._note_wake_at(taken_activities.next_at)
+        return more
+
+    async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
+        unknown: list[ActivityTask] = []
+        for task in tasks:
+            if self._activities.knows(task.activity):
+                self._activities.accept(task)
+            else:
+                unknown.append(task)
+        if not unknown:
+            return
+        for name in {task.activity for task in unknown} - self._unknown_activities:
+            logger.warning(
+                "activity %r is not registered in this worker; it is left in the store. Import its module here, or "
+                "run a worker that knows it.",
+                name,
+            )
+            self._unknown_activities.add(name)
+        back = [ActivityRetry(task.key, task.attempt, self._backend.now()) for task in unknown]
+        await self._backend.commit(self._id, [Unit(retries=back)])
+
+    def _note_wake_at(self, at: float | None) -> None:
+        if at is not None and at < self._wake_at:
+            self._wake_at = at
+            self._poke()
+
+    def _poke(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    # --- leases -------------------------------------------------------------------------
+
+    async def _reclaim(self) -> None:
+        while True:
+            try:
+                for worker in await self._backend.reclaim(self._lease):
+                    logger.warning("worker %s has not been heard of for %s s; its work is free", worker, self._lease)
+            except BackendUnavailable:
+                pass  # whoever takes work has already said so
+            await anyio.sleep(self._lease / 3)
+
+    def _heart_failed(self, worker: str) -> None:
+        if worker == self._id:
+            self._lease_lost()
+
+    def _lease_lost(self) -> None:
+        self._lost.set()
+
+    async def _register_again(self) -> None:
+        """After the lease is lost: drop everything, and begin anew as another worker."""
+        while True:
+            await self._lost.wait()
+            logger.warning(
+                "worker %s was declared dead (its heartbeat was late); what it held belongs to others. It registers anew.",
+                self._id,
+            )
+            async with self._pump.store_lock:
+                if self._heart is not None:
+                    self._heart.stop()
+                self._activities.drop_all()
+                self._pump.drop_everything()
+                while True:
+                    try:
+                        await self._register()
+                    except BackendUnavailable:
+                        await anyio.sleep(0.5)
+                    else:
+                        break
+                self._lost = anyio.Event()
+            self._poke()
+
+    def _cancel_activities(self, keys: list[ActivityKey]) -> None:
+        for key in keys:
+            self._activities.cancel((key.instance, key.execution, key.command))
+
+
+@asynccontextmanager
+async def open_worker(
+    backend: str | Backend = "sqlite:///trioflow.db",
+    *,
+    registry: Registry | None = None,
+    queues: Sequence[str] = ("default",),
+    activity_queues: Sequence[str] | None = None,
+    workflows: bool = True,
+    activities: bool = True,
+    max_activities: int = 1000,
+    max_threads: int = 40,
+    max_instances: int = 5000,
+    cache_size: int = 1000,
+    lease: float = 15.0,
+    drain: float = 10.0,
+    sticky: float = 1.0,
+    stuck_after: float = 2.0,
+    codec: Codec | None = None,
+    name: str | None = None,
+) -> AsyncIterator[Worker]:
+    """Run a worker for as long as the block lasts; for embedding in a service.
+
+    Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a cancellation, drains
+    the worker: turns under way are stored, activities get ``drain`` seconds and are then cancelled and given back.
+
+    Args:
+        backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a backend.
+        registry: The definitions; by default all that were decorated in this process.
+        queues: Whose instances are run here.
+        activity_queues: Whose activities are run here; by default ``queues``.
+        workflows: False for a worker that runs activities only.
+        activities: False for a worker that runs workflows only.
+        max_activities: How many activities may be in hand at once.
+        max_threads: How many of them may be plain functions, each in a thread.
+        max_instances: How many instances may be held at once.
+        cache_size: How many suspended executions are kept in memory, besides those held.
+        lease: Seconds without a heartbeat after which a worker counts as dead.
+        drain: Seconds that running activities are given at the end.
+        sticky: Seconds for which an instance is left to the worker that has it in memory.
+        stuck_after: Seconds after which a workflow's step that does not come back is reported.
+        codec: How values are stored; by default `JsonCodec`.
+        name: What operators see; by default ``host:pid``.
+
+    Yields:
+        The worker; ``worker.client`` is a client on the same backend.
+
+    Raises:
+        BackendUnavailable: The store cannot be reached or written.
+        SchemaError: The store's schema is newer than this code.
+        DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot be stored.
+        ValueError: A number is out of its range.
+    """
+    for what, value in (("max_activities", max_activities), ("max_threads", max_threads), ("max_instances", max_instances)):
+        if value < 1:
+            raise ValueError(f"{what} is at least 1, not {value!r}")
+    for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
+        if not seconds > 0:
+            raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
+    if isinstance(queues, str) or isinstance(activity_queues, str):
+        raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
+    store = open_backend(backend)
+    await store.open()
+    try:
+        worker = Worker(
+            store,
+            registry=registry or default_registry,
+            codec=codec or JsonCodec(),
+            queues=queues if workflows else (),
+            activity_queues=(activity_queues or queues) if activities else (),
+            max_activities=max_activities,
+            max_threads=max_threads,
+            max_instances=max_instances,
+            cache_size=cache_size,
+            lease=lease,
+            drain=drain,
+            sticky=sticky,
+            stuck_after=stuck_after,
+            name=name,
+        )
+        async with anyio.create_task_group() as group:
+            await worker.start(group)
+            group.start_soon(worker.client.watch)
+            try:
+                yield worker
+            finally:
+                await worker.drain()
+                worker.client.close()
+    finally:
+        if store is not backend:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
+
+
+async def run_worker(
+    backend: str | Backend = "sqlite:///trioflow.db",
+    *,
+    registry: Registry | None = None,
+    queues: Sequence[str] = ("default",),
+    activity_queues: Sequence[str] | None = None,
+    workflows: bool = True,
+    activities: bool = True,
+    max_activities: int = 1000,
+    max_threads: int = 40,
+    max_instances: int = 5000,
+    cache_size: int = 1000,
+    lease: float = 15.0,
+    drain: float = 10.0,
+    sticky: float = 1.0,
+    stuck_after: float = 2.0,
+    codec: Codec | None = None,
+    name: str | None = None,
+    task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a worker until it is cancelled, or the process gets SIGTERM or SIGINT as its host handles them.
+
+    ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments are those
+    of `open_worker`.
+    """
+    async with open_worker(
+        backend,
+        registry=registry,
+        queues=queues,
+        activity_queues=activity_queues,
+        workflows=workflows,
+        activities=activities,
+        max_activities=max_activities,
+        max_threads=max_threads,
+        max_instances=max_instances,
+        cache_size=cache_size,
+        lease=lease,
+        drain=drain,
+        sticky=sticky,
+        stuck_after=stuck_after,
+        codec=codec,
+        name=name,
+    ) as worker:
+        task_status.started(worker)
+        await anyio.sleep_forever()
