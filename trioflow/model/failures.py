@@ -361,18 +361,18 @@ def _rebuild(failure: Failure, later: tuple[str, ...]) -> BaseException:
     return exc
 
 
-def _rebuild_group(failure: Failure) -> BaseException | None:
+def _rebuild_group(failure: Failure) -> BaseException:
     members = [cast("Exception", member.rebuild()) for member in failure.members]
-    cls = imported(failure.type)
     title = str(failure.args[0]) if failure.args else failure.message
-    if not isinstance(cls, type) or not issubclass(cls, ExceptionGroup):
-        # Of a class that is not here, or BaseExceptionGroup: what it may hold was made RemoteError.
-        return ExceptionGroup(title, members)
-    with contextlib.suppress(Exception):
-        group = BaseExceptionGroup.__new__(cls, title, members)
-        _restore(group, failure.state)
-        return group
-    return ExceptionGroup(title, members)
+    # BaseExceptionGroup becomes this as well: whatever it may hold was made an Exception.
+    group = ExceptionGroup(title, members)
+    cls: Any = imported(failure.type)
+    if isinstance(cls, type) and issubclass(cls, ExceptionGroup) and cls is not ExceptionGroup:
+        with contextlib.suppress(Exception):
+            own: Any = BaseExceptionGroup.__new__(cls, title, members)
+            _restore(own, failure.state)
+            return own
+    return group
 
 
 def _rebuild_class(failure: Failure) -> BaseException | None:

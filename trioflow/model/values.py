@@ -137,7 +137,7 @@ class JsonCodec:
             return decode(data)
         except msgspec.ValidationError as error:
             raise ValueMismatch(readable(str(error))) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueMismatch(f"not a JSON document: {error}") from error
         except RecursionError:
             raise ValueMismatch("the stored value is nested too deeply") from None
@@ -196,6 +196,8 @@ class JsonCodec:
         path, leaf = locate(value, lambda part: not self._can_encode(part))
         if isinstance(leaf, str):
             text = "the text holds lone surrogates, which UTF-8 cannot express"
+        elif isinstance(leaf, dict):
+            text = "keys of a dict must be strings or numbers"
         elif isinstance(error, TypeError) and not str(error):
             text = f"a value of type {_type_name(type(leaf))} cannot be stored as JSON"
         else:
@@ -273,9 +275,8 @@ class WrappedCodec:
         try:
             document = self._unwrap(base64.b64decode(data[1:-1], validate=True))
         except binascii.Error as error:
-            raise ValueMismatch(
-                "the stored value is not base64; was it stored by another codec?"
-            ) from error
+            text = "the stored value is not base64; was it stored by another codec?"
+            raise ValueMismatch(text) from error
         except Exception as error:
             raise ValueMismatch(
                 f"the stored value cannot be unwrapped ({error!r}); was it stored with another key?"
