@@ -82,7 +82,9 @@ class Signal(Generic[T]):
             NotInWorkflow: Outside of a workflow.
             ValueMismatch: The value is not of this signal's type; it is gone.
         """
-        return cast("T", await current_caller("Signal.receive()").receive_signal(self.name, self.type))
+        return cast(
+            "T", await current_caller("Signal.receive()").receive_signal(self.name, self.type)
+        )
 
     def receive_nowait(self) -> T:
         """Return the next value that has already arrived.
@@ -92,7 +94,10 @@ class Signal(Generic[T]):
             NotInWorkflow: Outside of a workflow.
             ValueMismatch: The value is not of this signal's type; it is gone.
         """
-        return cast("T", current_caller("Signal.receive_nowait()").receive_signal_nowait(self.name, self.type))
+        return cast(
+            "T",
+            current_caller("Signal.receive_nowait()").receive_signal_nowait(self.name, self.type),
+        )
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -185,7 +190,9 @@ def activity_info() -> ActivityInfo:
     """
     found = current_activity.get()
     if found is None:
-        raise TrioflowError("activity_info() can only be called inside an activity that a worker runs")
+        raise TrioflowError(
+            "activity_info() can only be called inside an activity that a worker runs"
+        )
     return found
 
 
@@ -265,7 +272,11 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
         caller = current_caller_or_none()
         if caller is not None:
             me = caller.identity
-            kwargs["extra"] = {"instance": me.id, "execution": me.execution, **(kwargs.get("extra") or {})}
+            kwargs["extra"] = {
+                "instance": me.id,
+                "execution": me.execution,
+                **(kwargs.get("extra") or {}),
+            }
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:

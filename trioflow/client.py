@@ -161,9 +161,13 @@ class Handle(Generic[R]):
             raise InstanceSuspended(self.id, _decode_report(outcome).message)
         match _decode_outcome(outcome):
             case Completed() as completed:
-                result_type = Any if self._workflow is None else self._workflow.signature.result_type
+                result_type = (
+                    Any if self._workflow is None else self._workflow.signature.result_type
+                )
                 what = f"result of instance {self.id!r}"
-                return cast("R", decode_as(self._client.codec, bytes(completed.result), result_type, what))
+                return cast(
+                    "R", decode_as(self._client.codec, bytes(completed.result), result_type, what)
+                )
             case Cancelled() as cancelled:
                 raise InstanceCancelled(self.id, cancelled.reason)
             case Failed() as failed:
@@ -292,7 +296,12 @@ class Client:
     """
 
     def __init__(
-        self, backend: Backend, *, codec: Codec, registry: Registry, local: _LocalWorker | None = None
+        self,
+        backend: Backend,
+        *,
+        codec: Codec,
+        registry: Registry,
+        local: _LocalWorker | None = None,
     ) -> None:
         self.backend = backend
         self.codec = codec
@@ -305,12 +314,16 @@ class Client:
     # --- starting -----------------------------------------------------------------------
 
     @overload
-    async def start(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    async def start(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
 
     @overload
     async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
 
-    async def start(self, workflow: Workflow[..., Any] | str, /, *args: Any, **kwargs: Any) -> Handle[Any]:
+    async def start(
+        self, workflow: Workflow[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Handle[Any]:
         """Start an instance. It is stored when this returns.
 
         Args:
@@ -396,7 +409,10 @@ class Client:
             after: The id of the last one of the page before.
         """
         where = _filter(status, workflow, queue, parent, id_prefix, created_after, created_before)
-        return [self._describe(record, []) for record in await self.backend.list(where, limit=limit, after=after)]
+        return [
+            self._describe(record, [])
+            for record in await self.backend.list(where, limit=limit, after=after)
+        ]
 
     async def count(
         self,
@@ -428,7 +444,9 @@ class Client:
         Returns:
             How many were removed.
         """
-        return await self.backend.remove(InstanceFilter(finished_before=finished_before), limit=limit)
+        return await self.backend.remove(
+            InstanceFilter(finished_before=finished_before), limit=limit
+        )
 
     # --- what belongs to it ---------------------------------------------------------------
 
@@ -441,7 +459,9 @@ class Client:
                     await self._wanted.wait()
                 seen = self.backend.changes()
                 # What this process holds is told by `instance_ended`.
-                ids = [id for id in self._waiters if self._local is None or not self._local.holds(id)]
+                ids = [
+                    id for id in self._waiters if self._local is None or not self._local.holds(id)
+                ]
                 for id in await self.backend.not_running(ids) if ids else ():
                     await self._look(id)
                 if ids and any(id in self._waiters for id in ids):
@@ -477,7 +497,9 @@ class Client:
                     record = await self.backend.get(id)
                     if record is None:
                         raise InstanceNotFound(id)
-                    if record.status != "running" and (record.status != "suspended" or not wait_suspended):
+                    if record.status != "running" and (
+                        record.status != "suspended" or not wait_suspended
+                    ):
                         return record.status, record.outcome
                 self._wanted.set()
                 await waiter.ended.wait()
@@ -505,7 +527,9 @@ class Client:
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
     def _describe(self, record: InstanceRecord, activities: list[ActivityTask]) -> Description:
-        outcome = _decode_outcome(record.outcome) if record.outcome and record.status in _ENDED else None
+        outcome = (
+            _decode_outcome(record.outcome) if record.outcome and record.status in _ENDED else None
+        )
         return Description(
             id=record.id,
             execution=record.execution,

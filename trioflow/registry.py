@@ -69,7 +69,9 @@ class Registry:
                             "methods that are activities; decorate it with @workflow or @activity"
                         )
                     for method in methods:
-                        self._activities.pop(method.name, None)  # the unbound one, from its decoration
+                        self._activities.pop(
+                            method.name, None
+                        )  # the unbound one, from its decoration
                         self._put(self._activities, method)
 
     @overload

@@ -36,7 +36,9 @@ class Pending:
 
     __slots__ = ("abandon", "command", "raise_cancel", "task", "turn")
 
-    def __init__(self, command: Command, task: trio.lowlevel.Task, turn: int, *, abandon: bool) -> None:
+    def __init__(
+        self, command: Command, task: trio.lowlevel.Task, turn: int, *, abandon: bool
+    ) -> None:
         self.command = command
         self.task = task
         self.turn = turn
@@ -123,9 +125,7 @@ class Execution:
 
     # --- what the worker calls ----------------------------------------------------------
 
-    def advance(
-        self, events: Sequence[ev.Event], now: float, recorded: Turn | None = None
-    ) -> Turn:
+    def advance(self, events: Sequence[ev.Event], now: float, recorded: Turn | None = None) -> Turn:
         """Apply events, run until every task waits, and return the turn.
 
         Args:
@@ -287,7 +287,9 @@ class Execution:
             with trio.move_on_after(definition.timeout) as scope:
                 return await definition.fn(*args, **kwargs)
             assert scope.cancelled_caught
-            raise TimeoutError(f"workflow {what!r} took longer than its timeout of {definition.timeout} s")
+            raise TimeoutError(
+                f"workflow {what!r} took longer than its timeout of {definition.timeout} s"
+            )
 
         self.started_at = self.now
         self.loop.start(main, what, self.now)
@@ -307,7 +309,12 @@ class Execution:
 
     def _apply(self, event: ev.Event) -> None:
         match event:
-            case ev.ActivityCompleted() | ev.ChildCompleted() | ev.ActivityFailed() | ev.ChildFailed():
+            case (
+                ev.ActivityCompleted()
+                | ev.ChildCompleted()
+                | ev.ActivityFailed()
+                | ev.ChildFailed()
+            ):
                 self._answer(event.id, event)
             case ev.SignalSent() | ev.SignalFailed():
                 self._answer(event.id, event)
@@ -358,11 +365,12 @@ class Execution:
             return Cancelled(why.reason)
         signature = self.definition.signature
         try:
-            data = encode_checked(self.codec, end.value, signature.result_type, f"{self.definition.name}() result")
+            data = encode_checked(
+                self.codec, end.value, signature.result_type, f"{self.definition.name}() result"
+            )
         except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
             return Failed(Failure.of(exc))
         return Completed(msgspec.Raw(data))
-
 
 
 def _raised(error: BaseException) -> Outcome:

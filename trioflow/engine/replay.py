@@ -51,7 +51,9 @@ def _show(command: Command | None) -> str:
     if command is None:
         return ""
     name = command_target(command)
-    return f"{_kind(command)} {name!r} ({command.id})" if name else f"{_kind(command)} ({command.id})"
+    return (
+        f"{_kind(command)} {name!r} ({command.id})" if name else f"{_kind(command)} ({command.id})"
+    )
 
 
 def _same(a: Command, b: Command) -> bool:
@@ -88,7 +90,9 @@ def check_turn(
     was, is_now = _first_difference(recorded, current)
     first = was or is_now
     assert first is not None
-    raise Diverged(_command_report(loop, turn, first.id.partition(":")[0], was, is_now, recorded, current))
+    raise Diverged(
+        _command_report(loop, turn, first.id.partition(":")[0], was, is_now, recorded, current)
+    )
 
 
 def _first_difference(
@@ -119,7 +123,9 @@ def _command_report(
         what = f"the history has {_show(was)}, which the code no longer gives"
     else:
         what = f"the history has {_show(was)}, the code gives {_show(is_now)}"
-    lines = [f"the workflow's code does not match its history: in turn {turn}, task {task}, {what}."]
+    lines = [
+        f"the workflow's code does not match its history: in turn {turn}, task {task}, {what}."
+    ]
     if line:
         lines.append(f"The task is at {line}.")
     if near := _nearest(was, is_now, recorded, current):
@@ -140,7 +146,10 @@ def _command_report(
 
 
 def _nearest(
-    was: Command | None, is_now: Command | None, recorded: Sequence[Command], current: Sequence[Command]
+    was: Command | None,
+    is_now: Command | None,
+    recorded: Sequence[Command],
+    current: Sequence[Command],
 ) -> str:
     """Find where the command in question may have gone."""
     wanted, others = (was, current) if was is not None else (is_now, recorded)
@@ -158,7 +167,9 @@ def _outcome_report(
     ends = "" if is_now is None else type(is_now).__name__.lower()
     line = _line_of(loop, "0")
     if is_now is None:
-        what = f"the history ends there ({ended}), but the code goes on" + (f" at {line}" if line else "")
+        what = f"the history ends there ({ended}), but the code goes on" + (
+            f" at {line}" if line else ""
+        )
     elif was is None:
         what = f"the code ends there ({ends}), but the history goes on"
         failure = getattr(is_now, "failure", None)

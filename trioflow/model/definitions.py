@@ -111,16 +111,22 @@ class Activity(_Definition, Generic[P, R]):
         on_cancel: OnCancel = "wait",
     ) -> None:
         super().__init__(fn, name)
-        is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(fn)
+        is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(
+            fn
+        )
         if runtime not in ("auto", "async", "thread"):
-            raise DefinitionError(f"activity {self.name!r}: runtime is 'auto', 'async' or 'thread', not {runtime!r}")
+            raise DefinitionError(
+                f"activity {self.name!r}: runtime is 'auto', 'async' or 'thread', not {runtime!r}"
+            )
         if runtime != "auto" and is_async != (runtime == "async"):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a function that is "
                 f"{'' if is_async else 'not '}async"
             )
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-            raise DefinitionError(f"activity {self.name!r} ({self.where}) is a generator; return a list instead")
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}) is a generator; return a list instead"
+            )
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
         self.queue = queue
@@ -151,7 +157,9 @@ class Activity(_Definition, Generic[P, R]):
         overrides = ActivityOptions(
             retry=before.retry if retry is None else retry,
             timeout=before.timeout if timeout is None else timeout,
-            schedule_timeout=before.schedule_timeout if schedule_timeout is None else schedule_timeout,
+            schedule_timeout=before.schedule_timeout
+            if schedule_timeout is None
+            else schedule_timeout,
         )
         return self._variant(
             queue=queue,

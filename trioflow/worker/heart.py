@@ -48,7 +48,9 @@ class Heart:
         self._on_cancelled = on_cancelled
         self._stop = threading.Event()
         self._token = anyio.lowlevel.current_token()
-        self._thread = threading.Thread(target=self._beat, name=f"trioflow-heart-{worker[:8]}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._beat, name=f"trioflow-heart-{worker[:8]}", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to beat."""
@@ -122,7 +124,9 @@ class Watchdog:
 
     def _report(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+        stack = (
+            "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+        )
         logger.error(
             "a workflow has been running for %.1f s without waiting for anything; it blocks this worker. Do long "
             "computations in an activity, and look for a loop that never ends. It is here:\n%s",

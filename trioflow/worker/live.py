@@ -102,7 +102,14 @@ class Live:
     )
 
     def __init__(
-        self, id: str, number: int, workflow: str, queue: str, parent: ParentRef | None, input: bytes, metadata: bytes
+        self,
+        id: str,
+        number: int,
+        workflow: str,
+        queue: str,
+        parent: ParentRef | None,
+        input: bytes,
+        metadata: bytes,
     ) -> None:
         self.id = id
         self.number = number
@@ -142,7 +149,9 @@ class Live:
     @classmethod
     def taken(cls, row: TakenInstance) -> Live:
         """An instance as the store gave it."""
-        live = cls(row.id, row.execution, row.workflow, row.queue, row.parent, row.input, row.metadata)
+        live = cls(
+            row.id, row.execution, row.workflow, row.queue, row.parent, row.input, row.metadata
+        )
         live.turns = row.turns
         live.events = row.events
         live.carried = row.carried
@@ -196,7 +205,13 @@ class Batch:
         if live.unit is None:
             unit = OpenUnit()
             self.units.append(unit)
-            commit = InstanceCommit(id=live.id, execution=live.number, number=live.turns, events=live.events, new=live.new)
+            commit = InstanceCommit(
+                id=live.id,
+                execution=live.number,
+                number=live.turns,
+                events=live.events,
+                new=live.new,
+            )
             unit.add(live, commit)
         return live.unit  # type: ignore[return-value]  # set by add
 
@@ -211,12 +226,16 @@ class Batch:
 
     def seal(self) -> list[OpenUnit]:
         """Finish the batch: what a parent has not consumed goes into its inbox."""
-        sealed = [unit for unit in self.units if unit.lives or unit.unit.results or unit.unit.retries]
+        sealed = [
+            unit for unit in self.units if unit.lives or unit.unit.results or unit.unit.retries
+        ]
         for unit in sealed:
             for delivery in unit.deliveries:
                 if not delivery.consumed:
                     parent = delivery.parent
-                    parent.received = deque(r for r in parent.received if r.delivery is not delivery)
+                    parent.received = deque(
+                        r for r in parent.received if r.delivery is not delivery
+                    )
                     assert delivery.child.commit is not None
                     delivery.child.commit.messages.append(delivery.message)
             for live in unit.lives:

@@ -338,7 +338,9 @@ class Pump:
         if execution.events >= execution.definition.max_events:
             self._suspend(live, _limit_report(live, execution))
 
-    def _carry_out(self, live: Live, unit: OpenUnit, commit: InstanceCommit, command: Command) -> None:
+    def _carry_out(
+        self, live: Live, unit: OpenUnit, commit: InstanceCommit, command: Command
+    ) -> None:
         match command:
             case RunActivity():
                 leased = self.activities.reserve(live.id, command.activity, command.queue)
@@ -408,7 +410,9 @@ class Pump:
             return
         event = commits.child_end(turn.outcome, live.parent.command)
         message = Message(
-            instance=live.parent.instance, event=encode_event(event), execution=live.parent.execution
+            instance=live.parent.instance,
+            event=encode_event(event),
+            execution=live.parent.execution,
         )
         parent = self._held.get(live.parent.instance)
         if parent is None or parent.number != live.parent.execution or parent.ended:
@@ -477,7 +481,10 @@ class Pump:
 
     def _replay(self, live: Live, stored: Sequence[bytes]) -> None:
         execution = Execution(
-            self._workflows[live.workflow], Identity(live.id, live.number, live.queue), self._codec, Caller
+            self._workflows[live.workflow],
+            Identity(live.id, live.number, live.queue),
+            self._codec,
+            Caller,
         )
         try:
             execution.replay([decode_turn(data) for data in stored[: live.turns]])
@@ -556,7 +563,13 @@ class Pump:
                 key = ActivityKey(live.id, commit.execution, activity.command)
                 self.activities.start(
                     ActivityTask(
-                        key, activity.activity, activity.queue, activity.input, activity.options, 1, self._backend.now()
+                        key,
+                        activity.activity,
+                        activity.queue,
+                        activity.input,
+                        activity.options,
+                        1,
+                        self._backend.now(),
                     )
                 )
         for command in live.cancel_here:
@@ -660,13 +673,21 @@ class Pump:
 
     def _restart(self, live: Live, commit: InstanceCommit) -> None:
         self._evict(live)
-        again = [r for r in live.used if r.delivery is None and (r.seq is not None or r.finished is not None)]
+        again = [
+            r
+            for r in live.used
+            if r.delivery is None and (r.seq is not None or r.finished is not None)
+        ]
         live.received.extendleft(reversed(again))
         live.used.clear()
         live.turns = commit.number
         live.alone = True
         if live.failures >= _TRIES:
-            logger.error("the turns of instance %r were refused %d times; it is given back", live.id, live.failures)
+            logger.error(
+                "the turns of instance %r were refused %d times; it is given back",
+                live.id,
+                live.failures,
+            )
             self._batch.unit_of(live)
             assert live.commit is not None
             live.commit.leased, live.commit.due = False, True

@@ -73,7 +73,9 @@ class Worker:
             queues=queues,
             limit=max_instances,
             cache_size=cache_size,
-            on_end=lambda instance, status, outcome: self.client.instance_ended(instance, status, outcome),
+            on_end=lambda instance, status, outcome: self.client.instance_ended(
+                instance, status, outcome
+            ),
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
         )
@@ -135,7 +137,11 @@ class Worker:
         await self._backend.register_worker(self._id, self.name)
         if self._backend.shared:
             self._heart = Heart(
-                self._backend, self._id, self._lease / 3, self._heart_failed, self._cancel_activities
+                self._backend,
+                self._id,
+                self._lease / 3,
+                self._heart_failed,
+                self._cancel_activities,
             )
             self._heart.start()
 
@@ -179,7 +185,11 @@ class Worker:
         if room := min(_TAKE, self._pump.room):
             async with self._pump.store_lock:
                 taken = await self._backend.take_instances(
-                    self._id, self._queues, room, exclude=tuple(self._pump.unknown), sticky=self._sticky
+                    self._id,
+                    self._queues,
+                    room,
+                    exclude=tuple(self._pump.unknown),
+                    sticky=self._sticky,
                 )
                 for row in taken.instances:
                     self._pump.receive(row)
@@ -228,7 +238,11 @@ class Worker:
         while True:
             try:
                 for worker in await self._backend.reclaim(self._lease):
-                    logger.warning("worker %s has not been heard of for %s s; its work is free", worker, self._lease)
+                    logger.warning(
+                        "worker %s has not been heard of for %s s; its work is free",
+                        worker,
+                        self._lease,
+                    )
             except BackendUnavailable:
                 pass  # whoever takes work has already said so
             await anyio.sleep(self._lease / 3)
@@ -320,7 +334,11 @@ async def open_worker(
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot be stored.
         ValueError: A number is out of its range.
     """
-    for what, value in (("max_activities", max_activities), ("max_threads", max_threads), ("max_instances", max_instances)):
+    for what, value in (
+        ("max_activities", max_activities),
+        ("max_threads", max_threads),
+        ("max_instances", max_instances),
+    ):
         if value < 1:
             raise ValueError(f"{what} is at least 1, not {value!r}")
     for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
