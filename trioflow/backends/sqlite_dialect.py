@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -112,7 +112,7 @@ class SqliteDialect:
         return write_chunked(connection, statement, values, _same)
 
     @contextmanager
-    def transaction(self, connection: Connection) -> Iterator[None]:
+    def transaction(self, connection: Connection) -> Generator[None]:
         raw = cast("sqlite3.Connection", connection)
         begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
         if raw.in_transaction:

@@ -173,5 +173,5 @@ class _Script:
         for line in self._script.splitlines(keepends=True):
             statement += line
             if sqlite3.complete_statement(statement):
-                db.execute(statement)
+                db.conn.execute(statement)
                 statement = ""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar, TypeVarTuple
 
+import anyio
+import anyio.lowlevel
 import outcome
 import trio
 
@@ -52,6 +54,7 @@ class StorageThread:
         if trio.lowlevel.in_trio_run():
             await trio.lowlevel.checkpoint_if_cancelled()
             return await self._run_trio(fn, args)
+        await anyio.lowlevel.checkpoint_if_cancelled()
         return await self._run_asyncio(fn, args)
 
     async def aclose(self) -> None:
@@ -95,12 +98,15 @@ class StorageThread:
 
         self._put(fn, args, reply)
         cancels: list[tuple[Any, ...]] = []
-        while not done.done():
-            try:
-                # Waiting leaves the future alone when the waiter is cancelled.
-                await asyncio.wait((done,))
-            except asyncio.CancelledError as exc:
-                cancels.append(exc.args)
+        # The shield is against anyio's cancel scopes, which cancel again in every round of the
+        # loop; the rest against a task that is cancelled by itself.
+        with anyio.CancelScope(shield=True):
+            while not done.done():
+                try:
+                    # It leaves the future alone when the waiter is cancelled.
+                    await asyncio.wait((done,))
+                except asyncio.CancelledError as exc:
+                    cancels.append(exc.args)
         task = asyncio.current_task()
         if cancels and task is not None:
             # Asked for again, so that it comes at the next await, after the result.

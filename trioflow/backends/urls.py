@@ -28,6 +28,8 @@ def open_backend(url: str | Backend) -> Backend:
     if not isinstance(url, str):
         return url
     parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        raise BackendError(f"{url!r} is no URL of a backend; write one of {_FORMS}")
     if parts.scheme == "memory":
         # Here, because a program that names one store need not load the others.
         from trioflow.backends.memory import MemoryBackend  # noqa: PLC0415
@@ -40,11 +42,7 @@ def open_backend(url: str | Backend) -> Backend:
 
         return SqliteBackend(_sqlite_path(url, parts.netloc, parts.path, parts.query))
     if parts.scheme in _PLANNED:
-        raise BackendError(
-            f"{url!r}: this trioflow has no {parts.scheme} backend; it has {_FORMS}"
-        )
-    if not parts.scheme or "://" not in url:
-        raise BackendError(f"{url!r} is no URL of a backend; write one of {_FORMS}")
+        raise BackendError(f"{url!r}: this trioflow has no {parts.scheme} backend; it has {_FORMS}")
     raise BackendError(f"{url!r}: unknown scheme {parts.scheme!r}; write one of {_FORMS}")
 
 

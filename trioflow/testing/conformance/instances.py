@@ -1,12 +1,15 @@
 """Conformance: creating, taking, and being woken."""
 
+# ruff: noqa: S101, D103, PLR2004 - assertions; a case is described by its name
+
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 
 from trioflow.model.events import ParentRef
 from trioflow.model.records import InstanceCommit, Message, StoredMessage
-from trioflow.testing.conformance.stage import LEASE, Case, Stage, events, new, step
+from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, new, step
 
 
 async def created_instances_are_there(stage: Stage) -> None:
@@ -237,8 +240,9 @@ async def a_commit_for_others_counts_as_a_change(stage: Stage) -> None:
     await stage.hold("a", "b")
     numbers = [stage.backend.changes()]
     message = Message("b", b"x")
-    for number, fields in enumerate(({"messages": [message]}, {"leased": False})):
-        await stage.stored(step("a", number, **fields))
+    commits = (step("a", 0, messages=[message]), step("a", 1, leased=False))
+    for commit in commits:
+        await stage.stored(commit)
         numbers.append(stage.backend.changes())
     await stage.stored(step("b", 0, closing=DONE))
     numbers.append(stage.backend.changes())

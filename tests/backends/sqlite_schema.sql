@@ -1,0 +1,70 @@
+CREATE TABLE activities (
+    instance TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    input BLOB NOT NULL,
+    options BLOB NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    visible_at REAL NOT NULL,
+    scheduled_at REAL NOT NULL,
+    worker TEXT,
+    -- Set when its cancellation was asked for: the event that says it was cancelled.
+    cancel BLOB,
+    failure BLOB NOT NULL DEFAULT x'',
+    PRIMARY KEY (instance, execution, command)
+) WITHOUT ROWID;
+CREATE TABLE counters (
+    name TEXT NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE inbox (
+    instance TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    execution INTEGER,
+    event BLOB NOT NULL,
+    PRIMARY KEY (instance, seq)
+) WITHOUT ROWID;
+CREATE TABLE instances (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    execution INTEGER NOT NULL,
+    workflow TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    status TEXT NOT NULL,
+    parent TEXT,
+    parent_execution INTEGER,
+    parent_command TEXT,
+    turns INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    unread INTEGER NOT NULL DEFAULT 0,
+    ready_at REAL,
+    wake_at REAL,
+    worker TEXT,
+    sticky_worker TEXT,
+    input BLOB NOT NULL,
+    metadata BLOB NOT NULL,
+    carried BLOB NOT NULL DEFAULT x'',
+    outcome BLOB NOT NULL DEFAULT x'',
+    custom_status BLOB NOT NULL DEFAULT x'',
+    created_at REAL NOT NULL,
+    finished_at REAL
+);
+CREATE TABLE turns (
+    instance TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (instance, execution, number)
+) WITHOUT ROWID;
+CREATE TABLE workers (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    heartbeat_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
+CREATE INDEX activities_visible ON activities (queue, visible_at) WHERE worker IS NULL;
+CREATE INDEX instances_finished ON instances (finished_at, worker);
+CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
+CREATE INDEX instances_ready ON instances (queue, ready_at) WHERE ready_at IS NOT NULL;

@@ -1,0 +1,344 @@
+"""What only the SQLite file store has: its schema, its files, its thread, its waking."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+import trio
+
+from trioflow.backends import sqlite_dialect, sqlite_schema
+from trioflow.backends.sqlite import SqliteBackend
+from trioflow.errors import BackendUnavailable, CorruptStore, SchemaError
+from trioflow.model.records import Heartbeat, InstanceFilter, NewInstance
+
+SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
+
+
+def new(id, input=b"[]"):
+    return NewInstance(id, "flow", "default", input)
+
+
+async def opened(path, **options):
+    backend = SqliteBackend(path, **options)
+    await backend.open()
+    return backend
+
+
+async def open_and_close(path, **options):
+    await (await opened(path, **options)).aclose()
+
+
+# --- schema ------------------------------------------------------------------------------------
+
+
+def test_all_migrations_together_equal_the_schema(tmp_path):
+    path = tmp_path / "flow.db"
+    trio.run(open_and_close, path)
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE '%sqlite%' "
+            "ORDER BY type DESC, name"
+        ).fetchall()
+    connection.close()
+    assert "\n".join(row[0] + ";" for row in rows) + "\n" == SCHEMA.read_text()
+
+
+def test_opening_again_changes_nothing(tmp_path):
+    path = tmp_path / "flow.db"
+
+    async def main():
+        for number in range(3):
+            backend = await opened(path)
+            assert await backend.create([new(f"a{number}")]) == [True]
+            await backend.open()
+            await backend.aclose()
+            await backend.aclose()
+        backend = await opened(path)
+        assert await backend.count(InstanceFilter()) == 3
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_processes_may_open_a_new_file_at_once(tmp_path):
+    program = (
+        "import sys, trio\n"
+        "from trioflow.backends.sqlite import SqliteBackend\n"
+        "from trioflow.model.records import NewInstance\n"
+        "async def main():\n"
+        "    backend = SqliteBackend(sys.argv[1])\n"
+        "    sys.stdin.readline()\n"
+        "    await backend.open()\n"
+        "    assert await backend.create([NewInstance(sys.argv[2], 'w', 'q', b'')]) == [True]\n"
+        "    await backend.aclose()\n"
+        "trio.run(main)\n"
+    )
+    path = str(tmp_path / "flow.db")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, path, str(number)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=50)
+        assert (process.returncode, errors) == (0, "")
+
+    async def main():
+        backend = await opened(path)
+        assert await backend.count(InstanceFilter()) == 4
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_newer_schema_is_refused_and_named(tmp_path):
+    path = tmp_path / "flow.db"
+    trio.run(open_and_close, path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
+            "VALUES ('trioflow', '0999_future', '')"
+        )
+    connection.close()
+    for migrate in (True, False):
+        with pytest.raises(SchemaError, match=r"flow\.db.*'0999_future'.*'0001_initial'"):
+            trio.run(lambda migrate=migrate: open_and_close(path, migrate=migrate))
+
+
+def test_tables_of_others_are_refused(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE instances (id)")
+    connection.close()
+    with pytest.raises(SchemaError, match=r"other\.db has a table 'instances'"):
+        trio.run(open_and_close, path)
+
+
+def test_migrating_can_be_left_to_a_call(tmp_path):
+    path = tmp_path / "flow.db"
+
+    async def main():
+        backend = SqliteBackend(path, migrate=False)
+        with pytest.raises(SchemaError, match="migrate"):
+            await backend.open()
+        await backend.migrate()
+        await backend.open()
+        assert await backend.create([new("a")]) == [True]
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_failing_migration_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "flow.db"
+    good = sqlite_schema._MIGRATIONS
+    bad = (*good, ("0002_bad", "CREATE TABLE fine (id);\nCREATE TABLE fine (id);\n"))
+    monkeypatch.setattr(sqlite_schema, "_MIGRATIONS", bad)
+    with pytest.raises(Exception, match="already exists"):
+        trio.run(open_and_close, path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
+    monkeypatch.setattr(sqlite_schema, "_MIGRATIONS", good)
+    trio.run(open_and_close, path)
+
+
+# --- files that are not as they should be ------------------------------------------------------
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database at all, " * 100)
+    with pytest.raises(CorruptStore, match=r"notes\.txt"):
+        trio.run(open_and_close, path)
+
+
+def test_a_damaged_file(tmp_path):
+    path = tmp_path / "flow.db"
+
+    async def main():
+        backend = await opened(path)
+        await backend.create([new(f"{number}", b"[" + b"1" * 9000 + b"]") for number in range(50)])
+        await backend.aclose()
+        content = bytearray(path.read_bytes())
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        path.write_bytes(content)
+        with pytest.raises(CorruptStore, match=r"flow\.db is damaged"):
+            await open_and_close(path)
+
+    trio.run(main)
+
+
+def test_a_missing_directory(tmp_path):
+    with pytest.raises(BackendUnavailable, match=r"no directory .*nowhere; create it"):
+        trio.run(open_and_close, tmp_path / "nowhere" / "flow.db")
+
+
+def test_a_read_only_file(tmp_path):
+    path = tmp_path / "flow.db"
+    trio.run(open_and_close, path)
+    with pytest.raises(BackendUnavailable, match=r"flow\.db.* cannot be written"):
+        trio.run(open_and_close, f"file:{path}?mode=ro")
+
+
+def test_a_full_disk_stores_nothing_and_passes(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        connection = backend._store().connection
+        await backend.create([new("before")])
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = b"[" + b"1" * 100_000 + b"]"
+        with pytest.raises(BackendUnavailable, match=r"flow\.db cannot grow.*make room"):
+            await backend.create([new("small"), new("big", big)])
+        assert await backend.get("small") is None
+        connection.execute("PRAGMA max_page_count = 1000000")
+        assert await backend.create([new("small"), new("big", big)]) == [True, True]
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_locked_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_dialect, "_BUSY_TIMEOUT", 0.01)
+
+    async def main():
+        path = tmp_path / "flow.db"
+        backend = await opened(path)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendUnavailable, match=r"flow\.db is locked by another process"):
+            await backend.create([new("a")])
+        with pytest.raises(BackendUnavailable, match="is locked"):
+            backend.heartbeat("w1")
+        other.execute("ROLLBACK")
+        other.close()
+        assert await backend.create([new("a")]) == [True]
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_store_that_is_not_open(tmp_path):
+    async def main():
+        backend = SqliteBackend(tmp_path / "flow.db")
+        with pytest.raises(BackendUnavailable, match="not open"):
+            await backend.get("a")
+        with pytest.raises(BackendUnavailable, match="not open"):
+            backend.heartbeat("w1")
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_what_is_committed_survives_without_closing(tmp_path):
+    path = tmp_path / "flow.db"
+    program = (
+        "import os, sys, trio\n"
+        "from trioflow.backends.sqlite import SqliteBackend\n"
+        "from trioflow.model.records import NewInstance\n"
+        "async def main():\n"
+        "    backend = SqliteBackend(sys.argv[1])\n"
+        "    await backend.open()\n"
+        "    await backend.create([NewInstance('a', 'w', 'q', b'')])\n"
+        "    os._exit(0)\n"
+        "trio.run(main)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=50)
+
+    async def main():
+        backend = await opened(path)
+        assert await backend.get("a") is not None
+        mode = backend._store().connection.execute("PRAGMA journal_mode").fetchone()
+        assert mode == ("wal",)
+        assert backend._store().connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        await backend.aclose()
+
+    trio.run(main)
+
+
+# --- waking and beating ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["trio", "asyncio"])
+def test_a_change_through_another_connection_wakes(tmp_path, host):
+    async def main():
+        path = tmp_path / "flow.db"
+        one, two = await opened(path), await opened(path)
+        with anyio.fail_after(30):
+            # Before the wait, but after the number was read: not to be missed.
+            seen = one.changes()
+            await two.create([new("a")])
+            await one.wait_change(seen, 1000.0)
+            assert one.changes() > seen
+            seen = one.changes()
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(one.wait_change, seen, 1000.0)
+                await anyio.lowlevel.checkpoint()
+                await two.create([new("b")])
+        await one.aclose()
+        await two.aclose()
+
+    anyio.run(main, backend=host)
+
+
+def test_who_looks_for_changes_can_leave(tmp_path):
+    async def main():
+        path = tmp_path / "flow.db"
+        one, two = await opened(path), await opened(path)
+        with trio.fail_after(30):
+            seen = one.changes()
+            async with trio.open_nursery() as nursery:
+                leader = trio.CancelScope()
+
+                async def lead():
+                    with leader:
+                        await one.wait_change(seen, 1000.0)
+
+                nursery.start_soon(lead)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(one.wait_change, seen, 1000.0)
+                await trio.testing.wait_all_tasks_blocked()
+                leader.cancel()
+                await two.create([new("a")])
+        await one.aclose()
+        await two.aclose()
+
+    trio.run(main)
+
+
+def test_heartbeats_come_from_a_thread(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        await backend.register_worker("w1", "w")
+        answers = []
+
+        def beat():
+            answers.extend(backend.heartbeat(worker) for worker in ("w1", "w2") * 20)
+
+        threads = [threading.Thread(target=beat) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(50):
+            await backend.create([new(f"{number}")])
+        for thread in threads:
+            await trio.to_thread.run_sync(thread.join)
+        assert answers.count(Heartbeat(alive=True)) == 40
+        assert answers.count(Heartbeat(alive=False)) == 40
+        await backend.aclose()
+
+    trio.run(main)

@@ -1,0 +1,218 @@
+"""Conformance: activities, from being stored to having ended."""
+
+# ruff: noqa: S101, D103 - assertions; a case is described by its name
+
+from __future__ import annotations
+
+from trioflow.model.records import (
+    ActivityResult,
+    ActivityRetry,
+    CancelledActivity,
+    Heartbeat,
+    Unit,
+)
+from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, key, named, step
+
+
+async def no_activities_give_nothing(stage: Stage) -> None:
+    await stage.workers("w1")
+    taken = await stage.backend.take_activities("w1", ("default",), 10)
+    assert taken.activities == []
+    assert taken.next_at is None
+
+
+async def taking_an_activity_gives_all_that_is_needed(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", input=b"[7]", options=b"{}")))
+    taken = await stage.backend.take_activities("w2", ("default",), 10)
+    (task,) = taken.activities
+    assert (task.key, task.activity, task.queue) == (key("a", "0:0"), "act", "default")
+    assert (task.input, task.options, task.attempt) == (b"[7]", b"{}", 1)
+    assert task.failure == b""
+    assert task.scheduled_at <= stage.backend.now()
+    assert await stage.take_commands("w1") == []
+    assert await stage.backend.activities("a") == [task]
+
+
+async def activities_are_taken_by_queue_order_and_name(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    for number, (command, queue) in enumerate((("0:3", "x"), ("0:1", "y"), ("0:2", "x"))):
+        await stage.stored(step("a", number, activities=named(command, queue=queue)))
+        await stage.pass_time(0.01)
+    await stage.stored(step("a", 3, activities=named("0:4", queue="z")))
+    assert await stage.take_commands(queues=("x", "y"), exclude=("act",)) == []
+    taken = await stage.backend.take_activities("w1", ("y", "x"), 2)
+    assert [task.key.command for task in taken.activities] == ["0:3", "0:1"]
+    assert taken.next_at is not None
+    assert taken.next_at <= stage.backend.now()
+    assert await stage.take_commands(queues=("x", "y"), exclude=("other",)) == ["0:2"]
+
+
+async def an_activity_may_be_born_leased(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    assert await stage.take_commands("w2") == []
+    await stage.stored(step("a", 1, finished=["0:0"]))
+    assert await stage.backend.activities("a") == []
+
+
+async def a_result_reaches_the_inbox(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "b")
+    for id in ("a", "b"):
+        await stage.stored(step(id, 0, activities=named("0:0", "0:1"), leased=False))
+    assert sorted(await stage.take_commands("w2")) == ["0:0", "0:0", "0:1", "0:1"]
+    unit = Unit(results=[ActivityResult(key("a", "0:0"), b"result")])
+    assert await stage.backend.commit("w2", [unit]) == [None]
+    assert events(await stage.take("w1")) == [b"result"]
+    assert [task.key.command for task in await stage.backend.activities("a")] == ["0:1"]
+
+
+async def a_result_of_what_is_not_held_is_dropped(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "b")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", "0:2"), leased=False))
+    assert await stage.take_commands("w2", 2) == ["0:0", "0:1"]
+    foreign = [ActivityResult(key("a", f"0:{number}"), b"w1") for number in range(4)]
+    mine = [ActivityResult(key("a", "0:1"), b"w2"), ActivityResult(key("a", "0:9"), b"never")]
+    both = Unit(instances=[step("b", 0)], results=foreign)
+    assert await stage.backend.commit("w1", [both]) == [None]
+    assert (await stage.record("b")).turns == 1
+    assert await stage.backend.commit("w2", [Unit(results=mine)]) == [None]
+    assert events(await stage.take()) == [b"w2"]
+    commands = [task.key.command for task in await stage.backend.activities("a")]
+    assert commands == ["0:0", "0:2"]
+
+
+async def a_result_for_a_finished_instance_is_dropped(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await stage.stored(step("a", 1, closing=DONE))
+    unit = Unit(results=[ActivityResult(key("a", "0:0"), b"late")])
+    assert await stage.backend.commit("w1", [unit]) == [None]
+    assert (await stage.record("a")).unread == 0
+    assert await stage.backend.stats() == []
+
+
+async def a_retry_is_invisible_until_its_time(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1"), leased=False))
+    assert await stage.take_commands("w1", 1) == ["0:0"]
+    scheduled_at = (await stage.task("a", "0:0")).scheduled_at
+    visible_at = stage.backend.now() + LEASE
+    retry = ActivityRetry(key("a", "0:0"), 2, visible_at, failure=b'{"f":1}')
+    assert await stage.backend.commit("w1", [Unit(retries=[retry])]) == [None]
+    taken = await stage.backend.take_activities("w2", ("default",), 10)
+    assert [task.key.command for task in taken.activities] == ["0:1"]
+    assert taken.next_at == visible_at
+    await stage.pass_time(LEASE * 1.1)
+    (again,) = (await stage.backend.take_activities("w2", ("default",), 10)).activities
+    assert (again.attempt, again.failure) == (2, b'{"f":1}')
+    assert again.scheduled_at == scheduled_at
+
+
+async def a_retry_comes_after_what_was_visible_before(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0")))
+    assert await stage.take_commands() == ["0:0"]
+    await stage.pass_time(0.01)
+    await stage.stored(step("a", 1, activities=named("0:1")))
+    await stage.pass_time(0.01)
+    retry = ActivityRetry(key("a", "0:0"), 2, stage.backend.now())
+    await stage.backend.commit("w1", [Unit(retries=[retry])])
+    await stage.pass_time(0.01)
+    assert await stage.take_commands() == ["0:1", "0:0"]
+
+
+async def a_retry_of_what_is_not_held_is_dropped(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")))
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    later = stage.backend.now() + 1000
+    retries = [ActivityRetry(key("a", f"0:{n}"), 9, later) for n in range(3)]
+    assert await stage.backend.commit("w1", [Unit(retries=retries)]) == [None]
+    assert await stage.take_commands("w1") == ["0:1"]
+    assert (await stage.task("a", "0:0")).attempt == 1
+
+
+async def cancelling_a_waiting_activity_ends_it(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")))
+    await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
+    assert events(await stage.take()) == [b"cancelled"]
+    assert await stage.take_commands() == ["0:1"]
+
+
+async def cancelling_a_running_activity_tells_its_worker(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")))
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    assert backend.heartbeat("w2") == Heartbeat(alive=True)
+    await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
+    assert await stage.take() == []
+    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    assert backend.heartbeat("w1") == Heartbeat(alive=True)
+    await backend.commit("w2", [Unit(results=[ActivityResult(key("a", "0:0"), b"all the same")])])
+    assert events(await stage.take()) == [b"all the same"]
+    assert backend.heartbeat("w2") == Heartbeat(alive=True)
+
+
+async def a_cancelled_activity_is_not_tried_again(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0")))
+    assert await stage.take_commands("w2") == ["0:0"]
+    await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
+    retry = ActivityRetry(key("a", "0:0"), 2, stage.backend.now())
+    assert await stage.backend.commit("w2", [Unit(retries=[retry])]) == [None]
+    assert await stage.take_commands("w2") == []
+    assert events(await stage.take()) == [b"cancelled"]
+
+
+async def cancelling_what_has_ended_does_nothing(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await stage.backend.commit("w1", [Unit(results=[ActivityResult(key("a", "0:0"), b"result")])])
+    await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
+    assert events(await stage.take()) == [b"result"]
+
+
+async def activities_of_an_ended_execution_say_nothing(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await stage.stored(step("a", 1, continued=b"[]"))
+    assert await stage.backend.activities("a") == []
+    await stage.backend.commit("w1", [Unit(results=[ActivityResult(key("a", "0:0"), b"old")])])
+    assert await stage.take() == []
+    assert (await stage.record("a")).unread == 0
+
+
+CASES: tuple[Case, ...] = (
+    no_activities_give_nothing,
+    taking_an_activity_gives_all_that_is_needed,
+    activities_are_taken_by_queue_order_and_name,
+    an_activity_may_be_born_leased,
+    a_result_reaches_the_inbox,
+    a_result_of_what_is_not_held_is_dropped,
+    a_result_for_a_finished_instance_is_dropped,
+    a_retry_is_invisible_until_its_time,
+    a_retry_comes_after_what_was_visible_before,
+    a_retry_of_what_is_not_held_is_dropped,
+    cancelling_a_waiting_activity_ends_it,
+    cancelling_a_running_activity_tells_its_worker,
+    a_cancelled_activity_is_not_tried_again,
+    cancelling_what_has_ended_does_nothing,
+    activities_of_an_ended_execution_say_nothing,
+)

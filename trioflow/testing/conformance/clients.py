@@ -1,0 +1,232 @@
+"""Conformance: what clients ask for."""
+
+# ruff: noqa: S101, D103, PLR2004 - assertions; a case is described by its name
+
+from __future__ import annotations
+
+import pytest
+
+from trioflow.errors import InstanceNotFound
+from trioflow.model.records import (
+    CommitFailure,
+    Heartbeat,
+    InstanceFilter,
+    Message,
+    QueueStats,
+)
+from trioflow.testing.conformance.stage import (
+    DONE,
+    TERMINATED,
+    Case,
+    Stage,
+    child,
+    child_failed,
+    events,
+    key,
+    named,
+    step,
+)
+
+_ALL = InstanceFilter()
+
+
+async def terminating_ends_an_instance(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1"), wake_at=backend.now()))
+    await backend.send("a", b"unread")
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    assert await backend.terminate("nobody", TERMINATED) == "not found"
+    assert await backend.terminate("a", TERMINATED) == "done"
+    assert await backend.terminate("a", TERMINATED) == "finished"
+    row = await stage.record("a")
+    assert (row.status, row.outcome, row.worker) == ("terminated", TERMINATED, None)
+    assert (row.unread, row.ready_at) == (0, None)
+    assert row.finished_at is not None
+    assert await stage.commit(step("a", 1)) == CommitFailure(lost=["a"])
+    assert await stage.take("w1") == []
+    assert await stage.take_commands("w1") == []
+    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+
+
+async def terminating_takes_the_descendants_along(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("top")
+    born = [
+        step("mid", 0, new=child("mid", "top", "0:1")),
+        step("low", 0, new=child("low", "mid"), activities=named("0:0")),
+        step("over", 0, new=child("over", "mid", "0:1"), closing=DONE),
+        step("side", 0, new=child("side", "top", "0:2")),
+    ]
+    await stage.stored(step("top", 0), *born)
+    assert await backend.terminate("mid", TERMINATED) == "done"
+    statuses = {row.id: row.status for row in await backend.list(_ALL, limit=9)}
+    assert statuses == {
+        "top": "running",
+        "mid": "terminated",
+        "low": "terminated",
+        "over": "completed",
+        "side": "running",
+    }
+    assert await stage.take_commands() == []
+    assert child_failed(await stage.take()) == ("0:1", "Terminated")
+    assert await backend.terminate("top", TERMINATED) == "done"
+    assert (await stage.record("side")).status == "terminated"
+
+
+async def a_parent_in_a_later_execution_is_not_told(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("p")
+    await stage.stored(step("p", 0), step("c", 0, new=child("c", "p")))
+    await stage.stored(step("p", 1, continued=b"[]"))
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    assert await stage.take() == []
+
+
+async def terminating_reaches_the_suspended(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, suspended=b"{}"))
+    assert await stage.backend.terminate("a", TERMINATED) == "done"
+    assert await stage.backend.resume("a") == "finished"
+
+
+async def resuming_needs_a_suspended_instance(stage: Stage) -> None:
+    await stage.create("a")
+    assert await stage.backend.resume("a") == "unchanged"
+    assert await stage.backend.resume("nobody") == "not found"
+
+
+async def lists_are_paged_newest_first(stage: Stage) -> None:
+    backend = stage.backend
+    ids = ["m", "a", "z", "b", "y"]
+    await stage.create(*ids)
+    seen: list[str] = []
+    after: str | None = None
+    while page := await backend.list(_ALL, limit=2, after=after):
+        seen += [row.id for row in page]
+        after = seen[-1]
+    assert seen == ids[::-1]
+    with pytest.raises(InstanceNotFound):
+        await backend.list(_ALL, limit=2, after="nobody")
+
+
+async def lists_and_counts_can_be_filtered(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("order-1", "order-2", "order%3", "Order-4")
+    await stage.create("other", queue="q", workflow="w")
+    await stage.pass_time(0.01)
+    await stage.stored(step("order-1", 0), step("kid", 0, new=child("kid", "order-1")))
+    await stage.stored(step("order-2", 0, closing=DONE))
+    await stage.stored(step("order%3", 0, suspended=b"{}"))
+    other = await stage.record("other")
+    finished_at = (await stage.record("order-2")).finished_at
+    assert finished_at is not None
+    for where, expected in (
+        (_ALL, "kid other Order-4 order%3 order-2 order-1"),
+        (InstanceFilter(status=("running",)), "kid other Order-4 order-1"),
+        (InstanceFilter(status=("completed", "suspended")), "order%3 order-2"),
+        (InstanceFilter(status=("failed",)), ""),
+        (InstanceFilter(workflow="w"), "other"),
+        (InstanceFilter(queue="q"), "other"),
+        (InstanceFilter(workflow="w", queue="default"), ""),
+        (InstanceFilter(parent="order-1"), "kid"),
+        (InstanceFilter(parent="", id_prefix="o"), "other order%3 order-2 order-1"),
+        (InstanceFilter(id_prefix="order-"), "order-2 order-1"),
+        (InstanceFilter(id_prefix="order%"), "order%3"),
+        (InstanceFilter(id_prefix="Order"), "Order-4"),
+        (InstanceFilter(created_before=other.created_at), "Order-4 order%3 order-2 order-1"),
+        (InstanceFilter(created_after=other.created_at), "kid"),
+        (InstanceFilter(finished_before=finished_at), ""),
+        (InstanceFilter(finished_before=finished_at + 1), "order-2"),
+    ):
+        assert [row.id for row in await backend.list(where, limit=99)] == expected.split(), where
+        assert await backend.count(where) == len(expected.split()), where
+
+
+async def stats_count_by_queue(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a", "b", "c", "d")
+    await stage.create("free", "free-too", queue="x")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", "0:2", queue="acts")))
+    await stage.stored(step("b", 0, suspended=b"{}"))
+    await stage.stored(step("c", 0, closing=DONE))
+    await stage.stored(step("d", 0, leased=False, wake_at=backend.now() + 1000))
+    await stage.take_commands(limit=1, queues=("acts",))
+    assert await backend.stats() == [
+        QueueStats(queue="acts", pending_activities=2, running_activities=1),
+        QueueStats(queue="default", running=2, suspended=1),
+        QueueStats(queue="x", running=2, pending_instances=2),
+    ]
+
+
+async def only_finished_instances_are_removed(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a", "b", "c", "d")
+    for id in ("a", "b", "c"):
+        await stage.stored(step(id, 0, closing=DONE, activities=named("0:0")))
+        await stage.pass_time(0.01)
+    assert await backend.remove(_ALL, ids=["d", "nobody"], limit=9) == 0
+    assert await backend.remove(_ALL, ids=[], limit=9) == 0
+    cut = (await stage.record("b")).finished_at
+    assert await backend.remove(InstanceFilter(finished_before=cut), limit=9) == 1
+    assert await backend.get("a") is None
+    assert await backend.history("a") == []
+    assert await stage.turns("a") == []
+    assert await backend.remove(_ALL, ids=["c", "d"], limit=9) == 1
+    assert [row.id for row in await backend.list(_ALL, limit=9)] == ["d", "b"]
+    assert (await stage.record("b")).turns == 1
+    assert await backend.remove(_ALL, limit=9) == 1
+    assert await backend.create([]) == []
+    await stage.create("a")
+    assert (await stage.record("a")).execution == 1
+
+
+async def removing_is_limited(stage: Stage) -> None:
+    await stage.workers("w1")
+    ids = [f"{number}" for number in range(5)]
+    await stage.hold(*ids)
+    for id in ids:
+        await stage.stored(step(id, 0, closing=DONE))
+    assert await stage.backend.remove(_ALL, limit=2) == 2
+    assert [row.id for row in await stage.backend.list(_ALL, limit=9)] == ["4", "3", "2"]
+    assert await stage.backend.remove(_ALL, ids=ids, limit=2) == 2
+    assert await stage.backend.count(_ALL) == 1
+
+
+async def removed_instances_get_no_messages(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b")
+    await stage.stored(step("b", 0, closing=DONE))
+    assert await stage.backend.remove(_ALL, limit=9) == 1
+    await stage.stored(step("a", 0, messages=[Message("b", b"x", failed=b"no")]))
+    assert events(await stage.take()) == [b"no"]
+
+
+async def an_unknown_history_is_empty(stage: Stage) -> None:
+    await stage.create("a")
+    assert await stage.backend.history("nobody") == []
+    assert await stage.backend.activities("nobody") == []
+    (execution,) = await stage.backend.history("a")
+    assert (execution.number, execution.turns) == (1, [])
+
+
+CASES: tuple[Case, ...] = (
+    terminating_ends_an_instance,
+    terminating_takes_the_descendants_along,
+    a_parent_in_a_later_execution_is_not_told,
+    terminating_reaches_the_suspended,
+    resuming_needs_a_suspended_instance,
+    lists_are_paged_newest_first,
+    lists_and_counts_can_be_filtered,
+    stats_count_by_queue,
+    only_finished_instances_are_removed,
+    removing_is_limited,
+    removed_instances_get_no_messages,
+    an_unknown_history_is_empty,
+)

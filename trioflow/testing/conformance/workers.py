@@ -1,0 +1,135 @@
+"""Conformance: workers live, die and are buried."""
+
+# ruff: noqa: S101, D103 - assertions; a case is described by its name
+
+from __future__ import annotations
+
+import pytest
+
+from trioflow.errors import LeaseLost
+from trioflow.model.records import CancelledActivity, Heartbeat, Unit
+from trioflow.testing.conformance.stage import LEASE, Case, Stage, events, named, new, step
+
+
+async def the_living_are_not_buried(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    for _ in range(3):
+        await stage.pass_time(LEASE * 0.7)
+        assert stage.backend.heartbeat("w1") == Heartbeat(alive=True)
+        assert await stage.backend.commit("w2", []) == []
+        assert await stage.backend.reclaim(LEASE) == []
+
+
+async def the_dead_are_buried_once(stage: Stage) -> None:
+    await stage.workers("w1", "w2", "w3")
+    await stage.pass_time(LEASE * 1.1)
+    stage.backend.heartbeat("w2")
+    assert sorted(await stage.backend.reclaim(LEASE)) == ["w1", "w3"]
+    assert await stage.backend.reclaim(LEASE) == []
+    assert stage.backend.heartbeat("w1") == Heartbeat(alive=False)
+    assert stage.backend.heartbeat("w1") == Heartbeat(alive=False)
+    assert stage.backend.heartbeat("never") == Heartbeat(alive=False)
+
+
+async def bury(stage: Stage, *, survivor: str = "w2") -> None:
+    await stage.pass_time(LEASE * 1.1)
+    stage.backend.heartbeat(survivor)
+    assert await stage.backend.reclaim(LEASE) == ["w1"]
+
+
+async def what_the_dead_held_is_free(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "b")
+    await stage.stored(step("b", 0, wake_at=stage.backend.now() + 1000))
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await bury(stage)
+    assert sorted(await stage.take_ids("w2", sticky=1000.0)) == ["a", "b"]
+    (task,) = (await stage.backend.take_activities("w2", ("default",), 9)).activities
+    assert (task.key.command, task.attempt) == ("0:0", 2)
+
+
+async def what_others_hold_stays_theirs(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("theirs", worker="w2")
+    await stage.stored(step("theirs", 0, activities=named("0:0", leased=True)), worker="w2")
+    await bury(stage)
+    assert (await stage.record("theirs")).worker == "w2"
+    assert (await stage.task("theirs", "0:0")).attempt == 1
+    assert await stage.take_commands("w2") == []
+
+
+async def the_buried_write_nothing(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await bury(stage)
+    units = [Unit(instances=[step("a", 0)]), Unit(instances=[step("n", 0, new=new("n"))])]
+    for batch in (units, units[:1], []):
+        with pytest.raises(LeaseLost):
+            await stage.backend.commit("w1", batch)
+    assert await stage.turns("a") == []
+    assert await stage.backend.get("n") is None
+    assert await stage.take_ids("w2") == ["a"]
+    with pytest.raises(LeaseLost):
+        await stage.backend.commit("w1", units)
+    await stage.stored(step("a", 0), worker="w2")
+
+
+async def the_buried_take_nothing(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0")))
+    await bury(stage)
+    assert await stage.take("w1") == []
+    assert await stage.take_commands("w1") == []
+    assert (await stage.record("a")).worker is None
+
+
+async def a_name_does_not_help_the_buried(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await bury(stage)
+    await backend.register_worker("w1-again", "w1 of the suite")
+    assert await backend.commit("w1-again", [Unit(instances=[step("a", 0)])]) != [None]
+    with pytest.raises(LeaseLost):
+        await stage.commit(step("a", 0))
+
+
+async def a_cancelled_activity_of_the_dead_is_reported(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", worker="w2")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")), worker="w2")
+    assert await stage.take_commands("w1", 2) == ["0:0", "0:1"]
+    cancelled = [CancelledActivity("0:1", b"cancelled")]
+    await stage.stored(step("a", 1, cancelled=cancelled), worker="w2")
+    await bury(stage)
+    assert await stage.take_commands("w2") == ["0:0"]
+    assert events(await stage.take("w2")) == [b"cancelled"]
+
+
+async def leaving_gives_back_without_blame(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await backend.release_worker("w1")
+    await backend.release_worker("w1")
+    assert backend.heartbeat("w1") == Heartbeat(alive=False)
+    assert await stage.take_ids("w2", sticky=1000.0) == ["a"]
+    (task,) = (await backend.take_activities("w2", ("default",), 9)).activities
+    assert task.attempt == 1
+    with pytest.raises(LeaseLost):
+        await stage.commit(step("a", 1))
+
+
+CASES: tuple[Case, ...] = (
+    the_living_are_not_buried,
+    the_dead_are_buried_once,
+    what_the_dead_held_is_free,
+    what_others_hold_stays_theirs,
+    the_buried_write_nothing,
+    the_buried_take_nothing,
+    a_name_does_not_help_the_buried,
+    a_cancelled_activity_of_the_dead_is_reported,
+    leaving_gives_back_without_blame,
+)
