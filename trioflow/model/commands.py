@@ -36,7 +36,7 @@ class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="comma
     id: str
 
 
-class RunActivity(_Command, tag="run activity"):
+class RunActivity(_Command, frozen=True, tag="run activity"):
     """Run the activity of that name on ``queue``."""
 
     activity: str
@@ -45,7 +45,7 @@ class RunActivity(_Command, tag="run activity"):
     options: ActivityOptions | None = None
 
 
-class StartChild(_Command, tag="start child"):
+class StartChild(_Command, frozen=True, tag="start child"):
     """Start a sub-workflow as the instance ``instance``."""
 
     workflow: str
@@ -54,7 +54,7 @@ class StartChild(_Command, tag="start child"):
     queue: str = "default"
 
 
-class SendSignal(_Command, tag="send signal"):
+class SendSignal(_Command, frozen=True, tag="send signal"):
     """Put a signal into another instance's inbox."""
 
     instance: str
@@ -62,17 +62,17 @@ class SendSignal(_Command, tag="send signal"):
     value: msgspec.Raw
 
 
-class RecordSideEffect(_Command, tag="record side effect"):
+class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     """Keep the value that a side effect gave; replay takes it from here."""
 
     value: msgspec.Raw
 
 
-class CancelActivity(_Command, tag="cancel activity"):
+class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command."""
 
 
-class CancelChild(_Command, tag="cancel child"):
+class CancelChild(_Command, frozen=True, tag="cancel child"):
     """Cancel the sub-workflow of that command."""
 
     instance: str

@@ -42,14 +42,14 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event",
     pass
 
 
-class SignalReceived(_Event, tag="signal received"):
+class SignalReceived(_Event, frozen=True, tag="signal received"):
     """A signal was delivered; ``value`` is its payload."""
 
     name: str
     value: msgspec.Raw
 
 
-class Started(_Event, tag="started"):
+class Started(_Event, frozen=True, tag="started"):
     """An execution began. Always the first event of its first turn.
 
     ``carried`` are signals that the execution before it had received and not read.
@@ -62,65 +62,65 @@ class Started(_Event, tag="started"):
     carried: list[SignalReceived] = []
 
 
-class Woken(_Event, tag="woken"):
+class Woken(_Event, frozen=True, tag="woken"):
     """The earliest deadline of the instance has come."""
 
 
-class ActivityCompleted(_Event, tag="activity completed"):
+class ActivityCompleted(_Event, frozen=True, tag="activity completed"):
     """The activity of command ``id`` returned ``result``."""
 
     id: str
     result: msgspec.Raw
 
 
-class ActivityFailed(_Event, tag="activity failed"):
+class ActivityFailed(_Event, frozen=True, tag="activity failed"):
     """The activity of command ``id`` failed for good."""
 
     id: str
     failure: Failure
 
 
-class ActivityCancelled(_Event, tag="activity cancelled"):
+class ActivityCancelled(_Event, frozen=True, tag="activity cancelled"):
     """The activity of command ``id`` was cancelled, as the workflow had asked."""
 
     id: str
 
 
-class ChildCompleted(_Event, tag="child completed"):
+class ChildCompleted(_Event, frozen=True, tag="child completed"):
     """The sub-workflow of command ``id`` returned ``result``."""
 
     id: str
     result: msgspec.Raw
 
 
-class ChildFailed(_Event, tag="child failed"):
+class ChildFailed(_Event, frozen=True, tag="child failed"):
     """The sub-workflow of command ``id`` failed, was terminated, or could not be started."""
 
     id: str
     failure: Failure
 
 
-class ChildCancelled(_Event, tag="child cancelled"):
+class ChildCancelled(_Event, frozen=True, tag="child cancelled"):
     """The sub-workflow of command ``id`` ended because it was cancelled."""
 
     id: str
     reason: str | None = None
 
 
-class SignalSent(_Event, tag="signal sent"):
+class SignalSent(_Event, frozen=True, tag="signal sent"):
     """The signal of command ``id`` is in the inbox of its target."""
 
     id: str
 
 
-class SignalFailed(_Event, tag="signal failed"):
+class SignalFailed(_Event, frozen=True, tag="signal failed"):
     """The signal of command ``id`` has no target: no such instance, or it has finished."""
 
     id: str
     failure: Failure
 
 
-class CancelRequested(_Event, tag="cancel requested"):
+class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """Somebody asked for the instance to be cancelled."""
 
     reason: str | None = None

@@ -24,25 +24,25 @@ class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="outco
     pass
 
 
-class Completed(_Outcome, tag="completed"):
+class Completed(_Outcome, frozen=True, tag="completed"):
     """The workflow function returned ``result``."""
 
     result: msgspec.Raw
 
 
-class Failed(_Outcome, tag="failed"):
+class Failed(_Outcome, frozen=True, tag="failed"):
     """The workflow function raised."""
 
     failure: Failure
 
 
-class Cancelled(_Outcome, tag="cancelled"):
+class Cancelled(_Outcome, frozen=True, tag="cancelled"):
     """The workflow function ended because the instance was cancelled."""
 
     reason: str | None = None
 
 
-class Continued(_Outcome, tag="continued"):
+class Continued(_Outcome, frozen=True, tag="continued"):
     """The workflow function asked for a new execution with ``input``."""
 
     input: msgspec.Raw
