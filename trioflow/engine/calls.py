@@ -17,7 +17,7 @@ import trio
 
 from trioflow.engine import guard
 from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.loop import TaskState, current_task_state
+from trioflow.engine.loop import TaskState, current_task_state, in_cancelled_scope
 from trioflow.errors import (
     ArgumentError,
     ContinueAsNew,
@@ -84,7 +84,9 @@ class Caller:
             command = RunActivity(
                 id=state.peek_id(),
                 activity=activity.name,
-                input=msgspec.Raw(activity.signature.encode(execution.codec, args, kwargs, activity.name)),
+                input=msgspec.Raw(
+                    activity.signature.encode(execution.codec, args, kwargs, activity.name)
+                ),
                 queue=activity.queue or execution.identity.queue,
                 options=activity.overrides,
             )
@@ -93,13 +95,18 @@ class Caller:
         match answer:
             case ev.ActivityCompleted():
                 result: Any = decode_as(
-                    execution.codec, bytes(answer.result), activity.signature.result_type, f"{activity.name}() result"
+                    execution.codec,
+                    bytes(answer.result),
+                    activity.signature.result_type,
+                    f"{activity.name}() result",
                 )
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
                 raise answer.failure.rebuild()
             case _:
-                raise RuntimeError(f"activity {activity.name!r} was cancelled, though not by this workflow")
+                raise RuntimeError(
+                    f"activity {activity.name!r} was cancelled, though not by this workflow"
+                )
 
     async def call_workflow(
         self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -113,7 +120,10 @@ class Caller:
                 case ev.ChildCompleted():
                     what = f"{workflow.name}() result"
                     result: Any = decode_as(
-                        self._execution.codec, bytes(answer.result), workflow.signature.result_type, what
+                        self._execution.codec,
+                        bytes(answer.result),
+                        workflow.signature.result_type,
+                        what,
                     )
                     return result  # type: ignore[no-any-return]  # decoded as the annotated type
                 case ev.ChildFailed():
@@ -146,7 +156,9 @@ class Caller:
                 id=command_id,
                 workflow=workflow.name,
                 instance=workflow.id or f"{prefix}/{command_id}",
-                input=msgspec.Raw(workflow.signature.encode(execution.codec, args, kwargs, workflow.name)),
+                input=msgspec.Raw(
+                    workflow.signature.encode(execution.codec, args, kwargs, workflow.name)
+                ),
                 queue=workflow.queue or me.queue,
             )
         state.commands += 1
@@ -189,7 +201,9 @@ class Caller:
         command = execution.recorded(state.peek_id())
         if type(command) is not SendSignal or command.name != name:
             data = encode_checked(execution.codec, value, type_, f"signal {name!r}")
-            command = SendSignal(id=state.peek_id(), instance=instance, name=name, value=msgspec.Raw(data))
+            command = SendSignal(
+                id=state.peek_id(), instance=instance, name=name, value=msgspec.Raw(data)
+            )
         state.commands += 1
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
             answer = await execution.give_and_wait(command)
@@ -239,7 +253,9 @@ class Caller:
     def set_status(self, value: object) -> None:
         """Publish a value that clients see in ``describe()``."""
         self._unfenced()
-        self._execution.custom_status = encode_checked(self._execution.codec, value, Any, "set_status()")
+        self._execution.custom_status = encode_checked(
+            self._execution.codec, value, Any, "set_status()"
+        )
 
     # --- the execution itself -----------------------------------------------------------
 
@@ -281,8 +297,10 @@ class Caller:
         if self._execution.loop.fenced:
             # It has no effect any more; whoever unwinds us throws into this wait.
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self._state(what)
+        state = self._state(what)
+        if in_cancelled_scope():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return state
 
     def _unfenced(self) -> None:
         if self._execution.loop.fenced:

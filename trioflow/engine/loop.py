@@ -26,7 +26,7 @@ from trio._core._ki import KIManager
 
 from trioflow.errors import DeterminismError
 
-__all__ = ["NestedLoop", "TaskState", "current_task_state"]
+__all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
 
 _OLDEST_TRIO = "0.32"
 
@@ -158,7 +158,9 @@ class TaskState:
     def path(self) -> str:
         """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
         if self._path is None:
-            self._path = str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+            self._path = (
+                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+            )
         return self._path
 
     def peek_id(self) -> str:
@@ -221,6 +223,7 @@ class _Runner(_run.Runner):
 _NO_IO: Any = _NoIO()
 _NO_QUEUE: Any = _NoQueue()
 _NO_ASYNCGENS: Any = object()
+_NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
 _NO_INSTRUMENTS = _run.Instruments(())
 _NO_KI = KIManager()
 _EMPTY_CONTEXT = contextvars.Context()
@@ -241,11 +244,17 @@ _FORBIDDEN_LOOP = _ForbiddenLoop()
 
 def current_task_state() -> TaskState | None:
     """Return the state of the running task, ``None`` where no nested loop is running one."""
-    task = getattr(_RUN, "task", None)
-    if task is None:
+    try:
+        task = _RUN.task
+        state: TaskState = task._runner.states[task]  # type: ignore[attr-defined]  # if it is ours
+    except (AttributeError, KeyError):
         return None
-    states: dict[Any, TaskState] | None = getattr(task._runner, "states", None)
-    return None if states is None else states.get(task)
+    return state
+
+
+def in_cancelled_scope() -> bool:
+    """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
+    return _RUN.task._cancel_status.effectively_cancelled
 
 
 class NestedLoop:
@@ -271,6 +280,7 @@ class NestedLoop:
             entry_queue=_NO_QUEUE,
             asyncgens=_NO_ASYNCGENS,
             deadlines=_Deadlines(),
+            waiting_for_idle=_NEVER_IDLE,
         )
         self._runner.states = {}
         self._context = context
@@ -352,6 +362,8 @@ class NestedLoop:
         """
         self.fenced = True
         runner = self._runner
+        if not runner.tasks and not self._agens:
+            return True
         if self._main is not None:
             self.cancel_root(None)
         host = self._enter()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Literal, Protocol
 
@@ -28,6 +30,11 @@ __all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
 
 logger = logging.getLogger("trioflow.worker")
 
+# As long as activities are this quick, a worker keeps so many times its limit for itself:
+# to look each up in the store would cost more than to run it.
+_QUICK = 0.02
+_BACKLOG = 5
+
 Key = tuple[str, int, str]
 
 
@@ -52,10 +59,11 @@ class Listener(Protocol):
 class _Run:
     """An activity in this worker's hands."""
 
-    __slots__ = ("scope", "stop", "task")
+    __slots__ = ("began_at", "scope", "stop", "task")
 
     def __init__(self, task: ActivityTask) -> None:
         self.task = task
+        self.began_at = 0.0
         self.scope: anyio.CancelScope | None = None
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
 
@@ -68,7 +76,7 @@ class ActivityRunner:
         codec: For arguments and results.
         now: The store's clock.
         queues: Which queues are served; empty for none.
-        limit: How many may be in hand at once.
+        limit: How many may run at once.
         threads: How many plain functions may run at once.
         listener: Whom to tell.
         on_room: Called when there is room again after there was none.
@@ -96,6 +104,9 @@ class ActivityRunner:
         self._on_room = on_room
         self._runs: dict[Key, _Run] = {}
         self._reserved = 0
+        self._running = 0
+        self._queued: deque[_Run] = deque()
+        self._usual_seconds = 0.0
         self._of_instance: dict[str, int] = {}
         self._idle = anyio.Event()
         self._group: anyio.abc.TaskGroup | None = None
@@ -114,16 +125,19 @@ class ActivityRunner:
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
-        if self._reserved >= self._limit or self.closed or queue not in self._queues or name not in self._activities:
+        most = self._limit * _BACKLOG if self._usual_seconds < _QUICK else self._limit
+        if self._reserved >= most or self.closed:
+            return False
+        if queue not in self._queues or name not in self._activities:
             return False
         self._count(instance)
         return True
 
     def unreserve(self, instance: str) -> None:
         """Give back the room of an activity that does not come, or has ended."""
-        if self._reserved == self._limit:
-            self._on_room()
         self._reserved -= 1
+        if self._reserved == self._limit - 1:
+            self._on_room()
         left = self._of_instance[instance] - 1
         if left:
             self._of_instance[instance] = left
@@ -148,10 +162,17 @@ class ActivityRunner:
 
     def start(self, task: ActivityTask) -> None:
         """Run an activity for which room was reserved."""
-        assert self._group is not None, "attach() comes first"
         run = _Run(task)
         self._runs[key_of(task)] = run
-        self._group.start_soon(self._run, run, name=task.activity)
+        if self._running < self._limit:
+            self._spawn(run)
+        else:
+            self._queued.append(run)
+
+    def _spawn(self, run: _Run) -> None:
+        assert self._group is not None, "attach() comes first"
+        self._running += 1
+        self._group.start_soon(self._run, run, name=run.task.activity)
 
     def accept(self, task: ActivityTask) -> None:
         """Run an activity that was taken from the store."""
@@ -204,25 +225,38 @@ class ActivityRunner:
             run.stop = how
         if run.scope is not None:
             run.scope.cancel()
+        elif run in self._queued:
+            self._queued.remove(run)
+            self._ended(run, None)
         return True
 
     async def _run(self, run: _Run) -> None:
-        task = run.task
         event: Event | None = None
         try:
             with anyio.CancelScope() as run.scope:
                 if run.stop:
                     run.scope.cancel()
+                run.began_at = time.perf_counter()
                 event = await self._attempt(run)
         except BaseException:
             # The worker itself is being torn down: nobody is told, and the row stays as it is.
             run.stop = "dropped"
             raise
         finally:
-            del self._runs[key_of(task)]
-            self.unreserve(task.key.instance)
-            if run.stop != "dropped":
-                self._report(run, event)
+            took = time.perf_counter() - run.began_at
+            self._usual_seconds += (took - self._usual_seconds) * 0.05
+            self._running -= 1
+            if self._queued:
+                self._spawn(self._queued.popleft())
+            self._ended(run, event)
+
+    def _ended(self, run: _Run, event: Event | None) -> None:
+        key = key_of(run.task)
+        if self._runs.get(key) is run:  # otherwise it was lost, and taken again meanwhile
+            del self._runs[key]
+        self.unreserve(run.task.key.instance)
+        if run.stop != "dropped":
+            self._report(run, event)
 
     def _report(self, run: _Run, event: Event | None) -> None:
         task = run.task
@@ -257,7 +291,9 @@ class ActivityRunner:
         return ev.ActivityCompleted(task.key.command, msgspec.Raw(data))
 
     def _encode(self, definition: Activity[..., Any], result: object) -> bytes:
-        return encode_checked(self._codec, result, definition.signature.result_type, f"{definition.name}() result")
+        return encode_checked(
+            self._codec, result, definition.signature.result_type, f"{definition.name}() result"
+        )
 
     async def _call(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -268,9 +304,13 @@ class ActivityRunner:
             return await self._invoke(definition, args, kwargs)
         with anyio.move_on_after(timeout) as scope:
             return await self._invoke(definition, args, kwargs)
-        raise ActivityTimeout(f"activity {task.activity!r} took longer than {what} (attempt {task.attempt})")
+        raise ActivityTimeout(
+            f"activity {task.activity!r} took longer than {what} (attempt {task.attempt})"
+        )
 
-    async def _invoke(self, definition: Activity[..., Any], args: list[Any], kwargs: dict[str, Any]) -> object:
+    async def _invoke(
+        self, definition: Activity[..., Any], args: list[Any], kwargs: dict[str, Any]
+    ) -> object:
         if definition.runtime == "async":
             return await definition.fn(*args, **kwargs)
         return await anyio.to_thread.run_sync(
