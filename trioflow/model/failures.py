@@ -366,30 +366,38 @@ def _rebuild_group(failure: Failure) -> BaseException:
     title = str(failure.args[0]) if failure.args else failure.message
     # BaseExceptionGroup becomes this as well: whatever it may hold was made an Exception.
     group = ExceptionGroup(title, members)
-    cls: Any = imported(failure.type)
-    if isinstance(cls, type) and issubclass(cls, ExceptionGroup) and cls is not ExceptionGroup:
+    cls = _imported_class(failure.type, ExceptionGroup)
+    if cls is not None and cls is not ExceptionGroup:
         with contextlib.suppress(Exception):
-            own: Any = BaseExceptionGroup.__new__(cls, title, members)
+            own: BaseException = BaseExceptionGroup.__new__(cls, title, members)
             _restore(own, failure.state)
             return own
     return group
 
 
 def _rebuild_class(failure: Failure) -> BaseException | None:
-    cls = imported(failure.type)
-    if not isinstance(cls, type) or not issubclass(cls, Exception) or issubclass(cls, _UNRAISABLE):
+    cls = _imported_class(failure.type, Exception)
+    if cls is None or issubclass(cls, _UNRAISABLE):
         return None
     base = _builtin_base(cls)
-    # Arguments that are not plain data are given up before the class is: it can be caught.
-    for args in ([failure.message], []) if failure.args is None else (failure.args,):
+    # Arguments that are not plain data, or read differently here as a set may, are given up before
+    # the class is: it can be caught.
+    for args in (failure.args, [failure.message], []):
+        if args is None:
+            continue
         with contextlib.suppress(Exception):
             given = from_plain(args)
-            exc = base.__new__(cls, *given)
+            exc: BaseException = base.__new__(cls, *given)
             base.__init__(exc, *given)
             _restore(exc, failure.state)
             if type(exc) is cls and _text(str(exc)) == failure.message:
                 return exc
     return None
+
+
+def _imported_class(name: str, base: type[BaseException]) -> Any:
+    found = imported(name)
+    return found if isinstance(found, type) and issubclass(found, base) else None
 
 
 def _restore(exc: BaseException, state: dict[str, Any]) -> None:

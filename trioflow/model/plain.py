@@ -59,9 +59,10 @@ def to_plain(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911 - a line
         return {f"${cls.__name__}": [to_plain(each, depth + 1) for each in value]}
     if isinstance(value, Enum):
         return {"$enum": [f"{cls.__module__}.{cls.__qualname__}", value.name]}
+    base: Any  # the constructors have nothing in common but this use
     for base in (str, int, float):
         if isinstance(value, base):
-            return to_plain(_as_base(base, value))
+            return to_plain(base.__new__(base, value))
     raise TypeError(f"{cls} is not plain data")
 
 
@@ -92,10 +93,6 @@ def from_plain(data: Any) -> Any:  # noqa: PLR0911 - a line for each type
     if tag != "enum" or not (isinstance(enum, type) and issubclass(enum, Enum)):
         raise ValueError(f"unknown plain data {tag!r}")
     return enum[content[1]]
-
-
-def _as_base(base: Any, value: object) -> object:
-    return base.__new__(base, value)
 
 
 def fits(data: Any, limit: int) -> bool:

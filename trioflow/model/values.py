@@ -173,9 +173,10 @@ class JsonCodec:
         if _is_pydantic(value.__class__):
             # Aliases and `round_trip` make the document one that the model itself accepts.
             return msgspec.Raw(value.model_dump_json(by_alias=True, round_trip=True).encode())
+        base: Any  # the constructors have nothing in common but this use
         for base in (str, int, float, bytes):
             if isinstance(value, base):
-                return _as_base(base, value)
+                return base.__new__(base, value)
         raise TypeError
 
     def _from_stored(self, type: Any, data: Any) -> Any:
@@ -389,10 +390,6 @@ def named(codec: Codec, error: Exception, what: str) -> TrioflowError:
     if isinstance(error, ValueMismatch):
         return ValueMismatch(f"{what}: {error}")
     return ValueMismatch(f"{what}: {codec.__class__.__name__} failed: {error!r}")
-
-
-def _as_base(base: Any, value: object) -> object:
-    return base.__new__(base, value)
 
 
 # Values of exactly these classes need no decoding to be known as what they are.
