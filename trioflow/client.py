@@ -1,9 +1,13 @@
 """The client: starts instances and speaks with them, from anywhere that reaches the store."""
 
+# pyright: reportPrivateUsage=false
+# Handle and Client are one thing in two classes.
+
 from __future__ import annotations
 
+import builtins
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -321,9 +325,7 @@ class Client:
     @overload
     async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
 
-    async def start(
-        self, workflow: Workflow[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> Handle[Any]:
+    async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start an instance. It is stored when this returns.
 
         Args:
@@ -360,9 +362,9 @@ class Client:
     @overload
     async def run(self, workflow: str, /, *args: Any, **kwargs: Any) -> Any: ...
 
-    async def run(self, workflow: Workflow[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
+    async def run(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Start an instance and wait for its result. Raises what `start` and `Handle.result` raise."""
-        handle = await self.start(workflow, *args, **kwargs)  # type: ignore[arg-type]  # both overloads take it
+        handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
 
     # --- finding ------------------------------------------------------------------------
@@ -394,7 +396,7 @@ class Client:
         created_before: float | None = None,
         limit: int = 100,
         after: str | None = None,
-    ) -> list[Description]:
+    ) -> builtins.list[Description]:
         """Return instances, newest first.
 
         Args:
@@ -430,7 +432,7 @@ class Client:
             _filter(status, workflow, queue, parent, id_prefix, created_after, created_before)
         )
 
-    async def stats(self) -> list[QueueStats]:
+    async def stats(self) -> builtins.list[QueueStats]:
         """Return the numbers of each queue that has unfinished instances or activities."""
         return await self.backend.stats()
 
@@ -521,12 +523,12 @@ class Client:
 
     def _definition(self, workflow: object) -> Workflow[..., Any]:
         if isinstance(workflow, Workflow):
-            return workflow
+            return cast("Workflow[..., Any]", workflow)
         if isinstance(workflow, str):
             return self._registry.find_workflow(workflow)
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
-    def _describe(self, record: InstanceRecord, activities: list[ActivityTask]) -> Description:
+    def _describe(self, record: InstanceRecord, activities: builtins.list[ActivityTask]) -> Description:
         outcome = (
             _decode_outcome(record.outcome) if record.outcome and record.status in _ENDED else None
         )
@@ -568,7 +570,7 @@ def _filter(
     created_before: float | None,
 ) -> InstanceFilter:
     return InstanceFilter(
-        status=(cast("Status", status),) if isinstance(status, str) else tuple(status),
+        status=(status,) if isinstance(status, str) else tuple(status),
         workflow=workflow.name if isinstance(workflow, Workflow) else workflow,
         queue=queue,
         parent=parent,
@@ -581,7 +583,7 @@ def _filter(
 @asynccontextmanager
 async def open_client(
     backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client, None]:
     """Open a client on a store, for as long as the block lasts.
 
     Args:

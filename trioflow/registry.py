@@ -18,6 +18,7 @@ __all__ = ["Registry", "default_registry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+D = TypeVar("D")
 
 
 class Registry:
@@ -80,6 +81,7 @@ class Registry:
     @overload
     def workflow(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str | None = None,
@@ -119,6 +121,7 @@ class Registry:
     @overload
     def activity(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str | None = None,
@@ -210,7 +213,7 @@ def _activity_methods(owner: object) -> Iterator[Activity[..., Any]]:
             yield getattr(owner, name)
 
 
-def _find(definitions: Mapping[str, Any], name: str, kind: str) -> Any:
+def _find(definitions: Mapping[str, D], name: str, kind: str) -> D:
     found = definitions.get(name)
     if found is None:
         near = difflib.get_close_matches(name, definitions, n=3)

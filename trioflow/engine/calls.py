@@ -207,8 +207,8 @@ class Caller:
         state.commands += 1
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
             answer = await execution.give_and_wait(command)
-        if isinstance(answer, ev.SignalFailed):
-            raise answer.failure.rebuild()
+            if isinstance(answer, ev.SignalFailed):
+                raise answer.failure.rebuild()
 
     # --- values -------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import outcome
@@ -278,7 +278,9 @@ class Execution:
         if started is None:
             raise DeterminismError("the first event of an execution is Started")
         definition, codec, what = self.definition, self.codec, self.definition.name
-        guard.watch(definition.fn)
+        if not definition.watched:
+            guard.watch(definition.fn)
+            definition.watched = True
 
         async def main() -> Any:
             args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
@@ -361,12 +363,14 @@ class Execution:
             self.evict()
         if isinstance(end, Error):
             return _raised(end.error)
+        assert isinstance(end, Value)
+        returned: Any = end.value
         if why is not None and self.loop.root.cancelled_caught:
             return Cancelled(why.reason)
         signature = self.definition.signature
         try:
             data = encode_checked(
-                self.codec, end.value, signature.result_type, f"{self.definition.name}() result"
+                self.codec, returned, signature.result_type, f"{self.definition.name}() result"
             )
         except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
             return Failed(Failure.of(exc))
@@ -380,6 +384,9 @@ def _raised(error: BaseException) -> Outcome:
 
 def _continuation(error: BaseException) -> ContinueAsNew | None:
     """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        members = cast("tuple[BaseException, ...]", error.exceptions)
+        if len(members) != 1:
+            break
+        error = members[0]
     return error if isinstance(error, ContinueAsNew) else None

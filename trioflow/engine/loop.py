@@ -6,6 +6,9 @@ all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution o
 I/O, in an order that never depends on chance: tasks by age, deadlines by time and age.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
+# Using what trio keeps to itself, typed or not, is the purpose of this file.
+
 from __future__ import annotations
 
 import contextvars
@@ -24,6 +27,7 @@ from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
+from trioflow.engine import guard
 from trioflow.errors import DeterminismError
 
 __all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
@@ -73,7 +77,7 @@ def _check_trio() -> None:
 
 _check_trio()
 
-_RUN = _run.GLOBAL_RUN_CONTEXT
+_RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
@@ -175,7 +179,7 @@ class _Runner(_run.Runner):
 
     states: dict[_run.Task, TaskState]
 
-    def spawn_impl(  # type: ignore[override]  # same parameters; trio's are typed by its own type variables
+    def spawn_impl(
         self,
         async_fn: Callable[..., Any],
         args: tuple[Any, ...],
@@ -185,10 +189,11 @@ class _Runner(_run.Runner):
         system_task: bool = False,
         context: contextvars.Context | None = None,
     ) -> _run.Task:
+        guard.judge(async_fn)
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
         task._ki_protected = True
-        spawner = self.states.get(getattr(_RUN, "task", None))  # type: ignore[arg-type]  # None is not found
+        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
         if spawner is None:
             self.states[task] = TaskState(None, 0)
         else:
@@ -200,7 +205,7 @@ class _Runner(_run.Runner):
         super().task_exited(task, outcome)
         self.states.pop(task, None)
 
-    def spawn_system_task(self, async_fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
         raise DeterminismError(
             "a workflow cannot start a system task: it would outlive the workflow's nurseries. "
             "Use trio.open_nursery()."
@@ -224,8 +229,9 @@ _NO_IO: Any = _NoIO()
 _NO_QUEUE: Any = _NoQueue()
 _NO_ASYNCGENS: Any = object()
 _NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
-_NO_INSTRUMENTS = _run.Instruments(())
+_NO_INSTRUMENTS = _run.Instruments(())  # type: ignore[attr-defined]  # trio does not export it
 _NO_KI = KIManager()
+_NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()
 
 
@@ -246,7 +252,7 @@ def current_task_state() -> TaskState | None:
     """Return the state of the running task, ``None`` where no nested loop is running one."""
     try:
         task = _RUN.task
-        state: TaskState = task._runner.states[task]  # type: ignore[attr-defined]  # if it is ours
+        state: TaskState = task._runner.states[task]
     except (AttributeError, KeyError):
         return None
     return state
@@ -254,7 +260,8 @@ def current_task_state() -> TaskState | None:
 
 def in_cancelled_scope() -> bool:
     """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
-    return _RUN.task._cancel_status.effectively_cancelled
+    cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
+    return cancelled
 
 
 class NestedLoop:
@@ -429,7 +436,8 @@ class NestedLoop:
                 "for example an asyncio future. Use trio's or anyio's primitives here, and asyncio "
                 "in activities."
             )
-            self._runner.reschedule(task, error)  # type: ignore[arg-type]  # thrown as it is: see the next line
+            thrown: Any = error  # as it is, no outcome: see the next but one line
+            self._runner.reschedule(task, thrown)
             task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
@@ -442,7 +450,7 @@ class NestedLoop:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
             final = Error(RuntimeError(f"a nursery of {task.name} was left without being closed"))
-        task._activate_cancel_status(None)  # type: ignore[arg-type]  # as trio itself does at a task's end
+        task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)
         self.outcome = final

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
@@ -21,6 +21,7 @@ from trioflow.model.signatures import CallSignature
 __all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 
 Runtime = Literal["auto", "async", "thread"]
@@ -178,9 +179,17 @@ class Activity(_Definition, Generic[P, R]):
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         result: Any = self.fn(*args, **kwargs)
-        return await result if self.runtime == "async" else result
+        return await result if self.runtime == "async" else result  # type: ignore[no-any-return]  # what fn gives
 
-    def __get__(self, instance: object, owner: type | None = None) -> Activity[..., R]:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Activity[P, R]: ...
+
+    @overload
+    def __get__(
+        self: Activity[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Activity[Q, R]: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind an activity that is defined as a method, as functions do."""
         if instance is None:
             return self
@@ -231,6 +240,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.timeout = timeout
         self.max_events = max_events
         self.id: str | None = None
+        self.watched = False  # by the determinism guard
 
     def options(
         self,

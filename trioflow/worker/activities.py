@@ -302,7 +302,7 @@ class ActivityRunner:
         timeout, what = self._time_left(definition, options, task)
         if timeout is None:
             return await self._invoke(definition, args, kwargs)
-        with anyio.move_on_after(timeout) as scope:
+        with anyio.move_on_after(timeout):
             return await self._invoke(definition, args, kwargs)
         raise ActivityTimeout(
             f"activity {task.activity!r} took longer than {what} (attempt {task.attempt})"

@@ -123,7 +123,7 @@ class Watchdog:
                 self._report(now - since)
 
     def _report(self, seconds: float) -> None:
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # documented
         stack = (
             "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
         )

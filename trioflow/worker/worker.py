@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -73,9 +73,7 @@ class Worker:
             queues=queues,
             limit=max_instances,
             cache_size=cache_size,
-            on_end=lambda instance, status, outcome: self.client.instance_ended(
-                instance, status, outcome
-            ),
+            on_end=self._tell_end,
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
         )
@@ -223,6 +221,9 @@ class Worker:
         back = [ActivityRetry(task.key, task.attempt, self._backend.now()) for task in unknown]
         await self._backend.commit(self._id, [Unit(retries=back)])
 
+    def _tell_end(self, instance: str, status: str, outcome: bytes) -> None:
+        self.client.instance_ended(instance, status, outcome)
+
     def _note_wake_at(self, at: float | None) -> None:
         if at is not None and at < self._wake_at:
             self._wake_at = at
@@ -301,7 +302,7 @@ async def open_worker(
     stuck_after: float = 2.0,
     codec: Codec | None = None,
     name: str | None = None,
-) -> AsyncIterator[Worker]:
+) -> AsyncGenerator[Worker, None]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a cancellation, drains
@@ -333,6 +334,7 @@ async def open_worker(
         SchemaError: The store's schema is newer than this code.
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot be stored.
         ValueError: A number is out of its range.
+        TypeError: Queues were given as one string.
     """
     for what, value in (
         ("max_activities", max_activities),
@@ -345,7 +347,7 @@ async def open_worker(
         if not seconds > 0:
             raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
     if isinstance(queues, str) or isinstance(activity_queues, str):
-        raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
+        raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
     store = open_backend(backend)
     await store.open()
     try:
