@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
 from trioflow.errors import (
     ArgumentError,
+    BackendUnavailable,
     InstanceAlreadyExists,
     InstanceCancelled,
     InstanceFinished,
@@ -460,18 +462,18 @@ class Client:
                     self._wanted = anyio.Event()
                     await self._wanted.wait()
                 seen = self.backend.changes()
-                # What this process holds is told by `instance_ended`.
-                ids = [
-                    id for id in self._waiters if self._local is None or not self._local.holds(id)
-                ]
-                for id in await self.backend.not_running(ids) if ids else ():
-                    await self._look(id)
-                if ids and any(id in self._waiters for id in ids):
-                    await self.backend.wait_change(seen, 1.0)
-                else:
-                    with anyio.move_on_after(0.1):
-                        self._wanted = anyio.Event()
-                        await self._wanted.wait()
+                try:
+                    await self._look_for_ends()
+                except BackendUnavailable:
+                    await anyio.sleep(0.5)
+                    continue
+                await self.backend.wait_change(seen, math.inf)
+
+    async def _look_for_ends(self) -> None:
+        # Of what this process holds, `instance_ended` tells.
+        ids = [id for id in self._waiters if self._local is None or not self._local.holds(id)]
+        for id in await self.backend.not_running(ids) if ids else ():
+            await self._look(id)
 
     def close(self) -> None:
         """Stop `watch`."""
@@ -513,7 +515,7 @@ class Client:
                         del self._waiters[id]
             if waiter.status != "suspended" or not wait_suspended:
                 return waiter.status, waiter.outcome
-            await anyio.sleep(0.1)  # it waits for a person: nothing is lost by looking now and then
+            await anyio.sleep(0.5)  # it waits for a person: nothing is lost by looking now and then
 
     async def _create(self, new: NewInstance) -> bool:
         if self._local is not None and self._local.accepts(new.workflow, new.queue):
@@ -597,15 +599,21 @@ async def open_client(
     """
     store = open_backend(backend)
     await store.open()
+    error: BaseException | None = None
     try:
         client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
         async with anyio.create_task_group() as group:
             group.start_soon(client.watch)
             try:
                 yield client
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:
+                error = exc  # raised below, as it is and not in a group
             finally:
                 client.close()
+        if error is not None:
+            raise error
     finally:
+        del error
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()

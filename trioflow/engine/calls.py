@@ -222,6 +222,10 @@ class Caller:
         declared = _declared_result(fn) if type_ is None else type_
         if type(command) is RecordSideEffect:
             value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
+        elif execution.replaying:
+            # The history has no such side effect: it must not happen now. The turn is found to differ.
+            execution.give(RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(b"null")))
+            raise Evicted
         else:
             with guard.permitted():
                 given = fn()

@@ -16,7 +16,7 @@ from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
 from trioflow.client import Client
 from trioflow.engine import guard
-from trioflow.errors import BackendError, BackendUnavailable
+from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
 from trioflow.model.records import ActivityKey, ActivityRetry, ActivityTask, Unit
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
@@ -168,12 +168,15 @@ class Worker:
                 trouble = True
                 await anyio.sleep(0.5)
                 continue
+            except LeaseLost:
+                self._lease_lost()
+                await anyio.sleep(0.1)
+                continue
             trouble = False
             if more:
                 continue
             with anyio.CancelScope() as self._waiting:
-                now = self._backend.now()
-                timeout = max(0.0, min(self._wake_at - now, 60.0))
+                timeout = max(0.0, self._wake_at - self._backend.now())
                 await self._backend.wait_change(seen, timeout)
             self._waiting = None
 
@@ -350,6 +353,7 @@ async def open_worker(
         raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
     store = open_backend(backend)
     await store.open()
+    error: BaseException | None = None
     try:
         worker = Worker(
             store,
@@ -372,10 +376,15 @@ async def open_worker(
             group.start_soon(worker.client.watch)
             try:
                 yield worker
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:
+                error = exc  # raised below, as it is and not in a group
             finally:
                 await worker.drain()
                 worker.client.close()
+        if error is not None:
+            raise error
     finally:
+        del error
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
