@@ -6,15 +6,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 import trio
+import trio.testing
+from outcome import Value
 
 from trioflow.backends import sqlite_dialect, sqlite_schema
 from trioflow.backends.sqlite import SqliteBackend
-from trioflow.errors import BackendUnavailable, CorruptStore, SchemaError
+from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
 from trioflow.model.records import Heartbeat, InstanceFilter, NewInstance
 
 SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
@@ -90,6 +93,7 @@ def test_processes_may_open_a_new_file_at_once(tmp_path):
         for number in range(4)
     ]
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     for process in processes:
@@ -115,7 +119,7 @@ def test_a_newer_schema_is_refused_and_named(tmp_path):
     connection.close()
     for migrate in (True, False):
         with pytest.raises(SchemaError, match=r"flow\.db.*'0999_future'.*'0001_initial'"):
-            trio.run(lambda migrate=migrate: open_and_close(path, migrate=migrate))
+            trio.run(partial(open_and_close, path, migrate=migrate))
 
 
 def test_tables_of_others_are_refused(tmp_path):
@@ -207,6 +211,96 @@ def test_a_full_disk_stores_nothing_and_passes(tmp_path):
         assert await backend.get("small") is None
         connection.execute("PRAGMA max_page_count = 1000000")
         assert await backend.create([new("small"), new("big", big)]) == [True, True]
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_calls_that_wait_share_a_transaction_but_not_their_failures(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        await backend.register_worker("w1", "w")
+        connection = backend._store().connection
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        go = threading.Event()
+        results = {}
+
+        async def start(id):
+            results[id] = await backend.create([new(id)])
+
+        async def commit_nothing(worker):
+            try:
+                results[worker] = await backend.commit(worker, [])
+            except LeaseLost:
+                results[worker] = "lost"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend._thread.run, go.wait, 30)
+            await trio.testing.wait_all_tasks_blocked()
+            for id in "abca":
+                nursery.start_soon(start, id)
+            nursery.start_soon(commit_nothing, "w1")
+            nursery.start_soon(commit_nothing, "w2")
+            await trio.testing.wait_all_tasks_blocked()
+            go.set()
+        assert sorted(results) == ["a", "b", "c", "w1", "w2"]
+        assert results["b"] == results["c"] == [True]
+        assert (results["w1"], results["w2"]) == ([], "lost")
+        assert statements.count("COMMIT") == 1
+        connection.set_trace_callback(None)
+        assert await backend.count(InstanceFilter()) == 3
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_full_disk_fails_all_that_shared_the_transaction(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        store = backend._store()
+        pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+        store.connection.execute(f"PRAGMA max_page_count = {pages}")
+        big = new("big", b"[" + b"1" * 100_000 + b"]")
+        calls = [
+            lambda: store.create([new("before")]),
+            lambda: store.create([big]),
+            lambda: store.count(InstanceFilter()),
+            lambda: store.create([new("after")]),
+        ]
+        outcomes = await backend._thread.run(store.call_together, calls)
+        stored = [await backend.get(id) is not None for id in ("before", "big", "after")]
+        for index, found in zip((0, 1, 3), stored, strict=True):
+            assert isinstance(outcomes[index], Value) is found
+        assert not stored[1]
+        with pytest.raises(BackendUnavailable, match="cannot grow"):
+            outcomes[1].unwrap()
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        store = backend._store()
+
+        def lose():
+            store.connection.execute("ROLLBACK")
+            raise BackendUnavailable("the disk is gone")
+
+        calls = [
+            lambda: store.create([new("before")]),
+            lose,
+            lambda: store.create([new("after")]),
+        ]
+        outcomes = await backend._thread.run(store.call_together, calls)
+        for index in (0, 1):
+            with pytest.raises(BackendUnavailable, match="the disk is gone"):
+                outcomes[index].unwrap()
+        assert outcomes[2].unwrap() == [True]
+        assert await backend.get("before") is None
+        assert await backend.get("after") is not None
         await backend.aclose()
 
     trio.run(main)
@@ -325,7 +419,7 @@ def test_heartbeats_come_from_a_thread(tmp_path):
     async def main():
         backend = await opened(tmp_path / "flow.db")
         await backend.register_worker("w1", "w")
-        answers = []
+        answers: list[Heartbeat] = []
 
         def beat():
             answers.extend(backend.heartbeat(worker) for worker in ("w1", "w2") * 20)

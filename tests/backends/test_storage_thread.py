@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow.backends.storage_thread import StorageThread
+from trioflow.backends.storage_thread import StorageThread, one_by_one
 from trioflow.errors import BackendUnavailable
 
 HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
@@ -38,7 +38,7 @@ def test_results_and_errors_come_back(host):
 def test_jobs_run_one_by_one_in_order(host):
     async def main():
         thread = StorageThread("storage")
-        seen = []
+        seen: list[int] = []
         async with anyio.create_task_group() as group:
             for number in range(50):
                 group.start_soon(thread.run, seen.append, number)
@@ -116,7 +116,7 @@ def test_a_native_asyncio_cancel_gets_the_result():
 def test_a_caller_cancelled_before_has_run_nothing(host):
     async def main():
         thread = StorageThread("storage")
-        ran = []
+        ran: list[int] = []
         with anyio.CancelScope() as scope:
             scope.cancel()
             await thread.run(ran.append, 1)
@@ -142,7 +142,7 @@ def test_a_closed_thread_says_so(host):
 def test_closing_lets_what_was_handed_over_finish(host):
     async def main():
         thread = StorageThread("storage")
-        seen = []
+        seen: list[int] = []
         async with anyio.create_task_group() as group:
             for number in range(5):
                 group.start_soon(thread.run, seen.append, number)
@@ -182,7 +182,7 @@ def test_a_loop_that_is_gone_is_not_told(gone):
 
     async def main():
         thread = StorageThread("storage")
-        thread._put(int, (), reply)
+        thread._put((one_by_one, int, reply))
         assert await thread.run(int) == 0
         await thread.aclose()
 

@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from trioflow.backends.sql.backend import SqlBackend
@@ -178,7 +177,10 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
 
     async def _look(self) -> bool:
         store = self._opened
-        return store is not None and await self._run(store.changed_by_others)
+        thread = self._thread
+        if store is None or thread is None:
+            return False
+        return await thread.run(store.call, store.changed_by_others)
 
     def _store(self) -> _SqliteStore:
         if self._opened is None:
@@ -192,4 +194,4 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         thread = self._thread
         if thread is None:
             raise self._not_open()
-        return await thread.run(partial(self._store().call, fn, *args))
+        return await thread.run_together(self._store().call_together, fn, *args)

@@ -129,6 +129,9 @@ class SqliteDialect:
                     raw.execute(statement)
             raise
 
+    def in_transaction(self, connection: Connection) -> bool:
+        return cast("sqlite3.Connection", connection).in_transaction
+
     def allocate(self, connection: Connection, count: int) -> int:
         row = connection.execute(
             "UPDATE counters SET value = value + ? WHERE name = 'inbox' RETURNING value", (count,)

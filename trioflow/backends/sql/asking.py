@@ -103,7 +103,7 @@ class Asking(Committing):
                     self.queries.ids,
                     [*clauses, *given],
                     [*parameters, *chunk, limit - removed],
-                    "ORDER BY seq LIMIT ?",
+                    "ORDER BY finished_at LIMIT ?",
                 ).fetchall()
                 for (id,) in found:
                     self._execute(self.queries.delete_turns, id)

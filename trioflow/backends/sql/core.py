@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
+from outcome import Error, Outcome, capture
+
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
 from trioflow.model.events import ParentRef
@@ -14,6 +16,10 @@ __all__ = ["SqlCore"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+class _TransactionLost(Exception):
+    """The transaction around several calls is no more."""
 
 
 class SqlCore:
@@ -43,6 +49,37 @@ class SqlCore:
             return fn(*args)
         except self.dialect.errors as exc:
             raise self.dialect.error(exc) from exc
+
+    def call_together(self, calls: Sequence[Callable[[], Any]]) -> list[Outcome[Any]]:
+        """Run several methods of this store in one transaction; each succeeds or fails by itself.
+
+        Returns:
+            The outcome of each. All is durable that has a value.
+        """
+        if not calls:
+            return []
+        if len(calls) == 1:
+            return [capture(self.call, calls[0])]
+        outcomes: list[Outcome[Any]] = []
+        try:
+            with self.dialect.transaction(self.connection):
+                for call in calls:
+                    outcomes.append(capture(self.call, call))
+                    if not self.dialect.in_transaction(self.connection):
+                        raise _TransactionLost  # noqa: TRY301 - leaves the block around it
+        except _TransactionLost:
+            # The store gave up the whole transaction, on a full disk for one.
+            done = len(outcomes)
+            return self._all_failed(outcomes[-1], done) + self.call_together(calls[done:])
+        except self.dialect.errors as exc:
+            return self._all_failed(Error(self.dialect.error(exc)), len(calls))
+        return outcomes
+
+    @staticmethod
+    def _all_failed(last: Outcome[Any], count: int) -> list[Outcome[Any]]:
+        assert isinstance(last, Error)
+        # One for each, since each is raised in a place of its own.
+        return [Error(type(last.error)(*last.error.args)) for _ in range(count)]
 
     def close(self) -> None:
         """Close the connection."""

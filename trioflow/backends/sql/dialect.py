@@ -100,6 +100,10 @@ class Dialect(Protocol):
         """Return a block that is one write transaction, or a part of the one that is open."""
         ...
 
+    def in_transaction(self, connection: Connection) -> bool:
+        """Return whether a transaction is open."""
+        ...
+
     def allocate(self, connection: Connection, count: int) -> int:
         """Return the first of ``count`` inbox numbers, larger than all given before."""
         ...

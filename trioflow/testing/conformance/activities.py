@@ -1,6 +1,6 @@
 """Conformance: activities, from being stored to having ended."""
 
-# ruff: noqa: S101, D103 - assertions; a case is described by its name
+# ruff: noqa: D103 - assertions; a case is described by its name
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Conformance: what clients ask for."""
 
-# ruff: noqa: S101, D103, PLR2004 - assertions; a case is described by its name
+# ruff: noqa: D103, PLR2004 - assertions; a case is described by its name
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What a conformance case has at hand: a backend, its time, and short words for long calls."""
 
-# ruff: noqa: S101 - assertions are what a suite is made of
-
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
