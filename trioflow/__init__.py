@@ -125,7 +125,8 @@ __all__ = [
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        # Here, because few ask for it, and reading metadata takes a while.
+        from importlib.metadata import version  # noqa: PLC0415
 
         return version("trioflow")
     raise AttributeError(f"module 'trioflow' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What users write workflows with: the decorators, and what workflow code calls besides trio and anyio."""
+"""What users write workflows with: the decorators, and what is called besides trio and anyio."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ activity = default_registry.activity
 class Signal(Generic[T]):
     """A named, typed message to an instance.
 
-    Signals wait in the order of their arrival until the workflow receives them, also those that came
-    before it asked. Iterating receives for ever: ``async for item in signal``.
+    Signals wait in the order of their arrival until the workflow receives them, also those that
+    came before it asked. Iterating receives for ever: ``async for item in signal``.
 
     Args:
         name: Which signal; any object of the same name is the same signal.
@@ -157,9 +157,9 @@ def random() -> _random.Random:
 def side_effect(fn: Callable[[], T], type: object = None) -> T:
     """Call ``fn`` once and record what it returns; on replay return that without calling it.
 
-    For something quick that cannot be repeated, such as reading the environment or a clock. It runs at once, in
-    the workflow, and may run again if the process dies in the same moment; what takes time or can fail
-    belongs into an activity.
+    For something quick that cannot be repeated, such as reading the environment or a clock. It runs
+    at once, in the workflow, and may run again if the process dies in the same moment; what takes
+    time or can fail belongs into an activity.
 
     Args:
         fn: A function without parameters.
@@ -206,7 +206,7 @@ def is_replaying() -> bool:
 
 
 def set_status(value: object) -> None:
-    """Publish any storable value, which clients see in ``describe()``. It is no part of the history.
+    """Publish any storable value, seen in ``describe()``. It is no part of the history.
 
     Raises:
         ValueMismatch: The value cannot be stored.
@@ -218,9 +218,9 @@ def set_status(value: object) -> None:
 def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
     """End this execution and start the next with an empty history and these arguments.
 
-    The instance keeps its id; signals that were not received go over in their order; whoever waits for
-    the result waits for the last execution's. Does not return: it raises what ends the workflow, so
-    it must not be caught.
+    The instance keeps its id; signals that were not received go over in their order; whoever waits
+    for the result waits for the last execution's. Does not return: it raises what ends the
+    workflow, so it must not be caught.
 
     Raises:
         ArgumentError: The arguments do not fit the workflow's signature. The execution goes on.
@@ -252,7 +252,7 @@ def workflow_by_name(name: str, result: type[R] | None = None, **options: Any) -
 
 
 def _declare(name: str, result: object) -> Callable[..., Any]:
-    async def declared(**arguments: Any) -> Any:
+    async def declared(**arguments: Any) -> Any:  # noqa: ARG001  # its annotation is what counts
         raise ArgumentError(f"{name!r} is defined elsewhere; here it is only known by its name")
 
     declared.__name__ = declared.__qualname__ = name
@@ -287,4 +287,4 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 logger = _WorkflowLogger(logging.getLogger("trioflow.workflow"), {})
-"""A `logging` adapter for workflow code: adds ``instance`` and ``execution``, is silent on replay."""
+"""For workflow code: adds ``instance`` and ``execution`` to the record, is silent on replay."""

@@ -150,8 +150,8 @@ class Handle(Generic[R]):
         """Wait until the instance has ended, through all its executions, and return its result.
 
         Args:
-            wait_suspended: False raises as soon as the instance is suspended, instead of waiting until it
-                is resumed.
+            wait_suspended: False raises as soon as the instance is suspended, instead of waiting
+                until it is resumed.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -159,8 +159,8 @@ class Handle(Generic[R]):
             InstanceTerminated: It was terminated.
             InstanceSuspended: It is suspended, and ``wait_suspended`` is false.
             ValueMismatch: The result does not have the declared type.
-            Exception: What the workflow raised: its own class where that is imported here, otherwise
-                `RemoteError`; the remote traceback is the cause.
+            Exception: What the workflow raised: its own class where that is imported here,
+                otherwise `RemoteError`; the remote traceback is the cause.
         """
         status, outcome = await self._client._wait_end(self.id, wait_suspended=wait_suspended)
         if status == "suspended":
@@ -252,7 +252,7 @@ class Handle(Generic[R]):
         self._check(await self._client.backend.terminate(self.id, outcome))
 
     async def resume(self) -> None:
-        """Let a suspended instance try again, with the code as it is now. Nothing happens to others.
+        """Let a suspended instance try again with the code as it is now; others are left alone.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -331,8 +331,8 @@ class Client:
         """Start an instance. It is stored when this returns.
 
         Args:
-            workflow: The workflow, or a variant of it: ``checkout.options(id="order-7")``, or the name of
-                a registered one.
+            workflow: The workflow, or a variant of it: ``checkout.options(id="order-7")``, or the
+                name of a registered one.
             *args: Its arguments.
             **kwargs: Its keyword arguments.
 
@@ -342,7 +342,8 @@ class Client:
         Raises:
             ArgumentError: The arguments do not fit the signature, or cannot be stored.
             PayloadTooLarge: They are too large.
-            InstanceAlreadyExists: An unfinished instance has the id. (A finished one's may be used again.)
+            InstanceAlreadyExists: An unfinished instance has the id. (A finished one's may be used
+                again.)
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
@@ -365,7 +366,7 @@ class Client:
     async def run(self, workflow: str, /, *args: Any, **kwargs: Any) -> Any: ...
 
     async def run(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Start an instance and wait for its result. Raises what `start` and `Handle.result` raise."""
+        """Start an instance and wait for its result; errors as `start` and `Handle.result`."""
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
 
@@ -382,7 +383,8 @@ class Client:
 
         Args:
             id: The instance's id.
-            workflow: Its workflow, for the type of the result; without it the result is plain JSON data.
+            workflow: Its workflow, for the type of the result; without it the result is plain JSON
+                data.
         """
         return Handle(self, id, workflow)
 
@@ -518,9 +520,13 @@ class Client:
             await anyio.sleep(0.5)  # it waits for a person: nothing is lost by looking now and then
 
     async def _create(self, new: NewInstance) -> bool:
-        if self._local is not None and self._local.accepts(new.workflow, new.queue):
-            if await self._local.start(new).wait():
-                return True
+        local = self._local
+        if (
+            local is not None
+            and local.accepts(new.workflow, new.queue)
+            and await local.start(new).wait()
+        ):
+            return True
         return (await self.backend.create([new]))[0]
 
     def _definition(self, workflow: object) -> Workflow[..., Any]:
@@ -530,7 +536,9 @@ class Client:
             return self._registry.find_workflow(workflow)
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
-    def _describe(self, record: InstanceRecord, activities: builtins.list[ActivityTask]) -> Description:
+    def _describe(
+        self, record: InstanceRecord, activities: builtins.list[ActivityTask]
+    ) -> Description:
         outcome = (
             _decode_outcome(record.outcome) if record.outcome and record.status in _ENDED else None
         )
@@ -562,7 +570,7 @@ class Client:
         return self.codec.decode(data, Any)
 
 
-def _filter(
+def _filter(  # noqa: PLR0917  # the keywords of list() and count()
     status: Status | Sequence[Status],
     workflow: Workflow[..., Any] | str | None,
     queue: str | None,
@@ -606,7 +614,7 @@ async def open_client(
             group.start_soon(client.watch)
             try:
                 yield client
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
                 error = exc  # raised below, as it is and not in a group
             finally:
                 client.close()

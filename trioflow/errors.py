@@ -3,9 +3,9 @@
 ::
 
     TrioflowError
-    ├── DefinitionError (TypeError)        a decorated function that cannot be what it is declared to be
-    ├── ArgumentError (TypeError)          arguments that do not fit the signature or cannot be stored
-    ├── ValueMismatch (ValueError)         a stored or returned value that does not have the declared type
+    ├── DefinitionError (TypeError)        a function that cannot be what it is declared to be
+    ├── ArgumentError (TypeError)          arguments that do not fit or cannot be stored
+    ├── ValueMismatch (ValueError)         a value that does not have the declared type
     ├── PayloadTooLarge (ValueError)       an encoded value over the limit
     ├── NotInWorkflow (RuntimeError)       something only a workflow may call, called elsewhere
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
@@ -26,7 +26,7 @@
         ├── BackendUnavailable             the store cannot be reached, or refuses to write
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
-        └── LeaseLost                      this worker was declared dead; what it held belongs to others
+        └── LeaseLost                      this worker was declared dead; others have its work
 
 Two more derive from ``BaseException``, because they are control flow that ``except Exception``
 must not stop: :class:`Evicted` and :class:`ContinueAsNew`. Workflow code neither raises nor
@@ -104,11 +104,11 @@ class UnknownDefinition(TrioflowError, LookupError):
 
 
 class ActivityTimeout(TrioflowError, TimeoutError):
-    """An activity's attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
+    """An attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
 
 
 class NonRetryable(TrioflowError):
-    """Raise this, or a subclass, or raise it ``from`` the real error: no further attempt is made."""
+    """Raise this or a subclass, or raise it ``from`` the error: no further attempt is made."""
 
 
 class Retry(TrioflowError):

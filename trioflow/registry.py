@@ -66,8 +66,9 @@ class Registry:
                     methods = list(_activity_methods(definition))
                     if not methods:
                         raise DefinitionError(
-                            f"{definition!r} is neither a workflow nor an activity, nor an object with "
-                            "methods that are activities; decorate it with @workflow or @activity"
+                            f"{definition!r} is neither a workflow nor an activity, nor an object "
+                            "with methods that are activities; decorate it with @workflow or "
+                            "@activity"
                         )
                     for method in methods:
                         self._activities.pop(
@@ -137,8 +138,8 @@ class Registry:
 
         Args:
             fn: The function, where the decorator is used without arguments.
-            **options: ``name``, ``queue``, ``retry``, ``timeout``, ``schedule_timeout``, ``runtime``
-                and ``on_cancel``: the attributes of `Activity`.
+            **options: ``name``, ``queue``, ``retry``, ``timeout``, ``schedule_timeout``,
+                ``runtime`` and ``on_cancel``: the attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, or the function cannot be an activity.
@@ -172,7 +173,8 @@ class Registry:
         """Resolve every annotation, so that a mistake is found when a worker starts.
 
         Raises:
-            DefinitionError: An annotation cannot be resolved, or names a type that cannot be stored.
+            DefinitionError: An annotation cannot be resolved, or names a type that cannot be
+                stored.
         """
         for definition in (*self._workflows.values(), *self._activities.values()):
             definition.signature.check(codec)
@@ -181,8 +183,8 @@ class Registry:
         old = definitions.get(new.name)
         if old is not None and _identity(old.fn) != _identity(new.fn):
             raise DefinitionError(
-                f"{new.kind} {new.name!r} ({new.where}): the name is taken by {old.where}. Give one of them "
-                f"another: @{new.kind}(name=...)"
+                f"{new.kind} {new.name!r} ({new.where}): the name is taken by {old.where}. Give "
+                f"one of them another: @{new.kind}(name=...)"
             )
         definitions[new.name] = new
 
@@ -219,8 +221,8 @@ def _find(definitions: Mapping[str, D], name: str, kind: str) -> D:
         near = difflib.get_close_matches(name, definitions, n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownDefinition(
-            f"no {kind} {name!r} is registered in this process{hint or '.'} Import the module that defines it before "
-            "the worker or the client starts."
+            f"no {kind} {name!r} is registered in this process{hint or '.'} Import the module "
+            "that defines it before the worker or the client starts."
         )
     return found
 

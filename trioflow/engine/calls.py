@@ -1,7 +1,7 @@
 """What workflow code can ask of the engine: each call becomes a command, or reads the turn.
 
-A call finds its recorded command by its structural id on replay and then encodes nothing; a call that
-is refused (bad arguments) uses up no id, on replay as when live.
+A call finds its recorded command by its structural id on replay and then encodes nothing; a call
+that is refused (bad arguments) uses up no id, on replay as when live.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Caller:
     async def call_workflow(
         self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> R:
-        """Start a sub-workflow and wait for its result; after a failure, as often as its policy says."""
+        """Start a sub-workflow and wait for its result, as often as its policy says."""
         began_at = trio.current_time()
         attempt = 1
         while True:
@@ -223,7 +223,7 @@ class Caller:
         if type(command) is RecordSideEffect:
             value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
         elif execution.replaying:
-            # The history has no such side effect: it must not happen now. The turn is found to differ.
+            # The history has no such side effect, so it must not happen: the turn will differ.
             execution.give(RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(b"null")))
             raise Evicted
         else:
@@ -234,7 +234,8 @@ class Caller:
             if declared is Any and value != given:
                 raise ArgumentError(
                     f"{what} gave a {type(given).__name__}, which comes back from the history as a "
-                    f"{type(value).__name__}; say what it is: side_effect(fn, {type(given).__name__})"
+                    f"{type(value).__name__}; say what it is: "
+                    f"side_effect(fn, {type(given).__name__})"
                 )
             command = RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(data))
         state.commands += 1
@@ -297,7 +298,7 @@ class Caller:
         return state
 
     async def _checkpoint(self, what: str) -> TaskState:
-        """Refuse to begin in a cancelled scope, as trio's own calls do, or in a fenced execution."""
+        """Refuse to begin in a cancelled scope, as trio's calls do, or in a fenced execution."""
         if self._execution.loop.fenced:
             # It has no effect any more; whoever unwinds us throws into this wait.
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)

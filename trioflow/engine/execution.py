@@ -1,4 +1,4 @@
-"""One execution of an instance: a fold over turns. Pure: no I/O, no clock but the turn's ``now``."""
+"""One execution of an instance: a fold over turns. No I/O, no clock but the turn's ``now``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trioflow.model.values import Codec, encode_checked
 
 __all__ = ["Execution", "Identity", "Pending"]
 
-# Executions that swallowed their eviction, kept so that the garbage collector does not run their code.
+# What swallowed its eviction is kept: the garbage collector must not run its code.
 _immortal: list[NestedLoop] = []
 
 
@@ -66,8 +66,8 @@ class Execution:
         turns: How many turns were made.
         events: Size of the history: events and commands.
         now: The workflow's clock.
-        custom_status: The last value of ``set_status`` (one JSON document) that `take_custom_status`
-            has not given yet, or ``None``.
+        custom_status: The last value of ``set_status`` (one JSON document) that
+            `take_custom_status` has not given yet, or ``None``.
     """
 
     __slots__ = (
@@ -226,7 +226,7 @@ class Execution:
         return self._mailbox
 
     def recorded(self, command_id: str) -> Command | None:
-        """The command that the stored turn has under that id, ``None`` when live or if it has none."""
+        """The stored turn's command of that id, ``None`` when live or if it has none."""
         return None if self._expected is None else self._expected.get(command_id)
 
     def give(self, command: Command) -> None:
@@ -236,8 +236,8 @@ class Execution:
     async def give_and_wait(self, command: Command, *, abandon: bool = False) -> ev.Event:
         """Add a command to the turn and wait for the event that answers it.
 
-        If the wait is cancelled, the command's cancellation is asked for, and the wait goes on until
-        that is answered; a command given in this very turn is taken back instead.
+        If the wait is cancelled, the command's cancellation is asked for, and the wait goes on
+        until that is answered; a command given in this very turn is taken back instead.
         """
         pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
         self._commands[command.id] = command
@@ -309,7 +309,7 @@ class Execution:
         pending.raise_cancel = raise_cancel
         return trio.lowlevel.Abort.FAILED
 
-    def _apply(self, event: ev.Event) -> None:
+    def _apply(self, event: ev.Event) -> None:  # noqa: C901  # one branch for each kind
         match event:
             case (
                 ev.ActivityCompleted()

@@ -1,4 +1,4 @@
-"""A private trio scheduler that somebody else steps. The only file that touches trio's private names.
+"""A private trio scheduler that somebody else steps. Only this file touches trio's insides.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
@@ -17,9 +17,10 @@ import itertools
 import sys
 import types
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappush
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 from outcome import Error, Outcome, Value
@@ -33,6 +34,7 @@ from trioflow.errors import DeterminismError
 __all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
 
 _OLDEST_TRIO = "0.32"
+_MOST_ROUNDS = 100  # so often code may swallow what is to end it
 
 _NEEDED: dict[object, tuple[str, ...]] = {
     _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
@@ -51,7 +53,13 @@ _NEEDED: dict[object, tuple[str, ...]] = {
     _run.Nursery: ("_check_nursery_closed",),
     _run.CancelScope: ("_cancel",),
     _run.Deadlines: ("add", "expire", "next_deadline"),
-    _run: ("GLOBAL_RUN_CONTEXT", "Instruments", "CancelReason", "CONTEXT_RUN_TB_FRAMES"),
+    _run: (
+        "GLOBAL_RUN_CONTEXT",
+        "GLOBAL_PARKING_LOT_BREAKER",
+        "Instruments",
+        "CancelReason",
+        "CONTEXT_RUN_TB_FRAMES",
+    ),
     _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
 }
 
@@ -78,6 +86,7 @@ def _check_trio() -> None:
 _check_trio()
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
@@ -97,8 +106,8 @@ class _NoIO:
 
     def __getattr__(self, name: str) -> Any:
         raise DeterminismError(
-            f"a workflow waited for I/O (trio.lowlevel.{name}): sockets, pipes and processes cannot "
-            "be replayed. Do this in an activity."
+            f"a workflow waited for I/O (trio.lowlevel.{name}): sockets, pipes and processes "
+            "cannot be replayed. Do this in an activity."
         )
 
 
@@ -213,9 +222,9 @@ class _Runner(_run.Runner):
 
     def current_trio_token(self) -> Any:
         raise DeterminismError(
-            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, files, "
-            "signals): their outcome cannot be replayed. Do this in an activity; a plain function "
-            "decorated with @activity already runs in a worker thread."
+            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
+            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
+            "function decorated with @activity already runs in a worker thread."
         )
 
     async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
@@ -241,7 +250,8 @@ class _ForbiddenLoop:
     def __getattr__(self, name: str) -> Any:
         raise DeterminismError(
             f"a workflow used asyncio (its loop's {name}): a workflow runs on trio's primitives. "
-            "Use trio's or anyio's sleep, nurseries, events and channels here, and asyncio in activities."
+            "Use trio's or anyio's sleep, nurseries, events and channels here, and asyncio in "
+            "activities."
         )
 
 
@@ -358,7 +368,7 @@ class NestedLoop:
         """The living tasks with their states, oldest first."""
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
-    def unwind(self, error: Callable[[], BaseException], rounds: int = 100) -> bool:
+    def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
         """Throw ``error()`` into every task that waits, again and again, until no task is left.
 
         A task in a nursery's exit is left to its children. Suspended coroutines must not be left
@@ -385,8 +395,7 @@ class NestedLoop:
                 for task in sorted(runner.tasks, key=_age, reverse=True):
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
-                        task._abort_func = None
-                        runner.reschedule(task, Error(error()))
+                        self._throw(task, error())
             for agen in list(self._agens or ()):
                 _finish_agen(agen)
         finally:
@@ -395,15 +404,29 @@ class NestedLoop:
 
     # --- inside -------------------------------------------------------------------------
 
+    def _throw(self, task: _run.Task, error: BaseException) -> None:
+        """Wake a task with an error, after telling what it waits for that it does so no more."""
+
+        def raise_error() -> NoReturn:
+            raise error
+
+        abort, task._abort_func = task._abort_func, None
+        if abort is not None:
+            abort(raise_error)
+        self._runner.reschedule(task, Error(error))
+
     def _run_batch(self) -> None:
         runq = self._runner.runq
         if len(runq) == 1:
             self._run_task(runq.popleft())
             return
-        batch = sorted(runq, key=_age)
+        batch = deque(sorted(runq, key=_age))
         runq.clear()
-        for task in batch:
-            self._run_task(task)
+        try:
+            while batch:
+                self._run_task(batch.popleft())
+        finally:
+            runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
 
     def _run_task(self, task: _run.Task) -> None:
         _RUN.task = task
@@ -432,9 +455,9 @@ class NestedLoop:
             self._task_ended(task, message.final_outcome)
         else:
             error = DeterminismError(
-                f"a workflow awaited something that is not trio's or anyio's (it yielded {message!r}), "
-                "for example an asyncio future. Use trio's or anyio's primitives here, and asyncio "
-                "in activities."
+                "a workflow awaited something that is not trio's or anyio's (it yielded "
+                f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
+                "here, and asyncio in activities."
             )
             thrown: Any = error  # as it is, no outcome: see the next but one line
             self._runner.reschedule(task, thrown)
@@ -450,13 +473,15 @@ class NestedLoop:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
             final = Error(RuntimeError(f"a nursery of {task.name} was left without being closed"))
+        for lot in _BREAKERS.pop(task, ()):
+            lot.break_lot(task)
         task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)
         self.outcome = final
 
     def _enter(self) -> _Host:
-        """Make this the trio loop of the thread, and hide the host's loop; return what to restore."""
+        """Make this the thread's trio loop and hide the host's; return what to restore."""
         asyncio_events: Any = sys.modules.get("asyncio.events")
         host = (
             getattr(_RUN, "runner", None),
@@ -496,9 +521,12 @@ class NestedLoop:
     def _agen_dropped(self, agen: Any) -> None:
         """An unfinished async generator has no owner any more: its cleanup may not have effects."""
         fenced, self.fenced = self.fenced, True
+        # The garbage collector may call this anywhere, in another execution or in an activity.
+        host = self._enter()
         try:
-            _finish_agen(agen)
+            self._context.copy().run(_finish_agen, agen)
         finally:
+            self._leave(host)
             self.fenced = fenced
 
 
@@ -510,11 +538,10 @@ def _finish_agen(agen: Any) -> None:
     closer = agen.aclose()
     try:
         closer.send(None)
-    except (StopIteration, StopAsyncIteration):
+        for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
+            closer.throw(GeneratorExit())
+    except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return
-    except BaseException:  # noqa: BLE001  # nobody is left to be told
-        return
-    closer.close()
 
 
 def _age(task: _run.Task) -> int:

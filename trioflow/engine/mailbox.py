@@ -18,7 +18,7 @@ __all__ = ["Mailbox"]
 
 
 class Mailbox:
-    """Unread signals and the tasks that wait for one. A signal goes to one receiver and is never lost."""
+    """Unread signals and who waits for one. A signal goes to one receiver and is never lost."""
 
     __slots__ = ("_unread", "_waiting")
 

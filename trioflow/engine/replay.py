@@ -23,7 +23,7 @@ from trioflow.model.turns import Outcome
 __all__ = ["Diverged", "check_turn"]
 
 
-class Diverged(Exception):  # noqa: N818  # it is a finding, not an error of the program
+class Diverged(Exception):
     """The code no longer gives the commands of its history; carries the report."""
 
     def __init__(self, report: SuspendReport) -> None:
@@ -62,7 +62,7 @@ def _same(a: Command, b: Command) -> bool:
     )
 
 
-def check_turn(
+def check_turn(  # noqa: PLR0917  # what was, then what is
     loop: NestedLoop,
     turn: int,
     recorded: Sequence[Command],
@@ -107,7 +107,7 @@ def _first_difference(
     raise AssertionError("two turns that differ have a first difference")
 
 
-def _command_report(
+def _command_report(  # noqa: PLR0917  # what was, then what is
     loop: NestedLoop,
     turn: int,
     task: str,
@@ -131,8 +131,8 @@ def _command_report(
     if near := _nearest(was, is_now, recorded, current):
         lines.append(f"The nearest match is {near}.")
     lines.append(
-        "Nothing was changed. Bring the code back to what this history needs, then resume the instance; "
-        "let new code begin with new instances, or under another workflow name."
+        "Nothing was changed. Bring the code back to what this history needs, then resume the "
+        "instance; let new code begin with new instances, or under another workflow name."
     )
     return SuspendReport(
         kind="diverged",
@@ -180,8 +180,8 @@ def _outcome_report(
     return SuspendReport(
         kind="diverged",
         message=(
-            f"the workflow's code does not match its history: in turn {turn}, {what}. Nothing was changed. "
-            "Bring the code back to what this history needs, then resume the instance."
+            f"the workflow's code does not match its history: in turn {turn}, {what}. Nothing was "
+            "changed. Bring the code back to what this history needs, then resume the instance."
         ),
         turn=turn,
         task="0",
@@ -192,7 +192,7 @@ def _outcome_report(
 
 
 def _line_of(loop: NestedLoop, path: str) -> str:
-    """Return ``file:line`` of the innermost line of user code at which a task waits, ``""`` if it is gone."""
+    """Return ``file:line`` at which a task's user code waits, ``""`` if the task is gone."""
     for task, state in loop.tasks():
         if state.path == path:
             found = ""

@@ -1,7 +1,8 @@
 """Decorated functions: what is known of an activity and of a workflow before anything runs.
 
-Calling a definition inside a workflow reaches the engine through `current_invoker`, a context variable
-that the engine sets in the contexts it runs workflow code in. So definitions need no engine.
+Calling a definition inside a workflow reaches the engine through `current_invoker`, a context
+variable that the engine sets in the contexts it runs workflow code in. So definitions need no
+engine.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 Runtime = Literal["auto", "async", "thread"]
+_LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
+
 OnCancel = Literal["wait", "abandon"]
 
 
@@ -33,11 +36,15 @@ class Invoker(Protocol):
 
     def call_activity(
         self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, R]: ...
+    ) -> Coroutine[Any, Any, R]:
+        """Run an activity durably and wait for its result."""
+        ...
 
     def call_workflow(
         self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, R]: ...
+    ) -> Coroutine[Any, Any, R]:
+        """Run a sub-workflow and wait for its result."""
+        ...
 
 
 current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
@@ -82,8 +89,8 @@ class _Definition:
 class Activity(_Definition, Generic[P, R]):
     """A function that does side effects: called at least once, its result recorded once.
 
-    Calling it gives a coroutine. Inside a workflow that runs the activity durably; elsewhere it simply
-    runs the function, so that it can be tested as the function it is.
+    Calling it gives a coroutine. Inside a workflow that runs the activity durably; elsewhere it
+    simply runs the function, so that it can be tested as the function it is.
 
     Attributes:
         name: By which histories and workers know it.
@@ -121,8 +128,8 @@ class Activity(_Definition, Generic[P, R]):
             )
         if runtime != "auto" and is_async != (runtime == "async"):
             raise DefinitionError(
-                f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a function that is "
-                f"{'' if is_async else 'not '}async"
+                f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
+                f"function that is {'' if is_async else 'not '}async"
             )
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
             raise DefinitionError(
@@ -172,6 +179,7 @@ class Activity(_Definition, Generic[P, R]):
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
             return self._run_here(args, kwargs)
@@ -200,8 +208,8 @@ class Activity(_Definition, Generic[P, R]):
 class Workflow(_Definition, Generic[P, R]):
     """A durable function, deterministic but for what trioflow records.
 
-    Calling it gives a coroutine. Inside a workflow that starts a sub-workflow and waits for its result;
-    elsewhere use ``client.run(workflow, ...)`` or ``client.start(workflow, ...)``.
+    Calling it gives a coroutine. Inside a workflow that starts a sub-workflow and waits for its
+    result; elsewhere use ``client.run(workflow, ...)`` or ``client.start(workflow, ...)``.
 
     Attributes:
         name: By which the store and workers know it.
@@ -229,12 +237,13 @@ class Workflow(_Definition, Generic[P, R]):
         super().__init__(fn, name)
         if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
             raise DefinitionError(
-                f"workflow {self.name!r} ({self.where}) must be an 'async def' function: a workflow waits for "
-                "its activities. Make it async, or decorate it with @activity if it does side effects."
+                f"workflow {self.name!r} ({self.where}) must be an 'async def' function: a "
+                "workflow waits for its activities. Make it async, or decorate it with @activity "
+                "if it does side effects."
             )
         _check_seconds("timeout", timeout)
-        if max_events < 100:
-            raise ValueError(f"max_events is at least 100, not {max_events!r}")
+        if max_events < _LEAST_EVENTS:
+            raise ValueError(f"max_events is at least {_LEAST_EVENTS}, not {max_events!r}")
         self.queue = queue
         self.retry = retry
         self.timeout = timeout
@@ -259,10 +268,12 @@ class Workflow(_Definition, Generic[P, R]):
         return self._variant(id=id, queue=queue, retry=retry)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
             raise NotInWorkflow(
-                f"workflow {self.name!r} was called outside of a workflow, where nothing would make it durable. "
-                f"Use 'await client.run({self.__name__}, ...)' for its result, or client.start(...) for a handle."  # type: ignore[attr-defined]  # set by update_wrapper
+                f"workflow {self.name!r} was called outside of a workflow, where nothing would "
+                f"make it durable. Use 'await client.run({self.fn.__name__}, ...)' for its result, "
+                "or client.start(...) for a handle."
             )
         return invoker.call_workflow(self, args, kwargs)

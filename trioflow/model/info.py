@@ -67,7 +67,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this call, and for no other: give it to what must happen once."""
+        """The same for every attempt of this call and for no other, for what must happen once."""
         return f"{self.instance}/{self.execution}/{self.command}"
 
 
@@ -78,9 +78,9 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Why an instance was suspended, and what to do.
 
     Attributes:
-        kind: ``"diverged"``: the code gave other commands than the history has. ``"history limit"``:
-            the history has reached ``max_events``. ``"unreadable history"``: a turn could not be
-            decoded. ``"engine"``: trioflow itself failed on it.
+        kind: ``"diverged"``: the code gave other commands than the history. ``"history limit"``:
+            the history has reached ``max_events``. ``"unreadable history"``: a turn could
+            not be decoded. ``"engine"``: trioflow itself failed on it.
         message: All of it, for people.
         turn: The number of the turn, from 0.
         task: The path of the task, ``"0.2"``.

@@ -1,0 +1,1 @@
+"""What users of trioflow test with, and what we use ourselves."""

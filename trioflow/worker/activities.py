@@ -202,7 +202,7 @@ class ActivityRunner:
             self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
-        """Take no more; wait up to ``grace`` seconds, then stop what still runs and give it back."""
+        """Take no more; after ``grace`` seconds stop what still runs and give it back."""
         self.closed = True
         with anyio.move_on_after(grace):
             await self._wait_idle()

@@ -1,4 +1,4 @@
-"""From a turn to what the store is told of it: plain functions over the model, no state of a worker's own."""
+"""From a turn to what the store is told of it: plain functions over the model, no state."""
 
 from __future__ import annotations
 

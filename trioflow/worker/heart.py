@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.from_thread
@@ -76,8 +77,7 @@ class Heart:
                     self._tell(lambda: self._on_lost(self._worker))
                     return
                 if answer.cancelled:
-                    keys = answer.cancelled
-                    self._tell(lambda: self._on_cancelled(keys))
+                    self._tell(partial(self._on_cancelled, answer.cancelled))
             except anyio.RunFinishedError:
                 return
 
@@ -91,7 +91,8 @@ class Watchdog:
 
     Args:
         limit: Seconds that one step may take.
-        step: Says which step is being made: a number that is new for each step, ``None`` between two.
+        step: Says which step is being made: a number that is new for each step, ``None`` between
+            two.
     """
 
     def __init__(self, limit: float, step: Callable[[], int | None]) -> None:
@@ -128,7 +129,8 @@ class Watchdog:
             "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
         )
         logger.error(
-            "a workflow has been running for %.1f s without waiting for anything; it blocks this worker. Do long "
+            "a workflow has been running for %.1f s without waiting for anything; it blocks this "
+            "worker. Do long "
             "computations in an activity, and look for a loop that never ends. It is here:\n%s",
             seconds,
             stack,

@@ -21,7 +21,8 @@ class Received:
     Attributes:
         seq: Its row in the inbox, or ``None``.
         finished: The command whose activity row goes with it (a local result), or ``None``.
-        delivery: Set if it is a child's end that is not stored yet: parent and child then commit together.
+        delivery: Set if it is a child's end that is not stored yet: parent and child then commit
+            together.
     """
 
     __slots__ = ("delivery", "event", "finished", "seq")
@@ -67,7 +68,8 @@ class Live:
         commit: What the open batch, or the one under way, says of it.
         used: What the turns in `commit` consumed.
         ended: The execution has ended in `commit`: no further turn before that is stored.
-        cancel_here: Commands whose activities run here and are to be cancelled once `commit` is stored.
+        cancel_here: Commands whose activities run here and are to be cancelled once `commit` is
+            stored.
         alone: Its last unit failed: its children begin in a later batch this time.
     """
 
@@ -75,11 +77,11 @@ class Live:
         "alone",
         "cancel_here",
         "carried",
-        "ended",
-        "events",
         "commit",
         "committing",
         "due",
+        "ended",
+        "events",
         "execution",
         "failures",
         "id",
@@ -101,7 +103,7 @@ class Live:
         "workflow",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what a new instance has
         self,
         id: str,
         number: int,

@@ -1,9 +1,9 @@
 """The pump: turns events into turns, turns into commits, and commits into effects.
 
-Nothing that a turn asked for happens before the turn is stored. While one batch is being stored, the
-next one is built; an instance whose commit is under way makes no further turn until that is stored. Within one batch an
-instance may make several turns, and a child's end may be consumed by its parent at once: they are then one
-unit, which is stored whole or not at all.
+Nothing that a turn asked for happens before the turn is stored. While one batch is being stored,
+the next one is built; an instance whose commit is under way makes no further turn until that is
+stored. Within one batch an instance may make several turns, and a child's end may be consumed by
+its parent at once: they are then one unit, which is stored whole or not at all.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ logger = logging.getLogger("trioflow.worker")
 
 _CHUNK = 200  # turns between two looks at everything else
 _MAX_BATCH = 1000  # turns in one commit
+_FIRST_DELAY = 0.05  # seconds, when the store does not answer
 _TRIES = 5  # of a unit that fails though none of its instances was lost
 _encode = msgspec.json.Encoder().encode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
@@ -291,7 +292,7 @@ class Pump:
         self._record(live, self._consume(live, unit), turn)
 
     def _consume(self, live: Live, unit: OpenUnit) -> OpenUnit:
-        """Note what a turn has consumed; return the unit, which now holds the children whose end it was."""
+        """Note what a turn has consumed; return its unit, which now holds children that ended."""
         commit = live.commit
         assert commit is not None
         for received in live.received:
@@ -448,8 +449,8 @@ class Pump:
         if live.workflow not in self.unknown:
             self.unknown.add(live.workflow)
             logger.warning(
-                "workflow %r (instance %r) is not registered in this worker; it is left in the store. Import its "
-                "module here, or run a worker that knows it.",
+                "workflow %r (instance %r) is not registered in this worker; it is left in the "
+                "store. Import its module here, or run a worker that knows it.",
                 live.workflow,
                 live.id,
             )
@@ -538,17 +539,17 @@ class Pump:
 
     async def _patiently(self, call: Callable[[], Any]) -> Any:
         """Call the store until it answers; it may be away for a while."""
-        delay = 0.05
+        delay = _FIRST_DELAY
         while True:
             try:
                 return await call()
             except BackendUnavailable as exc:
-                if delay == 0.05:
+                if delay == _FIRST_DELAY:
                     logger.warning("the store is not available, trying again: %s", exc)
                 await anyio.sleep(delay)
                 delay = min(delay * 2, 5.0)
 
-    def _committed(self, live: Live) -> None:
+    def _committed(self, live: Live) -> None:  # noqa: C901  # one branch for each way to go on
         commit = live.commit
         assert commit is not None
         live.commit = live.unit = live.new = None
@@ -636,8 +637,8 @@ class Pump:
         execution, live.execution = live.execution, None
         if execution is not None and not execution.evict():
             logger.error(
-                "instance %r (%s) could not be unwound: its code catches BaseException again and again. It is kept in "
-                "memory; let Cancelled and other BaseExceptions pass.",
+                "instance %r (%s) could not be unwound: its code catches BaseException again and "
+                "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
                 live.id,
                 live.workflow,
             )
@@ -645,7 +646,7 @@ class Pump:
     # --- when a unit is refused, or everything is lost -----------------------------------
 
     def _refused(self, unit: OpenUnit, failure: CommitFailure) -> None:
-        """Nothing of a unit was stored: begin again from what is stored, or let go what is not ours."""
+        """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         for live in unit.lives:
             commit = live.commit
             assert commit is not None
@@ -717,7 +718,10 @@ class Pump:
 def _engine_report(live: Live, exc: Exception) -> SuspendReport:
     return SuspendReport(
         kind="engine",
-        message=f"trioflow failed in turn {live.turns} of instance {live.id!r}: {type(exc).__name__}: {exc}",
+        message=(
+            f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
+            f"{type(exc).__name__}: {exc}"
+        ),
         turn=live.turns,
     )
 
@@ -726,9 +730,10 @@ def _limit_report(live: Live, execution: Execution) -> SuspendReport:
     return SuspendReport(
         kind="history limit",
         message=(
-            f"the history of instance {live.id!r} has {execution.events} events, the limit of workflow "
-            f"{live.workflow!r} is {execution.definition.max_events}. Let the workflow call continue_as_new() when "
-            "info().should_continue_as_new is true; to go on with this one, raise its max_events and resume it."
+            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
+            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
+            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
+            "one, raise its max_events and resume it."
         ),
         turn=live.turns,
     )

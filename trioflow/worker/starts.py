@@ -13,7 +13,8 @@ class Start:
     """Waits until an instance is stored.
 
     Attributes:
-        created: True once it is; False if an unfinished instance has the id, or had it; ``None`` before.
+        created: True once it is; False if an unfinished instance has the id, or had it; ``None``
+            before.
     """
 
     __slots__ = ("_done", "created", "new")

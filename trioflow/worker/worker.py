@@ -216,8 +216,8 @@ class Worker:
             return
         for name in {task.activity for task in unknown} - self._unknown_activities:
             logger.warning(
-                "activity %r is not registered in this worker; it is left in the store. Import its module here, or "
-                "run a worker that knows it.",
+                "activity %r is not registered in this worker; it is left in the store. Import "
+                "its module here, or run a worker that knows it.",
                 name,
             )
             self._unknown_activities.add(name)
@@ -263,7 +263,8 @@ class Worker:
         while True:
             await self._lost.wait()
             logger.warning(
-                "worker %s was declared dead (its heartbeat was late); what it held belongs to others. It registers anew.",
+                "worker %s was declared dead (its heartbeat was late); what it held belongs to "
+                "others. It registers anew.",
                 self._id,
             )
             async with self._pump.store_lock:
@@ -308,11 +309,13 @@ async def open_worker(
 ) -> AsyncGenerator[Worker, None]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
-    Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a cancellation, drains
-    the worker: turns under way are stored, activities get ``drain`` seconds and are then cancelled and given back.
+    Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
+    cancellation, drains the worker: turns under way are stored, activities get ``drain`` seconds
+    and are then cancelled and given back.
 
     Args:
-        backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a backend.
+        backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
+            backend.
         registry: The definitions; by default all that were decorated in this process.
         queues: Whose instances are run here.
         activity_queues: Whose activities are run here; by default ``queues``.
@@ -335,7 +338,8 @@ async def open_worker(
     Raises:
         BackendUnavailable: The store cannot be reached or written.
         SchemaError: The store's schema is newer than this code.
-        DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot be stored.
+        DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
+            be stored.
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string.
     """
@@ -376,7 +380,7 @@ async def open_worker(
             group.start_soon(worker.client.watch)
             try:
                 yield worker
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:
+            except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
                 error = exc  # raised below, as it is and not in a group
             finally:
                 await worker.drain()
@@ -410,10 +414,10 @@ async def run_worker(
     name: str | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a worker until it is cancelled, or the process gets SIGTERM or SIGINT as its host handles them.
+    """Run a worker until it is cancelled, or gets SIGTERM or SIGINT as its host handles them.
 
-    ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments are those
-    of `open_worker`.
+    ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments
+    are those of `open_worker`.
     """
     async with open_worker(
         backend,
