@@ -189,6 +189,9 @@ class Pump:
         data = b"" if failure is None else _encode(failure)
         unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
         self._add(unit)
+        live = self._held.get(task.key.instance)
+        if live is not None:  # perhaps it was only kept for this activity
+            self._queue(live)
         self._on_wake_at(visible_at)
 
     def _add(self, unit: OpenUnit) -> None:
@@ -579,6 +582,7 @@ class Pump:
         if commit.closing is not None or commit.suspended is not None:
             del self._held[live.id]
             self._evict(live)
+            self._hand_over(live)
             if commit.closing is not None:
                 self._on_end(live.id, commit.closing.status, commit.closing.outcome)
         elif commit.continued is not None:
@@ -586,7 +590,8 @@ class Pump:
         elif commit.leased:
             if commit.wake_at is not None:
                 self._on_wake_at(commit.wake_at)
-            if live.has_work:
+            # What it was kept for may have ended while the commit was under way.
+            if live.has_work or not self._is_busy(live):
                 self._queue(live)
         else:
             self._park(live, commit)
@@ -594,6 +599,7 @@ class Pump:
     def _continue(self, live: Live, commit: InstanceCommit) -> None:
         assert commit.continued is not None
         self._evict(live)
+        self._hand_over(live)
         live.execution = None
         live.number += 1
         live.turns = 0
@@ -605,9 +611,23 @@ class Pump:
         live.received = deque(r for r in live.received if r.seq is not None)
         self._queue(live)
 
+    def _hand_over(self, live: Live) -> None:
+        """Put results of activities that ended here into the inbox: no turn will consume them here."""
+        results = [r for r in live.received if r.finished is not None]
+        if not results:
+            return
+        live.received = deque(r for r in live.received if r.finished is None)
+        for result in results:
+            assert result.finished is not None
+            key = ActivityKey(live.id, live.number, result.finished)
+            unit = OpenUnit()
+            unit.unit.results = [ActivityResult(key, encode_event(result.event))]
+            self._add(unit)
+
     def _park(self, live: Live, commit: InstanceCommit) -> None:
         del self._held[live.id]
         live.leased = False
+        self._hand_over(live)
         if live.ended or live.execution is None or not self._cache_size:
             self._evict(live)
         else:
