@@ -23,6 +23,7 @@ from trioflow.registry import Registry, default_registry
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.heart import Heart, Watchdog
 from trioflow.worker.pump import Pump
+from trioflow.worker.sigterm import sigterm_event
 
 __all__ = ["Worker", "open_worker", "run_worker"]
 
@@ -414,28 +415,32 @@ async def run_worker(
     name: str | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a worker until it is cancelled, or gets SIGTERM or SIGINT as its host handles them.
+    """Run a worker until it is cancelled, or the process gets SIGTERM.
 
+    On SIGTERM the worker drains and the call returns; a second SIGTERM ends the process at once.
+    The signal is left alone where a handler of the program's own is installed, and outside the main
+    thread. A service that does more than run a worker uses `open_worker`, which leaves it alone.
     ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments
     are those of `open_worker`.
     """
-    async with open_worker(
-        backend,
-        registry=registry,
-        queues=queues,
-        activity_queues=activity_queues,
-        workflows=workflows,
-        activities=activities,
-        max_activities=max_activities,
-        max_threads=max_threads,
-        max_instances=max_instances,
-        cache_size=cache_size,
-        lease=lease,
-        drain=drain,
-        sticky=sticky,
-        stuck_after=stuck_after,
-        codec=codec,
-        name=name,
-    ) as worker:
-        task_status.started(worker)
-        await anyio.sleep_forever()
+    with sigterm_event() as asked_to_end:
+        async with open_worker(
+            backend,
+            registry=registry,
+            queues=queues,
+            activity_queues=activity_queues,
+            workflows=workflows,
+            activities=activities,
+            max_activities=max_activities,
+            max_threads=max_threads,
+            max_instances=max_instances,
+            cache_size=cache_size,
+            lease=lease,
+            drain=drain,
+            sticky=sticky,
+            stuck_after=stuck_after,
+            codec=codec,
+            name=name,
+        ) as worker:
+            task_status.started(worker)
+            await asked_to_end.wait()
