@@ -1,0 +1,1 @@
+"""Measurements: ``python -m benchmarks --help``. Nothing here is timed inside a test."""

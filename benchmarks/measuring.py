@@ -1,0 +1,163 @@
+"""What all measurements share: the sizes, the figures, fresh stores, and alternating rounds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.flows import registry
+from trioflow import Client, open_worker
+from trioflow.backends.base import Backend
+from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.sqlite import SqliteBackend
+from trioflow.model.records import CommitFailure, NewInstance, Unit
+
+__all__ = [
+    "CountingSqlite",
+    "Figure",
+    "Sizes",
+    "alternate",
+    "fresh",
+    "scratch",
+    "working",
+]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        benchmark: Which benchmark it is from.
+        what: What was measured.
+        value: How much.
+        unit: Of the value; ``""`` for a ratio.
+        reach: What is aimed at, as in ``">= 1900"`` or ``"< 6"``; ``""`` if nothing is.
+    """
+
+    benchmark: str
+    what: str
+    value: float
+    unit: str = ""
+    reach: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the aim is reached; ``None`` if there is none."""
+        if not self.reach:
+            return None
+        relation, limit = self.reach.split()
+        aim = float(limit)
+        return {
+            ">=": self.value >= aim,
+            "<=": self.value <= aim,
+            "<": self.value < aim,
+        }[relation]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. The first six are the tree's.
+
+    Attributes:
+        runs: Roots at once.
+        depth: Levels below a root; its children have ``depth - 1``.
+        fanout: Children of a root, and of a middle workflow that is not the last.
+        leaffanout: Leaves of a last middle workflow.
+        activities: Of a leaf.
+        resultsize: Bytes that an activity returns.
+        backend: ``"sqlite"`` for a fresh file, ``"memory"``, or a URL.
+        quick: Small numbers everywhere: shows that it works, not how fast.
+        directory: Where files are made.
+    """
+
+    runs: int = 200
+    depth: int = 2
+    fanout: int = 2
+    leaffanout: int = 2
+    activities: int = 2
+    resultsize: int = 100
+    backend: str = "sqlite"
+    quick: bool = False
+    directory: Path = field(default_factory=Path.cwd)
+
+    def of(self, normal: int, quick: int) -> int:
+        """Return one of the two numbers."""
+        return quick if self.quick else normal
+
+    @property
+    def rounds(self) -> int:
+        """How often what alternates is measured."""
+        return self.of(5, 1)
+
+    @property
+    def tree(self) -> tuple[int, int, int, int, int]:
+        """The arguments of ``root``."""
+        return self.depth, self.fanout, self.leaffanout, self.activities, self.resultsize
+
+    @property
+    def workflows(self) -> int:
+        """How many workflows one root means, itself included."""
+        mids: list[int] = [self.fanout**level for level in range(1, self.depth + 1)]
+        return 1 + sum(mids) + mids[-1] * self.leaffanout
+
+
+class CountingSqlite(SqliteBackend):
+    """Counts the transactions that store something of an instance."""
+
+    commits = 0
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """Count, and pass on."""
+        self.commits += 1
+        return await super().commit(worker, units)
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        """Count, and pass on."""
+        self.commits += 1
+        return await super().create(instances)
+
+
+@contextmanager
+def scratch(sizes: Sizes) -> Iterator[Path]:
+    """Give an empty directory, and remove it with all that is in it."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=sizes.directory))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def fresh(kind: str, directory: Path, name: str = "bench.db") -> Backend | str:
+    """Return a store with nothing in it: ``"memory"``, ``"sqlite"``, or what a URL names."""
+    if kind == "memory":
+        return MemoryBackend()
+    if kind == "sqlite":
+        return SqliteBackend(directory / name)
+    return kind
+
+
+@asynccontextmanager
+async def working(backend: Backend | str, **options: Any) -> AsyncIterator[Client]:
+    """Run a worker on a store, close the store afterwards, and give the worker's client."""
+    try:
+        async with open_worker(backend, registry=registry, **options) as worker:
+            yield worker.client
+    finally:
+        if not isinstance(backend, str):
+            await backend.aclose()
+
+
+async def alternate(rounds: int, *measures: Callable[[], Awaitable[float]]) -> list[float]:
+    """Measure in turns, so that what slows the machine slows all; return the medians."""
+    values: list[list[float]] = [[] for _ in measures]
+    for _ in range(rounds):
+        for measure, found in zip(measures, values, strict=True):
+            found.append(await measure())
+    return [median(found) for found in values]
