@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 from trioflow.engine import guard
 from trioflow.engine.calls import current_caller, current_caller_or_none
 from trioflow.errors import ArgumentError, TrioflowError
+from trioflow.model.by_name import SignatureByName
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.info import ActivityInfo, Info, current_activity
 from trioflow.registry import default_registry
@@ -235,9 +236,11 @@ def activity_by_name(name: str, result: type[R] | None = None, **options: Any) -
     Args:
         name: Its name there.
         result: The type of its result; by default plain JSON data.
-        **options: As for ``@activity``.
+        **options: As for ``options()`` of an activity: what is not given is as declared there.
     """
-    return Activity(_declare(name, result), name=name, **options)
+    declared: Activity[..., R] = Activity(_declare(name, result), name=name)
+    declared.signature = SignatureByName.of(declared.fn)
+    return declared.options(**options)
 
 
 def workflow_by_name(name: str, result: type[R] | None = None, **options: Any) -> Workflow[..., R]:
@@ -248,7 +251,9 @@ def workflow_by_name(name: str, result: type[R] | None = None, **options: Any) -
         result: The type of its result; by default plain JSON data.
         **options: As for ``@workflow``.
     """
-    return Workflow(_declare(name, result), name=name, **options)
+    declared: Workflow[..., R] = Workflow(_declare(name, result), name=name, **options)
+    declared.signature = SignatureByName.of(declared.fn)
+    return declared
 
 
 def _declare(name: str, result: object) -> Callable[..., Any]:

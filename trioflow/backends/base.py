@@ -154,6 +154,16 @@ class Backend(Protocol):
         """
         ...
 
+    async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        """Give back running instances leased to ``worker``: free, and ready at once.
+
+        So are their activities that are leased to it, without raising ``attempt``.
+
+        Returns:
+            The ids of those that were its own.
+        """
+        ...
+
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...

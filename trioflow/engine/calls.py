@@ -79,10 +79,11 @@ class Caller:
         """Run an activity and wait for its result."""
         execution = self._execution
         state = await self._checkpoint(f"activity {activity.name!r}")
-        command = execution.recorded(state.peek_id())
+        command_id = state.next_id()
+        command = execution.recorded(command_id)
         if type(command) is not RunActivity or command.activity != activity.name:
             command = RunActivity(
-                id=state.peek_id(),
+                id=command_id,
                 activity=activity.name,
                 input=msgspec.Raw(
                     activity.signature.encode(execution.codec, args, kwargs, activity.name)
@@ -90,7 +91,6 @@ class Caller:
                 queue=activity.queue or execution.identity.queue,
                 options=activity.overrides,
             )
-        state.commands += 1
         answer = await execution.give_and_wait(command, abandon=activity.on_cancel == "abandon")
         match answer:
             case ev.ActivityCompleted():
@@ -147,7 +147,7 @@ class Caller:
     ) -> tuple[ev.Event, str]:
         execution = self._execution
         state = await self._checkpoint(f"workflow {workflow.name!r}")
-        command_id = state.peek_id()
+        command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not StartChild or command.workflow != workflow.name:
             me = execution.identity
@@ -161,7 +161,6 @@ class Caller:
                 ),
                 queue=workflow.queue or me.queue,
             )
-        state.commands += 1
         return await execution.give_and_wait(command), command.instance
 
     def cancel_of(self, command: Command) -> Command:
@@ -198,13 +197,13 @@ class Caller:
         """Put a signal into another instance's inbox, and wait until it is there."""
         execution = self._execution
         state = await self._checkpoint("send_signal()")
-        command = execution.recorded(state.peek_id())
+        command_id = state.next_id()
+        command = execution.recorded(command_id)
         if type(command) is not SendSignal or command.name != name:
             data = encode_checked(execution.codec, value, type_, f"signal {name!r}")
             command = SendSignal(
-                id=state.peek_id(), instance=instance, name=name, value=msgspec.Raw(data)
+                id=command_id, instance=instance, name=name, value=msgspec.Raw(data)
             )
-        state.commands += 1
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
             answer = await execution.give_and_wait(command)
             if isinstance(answer, ev.SignalFailed):
@@ -217,14 +216,15 @@ class Caller:
         self._unfenced()
         execution = self._execution
         state = self._state("side_effect()")
-        command = execution.recorded(state.peek_id())
+        command_id = state.next_id()
+        command = execution.recorded(command_id)
         what = f"side effect {getattr(fn, '__qualname__', fn)}"
         declared = _declared_result(fn) if type_ is None else type_
         if type(command) is RecordSideEffect:
             value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
         elif execution.replaying:
             # The history has no such side effect, so it must not happen: the turn will differ.
-            execution.give(RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(b"null")))
+            execution.give(RecordSideEffect(id=command_id, value=msgspec.Raw(b"null")))
             raise Evicted
         else:
             with guard.permitted():
@@ -237,8 +237,7 @@ class Caller:
                     f"{type(value).__name__}; say what it is: "
                     f"side_effect(fn, {type(given).__name__})"
                 )
-            command = RecordSideEffect(id=state.peek_id(), value=msgspec.Raw(data))
-        state.commands += 1
+            command = RecordSideEffect(id=command_id, value=msgspec.Raw(data))
         execution.give(command)
         return value  # type: ignore[no-any-return]  # decoded as the declared type
 

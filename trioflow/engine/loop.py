@@ -176,9 +176,11 @@ class TaskState:
             )
         return self._path
 
-    def peek_id(self) -> str:
-        """Return the id of this task's next command; who gives it counts ``commands`` up."""
-        return f"{self.path}:{self.commands}"
+    def next_id(self) -> str:
+        """Count a command of this task and return its id."""
+        number = self.commands
+        self.commands = number + 1
+        return f"{self.path}:{number}"
 
 
 class _Runner(_run.Runner):

@@ -244,6 +244,11 @@ class CallSignature:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise ArgumentError(f"{what or self.name}() {error}") from None
+        for parameter in self._parameters:
+            # bind() overlooks a positional-only one whose name is among the **kwargs.
+            if _is_required(parameter) and parameter.name not in bound:
+                name = parameter.name
+                raise ArgumentError(f"{what or self.name}() missing a required argument: {name!r}")
         return [bound.get(name, UNSET) for name in self._names]
 
     def _bind_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:

@@ -1,4 +1,4 @@
-"""What a worker holds in memory of an instance, and of the batch that is being built."""
+"""What a worker holds in memory of one instance."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from trioflow.engine.execution import Execution
 from trioflow.model.events import Event, ParentRef
-from trioflow.model.records import InstanceCommit, Message, NewInstance, TakenInstance, Unit
+from trioflow.model.records import InstanceCommit, Message, NewInstance, TakenInstance
 
 if TYPE_CHECKING:
+    from trioflow.worker.batch import OpenUnit
     from trioflow.worker.starts import Start
 
-__all__ = ["Batch", "Live", "OpenUnit", "Received"]
+__all__ = ["Delivery", "Live", "Received"]
 
 
 class Received:
@@ -164,86 +165,3 @@ class Live:
     def has_work(self) -> bool:
         """Whether a turn would have something to consume."""
         return bool(self.received) or self.due or self.turns == 0
-
-
-class OpenUnit:
-    """Instances whose turns depend on each other within the open batch: they commit together."""
-
-    __slots__ = ("deliveries", "elsewhere", "lives", "unit")
-
-    def __init__(self) -> None:
-        self.lives: list[Live] = []
-        self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
-        self.deliveries: list[Delivery] = []
-        self.unit = Unit(instances=[])
-
-    def add(self, live: Live, commit: InstanceCommit) -> None:
-        """Say something of one more instance."""
-        live.unit = self
-        live.commit = commit
-        self.lives.append(live)
-
-    def absorb(self, other: OpenUnit) -> None:
-        """Take over all of another unit."""
-        for live in other.lives:
-            live.unit = self
-        self.lives += other.lives
-        self.elsewhere += other.elsewhere
-        self.deliveries += other.deliveries
-        other.lives, other.elsewhere, other.deliveries = [], [], []
-
-
-class Batch:
-    """What goes into the next commit."""
-
-    __slots__ = ("size", "units")
-
-    def __init__(self) -> None:
-        self.units: list[OpenUnit] = []
-        self.size = 0
-
-    def unit_of(self, live: Live) -> OpenUnit:
-        """Return the unit that speaks of an instance, a new one if none does yet."""
-        if live.unit is None:
-            unit = OpenUnit()
-            self.units.append(unit)
-            commit = InstanceCommit(
-                id=live.id,
-                execution=live.number,
-                number=live.turns,
-                events=live.events,
-                new=live.new,
-            )
-            unit.add(live, commit)
-        return live.unit  # type: ignore[return-value]  # set by add
-
-    def merge(self, one: OpenUnit, other: OpenUnit) -> OpenUnit:
-        """Make two units one, the smaller into the larger."""
-        if one is other:
-            return one
-        if len(one.lives) < len(other.lives):
-            one, other = other, one
-        one.absorb(other)
-        return one
-
-    def seal(self) -> list[OpenUnit]:
-        """Finish the batch: what a parent has not consumed goes into its inbox."""
-        sealed = [
-            unit for unit in self.units if unit.lives or unit.unit.results or unit.unit.retries
-        ]
-        for unit in sealed:
-            for delivery in unit.deliveries:
-                if not delivery.consumed:
-                    parent = delivery.parent
-                    parent.received = deque(
-                        r for r in parent.received if r.delivery is not delivery
-                    )
-                    assert delivery.child.commit is not None
-                    delivery.child.commit.messages.append(delivery.message)
-            for live in unit.lives:
-                assert live.commit is not None
-                unit.unit.instances.append(live.commit)
-            unit.unit.instances += unit.elsewhere
-        self.units = []
-        self.size = 0
-        return sealed

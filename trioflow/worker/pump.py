@@ -9,7 +9,7 @@ its parent at once: they are then one unit, which is stored whole or not at all.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -23,14 +23,6 @@ from trioflow.engine.execution import Execution, Identity
 from trioflow.engine.replay import Diverged
 from trioflow.errors import BackendUnavailable, LeaseLost
 from trioflow.model import events as ev
-from trioflow.model.commands import (
-    CancelActivity,
-    CancelChild,
-    Command,
-    RunActivity,
-    SendSignal,
-    StartChild,
-)
 from trioflow.model.events import Event, decode_event, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
@@ -39,19 +31,20 @@ from trioflow.model.records import (
     ActivityResult,
     ActivityRetry,
     ActivityTask,
-    CancelledActivity,
     CommitFailure,
     InstanceCommit,
-    Message,
     NewInstance,
     TakenInstance,
 )
-from trioflow.model.turns import Continued, Turn, decode_turn, encode_turn
+from trioflow.model.turns import decode_turn
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
 from trioflow.worker import commits
 from trioflow.worker.activities import ActivityRunner
-from trioflow.worker.live import Batch, Delivery, Live, OpenUnit, Received
+from trioflow.worker.batch import Batch, OpenUnit
+from trioflow.worker.holdings import Holdings
+from trioflow.worker.live import Live, Received
+from trioflow.worker.recorder import Recorder
 from trioflow.worker.starts import Start
 
 __all__ = ["Pump"]
@@ -96,20 +89,15 @@ class Pump:
         self._backend = backend
         self._workflows = registry.workflows
         self._codec = codec
-        self._queues = frozenset(queues)
-        self._limit = limit
-        self._cache_size = cache_size
         self._on_end = on_end
         self._on_wake_at = on_wake_at
         self._on_lease_lost = on_lease_lost
         self.worker = ""
-        self.activities: ActivityRunner = None  # type: ignore[assignment]  # the worker sets it: they know each other
-        self.unknown: set[str] = set()
-        self._held: dict[str, Live] = {}
-        self._parked: OrderedDict[str, Live] = OrderedDict()
-        self._ready: deque[Live] = deque()
+        self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `attach`
         self._unloaded: list[Live] = []
         self._batch = Batch()
+        self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
+        self._recorder = Recorder(self._holdings, self._batch, self._woken)
         self._under_way: list[OpenUnit] = []
         self._wake = anyio.Event()
         self._dirty = anyio.Event()
@@ -118,14 +106,31 @@ class Pump:
         self.store_lock = anyio.Lock()
         self._steps = 0
         self._in_step = False
-        self.closed = False
+
+    def attach(self, activities: ActivityRunner) -> None:
+        """Say who runs activities; it tells this pump how they went."""
+        self.activities = self._recorder.activities = activities
 
     # --- what comes in ------------------------------------------------------------------
 
     @property
     def room(self) -> int:
         """How many more instances could be taken."""
-        return 0 if self.closed or not self._queues else max(0, self._limit - len(self._held))
+        return self._holdings.room
+
+    @property
+    def unknown(self) -> set[str]:
+        """Names of workflows that came and are not registered here."""
+        return self._recorder.unknown
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more instances are taken."""
+        return self._holdings.closed
+
+    def close(self) -> None:
+        """Take no more instances."""
+        self._holdings.closed = True
 
     def current_step(self) -> int | None:
         """Say which step is being made, for the watchdog."""
@@ -133,48 +138,48 @@ class Pump:
 
     def holds(self, instance: str) -> bool:
         """Whether this worker holds an instance now."""
-        return instance in self._held
+        return instance in self._holdings.held
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
-        return queue in self._queues and workflow in self._workflows and self.room > 0
+        return self._holdings.accepts(workflow, queue)
 
     def start(self, new: NewInstance) -> Start:
         """Create an instance and begin it at once; the caller waits on what is returned."""
         start = Start(new)
-        if new.id in self._held:
+        if new.id in self._holdings.held:
             start.settle(created=False)
             return start
         live = Live.born(new)
         live.start = start
-        self._forget_parked(new.id)
-        self._held[new.id] = live
+        self._holdings.forget_parked(new.id)
+        self._holdings.hold(live)
         self._batch.unit_of(live)
-        self._queue(live)
+        self._holdings.queue(live)
         return start
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
-        live = self._held.get(row.id)
+        live = self._holdings.held.get(row.id)
         if live is None:
-            live = self._unpark(row)
-            self._held[row.id] = live
+            live = self._holdings.unpark(row)
             live.leased = True
+            self._holdings.hold(live)
         for message in row.inbox:
             if message.seq > live.last_seq:
                 live.last_seq = message.seq
                 live.received.append(Received(decode_event(message.event), seq=message.seq))
         live.wake_at = row.wake_at
         live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
-        self._queue(live)
+        self._holdings.queue(live)
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
         """Hand an activity's end to its instance, directly if that is held here."""
         key = task.key
-        live = self._held.get(key.instance)
+        live = self._holdings.held.get(key.instance)
         if live is not None and live.number == key.execution and not live.ended:
             live.received.append(Received(event, finished=key.command))
-            self._queue(live)
+            self._holdings.queue(live)
         else:
             unit = OpenUnit()
             unit.unit.results = [ActivityResult(key, encode_event(event))]
@@ -189,35 +194,32 @@ class Pump:
         data = b"" if failure is None else _encode(failure)
         unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
         self._add(unit)
-        live = self._held.get(task.key.instance)
+        live = self._holdings.held.get(task.key.instance)
         if live is not None:  # perhaps it was only kept for this activity
-            self._queue(live)
+            self._holdings.queue(live)
         self._on_wake_at(visible_at)
 
     def _add(self, unit: OpenUnit) -> None:
         self._batch.units.append(unit)
         self._batch.size += 1
-        self._wake.set()
+        self._woken()
 
-    def _queue(self, live: Live) -> None:
-        if not live.queued:
-            live.queued = True
-            self._ready.append(live)
-            self._wake.set()
+    def _woken(self) -> None:
+        self._wake.set()
 
     # --- the two tasks ------------------------------------------------------------------
 
     async def run(self) -> None:
         """Step what is ready, for ever."""
         while True:
-            while self._ready or self._unloaded:
+            while self._holdings.ready or self._unloaded:
                 self._step_some()
                 if self._unloaded:
                     await self._load()
                 self._offer()
                 await anyio.lowlevel.checkpoint()
             self._offer()
-            if not self._ready:
+            if not self._holdings.ready:
                 self._wake = anyio.Event()
                 self._idle.set()
                 await self._wake.wait()
@@ -232,7 +234,7 @@ class Pump:
             # What has just been set free (activities, parents) mostly ends at once: let it join.
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
-            while self._ready and self._batch.size < _MAX_BATCH:
+            while self._holdings.ready and self._batch.size < _MAX_BATCH:
                 self._step_some()
                 await anyio.lowlevel.checkpoint()
             async with self.store_lock:
@@ -240,7 +242,7 @@ class Pump:
 
     async def settle(self) -> None:
         """Wait until nothing is ready and everything is stored."""
-        while self._ready or self._unloaded or self._batch.units or self._under_way:
+        while self._holdings.ready or self._unloaded or self._batch.units or self._under_way:
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -251,13 +253,13 @@ class Pump:
     # --- stepping -----------------------------------------------------------------------
 
     def _step_some(self) -> None:
-        for _ in range(min(_CHUNK, len(self._ready))):
-            live = self._ready.popleft()
+        for _ in range(min(_CHUNK, len(self._holdings.ready))):
+            live = self._holdings.ready.popleft()
             live.queued = False
-            if live.committing or live.ended or self._held.get(live.id) is not live:
+            if live.committing or live.ended or self._holdings.held.get(live.id) is not live:
                 continue  # it comes back when its commit is stored
             if not live.has_work:
-                self._park_untouched(live)
+                self._recorder.give_back_untouched(live)
             elif live.execution is None and live.turns:
                 self._unloaded.append(live)
             else:
@@ -267,7 +269,7 @@ class Pump:
         if live.execution is None:
             definition = self._workflows.get(live.workflow)
             if definition is None:
-                self._give_up_unknown(live)
+                self._recorder.leave_unknown(live)
                 return
             live.execution = Execution(
                 definition, Identity(live.id, live.number, live.queue), self._codec, Caller
@@ -287,30 +289,12 @@ class Pump:
             turn = live.execution.advance(events, now)
         except Exception as exc:
             logger.exception("trioflow failed on instance %r; it is suspended", live.id)
-            self._suspend(live, _engine_report(live, exc))
+            self._recorder.suspend(live, _engine_report(live, exc))
             return
         finally:
             self._in_step = False
         self._batch.size += 1
-        self._record(live, self._consume(live, unit), turn)
-
-    def _consume(self, live: Live, unit: OpenUnit) -> OpenUnit:
-        """Note what a turn has consumed; return its unit, which now holds children that ended."""
-        commit = live.commit
-        assert commit is not None
-        for received in live.received:
-            if received.seq is not None:
-                commit.consumed.append(received.seq)
-            elif received.finished is not None:
-                commit.finished.append(received.finished)
-            elif received.delivery is not None:
-                received.delivery.consumed = True
-                assert received.delivery.child.unit is not None
-                unit = self._batch.merge(unit, received.delivery.child.unit)
-        live.used.extend(live.received)
-        live.received.clear()
-        live.due = False
-        return unit
+        self._recorder.record(live, self._recorder.consume(live, unit), turn)
 
     def _started(self, live: Live) -> ev.Started:
         return ev.Started(
@@ -321,150 +305,6 @@ class Pump:
             carried=_decode_signals(live.carried) if live.carried else [],
         )
 
-    def _record(self, live: Live, unit: OpenUnit, turn: Turn) -> None:
-        """Write down what a turn means for the store."""
-        execution, commit = live.execution, live.commit
-        assert execution is not None
-        assert commit is not None
-        live.turns += 1
-        commit.turns.append(encode_turn(turn))
-        live.events = commit.events = execution.events
-        for command in turn.commands:
-            self._carry_out(live, unit, commit, command)
-        status = execution.take_custom_status()
-        if status is not None:
-            commit.status = status
-        if turn.outcome is not None:
-            self._end(live, unit, commit, turn)
-            return
-        live.wake_at = commit.wake_at = execution.wake_at
-        commit.leased = self._is_busy(live)
-        if execution.events >= execution.definition.max_events:
-            self._suspend(live, _limit_report(live, execution))
-
-    def _carry_out(
-        self, live: Live, unit: OpenUnit, commit: InstanceCommit, command: Command
-    ) -> None:
-        match command:
-            case RunActivity():
-                leased = self.activities.reserve(live.id, command.activity, command.queue)
-                commit.activities.append(commits.new_activity(command, leased=leased))
-            case StartChild():
-                self._begin_child(live, unit, command)
-            case SendSignal():
-                commit.messages.append(commits.signal_message(command))
-            case CancelActivity():
-                self._cancel_activity(live, commit, command.id)
-            case CancelChild():
-                event = encode_event(ev.CancelRequested(command.reason))
-                commit.messages.append(Message(instance=command.instance, event=event))
-            case _:
-                pass  # a side effect has already happened
-
-    def _begin_child(self, live: Live, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, live.id, live.number, live.metadata)
-        if live.alone or new.id in self._held or not self.accepts(new.workflow, new.queue):
-            unit.elsewhere.append(
-                InstanceCommit(id=new.id, execution=1, number=0, new=new, leased=False, due=True)
-            )
-            return
-        child = Live.born(new)
-        self._forget_parked(new.id)
-        self._held[new.id] = child
-        unit.add(child, InstanceCommit(id=new.id, execution=1, number=0, new=new))
-        self._queue(child)
-
-    def _cancel_activity(self, live: Live, commit: InstanceCommit, command: str) -> None:
-        for index, activity in enumerate(commit.activities):
-            if activity.command == command:  # not stored yet: it never was
-                del commit.activities[index]
-                if activity.leased:
-                    self.activities.unreserve(live.id)
-                live.received.append(Received(ev.ActivityCancelled(command)))
-                self._queue(live)
-                return
-        if self.activities.runs((live.id, live.number, command)):
-            live.cancel_here.append(command)
-        else:
-            event = encode_event(ev.ActivityCancelled(command))
-            commit.cancelled.append(CancelledActivity(command, event))
-
-    def _is_busy(self, live: Live) -> bool:
-        """Whether an instance has something under way here, so that it is kept."""
-        if live.received or self.activities.busy_with(live.id):
-            return True
-        return live.execution is not None and any(
-            isinstance(command, StartChild) and command.instance in self._held
-            for command in live.execution.waits_for
-        )
-
-    def _end(self, live: Live, unit: OpenUnit, commit: InstanceCommit, turn: Turn) -> None:
-        assert turn.outcome is not None
-        live.ended = True
-        commit.wake_at = None
-        if isinstance(turn.outcome, Continued):
-            assert live.execution is not None
-            commit.continued = bytes(turn.outcome.input)
-            commit.carried = _encode(live.execution.unread_signals())
-            commit.leased = True
-            return
-        commit.closing = commits.closing_of(turn.outcome)
-        commit.leased = False
-        if live.parent is None:
-            return
-        event = commits.child_end(turn.outcome, live.parent.command)
-        message = Message(
-            instance=live.parent.instance,
-            event=encode_event(event),
-            execution=live.parent.execution,
-        )
-        parent = self._held.get(live.parent.instance)
-        if parent is None or parent.number != live.parent.execution or parent.ended:
-            commit.messages.append(message)
-            return
-        delivery = Delivery(live, parent, message)
-        unit.deliveries.append(delivery)
-        parent.received.append(Received(event, delivery=delivery))
-        self._queue(parent)
-
-    def _suspend(self, live: Live, report: SuspendReport) -> None:
-        logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report.message)
-        self._batch.unit_of(live)
-        commit = live.commit
-        assert commit is not None
-        commit.suspended = commits.encode_report(report)
-        commit.leased = False
-        live.ended = True
-        self._wake.set()
-
-    def _park_untouched(self, live: Live) -> None:
-        """Give back an instance that was taken and has nothing to do."""
-        if self._is_busy(live):
-            return
-        self._batch.unit_of(live)
-        commit = live.commit
-        assert commit is not None
-        commit.leased = False
-        commit.wake_at = live.wake_at
-
-    def _give_up_unknown(self, live: Live) -> None:
-        """Leave an instance whose workflow is not known here to a worker that knows it."""
-        if live.workflow not in self.unknown:
-            self.unknown.add(live.workflow)
-            logger.warning(
-                "workflow %r (instance %r) is not registered in this worker; it is left in the "
-                "store. Import its module here, or run a worker that knows it.",
-                live.workflow,
-                live.id,
-            )
-        self._batch.unit_of(live)
-        commit = live.commit
-        assert commit is not None
-        commit.leased = False
-        commit.due = True
-        commit.wake_at = live.wake_at
-        live.ended = True
-
     # --- loading ------------------------------------------------------------------------
 
     async def _load(self) -> None:
@@ -474,12 +314,12 @@ class Pump:
             if live.workflow in self._workflows:
                 known.append(live)
             else:
-                self._give_up_unknown(live)
+                self._recorder.leave_unknown(live)
         stored = await self._patiently(
             lambda: self._backend.load([(live.id, live.number) for live in known])
         )
         for live, turns in zip(known, stored, strict=True):
-            if self._held.get(live.id) is live and live.execution is None:
+            if self._holdings.held.get(live.id) is live and live.execution is None:
                 self._replay(live, turns)
                 await anyio.lowlevel.checkpoint()
 
@@ -494,10 +334,10 @@ class Pump:
             execution.replay([decode_turn(data) for data in stored[: live.turns]])
         except Diverged as diverged:
             execution.evict()
-            self._suspend(live, diverged.report)
+            self._recorder.suspend(live, diverged.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
-            self._suspend(
+            self._recorder.suspend(
                 live,
                 SuspendReport(
                     kind="unreadable history",
@@ -507,14 +347,14 @@ class Pump:
         except Exception as exc:
             logger.exception("trioflow failed to replay instance %r", live.id)
             execution.evict()
-            self._suspend(live, _engine_report(live, exc))
+            self._recorder.suspend(live, _engine_report(live, exc))
         else:
             execution.take_custom_status()
             live.execution = execution
             live.events = execution.events
             live.wake_at = execution.wake_at
             live.due = live.wake_at is not None and live.wake_at <= self._backend.now()
-            self._queue(live)
+            self._holdings.queue(live)
 
     # --- committing ---------------------------------------------------------------------
 
@@ -537,7 +377,7 @@ class Pump:
                 for live in unit.lives:
                     self._committed(live)
             else:
-                self._refused(unit, failure)
+                await self._refused(unit, failure)
         self._idle.set()
 
     async def _patiently(self, call: Callable[[], Any]) -> Any:
@@ -580,8 +420,8 @@ class Pump:
             self.activities.cancel((live.id, live.number, command))
         live.cancel_here.clear()
         if commit.closing is not None or commit.suspended is not None:
-            del self._held[live.id]
-            self._evict(live)
+            del self._holdings.held[live.id]
+            self._holdings.evict(live)
             self._hand_over(live)
             if commit.closing is not None:
                 self._on_end(live.id, commit.closing.status, commit.closing.outcome)
@@ -591,14 +431,14 @@ class Pump:
             if commit.wake_at is not None:
                 self._on_wake_at(commit.wake_at)
             # What it was kept for may have ended while the commit was under way.
-            if live.has_work or not self._is_busy(live):
-                self._queue(live)
+            if live.has_work or not self._recorder.is_busy(live):
+                self._holdings.queue(live)
         else:
             self._park(live, commit)
 
     def _continue(self, live: Live, commit: InstanceCommit) -> None:
         assert commit.continued is not None
-        self._evict(live)
+        self._holdings.evict(live)
         self._hand_over(live)
         live.execution = None
         live.number += 1
@@ -609,10 +449,10 @@ class Pump:
         live.events = 0
         live.due = live.ended = False
         live.received = deque(r for r in live.received if r.seq is not None)
-        self._queue(live)
+        self._holdings.queue(live)
 
     def _hand_over(self, live: Live) -> None:
-        """Put results of activities that ended here into the inbox: no turn will consume them here."""
+        """Put results of activities into the inbox: no turn will consume them here."""
         results = [r for r in live.received if r.finished is not None]
         if not results:
             return
@@ -625,48 +465,19 @@ class Pump:
             self._add(unit)
 
     def _park(self, live: Live, commit: InstanceCommit) -> None:
-        del self._held[live.id]
-        live.leased = False
         self._hand_over(live)
-        if live.ended or live.execution is None or not self._cache_size:
-            self._evict(live)
-        else:
-            self._parked[live.id] = live
-            if len(self._parked) > self._cache_size:
-                self._evict(self._parked.popitem(last=False)[1])
+        self._holdings.park(live)
         if commit.wake_at is not None:
             self._on_wake_at(commit.wake_at)
-        parent = None if live.parent is None else self._held.get(live.parent.instance)
+        parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
         if parent is not None:  # perhaps it was only kept for this child
-            self._queue(parent)
-
-    def _unpark(self, row: TakenInstance) -> Live:
-        live = self._parked.pop(row.id, None)
-        if live is not None:
-            if live.number == row.execution and live.turns == row.turns:
-                return live
-            self._evict(live)
-        return Live.taken(row)
-
-    def _forget_parked(self, instance: str) -> None:
-        live = self._parked.pop(instance, None)
-        if live is not None:
-            self._evict(live)
-
-    def _evict(self, live: Live) -> None:
-        execution, live.execution = live.execution, None
-        if execution is not None and not execution.evict():
-            logger.error(
-                "instance %r (%s) could not be unwound: its code catches BaseException again and "
-                "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
-                live.id,
-                live.workflow,
-            )
+            self._holdings.queue(parent)
 
     # --- when a unit is refused, or everything is lost -----------------------------------
 
-    def _refused(self, unit: OpenUnit, failure: CommitFailure) -> None:
+    async def _refused(self, unit: OpenUnit, failure: CommitFailure) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
+        dropped: list[Live] = []
         for live in unit.lives:
             commit = live.commit
             assert commit is not None
@@ -676,24 +487,34 @@ class Pump:
             live.commit = live.unit = None
             live.committing = live.ended = False
             live.cancel_here.clear()
-            if live.start is not None and live.id in failure.taken_ids:
-                live.start.settle(created=False)
-                live.start = None
-                self._drop(live)
-            elif live.start is not None:
+            if live.start is not None and live.id not in failure.taken_ids:
                 self._batch.unit_of(live)
                 self._restart(live, commit)
-            elif live.new is not None:
-                self._drop(live)
-            elif live.id in failure.lost:
-                self._drop(live)
+            elif live.new is not None or live.id in failure.lost:
+                self._holdings.drop(live)
                 self.activities.drop_of(live.id)
+                dropped.append(live)
             else:
                 live.failures += 1
                 self._restart(live, commit)
+        await self._release(dropped)
+
+    async def _release(self, dropped: list[Live]) -> None:
+        """Give back what was dropped but is leased to this worker all the same.
+
+        So it is if the store took a commit and could not say so: tried again, it is refused.
+        """
+        if not dropped:
+            return
+        ids = [live.id for live in dropped]
+        ours = await self._patiently(lambda: self._backend.release_instances(self.worker, ids))
+        for live in dropped:
+            if live.start is not None:
+                live.start.settle(created=live.id in ours)
+                live.start = None
 
     def _restart(self, live: Live, commit: InstanceCommit) -> None:
-        self._evict(live)
+        self._holdings.evict(live)
         again = [
             r
             for r in live.used
@@ -714,24 +535,13 @@ class Pump:
             live.commit.leased, live.commit.due = False, True
             live.ended = True
         else:
-            self._queue(live)
-
-    def _drop(self, live: Live) -> None:
-        if self._held.get(live.id) is live:
-            del self._held[live.id]
-        self._evict(live)
+            self._holdings.queue(live)
 
     def drop_everything(self) -> None:
         """Let go of all instances at once: this worker's lease is lost, or it ends."""
-        for live in (*self._held.values(), *self._parked.values()):
-            if live.start is not None:
-                live.start.settle(created=False)
-            self._evict(live)
-        self._held.clear()
-        self._parked.clear()
-        self._ready.clear()
+        self._holdings.clear()
         self._unloaded.clear()
-        self._batch = Batch()
+        self._batch.clear()
         self._idle.set()
 
 
@@ -741,19 +551,6 @@ def _engine_report(live: Live, exc: Exception) -> SuspendReport:
         message=(
             f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
             f"{type(exc).__name__}: {exc}"
-        ),
-        turn=live.turns,
-    )
-
-
-def _limit_report(live: Live, execution: Execution) -> SuspendReport:
-    return SuspendReport(
-        kind="history limit",
-        message=(
-            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
-            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
-            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
-            "one, raise its max_events and resume it."
         ),
         turn=live.turns,
     )

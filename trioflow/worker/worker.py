@@ -88,7 +88,7 @@ class Worker:
             listener=self._pump,
             on_room=self._poke,
         )
-        self._pump.activities = self._activities
+        self._pump.attach(self._activities)
         self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
         self._id = ""
         self._heart: Heart | None = None
@@ -113,7 +113,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no more work, let what runs end or give it back, and sign off. Never cancelled."""
         with anyio.CancelScope(shield=True):
-            self._pump.closed = True
+            self._pump.close()
             self._poke()
             try:
                 await self._activities.drain(self._drain_time)

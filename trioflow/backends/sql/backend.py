@@ -112,6 +112,12 @@ class SqlBackend(abc.ABC, Generic[S]):
             self._watcher.notify()
         return results
 
+    async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        released = await self._run(self._store().release_instances, worker, instances)
+        if released:
+            self._watcher.notify()
+        return released
+
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._run(self._store().load, ids)
 

@@ -117,6 +117,10 @@ class Queries:
         WHERE finished_at IS NULL AND worker = ?"""
     free_activities = """UPDATE activities SET worker = NULL, attempt = attempt + ?,
         visible_at = ? WHERE worker = ?"""
+    release_instance = """UPDATE instances SET worker = NULL, sticky_worker = NULL, ready_at = ?
+        WHERE id = ? AND worker = ? AND status = 'running'"""
+    release_activities = """UPDATE activities SET worker = NULL, visible_at = ?
+        WHERE instance = ? AND worker = ?"""
     # Also what a heartbeat tells: activities of a worker whose cancellation was asked for.
     cancelled_of_worker = """SELECT instance, execution, command, cancel FROM activities
         WHERE worker = ? AND cancel IS NOT NULL"""

@@ -52,6 +52,16 @@ class Working(SqlCore):
             if self._execute(self.queries.delete_worker, worker).rowcount:
                 self._free(worker, failed_attempts=0)
 
+    def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        released: list[str] = []
+        with self.dialect.transaction(self.connection):
+            now = self.clock()
+            for id in instances:
+                if self._execute(self.queries.release_instance, now, id, worker).rowcount:
+                    self._execute(self.queries.release_activities, now, id, worker)
+                    released.append(id)
+        return released
+
     def _free(self, worker: str, failed_attempts: int) -> None:
         now = self.clock()
         self._execute(self.queries.free_instances, now, now, worker)

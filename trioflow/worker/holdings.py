@@ -1,0 +1,124 @@
+"""Which instances a worker holds, which of them are ready, and which executions it keeps."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from trioflow.model.definitions import Workflow
+from trioflow.model.records import TakenInstance
+from trioflow.worker.live import Live
+
+__all__ = ["Holdings"]
+
+logger = logging.getLogger("trioflow.worker")
+
+
+class Holdings:
+    """The instances of one worker.
+
+    Args:
+        workflows: The workflows by name.
+        queues: Which queues' instances may be held; empty for none.
+        limit: How many instances may be held at once.
+        cache_size: How many executions are kept of instances that are not held.
+        wake: Called when an instance has become ready.
+
+    Attributes:
+        held: The instances that are leased to this worker, by id.
+        ready: Those of them that may have something to do, in order.
+        closed: True once no more are to be taken.
+    """
+
+    def __init__(
+        self,
+        workflows: Mapping[str, Workflow[..., Any]],
+        queues: Collection[str],
+        limit: int,
+        cache_size: int,
+        wake: Callable[[], None],
+    ) -> None:
+        self.workflows = workflows
+        self.held: dict[str, Live] = {}
+        self.ready: deque[Live] = deque()
+        self.closed = False
+        self._queues = frozenset(queues)
+        self._limit = limit
+        self._cache_size = cache_size
+        self._wake = wake
+        self._parked: OrderedDict[str, Live] = OrderedDict()
+
+    @property
+    def room(self) -> int:
+        """How many more instances could be taken."""
+        return 0 if self.closed or not self._queues else max(0, self._limit - len(self.held))
+
+    def accepts(self, workflow: str, queue: str) -> bool:
+        """Whether an instance of that kind could begin here."""
+        return queue in self._queues and workflow in self.workflows and self.room > 0
+
+    def hold(self, live: Live) -> None:
+        """Add an instance that was born here, or that the store gave."""
+        self.held[live.id] = live
+
+    def queue(self, live: Live) -> None:
+        """Have an instance looked at soon."""
+        if not live.queued:
+            live.queued = True
+            self.ready.append(live)
+            self._wake()
+
+    def park(self, live: Live) -> None:
+        """Keep the execution of an instance that is no longer held, if there is a place for it."""
+        del self.held[live.id]
+        live.leased = False
+        if live.ended or live.execution is None or not self._cache_size:
+            self.evict(live)
+            return
+        self._parked[live.id] = live
+        if len(self._parked) > self._cache_size:
+            self.evict(self._parked.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        for live in (*self.held.values(), *self._parked.values()):
+            if live.start is not None:
+                live.start.settle(created=False)
+            self.evict(live)
+        self.held.clear()
+        self._parked.clear()
+        self.ready.clear()
+
+    def unpark(self, row: TakenInstance) -> Live:
+        """Return what is kept of an instance that the store gave, or begin anew with it."""
+        live = self._parked.pop(row.id, None)
+        if live is not None:
+            if live.number == row.execution and live.turns == row.turns:
+                return live
+            self.evict(live)
+        return Live.taken(row)
+
+    def forget_parked(self, instance: str) -> None:
+        """Let go of what is kept of an instance."""
+        live = self._parked.pop(instance, None)
+        if live is not None:
+            self.evict(live)
+
+    def evict(self, live: Live) -> None:
+        """Unwind an instance's code out of memory."""
+        execution, live.execution = live.execution, None
+        if execution is not None and not execution.evict():
+            logger.error(
+                "instance %r (%s) could not be unwound: its code catches BaseException again and "
+                "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
+                live.id,
+                live.workflow,
+            )
+
+    def drop(self, live: Live) -> None:
+        """Let go of an instance that is held."""
+        if self.held.get(live.id) is live:
+            del self.held[live.id]
+        self.evict(live)
