@@ -1,7 +1,8 @@
 """What workflow code can ask of the engine: each call becomes a command, or reads the turn.
 
-A call finds its recorded command by its structural id on replay and then encodes nothing; a call
-that is refused (bad arguments) uses up no id, on replay as when live.
+A call finds its recorded command by its structural id on replay and then encodes nothing. A call
+that is refused (bad arguments) uses up its id all the same: otherwise the next call's recorded
+command would be found in its place.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from trioflow.model.commands import (
     StartChild,
 )
 from trioflow.model.definitions import Activity, Workflow, current_invoker
+from trioflow.model.failures import Failure
 from trioflow.model.info import Info
 from trioflow.model.values import decode_as, encode_checked
 
@@ -212,34 +214,42 @@ class Caller:
     # --- values -------------------------------------------------------------------------
 
     def side_effect(self, fn: Callable[[], T], type_: object) -> T:
-        """Run ``fn`` once and record what it gives; on replay, return that."""
+        """Run ``fn`` once and record what it gives or raises; on replay, return or raise that."""
         self._unfenced()
         execution = self._execution
-        state = self._state("side_effect()")
-        command_id = state.next_id()
+        command_id = self._state("side_effect()").next_id()
         command = execution.recorded(command_id)
         what = f"side effect {getattr(fn, '__qualname__', fn)}"
         declared = _declared_result(fn) if type_ is None else type_
-        if type(command) is RecordSideEffect:
-            value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
-        elif execution.replaying:
-            # The history has no such side effect, so it must not happen: the turn will differ.
-            execution.give(RecordSideEffect(id=command_id, value=msgspec.Raw(b"null")))
-            raise Evicted
-        else:
+        if type(command) is not RecordSideEffect:
+            if execution.replaying:
+                # The history has no such side effect: it must not happen now, and the turn differs.
+                execution.give(RecordSideEffect(id=command_id))
+                raise Evicted
+            command = self._happen(command_id, fn, declared, what)
+        execution.give(command)
+        if command.failure is not None:
+            raise command.failure.rebuild()
+        value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
+        return value  # type: ignore[no-any-return]  # decoded as the declared type
+
+    def _happen(
+        self, command_id: str, fn: Callable[[], object], declared: object, what: str
+    ) -> RecordSideEffect:
+        codec = self._execution.codec
+        try:
             with guard.permitted():
                 given = fn()
-            data = encode_checked(execution.codec, given, declared, what)
-            value = decode_as(execution.codec, data, declared, what)
-            if declared is Any and value != given:
+            data = encode_checked(codec, given, declared, what)
+            if declared is Any and (value := decode_as(codec, data, declared, what)) != given:
                 raise ArgumentError(
                     f"{what} gave a {type(given).__name__}, which comes back from the history as a "
                     f"{type(value).__name__}; say what it is: "
                     f"side_effect(fn, {type(given).__name__})"
                 )
-            command = RecordSideEffect(id=command_id, value=msgspec.Raw(data))
-        execution.give(command)
-        return value  # type: ignore[no-any-return]  # decoded as the declared type
+        except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
+            return RecordSideEffect(id=command_id, failure=Failure.of(exc))
+        return RecordSideEffect(id=command_id, value=msgspec.Raw(data))
 
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""

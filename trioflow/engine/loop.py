@@ -29,7 +29,7 @@ from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
 from trioflow.engine import guard
-from trioflow.errors import DeterminismError
+from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
 
@@ -399,7 +399,7 @@ class NestedLoop:
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
             for agen in list(self._agens or ()):
-                _finish_agen(agen)
+                self._context.copy().run(_finish_agen, agen)
         finally:
             self._leave(host)
         return not runner.tasks
@@ -541,7 +541,7 @@ def _finish_agen(agen: Any) -> None:
     try:
         closer.send(None)
         for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
-            closer.throw(GeneratorExit())
+            closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trioflow.model.failures import Failure
 from trioflow.model.retry import RetryPolicy
 
 __all__ = [
@@ -63,9 +64,10 @@ class SendSignal(_Command, frozen=True, tag="send signal"):
 
 
 class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
-    """Keep the value that a side effect gave; replay takes it from here."""
+    """Keep what a side effect gave, a value or a failure; replay takes it from here."""
 
-    value: msgspec.Raw
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
 
 
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
