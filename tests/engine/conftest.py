@@ -1,0 +1,33 @@
+"""Fixtures that tests of the engine share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.engine import driver
+from trioflow.engine import guard
+
+guard.install()  # as a worker does
+
+
+@pytest.fixture(params=driver.HOSTS)
+def host(request: pytest.FixtureRequest) -> str:
+    """Under which event loop the engine is called."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["kept", "evicted"])
+def run(request: pytest.FixtureRequest, host: str) -> Callable[..., Any]:
+    """`driver.run` on each host, with and without an eviction before each turn."""
+
+    def run(fn: Callable[..., Any], *args: Any, **activities: Any) -> Any:
+        evict = request.param == "evicted"
+        whole = partial(driver.run, fn, *args, evict=evict, **activities)
+        with driver.nothing_left():
+            return driver.on_host(host, whole)
+
+    return run
