@@ -18,7 +18,14 @@ from outcome import Value
 from trioflow.backends import sqlite_dialect, sqlite_schema
 from trioflow.backends.sqlite import SqliteBackend
 from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
-from trioflow.model.records import Heartbeat, InstanceFilter, NewInstance
+from trioflow.model.records import (
+    Closing,
+    Heartbeat,
+    InstanceCommit,
+    InstanceFilter,
+    NewInstance,
+    Unit,
+)
 
 SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
 
@@ -359,6 +366,28 @@ def test_what_is_committed_survives_without_closing(tmp_path):
         mode = backend._store().connection.execute("PRAGMA journal_mode").fetchone()
         assert mode == ("wal",)
         assert backend._store().connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_the_finished_leave_nothing_in_the_tables_of_the_living(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        await backend.register_worker("w1", "w")
+        await backend.create([new("closed"), new("terminated")])
+        await backend.take_instances("w1", ("default",), 9)
+        for id in ("closed", "terminated"):
+            assert await backend.send(id, b"unread") == "done"
+        closing = InstanceCommit(
+            id="closed", execution=1, number=0, closing=Closing("completed", b"")
+        )
+        assert await backend.commit("w1", [Unit(instances=[closing])]) == [None]
+        outcome = b'{"failure":{"type":"T","message":"m"}}'
+        assert await backend.terminate("terminated", outcome) == "done"
+        for table in ("inbox", "activities"):
+            rows = backend._store().connection.execute(f"SELECT count(*) FROM {table}")
+            assert rows.fetchone() == (0,)
         await backend.aclose()
 
     trio.run(main)

@@ -233,6 +233,7 @@ async def a_finished_id_is_used_again(stage: Stage) -> None:
     assert (row.execution, row.workflow, row.input, row.status) == (2, "again", b"[2]", "running")
     assert (row.turns, row.events, row.outcome, row.finished_at) == (0, 0, b"", None)
     assert await backend.activities("a") == []
+    assert await stage.take_commands() == []
     (taken,) = await stage.take()
     await stage.stored(step("a", 0, execution=taken.execution, turns=[b"new"]))
     assert await backend.history("a") == [Execution(1, [b"old"]), Execution(2, [b"new"])]
@@ -294,6 +295,28 @@ async def senders_are_told(stage: Stage) -> None:
         "a": [b"sent to b", b"failed closed", b"failed nobody"],
         "b": [b"hello"],
     }
+
+
+async def several_messages_to_one_target_are_counted(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b", "c")
+    first = Unit(instances=[step("a", 0, messages=[Message("c", b"1"), Message("c", b"2")])])
+    second = Unit(instances=[step("b", 0, messages=[Message("c", b"3")])])
+    assert await stage.backend.commit("w1", [first, second]) == [None, None]
+    assert (await stage.record("c")).unread == 3
+    (taken,) = await stage.take()
+    assert [message.event for message in taken.inbox] == [b"1", b"2", b"3"]
+    await stage.stored(step("c", 0, consumed=[message.seq for message in taken.inbox]))
+    assert await stage.take() == []
+
+
+async def a_message_to_nobody_leaves_nothing(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b")
+    await stage.stored(step("a", 0, messages=[Message("b", b"1"), Message("later", b"early")]))
+    await stage.create("later", queue="other")
+    await stage.backend.send("later", b"2")
+    assert events(await stage.take(queues=("other",))) == [b"2"]
 
 
 async def a_message_to_oneself_arrives(stage: Stage) -> None:
@@ -385,6 +408,8 @@ CASES: tuple[Case, ...] = (
     messages_reach_running_and_suspended_targets,
     a_message_may_be_meant_for_one_execution,
     senders_are_told,
+    several_messages_to_one_target_are_counted,
+    a_message_to_nobody_leaves_nothing,
     a_message_to_oneself_arrives,
     a_message_sent_meanwhile_is_not_overlooked,
     continuing_begins_the_next_execution,
