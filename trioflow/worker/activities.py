@@ -196,10 +196,10 @@ class ActivityRunner:
         for key in list(self._runs):
             self._stop(key, "dropped")
 
-    def drop_of(self, instance: str) -> None:
-        """Stop the activities of one instance without telling anyone."""
+    def stop_of(self, instance: str, how: Literal["cancelled", "dropped"]) -> None:
+        """Stop the activities of one instance: cancel them, or drop them without telling anyone."""
         for key in [key for key in self._runs if key[0] == instance]:
-            self._stop(key, "dropped")
+            self._stop(key, how)
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back."""

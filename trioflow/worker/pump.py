@@ -31,6 +31,7 @@ from trioflow.model.records import (
     ActivityResult,
     ActivityRetry,
     ActivityTask,
+    CancelledActivity,
     CommitFailure,
     InstanceCommit,
     NewInstance,
@@ -417,7 +418,9 @@ class Pump:
                     )
                 )
         for command in live.cancel_here:
-            self.activities.cancel((live.id, live.number, command))
+            here = self.activities.cancel((live.id, live.number, command))
+            if not here and commit.leased and commit.continued is None:
+                self._cancel_in_store(live, command)
         live.cancel_here.clear()
         if commit.closing is not None or commit.suspended is not None:
             del self._holdings.held[live.id]
@@ -435,6 +438,16 @@ class Pump:
                 self._holdings.queue(live)
         else:
             self._park(live, commit)
+
+    def _cancel_in_store(self, live: Live, command: str) -> None:
+        """Cancel an activity that was given back for another attempt while its cancel was stored."""
+        if not any(r.finished == command for r in live.received):
+            self._batch.unit_of(live)
+            assert live.commit is not None
+            event = encode_event(ev.ActivityCancelled(command))
+            live.commit.cancelled.append(CancelledActivity(command, event))
+            live.commit.wake_at = live.wake_at
+            self._woken()
 
     def _continue(self, live: Live, commit: InstanceCommit) -> None:
         assert commit.continued is not None
@@ -469,8 +482,12 @@ class Pump:
         self._holdings.park(live)
         if commit.wake_at is not None:
             self._on_wake_at(commit.wake_at)
+        self._look_at_parent(live)
+
+    def _look_at_parent(self, live: Live) -> None:
+        """Have a parent looked at that was perhaps only kept for this child."""
         parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
-        if parent is not None:  # perhaps it was only kept for this child
+        if parent is not None:
             self._holdings.queue(parent)
 
     # --- when a unit is refused, or everything is lost -----------------------------------
@@ -492,7 +509,6 @@ class Pump:
                 self._restart(live, commit)
             elif live.new is not None or live.id in failure.lost:
                 self._holdings.drop(live)
-                self.activities.drop_of(live.id)
                 dropped.append(live)
             else:
                 live.failures += 1
@@ -509,9 +525,11 @@ class Pump:
         ids = [live.id for live in dropped]
         ours = await self._patiently(lambda: self._backend.release_instances(self.worker, ids))
         for live in dropped:
+            self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
             if live.start is not None:
                 live.start.settle(created=live.id in ours)
                 live.start = None
+            self._look_at_parent(live)
 
     def _restart(self, live: Live, commit: InstanceCommit) -> None:
         self._holdings.evict(live)

@@ -131,8 +131,9 @@ class Recorder:
                 del commit.activities[index]
                 if activity.leased:
                     self.activities.unreserve(live.id)
-                live.received.append(Received(ev.ActivityCancelled(command)))
-                self._holdings.queue(live)
+                # Through the inbox, since this turn may be stored and the next one not.
+                event = encode_event(ev.ActivityCancelled(command))
+                commit.messages.append(Message(live.id, event, execution=live.number))
                 return
         if self.activities.runs((live.id, live.number, command)):
             live.cancel_here.append(command)
@@ -186,6 +187,7 @@ class Recorder:
         assert commit is not None
         commit.suspended = commits.encode_report(report)
         commit.leased = False
+        commit.wake_at = live.wake_at
         live.ended = True
         self._wake()
 

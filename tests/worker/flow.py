@@ -1,0 +1,136 @@
+"""What the tests of worker and client share: stores, hosts and ways to wait. No test lives here."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import trio
+import trio.testing
+
+from trioflow import open_client, open_worker
+from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.sqlite import SqliteBackend
+
+EPOCH = 1_800_000_000.0
+
+
+class Flow:
+    """One store, and the host and the cache size with which workers run on it."""
+
+    def __init__(self, kind, host, cache_size, path):
+        self.kind = kind
+        self.host = host
+        self.cache_size = cache_size
+        self.file = path / "flow.db"
+        self._stack = None
+        self._memory = None
+
+    async def backend(self):
+        """Return an open backend on the store; for a file it is another one each time."""
+        if self.kind == "sqlite":
+            backend = SqliteBackend(self.file)
+        elif self._memory is not None:
+            return self._memory
+        else:
+            backend = self._memory = MemoryBackend()
+        await backend.open()
+        self._stack.push_async_callback(backend.aclose)
+        return backend
+
+    @asynccontextmanager
+    async def worker(self, registry, **options):
+        options = {"cache_size": self.cache_size, "drain": 0.0, **options}
+        backend = options.pop("backend", None) or await self.backend()
+        async with open_worker(backend, registry=registry, **options) as worker:
+            yield worker
+
+    @asynccontextmanager
+    async def client(self, registry=None):
+        async with open_client(await self.backend(), registry=registry) as client:
+            yield client
+
+    def run(self, main, *args, timeout=8):
+        async def bounded():
+            with anyio.fail_after(timeout):
+                async with AsyncExitStack() as self._stack:
+                    return await main(*args)
+
+        return anyio.run(bounded, backend=self.host)
+
+
+def run_virtual(main):
+    """Run ``main(backend)`` on trio and a memory store, both on a clock that jumps to what is next."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+
+    async def bounded():
+        backend = MemoryBackend(clock=lambda: EPOCH + clock.current_time())
+        await backend.open()
+        try:
+            return await main(backend)
+        finally:
+            await backend.aclose()
+
+    return trio.run(bounded, clock=clock)
+
+
+async def until(condition, *, every=0.002, timeout=10):
+    """Wait until ``await condition()`` is true; return what it gave."""
+    with anyio.fail_after(timeout):
+        while not (value := await condition()):
+            await anyio.sleep(every)
+    return value
+
+
+async def until_status(handle, *wanted):
+    async def has():
+        return (await handle.describe()).status in wanted
+
+    await until(has)
+
+
+async def until_parked(handle, *, turns=1):
+    """Wait until an instance has made so many turns and nobody holds it."""
+
+    async def parked():
+        d = await handle.describe()
+        return d.turns >= turns and d.worker is None and not d.unread and not d.activities
+
+    await until(parked)
+
+
+def kinds(turns):
+    """The names of all events and commands of some turns, in order."""
+    return [
+        ([type(e).__name__ for e in turn.events], [type(c).__name__ for c in turn.commands])
+        for turn in turns
+    ]
+
+
+class Gate:
+    """Activities say that they are there, and wait until they are let through; on any host."""
+
+    def __init__(self):
+        self.entered = 0
+        self.left = []
+        self._opened = anyio.Event()
+
+    def open(self):
+        self._opened.set()
+
+    async def wait(self, name="left"):
+        self.entered += 1
+        try:
+            await self._opened.wait()
+        except BaseException as exc:
+            self.left.append(type(exc).__name__)
+            raise
+        self.left.append(name)
+
+    async def until_entered(self, times=1):
+        async def there():
+            return self.entered >= times
+
+        await until(there)
+
+

@@ -1,0 +1,236 @@
+"""Signals: never lost, never doubled, in order; and whoever waits for one can be cancelled."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import trio
+
+from tests.worker.flow import until_parked
+from trioflow import (
+    InstanceCancelled,
+    InstanceFinished,
+    InstanceNotFound,
+    Registry,
+    Signal,
+    ValueMismatch,
+    send_signal,
+)
+
+number = Signal("number", int)
+word = Signal("word", str)
+
+
+def test_two_hundred_early_signals_come_out_in_their_order(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def collect(n: int) -> list[int]:
+        return [await number.receive() for _ in range(n)]
+
+    async def main():
+        async with flow.client() as client:
+            handle = await client.start(collect, 200)
+            for i in range(200):
+                await handle.signal(number, i)
+            assert (await handle.describe()).unread == 200
+            async with flow.worker(flows):
+                assert await handle.result() == list(range(200))
+                assert (await handle.describe()).unread == 0
+
+    flow.run(main)
+
+
+def test_signals_while_it_runs_and_while_it_waits(flow):
+    flows = Registry()
+
+    @flows.activity
+    async def note(n: int) -> int:
+        return n
+
+    @flows.workflow
+    async def collect(n: int) -> list[int]:
+        seen = []
+        async for value in number:
+            seen.append(await note(value))
+            if len(seen) == n:
+                return seen
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(collect, 20)
+            for i in range(20):
+                await handle.signal("number", i)
+                if i % 5 == 0:
+                    await until_parked(handle)
+            assert await handle.result() == list(range(20))
+
+    flow.run(main)
+
+
+def test_kinds_of_signals_do_not_mix_and_waiting_takes_turns(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> list[str]:
+        seen = []
+
+        async def take(name: str) -> None:
+            seen.append(f"{name}{await number.receive()}")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take, "a")
+            nursery.start_soon(take, "b")
+            with pytest.raises(trio.WouldBlock):
+                word.receive_nowait()
+        seen.append(await word.receive())
+        return seen
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await handle.signal(word, "last")
+            await handle.signal(number, 1)
+            await handle.signal(number, 2)
+            assert await handle.result() == ["a1", "b2", "last"]
+
+    flow.run(main)
+
+
+def test_a_signal_to_a_finished_or_unknown_instance_is_refused(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> int:
+        return 1
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            await worker.client.run(work.options(id="w"))
+            handle = worker.client.handle("w")
+            with pytest.raises(InstanceFinished, match="'w' has already finished"):
+                await handle.signal(number, 1)
+            with pytest.raises(InstanceNotFound, match="'nobody'"):
+                await worker.client.handle("nobody").signal(number, 1)
+            with pytest.raises(ValueMismatch, match="signal 'number'.*int"):
+                await handle.signal(number, "x")
+            assert (await handle.describe()).unread == 0
+
+    flow.run(main)
+
+
+def test_a_value_of_another_type_shows_where_it_is_received(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> list[str]:
+        try:
+            await number.receive()
+        except ValueMismatch as exc:
+            return [str(exc), str(await number.receive())]
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await handle.signal("number", "x")
+            await handle.signal("number", 3)
+            first, second = await handle.result()
+            assert "'number'" in first
+            assert second == "3"
+
+    flow.run(main)
+
+
+def test_a_workflow_signals_another_and_learns_if_it_cannot(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def target() -> int:
+        return await number.receive()
+
+    @flows.workflow
+    async def sender(id: str) -> str:
+        try:
+            await send_signal(id, number, 7)
+        except (InstanceNotFound, InstanceFinished) as exc:
+            return str(exc)
+        return "sent"
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            client = worker.client
+            handle = await client.start(target.options(id="t"))
+            assert await client.run(sender, "t") == "sent"
+            assert await handle.result() == 7
+            assert "'t'" in await client.run(sender, "t")
+            assert "'nobody'" in await client.run(sender, "nobody")
+
+    flow.run(main)
+
+
+def test_cancel_wakes_whoever_waits_for_anything(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def waits_for_signal() -> None:
+        await number.receive()
+
+    @flows.workflow
+    async def waits_in_nursery() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(trio.sleep, 1e6)
+
+    @flows.workflow
+    async def waits_for_channel() -> None:
+        send, receive = trio.open_memory_channel[int](0)
+        async with send, receive:
+            await receive.receive()
+
+    @flows.workflow
+    async def waits_for_event() -> None:
+        await trio.Event().wait()
+
+    @flows.workflow
+    async def waits_with_anyio() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            await anyio.Event().wait()
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            for definition in flows.workflows.values():
+                handle = await worker.client.start(definition)
+                await until_parked(handle)
+                await handle.cancel("enough")
+                with pytest.raises(InstanceCancelled, match="enough") as raised:
+                    await handle.result()
+                assert raised.value.reason == "enough"
+
+    flow.run(main)
+
+
+def test_a_cancelled_receive_loses_no_signal(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> list[int]:
+        seen = []
+        with trio.move_on_after(0.01):
+            await number.receive()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            seen.append(await number.receive())
+        await word.receive()
+        seen.append(await number.receive())
+        return seen
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await until_parked(handle, turns=2)
+            await handle.signal(number, 5)
+            await handle.signal(word, "")
+            assert await handle.result() == [5]
+
+    flow.run(main)
