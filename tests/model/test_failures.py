@@ -233,7 +233,10 @@ DATA = st.recursive(
 )  # fmt: skip
 
 
-@given(st.lists(DATA, max_size=3), st.dictionaries(st.text(), DATA, max_size=3))
+NAMES = st.text().filter(lambda name: name[:2] != "__" and not hasattr(Quiet, name))
+
+
+@given(st.lists(DATA, max_size=3), st.dictionaries(NAMES, DATA, max_size=3))
 def test_any_plain_data_comes_back(args, state):
     exc = Quiet(*args)
     vars(exc).update(state)
@@ -241,6 +244,16 @@ def test_any_plain_data_comes_back(args, state):
     assert type(back) is Quiet
     assert exact(back.args) == exact(exc.args)
     assert exact(attributes(back)) == exact(attributes(exc))
+
+
+def test_an_attribute_with_a_name_of_pythons_own_does_no_harm():
+    exc = Quiet()
+    vars(exc).update({"__cause__": [], "__class__": 1, "args": [1], "code": 2})
+    back = there_and_back(exc)
+    assert type(back) is Quiet
+    assert (back.args, attributes(back)) == ((), {"code": 2})
+    forged = Failure(type=type_name(Quiet), message="quiet", state={"__cause__": [], "args": 1})
+    assert isinstance(forged.rebuild(), Exception)
 
 
 def exact(value):

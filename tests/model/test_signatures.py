@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable
 from typing import (
@@ -249,19 +248,25 @@ SIMPLE = st.integers(0, 9)
 )
 def test_binding_is_as_in_a_call(fn, args, kwargs):
     signature = CallSignature.of(fn)
-    plain = inspect.signature(fn)
     try:
-        bound = plain.bind(*args, **kwargs)
-    except TypeError as error:
-        with pytest.raises(ArgumentError, match=re.escape(f"{fn.__name__}() {error}")):
+        fn(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(ArgumentError):
             signature.encode(CODEC, args, kwargs)
         return
+    plain = inspect.signature(fn)
+    bound = plain.bind(*args, **kwargs)
     data = signature.encode(CODEC, args, kwargs)
     args, kwargs = signature.decode(CODEC, data)
     back = plain.bind(*args, **kwargs)
     back.apply_defaults()
     bound.apply_defaults()
     assert back.arguments == bound.arguments
+
+
+def test_a_keyword_is_not_taken_for_a_positional_only_parameter():
+    with pytest.raises(ArgumentError, match=r"^of_all_kinds\(\) .*'b'"):
+        stored(of_all_kinds, 1, b=2, c=3, e=4)
 
 
 def test_any_name_may_be_a_parameter():

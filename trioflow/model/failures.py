@@ -247,8 +247,10 @@ def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             with contextlib.suppress(AttributeError):
                 attributes[name] = getattr(exc, name)
-    for name in ("__notes__", "__weakref__", "__dict__", "args", _ORIGIN):
-        attributes.pop(name, None)
+    # What is Python's own, as __notes__, has its own ways here or cannot be set.
+    own = [name for name in attributes if name[:2] == "__" or name in ("args", _ORIGIN)]
+    for name in own:
+        del attributes[name]
     return args, attributes
 
 
