@@ -76,33 +76,47 @@ class Working(SqlCore):
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str], sticky: float
     ) -> TakenInstances:
         excluding = _excluding("workflow", exclude, self.dialect.query)
+
+        def ready(most: int) -> list[Any]:
+            query = self.queries.ready_instances.replace("{exclude}", excluding)
+            rows: list[Any] = []
+            for queue in queues:
+                parameters = (queue, now, *exclude, worker, worker, now - sticky, most)
+                rows += self._execute(query, *parameters).fetchall()
+            if len(queues) > 1:
+                rows.sort(key=_by_readiness)
+            return rows
+
+        now = self.clock()
+        if not ready(1):  # an idle worker does not stand in the way of those that write
+            return TakenInstances([], self._next_ready(worker, queues, now, exclude, sticky))
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenInstances([], None)
             now = self.clock()
-            left_to_others = now - sticky
-            query = self.queries.ready_instances.replace("{exclude}", excluding)
-            rows: list[Any] = []
-            for queue in queues:
-                parameters = (queue, now, *exclude, worker, worker, left_to_others, limit + 1)
-                rows += self._execute(query, *parameters).fetchall()
-            if len(queues) > 1:
-                rows.sort(key=_by_readiness)
+            rows = ready(limit + 1)
             taken = [self._lease_instance(worker, row) for row in rows[:limit]]
-            next_at = [row[13] for row in rows[limit : limit + 1]]
-            if not next_at:
-                later = self.queries.next_instance.replace("{exclude}", excluding)
-                held = self.queries.next_sticky.replace("{exclude}", excluding)
-                for queue in queues:
-                    found = self._execute(later, queue, now, *exclude, worker).fetchone()
-                    if found is not None:
-                        next_at.append(found[0])
-                    if sticky > 0:
-                        parameters = (queue, now, left_to_others, *exclude, worker)
-                        found = self._execute(held, *parameters).fetchone()
-                        if found is not None:
-                            next_at.append(found[0] + sticky)
-        return TakenInstances(taken, min(next_at, default=None))
+            if rows[limit:]:
+                return TakenInstances(taken, rows[limit][13])
+            return TakenInstances(taken, self._next_ready(worker, queues, now, exclude, sticky))
+
+    def _next_ready(
+        self, worker: str, queues: Sequence[str], now: float, exclude: Sequence[str], sticky: float
+    ) -> float | None:
+        excluding = _excluding("workflow", exclude, self.dialect.query)
+        later = self.queries.next_instance.replace("{exclude}", excluding)
+        held = self.queries.next_sticky.replace("{exclude}", excluding)
+        next_at: list[float] = []
+        for queue in queues:
+            found = self._execute(later, queue, now, *exclude, worker).fetchone()
+            if found is not None:
+                next_at.append(found[0])
+            if sticky > 0:
+                parameters = (queue, now, now - sticky, *exclude, worker)
+                found = self._execute(held, *parameters).fetchone()
+                if found is not None:
+                    next_at.append(found[0] + sticky)
+        return min(next_at, default=None)
 
     def _lease_instance(self, worker: str, row: Sequence[Any]) -> TakenInstance:
         seq, id, execution, workflow, queue, input, *parent = row[:9]
@@ -129,28 +143,33 @@ class Working(SqlCore):
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
     ) -> TakenActivities:
         excluding = _excluding("activity", exclude, self.dialect.query)
+
+        def visible(most: int) -> list[Any]:
+            query = self.queries.visible_activities.replace("{exclude}", excluding)
+            rows: list[Any] = []
+            for queue in queues:
+                rows += self._execute(query, queue, now, *exclude, most).fetchall()
+            if len(queues) > 1:
+                rows.sort(key=_by_visibility)
+            return rows
+
+        def next_visible() -> float | None:
+            later = self.queries.next_activity.replace("{exclude}", excluding)
+            found = (self._execute(later, queue, now, *exclude).fetchone() for queue in queues)
+            return min((row[0] for row in found if row is not None), default=None)
+
+        now = self.clock()
+        if not visible(1):  # see `take_instances`
+            return TakenActivities([], next_visible())
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenActivities([], None)
             now = self.clock()
-            query = self.queries.visible_activities.replace("{exclude}", excluding)
-            rows: list[Any] = []
-            for queue in queues:
-                rows += self._execute(query, queue, now, *exclude, limit + 1).fetchall()
-            if len(queues) > 1:
-                rows.sort(key=_by_visibility)
+            rows = visible(limit + 1)
             for row in rows[:limit]:
                 self._execute(self.queries.lease_activity, worker, *row[:3])
-            next_at = [row[9] for row in rows[limit : limit + 1]]
-            if not next_at:
-                later = self.queries.next_activity.replace("{exclude}", excluding)
-                for queue in queues:
-                    found = self._execute(later, queue, now, *exclude).fetchone()
-                    if found is not None:
-                        next_at.append(found[0])
-        return TakenActivities(
-            [activity_task(row) for row in rows[:limit]], min(next_at, default=None)
-        )
+            next_at = rows[limit][9] if rows[limit:] else next_visible()
+        return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
