@@ -440,19 +440,32 @@ class Client:
         """Return the numbers of each queue that has unfinished instances or activities."""
         return await self.backend.stats()
 
-    async def remove(self, *, finished_before: float, limit: int = 1000) -> int:
+    async def remove(
+        self,
+        *,
+        finished_before: float,
+        status: Status | Sequence[Status] = (),
+        workflow: Workflow[..., Any] | str | None = None,
+        queue: str | None = None,
+        id_prefix: str | None = None,
+        limit: int = 1000,
+    ) -> int:
         """Remove finished instances with their histories.
 
         Args:
             finished_before: Only those that ended before this time, epoch seconds.
+            status: Only those of this status, or of these.
+            workflow: Only those of this workflow, or of this name.
+            queue: Only those of this queue.
+            id_prefix: Only those whose id begins so.
             limit: How many at most; call again while it returns as many.
 
         Returns:
             How many were removed.
         """
-        return await self.backend.remove(
-            InstanceFilter(finished_before=finished_before), limit=limit
-        )
+        where = _filter(status, workflow, queue, None, id_prefix, None, None)
+        where = msgspec.structs.replace(where, finished_before=finished_before)
+        return await self.backend.remove(where, limit=limit)
 
     # --- what belongs to it ---------------------------------------------------------------
 
