@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import math
 import secrets
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -350,7 +351,7 @@ class Client:
         definition = self._definition(workflow)
         data = definition.signature.encode(self.codec, args, kwargs, definition.name)
         new = NewInstance(
-            id=definition.id or f"{definition.name}-{secrets.token_hex(10)}",
+            id=definition.id or _fresh_id(definition.name),
             workflow=definition.name,
             queue=definition.queue or "default",
             input=data,
@@ -601,6 +602,11 @@ def _filter(  # noqa: PLR0917  # the keywords of list() and count()
         created_after=created_after,
         created_before=created_before,
     )
+
+
+def _fresh_id(name: str) -> str:
+    """Return an id that sorts by its time, so that those of one hour lie together in the store."""
+    return f"{name}-{int(time.time() * 1000):011x}{secrets.token_hex(7)}"
 
 
 @asynccontextmanager

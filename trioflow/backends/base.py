@@ -108,6 +108,9 @@ class Backend(Protocol):
         it again, so that the instance is given again, with its whole inbox, to the worker that
         holds it.
 
+        A ``limit`` of 0 gives those that are ready and already this worker's, all of them: a worker
+        that is full must still hear what is sent to what it holds.
+
         Returns:
             The instances with their inboxes in the order of arrival, and ``next_at``: when the next
             of those that were not taken becomes eligible, in the past if ``limit`` left one out,

@@ -241,12 +241,8 @@ class Caller:
             with guard.permitted():
                 given = fn()
             data = encode_checked(codec, given, declared, what)
-            if declared is Any and (value := decode_as(codec, data, declared, what)) != given:
-                raise ArgumentError(
-                    f"{what} gave a {type(given).__name__}, which comes back from the history as a "
-                    f"{type(value).__name__}; say what it is: "
-                    f"side_effect(fn, {type(given).__name__})"
-                )
+            if declared is Any:
+                _check_plain(given, decode_as(codec, data, declared, what), what)
         except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
             return RecordSideEffect(id=command_id, failure=Failure.of(exc))
         return RecordSideEffect(id=command_id, value=msgspec.Raw(data))
@@ -319,6 +315,15 @@ class Caller:
     def _unfenced(self) -> None:
         if self._execution.loop.fenced:
             raise Evicted
+
+
+def _check_plain(given: object, comes_back: object, what: str) -> None:
+    if comes_back != given:
+        name = type(given).__name__
+        raise ArgumentError(
+            f"{what} gave a {name}, which comes back from the history as a "
+            f"{type(comes_back).__name__}; say what it is: side_effect(fn, {name})"
+        )
 
 
 def _declared_result(fn: Callable[[], Any]) -> object:

@@ -86,7 +86,7 @@ def _check_trio() -> None:
 _check_trio()
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # as above
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject

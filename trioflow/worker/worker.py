@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -30,6 +31,7 @@ __all__ = ["Worker", "open_worker", "run_worker"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
+_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
 
 
 class Worker:
@@ -138,7 +140,7 @@ class Worker:
             self._heart = Heart(
                 self._backend,
                 self._id,
-                self._lease / 3,
+                min(self._lease / 3, _BEAT),
                 self._heart_failed,
                 self._cancel_activities,
             )
@@ -151,8 +153,7 @@ class Worker:
                 group.start_soon(self._pump.run_commits)
                 group.start_soon(self._take)
                 group.start_soon(self._register_again)
-                if self._backend.shared:
-                    group.start_soon(self._reclaim)
+                group.start_soon(self._reclaim if self._backend.shared else self._hear)
 
     # --- taking -------------------------------------------------------------------------
 
@@ -184,7 +185,8 @@ class Worker:
     async def _take_once(self) -> bool:
         """Take what there is room for; return whether there may be more at once."""
         more = False
-        if room := min(_TAKE, self._pump.room):
+        if self._queues:  # a full worker asks too, for what is sent to those that it holds
+            room = min(_TAKE, self._pump.room)
             async with self._pump.store_lock:
                 taken = await self._backend.take_instances(
                     self._id,
@@ -195,7 +197,7 @@ class Worker:
                 )
                 for row in taken.instances:
                     self._pump.receive(row)
-            more = len(taken.instances) == room
+            more = bool(room) and len(taken.instances) >= room
             self._note_wake_at(taken.next_at)
         if room := min(_TAKE, self._activities.room):
             taken_activities = await self._backend.take_activities(
@@ -252,6 +254,13 @@ class Worker:
                 pass  # whoever takes work has already said so
             await anyio.sleep(self._lease / 3)
 
+    async def _hear(self) -> None:
+        """Where no heartbeat is needed to live, ask for cancellations after every change."""
+        while True:
+            seen = self._backend.changes()
+            self._cancel_activities(self._backend.heartbeat(self._id).cancelled)
+            await self._backend.wait_change(seen, math.inf)
+
     def _heart_failed(self, worker: str) -> None:
         if worker == self._id:
             self._lease_lost()
@@ -286,6 +295,23 @@ class Worker:
     def _cancel_activities(self, keys: list[ActivityKey]) -> None:
         for key in keys:
             self._activities.cancel((key.instance, key.execution, key.command))
+
+
+def _check_options(
+    queues: Sequence[str],
+    activity_queues: Sequence[str] | None,
+    lease: float,
+    stuck_after: float,
+    limits: tuple[int, int, int],
+) -> None:
+    for what, value in zip(("max_activities", "max_threads", "max_instances"), limits, strict=True):
+        if value < 1:
+            raise ValueError(f"{what} is at least 1, not {value!r}")
+    for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
+        if not seconds > 0:
+            raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
+    if isinstance(queues, str) or isinstance(activity_queues, str):
+        raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
 
 
 @asynccontextmanager
@@ -344,18 +370,9 @@ async def open_worker(
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string.
     """
-    for what, value in (
-        ("max_activities", max_activities),
-        ("max_threads", max_threads),
-        ("max_instances", max_instances),
-    ):
-        if value < 1:
-            raise ValueError(f"{what} is at least 1, not {value!r}")
-    for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
-        if not seconds > 0:
-            raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
-    if isinstance(queues, str) or isinstance(activity_queues, str):
-        raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
+    _check_options(
+        queues, activity_queues, lease, stuck_after, (max_activities, max_threads, max_instances)
+    )
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None

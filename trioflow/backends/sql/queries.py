@@ -137,6 +137,14 @@ class Queries:
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))
         ORDER BY ready_at, seq LIMIT ? {skip_locked}"""
+    # Those that the worker holds already and that have something new to do.
+    ready_own_instances = """SELECT seq, id, execution, workflow, queue, input, parent,
+        parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
+        unread FROM instances
+        WHERE finished_at IS NULL AND worker = ? AND ready_at <= ? AND status = 'running'
+        ORDER BY ready_at, seq"""
+    next_own_instance = """SELECT min(ready_at) FROM instances
+        WHERE finished_at IS NULL AND worker = ? AND ready_at > ? AND status = 'running'"""
     # The earliest of those that are left to another worker for now.
     next_sticky = """SELECT ready_at FROM instances
         WHERE queue = ? AND ready_at <= ? AND ready_at > ? AND status = 'running' {exclude}

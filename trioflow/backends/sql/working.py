@@ -88,6 +88,8 @@ class Working(SqlCore):
             return rows
 
         now = self.clock()
+        if not limit:
+            return self._take_own(worker, now)
         if not ready(1):  # an idle worker does not stand in the way of those that write
             return TakenInstances([], self._next_ready(worker, queues, now, exclude, sticky))
         with self.dialect.transaction(self.connection):
@@ -99,6 +101,16 @@ class Working(SqlCore):
             if rows[limit:]:
                 return TakenInstances(taken, rows[limit][13])
             return TakenInstances(taken, self._next_ready(worker, queues, now, exclude, sticky))
+
+    def _take_own(self, worker: str, now: float) -> TakenInstances:
+        rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
+        taken: list[TakenInstance] = []
+        if rows:
+            with self.dialect.transaction(self.connection):
+                rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
+                taken = [self._lease_instance(worker, row) for row in rows]
+        (next_at,) = self._execute(self.queries.next_own_instance, worker, now).fetchone()
+        return TakenInstances(taken, next_at)
 
     def _next_ready(
         self, worker: str, queues: Sequence[str], now: float, exclude: Sequence[str], sticky: float
