@@ -213,7 +213,7 @@ def test_a_retried_activity_ends_while_its_instance_is_being_parked(flow):
 )
 def test_options_without_sense_are_refused(sqlite, option, value):
     async def main():
-        with pytest.raises(ValueError, match=option):
+        with pytest.raises((ValueError, TypeError), match=option):
             async with sqlite.worker(Registry(), **{option: value}):
                 pass
 

@@ -310,6 +310,9 @@ def _check_options(
     for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
         if not seconds > 0:
             raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
+    for what, least in (("cache_size", cache_size), ("drain", drain), ("sticky", sticky)):
+        if not least >= 0:
+            raise ValueError(f"{what} is 0 or more, not {least!r}")
     if isinstance(queues, str) or isinstance(activity_queues, str):
         raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
 
