@@ -12,7 +12,18 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
@@ -46,6 +57,9 @@ class Invoker(Protocol):
         """Run a sub-workflow and wait for its result."""
         ...
 
+
+# Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
+# with Any mypy does not choose among overloads such as those of anyio.gather.
 
 current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
 
@@ -178,7 +192,7 @@ class Activity(_Definition, Generic[P, R]):
             overrides=None if overrides == ActivityOptions() else overrides,
         )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
@@ -267,7 +281,7 @@ class Workflow(_Definition, Generic[P, R]):
             raise ValueError("an instance's id cannot be empty")
         return self._variant(id=id, queue=queue, retry=retry)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:

@@ -1,0 +1,242 @@
+"""What type checkers must know of user code. Never run: mypy and pyright read it, both strict.
+
+Each `type: ignore` is a mistake that has to be found: were it not, the ignore would be reported as
+unused (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, assert_type
+from uuid import UUID
+
+import anyio
+import trio
+
+from trioflow import (
+    Activity,
+    ActivityInfo,
+    Client,
+    Handle,
+    Info,
+    Registry,
+    RetryPolicy,
+    Signal,
+    Worker,
+    Workflow,
+    activity,
+    activity_by_name,
+    activity_info,
+    continue_as_new,
+    info,
+    now,
+    open_client,
+    open_worker,
+    run_worker,
+    send_signal,
+    side_effect,
+    uuid4,
+    workflow,
+    workflow_by_name,
+)
+
+
+@dataclass
+class Order:
+    id: str
+
+
+@dataclass
+class Receipt:
+    text: str
+
+
+approved = Signal("approved", bool)
+lines = Signal("lines", list[str])
+registry = Registry()
+
+
+@activity
+async def charge(order: Order, amount: int = 1) -> Receipt:
+    return Receipt(order.id * amount)
+
+
+@activity(retry=RetryPolicy(max_attempts=2, non_retryable=(KeyError, "shop.Declined")), timeout=3)
+async def refund(order: Order) -> Receipt:
+    return Receipt(order.id)
+
+
+@activity
+def render(order: Order) -> str:
+    return order.id
+
+
+@activity(name="store", queue="files", schedule_timeout=10.0, on_cancel="abandon")
+def store(text: str, *, path: str) -> None:
+    del text, path
+
+
+@workflow
+async def ship(order: Order) -> str:
+    return order.id
+
+
+@workflow(name="checkout", max_events=1000, timeout=60.0)
+async def checkout(order: Order, *, express: bool = False) -> Receipt:
+    del express
+    return await charge(order)
+
+
+@registry.workflow
+async def registered(n: int) -> int:
+    return n
+
+
+@registry.activity(queue="cpu")
+def counted(n: int) -> int:
+    return n
+
+
+class Shop:
+    @activity
+    async def buy(self, item: str) -> int:
+        return len(item)
+
+    @activity(timeout=1)
+    def sell(self, item: str) -> bool:
+        return bool(item)
+
+
+async def definitions() -> None:
+    order = Order("1")
+    called: Coroutine[Any, Any, Receipt] = charge(order)
+    assert_type(await called, Receipt)
+    assert_type(await charge(order, amount=2), Receipt)
+    assert_type(await refund(order), Receipt)
+    assert_type(await render(order), str)
+    assert_type(await store("x", path="y"), None)
+    assert_type(await ship(order), str)
+    assert_type(await checkout(order, express=True), Receipt)
+    assert_type(await registered(1), int)
+    assert_type(await counted(1), int)
+    assert_type(await Shop().buy("x"), int)
+    assert_type(await Shop().sell("x"), bool)
+
+    await charge("1")  # type: ignore[arg-type]
+    await charge(order, amount="2")  # type: ignore[arg-type]
+    await charge()  # type: ignore[call-arg]
+    await refund(order, 1)  # type: ignore[call-arg]
+    await render(1)  # type: ignore[arg-type]
+    await store("x", "y")  # type: ignore[call-arg]
+    await checkout(order, True)  # type: ignore[call-arg]
+    await counted("1")  # type: ignore[arg-type]
+    await Shop().buy(1)  # type: ignore[arg-type]
+    await Shop().sell()  # type: ignore[call-arg]
+
+
+async def options() -> None:
+    order = Order("1")
+    assert_type(await charge.options(queue="eu", timeout=5)(order), Receipt)
+    assert_type(await render.options(retry=RetryPolicy(max_attempts=None))(order), str)
+    assert_type(await ship.options(id="x", queue="eu")(order), str)
+
+    await charge.options(timeout=5)("1")  # type: ignore[arg-type]
+    await ship.options(id="x")(1)  # type: ignore[arg-type]
+    charge.options(timeout="5")  # type: ignore[arg-type]
+    charge.options(id="x")  # type: ignore[call-arg]
+    ship.options(id=7)  # type: ignore[arg-type]
+    RetryPolicy(max_attempts="3")  # type: ignore[arg-type]
+    RetryPolicy(3)  # type: ignore[call-arg]
+
+
+async def wrong_decorations() -> None:
+    @workflow  # type: ignore[arg-type]
+    def not_async(n: int) -> int:
+        return n
+
+    @activity(runtime="fork")  # type: ignore[call-overload]
+    def wrong_runtime(n: int) -> int:
+        return n
+
+    del not_async, wrong_runtime
+
+
+async def with_trio_and_anyio() -> None:
+    order = Order("1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(charge, order)
+        nursery.start_soon(ship, order)
+        nursery.start_soon(charge, "1")  # type: ignore[arg-type]
+        nursery.start_soon(ship)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as group:
+        group.start_soon(render, order)
+        group.start_soon(render, 1)  # type: ignore[arg-type]
+    assert_type(await anyio.gather(charge(order), ship(order)), tuple[Receipt, str])
+    assert_type(await anyio.gather(*[ship(order) for _ in range(3)]), tuple[str, ...])
+
+
+async def signals() -> None:
+    assert_type(approved, Signal[bool])
+    assert_type(await approved.receive(), bool)
+    assert_type(approved.receive_nowait(), bool)
+    assert_type(await lines.receive(), list[str])
+    async for line in lines:
+        assert_type(line, list[str])
+    await send_signal("x", approved, True)
+    await send_signal("x", approved, "yes")  # type: ignore[misc]
+
+
+async def inside() -> None:
+    assert_type(now(), float)
+    assert_type(uuid4(), UUID)
+    assert_type(info(), Info)
+    assert_type(activity_info(), ActivityInfo)
+    assert_type(side_effect(lambda: 1), int)
+    assert_type(side_effect(list[str]), list[str])
+    side_effect(lambda n: n)  # type: ignore[misc, arg-type]
+
+
+async def never_returns() -> int:
+    continue_as_new(1)
+
+
+async def by_name() -> None:
+    assert_type(await activity_by_name("charge", Receipt)(order="1"), Receipt)
+    assert_type(await workflow_by_name("checkout", Receipt)(order="1"), Receipt)
+    assert_type(activity_by_name("render", str), Activity[..., str])
+    assert_type(workflow_by_name("ship", str), Workflow[..., str])
+
+
+async def client_calls(client: Client) -> None:
+    order = Order("1")
+    handle = await client.start(checkout, order, express=True)
+    assert_type(handle, Handle[Receipt])
+    assert_type(await handle.result(), Receipt)
+    assert_type(await client.start(ship.options(id="x"), order), Handle[str])
+    assert_type(await client.run(ship, order), str)
+    assert_type(client.handle("x", checkout), Handle[Receipt])
+    assert_type(client.handle("x"), Handle[Any])
+    assert_type(await client.start("ship", order), Handle[Any])
+    assert_type(await client.start(workflow_by_name("ship", str), order=1), Handle[str])
+    await handle.signal(approved, True)
+    await handle.signal("approved", "by name, anything goes")
+
+    await client.start(checkout, "1")  # type: ignore[call-overload]
+    await client.start(checkout)  # type: ignore[call-overload]
+    await client.run(ship, order, 1)  # type: ignore[call-overload]
+    await client.start(charge, order)  # type: ignore[call-overload]
+    await handle.signal(approved, "yes")  # type: ignore[misc]
+
+
+async def opening() -> None:
+    async with open_worker("memory://") as worker:
+        assert_type(worker, Worker)
+        assert_type(worker.client, Client)
+    async with open_client("memory://") as client:
+        assert_type(client, Client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_worker, "memory://")
+        await nursery.start(run_worker, "memory://")
