@@ -300,19 +300,20 @@ class Worker:
 def _check_options(
     queues: Sequence[str],
     activity_queues: Sequence[str] | None,
-    lease: float,
-    stuck_after: float,
-    limits: tuple[int, int, int],
+    *,
+    at_least_one: dict[str, int],
+    above_zero: dict[str, float],
+    zero_or_more: dict[str, float],
 ) -> None:
-    for what, value in zip(("max_activities", "max_threads", "max_instances"), limits, strict=True):
-        if value < 1:
-            raise ValueError(f"{what} is at least 1, not {value!r}")
-    for what, seconds in (("lease", lease), ("stuck_after", stuck_after)):
+    for what, number in at_least_one.items():
+        if number < 1:
+            raise ValueError(f"{what} is at least 1, not {number!r}")
+    for what, seconds in above_zero.items():
         if not seconds > 0:
             raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
-    for what, least in (("cache_size", cache_size), ("drain", drain), ("sticky", sticky)):
-        if not least >= 0:
-            raise ValueError(f"{what} is 0 or more, not {least!r}")
+    for what, amount in zero_or_more.items():
+        if not amount >= 0:
+            raise ValueError(f"{what} is 0 or more, not {amount!r}")
     if isinstance(queues, str) or isinstance(activity_queues, str):
         raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
 
@@ -374,7 +375,15 @@ async def open_worker(
         TypeError: Queues were given as one string.
     """
     _check_options(
-        queues, activity_queues, lease, stuck_after, (max_activities, max_threads, max_instances)
+        queues,
+        activity_queues,
+        at_least_one={
+            "max_activities": max_activities,
+            "max_threads": max_threads,
+            "max_instances": max_instances,
+        },
+        above_zero={"lease": lease, "stuck_after": stuck_after},
+        zero_or_more={"cache_size": cache_size, "drain": drain, "sticky": sticky},
     )
     store = open_backend(backend)
     await store.open()
