@@ -111,6 +111,7 @@ class ActivityRunner:
         self._idle = anyio.Event()
         self._group: anyio.abc.TaskGroup | None = None
         self.closed = False
+        self._refusing = False
 
     def attach(self, group: anyio.abc.TaskGroup) -> None:
         """Say where to start tasks."""
@@ -143,7 +144,7 @@ class ActivityRunner:
             self._of_instance[instance] = left
         else:
             del self._of_instance[instance]
-        if not self._reserved:
+        if self.closed:
             self._idle.set()
 
     def busy_with(self, instance: str) -> bool:
@@ -162,6 +163,9 @@ class ActivityRunner:
 
     def start(self, task: ActivityTask) -> None:
         """Run an activity for which room was reserved."""
+        if self._refusing:  # signing off gives it back with all that this worker holds
+            self.unreserve(task.key.instance)
+            return
         run = _Run(task)
         self._runs[key_of(task)] = run
         if self._running < self._limit:
@@ -205,17 +209,20 @@ class ActivityRunner:
         """Take no more; after ``grace`` seconds stop what still runs and give it back."""
         self.closed = True
         with anyio.move_on_after(grace):
-            await self._wait_idle()
+            while self._reserved:
+                await self._next_end()
+        # What is reserved and does not run waits for a commit, which may never come.
+        self._refusing = True
         for key in list(self._runs):
             self._stop(key, "given back")
-        await self._wait_idle()
+        while self._running:
+            await self._next_end()
 
     # --- inside -------------------------------------------------------------------------
 
-    async def _wait_idle(self) -> None:
-        while self._reserved:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+    async def _next_end(self) -> None:
+        self._idle = anyio.Event()
+        await self._idle.wait()
 
     def _stop(self, key: Key, how: Literal["cancelled", "given back", "dropped"]) -> bool:
         run = self._runs.get(key)
@@ -234,10 +241,9 @@ class ActivityRunner:
         event: Event | None = None
         try:
             with anyio.CancelScope() as run.scope:
-                if run.stop:
-                    run.scope.cancel()
                 run.began_at = time.perf_counter()
-                event = await self._attempt(run)
+                if not run.stop:
+                    event = await self._attempt(run)
         except BaseException:
             # The worker itself is being torn down: nobody is told, and the row stays as it is.
             run.stop = "dropped"

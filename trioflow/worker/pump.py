@@ -557,6 +557,12 @@ class Pump:
 
     def drop_everything(self) -> None:
         """Let go of all instances at once: this worker's lease is lost, or it ends."""
+        for live in self._holdings.held.values():
+            if live.commit is not None:  # it will never be stored
+                for activity in live.commit.activities:
+                    if activity.leased:
+                        self.activities.unreserve(live.id)
+                live.commit = live.unit = None
         self._holdings.clear()
         self._unloaded.clear()
         self._batch.clear()
