@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -31,3 +31,18 @@ def run(request: pytest.FixtureRequest, host: str) -> Callable[..., Any]:
             return driver.on_host(host, whole)
 
     return run
+
+
+@pytest.fixture(params=["kept", "evicted"])
+def drive(request: pytest.FixtureRequest) -> Iterator[Callable[..., driver.Driver]]:
+    """`driver.Driver`, kept in memory or evicted and replayed before each turn."""
+    drivers: list[driver.Driver] = []
+
+    def drive(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> driver.Driver:
+        made = driver.Driver(fn, *args, evict_always=request.param == "evicted", **kwargs)
+        drivers.append(made)
+        return made
+
+    yield drive
+    for made in drivers:
+        made.evict()

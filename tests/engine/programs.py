@@ -82,7 +82,7 @@ def _programs(draw: st.DrawFn, kinds: tuple[str, ...], leaves: tuple[str, ...]) 
         if kind in leaves:
             return node
         for _ in range(draw(st.integers(1, 4))):
-            deep = depth > 4 or budget < 5
+            deep = depth > 2 or budget < 5  # a Failure keeps five groups within each other
             node.parts.append(grow(draw(st.sampled_from(leaves) if deep else chosen), depth + 1))
             if budget < 5:
                 break

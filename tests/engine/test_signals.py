@@ -1,0 +1,185 @@
+"""Signals: in the order of arrival, to one receiver each, lost to nobody."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.engine.driver import START, Driver, act, done, signal
+from trioflow import Signal, continue_as_new, send_signal
+from trioflow.errors import InstanceNotFound, ValueMismatch
+from trioflow.model import events as ev
+from trioflow.model.failures import Failure
+from trioflow.model.turns import Continued
+
+number, word = Signal("number", int), Signal("word", str)
+a = act("a", int)
+
+
+def test_signals_come_in_the_order_of_their_arrival_by_name(drive):
+    async def wf():
+        return [await number.receive(), await word.receive(), await number.receive()]
+
+    driver = drive(wf)
+    driver.turn(signal("word", "a"), signal("number", 1))
+    driver.turn(signal("number", 2))
+    assert driver.check().result() == [1, "a", 2]
+
+
+def test_what_came_before_it_was_asked_for_is_kept(drive):
+    async def wf():
+        await trio.sleep(10)
+        return [await number.receive(), await number.receive()]
+
+    driver = drive(wf, first=[signal("number", 1)])
+    driver.turn(signal("number", 2))
+    driver.wake()
+    assert driver.check().result() == [1, 2]
+
+
+def test_iterating_receives_for_ever(drive):
+    async def wf():
+        seen = []
+        async for value in number:
+            seen.append(value)
+            if value == 0:
+                return seen
+
+    driver = drive(wf)
+    for value in (3, 2, 1, 0):
+        driver.turn(signal("number", value))
+    assert driver.check().result() == [3, 2, 1, 0]
+
+
+def test_receiving_without_waiting(drive):
+    async def wf():
+        seen = []
+        for _ in range(3):
+            try:
+                seen.append(number.receive_nowait())
+            except trio.WouldBlock:
+                seen.append("nothing")
+        return seen
+
+    assert drive(wf, first=[signal("number", 1), signal("number", 2)]).check().result() == [
+        *(1, 2, "nothing")
+    ]
+
+
+def test_the_longest_waiting_receiver_gets_it(drive):
+    async def wf():
+        seen = []
+
+        async def receiver(name):
+            seen.append([name, await number.receive()])
+
+        async with trio.open_nursery() as nursery:
+            for name in "abc":
+                nursery.start_soon(receiver, name)
+        return seen
+
+    driver = drive(wf)
+    driver.turn(signal("number", 1))
+    driver.turn(signal("number", 2), signal("number", 3))
+    assert driver.check().result() == [["a", 1], ["b", 2], ["c", 3]]
+
+
+def test_losing_a_receive_to_a_cancel_loses_no_signal(drive):
+    async def wf():
+        with trio.move_on_after(5):
+            await number.receive()
+        return [await number.receive(), trio.current_time() - START]
+
+    driver = drive(wf)
+    driver.wake()
+    driver.turn(signal("number", 1))
+    assert driver.check().result() == [1, 5]
+
+
+def test_a_signal_in_the_turn_of_the_deadline_is_received(drive):
+    async def wf():
+        with trio.move_on_after(5):
+            return await number.receive()
+        return "lost"
+
+    driver = drive(wf)
+    driver.turn(signal("number", 1), now=START + 5)
+    assert driver.check().result() == 1
+
+
+def test_a_cancelled_receiver_leaves_the_queue_to_the_next(drive):
+    async def wf():
+        seen = []
+
+        async def patient():
+            seen.append(await number.receive())
+
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(1):
+                nursery.start_soon(patient)
+                await number.receive()
+        return seen
+
+    driver = drive(wf)
+    driver.wake()
+    driver.turn(signal("number", 9))
+    assert driver.check().result() == [9]
+
+
+def test_a_value_of_the_wrong_type_is_an_error_and_gone(drive):
+    async def wf():
+        try:
+            await number.receive()
+        except ValueMismatch as error:
+            return [str(error), await number.receive()]
+
+    driver = drive(wf)
+    driver.turn(signal("number", "one"), signal("number", 2))
+    text, value = driver.check().result()
+    assert "signal 'number'" in text
+    assert "int" in text
+    assert value == 2
+
+
+def test_unread_signals_are_carried_over_in_their_order(drive):
+    async def wf(more):
+        if more:
+            await number.receive()
+            continue_as_new(False)
+        return [await number.receive(), await word.receive(), await number.receive()]
+
+    sent = [signal("number", 1), signal("word", "x"), signal("number", 2), signal("number", 3)]
+    driver = drive(wf, True, first=sent)
+    assert isinstance(driver.outcome, Continued)
+    carried = driver.check().execution.unread_signals()
+    assert carried == sent[1:]
+    after = drive(wf, False, number=2, started={"carried": [sent[2], sent[1]]})
+    after.turn(sent[3])
+    assert after.check().result() == [2, "x", 3]
+
+
+def test_sending_waits_until_it_has_arrived(drive):
+    async def wf():
+        await send_signal("other", number, 5)
+        return await a()
+
+    driver = drive(wf)
+    command = driver.last.commands[0]
+    assert (command.instance, command.name, bytes(command.value)) == ("other", "number", b"5")
+    driver.turn(ev.SignalSent(id="0:0"))
+    driver.turn(done("0:1", 1))
+    assert driver.check().result() == 1
+
+
+def test_sending_to_nobody_is_an_error(drive):
+    async def wf():
+        try:
+            await send_signal("other", number, 5)
+        except InstanceNotFound as error:
+            return error.instance
+
+    driver = drive(wf)
+    driver.turn(ev.SignalFailed(id="0:0", failure=Failure.of(InstanceNotFound("other"))))
+    assert driver.check().result() == "other"

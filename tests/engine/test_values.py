@@ -1,0 +1,262 @@
+"""What a workflow reads and publishes is the same on replay: side effects, chance, clock, info, status."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import datetime
+import uuid
+
+import pytest
+import trio
+
+import trioflow
+from tests.engine.driver import START, Driver, act, done
+from trioflow import continue_as_new, info, now, set_status, side_effect, uuid4
+from trioflow.errors import ArgumentError, NotInWorkflow, ValueMismatch
+from trioflow.model import events as ev
+from trioflow.model.commands import RecordSideEffect
+from trioflow.model.definitions import Workflow
+from trioflow.model.turns import Completed, Continued
+
+a, b = act("a", int), act("b", int)
+
+
+def test_a_side_effect_runs_once_and_is_recorded(drive):
+    ran = []
+
+    def effect() -> int:
+        ran.append(len(ran) + 41)
+        return ran[-1]
+
+    async def wf():
+        return [side_effect(effect), await a(), side_effect(effect), side_effect(lambda: "x", str)]
+
+    driver = drive(wf)
+    assert [bytes(c.value) for c in driver.last.commands if isinstance(c, RecordSideEffect)] == [
+        b"41"
+    ]
+    driver.turn(done("0:0", 0), done("0:1", 1))
+    assert driver.check().result() == [41, 1, 42, "x"]
+    assert ran == [41, 42]
+    assert driver.ids == ["0:0", "0:1", "0:2", "0:3"]
+
+
+def test_a_side_effects_value_has_the_declared_type_live_and_on_replay(drive):
+    day = datetime.date(2020, 2, 3)
+
+    def annotated() -> datetime.date:
+        return day
+
+    async def wf():
+        seen = [side_effect(annotated), side_effect(lambda: day, datetime.date)]
+        seen.append(side_effect(lambda: (1, 2), tuple[int, int]))
+        await a()
+        return [type(value).__name__ for value in seen]
+
+    driver = drive(wf)
+    driver.turn(done("0:3", 1))
+    assert driver.check().result() == ["date", "date", "tuple"]
+
+
+@pytest.mark.parametrize("evict", [False, True])
+def test_a_side_effect_that_fails_fails_again_on_replay_without_running(evict):
+    ran = []
+
+    def fails():
+        ran.append(1)
+        raise KeyError("gone")
+
+    async def wf():
+        seen = []
+        for effect, type_ in ((fails, None), (lambda: "x", int), (lambda: {1, 2}, None), (object, None)):
+            try:
+                side_effect(effect, type_)
+            except (KeyError, ValueMismatch, ArgumentError) as error:
+                seen.append(type(error).__name__)
+        seen.append(await a())
+        return seen
+
+    driver = Driver(wf, evict_always=evict).finish(a=lambda: 5).check()
+    assert driver.result() == ["KeyError", "ValueMismatch", "ArgumentError", "ValueMismatch", 5]
+    assert ran == [1]
+
+
+def test_chance_belongs_to_the_task_and_replays(drive):
+    async def wf():
+        drawn = {}
+
+        async def draws(name, first):
+            if first:
+                await a()
+            drawn[name] = [trioflow.random().random(), trioflow.random().randint(0, 10**9), str(uuid4())]
+            await b()
+            drawn[name].append(str(uuid4()))
+
+        async with trio.open_nursery() as nursery:
+            for name in "xy":
+                nursery.start_soon(draws, name, name == "x")
+        return drawn
+
+    one = drive(wf).finish(a=lambda: 1, b=lambda: 1).check().result()
+    other_order = drive(wf)
+    for id in ("0.1:0", "0.0:0", "0.0:1"):
+        other_order.turn(done(id, 1))
+    assert other_order.check().result() == one
+    assert one["x"] != one["y"]
+    assert len({text for texts in one.values() for text in texts[2:]}) == 4
+    assert all(uuid.UUID(text).version == 4 for texts in one.values() for text in texts[2:])
+    elsewhere = drive(wf, id="other").finish(a=lambda: 1, b=lambda: 1).result()
+    again = drive(wf, number=2).finish(a=lambda: 1, b=lambda: 1).result()
+    assert one != elsewhere != again != one
+
+
+def test_the_clock_stands_still_within_a_turn(drive):
+    async def wf():
+        seen = [now(), trio.current_time()]
+        await a()
+        return [*seen, now(), trio.current_time()]
+
+    driver = drive(wf)
+    driver.turn(done("0:0", 1), now=START + 2.5)
+    assert driver.check().result() == [START, START, START + 2.5, START + 2.5]
+
+
+def test_info_is_the_same_on_replay(drive):
+    seen = []
+
+    async def wf():
+        for _ in range(3):
+            seen.append(info())
+            await a()
+        return [[i.turns, i.events] for i in (*seen[-3:], info())]
+
+    parent = ev.ParentRef("mum", 2, "0:7")
+    started = {"parent": parent, "metadata": {"k": "v"}}
+    driver = drive(wf, id="kid", number=4, queue="q", started=started)
+    driver.finish(a=lambda: 1)
+    driver.check()
+    assert driver.result() == [[0, 0], [1, 2], [2, 4], [3, 6]]
+    first = seen[0]
+    assert (first.id, first.execution, first.queue) == ("kid", 4, "q")
+    assert (first.workflow, first.parent, first.metadata) == (driver.workflow.name, parent, {"k": "v"})
+    assert first.started_at == START
+    assert first in seen[3:]
+
+
+def test_the_history_is_counted_in_events_and_commands(drive):
+    async def wf():
+        side_effect(lambda: 1, int)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a)
+            nursery.start_soon(b)
+        return info().events
+
+    driver = drive(wf)
+    assert driver.execution.events == 4
+    driver.turn(done("0.0:0", 1))
+    assert driver.execution.events == 5
+    driver.turn(done("0.1:0", 1))
+    assert driver.check().result() == 5
+    assert driver.execution.events == 6
+
+
+def test_a_long_history_should_be_continued():
+    async def wf():
+        while not info().should_continue_as_new:
+            await a()
+        return info().events
+
+    driver = Driver(Workflow(wf, max_events=100)).finish(a=lambda: 1).check()
+    assert driver.result() == 80
+
+
+def test_the_last_status_of_a_turn_is_published(drive):
+    async def wf():
+        set_status("one")
+        set_status({"two": 2})
+        await a()
+        await b()
+        set_status([3])
+        with pytest.raises(ValueMismatch):
+            set_status(object())
+
+    driver = drive(wf)
+    assert driver.execution.take_custom_status() == b'{"two":2}'
+    assert driver.execution.take_custom_status() is None
+    driver.turn(done("0:0", 1))
+    assert driver.execution.custom_status in (None, b'{"two":2}')  # a replay sets it anew
+    driver.turn(done("0:1", 1))
+    assert driver.execution.take_custom_status() == b"[3]"
+
+
+def test_continuing_as_new(drive):
+    async def wf(count: int, *, word: str = "x"):
+        await a()
+        continue_as_new(count + 1, word="y")
+
+    driver = drive(wf, 1).finish(a=lambda: 1).check()
+    assert isinstance(driver.outcome, Continued)
+    assert bytes(driver.outcome.input) == b'{"count":2,"word":"y"}'
+
+
+def test_continuing_as_new_from_within_nurseries_cancels_the_rest(drive):
+    async def wf(count: int):
+        async with trio.open_nursery(), trio.open_nursery() as inner:
+            inner.start_soon(a)
+            inner.start_soon(trio.sleep_forever)
+            inner.start_soon(ends, count)
+
+    async def ends(count):
+        await b()
+        continue_as_new(count + 1)
+
+    driver = drive(wf, 1)
+    driver.turn(done("0.2:0", 1))
+    assert driver.outcome is None
+    driver.turn(ev.ActivityCancelled(id="0.0:0"))
+    assert isinstance(driver.check().outcome, Continued)
+
+
+def test_continuing_with_bad_arguments_goes_on(drive):
+    async def wf(count: int):
+        for bad in (("x",), (), (1, 2)):
+            with pytest.raises(ArgumentError, match="continue_as_new"):
+                continue_as_new(*bad)
+        return "went on"
+
+    assert drive(wf, 1).check().result() == "went on"
+
+
+def test_continuing_next_to_a_failure_is_a_failure(drive):
+    async def wf():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails)
+            await trio.lowlevel.checkpoint()
+            continue_as_new()
+
+    async def fails():
+        raise KeyError("x")
+
+    with pytest.raises(BaseExceptionGroup):
+        drive(wf).check().result()
+
+
+@pytest.mark.parametrize("call", [now, uuid4, trioflow.random, info, continue_as_new])
+def test_outside_of_a_workflow_these_are_errors(call):
+    with pytest.raises(NotInWorkflow, match=call.__name__):
+        call()
+    assert trioflow.is_replaying() is False
+
+
+def test_is_replaying_tells_which_code_ran_before():
+    seen = []
+
+    async def wf():
+        seen.append(trioflow.is_replaying())
+        await a()
+        seen.append(trioflow.is_replaying())
+
+    driver = Driver(wf, evict_always=True).finish(a=lambda: 1)
+    assert seen == [False, True, False]
+    assert isinstance(driver.outcome, Completed)
