@@ -294,7 +294,7 @@ class Execution:
             )
 
         self.started_at = self.now
-        self.loop.start(main, what, self.now)
+        self.loop.start(main, what)
 
     def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         command = pending.command

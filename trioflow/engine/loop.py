@@ -285,7 +285,17 @@ class NestedLoop:
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
     """
 
-    __slots__ = ("_agens", "_clock", "_context", "_main", "_runner", "fenced", "outcome", "root")
+    __slots__ = (
+        "_agens",
+        "_clock",
+        "_context",
+        "_first",
+        "_main",
+        "_runner",
+        "fenced",
+        "outcome",
+        "root",
+    )
 
     def __init__(self, context: contextvars.Context) -> None:
         self._clock = _TurnClock()
@@ -304,6 +314,7 @@ class NestedLoop:
         self._runner.states = {}
         self._context = context
         self._main: _run.Task | None = None
+        self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: weakref.WeakSet[Any] | None = None
         self.fenced = False
         self.outcome: Outcome[Any] | None = None
@@ -311,20 +322,14 @@ class NestedLoop:
 
     # --- what the host calls ------------------------------------------------------------
 
-    def start(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str, now: float) -> None:
-        """Spawn the main task; `step` runs it."""
+    def start(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
+        """Say what the main task is; the first `step` spawns and runs it."""
 
         async def enter() -> Any:
             with self.root:
                 return await main()
 
-        self._clock.now = now
-        host = self._enter()
-        try:
-            task = self._context.run(self._runner.spawn_impl, enter, (), None, name)
-        finally:
-            self._leave(host)
-        self._main = self._runner.main_task = self._runner.init_task = task
+        self._first = enter, name
 
     def reschedule(self, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
         """Wake a task that waits in `trio.lowlevel.wait_task_rescheduled`."""
@@ -349,6 +354,8 @@ class NestedLoop:
         runq = self._runner.runq
         host = self._enter()
         try:
+            if self._first is not None:
+                self._spawn_main(*self._first)
             deadlines.expire(now)
             while runq:
                 self._run_batch()
@@ -416,6 +423,11 @@ class NestedLoop:
         if abort is not None:
             abort(raise_error)
         self._runner.reschedule(task, Error(error))
+
+    def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
+        self._first = None
+        task = self._context.run(self._runner.spawn_impl, main, (), None, name)
+        self._main = self._runner.main_task = self._runner.init_task = task
 
     def _run_batch(self) -> None:
         runq = self._runner.runq

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal, Protocol
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import msgspec
 
@@ -25,6 +24,7 @@ from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow.model.values import Codec, encode_checked
 from trioflow.registry import Registry
 from trioflow.worker.commits import decode_options
+from trioflow.worker.host import Scope, TaskGroup, cancel_scope
 
 __all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
 
@@ -64,7 +64,7 @@ class _Run:
     def __init__(self, task: ActivityTask) -> None:
         self.task = task
         self.began_at = 0.0
-        self.scope: anyio.CancelScope | None = None
+        self.scope: Scope | None = None
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
 
 
@@ -109,11 +109,11 @@ class ActivityRunner:
         self._usual_seconds = 0.0
         self._of_instance: dict[str, int] = {}
         self._idle = anyio.Event()
-        self._group: anyio.abc.TaskGroup | None = None
+        self._group: TaskGroup | None = None
         self.closed = False
         self._refusing = False
 
-    def attach(self, group: anyio.abc.TaskGroup) -> None:
+    def attach(self, group: TaskGroup) -> None:
         """Say where to start tasks."""
         self._group = group
 
@@ -240,7 +240,7 @@ class ActivityRunner:
     async def _run(self, run: _Run) -> None:
         event: Event | None = None
         try:
-            with anyio.CancelScope() as run.scope:
+            with cancel_scope() as run.scope:
                 run.began_at = time.perf_counter()
                 if not run.stop:
                     event = await self._attempt(run)

@@ -23,6 +23,7 @@ from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.heart import Heart, Watchdog
+from trioflow.worker.host import TaskGroup, task_group
 from trioflow.worker.pump import Pump
 from trioflow.worker.sigterm import sigterm_event
 
@@ -103,7 +104,7 @@ class Worker:
 
     # --- begin and end ------------------------------------------------------------------
 
-    async def start(self, group: anyio.abc.TaskGroup) -> None:
+    async def start(self, group: TaskGroup) -> None:
         """Register, and start everything that belongs to the worker in ``group``."""
         guard.install()
         self._registry.check(self._codec)
@@ -315,7 +316,7 @@ def _check_options(
         if not amount >= 0:
             raise ValueError(f"{what} is 0 or more, not {amount!r}")
     if isinstance(queues, str) or isinstance(activity_queues, str):
-        raise ValueError("queues are a sequence of names, not one string: queues=('default',)")
+        raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
 
 
 @asynccontextmanager
@@ -405,7 +406,7 @@ async def open_worker(
             stuck_after=stuck_after,
             name=name,
         )
-        async with anyio.create_task_group() as group:
+        async with task_group() as group:
             await worker.start(group)
             group.start_soon(worker.client.watch)
             try:

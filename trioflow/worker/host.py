@@ -1,0 +1,53 @@
+"""Tasks and cancel scopes of the host's loop: trio's own where that is trio, anyio's elsewhere.
+
+anyio's do the same on trio, at a cost that counts where thousands of activities are run a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Protocol, cast
+
+import anyio
+import trio
+
+__all__ = ["Scope", "TaskGroup", "cancel_scope", "task_group"]
+
+
+class TaskGroup(Protocol):
+    """What trio's nurseries and anyio's task groups have in common."""
+
+    def start_soon(
+        self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
+    ) -> object:
+        """Start a task."""
+
+
+class Scope(Protocol):
+    """What trio's and anyio's cancel scopes have in common."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool | None: ...
+
+    def cancel(self) -> None:
+        """Cancel what runs inside."""
+
+
+def task_group() -> AbstractAsyncContextManager[TaskGroup]:
+    """Return a new group of tasks of the running loop."""
+    if trio.lowlevel.in_trio_run():
+        return cast("AbstractAsyncContextManager[TaskGroup]", trio.open_nursery())
+    return cast("AbstractAsyncContextManager[TaskGroup]", anyio.create_task_group())
+
+
+def cancel_scope() -> Scope:
+    """Return a new cancel scope of the running loop."""
+    return trio.CancelScope() if trio.lowlevel.in_trio_run() else anyio.CancelScope()
