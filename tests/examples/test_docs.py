@@ -1,0 +1,50 @@
+"""Every Python block of the README and of docs/ runs, in its order, one module for each page.
+
+What is tested but not shown stands in a comment of the page that begins with `<!-- test`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from trioflow import default_registry
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?ms)^(?:```python|<!-- test)\n(.*?)^(?:```|-->)$")
+
+
+def blocks(page: Path) -> list[str]:
+    """Give each block with as many empty lines before it as make its lines those of the page."""
+    text = page.read_text("utf-8")
+    return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in BLOCK.finditer(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(default_registry, "_workflows", {})
+    monkeypatch.setattr(default_registry, "_activities", {})
+    module = types.ModuleType(f"page_{page.stem.lower()}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for code in blocks(page):
+        exec(compile(code, page, "exec", dont_inherit=True), vars(module))  # noqa: S102
+
+
+def test_the_pages_have_blocks():
+    assert [page.name for page in PAGES if page.stem in {"README", "guide"} and blocks(page)] == [
+        "README.md",
+        "guide.md",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_links_of_a_page_lead_somewhere(page: Path):
+    text = BLOCK.sub("", page.read_text("utf-8"))
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
