@@ -132,5 +132,3 @@ class Gate:
             return self.entered >= times
 
         await until(there)
-
-

@@ -187,9 +187,7 @@ def retried(policy, errors):
 
 
 def test_retries_wait_longer_and_longer_beginning_with_the_initial_interval():
-    policy = RetryPolicy(
-        max_attempts=6, initial_interval=10, backoff=3, max_interval=100, jitter=0
-    )
+    policy = RetryPolicy(max_attempts=6, initial_interval=10, backoff=3, max_interval=100, jitter=0)
     result, waits = retried(policy, [Busy()] * 5)
     assert result == 6
     assert waits == pytest.approx([10, 30, 90, 100, 100])

@@ -541,6 +541,10 @@ class Pump:
             if live.start is not None:
                 live.start.settle(created=live.id in ours)
                 live.start = None
+            # The rows of what had ended are still there.
+            live.received.extend(live.used)
+            live.used.clear()
+            self._hand_over(live)
             self._look_at_parent(live)
 
     def _restart(self, live: Live, commit: InstanceCommit) -> None:
