@@ -29,6 +29,7 @@ from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
 from trioflow.engine import guard
+from trioflow.engine.standins import FORBIDDEN_LOOP, NoIO, NoQueue, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
@@ -90,51 +91,6 @@ _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
-
-
-class _NoIO:
-    """Stands where trio keeps its I/O manager; every use of it is a workflow doing I/O."""
-
-    def force_wakeup(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def statistics(self) -> None:
-        return None
-
-    def __getattr__(self, name: str) -> Any:
-        raise DeterminismError(
-            f"a workflow waited for I/O (trio.lowlevel.{name}): sockets, pipes and processes "
-            "cannot be replayed. Do this in an activity."
-        )
-
-
-class _NoQueue:
-    def size(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
-
-
-class _TurnClock(trio.abc.Clock):
-    """Says the turn's ``now``, in epoch seconds."""
-
-    __slots__ = ("now",)
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def start_clock(self) -> None:
-        pass
-
-    def current_time(self) -> float:
-        return self.now
-
-    def deadline_to_sleep_time(self, deadline: float) -> float:
-        return deadline - self.now
 
 
 _registrations = itertools.count()
@@ -236,28 +192,14 @@ class _Runner(_run.Runner):
         )
 
 
-_NO_IO: Any = _NoIO()
-_NO_QUEUE: Any = _NoQueue()
+_NO_IO: Any = NoIO()
+_NO_QUEUE: Any = NoQueue()
 _NO_ASYNCGENS: Any = object()
 _NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
 _NO_INSTRUMENTS = _run.Instruments(())  # type: ignore[attr-defined]  # trio does not export it
 _NO_KI = KIManager()
 _NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()
-
-
-class _ForbiddenLoop:
-    """What asyncio finds as the running loop inside of a workflow."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise DeterminismError(
-            f"a workflow used asyncio (its loop's {name}): a workflow runs on trio's primitives. "
-            "Use trio's or anyio's sleep, nurseries, events and channels here, and asyncio in "
-            "activities."
-        )
-
-
-_FORBIDDEN_LOOP = _ForbiddenLoop()
 
 
 def current_task_state() -> TaskState | None:
@@ -298,7 +240,7 @@ class NestedLoop:
     )
 
     def __init__(self, context: contextvars.Context) -> None:
-        self._clock = _TurnClock()
+        self._clock = TurnClock()
         self._runner = _Runner(
             clock=self._clock,
             instruments=_NO_INSTRUMENTS,
@@ -506,7 +448,7 @@ class NestedLoop:
             None if asyncio_events is None else asyncio_events._get_running_loop(),
         )
         if asyncio_events is not None:
-            asyncio_events._set_running_loop(_FORBIDDEN_LOOP)
+            asyncio_events._set_running_loop(FORBIDDEN_LOOP)
         sys.set_asyncgen_hooks(self._agen_began, self._agen_dropped)
         _RUN.runner = self._runner
         if host[1] is not None:
