@@ -6,14 +6,15 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
 
 from trioflow.engine import guard
 from trioflow.engine.calls import current_caller, current_caller_or_none
 from trioflow.errors import ArgumentError, TrioflowError
 from trioflow.model.by_name import SignatureByName
-from trioflow.model.definitions import Activity, Workflow
+from trioflow.model.definitions import Activity, OnCancel, Workflow
 from trioflow.model.info import ActivityInfo, Info, current_activity
+from trioflow.model.retry import RetryPolicy
 from trioflow.registry import default_registry
 
 __all__ = [
@@ -230,7 +231,32 @@ def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
     raise current_caller("continue_as_new()").continue_as_new(args, kwargs)
 
 
-def activity_by_name(name: str, result: type[R] | None = None, **options: Any) -> Activity[..., R]:
+class _ActivityOptions(TypedDict, total=False):
+    queue: str
+    retry: RetryPolicy
+    timeout: float
+    schedule_timeout: float
+    on_cancel: OnCancel
+
+
+class _WorkflowOptions(TypedDict, total=False):
+    queue: str
+    retry: RetryPolicy
+
+
+@overload
+def activity_by_name(name: str, **options: Unpack[_ActivityOptions]) -> Activity[..., Any]: ...
+
+
+@overload
+def activity_by_name(
+    name: str, result: type[R], **options: Unpack[_ActivityOptions]
+) -> Activity[..., R]: ...
+
+
+def activity_by_name(
+    name: str, result: object = None, **options: Unpack[_ActivityOptions]
+) -> Activity[..., Any]:
     """Return an activity that is defined elsewhere, to be called with keyword arguments.
 
     Args:
@@ -238,20 +264,32 @@ def activity_by_name(name: str, result: type[R] | None = None, **options: Any) -
         result: The type of its result; by default plain JSON data.
         **options: As for ``options()`` of an activity: what is not given is as declared there.
     """
-    declared: Activity[..., R] = Activity(_declare(name, result), name=name)
+    declared: Activity[..., Any] = Activity(_declare(name, result), name=name)
     declared.signature = SignatureByName.of(declared.fn)
     return declared.options(**options)
 
 
-def workflow_by_name(name: str, result: type[R] | None = None, **options: Any) -> Workflow[..., R]:
+@overload
+def workflow_by_name(name: str, **options: Unpack[_WorkflowOptions]) -> Workflow[..., Any]: ...
+
+
+@overload
+def workflow_by_name(
+    name: str, result: type[R], **options: Unpack[_WorkflowOptions]
+) -> Workflow[..., R]: ...
+
+
+def workflow_by_name(
+    name: str, result: object = None, **options: Unpack[_WorkflowOptions]
+) -> Workflow[..., Any]:
     """Return a workflow that is defined elsewhere, to be called or started with keyword arguments.
 
     Args:
         name: Its name there.
         result: The type of its result; by default plain JSON data.
-        **options: As for ``@workflow``.
+        **options: ``queue`` and ``retry``, as for ``@workflow``.
     """
-    declared: Workflow[..., R] = Workflow(_declare(name, result), name=name, **options)
+    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name, **options)
     declared.signature = SignatureByName.of(declared.fn)
     return declared
 

@@ -33,7 +33,7 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch
     module = types.ModuleType(f"page_{page.stem.lower()}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for code in blocks(page):
-        exec(compile(code, page, "exec", dont_inherit=True), vars(module))  # noqa: S102
+        exec(compile(code, page, "exec", dont_inherit=True), vars(module))
 
 
 def test_the_pages_have_blocks():

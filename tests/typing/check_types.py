@@ -157,7 +157,7 @@ async def wrong_decorations() -> None:
     def not_async(n: int) -> int:
         return n
 
-    @activity(runtime="fork")  # type: ignore[call-overload]
+    @activity(runtime="fork")  # type: ignore[call-overload, untyped-decorator]
     def wrong_runtime(n: int) -> int:
         return n
 
@@ -207,6 +207,11 @@ async def by_name() -> None:
     assert_type(await activity_by_name("charge", Receipt)(order="1"), Receipt)
     assert_type(await workflow_by_name("checkout", Receipt)(order="1"), Receipt)
     assert_type(activity_by_name("render", str), Activity[..., str])
+    assert_type(activity_by_name("lines", list[str], queue="q"), Activity[..., list[str]])
+    assert_type(activity_by_name("pay", timeout=3), Activity[..., Any])
+    assert_type(workflow_by_name("shop"), Workflow[..., Any])
+    activity_by_name("pay", timeout="3")  # type: ignore[call-overload]
+    workflow_by_name("shop", id="x")  # type: ignore[call-overload]
     assert_type(workflow_by_name("ship", str), Workflow[..., str])
 
 

@@ -35,6 +35,7 @@ class Scope(Protocol):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         tb: TracebackType | None,
+        /,
     ) -> bool | None: ...
 
     def cancel(self) -> None:
