@@ -1,4 +1,4 @@
-"""Random programs: trees of nurseries, sleeps, scopes, activities and sub-workflows, and their meaning.
+"""Random programs: trees of nurseries, sleeps, scopes, activities and sub-workflows.
 
 A program is run either by the engine (`Durable`) or directly on trio (`Direct`), where activities
 are plain coroutines. Each node has a number of its own, which is also a fraction of its seconds, so
@@ -178,7 +178,7 @@ async def _completed(node: Node, api: Any) -> Any:
     coroutines = [interpret(part, api) for part in node.parts]
     async with anyio.as_completed(*coroutines) as results:
         async for handle in results:
-            found.append(await handle)
+            found.append(await handle)  # noqa: PERF401  # `await` is what is tried
     return sorted(found, key=repr)
 
 

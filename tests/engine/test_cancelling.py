@@ -1,4 +1,4 @@
-"""Cancellation exactly as promised: nothing is lost, everything is waited for, nothing starts in vain."""
+"""Cancellation as promised: nothing is lost, all is waited for, nothing starts in vain."""
 
 # mypy: ignore-errors
 
@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.engine.driver import START, Driver, act, child_done, done, failed, shown, signal, stopped
-from trioflow import Signal, info
+from tests.engine.driver import START, act, child_done, done, failed, shown, signal, stopped
+from trioflow import Signal, info, send_signal
 from trioflow.errors import InstanceCancelled
 from trioflow.model import events as ev
 from trioflow.model.commands import CancelChild
@@ -180,7 +180,7 @@ def test_cleanup_has_its_own_deadline(drive):
 def test_cancellation_is_seen_at_every_checkpoint(drive):
     async def wf():
         seen = 0
-        for call in (a, lambda: trio.sleep(1), trio.lowlevel.checkpoint, b, child, item.receive):
+        for call in (a, lambda: trio.sleep(1), trio.lowlevel.checkpoint, b, child, item.receive):  # noqa: ASYNC105  # awaited below
             try:
                 await call()
             except trio.Cancelled:
@@ -295,7 +295,7 @@ def test_a_siblings_failure_cancels_and_awaits_the_others(drive):
             nursery.start_soon(a)
             nursery.start_soon(b)
             nursery.start_soon(child)
-            nursery.start_soon(trio.sleep, 100)
+            nursery.start_soon(trio.sleep_forever)
         return "never"
 
     driver = drive(wf)
@@ -310,8 +310,6 @@ def test_a_siblings_failure_cancels_and_awaits_the_others(drive):
 
 
 def test_a_cancel_while_a_signal_is_on_its_way_waits_for_its_answer(drive):
-    from trioflow import send_signal
-
     async def wf():
         await send_signal("other", item, 1)
         await trio.sleep_forever()

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import anyio
 import pytest
 import trio
@@ -76,9 +78,7 @@ def test_a_step_more_in_one_branch_leaves_its_siblings_ids(longer):
                 for number in range(3):
                     nursery.start_soon(branch, number, 1 + (extra and number == longer))
 
-        return {
-            name for name in named(Driver(wf).finish(a=lambda: 1, b=lambda: 1).check())
-        }
+        return set(named(Driver(wf).finish(a=lambda: 1, b=lambda: 1).check()))
 
     before, after = program(extra=False), program(extra=True)
     assert after - before == {(f"0.{longer}:1", "a")}
@@ -129,10 +129,8 @@ def test_commands_of_a_turn_are_in_the_order_of_their_ids():
 
 def test_calls_that_failed_or_were_cancelled_have_used_their_ids():
     async def wf():
-        try:
+        with contextlib.suppress(ValueError):
             await a()
-        except ValueError:
-            pass
         with trio.move_on_after(1):
             await b()
         return await c()
@@ -193,5 +191,3 @@ def test_cancelled_before_start_children_use_up_their_spawn_index():
 
     driver = Driver(wf).finish(b=lambda: 1).check()
     assert named(driver) == [("0.1:0", "b")]
-
-

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import trio
 
@@ -13,7 +15,7 @@ from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
 from trioflow.engine.replay import Diverged
 from trioflow.model import events as ev
-from trioflow.model.definitions import Workflow
+from trioflow.model.definitions import Activity, Workflow
 
 charge, ship, notify, audit = (act(name, int) for name in ("charge", "ship", "notify", "audit"))
 item = Signal("item", int)
@@ -61,8 +63,6 @@ def diverge(driver, changed):
 
 def line_of(function, text):
     """``file:line`` of the line of a function that has a text."""
-    import inspect
-
     lines, first = inspect.getsourcelines(function)
     number = next(n for n, line in enumerate(lines) if text in line)
     return f"{__file__}:{first + number}"
@@ -325,8 +325,6 @@ def test_arguments_may_change_without_a_divergence():
     def program(amount):
         async def pays(amount: int) -> int:
             return amount
-
-        from trioflow.model.definitions import Activity
 
         pays = Activity(pays, name="pays")
 

@@ -1,9 +1,10 @@
-"""An evicted execution is gone at once and whole, whatever its code does; nothing it does has effect."""
+"""An evicted execution is gone at once and whole, whatever its code does, and has no effect."""
 
 # mypy: ignore-errors
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import subprocess
@@ -38,17 +39,13 @@ async def effects():
     for act_now in (
         lambda: authoring.set_status("evicted"),
         lambda: authoring.side_effect(lambda: pytest.fail("ran"), int),
-        lambda: go.receive_nowait(),
+        go.receive_nowait,
     ):
-        try:
+        with contextlib.suppress(BaseException):
             act_now()
-        except BaseException:  # noqa: BLE001, S110  # goes on regardless
-            pass
     for coroutine in (a, child, go.receive, lambda: authoring.send_signal("x", go, 1)):
-        try:
+        with contextlib.suppress(BaseException):
             await coroutine()
-        except BaseException:  # noqa: BLE001, S110  # goes on regardless
-            pass
 
 
 async def shielded(wait):
@@ -62,10 +59,8 @@ async def shielded(wait):
 
 async def swallows(wait):
     for _ in range(5):
-        try:
+        with contextlib.suppress(BaseException):
             await wait()
-        except BaseException:  # noqa: BLE001, S110  # on purpose
-            pass
     await effects()
 
 
@@ -73,7 +68,7 @@ async def swallows_cancelled(wait):
     while True:
         try:
             await wait()
-        except trio.Cancelled:  # noqa: TRIO103  # on purpose
+        except trio.Cancelled:
             await a()
 
 
@@ -141,7 +136,7 @@ SHAPES = [
 ]
 
 
-def waits():
+def waits():  # noqa: C901  # one function for each
     """What a task may wait for, as (name, function that makes the wait)."""
 
     async def sleep():
@@ -316,10 +311,8 @@ def test_code_that_swallows_everything_for_ever_is_kept_aside_in_silence(monkeyp
 
     async def wf():
         while not stop:
-            try:
+            with contextlib.suppress(BaseException):
                 await a()
-            except BaseException:  # noqa: BLE001, S110  # on purpose
-                pass
 
     with nothing_left():
         driver = Driver(wf)

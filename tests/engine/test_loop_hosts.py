@@ -1,4 +1,4 @@
-"""What surrounds the loop: the host is hidden and restored, and what cannot be replayed is refused."""
+"""What surrounds the loop: the host is hidden and restored; what cannot replay is refused."""
 
 # mypy: ignore-errors
 
@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 import sniffio
 import trio
-from trio._core import _run
+from trio._core import _run  # noqa: TID251  # what the loop has to leave as it was
 
 from tests.engine.driver import HOSTS, START, Driver, act, nothing_left, on_host
 from trioflow.engine import loop as loop_module
@@ -110,7 +110,7 @@ def test_a_keyboard_interrupt_passes_out_and_the_execution_can_be_evicted(host):
 
     async def cleans_up(number):
         try:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             await trio.sleep_forever()
         finally:
             log.append(number)
@@ -309,7 +309,11 @@ def test_the_check_of_trios_insides_passes_here():
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(_run.Runner, "task_exited"), (_run.Deadlines, "expire"), (_run.Task, "_activate_cancel_status")],
+    [
+        (_run.Runner, "task_exited"),
+        (_run.Deadlines, "expire"),
+        (_run.Task, "_activate_cancel_status"),
+    ],
 )
 def test_a_trio_without_a_needed_name_is_refused_at_import(monkeypatch, owner, name):
     monkeypatch.delattr(owner, name)

@@ -271,5 +271,35 @@ def test_an_activitys_command_carries_queue_and_options(drive):
     async def wf():
         await a.options(queue="gpu", timeout=5)()
 
-    command = Driver(wf).last.commands[0]
+    command = drive(wf).last.commands[0]
     assert (command.queue, command.options.timeout) == ("gpu", 5)
+
+
+def test_what_is_left_running_of_the_time_is_the_earliest_deadline():
+    async def wf():
+        with trio.move_on_after(30):
+            await trio.sleep(100)
+        with trio.move_on_at(START + 40), trio.CancelScope(deadline=START + 35, shield=True):
+            await trio.sleep_forever()
+
+    driver = Driver(wf)
+    assert driver.execution.wake_at == START + 30
+    driver.wake()
+    assert driver.execution.wake_at == START + 35
+    driver.turn(now=START + 34.9)
+    assert driver.outcome is None
+    driver.wake()
+    assert driver.outcome is not None
+    assert driver.execution.wake_at is None
+    driver.check()
+
+
+def test_the_clock_does_not_go_back():
+    async def wf():
+        await trio.sleep(10)
+        return trio.current_time()
+
+    driver = Driver(wf)
+    driver.turn(now=START - 500)
+    assert driver.last.now == START
+    assert driver.finish().check().result() == START + 10

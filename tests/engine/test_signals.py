@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 
-from tests.engine.driver import START, Driver, act, done, signal
+from tests.engine.driver import START, act, done, signal
 from trioflow import Signal, continue_as_new, send_signal
 from trioflow.errors import InstanceNotFound, ValueMismatch
 from trioflow.model import events as ev
@@ -45,7 +44,8 @@ def test_iterating_receives_for_ever(drive):
         async for value in number:
             seen.append(value)
             if value == 0:
-                return seen
+                break
+        return seen
 
     driver = drive(wf)
     for value in (3, 2, 1, 0):

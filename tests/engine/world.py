@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from tests.engine.driver import START, Driver, child_done, child_failed, done, failed, signal, stopped
+from tests.engine.driver import (
+    START,
+    Driver,
+    child_done,
+    child_failed,
+    done,
+    failed,
+    signal,
+    stopped,
+)
 from tests.engine.programs import Boom, Durable, Node, kind_of
 from trioflow.model import events as ev
 from trioflow.model.commands import CancelActivity, CancelChild, Command, RunActivity, StartChild
