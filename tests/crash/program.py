@@ -1,0 +1,73 @@
+"""A worker for the tests with signals: ``python -m tests.crash.program HOST URL LOG LEASE``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import anyio
+import trio
+
+from trioflow import Registry, Signal, activity_info, run_worker
+
+registry = Registry()
+never = Signal("never", int)
+LONG = 20 * 3600.0  # seconds; nothing here waits for it
+
+
+def note(what: str) -> None:
+    info = activity_info()
+    line = f"{what} {info.instance} {info.attempt} {os.getpid()}\n"
+    with Path(os.environ["LOG"]).open("a") as log:
+        log.write(line)
+
+
+@registry.activity
+async def take(seconds: float) -> int:
+    note("start")
+    await anyio.sleep(seconds)
+    note("end")
+    return os.getpid()
+
+
+@registry.workflow
+async def steps(count: int, seconds: float) -> list[int]:
+    return [await take(seconds) for _ in range(count)]
+
+
+@registry.workflow
+async def sleeper() -> None:
+    await trio.sleep(LONG)
+
+
+@registry.workflow
+async def receiver() -> int:
+    return await never.receive()
+
+
+@registry.workflow
+async def cleaner() -> None:
+    try:
+        await trio.sleep(LONG)
+    finally:
+        with trio.CancelScope(shield=True):
+            await take(0.0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, LONG)
+                nursery.start_soon(never.receive)
+
+
+def main() -> None:
+    host, url, log, lease = sys.argv[1:]
+    os.environ["LOG"] = log
+    work = partial(run_worker, url, registry=registry, lease=float(lease), drain=1.0)
+    if host == "trio":
+        trio.run(work)
+    else:
+        anyio.run(work)
+
+
+if __name__ == "__main__":
+    main()

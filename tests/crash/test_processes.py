@@ -1,0 +1,303 @@
+"""Workers in processes of their own: killed, stopped, and asked to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from benchmarks.crash import torture
+from tests.crash.program import LONG, cleaner, receiver, registry, sleeper, steps
+from trioflow import open_client
+from trioflow.worker.sigterm import sigterm_event
+
+ROOT = Path(__file__).parents[2]
+HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
+PATIENCE = 30  # seconds, for what takes much less
+
+
+class Worker:
+    """One process, and what it has printed."""
+
+    def __init__(self, directory, *, host="trio", lease=20.0):
+        self.directory = directory
+        self._stderr = directory / f"stderr-{time.time_ns()}"
+        command = [sys.executable, "-X", "dev", "-m", "tests.crash.program", host]
+        command += [f"sqlite:///{directory / 'store.db'}", str(directory / "log"), str(lease)]
+        with self._stderr.open("w") as stderr:
+            self.process = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        return self.process.wait(PATIENCE)
+
+    @property
+    def printed(self):
+        return self._stderr.read_text()
+
+
+@contextmanager
+def workers(directory, **options):
+    """Give a function that starts a worker; whatever it started is gone afterwards."""
+    started = []
+
+    def start(**more):
+        started.append(Worker(directory, **options, **more))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for worker in started:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.wait()
+
+
+def ask(directory, sql):
+    connection = sqlite3.connect(directory / "store.db", timeout=PATIENCE)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def ids_of(directory, worker):
+    rows = ask(directory, "SELECT id, name FROM workers")
+    return {id for id, name in rows if int(name.rpartition(":")[2]) == worker.pid}
+
+
+def log_of(directory):
+    path = directory / "log"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def until(found):
+    """Wait until something is so in another process: there is no event to wait for."""
+    with trio.fail_after(PATIENCE):
+        while not (result := found()):  # noqa: ASYNC110 - see above
+            await trio.sleep(0.01)
+    return result
+
+
+def client_of(directory):
+    return open_client(f"sqlite:///{directory / 'store.db'}", registry=registry)
+
+
+# --- kill -9 -------------------------------------------------------------------------------
+
+
+def run_torture(tmp_path, **options):
+    tally = trio.run(lambda: torture(tmp_path, **options))
+    assert tally.faults == []
+    assert tally.stderr == []
+    assert len(tally.kills) == options["kills"]
+    return tally
+
+
+def test_workflows_survive_workers_that_are_killed(tmp_path):
+    run_torture(tmp_path, workflows=40, kills=4, spread=1.5, every=(0.3, 0.6), lease=1.0)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(3))
+def test_thousands_of_workflows_survive_many_kills(tmp_path, seed):
+    tally = run_torture(
+        tmp_path, workflows=2000, kills=20, spread=20, every=(0.6, 1.6), lease=2.0, seed=seed
+    )
+    assert tally.repeated > 0
+
+
+# --- stopped, and woken too late -----------------------------------------------------------
+
+
+async def stop_between_transactions(directory, worker):
+    """Stop a worker while it does not hold the file's lock, which would stop the others too."""
+    while True:
+        worker.send(signal.SIGSTOP)
+        connection = sqlite3.connect(directory / "store.db", timeout=0, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            worker.send(signal.SIGCONT)
+            await trio.sleep(0.01)
+        else:
+            return
+        finally:
+            connection.close()
+
+
+def everything(directory):
+    return {
+        table: ask(directory, f"SELECT * FROM {table}")
+        for table in ("instances", "turns", "inbox", "activities")
+    }
+
+
+def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(tmp_path):
+    async def main():
+        with workers(tmp_path, lease=0.6) as start:
+            first = start()
+            async with client_of(tmp_path) as client:
+                handles = [await client.start(steps, 3, 0.4) for _ in range(6)]
+                await until(lambda: len(log_of(tmp_path)) >= 6)
+                await stop_between_transactions(tmp_path, first)
+                (lost,) = ids_of(tmp_path, first)
+                second = start()
+                with trio.fail_after(PATIENCE):
+                    results = [await handle.result() for handle in handles]
+                assert {pid for pids in results for pid in pids} <= {first.pid, second.pid}
+                assert all(pids[-1] == second.pid for pids in results)
+
+                before = everything(tmp_path)
+                first.send(signal.SIGCONT)
+                anew = await until(lambda: ids_of(tmp_path, first) - {lost})
+                assert ids_of(tmp_path, first) == anew
+                # One more heartbeat of the woken one: by then it has written what it ever would.
+                beat = "SELECT heartbeat_at FROM workers WHERE id = '{}'".format(*anew)
+                last = ask(tmp_path, beat)
+                await until(lambda: ask(tmp_path, beat) != last)
+                assert everything(tmp_path) == before
+                assert "declared dead" in first.printed
+                assert len(first.printed.splitlines()) == 1
+
+                second.send(signal.SIGTERM)
+                assert second.wait() == 0
+                with trio.fail_after(PATIENCE):
+                    assert await client.run(steps, 1, 0.0) == [first.pid]
+                first.send(signal.SIGTERM)
+                assert first.wait() == 0
+
+    trio.run(main)
+
+
+# --- asked to end --------------------------------------------------------------------------
+
+
+async def suspended_in_many_ways(directory, client):
+    """Have instances asleep, parked and in shielded cleanup."""
+    for workflow in (sleeper, receiver):
+        await client.start(workflow.options(id=workflow.name))
+    handle = await client.start(cleaner.options(id="cleaner"))
+    turns = "SELECT 1 FROM instances WHERE id = 'cleaner' AND turns > "
+    await until(lambda: ask(directory, turns + "0"))
+    await handle.cancel()
+    await until(lambda: ask(directory, turns + "2"))  # the cancelled one, and the cleanup's first
+
+
+@HOSTS
+def test_a_worker_drains_on_sigterm_and_exits_without_a_word(tmp_path, host):
+    async def main():
+        with workers(tmp_path, host=host) as start:
+            worker = start()
+            async with client_of(tmp_path) as client:
+                await suspended_in_many_ways(tmp_path, client)
+                short = await client.start(steps.options(id="short"), 1, 0.3)
+                await client.start(steps.options(id="long"), 1, LONG)
+                await until(lambda: [line[0] for line in log_of(tmp_path)].count("start") == 3)
+                worker.send(signal.SIGTERM)
+                assert worker.wait() == 0
+                assert worker.printed == ""
+                with trio.fail_after(1):
+                    assert await short.result() == [worker.pid]
+                # The other one was given back, and does not count as a failed attempt.
+                rows = ask(tmp_path, "SELECT instance, attempt, worker FROM activities")
+                assert rows == [("long", 1, None)]
+                assert ask(tmp_path, "SELECT * FROM workers") == []
+                running = await client.list(status="running")
+                assert {row.id for row in running} == {"sleeper", "receiver", "cleaner", "long"}
+                assert all(row.worker is None for row in running)
+
+    trio.run(main)
+
+
+@HOSTS
+def test_a_worker_ends_on_ctrl_c_with_nothing_but_the_traceback(tmp_path, host):
+    async def main():
+        with workers(tmp_path, host=host) as start:
+            worker = start()
+            async with client_of(tmp_path) as client:
+                await suspended_in_many_ways(tmp_path, client)
+            worker.send(signal.SIGINT)
+            assert worker.wait() == -signal.SIGINT
+            lines = worker.printed.splitlines()
+            assert lines[0] == "Traceback (most recent call last):"
+            assert lines[-1].split(":")[0] == "KeyboardInterrupt"
+            assert "Group" not in worker.printed
+            assert ask(tmp_path, "SELECT * FROM workers") == []
+
+    trio.run(main)
+
+
+def test_a_second_sigterm_ends_the_process_at_once(tmp_path):
+    async def main():
+        with workers(tmp_path) as start:
+            worker = start()
+            async with client_of(tmp_path) as client:
+                await client.start(steps, 1, LONG)
+                await until(lambda: log_of(tmp_path))
+            worker.send(signal.SIGTERM)
+            ended = time.monotonic() + 0.9  # before the activity's grace is over
+            while worker.process.poll() is None and time.monotonic() < ended:
+                await trio.sleep(0.1)
+                worker.send(signal.SIGTERM)
+            assert worker.wait() == -signal.SIGTERM
+
+    trio.run(main)
+
+
+def test_all_that_wait_for_sigterm_are_told():
+    async def main():
+        with sigterm_event() as one, sigterm_event() as other:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with trio.fail_after(PATIENCE):
+                await one.wait()
+                await other.wait()
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    trio.run(main)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_programs_own_handler_of_sigterm_stays():
+    async def main():
+        with sigterm_event() as event:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not event.is_set()
+
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    try:
+        trio.run(main)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [True]
+
+
+def test_in_another_thread_sigterm_is_left_alone():
+    found = []
+
+    async def main():
+        with sigterm_event():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    thread.join()
+    assert found == [signal.SIG_DFL]
