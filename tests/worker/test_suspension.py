@@ -1,0 +1,281 @@
+"""Code that no longer fits its history, and histories that grow too long: suspended, never damaged."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+
+import anyio
+import pytest
+import trio
+
+from tests.worker.flow import Gate, until, until_parked, until_status
+from trioflow import (
+    InstanceFinished,
+    InstanceNotFound,
+    InstanceSuspended,
+    Registry,
+    Signal,
+    info,
+    workflow_by_name,
+)
+
+number = Signal("number", int)
+shop = workflow_by_name("shop")
+
+
+def versions():
+    """Two registries: the second one's code asks for another activity at the same place."""
+    first, second = Registry(), Registry()
+    for registry in (first, second):
+
+        @registry.activity
+        async def pay() -> str:
+            return "paid"
+
+        @registry.activity
+        async def check() -> str:
+            return "checked"
+
+        calls = [pay, check] if registry is first else [check, pay]
+
+        @registry.workflow(name="shop")
+        async def work(calls=calls) -> list[str]:
+            done = [await calls[0]()]
+            await number.receive()
+            done.append(await calls[1]())
+            return done
+
+    return first, second
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    caplog.set_level(logging.CRITICAL, "trioflow.worker")
+
+
+def test_divergence_suspends_and_the_right_code_completes(flow):
+    first, second = versions()
+
+    async def main():
+        async with flow.worker(first) as worker:
+            handle = await worker.client.start(shop.options(id="s"))
+            await until_parked(handle, turns=2)
+        async with flow.worker(second) as worker:
+            handle = worker.client.handle("s")
+            await handle.signal(number, 1)
+            with pytest.raises(InstanceSuspended, match="'s'.*pay"):
+                await handle.result(wait_suspended=False)
+            described = await handle.describe()
+            assert described.status == "suspended"
+            assert described.unread == 1
+            report = described.suspension
+            assert report.kind == "diverged"
+            assert "'pay'" in report.recorded
+            assert "'check'" in report.current
+            assert "test_suspension.py" in report.message
+            await handle.resume()
+            await until_status(handle, "suspended")
+        async with flow.worker(first) as worker:
+            handle = worker.client.handle("s")
+            await handle.resume()
+            assert await handle.result() == ["paid", "checked"]
+            with pytest.raises(InstanceFinished):
+                await handle.resume()
+
+    flow.run(main)
+
+
+def test_waiting_for_a_result_outlasts_the_suspension(flow):
+    first, second = versions()
+
+    async def main():
+        results = []
+        async with flow.worker(first) as worker:
+            handle = await worker.client.start(shop.options(id="s"))
+            await until_parked(handle, turns=2)
+        async with flow.client() as client, anyio.create_task_group() as group:
+            handle = client.handle("s")
+
+            async def wait():
+                results.append(await handle.result())
+
+            group.start_soon(wait)
+            async with flow.worker(second):
+                await handle.signal(number, 1)
+                await until_status(handle, "suspended")
+            assert not results
+            async with flow.worker(first):
+                await handle.resume()
+
+                async def there():
+                    return results
+
+                await until(there)
+        assert results == [["paid", "checked"]]
+
+    flow.run(main)
+
+
+def test_a_timer_of_a_suspended_instance_is_not_forgotten(flow):
+    first, second = Registry(), Registry()
+
+    @second.activity
+    async def extra() -> None:
+        pass
+
+    @first.workflow(name="shop")
+    async def before() -> str:
+        await trio.sleep(0.2)
+        return "slept"
+
+    @second.workflow(name="shop")
+    async def after() -> str:
+        await extra()
+        await trio.sleep(0.2)
+        return "slept"
+
+    async def main():
+        async with flow.worker(first) as worker:
+            handle = await worker.client.start(before)
+            await until_parked(handle)
+        async with flow.worker(second) as worker:
+            handle = worker.client.handle(handle.id)
+            await until_status(handle, "suspended")
+        async with flow.worker(first) as worker:
+            handle = worker.client.handle(handle.id)
+            await handle.resume()
+            assert await handle.result() == "slept"
+
+    flow.run(main)
+
+
+def test_a_result_that_came_while_the_instance_was_suspended_is_there_afterwards(flow):
+    flows = Registry()
+    gates = []
+
+    @flows.activity
+    async def slow() -> str:
+        await gates[0].wait()
+        return "late"
+
+    @flows.workflow(name="shop", max_events=100)
+    async def work(n: int) -> list[str]:
+        got = []
+
+        async def call() -> None:
+            got.append(await slow())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            for _ in range(n):
+                await number.receive()
+        return got
+
+    async def main():
+        gates[:] = [Gate()]
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work, 120)
+            await gates[0].until_entered()
+            for i in range(120):
+                await handle.signal(number, i)
+            await until_status(handle, "suspended")
+            assert "limit" in (await handle.describe()).suspension.message
+            gates[0].open()
+
+            async def arrived():
+                d = await handle.describe()
+                return not d.activities and d.unread
+
+            await until(arrived)
+            work.max_events = 1000
+            await handle.resume()
+            assert await handle.result() == ["late"]
+
+    try:
+        flow.run(main)
+    finally:
+        work.max_events = 100
+
+
+def test_the_history_limit_is_announced_and_then_suspends(flow):
+    flows = Registry()
+    announced = []
+
+    @flows.workflow(max_events=100)
+    async def work() -> None:
+        while True:
+            if info().should_continue_as_new:
+                announced.append(info().events)
+            await number.receive()
+
+    async def main():
+        announced.clear()
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            for i in range(150):
+                if i % 10 == 0:
+                    await until_taken_in(handle)
+                await handle.signal(number, i)
+                if (await handle.describe()).status == "suspended":
+                    break
+            await until_status(handle, "suspended")
+            described = await handle.describe()
+            assert described.suspension.kind == "history limit"
+            assert "continue_as_new" in described.suspension.message
+            assert described.events >= 100
+            assert announced
+            assert announced[0] >= 80
+
+    async def until_taken_in(handle):
+        async def nothing_unread():
+            d = await handle.describe()
+            return d.status == "suspended" or not d.unread
+
+        await until(nothing_unread)
+
+    flow.run(main)
+
+
+def test_resume_of_others(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> int:
+        return await number.receive()
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await until_parked(handle)
+            await handle.resume()
+            with pytest.raises(InstanceNotFound):
+                await worker.client.handle("nobody").resume()
+            await handle.signal(number, 1)
+            assert await handle.result() == 1
+
+    flow.run(main)
+
+
+def test_an_unreadable_history_suspends_with_the_reason(sqlite):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> int:
+        return await number.receive()
+
+    async def main():
+        async with sqlite.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await until_parked(handle)
+        connection = sqlite3.connect(sqlite.file)
+        connection.execute("UPDATE turns SET data = x'7b7d'")
+        connection.commit()
+        connection.close()
+        async with sqlite.worker(flows) as worker:
+            handle = worker.client.handle(handle.id)
+            await handle.signal(number, 1)
+            with pytest.raises(InstanceSuspended, match="cannot be read"):
+                await handle.result(wait_suspended=False)
+
+    sqlite.run(main)
