@@ -304,11 +304,12 @@ def main() -> None:
     root, output, database = (
         path.resolve() for path in (args.directory, args.output, args.database)
     )
+    problems: int | None = None
     try:
         problems = trio.run(take_inventory, root, output, database, args.batch)
-    except KeyboardInterrupt:
-        sys.exit("Stopped. Run it again and it goes on.")
-    sys.exit(1 if problems else 0)
+    except* KeyboardInterrupt:  # alone, or in the group of a nursery
+        print("Stopped. Run it again and it goes on.", file=sys.stderr)
+    sys.exit(0 if problems == 0 else 1)
 
 
 if __name__ == "__main__":
