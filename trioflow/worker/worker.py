@@ -259,7 +259,10 @@ class Worker:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""
         while True:
             seen = self._backend.changes()
-            self._cancel_activities(self._backend.heartbeat(self._id).cancelled)
+            answer = self._backend.heartbeat(self._id)
+            if not answer.alive:
+                self._lease_lost()
+            self._cancel_activities(answer.cancelled)
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:
