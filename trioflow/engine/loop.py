@@ -192,11 +192,23 @@ class _Runner(_run.Runner):
         )
 
 
+class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # trio does not export it
+    """What all executions share in place of trio's instruments."""
+
+    __slots__ = ()
+
+    def add_instrument(self, instrument: object) -> None:
+        raise DeterminismError(
+            "a workflow cannot add a trio instrument: it would see the steps of other workflows. Add "
+            "it to the host's loop."
+        )
+
+
 _NO_IO: Any = NoIO()
 _NO_QUEUE: Any = NoQueue()
 _NO_ASYNCGENS: Any = object()
 _NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
-_NO_INSTRUMENTS = _run.Instruments(())  # type: ignore[attr-defined]  # trio does not export it
+_NO_INSTRUMENTS = _NoInstruments(())
 _NO_KI = KIManager()
 _NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()
@@ -341,6 +353,8 @@ class NestedLoop:
                     if not runner.runq:
                         break
                     self._run_batch()
+                else:
+                    break  # it swallows everything and never waits: more rounds change nothing
                 if not runner.tasks:
                     break
                 for task in sorted(runner.tasks, key=_age, reverse=True):
