@@ -59,12 +59,12 @@ class Flow:
         return anyio.run(bounded, backend=self.host)
 
 
-def run_virtual(main):
+def run_virtual(main, make=MemoryBackend):
     """Run ``main(backend)`` on trio and a memory store, both on a clock that jumps to what is next."""
     clock = trio.testing.MockClock(autojump_threshold=0)
 
     async def bounded():
-        backend = MemoryBackend(clock=lambda: EPOCH + clock.current_time())
+        backend = make(clock=lambda: EPOCH + clock.current_time())
         await backend.open()
         try:
             return await main(backend)
