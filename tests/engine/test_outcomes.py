@@ -9,12 +9,12 @@ import pytest
 import trio
 
 from tests.engine.driver import START, Driver, act, child_done, child_failed, done, failed, shown
-from trioflow import NonRetryable, RetryPolicy
+from trioflow import NonRetryable, RetryPolicy, continue_as_new
 from trioflow.errors import ActivityTimeout, DeterminismError, RemoteError, ValueMismatch
 from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow
 from trioflow.model.failures import Failure
-from trioflow.model.turns import Completed, Failed
+from trioflow.model.turns import Cancelled, Completed, Failed
 
 a, b = act("a", int), act("b", int)
 
@@ -303,3 +303,13 @@ def test_the_clock_does_not_go_back():
     driver.turn(now=START - 500)
     assert driver.last.now == START
     assert driver.finish().check().result() == START + 10
+
+
+def test_a_cancel_is_not_lost_by_continuing_as_new(drive):
+    async def wf():
+        await act("a")()
+        continue_as_new()
+
+    driver = drive(wf)
+    driver.turn(ev.CancelRequested("enough"), done("0:0"))
+    assert driver.outcome == Cancelled("enough")

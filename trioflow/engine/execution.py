@@ -361,17 +361,18 @@ class Execution:
             return None
         if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
             self.evict()
-        if isinstance(end, Error):
-            return _raised(end.error)
-        assert isinstance(end, Value)
-        returned: Any = end.value
+        outcome = _raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        if why is not None and isinstance(outcome, Continued):
+            return Cancelled(why.reason)  # the next execution would be cancelled at its start
+        return outcome
+
+    def _returned(self, value: object) -> Outcome:
+        why, definition = self._cancelled_why, self.definition
         if why is not None and self.loop.root.cancelled_caught:
             return Cancelled(why.reason)
-        signature = self.definition.signature
+        what = f"{definition.name}() result"
         try:
-            data = encode_checked(
-                self.codec, returned, signature.result_type, f"{self.definition.name}() result"
-            )
+            data = encode_checked(self.codec, value, definition.signature.result_type, what)
         except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
             return Failed(Failure.of(exc))
         return Completed(msgspec.Raw(data))

@@ -199,8 +199,8 @@ class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # tr
 
     def add_instrument(self, instrument: object) -> None:
         raise DeterminismError(
-            "a workflow cannot add a trio instrument: it would see the steps of other workflows. Add "
-            "it to the host's loop."
+            "a workflow cannot add a trio instrument: it would see the steps of others. Add it to "
+            "the host's loop."
         )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from trioflow.model.events import ParentRef
 
 __all__ = [
+    "ENDED",
     "ActivityKey",
     "ActivityResult",
     "ActivityRetry",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Status = Literal["running", "completed", "failed", "cancelled", "terminated", "suspended"]
+
+ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
+"""The statuses of instances that are over."""
 
 
 class ActivityKey(msgspec.Struct, frozen=True):

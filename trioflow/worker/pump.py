@@ -167,6 +167,11 @@ class Pump:
             live = self._holdings.unpark(row)
             live.leased = True
             self._holdings.hold(live)
+        elif live.new is not None:
+            # Somebody else has the id. That birth will be refused, and this row given back with it.
+            if live.start is not None:
+                live.start.settle(created=False)
+            return
         for message in row.inbox:
             if message.seq > live.last_seq:
                 live.last_seq = message.seq

@@ -229,7 +229,7 @@ class Worker:
         await self._backend.commit(self._id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, status: str, outcome: bytes) -> None:
-        self.client.instance_ended(instance, status, outcome)
+        self.client.endings.tell(instance, status, outcome)
 
     def _note_wake_at(self, at: float | None) -> None:
         if at is not None and at < self._wake_at:
@@ -411,14 +411,14 @@ async def open_worker(
         )
         async with task_group() as group:
             await worker.start(group)
-            group.start_soon(worker.client.watch)
+            group.start_soon(worker.client.endings.watch)
             try:
                 yield worker
             except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
                 error = exc  # raised below, as it is and not in a group
             finally:
                 await worker.drain()
-                worker.client.close()
+                worker.client.endings.close()
         if error is not None:
             raise error
     finally:

@@ -1,0 +1,191 @@
+"""One instance, seen from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+import msgspec
+
+from trioflow.authoring import Signal
+from trioflow.client.description import (
+    Description,
+    ExecutionHistory,
+    decode_outcome,
+    decode_report,
+    describe,
+)
+from trioflow.errors import (
+    InstanceCancelled,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceSuspended,
+    InstanceTerminated,
+)
+from trioflow.model.definitions import Workflow
+from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
+from trioflow.model.failures import Failure
+from trioflow.model.records import ENDED, InstanceFilter, Update
+from trioflow.model.turns import Cancelled, Completed, Failed, decode_turn
+from trioflow.model.values import decode_as, encode_checked
+
+if TYPE_CHECKING:
+    from trioflow.client.client import Client
+
+__all__ = ["Handle"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Handle(Generic[R]):
+    """An instance, by its id.
+
+    Attributes:
+        id: The id.
+    """
+
+    def __init__(self, client: Client, id: str, workflow: Workflow[..., R] | None) -> None:
+        self.id = id
+        self._client = client
+        self._workflow = workflow
+
+    def __repr__(self) -> str:
+        return f"<Handle of instance {self.id!r}>"
+
+    async def result(self, *, wait_suspended: bool = True) -> R:
+        """Wait until the instance has ended, through all its executions, and return its result.
+
+        Args:
+            wait_suspended: False raises as soon as the instance is suspended, instead of waiting
+                until it is resumed.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceCancelled: It was cancelled.
+            InstanceTerminated: It was terminated.
+            InstanceSuspended: It is suspended, and ``wait_suspended`` is false.
+            ValueMismatch: The result does not have the declared type.
+            Exception: What the workflow raised: its own class where that is imported here,
+                otherwise `RemoteError`; the remote traceback is the cause.
+        """
+        status, outcome = await self._client.endings.wait(self.id, wait_suspended=wait_suspended)
+        if status == "suspended":
+            raise InstanceSuspended(self.id, decode_report(outcome).message)
+        match decode_outcome(outcome):
+            case Completed() as completed:
+                result_type = (
+                    Any if self._workflow is None else self._workflow.signature.result_type
+                )
+                what = f"result of instance {self.id!r}"
+                return cast(
+                    "R", decode_as(self._client.codec, bytes(completed.result), result_type, what)
+                )
+            case Cancelled() as cancelled:
+                raise InstanceCancelled(self.id, cancelled.reason)
+            case Failed() as failed:
+                error = failed.failure.rebuild()
+                if status != "terminated":
+                    error.add_note(f"raised in instance {self.id!r}")
+                raise error
+            case other:
+                raise AssertionError(f"instance {self.id!r} ended with {other!r}")
+
+    async def describe(self) -> Description:
+        """Return what is known of the instance now.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        backend = self._client.backend
+        record = await backend.get(self.id)
+        if record is None:
+            raise InstanceNotFound(self.id)
+        activities = [] if record.status in ENDED else await backend.activities(self.id)
+        return describe(record, activities, self._client.codec)
+
+    async def history(self) -> list[ExecutionHistory]:
+        """Return the turns of all executions that are stored, in order.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        stored = await self._client.backend.history(self.id)
+        if not stored and await self._client.backend.get(self.id) is None:
+            raise InstanceNotFound(self.id)
+        return [ExecutionHistory(e.number, [decode_turn(turn) for turn in e.turns]) for e in stored]
+
+    @overload
+    async def signal(self, signal: Signal[T], value: T) -> None: ...
+
+    @overload
+    async def signal(self, signal: str, value: object) -> None: ...
+
+    async def signal(self, signal: Signal[Any] | str, value: object) -> None:
+        """Put a signal into the instance's inbox. It is stored when this returns.
+
+        Args:
+            signal: Which one, or its name.
+            value: A value of its type.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ValueMismatch: The value is not of the signal's type. Nothing was sent.
+        """
+        name, type_ = (signal, Any) if isinstance(signal, str) else (signal.name, signal.type)
+        data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
+        await self._send(SignalReceived(name, msgspec.Raw(data)))
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask the instance to end: its root scope is cancelled, and with it everything below.
+
+        Returns when the request is stored; `result` waits for the end.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+        """
+        await self._send(CancelRequested(reason))
+
+    async def terminate(self, reason: str | None = None) -> None:
+        """End the instance and its unfinished sub-workflows at once, without asking their code.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+        """
+        outcome = _encode(Failed(Failure.of(InstanceTerminated(self.id, reason))))
+        self._check(await self._client.backend.terminate(self.id, outcome))
+
+    async def resume(self) -> None:
+        """Let a suspended instance try again with the code as it is now; others are left alone.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+        """
+        self._check(await self._client.backend.resume(self.id))
+
+    async def remove(self) -> None:
+        """Remove the instance and its history from the store.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceNotFinished: It has not ended.
+        """
+        if not await self._client.backend.remove(InstanceFilter(), ids=[self.id], limit=1):
+            if await self._client.backend.get(self.id) is None:
+                raise InstanceNotFound(self.id)
+            raise InstanceNotFinished(self.id)
+
+    async def _send(self, event: Event) -> None:
+        self._check(await self._client.backend.send(self.id, encode_event(event)))
+
+    def _check(self, update: Update) -> None:
+        if update == "not found":
+            raise InstanceNotFound(self.id)
+        if update == "finished":
+            raise InstanceFinished(self.id)
