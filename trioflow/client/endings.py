@@ -39,6 +39,11 @@ class Endings:
         self._watching = anyio.CancelScope()
         self._wanted = anyio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many instances somebody waits for."""
+        return len(self._waiters)
+
     async def watch(self) -> None:
         """Tell those who wait for an instance when it has ended, until `close`."""
         with self._watching:
