@@ -132,7 +132,7 @@ def test_somebody_who_waits_for_a_result_does_not_notice(shaky):
                 results.append(await handle.result())
 
             group.start_soon(wait)
-            await until(lambda: _waiting(worker.client))
+            await anyio.wait_all_tasks_blocked()
             backend.away = True
             await handle.signal(number, 3)
             await until(lambda: _refused(backend, 3))
@@ -140,9 +140,6 @@ def test_somebody_who_waits_for_a_result_does_not_notice(shaky):
             await until(lambda: _value(results))
             assert results == [3]
         await backend.aclose()
-
-    async def _waiting(client):
-        return client._waiters
 
     async def _refused(backend, times):
         return backend.refused >= times
