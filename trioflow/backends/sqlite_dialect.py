@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.sql.dialect import Connection, Write
-from trioflow.backends.sql.writing import write_chunked
+from trioflow.backends.sql.dialect import Connection, Insert, Write
+from trioflow.backends.sql.writing import select_among, write_chunked
 from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
 
 __all__ = ["SqliteDialect", "connect"]
@@ -101,6 +101,7 @@ class SqliteDialect:
     conflict: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
     for_update = ""
     skip_locked = ""
+    number = "?"
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -110,6 +111,22 @@ class SqliteDialect:
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
         return write_chunked(connection, statement, values, _same)
+
+    def write_all(
+        self, connection: Connection, writes: Sequence[tuple[Write, list[Any]]]
+    ) -> list[int]:
+        return [write_chunked(connection, *each, _same) for each in writes]
+
+    def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
+        write_chunked(connection, statement, values, _same)
+
+    def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
+        return select_among(connection, sql, values)
+
+    def each(
+        self, connection: Connection, sql: str, parameters: Sequence[Sequence[Any]]
+    ) -> list[list[Any]]:
+        return [connection.execute(sql, values).fetchall() for values in parameters]
 
     @contextmanager
     def transaction(self, connection: Connection) -> Generator[None]:

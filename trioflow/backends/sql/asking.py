@@ -76,8 +76,9 @@ class Asking(Committing):
             return "done"
 
     def not_running(self, instances: Sequence[str]) -> list[str]:
-        rows = ((id, self._execute(self.queries.status_of, id).fetchone()) for id in instances)
-        return [id for id, row in rows if row is not None and row[0] != "running"]
+        rows = self.dialect.among(self.connection, self.queries.statuses, instances)
+        stopped = {id for id, status in rows if status != "running"}
+        return [id for id in instances if id in stopped]
 
     def resume(self, instance: str) -> Update:
         with self.dialect.transaction(self.connection):
@@ -114,10 +115,8 @@ class Asking(Committing):
     # --- reading ------------------------------------------------------------------------
 
     def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
-        return [
-            [row[0] for row in self._execute(self.queries.turns, id, execution).fetchall()]
-            for id, execution in ids
-        ]
+        found = self.dialect.each(self.connection, self.queries.turns, ids)
+        return [[row[0] for row in rows] for rows in found]
 
     def get(self, instance: str) -> InstanceRecord | None:
         row = self._select(self.queries.records, ["id = ?"], [instance]).fetchone()

@@ -15,14 +15,18 @@ import msgspec
 
 from trioflow.backends.notices import id_taken
 from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
     CREATE_INSTANCES,
     EMPTY_INBOXES,
     FINISH_ACTIVITIES,
+    LOCK_INSTANCES,
     NEW_ACTIVITIES,
     NEW_TURNS,
+    NOTIFY,
+    RENEW_WORKER,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
 )
@@ -63,6 +67,17 @@ def new_instance_row(
         *(new.id, execution, new.workflow, new.queue, "running", *parent),
         *(turns, events, ready_at, wake_at, worker, sticky_worker),
         *(new.input, new.metadata, custom_status, now),
+    )
+
+
+# Who touches fewer rows than these name has no right to the others.
+_FENCED = (RENEW_WORKER, STEP_INSTANCES, CLOSE_INSTANCES, CONSUME, RETURN_ACTIVITIES)
+
+
+def _lease_lost(worker: str) -> LeaseLost:
+    return LeaseLost(
+        f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it held "
+        "belongs to other workers now, and nothing of this commit was stored"
     )
 
 
@@ -184,8 +199,7 @@ class Committing(SqlCore):
     def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         try:
             with self.dialect.transaction(self.connection):
-                self._renew(worker)
-                self._write(worker, units)
+                self._write(worker, units, renew=True)
                 return [None] * len(units)
         except self._conflicts:
             pass
@@ -195,57 +209,65 @@ class Committing(SqlCore):
 
     def _renew(self, worker: str) -> None:
         if not self._execute(self.queries.renew_worker, self.clock(), worker).rowcount:
-            raise LeaseLost(
-                f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
-                "held belongs to other workers now, and nothing of this commit was stored"
-            )
+            raise _lease_lost(worker)
 
     def _write(
-        self, worker: str, units: Sequence[Unit], extra: Sequence[tuple[str, Message]] = ()
+        self,
+        worker: str,
+        units: Sequence[Unit],
+        extra: Sequence[tuple[str, Message]] = (),
+        *,
+        renew: bool = False,
     ) -> None:
         rows = _Rows(worker, self.clock())
         for unit in units:
             rows.add(unit)
-        self._write_instances(worker, rows)
-        self._write_activities(rows)
-        if rows.messages or extra:
-            self._deliver_all([*rows.messages, *extra], rows.now)
+        plain, others = self._sorted_out([*rows.messages, *extra])
+        writes = self._writes(rows, list(plain))
+        if renew:  # before anything else, so that nobody can bury the worker meanwhile
+            writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
+        if plain and not rows.endings:
+            writes.append((NOTIFY, self._counts(plain, rows.now)))
+        touched = self._write_together(worker, writes)
+        for commit in rows.endings:
+            self._end(worker, commit, rows.now)
+        if plain and rows.endings:  # only now is it known which executions go on
+            self._deliver_plain(plain, rows.now)
+        elif plain:
+            self._store_plain(plain, touched[-1])
+        self._deliver_others(others, rows.now)
         for commit in rows.cancelling:
             self._cancel_activities(commit, rows.now)
         for retry in rows.retries:
             self._retry(worker, retry, rows.now)
 
-    def _write_instances(self, worker: str, rows: _Rows) -> None:
-        write, connection = self.dialect.write, self.connection
-        if rows.created:
-            write(connection, CREATE_INSTANCES, rows.created)
-        if rows.steps:
-            self._expect(write(connection, STEP_INSTANCES, rows.steps), rows.steps, STEP_INSTANCES)
-        if rows.closings:
-            touched = write(connection, CLOSE_INSTANCES, rows.closings)
-            self._expect(touched, rows.closings, CLOSE_INSTANCES)
-            write(connection, EMPTY_INBOXES, rows.emptied)
-        if rows.consumed:
-            self._expect(write(connection, CONSUME, rows.consumed), rows.consumed, CONSUME)
-        for commit in rows.endings:
-            self._end(worker, commit, rows.now)
-        if rows.turns:
-            write(connection, NEW_TURNS, rows.turns)
-
-    def _write_activities(self, rows: _Rows) -> None:
-        write, connection = self.dialect.write, self.connection
-        if rows.finished:
-            write(connection, FINISH_ACTIVITIES, rows.finished)
-        if rows.activities:
-            write(connection, NEW_ACTIVITIES, rows.activities)
-        if rows.returned:
-            touched = write(connection, RETURN_ACTIVITIES, rows.returned)
-            self._expect(touched, rows.returned, RETURN_ACTIVITIES)
+    def _write_together(self, worker: str, writes: Sequence[tuple[Write, list[Any]]]) -> list[int]:
+        touched = self.dialect.write_all(self.connection, writes)
+        for (statement, values), count in zip(writes, touched, strict=True):
+            if statement in _FENCED and count * len(statement.columns) != len(values):
+                raise _lease_lost(worker) if statement is RENEW_WORKER else _Mismatch
+        return touched
 
     @staticmethod
-    def _expect(touched: int, values: list[Any], statement: Any) -> None:
-        if touched * len(statement.columns) != len(values):
-            raise _Mismatch
+    def _writes(rows: _Rows, targets: list[str]) -> list[tuple[Write, list[Any]]]:
+        """Return what is written together, in its order."""
+        own = [*rows.steps[:: len(STEP_INSTANCES.columns)]]
+        own += rows.closings[:: len(CLOSE_INSTANCES.columns)]
+        own += [commit.id for commit in rows.endings]
+        locked = sorted({*own, *targets}) if len(own) + len(targets) > 1 else []
+        writes: list[tuple[Write, list[Any]]] = [
+            (LOCK_INSTANCES, locked),
+            (CREATE_INSTANCES, rows.created),
+            (STEP_INSTANCES, rows.steps),
+            (CLOSE_INSTANCES, rows.closings),
+            (EMPTY_INBOXES, rows.emptied),
+            (CONSUME, rows.consumed),
+            (NEW_TURNS, rows.turns),
+            (FINISH_ACTIVITIES, rows.finished),
+            (NEW_ACTIVITIES, rows.activities),
+            (RETURN_ACTIVITIES, rows.returned),
+        ]
+        return [(statement, values) for statement, values in writes if values]
 
     def _end(self, worker: str, commit: InstanceCommit, now: float) -> None:
         """Suspend an instance, or end its execution and begin the next."""

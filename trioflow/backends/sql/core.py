@@ -90,6 +90,16 @@ class SqlCore:
 
     def _deliver_all(self, messages: Sequence[tuple[str, Message]], now: float) -> None:
         """Put messages into inboxes; each comes with the id of its sender, for the reply."""
+        plain, others = self._sorted_out(messages)
+        if plain:
+            self._deliver_plain(plain, now)
+        self._deliver_others(others, now)
+
+    @staticmethod
+    def _sorted_out(
+        messages: Sequence[tuple[str, Message]],
+    ) -> tuple[dict[str, list[Message]], list[tuple[str, Message]]]:
+        """Return those that can be delivered together, by target, and those one by one."""
         plain: dict[str, list[Message]] = {}
         others: list[tuple[str, Message]] = []
         for sender, message in messages:
@@ -101,8 +111,9 @@ class SqlCore:
                 others.append((sender, message))
             else:
                 same.append(message)
-        if plain:
-            self._deliver_plain(plain, now)
+        return plain, others
+
+    def _deliver_others(self, others: Sequence[tuple[str, Message]], now: float) -> None:
         for sender, message in others:
             done = self._deliver(message.instance, message.execution, message.event, now)
             reply = message.sent if done else message.failed
@@ -110,29 +121,36 @@ class SqlCore:
                 self._deliver(sender, None, reply, now)
 
     def _deliver_plain(self, by_target: dict[str, list[Message]], now: float) -> None:
+        counts = self._counts(by_target, now)
+        touched = self.dialect.write(self.connection, NOTIFY, counts)
+        self._store_plain(by_target, touched)
+
+    @staticmethod
+    def _counts(by_target: dict[str, list[Message]], now: float) -> list[Any]:
         counts: list[Any] = []
-        total = 0
         for target, messages in by_target.items():
             counts += (target, messages[0].execution, len(messages), now)
-            total += len(messages)
-        touched = self.dialect.write(self.connection, NOTIFY, counts)
+        return counts
+
+    def _store_plain(self, by_target: dict[str, list[Message]], touched: int) -> None:
+        """Put in what has been counted in at so many targets."""
         if not touched:
             return
-        seq = self.dialect.allocate(self.connection, total)
+        seq = self.dialect.allocate(self.connection, sum(map(len, by_target.values())))
         rows: list[Any] = []
         for target, messages in by_target.items():
             for message in messages:
                 rows += (target, seq, message.execution, message.event)
                 seq += 1
         if touched == len(by_target):
-            self.dialect.write(self.connection, DELIVER, rows)
+            self.dialect.append(self.connection, DELIVER, rows)
             return
         for at in range(0, len(rows), 4):
             self._insert_if_open(*rows[at : at + 4])
 
     def _deliver(self, target: str, execution: int | None, event: bytes, now: float) -> bool:
         """Put one event into an inbox; return whether its target is there and unfinished."""
-        counted = self._execute(self.queries.count_in, now, now, target, execution, execution)
+        counted = self._execute(self.queries.count_in, now, now, target, execution)
         if not counted.rowcount:
             return False
         seq = self.dialect.allocate(self.connection, 1)
@@ -141,7 +159,7 @@ class SqlCore:
 
     def _insert_if_open(self, target: str, seq: int, execution: int | None, event: bytes) -> None:
         query = self.queries.deliver_if_open
-        self._execute(query, seq, execution, event, target, execution, execution)
+        self._execute(query, seq, execution, event, target, execution)
 
     @staticmethod
     def _parent(instance: str | None, execution: int, command: str) -> ParentRef | None:

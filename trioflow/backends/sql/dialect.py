@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Connection", "Cursor", "Delete", "Dialect", "Insert", "Update", "Write"]
+__all__ = ["Connection", "Cursor", "Delete", "Dialect", "Insert", "Lock", "Update", "Write"]
 
 
 class Cursor(Protocol):
@@ -43,10 +43,14 @@ class Connection(Protocol):
 
 @dataclass(frozen=True)
 class Insert:
-    """Insert rows of ``columns`` into ``table``."""
+    """Insert rows of ``columns`` into ``table``.
+
+    ``numbered`` is the column whose values count from what `Dialect.allocate` gave.
+    """
 
     table: str
     columns: tuple[str, ...]
+    numbered: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,18 @@ class Delete:
     columns: tuple[str, ...]
 
 
-Write = Insert | Update | Delete
+@dataclass(frozen=True)
+class Lock:
+    """Lock the rows of ``table`` whose ``columns`` (one) have the values, in their order.
+
+    Nothing where a writer is alone anyway.
+    """
+
+    table: str
+    columns: tuple[str]
+
+
+Write = Insert | Update | Delete | Lock
 
 
 class Dialect(Protocol):
@@ -81,12 +96,15 @@ class Dialect(Protocol):
         conflict: The driver's exception for a violated primary key or unique index.
         for_update: The clause that locks the rows of a SELECT, ``""`` where a writer is alone.
         skip_locked: The same, leaving out rows that somebody else has locked.
+        number: The expression that makes an inbox number of a parameter that counts from what
+            `allocate` gave.
     """
 
     errors: tuple[type[Exception], ...]
     conflict: tuple[type[Exception], ...]
     for_update: str
     skip_locked: str
+    number: str
 
     def query(self, sql: str) -> str:
         """Return a query that is written with ``?`` in the driver's placeholders."""
@@ -94,6 +112,25 @@ class Dialect(Protocol):
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
         """Write all rows; return how many rows of the table were touched."""
+        ...
+
+    def write_all(
+        self, connection: Connection, writes: Sequence[tuple[Write, list[Any]]]
+    ) -> list[int]:
+        """Make several writes in their order; return for each how many rows were touched."""
+        ...
+
+    def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
+        """Write rows; an error may come as late as the end of the transaction."""
+
+    def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
+        """Return the rows of a query in which ``{among}`` says ``IN`` these values."""
+        ...
+
+    def each(
+        self, connection: Connection, sql: str, parameters: Sequence[Sequence[Any]]
+    ) -> list[list[Any]]:
+        """Run one query once for each of the parameters; return the rows of each."""
         ...
 
     def transaction(self, connection: Connection) -> AbstractContextManager[None]:
@@ -105,7 +142,10 @@ class Dialect(Protocol):
         ...
 
     def allocate(self, connection: Connection, count: int) -> int:
-        """Return the first of ``count`` inbox numbers, larger than all given before."""
+        """Return where ``count`` inbox numbers begin, larger than all given before.
+
+        Called when the instances that the messages are for have been locked.
+        """
         ...
 
     def error(self, exc: Exception) -> Exception:

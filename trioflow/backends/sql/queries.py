@@ -10,7 +10,7 @@ instance meet at its row and neither overlooks the other.
 
 from __future__ import annotations
 
-from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Update
+from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
 
 __all__ = [
     "CLOSE_INSTANCES",
@@ -19,15 +19,25 @@ __all__ = [
     "DELIVER",
     "EMPTY_INBOXES",
     "FINISH_ACTIVITIES",
+    "LEASE_ACTIVITIES",
+    "LEASE_INSTANCES",
+    "LOCK_INSTANCES",
     "NEW_ACTIVITIES",
     "NEW_TURNS",
     "NOTIFY",
+    "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "STEP_INSTANCES",
     "Queries",
 ]
 
 # --- many rows at once: what a commit consists of ---------------------------------------------
+
+RENEW_WORKER = Update(
+    "workers", ("id", "now"), set="heartbeat_at = v.now", where="workers.id = v.id"
+)
+# Whoever touches several instances locks them first, sorted by id: so nobody waits in a circle.
+LOCK_INSTANCES = Lock("instances", ("id",))
 
 CREATE_INSTANCES = Insert(
     "instances",
@@ -85,7 +95,7 @@ FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command"))
 RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "worker"))
 CONSUME = Delete("inbox", ("instance", "seq"))
 EMPTY_INBOXES = Delete("inbox", ("instance",))
-DELIVER = Insert("inbox", ("instance", "seq", "execution", "event"))
+DELIVER = Insert("inbox", ("instance", "seq", "execution", "event"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready.
 NOTIFY = Update(
@@ -99,6 +109,22 @@ NOTIFY = Update(
     AND (v.execution IS NULL OR instances.execution = v.execution)""",
 )
 
+# --- many rows at once: what is taken -----------------------------------------------------------
+
+LEASE_INSTANCES = Update(
+    "instances",
+    ("seq", "worker"),
+    set="worker = v.worker, ready_at = NULL",
+    where="instances.seq = v.seq",
+)
+LEASE_ACTIVITIES = Update(
+    "activities",
+    ("instance", "execution", "command", "worker"),
+    set="worker = v.worker",
+    where="""activities.instance = v.instance AND activities.execution = v.execution
+    AND activities.command = v.command""",
+)
+
 
 class Queries:
     """The statements that touch one thing, or read; in the dialect's words."""
@@ -107,7 +133,8 @@ class Queries:
 
     register_worker = "INSERT INTO workers (id, name, heartbeat_at) VALUES (?, ?, ?)"
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
-    worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ?"
+    # Locked, since nobody may bury a worker that is taking something.
+    worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ? {for_update}"
     delete_worker = "DELETE FROM workers WHERE id = ?"
     stale_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has buried it, and it has not woken up, since `stale_workers` was read.
@@ -154,8 +181,7 @@ class Queries:
     next_instance = """SELECT ready_at FROM instances
         WHERE queue = ? AND ready_at > ? AND status = 'running' {exclude}
         AND (worker IS NULL OR worker = ?) ORDER BY ready_at LIMIT 1"""
-    lease_instance = "UPDATE instances SET worker = ?, ready_at = NULL WHERE seq = ?"
-    inbox = "SELECT seq, event FROM inbox WHERE instance = ? ORDER BY seq"
+    inboxes = "SELECT instance, seq, event FROM inbox WHERE instance {among} ORDER BY seq"
     visible_activities = """SELECT instance, execution, command, activity, queue, input,
         options, attempt, scheduled_at, visible_at, failure FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at <= ? {exclude}
@@ -163,8 +189,6 @@ class Queries:
     next_activity = """SELECT visible_at FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at > ? {exclude}
         ORDER BY visible_at LIMIT 1"""
-    lease_activity = """UPDATE activities SET worker = ?
-        WHERE instance = ? AND execution = ? AND command = ?"""
 
     # --- committing, one by one -----------------------------------------------------------
 
@@ -186,11 +210,12 @@ class Queries:
     count_in = """UPDATE instances SET ready_at = CASE WHEN status = 'running'
             AND (ready_at IS NULL OR ready_at > ?) THEN ? ELSE ready_at END,
         unread = unread + 1
-        WHERE id = ? AND status IN ('running', 'suspended') AND (? IS NULL OR execution = ?)"""
+        WHERE id = ? AND status IN ('running', 'suspended')
+        AND execution = coalesce(?, execution)"""
     # The twin of NOTIFY where not every target was there: the same condition decides.
     deliver_if_open = """INSERT INTO inbox (instance, seq, execution, event)
-        SELECT id, ?, ?, ? FROM instances WHERE id = ?
-        AND status IN ('running', 'suspended') AND (? IS NULL OR execution = ?)"""
+        SELECT id, {number}, ?, ? FROM instances WHERE id = ?
+        AND status IN ('running', 'suspended') AND execution = coalesce(?, execution)"""
     activity_state = """SELECT worker, cancel FROM activities
         WHERE instance = ? AND execution = ? AND command = ? {for_update}"""
     delete_activity = """DELETE FROM activities
@@ -222,6 +247,7 @@ class Queries:
     resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?
         WHERE id = ? AND status = 'suspended'"""
     status_of = "SELECT status FROM instances WHERE id = ?"
+    statuses = "SELECT id, status FROM instances WHERE id {among}"
 
     # --- reading ------------------------------------------------------------------------
 
@@ -253,4 +279,5 @@ class Queries:
             if isinstance(text, str) and not name.startswith("_"):
                 locking = text.replace("{for_update}", dialect.for_update)
                 locking = locking.replace("{skip_locked}", dialect.skip_locked)
+                locking = locking.replace("{number}", dialect.number)
                 setattr(self, name, dialect.query(locking))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.queries import LEASE_ACTIVITIES, LEASE_INSTANCES
 from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
@@ -97,7 +98,7 @@ class Working(SqlCore):
                 return TakenInstances([], None)
             now = self.clock()
             rows = ready(limit + 1)
-            taken = [self._lease_instance(worker, row) for row in rows[:limit]]
+            taken = self._lease_instances(worker, rows[:limit])
             if rows[limit:]:
                 return TakenInstances(taken, rows[limit][13])
             return TakenInstances(taken, self._next_ready(worker, queues, now, exclude, sticky))
@@ -108,7 +109,7 @@ class Working(SqlCore):
         if rows:
             with self.dialect.transaction(self.connection):
                 rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
-                taken = [self._lease_instance(worker, row) for row in rows]
+                taken = self._lease_instances(worker, rows)
         (next_at,) = self._execute(self.queries.next_own_instance, worker, now).fetchone()
         return TakenInstances(taken, next_at)
 
@@ -130,11 +131,22 @@ class Working(SqlCore):
                     next_at.append(found[0] + sticky)
         return min(next_at, default=None)
 
-    def _lease_instance(self, worker: str, row: Sequence[Any]) -> TakenInstance:
-        seq, id, execution, workflow, queue, input, *parent = row[:9]
-        metadata, carried, turns, events, ready_at, wake_at, unread = row[9:]
-        self._execute(self.queries.lease_instance, worker, seq)
-        inbox = self._execute(self.queries.inbox, id).fetchall() if unread else []
+    def _lease_instances(self, worker: str, rows: Sequence[Sequence[Any]]) -> list[TakenInstance]:
+        leases: list[Any] = []
+        for row in rows:
+            leases += (row[0], worker)
+        if leases:
+            self.dialect.write(self.connection, LEASE_INSTANCES, leases)
+        inboxes: dict[str, list[StoredMessage]] = {}
+        if with_mail := [row[1] for row in rows if row[15]]:
+            found = self.dialect.among(self.connection, self.queries.inboxes, with_mail)
+            for instance, seq, event in found:
+                inboxes.setdefault(instance, []).append(StoredMessage(seq, event))
+        return [self._taken_instance(row, inboxes.get(row[1], [])) for row in rows]
+
+    def _taken_instance(self, row: Sequence[Any], inbox: list[StoredMessage]) -> TakenInstance:
+        _, id, execution, workflow, queue, input, *parent = row[:9]
+        metadata, carried, turns, events, ready_at, wake_at, _ = row[9:]
         return TakenInstance(
             id=id,
             execution=execution,
@@ -148,7 +160,7 @@ class Working(SqlCore):
             events=events,
             ready_at=ready_at,
             wake_at=wake_at,
-            inbox=[StoredMessage(*message) for message in inbox],
+            inbox=inbox,
         )
 
     def take_activities(
@@ -178,8 +190,11 @@ class Working(SqlCore):
                 return TakenActivities([], None)
             now = self.clock()
             rows = visible(limit + 1)
+            leases: list[Any] = []
             for row in rows[:limit]:
-                self._execute(self.queries.lease_activity, worker, *row[:3])
+                leases += (*row[:3], worker)
+            if leases:
+                self.dialect.write(self.connection, LEASE_ACTIVITIES, leases)
             next_at = rows[limit][9] if rows[limit:] else next_visible()
         return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
 

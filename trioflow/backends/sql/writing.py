@@ -6,13 +6,13 @@ per statement, and beside a busy loop each time costs a wait until the loop yiel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from trioflow.backends.sql.dialect import Connection, Delete, Insert, Update, Write
+from trioflow.backends.sql.dialect import Connection, Delete, Insert, Lock, Update, Write
 
-__all__ = ["write_chunked"]
+__all__ = ["select_among", "write_chunked"]
 
 # Powers of two, so that few texts cover every number of rows and stay prepared.
 _MOST_ROWS = 64
@@ -22,6 +22,8 @@ def write_chunked(
     connection: Connection, statement: Write, values: list[Any], translate: Callable[[str], str]
 ) -> int:
     """Write all rows in statements of 64, 32, …, 1 rows; return how many rows were touched."""
+    if isinstance(statement, Lock):
+        return 0  # a writer is alone
     width = len(statement.columns)
     if len(values) == width:
         return connection.execute(_text(statement, 1, translate), values).rowcount
@@ -36,8 +38,26 @@ def write_chunked(
     return touched
 
 
+def select_among(connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
+    """Return the rows of a query in which ``{among}`` says ``IN`` these values.
+
+    Args:
+        connection: Where to ask; its placeholders are ``?``.
+        sql: Must not limit or count, since it is asked for 64 values at a time.
+        values: If there are none, there are no rows.
+    """
+    rows: list[Any] = []
+    for at in range(0, len(values), _MOST_ROWS):
+        part = list(values[at : at + _MOST_ROWS])
+        size = 1 << (len(part) - 1).bit_length()
+        part += part[-1:] * (size - len(part))
+        text = sql.replace("{among}", f"IN ({', '.join('?' * size)})")
+        rows += connection.execute(text, part).fetchall()
+    return rows
+
+
 @lru_cache(maxsize=1024)
-def _text(statement: Write, rows: int, translate: Callable[[str], str]) -> str:
+def _text(statement: Insert | Update | Delete, rows: int, translate: Callable[[str], str]) -> str:
     columns = ", ".join(statement.columns)
     row = "(" + ", ".join("?" * len(statement.columns)) + ")"
     values = ", ".join([row] * rows)
