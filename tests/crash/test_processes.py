@@ -90,7 +90,7 @@ def log_of(directory):
 async def until(found):
     """Wait until something is so in another process: there is no event to wait for."""
     with trio.fail_after(PATIENCE):
-        while not (result := found()):  # noqa: ASYNC110 - see above
+        while not (result := found()):
             await trio.sleep(0.01)
     return result
 
