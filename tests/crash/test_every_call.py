@@ -14,7 +14,6 @@ import trio.testing
 from tests.crash.faulty import Faulty
 from trioflow import (
     BackendUnavailable,
-    InstanceAlreadyExists,
     Registry,
     RetryPolicy,
     Signal,
@@ -236,14 +235,8 @@ async def start_in_the_worker(kind, tmp_path, call, number, how):
     return faulty
 
 
-UNKNOWN_START = pytest.mark.xfail(
-    raises=InstanceAlreadyExists,
-    reason="the worker cannot tell an instance that it stored, without hearing so, from another's",
-)
-
-
 @STORES
-@pytest.mark.parametrize("how", ["before", pytest.param("after", marks=UNKNOWN_START)])
+@pytest.mark.parametrize("how", ["before", "after"])
 def test_an_instance_begun_by_the_workers_own_client_is_begun_once(kind, how, tmp_path):
     for number in each_time(start_in_the_worker, kind, tmp_path, "commit", how):
         assert all(count <= 3 for count in attempts.values()), number
@@ -270,7 +263,6 @@ def test_a_worker_ends_though_the_store_stays_away(kind, tmp_path):
     simulate(main)
 
 
-@pytest.mark.xfail(raises=ExceptionGroup, reason="it comes in the group of the worker's tasks")
 def test_a_store_that_is_away_at_the_start_is_reported_to_the_caller(tmp_path):
     async def main():
         async with opened(make_store("sqlite", tmp_path)) as store:

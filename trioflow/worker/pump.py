@@ -381,6 +381,7 @@ class Pump:
         for unit in units:
             for live in unit.lives:
                 live.committing = True
+        began_at = self._backend.now()
         try:
             results = await self._patiently(
                 lambda: self._backend.commit(self.worker, [unit.unit for unit in units])
@@ -395,7 +396,7 @@ class Pump:
                 for live in unit.lives:
                     self._committed(live)
             else:
-                await self._refused(unit, failure)
+                await self._refused(unit, failure, began_at)
         self._idle.set()
 
     async def _patiently(self, call: Callable[[], Any]) -> Any:
@@ -509,7 +510,7 @@ class Pump:
 
     # --- when a unit is refused, or everything is lost -----------------------------------
 
-    async def _refused(self, unit: OpenUnit, failure: CommitFailure) -> None:
+    async def _refused(self, unit: OpenUnit, failure: CommitFailure, began_at: float) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         dropped: list[Live] = []
         for live in unit.lives:
@@ -530,9 +531,9 @@ class Pump:
             else:
                 live.failures += 1
                 self._restart(live, commit)
-        await self._release(dropped)
+        await self._release(dropped, began_at)
 
-    async def _release(self, dropped: list[Live]) -> None:
+    async def _release(self, dropped: list[Live], began_at: float) -> None:
         """Give back what was dropped but is leased to this worker all the same.
 
         So it is if the store took a commit and could not say so: tried again, it is refused.
@@ -544,13 +545,19 @@ class Pump:
         for live in dropped:
             self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
             if live.start is not None:
-                live.start.settle(created=live.id in ours)
+                created = live.id in ours or await self._was_created(live, began_at)
+                live.start.settle(created=created)
                 live.start = None
             # The rows of what had ended are still there.
             live.received.extend(live.used)
             live.used.clear()
             self._hand_over(live)
             self._look_at_parent(live)
+
+    async def _was_created(self, live: Live, began_at: float) -> bool:
+        """Find out whether the row that has an instance's id is that instance, begun and left."""
+        row = await self._patiently(lambda: self._backend.get(live.id))
+        return row is not None and row.created_at >= began_at and row.input == live.input
 
     def _restart(self, live: Live, commit: InstanceCommit) -> None:
         self._holdings.evict(live)

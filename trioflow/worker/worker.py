@@ -104,11 +104,14 @@ class Worker:
 
     # --- begin and end ------------------------------------------------------------------
 
-    async def start(self, group: TaskGroup) -> None:
-        """Register, and start everything that belongs to the worker in ``group``."""
+    async def register(self) -> None:
+        """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._registry.check(self._codec)
         await self._register()
+
+    def start(self, group: TaskGroup) -> None:
+        """Start everything that belongs to the worker in ``group``."""
         self._activities.attach(group)
         self._watchdog.start()
         group.start_soon(self._serve, name="trioflow worker")
@@ -409,8 +412,9 @@ async def open_worker(
             stuck_after=stuck_after,
             name=name,
         )
+        await worker.register()  # out here, so that its errors are not in a group
         async with task_group() as group:
-            await worker.start(group)
+            worker.start(group)
             group.start_soon(worker.client.endings.watch)
             try:
                 yield worker
