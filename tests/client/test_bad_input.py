@@ -1,0 +1,217 @@
+"""What cannot be: each mistake has an error of its own that names the cause, and changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+import trio
+
+from tests.worker.flow import until_parked
+from trioflow import (
+    ArgumentError,
+    DefinitionError,
+    InstanceFinished,
+    NotInWorkflow,
+    Registry,
+    Signal,
+    UnknownDefinition,
+    ValueMismatch,
+    continue_as_new,
+    info,
+    now,
+    open_client,
+    send_signal,
+    set_status,
+    side_effect,
+)
+
+number = Signal("number", int)
+
+
+def test_a_sync_function_is_no_workflow():
+    with pytest.raises(DefinitionError, match="'pay'.*must be an 'async def'"):
+
+        @Registry().workflow
+        def pay() -> None:
+            pass
+
+
+def test_a_generator_is_no_activity():
+    with pytest.raises(DefinitionError, match="generator"):
+
+        @Registry().activity
+        async def pay():
+            yield 1
+
+
+def test_a_name_is_taken_once():
+    flows = Registry()
+
+    @flows.activity(name="pay")
+    def one() -> None:
+        pass
+
+    with pytest.raises(DefinitionError, match=r"'pay'.*taken.*name=\.\.\."):
+
+        @flows.activity(name="pay")
+        def two() -> None:
+            pass
+
+
+def test_types_that_cannot_be_stored_are_found_when_the_worker_starts(cached):
+    flows = Registry()
+
+    @flows.workflow
+    async def work(lock: threading.Event) -> None:
+        pass
+
+    async def main():
+        with pytest.raises(DefinitionError, match="work.*'lock'"):
+            async with cached.worker(flows):
+                pass
+
+    cached.run(main)
+
+
+def test_what_only_a_workflow_may_call_says_so_elsewhere():
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> None:
+        pass
+
+    async def main():
+        for call in (
+            now,
+            info,
+            lambda: set_status(1),
+            lambda: side_effect(lambda: 1, int),
+            continue_as_new,
+        ):
+            with pytest.raises(NotInWorkflow, match="workflow"):
+                call()
+        for call in (work, number.receive, lambda: send_signal("x", number, 1)):
+            with pytest.raises(NotInWorkflow, match="workflow"):
+                await call()
+
+    trio.run(main)
+
+
+def test_nothing_is_stored_of_a_start_that_is_refused(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def work(n: int) -> int:
+        return n
+
+    async def main():
+        async with open_client(await flow.backend(), registry=flows) as client:
+            for call, error in [
+                (lambda: client.start(work, "x"), ArgumentError),
+                (lambda: client.start(work), ArgumentError),
+                (lambda: client.start("wrk", 1), UnknownDefinition),
+                (lambda: client.run(work, 1, 2), ArgumentError),
+                (lambda: client.start(work, {1, object()}), ArgumentError),
+            ]:
+                with pytest.raises(error):
+                    await call()
+            assert await client.count() == 0
+            assert await client.stats() == []
+
+    flow.run(main)
+
+
+def test_bad_options_are_refused():
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> None:
+        pass
+
+    @flows.activity
+    async def act() -> None:
+        pass
+
+    for call, says in [
+        (lambda: work.options(id=""), "id"),
+        (lambda: act.options(timeout=0), "timeout"),
+        (lambda: act.options(schedule_timeout=-1), "schedule_timeout"),
+        (lambda: Signal("", int), "name"),
+        (lambda: flows.workflow(max_events=1)(work.fn), "max_events"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            call()
+
+
+def test_mistakes_inside_a_workflow_can_be_caught_and_leave_no_trace(flow):
+    flows = Registry()
+
+    @flows.activity
+    async def take(n: int) -> int:
+        return n
+
+    @flows.workflow
+    async def child(n: int) -> int:
+        return n
+
+    @flows.workflow
+    async def work() -> list[str]:
+        caught = []
+        for call in (
+            lambda: take("x"),
+            lambda: child("x"),
+            lambda: send_signal("nobody", number, "x"),
+        ):
+            try:
+                await call()
+            except (ArgumentError, ValueMismatch) as exc:
+                caught.append(type(exc).__name__)
+        for call in (lambda: set_status(object()), lambda: side_effect(lambda: "x", int)):
+            try:
+                call()
+            except ValueMismatch:
+                caught.append("ValueMismatch")
+        caught.append(str(await take(1)))
+        await number.receive()
+        return caught
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            handle = await worker.client.start(work)
+            await until_parked(handle, turns=2)
+            await handle.signal(number, 1)
+            assert await handle.result() == [
+                *["ArgumentError", "ArgumentError"],
+                *["ValueMismatch", "ValueMismatch", "ValueMismatch", "1"],
+            ]
+            (execution,) = await handle.history()
+            names = [type(c).__name__ for turn in execution.turns for c in turn.commands]
+            assert names == ["RecordSideEffect", "RunActivity"]  # the effect did happen
+            with pytest.raises(InstanceFinished):
+                await handle.signal(number, 2)
+
+    flow.run(main)
+
+
+def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
+    """An instance whose stored input is no longer JSON fails alone."""
+    flows = Registry()
+
+    @flows.workflow
+    async def work(n: int) -> int:
+        return n
+
+    async def main():
+        async with flow.worker(flows) as worker:
+            from trioflow.model.records import NewInstance  # noqa: PLC0415
+
+            broken = NewInstance("broken", "work", "default", b'{"n": ')
+            await worker.client.backend.create([broken])
+            with pytest.raises(Exception, match=r"work|truncated|JSON"):
+                await worker.client.handle("broken").result(wait_suspended=False)
+            assert await worker.client.run(work, 3) == 3
+
+    with caplog.at_level(logging.CRITICAL, "trioflow"):
+        flow.run(main)
