@@ -1,4 +1,4 @@
-"""What cannot be: each mistake has an error of its own that names the cause, and changes nothing."""
+"""Mistakes: each has an error of its own that names the cause, and changes nothing."""
 
 from __future__ import annotations
 

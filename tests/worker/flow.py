@@ -60,7 +60,7 @@ class Flow:
 
 
 def run_virtual(main, make=MemoryBackend):
-    """Run ``main(backend)`` on trio and a memory store, both on a clock that jumps to what is next."""
+    """Run ``main(backend)`` on trio and a memory store, on a clock that jumps to what is next."""
     clock = trio.testing.MockClock(autojump_threshold=0)
 
     async def bounded():

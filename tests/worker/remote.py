@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import anyio
 import trio
@@ -29,13 +30,16 @@ async def fail() -> None:
 
 @flows.activity(queue="far")
 async def wait(path: str) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("entered\n")
+    note(path, "entered")
     try:
         await trio.sleep_forever()
     finally:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write("left\n")
+        note(path, "left")
+
+
+def note(path: str, line: str) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 @flows.workflow
@@ -63,10 +67,10 @@ async def main(url: str, kind: str) -> None:
         async with open_client(url) as client:
             handle = await client.start(adding.options(id="from elsewhere"), 1)
             await handle.signal(number, 2)
-            print(await handle.result(), flush=True)
+            print(await handle.result(), flush=True)  # noqa: T201 - the test reads it
         return
     async with open_worker(
         url, registry=flows, queues=["far"], workflows=False, drain=0, lease=0.9
     ):
-        print("ready", flush=True)
+        print("ready", flush=True)  # noqa: T201 - the test reads it
         await trio.sleep_forever()

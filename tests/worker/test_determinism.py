@@ -25,7 +25,7 @@ watched = sys.version_info >= (3, 12)  # from then on calls are watched, not onl
 def bad_calls():
     """What must not be called, with the part of the message that says what to do instead."""
     always = {
-        "open": (lambda: open(__file__), "activity"),
+        "open": (lambda: open(__file__), "activity"),  # noqa: SIM115, PTH123 - refused
         "pathlib": (lambda: pathlib.Path(__file__).read_text(encoding="utf-8"), "activity"),
         "socket": (lambda: socket.create_connection(("127.0.0.1", 9)), "activity"),
         "urlopen": (lambda: urllib.request.urlopen("http://127.0.0.1:9"), "activity"),
@@ -45,10 +45,10 @@ def awaited():
         "trio.to_thread": lambda: trio.to_thread.run_sync(lambda: 1),
         "anyio.to_thread": lambda: anyio.to_thread.run_sync(lambda: 1),
         "asyncio.sleep": lambda: asyncio.sleep(0.001),
-        "trio socket": lambda: trio.open_tcp_stream("127.0.0.1", 9),
-        "process": lambda: trio.run_process(["true"]),
+        "trio socket": lambda: trio.open_tcp_stream("127.0.0.1", 9),  # noqa: ASYNC105 - awaited there
+        "process": lambda: trio.run_process(["true"]),  # noqa: ASYNC105
         "asyncio.to_thread": lambda: asyncio.to_thread(lambda: 1),
-        "trio file": lambda: trio.open_file(__file__),
+        "trio file": lambda: trio.open_file(__file__),  # noqa: ASYNC105
     }
 
 
@@ -104,7 +104,7 @@ def test_the_refusal_is_an_error_that_can_be_handled(cached):
     @flows.workflow
     async def careful() -> str:
         try:
-            open(__file__)
+            open(__file__)  # noqa: ASYNC230, SIM115, PTH123 - refused
         except DeterminismError:
             return "caught"
 

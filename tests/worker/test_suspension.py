@@ -1,4 +1,4 @@
-"""Code that no longer fits its history, and histories that grow too long: suspended, never damaged."""
+"""Code that no longer fits its history, and histories that grow too long: never damaged."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(
     @flows.workflow
     async def stubborn() -> None:
         while True:
-            try:
+            try:  # noqa: SIM105 - as somebody would write it
                 await trio.sleep_forever()
             except BaseException:
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import anyio
@@ -183,7 +184,7 @@ def retried(policy, errors):
 
     result = run(flows, main)
     assert len(keys) == 1
-    return result, [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return result, [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def test_retries_wait_longer_and_longer_beginning_with_the_initial_interval():

@@ -282,11 +282,10 @@ def test_a_drain_lets_activities_finish_in_their_time(flow):
     async def main():
         gates[:] = [Gate()]
         async with flow.client(flows) as client:
-            async with anyio.create_task_group() as group:
-                async with flow.worker(flows, drain=5):
-                    handle = await client.start(work)
-                    await gates[0].until_entered()
-                    group.start_soon(open_soon)
+            async with anyio.create_task_group() as group, flow.worker(flows, drain=5):
+                handle = await client.start(work)
+                await gates[0].until_entered()
+                group.start_soon(open_soon)
             assert gates[0].left == ["left"]
             described = await handle.describe()
             assert (described.status, described.activities) == ("completed", [])
@@ -303,7 +302,7 @@ def test_an_error_in_the_block_comes_out_and_the_work_is_given_back(flow):
 
     async def main():
         gate[:] = [Gate()]
-        with pytest.raises(LookupError, match="mine"):
+        with pytest.raises(LookupError, match="mine"):  # noqa: PT012 - the block is what is tested
             async with flow.worker(flows) as worker:
                 handle = await worker.client.start(work.options(id="w"), 1)
                 await gate[0].until_entered()
