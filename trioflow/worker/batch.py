@@ -61,6 +61,11 @@ class Batch:
             unit.add(live, commit)
         return live.unit  # type: ignore[return-value]  # set by add
 
+    def add(self, unit: OpenUnit) -> None:
+        """Take in a unit that speaks of no instance, such as an activity's result."""
+        self.units.append(unit)
+        self.size += 1
+
     def merge(self, one: OpenUnit, other: OpenUnit) -> OpenUnit:
         """Make two units one, the smaller into the larger."""
         if one is other:

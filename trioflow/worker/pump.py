@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -22,19 +20,14 @@ from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution, Identity
 from trioflow.engine.replay import Diverged
-from trioflow.errors import BackendUnavailable, LeaseLost
 from trioflow.model import events as ev
 from trioflow.model.events import Event, decode_event, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
-    ActivityKey,
     ActivityResult,
     ActivityRetry,
     ActivityTask,
-    CancelledActivity,
-    CommitFailure,
-    InstanceCommit,
     NewInstance,
     TakenInstance,
 )
@@ -44,6 +37,7 @@ from trioflow.registry import Registry
 from trioflow.worker import commits
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
+from trioflow.worker.committer import Committer, patiently
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.live import Live, Received
 from trioflow.worker.recorder import Recorder
@@ -55,8 +49,6 @@ logger = logging.getLogger("trioflow.worker")
 
 _CHUNK = 200  # turns between two looks at everything else
 _MAX_BATCH = 1000  # turns in one commit
-_FIRST_DELAY = 0.05  # seconds, when the store does not answer
-_TRIES = 5  # of a unit that fails though none of its instances was lost
 _encode = msgspec.json.Encoder().encode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 
@@ -91,16 +83,22 @@ class Pump:
         self._backend = backend
         self._workflows = registry.workflows
         self._codec = codec
-        self._on_end = on_end
         self._on_wake_at = on_wake_at
-        self._on_lease_lost = on_lease_lost
-        self.worker = ""
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `attach`
         self._unloaded: list[Live] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
         self._recorder = Recorder(self._holdings, self._batch, self._woken)
-        self._under_way: list[OpenUnit] = []
+        self._committer = Committer(
+            backend=backend,
+            holdings=self._holdings,
+            batch=self._batch,
+            recorder=self._recorder,
+            wake=self._woken,
+            on_end=on_end,
+            on_wake_at=on_wake_at,
+            on_lease_lost=on_lease_lost,
+        )
         self._wake = anyio.Event()
         self._dirty = anyio.Event()
         self._idle = anyio.Event()
@@ -111,7 +109,11 @@ class Pump:
 
     def attach(self, activities: ActivityRunner) -> None:
         """Say who runs activities; it tells this pump how they went."""
-        self.activities = self._recorder.activities = activities
+        self.activities = self._recorder.activities = self._committer.activities = activities
+
+    def serve(self, worker: str) -> None:
+        """Say which worker's leases these are."""
+        self._committer.worker = worker
 
     # --- what comes in ------------------------------------------------------------------
 
@@ -207,8 +209,7 @@ class Pump:
         self._on_wake_at(visible_at)
 
     def _add(self, unit: OpenUnit) -> None:
-        self._batch.units.append(unit)
-        self._batch.size += 1
+        self._batch.add(unit)
         self._woken()
 
     def _woken(self) -> None:
@@ -245,11 +246,14 @@ class Pump:
                 self._step_some()
                 await anyio.lowlevel.checkpoint()
             async with self.store_lock:
-                await self._commit(self._batch.seal())
+                await self._committer.commit(self._batch.seal())
+                self._idle.set()
 
     async def settle(self) -> None:
         """Wait until nothing is ready and everything is stored."""
-        while self._holdings.ready or self._unloaded or self._batch.units or self._under_way:
+        while (
+            self._holdings.ready or self._unloaded or self._batch.units or self._committer.under_way
+        ):
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -333,7 +337,7 @@ class Pump:
                 known.append(live)
             else:
                 self._recorder.leave_unknown(live)
-        stored = await self._patiently(
+        stored = await patiently(
             lambda: self._backend.load([(live.id, live.number) for live in known])
         )
         for live, turns in zip(known, stored, strict=True):
@@ -372,215 +376,6 @@ class Pump:
             live.events = execution.events
             live.wake_at = execution.wake_at
             live.due = live.wake_at is not None and live.wake_at <= self._backend.now()
-            self._holdings.queue(live)
-
-    # --- committing ---------------------------------------------------------------------
-
-    async def _commit(self, units: list[OpenUnit]) -> None:
-        self._under_way = units
-        for unit in units:
-            for live in unit.lives:
-                live.committing = True
-        began_at = self._backend.now()
-        try:
-            results = await self._patiently(
-                lambda: self._backend.commit(self.worker, [unit.unit for unit in units])
-            )
-        except LeaseLost:
-            self._under_way = []
-            self._on_lease_lost()
-            return
-        self._under_way = []
-        for unit, failure in zip(units, results, strict=True):
-            if failure is None:
-                for live in unit.lives:
-                    self._committed(live)
-            else:
-                await self._refused(unit, failure, began_at)
-        self._idle.set()
-
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
-        """Call the store until it answers; it may be away for a while."""
-        delay = _FIRST_DELAY
-        while True:
-            try:
-                return await call()
-            except BackendUnavailable as exc:
-                if delay == _FIRST_DELAY:
-                    logger.warning("the store is not available, trying again: %s", exc)
-                await anyio.sleep(delay)
-                delay = min(delay * 2, 5.0)
-
-    def _committed(self, live: Live) -> None:  # noqa: C901  # one branch for each way to go on
-        commit = live.commit
-        assert commit is not None
-        live.commit = live.unit = live.new = None
-        live.committing = live.alone = False
-        live.failures = 0
-        live.used.clear()
-        if live.start is not None:
-            live.start.settle(created=True)
-            live.start = None
-        for activity in commit.activities:
-            if activity.leased:
-                key = ActivityKey(live.id, commit.execution, activity.command)
-                self.activities.start(
-                    ActivityTask(
-                        key,
-                        activity.activity,
-                        activity.queue,
-                        activity.input,
-                        activity.options,
-                        1,
-                        self._backend.now(),
-                    )
-                )
-        for command in live.cancel_here:
-            here = self.activities.cancel((live.id, live.number, command))
-            if not here and commit.leased and commit.continued is None:
-                self._cancel_in_store(live, command)
-        live.cancel_here.clear()
-        if commit.closing is not None or commit.suspended is not None:
-            del self._holdings.held[live.id]
-            self._holdings.evict(live)
-            self._hand_over(live)
-            if commit.closing is not None:
-                self._on_end(live.id, commit.closing.status, commit.closing.outcome)
-        elif commit.continued is not None:
-            self._continue(live, commit)
-        elif commit.leased:
-            if commit.wake_at is not None:
-                self._on_wake_at(commit.wake_at)
-            # What it was kept for may have ended while the commit was under way.
-            if live.has_work or not self._recorder.is_busy(live):
-                self._holdings.queue(live)
-        else:
-            self._park(live, commit)
-
-    def _cancel_in_store(self, live: Live, command: str) -> None:
-        """Cancel an activity that was given back while its cancel was being stored."""
-        if not any(r.finished == command for r in live.received):
-            self._batch.unit_of(live)
-            assert live.commit is not None
-            event = encode_event(ev.ActivityCancelled(command))
-            live.commit.cancelled.append(CancelledActivity(command, event))
-            live.commit.wake_at = live.wake_at
-            self._woken()
-
-    def _continue(self, live: Live, commit: InstanceCommit) -> None:
-        assert commit.continued is not None
-        self._holdings.evict(live)
-        self._hand_over(live)
-        live.execution = None
-        live.number += 1
-        live.turns = 0
-        live.input = commit.continued
-        live.carried = commit.carried
-        live.wake_at = None
-        live.events = 0
-        live.due = live.ended = False
-        live.received = deque(r for r in live.received if r.seq is not None)
-        self._holdings.queue(live)
-
-    def _hand_over(self, live: Live) -> None:
-        """Put results of activities into the inbox: no turn will consume them here."""
-        results = [r for r in live.received if r.finished is not None]
-        if not results:
-            return
-        live.received = deque(r for r in live.received if r.finished is None)
-        for result in results:
-            assert result.finished is not None
-            key = ActivityKey(live.id, live.number, result.finished)
-            unit = OpenUnit()
-            unit.unit.results = [ActivityResult(key, encode_event(result.event))]
-            self._add(unit)
-
-    def _park(self, live: Live, commit: InstanceCommit) -> None:
-        self._hand_over(live)
-        self._holdings.park(live)
-        if commit.wake_at is not None:
-            self._on_wake_at(commit.wake_at)
-        self._look_at_parent(live)
-
-    def _look_at_parent(self, live: Live) -> None:
-        """Have a parent looked at that was perhaps only kept for this child."""
-        parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
-        if parent is not None:
-            self._holdings.queue(parent)
-
-    # --- when a unit is refused, or everything is lost -----------------------------------
-
-    async def _refused(self, unit: OpenUnit, failure: CommitFailure, began_at: float) -> None:
-        """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
-        dropped: list[Live] = []
-        for live in unit.lives:
-            commit = live.commit
-            assert commit is not None
-            for activity in commit.activities:
-                if activity.leased:
-                    self.activities.unreserve(live.id)
-            live.commit = live.unit = None
-            live.committing = live.ended = False
-            live.cancel_here.clear()
-            if live.start is not None and live.id not in failure.taken_ids:
-                self._batch.unit_of(live)
-                self._restart(live, commit)
-            elif live.new is not None or live.id in failure.lost:
-                self._holdings.drop(live)
-                dropped.append(live)
-            else:
-                live.failures += 1
-                self._restart(live, commit)
-        await self._release(dropped, began_at)
-
-    async def _release(self, dropped: list[Live], began_at: float) -> None:
-        """Give back what was dropped but is leased to this worker all the same.
-
-        So it is if the store took a commit and could not say so: tried again, it is refused.
-        """
-        if not dropped:
-            return
-        ids = [live.id for live in dropped]
-        ours = await self._patiently(lambda: self._backend.release_instances(self.worker, ids))
-        for live in dropped:
-            self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
-            if live.start is not None:
-                created = live.id in ours or await self._was_created(live, began_at)
-                live.start.settle(created=created)
-                live.start = None
-            # The rows of what had ended are still there.
-            live.received.extend(live.used)
-            live.used.clear()
-            self._hand_over(live)
-            self._look_at_parent(live)
-
-    async def _was_created(self, live: Live, began_at: float) -> bool:
-        """Find out whether the row that has an instance's id is that instance, begun and left."""
-        row = await self._patiently(lambda: self._backend.get(live.id))
-        return row is not None and row.created_at >= began_at and row.input == live.input
-
-    def _restart(self, live: Live, commit: InstanceCommit) -> None:
-        self._holdings.evict(live)
-        again = [
-            r
-            for r in live.used
-            if r.delivery is None and (r.seq is not None or r.finished is not None)
-        ]
-        live.received.extendleft(reversed(again))
-        live.used.clear()
-        live.turns = commit.number
-        live.alone = True
-        if live.failures >= _TRIES:
-            logger.error(
-                "the turns of instance %r were refused %d times; it is given back",
-                live.id,
-                live.failures,
-            )
-            self._batch.unit_of(live)
-            assert live.commit is not None
-            live.commit.leased, live.commit.due = False, True
-            live.ended = True
-        else:
             self._holdings.queue(live)
 
     def drop_everything(self) -> None:

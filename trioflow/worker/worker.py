@@ -138,7 +138,8 @@ class Worker:
                 logger.warning("the worker could not sign off; its lease will run out: %s", exc)
 
     async def _register(self) -> None:
-        self._id = self._pump.worker = secrets.token_hex(16)
+        self._id = secrets.token_hex(16)
+        self._pump.serve(self._id)
         await self._backend.register_worker(self._id, self.name)
         if self._backend.shared:
             self._heart = Heart(
