@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 
-__all__ = ["Watcher"]
+from trioflow.model.records import Unit
+
+__all__ = ["Watcher", "concerns_others"]
 
 _SHORTEST = 0.002
 _LONGEST = 0.1
@@ -74,3 +76,17 @@ class Watcher:
         event, self._event = self._event, None
         if event is not None:
             event.set()
+
+
+def concerns_others(unit: Unit) -> bool:
+    """Return whether a unit leaves something for others than the committing worker."""
+    if unit.results or unit.retries:
+        return True
+    for commit in unit.instances:
+        if commit.messages or commit.cancelled or not commit.leased:
+            return True
+        if commit.closing is not None or commit.suspended is not None:
+            return True
+        if not all(new.leased for new in commit.activities):
+            return True
+    return False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.watching import Watcher
+from trioflow.backends.watching import Watcher, concerns_others
 from trioflow.model.records import (
     ActivityTask,
     CommitFailure,
@@ -108,7 +108,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         results = await self._run(self._store().commit, worker, units)
-        if any(map(_concerns_others, units)):
+        if any(map(concerns_others, units)):
             self._watcher.notify()
         return results
 
@@ -179,17 +179,3 @@ class SqlBackend(abc.ABC, Generic[S]):
         self, where: InstanceFilter, *, limit: int, after: str | None = None
     ) -> list[InstanceRecord]:
         return await self._run(self._store().list, where, limit, after)
-
-
-def _concerns_others(unit: Unit) -> bool:
-    """Return whether a unit leaves something for others than the committing worker."""
-    if unit.results or unit.retries:
-        return True
-    for commit in unit.instances:
-        if commit.messages or commit.cancelled or not commit.leased:
-            return True
-        if commit.closing is not None or commit.suspended is not None:
-            return True
-        if not all(new.leased for new in commit.activities):
-            return True
-    return False

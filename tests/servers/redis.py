@@ -1,0 +1,118 @@
+"""A private Redis server (or Valkey), from installed binaries. Nothing else may live here.
+
+It listens on a free port of 127.0.0.1 and keeps its data, if it is told to, in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+__all__ = ["Server", "available", "start"]
+
+_START_TIMEOUT = 30.0
+_PAUSE = 0.02
+# How the issue's figures are taken: everything is gone when it stops.
+FORGETFUL = ("--save", "", "--appendonly", "no")
+# What a commit gave is on the disk when its answer comes.
+DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+
+
+def available() -> str | None:
+    """Return ``None`` if the server is installed, otherwise how to get it."""
+    if _program() is not None:
+        return None
+    return "no redis-server and no valkey-server found; get one with: apt-get install redis-server"
+
+
+def _program() -> str | None:
+    path = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name) or shutil.which(name, path=path)
+        if found:
+            return found
+    return None
+
+
+@contextlib.contextmanager
+def start(folder: Path, *options: str):
+    """Run a server without persistence, or with ``options``; yield its URL; stop it at the end."""
+    server = Server(folder, *(options or FORGETFUL))
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.close()
+
+
+class Server:
+    """One server. `start` and `kill` may be repeated: it keeps its port, and finds its data."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._log = folder / "redis.log"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + _START_TIMEOUT
+        port = self.port
+        while not self._started(port or _free_port(), deadline):
+            # Somebody else may have been quicker to take a free port; a port of its own is kept.
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"redis-server did not start:\n{self._log.read_text()[-3000:]}")
+            time.sleep(_PAUSE)
+
+    def kill(self) -> None:
+        """Kill it as a power failure would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGKILL)
+            process.wait(_START_TIMEOUT)
+
+    close = kill
+
+    def _started(self, port: int, deadline: float) -> bool:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_program(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(self._folder),
+                 *self._options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                self._process = None
+                return False
+            if _answers(port):
+                self.port = port
+                return True
+            time.sleep(_PAUSE)
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,436 @@
+"""`Backend` on Redis: what each method asks of which script, and who is told of changes."""
+
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any, TypeVar, cast
+
+from trioflow.backends.notices import child_terminated, id_taken
+from trioflow.backends.redis import rows, wire
+from trioflow.backends.redis.link import Address, Link, Request
+from trioflow.backends.redis.listening import Listener
+from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.storage_thread import StorageThread
+from trioflow.backends.watching import Watcher, concerns_others
+from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
+from trioflow.model.records import (
+    ActivityTask,
+    CommitFailure,
+    Execution,
+    Heartbeat,
+    InstanceFilter,
+    InstanceRecord,
+    NewInstance,
+    QueueStats,
+    TakenActivities,
+    TakenInstances,
+    Unit,
+    Update,
+)
+
+__all__ = ["RedisBackend"]
+
+R = TypeVar("R")
+
+# So few that no script keeps the server to itself for long.
+_TAKE_AT_MOST = 500
+_LOOK_AT_MOST = 1000
+_REMOVE_AT_MOST = 100
+_RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
+
+
+class RedisBackend:
+    """A store in Redis 6 or newer, or in Valkey. Its clock is the server's.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
+        prefix: What the keys begin with: one store for each. In a cluster all of them lie in one
+            slot.
+        cluster: Whether the server is one of a cluster.
+        keep_finished: Seconds after which finished instances are removed by the workers, or
+            ``None``.
+        patience: For so many seconds a call is tried again when the server does not answer.
+    """
+
+    name = "redis"
+    shared = True
+
+    def __init__(
+        self,
+        url: str = "redis://localhost",
+        *,
+        prefix: str = "trioflow",
+        cluster: bool = False,
+        keep_finished: float | None = None,
+        patience: float = 2.0,
+    ) -> None:
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise ValueError(f"prefix {prefix!r}: must not be empty, and have no braces")
+        self.address = Address(url, prefix, cluster)
+        self._keep_finished = keep_finished
+        self._source = secrets.token_hex(8)
+        self._numbers = count(1)
+        self._takes = count(1)
+        self._heard: dict[str, int] = {}
+        self._offset = 0.0
+        self._watcher = Watcher()
+        self._link = Link(self.address, patience)
+        self._thread: StorageThread | None = None
+        self._listener: Listener | None = None
+        # The heartbeat's own connection, used by whichever thread holds the lock. It is not
+        # patient: the next beat comes soon.
+        self._beat_lock = threading.Lock()
+        self._beat_link = Link(self.address, min(patience, 0.5))
+
+    # --- life ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        if self._thread is not None:
+            return
+        thread = StorageThread(f"trioflow storage {self.address.prefix}")
+        listener = Listener(self.address, self._source, self._watcher.notify)
+        try:
+            await thread.run(self._open, listener)
+        except BaseException:
+            await thread.aclose()
+            raise
+        self._thread, self._listener = thread, listener
+
+    def _open(self, listener: Listener) -> None:
+        try:
+            self._see_time(open_store(self._link))
+            look_at_settings(self._link)
+            listener.start()
+            listener.wait_ready(5.0)
+        except BaseException:
+            self._link.close()
+            raise
+
+    async def aclose(self) -> None:
+        thread, listener = self._thread, self._listener
+        self._thread = self._listener = None
+        if thread is None or listener is None:
+            return
+        listener.end()
+        try:
+            await thread.run(self._close, listener)
+        finally:
+            await thread.aclose()
+
+    def _close(self, listener: Listener) -> None:
+        try:
+            self._link.together([lambda: Request("close", (self._source,), _ignore)])
+            listener.join()
+        finally:
+            self._link.close()
+            with self._beat_lock:
+                self._beat_link.close()
+
+    def now(self) -> float:
+        """Return the server's time, as seen with its last answers."""
+        return time.monotonic() + self._offset
+
+    def _see_time(self, server: float) -> None:
+        self._offset = server - time.monotonic()
+
+    # --- workers ------------------------------------------------------------------------
+
+    async def register_worker(self, worker: str, name: str) -> None:
+        await self._write("register_worker", worker, name, decode=_ignore)
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        """Renew the worker's row on a connection of its own; any thread may call it.
+
+        Raises:
+            BackendUnavailable: The server does not answer, or the store is not open.
+        """
+        self._opened()
+        with self._beat_lock:
+            return self._beat_link.call(Request("heartbeat", (worker,), self._decode_beat))
+
+    def _decode_beat(self, reply: Any) -> Heartbeat:
+        self._see_time(float(reply[0]))
+        return rows.heartbeat(reply)
+
+    async def reclaim(self, lease: float) -> list[str]:
+        buried: list[str] = []
+        # One script buries one worker: each is freed in a transaction of its own.
+        while found := await self._write("reclaim", repr(lease), decode=_text):
+            buried.append(found)
+        if buried:
+            self._watcher.notify()
+        if self._keep_finished is not None:
+            old = InstanceFilter(finished_before=self.now() - self._keep_finished)
+            await self.remove(old, limit=10 * _LOOK_AT_MOST)
+        return buried
+
+    async def release_worker(self, worker: str) -> None:
+        await self._write("release_worker", worker, decode=_ignore)
+        self._heard.pop(worker, None)
+        self._watcher.notify()
+
+    # --- work ---------------------------------------------------------------------------
+
+    async def take_instances(
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        exclude: Sequence[str] = (),
+        sticky: float = 0.0,
+    ) -> TakenInstances:
+        asked = self._take(worker, queues, limit, exclude)
+        asked.sticky, asked.fields = sticky, rows.TAKEN_FIELDS
+        return await self._opened().run(self._taken, "take_instances", asked, rows.taken_instances)
+
+    async def take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
+    ) -> TakenActivities:
+        asked = self._take(worker, queues, limit, exclude)
+        taken = rows.taken_activities
+        return await self._opened().run(self._taken, "take_activities", asked, taken)
+
+    def _take(
+        self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
+    ) -> wire.TakeRequest:
+        most = min(limit, _TAKE_AT_MOST)
+        return wire.TakeRequest(worker, tuple(queues), most, tuple(exclude))
+
+    def _taken(self, name: str, asked: wire.TakeRequest, decode: Callable[[Any], R]) -> R:
+        """Take on the storage thread, one call at a time, so that ``heard`` is what it says.
+
+        If an answer is lost, the next call gives again what that one took.
+        """
+        key = f"{name} {asked.worker}"
+        asked.number, asked.heard = next(self._takes), self._heard.get(key, 0)
+        reply = self._link.call(Request(name, (wire.pack(asked),), _same))
+        self._heard[key] = asked.number
+        self._see_time(float(reply[0]))
+        return decode(reply)
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        replies = await self._commit(worker, units, {})
+        unnoticed = [at for at, reply in enumerate(replies) if reply == [b"notice"]]
+        if unnoticed:
+            # A child's id is taken, which is seldom: only now its parent's event is made.
+            some = [units[at] for at in unnoticed]
+            again = await self._commit(worker, some, _notices(some))
+            for at, reply in zip(unnoticed, again, strict=True):
+                replies[at] = reply
+        return [rows.commit_result(reply) for reply in replies]
+
+    async def _commit(
+        self, worker: str, units: Sequence[Unit], notices: dict[str, bytes]
+    ) -> list[Any]:
+        concerned = any(map(concerns_others, units))
+
+        def build() -> Request[Any]:
+            arguments = (worker, wire.pack_units(units), wire.pack_notices(notices))
+            return self._request("commit", arguments, _same, self._source if concerned else "")
+
+        reply = await self._run(build)
+        if reply == b"dead":
+            raise LeaseLost(
+                f"worker {worker!r} sent no heartbeat for too long and was declared dead; what it "
+                "held belongs to other workers now, and nothing of this commit was stored"
+            )
+        if concerned:
+            self._watcher.notify()
+        return cast("list[Any]", reply)
+
+    async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        ids = wire.pack(list(instances))
+        released = await self._write("release_instances", worker, ids, decode=rows.texts)
+        if released:
+            self._watcher.notify()
+        return released
+
+    async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+        return await self._read("load", wire.pack(list(ids)), decode=_same)
+
+    # --- what clients ask for -----------------------------------------------------------
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        created = await self._write("create", wire.pack_new(instances), decode=_flags)
+        if any(created):
+            self._watcher.notify()
+        return created
+
+    async def send(self, instance: str, event: bytes) -> Update:
+        return self._told(await self._write("send", instance, event, decode=_update))
+
+    async def terminate(self, instance: str, outcome: bytes) -> Update:
+        while True:
+            found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
+            if not found:
+                return "not found"
+            parent = rows.instance_record(found).parent
+            notice = child_terminated(outcome, parent).event if parent is not None else b""
+            seq = found[1][-1]
+            answer = await self._write("terminate", instance, outcome, seq, notice, decode=_text)
+            if answer != "changed":
+                return self._told(cast("Update", answer))
+
+    async def resume(self, instance: str) -> Update:
+        return self._told(await self._write("resume", instance, decode=_update))
+
+    def _told(self, update: Update) -> Update:
+        if update == "done":
+            self._watcher.notify()
+        return update
+
+    async def get(self, instance: str) -> InstanceRecord | None:
+        found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
+        return rows.instance_record(found) if found else None
+
+    async def not_running(self, instances: Sequence[str]) -> list[str]:
+        return await self._read("not_running", wire.pack(list(instances)), decode=rows.texts)
+
+    async def history(self, instance: str) -> list[Execution]:
+        found = await self._read("history", instance, decode=_same)
+        return [rows.execution(row) for row in found]
+
+    async def activities(self, instance: str) -> list[ActivityTask]:
+        found = await self._read("activities_of", instance, decode=_same)
+        return sorted(map(rows.activity_task, found), key=_by_command)
+
+    async def count(self, where: InstanceFilter) -> int:
+        packed, before, number = wire.pack_filter(where), "+inf", 0
+        while before:
+            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "")
+            before = _onwards(found[0])
+            number += found[1]
+        return number
+
+    async def stats(self) -> list[QueueStats]:
+        found = await self._read("stats", decode=_same)
+        return sorted(map(rows.queue_stats, found), key=_by_queue)
+
+    async def remove(
+        self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
+    ) -> int:
+        packed, removed = wire.pack_filter(where), 0
+        for part in _parts(ids):
+            kept, more = 0, 1
+            while more and removed < limit:
+                most = min(limit - removed, _REMOVE_AT_MOST)
+                wanted = (packed, most, _LOOK_AT_MOST, part, kept)
+                gone, kept, more = await self._write("remove", *wanted, decode=_same)
+                removed += gone
+        return removed
+
+    # --- waking -------------------------------------------------------------------------
+
+    def changes(self) -> int:
+        return self._watcher.number
+
+    async def wait_change(self, seen: int, timeout: float) -> None:
+        await self._watcher.wait(seen, timeout)
+
+    # --- calls --------------------------------------------------------------------------
+
+    def _opened(self) -> StorageThread:
+        if self._thread is None:
+            shown = self.address.shown
+            raise BackendUnavailable(f"{shown} is not open; await the backend's open() first")
+        return self._thread
+
+    def _request(
+        self, name: str, arguments: tuple[Any, ...], decode: Callable[[Any], R], source: str
+    ) -> Request[R]:
+        nonce = f"{self._source}.{next(self._numbers)}"
+        return Request(name, (source, *arguments), decode, nonce)
+
+    async def _write(self, name: str, *arguments: Any, decode: Callable[[Any], R]) -> R:
+        request = self._request(name, arguments, decode, self._source)
+        return await self._run(lambda: request)
+
+    async def _read(self, name: str, *arguments: Any, decode: Callable[[Any], R]) -> R:
+        request = Request(name, arguments, decode)
+        return await self._run(lambda: request)
+
+    async def _run(self, build: Callable[[], Request[R]]) -> R:
+        """Make a request on the storage thread, together with those that wait beside it."""
+        # `Link.together` answers with what the request decodes to, not with the request.
+        call = cast("Callable[[], R]", build)
+        return await self._opened().run_together(self._link.together, call)
+
+    async def _select(self, *arguments: Any) -> list[Any]:
+        found: list[Any] = await self._read("select", *arguments, decode=_same)
+        return found
+
+    # Last, since its name hides the built-in type in what follows it.
+    async def list(
+        self, where: InstanceFilter, *, limit: int, after: str | None = None
+    ) -> list[InstanceRecord]:
+        packed, before = wire.pack_filter(where), "+inf" if after is None else ""
+        size = min(max(limit, 50), _LOOK_AT_MOST)
+        listed: list[InstanceRecord] = []
+        while len(listed) < limit:
+            wanted = (packed, _RECORD_FIELDS, limit - len(listed), size, before, after or "")
+            found: Any = await self._select(*wanted)
+            if found == b"gone":
+                missing = "the page cannot begin after it; list from the start"
+                raise InstanceNotFound(after or "", missing)
+            listed += map(rows.instance_record, found[1:])
+            before, after = _onwards(found[0]), None
+            if not before:
+                break
+        return listed
+
+
+def _notices(units: Sequence[Unit]) -> dict[str, bytes]:
+    return {
+        commit.id: id_taken(commit.id, commit.new.parent).event
+        for unit in units
+        for commit in unit.instances
+        if commit.new is not None and commit.new.parent is not None
+    }
+
+
+def _parts(ids: Sequence[str] | None) -> Iterator[bytes]:
+    """Return what is to be looked through: all, or some ids after the others."""
+    if ids is None:
+        yield b""
+        return
+    for at in range(0, len(ids), _REMOVE_AT_MOST):
+        yield wire.pack(list(ids[at : at + _REMOVE_AT_MOST]))
+
+
+def _onwards(seq: bytes) -> str:
+    return f"({seq.decode()}" if seq else ""
+
+
+def _same(reply: Any) -> Any:
+    return reply
+
+
+def _ignore(reply: Any) -> None:
+    pass
+
+
+def _text(reply: bytes) -> str:
+    return reply.decode()
+
+
+def _update(reply: bytes) -> Update:
+    return cast("Update", reply.decode())
+
+
+def _flags(reply: Sequence[int]) -> list[bool]:
+    return [bool(flag) for flag in reply]
+
+
+def _by_command(task: ActivityTask) -> str:
+    return task.key.command
+
+
+def _by_queue(stats: QueueStats) -> str:
+    return stats.queue

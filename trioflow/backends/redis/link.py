@@ -1,0 +1,252 @@
+"""One connection to the server: requests go out together, and again if their answers were lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import outcome
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from trioflow.backends.redis.scripts import Script, script
+from trioflow.backends.redis.trouble import BROKEN, ELSEWHERE, explain
+from trioflow.errors import BackendError
+
+__all__ = ["Address", "Link", "Request", "connect"]
+
+logger = logging.getLogger("trioflow.backends.redis")
+
+R = TypeVar("R")
+
+_FIRST_DELAY = 0.02
+_LONGEST_DELAY = 0.5
+_ANSWER_WITHIN = 10.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a store is.
+
+    Attributes:
+        url: As redis-py reads it, without options of ours.
+        prefix: What every key begins with, in braces.
+        cluster: Whether the server is one of a cluster.
+    """
+
+    url: str
+    prefix: str
+    cluster: bool = False
+
+    @property
+    def tag(self) -> str:
+        """The first part of every key: what is in braces decides about the slot."""
+        return "{" + self.prefix + "}"
+
+    @property
+    def shown(self) -> str:
+        """For messages: the URL without its password."""
+        head, separator, tail = self.url.rpartition("@")
+        return f"Redis at {head.partition('://')[0]}://{tail}" if separator else f"Redis at {tail}"
+
+
+@dataclass(frozen=True)
+class Request(Generic[R]):
+    """One call of one script.
+
+    Attributes:
+        name: The script's.
+        arguments: Its ARGV, but for what `nonce` adds.
+        decode: Makes the result of the reply.
+        nonce: Before ``arguments``: what tells a repeated write, and whether it is one. Empty for
+            what may be done twice.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    decode: Callable[[Any], R]
+    nonce: str = ""
+
+    def command(self, called: Script, tag: str, *, again: bool) -> tuple[Any, ...]:
+        """Return the words of the command."""
+        once = (self.nonce, "1" if again else "0") if self.nonce else ()
+        return ("EVALSHA", called.sha, 1, tag, *once, *self.arguments)
+
+
+def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> redis.Redis:
+    """Return a client that connects when it is used and tries nothing twice by itself."""
+    options: dict[str, Any] = {
+        "decode_responses": False,
+        "health_check_interval": 30,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": 5.0,
+        "socket_keepalive": True,
+        "socket_timeout": timeout,
+    }
+    if not address.cluster:
+        return redis.Redis.from_url(address.url, **options)
+    cluster: Any = redis.RedisCluster.from_url(address.url, **options)
+    try:
+        node = cluster.get_node_from_key(address.tag)
+        client = redis.Redis(
+            **{**node.redis_connection.connection_pool.connection_kwargs, **options}
+        )
+    finally:
+        cluster.close()
+    return client
+
+
+class Link:
+    """A connection that is made anew when it is lost. Used by one thread at a time.
+
+    Args:
+        address: Of the store.
+        patience: For so many seconds a call is tried again when the server does not answer.
+    """
+
+    def __init__(self, address: Address, patience: float) -> None:
+        self.address = address
+        self._patience = patience
+        self._client: redis.Redis | None = None
+
+    def call(self, request: Request[R]) -> R:
+        """Make one call.
+
+        Raises:
+            BackendError: It cannot be made, or was refused.
+        """
+        (result,) = self.together([lambda: request])
+        value: R = result.unwrap()
+        return value
+
+    def together(self, calls: Sequence[Callable[[], Any]]) -> list[outcome.Outcome[Any]]:
+        """Make the requests that ``calls`` return, in one go; return an outcome for each.
+
+        As `trioflow.backends.storage_thread.StorageThread.run_together` wants it.
+        """
+        built = [outcome.capture(call) for call in calls]
+        requests = [made.value for made in built if isinstance(made, outcome.Value)]
+        try:
+            replies = iter(self._exchange(requests))
+        except (*BROKEN, exceptions.RedisError) as exc:
+            # One for each, since each is raised in a place of its own.
+            return [outcome.Error(self._explained(exc)) for _ in calls]
+        return [
+            self._result(made.value, next(replies)) if isinstance(made, outcome.Value) else made
+            for made in built
+        ]
+
+    def run(self, use: Callable[[redis.Redis], R]) -> R:
+        """Let a function use the client.
+
+        Raises:
+            BackendError: It raised one of the driver's.
+        """
+        try:
+            return use(self._connected())
+        except (*BROKEN, exceptions.RedisError) as exc:
+            self.close()
+            raise self._explained(exc) from exc
+
+    def close(self) -> None:
+        """Close the connection. The next call makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            client.connection_pool.disconnect()
+
+    def _result(self, request: Request[Any], reply: Any) -> outcome.Outcome[Any]:
+        if isinstance(reply, Exception):
+            return outcome.Error(self._explained(reply))
+        return outcome.capture(request.decode, reply)
+
+    def _explained(self, error: Exception) -> BackendError:
+        explained = explain(error, self.address.shown)
+        explained.__cause__ = error
+        return explained
+
+    def _connected(self) -> redis.Redis:
+        if self._client is None:
+            self._client = connect(self.address)
+        return self._client
+
+    def _exchange(self, requests: Sequence[Request[Any]]) -> list[Any]:
+        """Return a reply or an exception for each request; repeat what cannot be known as done."""
+        replies: list[Any] = [None] * len(requests)
+        waiting = _Waiting(list(range(len(requests))))
+        deadline = time.monotonic() + self._patience
+        while waiting.left:
+            try:
+                answers = self._send([requests[at] for at in waiting.left], again=waiting.again)
+            except exceptions.AuthenticationError:
+                self.close()
+                raise
+            except BROKEN:
+                self.close()
+                waiting.again = True
+                if not waiting.pause(deadline):
+                    raise
+                continue
+            if waiting.sort_out(answers, replies):
+                self._load([requests[at].name for at in waiting.left])
+            elif waiting.left:
+                self.close()
+                if not waiting.pause(deadline):
+                    return replies
+        return replies
+
+    def _send(self, requests: Sequence[Request[Any]], *, again: bool) -> list[Any]:
+        tag = self.address.tag
+        pipeline = self._connected().pipeline(transaction=False)
+        for request in requests:
+            words = request.command(script(request.name), tag, again=again)
+            pipeline.execute_command(*words)
+        return pipeline.execute(raise_on_error=False)
+
+    def _load(self, names: Sequence[str]) -> None:
+        pipeline = self._connected().pipeline(transaction=False)
+        for name in set(names):
+            pipeline.execute_command("SCRIPT LOAD", script(name).text)
+        pipeline.execute(raise_on_error=False)
+
+
+@dataclass
+class _Waiting:
+    """Which requests have no answer yet."""
+
+    left: list[int]
+    again: bool = False
+    _delay: float = _FIRST_DELAY
+    _unknown: count[int] = field(default_factory=lambda: count())
+
+    def sort_out(self, answers: Sequence[Any], replies: list[Any]) -> bool:
+        """Keep what has to be asked again; return whether its scripts have to be loaded."""
+        left: list[int] = []
+        unloaded = False
+        for at, answer in zip(self.left, answers, strict=True):
+            replies[at] = answer
+            if isinstance(answer, exceptions.NoScriptError):
+                unloaded = True
+                left.append(at)
+            elif isinstance(answer, ELSEWHERE):
+                left.append(at)
+        # A server that forgets at once what it was given would keep us here for ever.
+        if unloaded and next(self._unknown) > 3:
+            left = []
+        self.left = left
+        return unloaded and bool(left)
+
+    def pause(self, deadline: float) -> bool:
+        """Wait a little; return False if it took too long already."""
+        if time.monotonic() + self._delay > deadline:
+            return False
+        time.sleep(self._delay)
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        return True

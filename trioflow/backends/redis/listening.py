@@ -1,0 +1,123 @@
+"""Hearing of changes that other processes make: a subscription, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import trio
+from redis import exceptions
+
+from trioflow.backends.redis.link import Address, connect
+from trioflow.backends.redis.trouble import BROKEN
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger("trioflow.backends.redis")
+
+_LOOK_AROUND = 5.0
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 2.0
+
+
+class Listener:
+    """Calls back in the loop when somebody else has changed the store.
+
+    Made and started in the loop that is to be told.
+
+    Args:
+        address: Of the store.
+        source: What our own changes are published as; they are not told.
+        notify: Called in the loop; also when changes may have been missed.
+    """
+
+    def __init__(self, address: Address, source: str, notify: Callable[[], None]) -> None:
+        self._address = address
+        self._source = source.encode()
+        self._notify = notify
+        self._soon = _soon()
+        self._closed = threading.Event()
+        self._ready = threading.Event()
+        self._told = False
+        self._thread = threading.Thread(
+            target=self._work, name=f"trioflow listener {address.prefix}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait until every later change will be heard; may block. Return whether it is so."""
+        return self._ready.wait(timeout)
+
+    def end(self) -> None:
+        """Ask the thread to end: at once, if a message follows."""
+        self._closed.set()
+
+    def join(self) -> None:
+        """Wait for the thread; may block."""
+        self._thread.join(2 * _LOOK_AROUND)
+
+    def _work(self) -> None:
+        delay = _FIRST_DELAY
+        trouble = False
+        while not self._closed.is_set():
+            try:
+                client = connect(self._address)
+                try:
+                    self._listen(client)
+                finally:
+                    client.close()
+                    client.connection_pool.disconnect()
+            except (*BROKEN, exceptions.RedisError) as exc:
+                if self._ready.is_set():
+                    delay = _FIRST_DELAY
+                    self._ready.clear()
+                if not trouble and not self._closed.is_set():
+                    logger.warning("cannot hear of changes in the store, trying again: %s", exc)
+                trouble = True
+                self._closed.wait(delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+            else:
+                trouble = False
+
+    def _listen(self, client: redis.Redis) -> None:
+        pubsub: Any = client.pubsub()
+        try:
+            pubsub.subscribe(f"{self._address.tag}:changes")
+            while not self._closed.is_set():
+                message = pubsub.get_message(timeout=_LOOK_AROUND)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self._tell()
+                    self._ready.set()
+                elif message["data"] != self._source:
+                    self._tell()
+        finally:
+            pubsub.close()
+
+    def _tell(self) -> None:
+        if self._told:
+            return  # the loop has not come round to the last one
+        self._told = True
+        # If the loop is gone, nobody is left to tell.
+        with contextlib.suppress(trio.RunFinishedError, RuntimeError):
+            self._soon(self._heard)
+
+    def _heard(self) -> None:
+        self._told = False
+        if not self._closed.is_set():
+            self._notify()
+
+
+def _soon() -> Callable[[Callable[[], None]], object]:
+    if trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe

@@ -1,0 +1,136 @@
+-- What every script stands on: names of keys, the clock, gathered writes, and answers given twice.
+-- KEYS[1] is the store's hash tag; every key begins with it, so all of them lie in one slot.
+
+local P = KEYS[1] .. ':'
+local INF = math.huge
+
+-- Keys:
+--   i:<id>           the row of an instance; what it has not is missing or ''
+--   x:<id>           its inbox: number -> '<execution or nothing>:<event>'
+--   t:<id>:<number>  the turns of one execution
+--   a:<id>           its activities: '<execution>:<command>' -> a packed row, see activities.lua
+--   children:<id>    sub-workflows by seq
+--   status:<status>  instances by seq; each is in exactly one
+--   finished         finished instances by the time when they finished
+--   ready:<queue>    free instances by ready_at; those without one are in no such set
+--   held:<worker>    leased instances by ready_at, infinity for null
+--   visible:<queue>  free activities by visible_at
+--   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
+--   taken:<worker>:<kind>  what the last taking gave, until the next one shows that it arrived
+--   workers          by heartbeat;  names  of workers
+--   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
+--   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
+
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+local now = clock()
+
+-- tostring() would round it.
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+local function alive(worker)
+  return redis.call('ZSCORE', P .. 'workers', worker)
+end
+
+-- Writes of one kind to one key, gathered and sent together: a call costs more than its arguments.
+-- Removals go first, so that what leaves one place may arrive in the same place again.
+local gathered = { {}, {} }
+
+local function gather(round, command, key, a, b)
+  local of_round = gathered[round]
+  local name = command .. key
+  local entry = of_round[name]
+  if not entry then
+    entry = { command, P .. key }
+    of_round[name] = entry
+    of_round[#of_round + 1] = entry
+  end
+  entry[#entry + 1] = a
+  if b ~= nil then
+    entry[#entry + 1] = b
+  end
+end
+
+local function zadd(key, score, member)
+  gather(2, 'ZADD', key, score, member)
+end
+
+local function zrem(key, member)
+  gather(1, 'ZREM', key, member)
+end
+
+local function sadd(key, member)
+  gather(2, 'SADD', key, member)
+end
+
+local function srem(key, member)
+  gather(1, 'SREM', key, member)
+end
+
+local counted = {}
+
+local function count(what, queue, by)
+  local name = what .. ':' .. queue
+  counted[name] = (counted[name] or 0) + by
+end
+
+local numbers = {}
+
+-- The next number of 'seq' or 'message': never given twice.
+local function next_number(name)
+  local last = numbers[name] or tonumber(redis.call('GET', P .. name) or 0)
+  numbers[name] = last + 1
+  return last + 1
+end
+
+-- Pass many arguments on, in parts of an even number that fit on the stack.
+local function call_many(command, key, arguments, from)
+  local last = #arguments
+  while from <= last do
+    local to = math.min(from + 999, last)
+    redis.call(command, key, unpack(arguments, from, to))
+    from = to + 1
+  end
+end
+
+local function flush()
+  for round = 1, 2 do
+    for _, entry in ipairs(gathered[round]) do
+      call_many(entry[1], entry[2], entry, 3)
+    end
+    gathered[round] = {}
+  end
+  for name, by in pairs(counted) do
+    if by ~= 0 and redis.call('HINCRBY', P .. 'numbers', name, by) == 0 then
+      redis.call('HDEL', P .. 'numbers', name)
+    end
+  end
+  counted = {}
+  for name, last in pairs(numbers) do
+    redis.call('SET', P .. name, exact(last))
+  end
+  numbers = {}
+end
+
+-- A call that is repeated because its answer was lost gets the same answer and does nothing.
+local function answered(nonce, again)
+  if again ~= '1' then
+    return nil
+  end
+  local stored = redis.call('GET', P .. 'done:' .. nonce)
+  return stored and cmsgpack.unpack(stored) or nil
+end
+
+local function answer(nonce, reply)
+  redis.call('SET', P .. 'done:' .. nonce, cmsgpack.pack(reply), 'EX', 60)
+  return reply
+end
+
+local function publish(source)
+  redis.call('PUBLISH', P .. 'changes', source)
+end

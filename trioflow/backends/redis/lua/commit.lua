@@ -1,0 +1,322 @@
+-- include: base activities instances
+-- Write a batch of units; each succeeds or fails by itself.
+-- ARGV: nonce, again, source or '', worker, units, notices.
+-- Returns 'dead', or for each unit: {} if stored, {'failed', taken ids, lost ids}, or {'notice'} if
+-- it needs to be given again with what its parent is to be told of a taken id.
+
+local nonce, source, worker = ARGV[1], ARGV[3], ARGV[4]
+local before = answered(nonce, ARGV[2])
+if before then
+  return before
+end
+if not alive(worker) then
+  return 'dead'
+end
+redis.call('ZADD', P .. 'workers', 'XX', now, worker)
+
+local units = cmsgpack.unpack(ARGV[5])
+local NONE = {}
+local notices = cmsgpack.unpack(ARGV[6])
+local messages = {}
+local cancels = {}
+local retries = {}
+
+-- Every number is there, and none is named twice.
+local function has_messages(id, wanted)
+  if #wanted == 0 then
+    return true
+  end
+  local seen = {}
+  for _, number in ipairs(wanted) do
+    if seen[number] then
+      return false
+    end
+    seen[number] = true
+  end
+  for from = 1, #wanted, 1000 do
+    local to = math.min(from + 999, #wanted)
+    for _, found in ipairs(redis.call('HMGET', P .. 'x:' .. id, unpack(wanted, from, to))) do
+      if not found then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- What a commit demands. Returns the row, and whether it stays out because its id is taken.
+local function check(commit, taken, lost, replaced)
+  local id = commit.id
+  local row = redis.call(
+    'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq'
+  )
+  if not commit.new then
+    local holds = row[1] == 'running' and row[2] == worker
+      and tonumber(row[3]) == commit.execution and tonumber(row[4]) == commit.number
+    if not holds or not has_messages(id, commit.consumed or NONE) then
+      lost[#lost + 1] = id
+    end
+    return row, false
+  end
+  if not row[1] then
+    return row, false
+  end
+  if #(commit.turns or NONE) > 0 then
+    taken[#taken + 1] = id
+  elseif not is_open(row[1]) then
+    replaced[#replaced + 1] = id
+    commit.execution = tonumber(row[3]) + 1
+  elseif not commit.new.parent then
+    taken[#taken + 1] = id
+  else
+    return row, true
+  end
+  return row, false
+end
+
+-- The row as the commit leaves it, but for what is kept elsewhere.
+local function result_of(commit)
+  local turns = commit.number + #(commit.turns or NONE)
+  local row = {
+    status = 'running', execution = commit.execution, turns = turns,
+    worker = commit.leased and worker or '', sticky = worker, wake_at = commit.wake_at,
+    custom_status = commit.custom_status,
+  }
+  if #(commit.turns or NONE) > 0 then
+    row.events = commit.events
+  end
+  if commit.status then
+    row.status, row.outcome = commit.status, commit.outcome
+    row.worker, row.sticky = '', ''
+    if not is_open(row.status) then
+      row.wake_at = nil
+    end
+  elseif commit.continued then
+    row.execution, row.turns, row.events = commit.execution + 1, 0, 0
+    row.input, row.carried = commit.continued, commit.carried
+    row.ready_at = (commit.due or not commit.leased) and now or commit.wake_at
+  else
+    row.ready_at = commit.due and now or commit.wake_at
+  end
+  return row
+end
+
+-- Drop what was sent for the execution that ends.
+local function drop_stale(id, execution)
+  local inbox = redis.call('HGETALL', P .. 'x:' .. id)
+  for at = 1, #inbox, 2 do
+    local meant = tonumber(string.match(inbox[at + 1], '^%d*'))
+    if meant and meant <= execution then
+      redis.call('HDEL', P .. 'x:' .. id, inbox[at])
+    end
+  end
+end
+
+local function update_instance(commit, row, stored)
+  local id = commit.id
+  if not is_open(row.status) then
+    redis.call('DEL', P .. 'x:' .. id)
+  else
+    call_many('HDEL', P .. 'x:' .. id, commit.consumed or NONE, 1)
+    if commit.continued then
+      drop_stale(id, commit.execution)
+    end
+    if row.status == 'running' and redis.call('HLEN', P .. 'x:' .. id) > 0 then
+      row.ready_at = now
+    end
+  end
+  local fields = {
+    'turns', row.turns, 'worker', row.worker, 'sticky', row.sticky,
+    'wake_at', row.wake_at and exact(row.wake_at) or '',
+  }
+  local function set(name, value)
+    if value then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  set('events', row.events)
+  set('custom_status', row.custom_status)
+  set('outcome', row.outcome)
+  set('input', row.input)
+  set('carried', row.carried)
+  if commit.continued then
+    set('execution', row.execution)
+  end
+  if row.status ~= 'running' then
+    set('status', row.status)
+    set_status(id, stored[6], stored[5], 'running', row.status)
+    if not is_open(row.status) then
+      set('finished_at', exact(now))
+    end
+  end
+  redis.call('HSET', P .. 'i:' .. id, unpack(fields))
+  if row.worker == '' then
+    zrem('held:' .. worker, id)
+  end
+  if row.status == 'running' then
+    list_ready(id, stored[5], row.worker, row.ready_at)
+  end
+end
+
+local function create_instance(commit, row)
+  row.events = row.events or 0
+  if row.status == 'running' then
+    if commit.number + #(commit.turns or NONE) == 0 then
+      row.sticky = ''
+      if not commit.leased then
+        row.ready_at = now
+      end
+    end
+    list_ready(commit.id, commit.new.queue, row.worker, row.ready_at)
+  end
+  store_instance(commit.id, commit.new, row)
+end
+
+local function write_activities(commit)
+  local id, execution = commit.id, commit.execution
+  for _, command in ipairs(commit.finished or NONE) do
+    local activity = load_activity(id, execution, command)
+    if activity then
+      drop_activity(id, execution, command, activity)
+    end
+  end
+  for _, new in ipairs(commit.activities or NONE) do
+    local token = token_of(id, execution, new.command)
+    store_activity(id, execution, new.command, {
+      worker = new.leased and worker or '', queue = new.queue, cancel = false, attempt = 1,
+      visible_at = now, scheduled_at = now, activity = new.activity, input = new.input,
+      options = new.options, failure = '',
+    })
+    know_queue(new.queue)
+    if new.leased then
+      hold_activity(token, new.queue, worker)
+    else
+      zadd('visible:' .. new.queue, now, token)
+    end
+  end
+end
+
+local function write_commit(commit, stored)
+  local id = commit.id
+  local row = result_of(commit)
+  call_many('RPUSH', string.format('%st:%s:%d', P, id, commit.execution), commit.turns or NONE, 1)
+  if commit.new then
+    create_instance(commit, row)
+  else
+    update_instance(commit, row, stored)
+  end
+  write_activities(commit)
+  for _, asked in ipairs(commit.cancelled or NONE) do
+    cancels[#cancels + 1] = { id, commit.execution, asked }
+  end
+  for _, message in ipairs(commit.messages or NONE) do
+    messages[#messages + 1] = { id, message }
+  end
+end
+
+local function write_result(result)
+  local key = result
+  local activity = load_activity(key.instance, key.execution, key.command)
+  if activity and activity.worker == worker then
+    drop_activity(key.instance, key.execution, key.command, activity)
+    local message = { instance = key.instance, execution = key.execution, event = result.event }
+    messages[#messages + 1] = { key.instance, message }
+  end
+end
+
+local function write_unit(unit)
+  local taken, lost, replaced = {}, {}, {}
+  local rows, told = {}, {}
+  for n, commit in ipairs(unit.instances) do
+    local row, stays_out = check(commit, taken, lost, replaced)
+    rows[n] = row
+    told[n] = stays_out and (notices[commit.id] or '')
+  end
+  if #taken + #lost > 0 then
+    return { 'failed', taken, lost }
+  end
+  for n, _ in ipairs(unit.instances) do
+    if told[n] == '' then
+      return { 'notice' }
+    end
+  end
+  for _, id in ipairs(replaced) do
+    forget_instance(id)
+  end
+  for n, commit in ipairs(unit.instances) do
+    if told[n] then
+      local parent = commit.new.parent
+      local message = { instance = parent.instance, execution = parent.execution, event = told[n] }
+      messages[#messages + 1] = { commit.id, message }
+    else
+      write_commit(commit, rows[n])
+    end
+  end
+  for _, result in ipairs(unit.results or NONE) do
+    write_result(result)
+  end
+  for _, retry in ipairs(unit.retries or NONE) do
+    retries[#retries + 1] = retry
+  end
+  return {}
+end
+
+local function deliver_message(sender, message)
+  local done = deliver(message.instance, message.execution, message.event)
+  local reply = done and message.sent or not done and message.failed
+  if reply and reply ~= '' then
+    deliver(sender, nil, reply)
+  end
+end
+
+local function cancel_activity(id, execution, asked)
+  local activity = load_activity(id, execution, asked.command)
+  if not activity then
+    return -- it has ended: its result is in the inbox
+  end
+  if activity.worker == '' then
+    drop_activity(id, execution, asked.command, activity)
+    deliver(id, execution, asked.event)
+  else
+    activity.cancel = asked.event
+    store_activity(id, execution, asked.command, activity)
+    sadd('marked:' .. activity.worker, token_of(id, execution, asked.command))
+  end
+end
+
+local function retry_activity(retry)
+  local key = retry
+  local activity = load_activity(key.instance, key.execution, key.command)
+  if not activity or activity.worker ~= worker then
+    return
+  end
+  if activity.cancel then
+    drop_cancelled(key.instance, key.execution, key.command, activity)
+  else
+    activity.attempt = retry.attempt
+    activity.failure = retry.failure
+    offer_activity(key.instance, key.execution, key.command, activity, retry.visible_at)
+  end
+end
+
+local reply = {}
+for number, unit in ipairs(units) do
+  reply[number] = write_unit(unit)
+end
+flush()
+for _, entry in ipairs(messages) do
+  deliver_message(entry[1], entry[2])
+end
+for _, entry in ipairs(cancels) do
+  cancel_activity(entry[1], entry[2], entry[3])
+end
+flush()
+for _, retry in ipairs(retries) do
+  retry_activity(retry)
+end
+flush()
+if source ~= '' then
+  publish(source)
+end
+return answer(nonce, reply)

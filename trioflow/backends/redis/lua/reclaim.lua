@@ -1,0 +1,16 @@
+-- include: base activities instances workers
+-- Bury one worker that has not been heard of. ARGV: nonce, again, source, lease.
+-- Returns its id, or ''.
+
+local before = answered(ARGV[1], ARGV[2])
+if before then
+  return before[1]
+end
+local limit = '(' .. exact(now - tonumber(ARGV[4]))
+local worker = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', limit, 'LIMIT', 0, 1)[1]
+if not worker then
+  return ''
+end
+bury(worker, 1)
+publish(ARGV[3])
+return answer(ARGV[1], { worker })[1]

@@ -1,0 +1,8 @@
+-- include: base activities instances workers
+-- Delete a worker and free what it holds. ARGV: nonce, again, source, worker.
+
+if alive(ARGV[4]) then
+  bury(ARGV[4], 0)
+  publish(ARGV[3])
+end
+return 1

@@ -1,0 +1,18 @@
+-- include: base
+-- Return queue, running, suspended, pending instances, pending and running activities of each queue.
+
+local function number(what, queue)
+  return tonumber(redis.call('HGET', P .. 'numbers', what .. ':' .. queue) or 0)
+end
+
+local reply = {}
+for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
+  local waiting = redis.call('ZCARD', P .. 'visible:' .. queue)
+  local running, suspended = number('running', queue), number('suspended', queue)
+  local activities = number('activities', queue)
+  if waiting + running + suspended + activities > 0 then
+    local ready = redis.call('ZCOUNT', P .. 'ready:' .. queue, '-inf', now)
+    reply[#reply + 1] = { queue, running, suspended, ready, waiting, activities }
+  end
+end
+return reply

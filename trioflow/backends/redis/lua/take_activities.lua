@@ -1,0 +1,80 @@
+-- include: base activities instances taking
+-- Lease visible activities to a worker.
+-- ARGV: TakeRequest. Returns: now, next_at or '', then the rows as `describe` gives them.
+
+local asked = cmsgpack.unpack(ARGV[1])
+local worker, limit = asked.worker, asked.limit
+if not alive(worker) then
+  return { exact(now), '' }
+end
+
+for _, token in ipairs(unheard(worker, 'activities', asked.heard) or {}) do
+  if redis.call('SISMEMBER', P .. 'running:' .. worker, token) == 1 then
+    local id, execution, command = parse_token(token)
+    local row = load_activity(id, execution, command)
+    if row.cancel then
+      drop_cancelled(id, execution, command, row)
+    else
+      offer_activity(id, execution, command, row, row.visible_at)
+    end
+  end
+end
+flush()
+
+local excluded = set_of(asked.exclude)
+local found = {}
+local next_at
+
+local function load_token(token)
+  local id, execution, command = parse_token(token)
+  local row = load_activity(id, execution, command)
+  row.instance, row.execution, row.command = id, execution, command
+  return row
+end
+
+local function look_for_visible(queue)
+  local key = P .. 'visible:' .. queue
+  local of_queue = 0
+  ascend(key, '-inf', now, function(token, at)
+    if of_queue > limit then
+      return true
+    end
+    local row = load_token(token)
+    if not excluded[row.activity] then
+      found[#found + 1] = { id = token, at = at, row = row }
+      of_queue = of_queue + 1
+    end
+  end)
+  ascend(key, '(' .. exact(now), '+inf', function(token, at)
+    if next_at and at >= next_at then
+      return true
+    end
+    if not next(excluded) or not excluded[load_token(token).activity] then
+      next_at = earlier(next_at, at)
+      return true
+    end
+  end)
+end
+
+for queue in pairs(set_of(asked.queues)) do
+  look_for_visible(queue)
+end
+table.sort(found, by_time)
+if #found > limit then
+  next_at = earlier(next_at, found[limit + 1].at)
+end
+
+local reply = { exact(now), next_at and exact(next_at) or '' }
+local tokens = {}
+for n = 1, math.min(limit, #found) do
+  local token, row = found[n].id, found[n].row
+  row.worker = worker
+  store_activity(row.instance, row.execution, row.command, row)
+  zrem('visible:' .. row.queue, token)
+  hold_activity(token, row.queue, worker)
+  tokens[n] = token
+  reply[#reply + 1] = describe(row.instance, row.execution, row.command, row)
+end
+flush()
+remember(worker, 'activities', asked.number, tokens)
+return reply

@@ -1,0 +1,82 @@
+"""What is looked at when a store is opened: its schema, and whether the server keeps what it has."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+from redis import exceptions
+
+from trioflow.backends.redis.link import Link, Request
+from trioflow.errors import SchemaError
+
+__all__ = ["SCHEMA", "look_at_settings", "open_store"]
+
+logger = logging.getLogger("trioflow.backends.redis")
+
+# Raised with every change of keys or rows that older code would misread.
+SCHEMA = 1
+
+
+def open_store(link: Link) -> float:
+    """Make the store if it is new; return the server's time.
+
+    Raises:
+        SchemaError: It is newer than this code, or not ours.
+        BackendUnavailable: It cannot be reached or written.
+    """
+    now, schema = link.call(Request("open", (str(SCHEMA),), _decode))
+    where = f"{link.address.shown}, prefix {link.address.prefix!r},"
+    if not schema.isdigit():
+        raise SchemaError(f"{where} is not trioflow's; give trioflow another prefix")
+    if int(schema) > SCHEMA:
+        raise SchemaError(
+            f"{where} has schema {schema}, but this trioflow knows only up to {SCHEMA}; upgrade "
+            "trioflow, or use another prefix"
+        )
+    return now
+
+
+def _decode(reply: Any) -> tuple[float, str]:
+    return float(reply[0]), reply[1].decode(errors="replace")
+
+
+def look_at_settings(link: Link) -> None:
+    """Warn of settings with which the server may lose what was committed."""
+    settings = link.run(_settings)
+    if settings is None:
+        return
+    shown = link.address.shown
+    if settings.get("appendonly") == "no" and not settings.get("save"):
+        logger.warning(
+            "%s keeps nothing when it stops: neither AOF nor RDB is on. Set appendonly yes, or use "
+            "it only for what may be lost",
+            shown,
+        )
+    policy = settings.get("maxmemory-policy", "")
+    if policy.startswith("allkeys") and settings.get("maxmemory", "0") != "0":
+        logger.warning(
+            "%s drops any keys when its memory is full (maxmemory-policy %s); set noeviction",
+            shown,
+            policy,
+        )
+
+
+def _settings(client: redis.Redis) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    try:
+        for name in ("appendonly", "save", "maxmemory-policy", "maxmemory"):
+            reply: Any = client.execute_command("CONFIG GET", name)
+            if isinstance(reply, dict):
+                reply = [word for pair in reply.items() for word in pair]
+            words = [_text(word) for word in reply]
+            found.update(zip(words[::2], words[1::2], strict=True))
+    except exceptions.ResponseError as exc:  # hosted servers forbid it
+        logger.debug("the server does not tell its settings: %s", exc)
+        return None
+    return found
+
+
+def _text(word: Any) -> str:
+    return word.decode() if isinstance(word, bytes) else str(word)

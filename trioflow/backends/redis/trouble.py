@@ -1,0 +1,65 @@
+"""What may go wrong between us and the server, in trioflow's words."""
+
+from __future__ import annotations
+
+import redis
+from redis import exceptions
+
+from trioflow.errors import BackendError, BackendUnavailable, CorruptStore
+
+__all__ = ["BROKEN", "ELSEWHERE", "explain"]
+
+# The connection is of no use any more, and what was asked for may or may not have been done.
+BROKEN: tuple[type[Exception], ...] = (
+    redis.ConnectionError,  # includes: the server is loading its data
+    redis.TimeoutError,
+    OSError,
+)
+# This server does not write, but another one does, or will soon: after a failover.
+ELSEWHERE: tuple[type[Exception], ...] = (
+    exceptions.ReadOnlyError,
+    exceptions.MovedError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+)
+
+# A word of the answer, and what to do.
+_REFUSALS = (
+    ("OOM", "its memory is full, nothing was stored; raise maxmemory, or remove instances"),
+    ("MISCONF", "it cannot write its snapshots, nothing was stored; see the server's log"),
+    ("NOREPLICAS", "too few replicas follow it, nothing was stored; see min-replicas-to-write"),
+    ("BUSY", "somebody's script blocks it; see SCRIPT KILL"),
+    ("NOAUTH", "it wants a password; write redis://:password@host"),
+    (
+        "NOPERM",
+        "the user may not do this; allow it scripts, and all keys and channels that begin with "
+        "the store's prefix",
+    ),
+)
+
+
+def explain(error: Exception, where: str) -> BackendError:
+    """Return the error of trioflow's that says what a driver's means and what to do."""
+    text = str(error)
+    if isinstance(error, exceptions.AuthenticationError):
+        return BackendUnavailable(f"{where} refuses the user or the password in the URL: {text}")
+    if isinstance(error, ELSEWHERE):
+        return BackendUnavailable(
+            f"{where} does not take writes: {text}; name the primary in the URL, or write "
+            "?cluster=true for a cluster"
+        )
+    if isinstance(error, BROKEN):
+        return BackendUnavailable(
+            f"{where} cannot be reached: {text}; see that it runs and that the URL is right. "
+            "It is not known whether the last call was stored"
+        )
+    for word, advice in _REFUSALS:
+        if word in text or (word == "NOPERM" and isinstance(error, exceptions.NoPermissionError)):
+            return BackendUnavailable(f"{where}: {advice} ({text})")
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return BackendUnavailable(f"{where}: {_REFUSALS[0][1]} ({text})")
+    return CorruptStore(
+        f"{where} holds something else than trioflow wrote, or is older than Redis 6: {text}; "
+        "give trioflow a prefix of its own"
+    )

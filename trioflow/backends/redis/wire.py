@@ -1,0 +1,187 @@
+"""From what is committed and created to what the scripts read: MessagePack, without what is not set.
+
+The servers' MessagePack knows no binary strings, so payloads go as text: as they are if they are
+UTF-8, which JSON is, and otherwise with a header that says text though they are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from trioflow.model.records import (
+    ActivityKey,
+    InstanceCommit,
+    InstanceFilter,
+    Message,
+    NewActivity,
+    NewInstance,
+    Unit,
+)
+
+__all__ = ["TakeRequest", "pack", "pack_filter", "pack_new", "pack_notices", "pack_units"]
+
+pack = msgspec.msgpack.Encoder().encode
+
+
+class TakeRequest(msgspec.Struct):
+    """What the scripts of taking are asked.
+
+    Attributes:
+        number: Of this request; grows.
+        heard: The number of the last one whose answer arrived.
+        fields: Of an instance's row, that the answer is to have.
+    """
+
+    worker: str
+    queues: Sequence[str]
+    limit: int
+    exclude: Sequence[str]
+    number: int = 0
+    heard: int = 0
+    sticky: float = 0.0
+    fields: Sequence[str] = ()
+
+
+def pack_units(units: Iterable[Unit]) -> bytes:
+    """Return the units of a commit."""
+    return pack([_unit(unit) for unit in units])
+
+
+def pack_new(instances: Iterable[NewInstance]) -> bytes:
+    """Return instances to be created."""
+    return pack([_new_instance(new) for new in instances])
+
+
+def pack_notices(notices: dict[str, bytes]) -> bytes:
+    """Return events by the ids that they are about."""
+    return pack({id: _payload(event) for id, event in notices.items()})
+
+
+def pack_filter(where: InstanceFilter) -> bytes:
+    """Return a filter; ``needs_row`` says whether an id and its status are not enough for it."""
+    in_row = {
+        "workflow": where.workflow,
+        "queue": where.queue,
+        "parent": where.parent,
+        "created_before": where.created_before,
+        "created_after": where.created_after,
+        "finished_before": where.finished_before,
+    }
+    needs_row = any(value is not None for value in in_row.values())
+    others = {"status": where.status, "id_prefix": where.id_prefix or None, "needs_row": needs_row}
+    return pack({**in_row, **others})
+
+
+def _payload(data: bytes) -> str | msgspec.Raw:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
+
+
+def _unit(unit: Unit) -> dict[str, Any]:
+    wire: dict[str, Any] = {"instances": [_commit(commit) for commit in unit.instances]}
+    if unit.results:
+        wire["results"] = [
+            {**_key(result.key), "event": _payload(result.event)} for result in unit.results
+        ]
+    if unit.retries:
+        wire["retries"] = [
+            {
+                **_key(retry.key),
+                "attempt": retry.attempt,
+                "visible_at": retry.visible_at,
+                "failure": _payload(retry.failure),
+            }
+            for retry in unit.retries
+        ]
+    return wire
+
+
+def _key(key: ActivityKey) -> dict[str, Any]:
+    return {"instance": key.instance, "execution": key.execution, "command": key.command}
+
+
+def _commit(commit: InstanceCommit) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "id": commit.id,
+        "execution": commit.execution,
+        "number": commit.number,
+        "leased": commit.leased,
+    }
+    if commit.new is not None:
+        wire["new"] = _new_instance(commit.new)
+    if commit.turns:
+        wire["turns"] = [_payload(turn) for turn in commit.turns]
+        wire["events"] = commit.events
+    if commit.consumed:
+        wire["consumed"] = commit.consumed
+    if commit.finished:
+        wire["finished"] = commit.finished
+    if commit.activities:
+        wire["activities"] = [_new_activity(new) for new in commit.activities]
+    if commit.cancelled:
+        wire["cancelled"] = [
+            {"command": asked.command, "event": _payload(asked.event)} for asked in commit.cancelled
+        ]
+    if commit.messages:
+        wire["messages"] = [_message(message) for message in commit.messages]
+    if commit.wake_at is not None:
+        wire["wake_at"] = commit.wake_at
+    if commit.due:
+        wire["due"] = True
+    if commit.status is not None:
+        wire["custom_status"] = _payload(commit.status)
+    _add_end(wire, commit)
+    return wire
+
+
+def _add_end(wire: dict[str, Any], commit: InstanceCommit) -> None:
+    if commit.closing is not None:
+        wire["status"] = commit.closing.status
+        wire["outcome"] = _payload(commit.closing.outcome)
+    elif commit.suspended is not None:
+        wire["status"] = "suspended"
+        wire["outcome"] = _payload(commit.suspended)
+    elif commit.continued is not None:
+        wire["continued"] = _payload(commit.continued)
+        wire["carried"] = _payload(commit.carried)
+
+
+def _new_instance(new: NewInstance) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "id": new.id,
+        "workflow": new.workflow,
+        "queue": new.queue,
+        "input": _payload(new.input),
+    }
+    if new.metadata:
+        wire["metadata"] = _payload(new.metadata)
+    if new.parent is not None:
+        wire["parent"] = new.parent
+    return wire
+
+
+def _new_activity(new: NewActivity) -> dict[str, Any]:
+    return {
+        "command": new.command,
+        "activity": new.activity,
+        "queue": new.queue,
+        "input": _payload(new.input),
+        "options": _payload(new.options),
+        "leased": new.leased,
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    wire: dict[str, Any] = {"instance": message.instance, "event": _payload(message.event)}
+    if message.execution is not None:
+        wire["execution"] = message.execution
+    if message.sent:
+        wire["sent"] = _payload(message.sent)
+    if message.failed:
+        wire["failed"] = _payload(message.failed)
+    return wire
