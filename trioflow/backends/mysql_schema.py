@@ -1,0 +1,205 @@
+"""MySQL's and MariaDB's tables, as numbered migrations. A published migration is never edited."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+from trioflow.errors import BackendUnavailable, SchemaError
+
+__all__ = ["COMMAND_LENGTH", "ID_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
+
+# Characters. Together they fill what InnoDB takes for a key, 3072 bytes at four a character.
+ID_LENGTH = 500
+COMMAND_LENGTH = 250
+
+# How long one start waits for another's migration, seconds.
+_LOCK_TIMEOUT = 120
+_TABLE = "trioflow_migrations"
+
+# A statement that changes the schema ends its transaction, so a migration may break off in its
+# middle. It is then done again from its beginning: every statement must allow that.
+#
+# The keys are short where rows come and go: an instance is known to its indexes by `seq`, and
+# rows are appended. NULLs of an index lie at its beginning, out of the way of what is ready.
+_INITIAL = (
+    """
+CREATE TABLE IF NOT EXISTS workers (
+    id VARCHAR(100) NOT NULL PRIMARY KEY,
+    name VARCHAR(255) NOT NULL,
+    heartbeat_at DOUBLE NOT NULL
+) {options}""",
+    # One row for each open backend: what it committed last, and how often others were concerned.
+    """
+CREATE TABLE IF NOT EXISTS writers (
+    id VARCHAR(100) NOT NULL PRIMARY KEY,
+    token BIGINT NOT NULL,
+    changes BIGINT NOT NULL,
+    seen_at DOUBLE NOT NULL
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS instances (
+    seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    id VARCHAR({id}) NOT NULL,
+    execution BIGINT NOT NULL,
+    workflow VARCHAR(255) NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    status VARCHAR(20) NOT NULL,
+    parent VARCHAR({id}),
+    parent_execution BIGINT,
+    parent_command VARCHAR({command}),
+    turns BIGINT NOT NULL,
+    events BIGINT NOT NULL,
+    unread BIGINT NOT NULL DEFAULT 0,
+    ready_at DOUBLE,
+    wake_at DOUBLE,
+    worker VARCHAR(100),
+    sticky_worker VARCHAR(100),
+    input LONGBLOB NOT NULL,
+    metadata LONGBLOB NOT NULL,
+    carried LONGBLOB NOT NULL DEFAULT (''),
+    outcome LONGBLOB NOT NULL DEFAULT (''),
+    custom_status LONGBLOB NOT NULL DEFAULT (''),
+    created_at DOUBLE NOT NULL,
+    finished_at DOUBLE,
+    UNIQUE KEY instances_id (id),
+    KEY instances_ready (queue, ready_at),
+    KEY instances_parent (parent),
+    KEY instances_finished (finished_at, worker)
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS turns (
+    instance VARCHAR({id}) NOT NULL,
+    execution BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    data LONGBLOB NOT NULL,
+    PRIMARY KEY (instance, execution, number)
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS inbox (
+    instance VARCHAR({id}) NOT NULL,
+    seq BIGINT NOT NULL AUTO_INCREMENT,
+    execution BIGINT,
+    event LONGBLOB NOT NULL,
+    PRIMARY KEY (instance, seq),
+    KEY inbox_seq (seq)
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS activities (
+    instance VARCHAR({id}) NOT NULL,
+    execution BIGINT NOT NULL,
+    command VARCHAR({command}) NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    activity VARCHAR(255) NOT NULL,
+    input LONGBLOB NOT NULL,
+    options LONGBLOB NOT NULL,
+    attempt BIGINT NOT NULL DEFAULT 1,
+    visible_at DOUBLE NOT NULL,
+    scheduled_at DOUBLE NOT NULL,
+    worker VARCHAR(100),
+    cancel LONGBLOB,
+    failure LONGBLOB NOT NULL DEFAULT (''),
+    PRIMARY KEY (instance, execution, command),
+    KEY activities_visible (worker, queue, visible_at, scheduled_at)
+) {options}""",
+)
+
+# Name and statements of each migration, in order.
+_MIGRATIONS = (("0001_initial", _INITIAL),)
+
+SCHEMA_VERSION = _MIGRATIONS[-1][0]
+
+
+class _Cursor(Protocol):
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> Any: ...
+
+
+class _Connection(Protocol):
+    def execute(self, sql: str, parameters: Any = ..., /) -> _Cursor: ...
+
+
+def check(connection: _Connection, where: str) -> bool:
+    """Return whether the schema is up to date.
+
+    Args:
+        connection: Its database is the one that is meant.
+        where: The database, for messages.
+
+    Raises:
+        SchemaError: It is newer than this code, or the tables are somebody else's.
+    """
+    known = [name for name, _ in _MIGRATIONS]
+    rows = connection.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = database()"
+    ).fetchall()
+    tables = {row[0] for row in rows}
+    if _TABLE not in tables:
+        if "instances" in tables:
+            raise SchemaError(
+                f"{where} has a table 'instances' that trioflow did not make; give trioflow a "
+                "database of its own"
+            )
+        return False
+    rows = connection.execute(f"SELECT name FROM {_TABLE} ORDER BY name").fetchall()  # noqa: S608 - ours
+    applied = [row[0] for row in rows]
+    if set(applied) - set(known):
+        raise SchemaError(
+            f"{where} has schema {applied[-1]!r}, but this trioflow knows only up to "
+            f"{SCHEMA_VERSION!r}; upgrade trioflow, or use another database"
+        )
+    return applied == known
+
+
+def migrate(connection: _Connection, where: str, collation: str) -> None:
+    """Bring the schema up to date. Several processes may do so at once.
+
+    Args:
+        connection: May create tables.
+        where: The database, for messages.
+        collation: Of all text: compares code points, and spaces at the end too.
+
+    Raises:
+        SchemaError: As `check` does.
+        BackendUnavailable: Another process is at it and does not end.
+    """
+    if check(connection, where):
+        return
+    (database,) = connection.execute("SELECT database()").fetchone()
+    # Such a lock is the server's, not the database's, and its name may have 64 characters.
+    lock = "trioflow " + hashlib.sha256(database.encode()).hexdigest()[:40]
+    (got,) = connection.execute("SELECT GET_LOCK(?, ?)", (lock, _LOCK_TIMEOUT)).fetchone()
+    if got != 1:
+        raise BackendUnavailable(
+            f"{where}: another process has been migrating the schema for {_LOCK_TIMEOUT} s; wait "
+            "for it, or end it"
+        )
+    try:
+        _apply(connection, where, collation)
+    finally:
+        connection.execute("SELECT RELEASE_LOCK(?)", (lock,))
+
+
+def _apply(connection: _Connection, where: str, collation: str) -> None:
+    if check(connection, where):  # whoever had the lock before has done it
+        return
+    charset = f"DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
+    options = f"ENGINE = InnoDB ROW_FORMAT = DYNAMIC {charset}"
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
+        f"applied_at DATETIME NOT NULL) {options}"
+    )
+    rows = connection.execute(f"SELECT name FROM {_TABLE}").fetchall()  # noqa: S608 - our name
+    applied = {row[0] for row in rows}
+    for name, statements in _MIGRATIONS:
+        if name in applied:
+            continue
+        for statement in statements:
+            connection.execute(
+                statement.format(id=ID_LENGTH, command=COMMAND_LENGTH, options=options)
+            )
+        connection.execute(
+            f"INSERT INTO {_TABLE} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
+            (name,),
+        )
