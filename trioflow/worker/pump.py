@@ -178,8 +178,9 @@ class Pump:
             if message.seq > live.last_seq:
                 live.last_seq = message.seq
                 live.received.append(Received(decode_event(message.event), seq=message.seq))
-        live.wake_at = row.wake_at
-        live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
+        if row.turns == live.turns:  # otherwise the open batch knows better
+            live.wake_at = row.wake_at
+            live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
         self._holdings.queue(live)
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:

@@ -199,7 +199,7 @@ class Recorder:
         commit = live.commit
         assert commit is not None
         commit.leased = False
-        commit.wake_at = live.wake_at
+        commit.wake_at = live.wake_at  # which is that of a turn in this batch, if there is one
 
     def leave_unknown(self, live: Live) -> None:
         """Leave an instance whose workflow is not known here to a worker that knows it."""

@@ -1,0 +1,67 @@
+"""A row that the store gave before it knew of the open batch must not undo what that batch says."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import trio
+
+from trioflow import JsonCodec, Registry
+from trioflow.backends.memory import MemoryBackend
+from trioflow.model.records import NewInstance, TakenInstance
+from trioflow.worker.activities import ActivityRunner
+from trioflow.worker.pump import Pump
+
+registry = Registry()
+
+
+@registry.workflow
+async def nap() -> None:
+    await trio.sleep(60)
+
+
+def make_pump(backend):
+    pump = Pump(
+        backend=backend,
+        registry=registry,
+        codec=JsonCodec(),
+        queues=["default"],
+        limit=10,
+        cache_size=10,
+        on_end=lambda *_: None,
+        on_wake_at=lambda _: None,
+        on_lease_lost=lambda: None,
+    )
+    pump.attach(
+        ActivityRunner(
+            registry=registry,
+            codec=JsonCodec(),
+            now=backend.now,
+            queues=[],
+            limit=1,
+            threads=1,
+            listener=pump,
+            on_room=lambda: None,
+        )
+    )
+    return pump
+
+
+def test_a_stale_row_does_not_undo_the_deadline_of_a_turn_in_the_open_batch():
+    async def main():
+        pump = make_pump(MemoryBackend(clock=lambda: 1000.0))
+        pump.start(NewInstance("n", "nap", "default", b"{}"))
+        live = pump._holdings.held["n"]
+        live.new = None  # as if it had been stored before this turn
+        pump._step_some()
+        assert live.commit.wake_at == 1060.0
+        before_that_turn = TakenInstance(
+            *("n", 1, "nap", "default", b"{}", None, b"", b""),
+            *(0, 0, 999.0, None, []),
+        )
+        pump.receive(before_that_turn)
+        pump._step_some()
+        assert live.commit.wake_at == 1060.0
+        pump.drop_everything()
+
+    trio.run(main)
