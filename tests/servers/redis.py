@@ -86,11 +86,14 @@ class Server:
     close = kill
 
     def _started(self, port: int, deadline: float) -> bool:
+        where = ("--bind", "127.0.0.1", "--port", str(port), "--dir", str(self._folder))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_program(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(self._folder),
-                 *self._options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                [_program(), *where, *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

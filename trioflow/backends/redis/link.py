@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import outcome
 import redis
@@ -16,10 +15,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trioflow.backends.redis.scripts import Script, script
-from trioflow.backends.redis.trouble import BROKEN, ELSEWHERE, explain
+from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain
 from trioflow.errors import BackendError
 
-__all__ = ["Address", "Link", "Request", "connect"]
+__all__ = ["Address", "Client", "Link", "Request", "connect"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -28,6 +27,39 @@ R = TypeVar("R")
 _FIRST_DELAY = 0.02
 _LONGEST_DELAY = 0.5
 _ANSWER_WITHIN = 10.0
+_MOST_LOADS = 3
+
+
+class Pipeline(Protocol):
+    """The part of redis-py's pipeline that is used here."""
+
+    def execute_command(self, *words: Any) -> Any:
+        """Add a command."""
+
+    def execute(self, raise_on_error: bool) -> list[Any]:  # noqa: FBT001 - the driver's
+        """Send them all and return their answers, some of them exceptions."""
+        ...
+
+
+class Client(Protocol):
+    """The part of redis-py's client that is used here; its own annotations say little."""
+
+    @property
+    def connection_pool(self) -> Any:
+        """Where its connections are."""
+
+    def execute_command(self, *words: Any) -> Any:
+        """Send one command and return its answer."""
+
+    def pipeline(self, transaction: bool) -> Pipeline:  # noqa: FBT001 - the driver's
+        """Return a pipeline."""
+        ...
+
+    def pubsub(self) -> Any:
+        """Return a subscription."""
+
+    def close(self) -> None:
+        """Give its connection back."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +111,7 @@ class Request(Generic[R]):
         return ("EVALSHA", called.sha, 1, tag, *once, *self.arguments)
 
 
-def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> redis.Redis:
+def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Client:
     """Return a client that connects when it is used and tries nothing twice by itself."""
     options: dict[str, Any] = {
         "decode_responses": False,
@@ -90,17 +122,17 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> redi
         "socket_keepalive": True,
         "socket_timeout": timeout,
     }
+    # redis-py's annotations are partial, hence the casts.
+    driver = cast("Any", redis)
     if not address.cluster:
-        return redis.Redis.from_url(address.url, **options)
-    cluster: Any = redis.RedisCluster.from_url(address.url, **options)
+        return cast("Client", driver.Redis.from_url(address.url, **options))
+    cluster = driver.RedisCluster.from_url(address.url, **options)
     try:
         node = cluster.get_node_from_key(address.tag)
-        client = redis.Redis(
-            **{**node.redis_connection.connection_pool.connection_kwargs, **options}
-        )
+        of_node = node.redis_connection.connection_pool.connection_kwargs
+        return cast("Client", driver.Redis(**{**of_node, **options}))
     finally:
         cluster.close()
-    return client
 
 
 class Link:
@@ -114,7 +146,7 @@ class Link:
     def __init__(self, address: Address, patience: float) -> None:
         self.address = address
         self._patience = patience
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
 
     def call(self, request: Request[R]) -> R:
         """Make one call.
@@ -131,19 +163,19 @@ class Link:
 
         As `trioflow.backends.storage_thread.StorageThread.run_together` wants it.
         """
-        built = [outcome.capture(call) for call in calls]
-        requests = [made.value for made in built if isinstance(made, outcome.Value)]
+        built = [_built(call) for call in calls]
+        requests = [made for made in built if isinstance(made, Request)]
         try:
             replies = iter(self._exchange(requests))
-        except (*BROKEN, exceptions.RedisError) as exc:
+        except ANY as exc:
             # One for each, since each is raised in a place of its own.
             return [outcome.Error(self._explained(exc)) for _ in calls]
         return [
-            self._result(made.value, next(replies)) if isinstance(made, outcome.Value) else made
+            self._result(made, next(replies)) if isinstance(made, Request) else made
             for made in built
         ]
 
-    def run(self, use: Callable[[redis.Redis], R]) -> R:
+    def run(self, use: Callable[[Client], R]) -> R:
         """Let a function use the client.
 
         Raises:
@@ -151,7 +183,7 @@ class Link:
         """
         try:
             return use(self._connected())
-        except (*BROKEN, exceptions.RedisError) as exc:
+        except ANY as exc:
             self.close()
             raise self._explained(exc) from exc
 
@@ -165,14 +197,15 @@ class Link:
     def _result(self, request: Request[Any], reply: Any) -> outcome.Outcome[Any]:
         if isinstance(reply, Exception):
             return outcome.Error(self._explained(reply))
-        return outcome.capture(request.decode, reply)
+        decoded: outcome.Outcome[Any] = outcome.capture(request.decode, reply)
+        return decoded
 
     def _explained(self, error: Exception) -> BackendError:
         explained = explain(error, self.address.shown)
         explained.__cause__ = error
         return explained
 
-    def _connected(self) -> redis.Redis:
+    def _connected(self) -> Client:
         if self._client is None:
             self._client = connect(self.address)
         return self._client
@@ -217,6 +250,16 @@ class Link:
         pipeline.execute(raise_on_error=False)
 
 
+def _built(call: Callable[[], Request[Any]]) -> Request[Any] | outcome.Error:
+    """Build a request whose words the driver need not encode: what cannot be fails here, alone."""
+    try:
+        request = call()
+        words = [word.encode() if isinstance(word, str) else word for word in request.arguments]
+    except Exception as exc:  # noqa: BLE001 - it is raised where the call was made
+        return outcome.Error(exc)
+    return replace(request, arguments=tuple(words))
+
+
 @dataclass
 class _Waiting:
     """Which requests have no answer yet."""
@@ -224,7 +267,7 @@ class _Waiting:
     left: list[int]
     again: bool = False
     _delay: float = _FIRST_DELAY
-    _unknown: count[int] = field(default_factory=lambda: count())
+    _loads: int = 0
 
     def sort_out(self, answers: Sequence[Any], replies: list[Any]) -> bool:
         """Keep what has to be asked again; return whether its scripts have to be loaded."""
@@ -238,7 +281,8 @@ class _Waiting:
             elif isinstance(answer, ELSEWHERE):
                 left.append(at)
         # A server that forgets at once what it was given would keep us here for ever.
-        if unloaded and next(self._unknown) > 3:
+        self._loads += unloaded
+        if self._loads > _MOST_LOADS:
             left = []
         self.left = left
         return unloaded and bool(left)

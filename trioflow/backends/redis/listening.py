@@ -7,14 +7,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
-import redis
 import trio
-from redis import exceptions
 
-from trioflow.backends.redis.link import Address, connect
-from trioflow.backends.redis.trouble import BROKEN
+from trioflow.backends.redis.link import Address, Client, connect
+from trioflow.backends.redis.trouble import ANY
 
 __all__ = ["Listener"]
 
@@ -75,7 +72,7 @@ class Listener:
                 finally:
                     client.close()
                     client.connection_pool.disconnect()
-            except (*BROKEN, exceptions.RedisError) as exc:
+            except ANY as exc:
                 if self._ready.is_set():
                     delay = _FIRST_DELAY
                     self._ready.clear()
@@ -87,8 +84,8 @@ class Listener:
             else:
                 trouble = False
 
-    def _listen(self, client: redis.Redis) -> None:
-        pubsub: Any = client.pubsub()
+    def _listen(self, client: Client) -> None:
+        pubsub = client.pubsub()
         try:
             pubsub.subscribe(f"{self._address.tag}:changes")
             while not self._closed.is_set():

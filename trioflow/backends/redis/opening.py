@@ -1,14 +1,13 @@
-"""What is looked at when a store is opened: its schema, and whether the server keeps what it has."""
+"""What is looked at when a store is opened: its schema, and the server's persistence."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-import redis
 from redis import exceptions
 
-from trioflow.backends.redis.link import Link, Request
+from trioflow.backends.redis.link import Client, Link, Request
 from trioflow.errors import SchemaError
 
 __all__ = ["SCHEMA", "look_at_settings", "open_store"]
@@ -63,15 +62,12 @@ def look_at_settings(link: Link) -> None:
         )
 
 
-def _settings(client: redis.Redis) -> dict[str, str] | None:
+def _settings(client: Client) -> dict[str, str] | None:
     found: dict[str, str] = {}
     try:
         for name in ("appendonly", "save", "maxmemory-policy", "maxmemory"):
-            reply: Any = client.execute_command("CONFIG GET", name)
-            if isinstance(reply, dict):
-                reply = [word for pair in reply.items() for word in pair]
-            words = [_text(word) for word in reply]
-            found.update(zip(words[::2], words[1::2], strict=True))
+            told: dict[Any, Any] = client.execute_command("CONFIG GET", name)
+            found.update((_text(key), _text(value)) for key, value in told.items())
     except exceptions.ResponseError as exc:  # hosted servers forbid it
         logger.debug("the server does not tell its settings: %s", exc)
         return None

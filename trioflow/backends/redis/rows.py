@@ -45,7 +45,6 @@ RECORD_FIELDS = (
 )
 
 
-
 def texts(reply: Sequence[bytes]) -> list[str]:
     """Return ids or names."""
     return [text.decode() for text in reply]

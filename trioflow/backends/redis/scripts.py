@@ -37,4 +37,4 @@ def script(name: str) -> Script:
 
 @cache
 def _read(name: str) -> str:
-    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+    return (files("trioflow.backends.redis") / "lua" / f"{name}.lua").read_text("utf-8")

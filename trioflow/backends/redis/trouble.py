@@ -7,7 +7,7 @@ from redis import exceptions
 
 from trioflow.errors import BackendError, BackendUnavailable, CorruptStore
 
-__all__ = ["BROKEN", "ELSEWHERE", "explain"]
+__all__ = ["ANY", "BROKEN", "ELSEWHERE", "explain"]
 
 # The connection is of no use any more, and what was asked for may or may not have been done.
 BROKEN: tuple[type[Exception], ...] = (
@@ -15,6 +15,8 @@ BROKEN: tuple[type[Exception], ...] = (
     redis.TimeoutError,
     OSError,
 )
+# All that the driver raises.
+ANY: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 # This server does not write, but another one does, or will soon: after a failover.
 ELSEWHERE: tuple[type[Exception], ...] = (
     exceptions.ReadOnlyError,
@@ -33,8 +35,7 @@ _REFUSALS = (
     ("NOAUTH", "it wants a password; write redis://:password@host"),
     (
         "NOPERM",
-        "the user may not do this; allow it scripts, and all keys and channels that begin with "
-        "the store's prefix",
+        "the user may not do this; allow it scripts, and keys and channels of the store's prefix",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""From what is committed and created to what the scripts read: MessagePack, without what is not set.
+"""From commits and new instances to what the scripts read: MessagePack, without what is not set.
 
 The servers' MessagePack knows no binary strings, so payloads go as text: as they are if they are
 UTF-8, which JSON is, and otherwise with a header that says text though they are none.
@@ -114,19 +114,8 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
     }
     if commit.new is not None:
         wire["new"] = _new_instance(commit.new)
-    if commit.turns:
-        wire["turns"] = [_payload(turn) for turn in commit.turns]
-        wire["events"] = commit.events
     if commit.consumed:
         wire["consumed"] = commit.consumed
-    if commit.finished:
-        wire["finished"] = commit.finished
-    if commit.activities:
-        wire["activities"] = [_new_activity(new) for new in commit.activities]
-    if commit.cancelled:
-        wire["cancelled"] = [
-            {"command": asked.command, "event": _payload(asked.event)} for asked in commit.cancelled
-        ]
     if commit.messages:
         wire["messages"] = [_message(message) for message in commit.messages]
     if commit.wake_at is not None:
@@ -135,8 +124,23 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
         wire["due"] = True
     if commit.status is not None:
         wire["custom_status"] = _payload(commit.status)
+    _add_turns(wire, commit)
     _add_end(wire, commit)
     return wire
+
+
+def _add_turns(wire: dict[str, Any], commit: InstanceCommit) -> None:
+    if commit.turns:
+        wire["turns"] = [_payload(turn) for turn in commit.turns]
+        wire["events"] = commit.events
+    if commit.finished:
+        wire["finished"] = commit.finished
+    if commit.activities:
+        wire["activities"] = [_new_activity(new) for new in commit.activities]
+    if commit.cancelled:
+        wire["cancelled"] = [
+            {"command": asked.command, "event": _payload(asked.event)} for asked in commit.cancelled
+        ]
 
 
 def _add_end(wire: dict[str, Any], commit: InstanceCommit) -> None:
