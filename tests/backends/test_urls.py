@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from trioflow.backends.memory import MemoryBackend
@@ -29,6 +31,32 @@ def test_sqlite(url, path):
     assert backend.path == path
 
 
+def test_postgresql():
+    backend = open_backend(
+        "postgresql://me:secret@host:7/shop?schema=flows&pooled=1&sslmode=require"
+    )
+    assert backend.schema == "flows"
+    assert backend.place == "PostgreSQL at host:7/shop"
+    assert open_backend("postgres://host/shop").schema == "trioflow"
+
+
+def test_redis():
+    backend = open_backend("rediss://:secret@host:7000/2?prefix=shop&ssl_cert_reqs=none")
+    assert backend.name == "redis"
+    assert backend.address.url == "rediss://:secret@host:7000/2?ssl_cert_reqs=none"
+    assert backend.address.tag == "{shop}"
+    assert "secret" not in backend.address.shown
+
+
+def test_a_missing_driver_is_named(monkeypatch):
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "redis" or name.startswith("trioflow.backends.redis"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(BackendError, match=r"pip install 'trioflow\[redis\]'"):
+        open_backend("redis://localhost")
+
+
 def test_a_backend_is_returned_as_it_is():
     backend = MemoryBackend()
     assert open_backend(backend) is backend
@@ -41,8 +69,15 @@ def test_a_backend_is_returned_as_it_is():
         ("", "is no URL"),
         ("sqlite:flow.db", "is no URL"),
         ("oracle://x", "unknown scheme 'oracle'"),
-        ("postgresql://localhost/x", "no postgresql backend"),
-        ("redis://localhost", "no redis backend"),
+        ("postgresql://localhost/x?pooled=yes", "write pooled=1"),
+        ("postgresql://localhost/x?nonsense=1", "invalid URI query parameter"),
+        ("redis://localhost/shop", "prefix=shop"),
+        ("redis://localhost:port", "Port could not be cast"),
+        ("redis://localhost?prefix=", "must not be empty"),
+        ("redis://localhost?prefix={a}", "no braces"),
+        ("redis://localhost?prefiks=a", "unknown option 'prefiks'"),
+        ("redis://localhost?keep_finished=day", "must be seconds"),
+        ("redis://localhost?cluster=1", "must be true or false"),
         ("sqlite://flow.db", "sqlite:///flow.db"),
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "memory://"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from trioflow.backends.base import Backend
 from trioflow.errors import BackendError
 
 __all__ = ["open_backend"]
 
-_FORMS = "memory://, sqlite:///relative.db, sqlite:////absolute.db"
-_PLANNED = ("postgresql", "postgres", "mysql", "mariadb", "redis", "rediss")
+_FORMS = (
+    "memory://, sqlite:///relative.db, sqlite:////absolute.db, postgresql://host/database, "
+    "mysql://host/database, redis://host:6379/0"
+)
 
 
 def open_backend(url: str | Backend) -> Backend:
@@ -19,8 +21,12 @@ def open_backend(url: str | Backend) -> Backend:
     It is not opened yet: await its ``open()``.
 
     Args:
-        url: ``"memory://"``, ``"sqlite:///relative.db"`` or ``"sqlite:////absolute.db"``.
-            Characters that a URL reserves are written with percent signs.
+        url: ``"memory://"``, ``"sqlite:///relative.db"``, ``"sqlite:////absolute.db"``,
+            ``"redis://:password@host:6379/0?prefix=shop"`` or the same with ``rediss``.
+            Characters that a URL reserves are written with percent signs. Or
+            ``"postgresql://user:password@host/database"``, with the options of libpq and two more:
+            ``schema=…``, and ``pooled=1`` if a pooler is in between. Or
+            ``"mysql://user:password@host/database"``, see `MysqlBackend` for its options.
 
     Raises:
         BackendError: There is no backend of that scheme, or the URL is incomplete.
@@ -41,9 +47,59 @@ def open_backend(url: str | Backend) -> Backend:
         from trioflow.backends.sqlite import SqliteBackend  # noqa: PLC0415
 
         return SqliteBackend(_sqlite_path(url, parts.netloc, parts.path, parts.query))
-    if parts.scheme in _PLANNED:
-        raise BackendError(f"{url!r}: this trioflow has no {parts.scheme} backend; it has {_FORMS}")
+    if parts.scheme in ("postgresql", "postgres"):
+        return _postgres(url)
+    if parts.scheme in ("mysql", "mariadb"):
+        return _mysql(url)
+    if parts.scheme in ("redis", "rediss"):
+        return _redis(url)
     raise BackendError(f"{url!r}: unknown scheme {parts.scheme!r}; write one of {_FORMS}")
+
+
+def _postgres(url: str) -> Backend:
+    try:
+        from trioflow.backends.postgres import PostgresBackend  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise BackendError(
+            f"a postgresql:// URL needs psycopg ({exc}); pip install 'trioflow[postgres]'"
+        ) from exc
+
+    parts = urlsplit(url)
+    # The rest of the options is libpq's.
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    ours = {name: value for name, value in options if name in ("schema", "pooled")}
+    rest = urlencode([each for each in options if each[0] not in ours], quote_via=quote)
+    pooled = ours.get("pooled", "0")
+    if pooled not in ("0", "1"):
+        raise BackendError(f"pooled={pooled}: write pooled=1 if a pooler is in between, or nothing")
+    return PostgresBackend(
+        urlunsplit(parts._replace(query=rest)),
+        schema=ours.get("schema") or "trioflow",
+        pooled=pooled == "1",
+    )
+
+
+def _mysql(url: str) -> Backend:
+    try:
+        from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise BackendError(
+            f"a mysql:// URL needs PyMySQL ({exc}); pip install 'trioflow[mysql]'"
+        ) from exc
+
+    return MysqlBackend(url)
+
+
+def _redis(url: str) -> Backend:
+    try:
+        from trioflow.backends.redis.url import backend_of  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name != "redis":
+            raise
+        raise BackendError(
+            f"{url!r} needs the driver redis-py; get it with: pip install 'trioflow[redis]'"
+        ) from exc
+    return backend_of(url)
 
 
 def _sqlite_path(url: str, host: str, path: str, query: str) -> str:

@@ -10,7 +10,14 @@ from typing import Any
 
 from trioflow.backends.notices import child_terminated
 from trioflow.backends.sql.committing import Committing, new_instance_row
-from trioflow.backends.sql.queries import CREATE_INSTANCES
+from trioflow.backends.sql.queries import (
+    CREATE_INSTANCES,
+    EMPTY_INBOXES,
+    FORGET_ACTIVITIES,
+    FORGET_INSTANCES,
+    FORGET_TURNS,
+    LOCK_INSTANCES,
+)
 from trioflow.backends.sql.working import activity_task
 from trioflow.errors import InstanceNotFound
 from trioflow.model.records import (
@@ -27,27 +34,43 @@ __all__ = ["Asking"]
 
 _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
+_TRIES = 5
+_FORGET = (FORGET_TURNS, EMPTY_INBOXES, FORGET_ACTIVITIES, FORGET_INSTANCES)
 
 
 class Asking(Committing):
     """See `Backend` for what each promises."""
 
     def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        with self.dialect.transaction(self.connection):
-            return [self._create(new) for new in instances]
+        tries = 0
+        while True:
+            try:
+                with self.dialect.transaction(self.connection):
+                    return self._create(instances)
+            except self.dialect.conflict:
+                # Somebody else created one of them meanwhile; now it is seen.
+                tries += 1
+                if tries == _TRIES:
+                    raise
 
-    def _create(self, new: NewInstance) -> bool:
-        execution = 1
-        row = self._execute(self.queries.fence, new.id).fetchone()
-        if row is not None:
-            if row[1] in _OPEN:
-                return False
-            execution = row[2] + 1
-            self._forget_finished(new.id)
+    def _create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        ids = [new.id for new in instances]
+        found = self.dialect.among(self.connection, self.queries.taken_ids, ids)
+        known = {id: (status, execution) for id, status, execution in found}
         now = self.clock()
-        values = new_instance_row(new, execution, now, ready_at=now)
-        self.dialect.write(self.connection, CREATE_INSTANCES, list(values))
-        return True
+        values: list[Any] = []
+        created: list[bool] = []
+        for new in instances:
+            status, execution = known.get(new.id, ("", 0))
+            created.append(status not in _OPEN)
+            if created[-1]:
+                if status:
+                    self._forget_finished(new.id)
+                known[new.id] = ("running", 0)
+                values += new_instance_row(new, execution + 1, now, ready_at=now)
+        if values:
+            self.dialect.write(self.connection, CREATE_INSTANCES, values)
+        return created
 
     def send(self, instance: str, event: bytes) -> Update:
         with self.dialect.transaction(self.connection):
@@ -66,7 +89,7 @@ class Asking(Committing):
             parent = self._parent(*row[1:])
             notice = None if parent is None else child_terminated(outcome, parent)
             now = self.clock()
-            for (id,) in self._execute(self.queries.family, instance).fetchall():
+            for id in self._family(instance):
                 self._execute(self.queries.terminate_instance, outcome, now, id)
                 self._execute(self.queries.delete_inbox, id)
                 self._execute(self.queries.delete_pending, id)
@@ -74,6 +97,17 @@ class Asking(Committing):
             if notice is not None:
                 self._deliver(notice.instance, notice.execution, notice.event, now)
             return "done"
+
+    def _family(self, instance: str) -> list[str]:
+        """Return the ids of an instance and its unfinished descendants, locked."""
+        ids: list[str] = []
+        while True:
+            rows = self._execute(self.queries.family, instance).fetchall()
+            before, ids = ids, sorted(row[0] for row in rows)
+            if ids == before or not self.dialect.for_update:
+                return ids
+            # Then look again: who was not locked may have started another one.
+            self.dialect.write(self.connection, LOCK_INSTANCES, ids)
 
     def not_running(self, instances: Sequence[str]) -> list[str]:
         rows = self.dialect.among(self.connection, self.queries.statuses, instances)
@@ -106,10 +140,11 @@ class Asking(Committing):
                     [*parameters, *chunk, limit - removed],
                     "ORDER BY finished_at LIMIT ?",
                 ).fetchall()
-                for (id,) in found:
-                    self._execute(self.queries.delete_turns, id)
-                    self._forget_finished(id)
-                removed += len(found)
+                gone = [row[0] for row in found]
+                if gone:
+                    writes = [(statement, gone) for statement in _FORGET]
+                    self.dialect.write_all(self.connection, writes)
+                removed += len(gone)
         return removed
 
     # --- reading ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar, TypeVarTuple
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.watching import Watcher, concerns_others
 from trioflow.model.records import (
+    ActivityKey,
     ActivityTask,
     CommitFailure,
     Execution,
@@ -117,6 +118,10 @@ class SqlBackend(abc.ABC, Generic[S]):
         if released:
             self._watcher.notify()
         return released
+
+    async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        await self._run(self._store().recall, worker, keep)
+        self._watcher.notify()
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._run(self._store().load, ids)

@@ -223,7 +223,7 @@ class Committing(SqlCore):
         for unit in units:
             rows.add(unit)
         plain, others = self._sorted_out([*rows.messages, *extra])
-        writes = self._writes(rows, list(plain))
+        writes = self._writes(rows)
         if renew:  # before anything else, so that nobody can bury the worker meanwhile
             writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
         if plain and not rows.endings:
@@ -249,12 +249,13 @@ class Committing(SqlCore):
         return touched
 
     @staticmethod
-    def _writes(rows: _Rows, targets: list[str]) -> list[tuple[Write, list[Any]]]:
+    def _writes(rows: _Rows) -> list[tuple[Write, list[Any]]]:
         """Return what is written together, in its order."""
         own = [*rows.steps[:: len(STEP_INSTANCES.columns)]]
         own += rows.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in rows.endings]
-        locked = sorted({*own, *targets}) if len(own) + len(targets) > 1 else []
+        own += [message.instance for _, message in rows.messages]
+        locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),
             (CREATE_INSTANCES, rows.created),

@@ -19,6 +19,9 @@ __all__ = [
     "DELIVER",
     "EMPTY_INBOXES",
     "FINISH_ACTIVITIES",
+    "FORGET_ACTIVITIES",
+    "FORGET_INSTANCES",
+    "FORGET_TURNS",
     "LEASE_ACTIVITIES",
     "LEASE_INSTANCES",
     "LOCK_INSTANCES",
@@ -95,6 +98,9 @@ FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command"))
 RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "worker"))
 CONSUME = Delete("inbox", ("instance", "seq"))
 EMPTY_INBOXES = Delete("inbox", ("instance",))
+FORGET_TURNS = Delete("turns", ("instance",))
+FORGET_ACTIVITIES = Delete("activities", ("instance",))
+FORGET_INSTANCES = Delete("instances", ("id",))
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready.
@@ -148,6 +154,12 @@ class Queries:
         WHERE id = ? AND worker = ? AND status = 'running'"""
     release_activities = """UPDATE activities SET worker = NULL, visible_at = ?
         WHERE instance = ? AND worker = ?"""
+    recall_instances = """UPDATE instances SET ready_at = ? WHERE finished_at IS NULL
+        AND worker = ? AND status = 'running' AND (ready_at IS NULL OR ready_at > ?)"""
+    activities_of_worker = """SELECT instance, execution, command FROM activities
+        WHERE worker = ?"""
+    recall_activity = """UPDATE activities SET worker = NULL, visible_at = ?
+        WHERE instance = ? AND execution = ? AND command = ? AND worker = ?"""
     # Also what a heartbeat tells: activities of a worker whose cancellation was asked for.
     cancelled_of_worker = """SELECT instance, execution, command, cancel FROM activities
         WHERE worker = ? AND cancel IS NOT NULL"""
@@ -156,14 +168,15 @@ class Queries:
 
     # Per queue, longest ready first: free or mine; and if it was last another living worker's,
     # only after its sticky time. `{exclude}` is filled with names of workflows.
-    ready_instances = """SELECT seq, id, execution, workflow, queue, input, parent,
+    any_ready = """SELECT seq, id, execution, workflow, queue, input, parent,
         parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
         unread FROM instances
         WHERE queue = ? AND ready_at <= ? AND status = 'running' {exclude}
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))
-        ORDER BY ready_at, seq LIMIT ? {skip_locked}"""
+        ORDER BY ready_at, seq LIMIT ?"""
+    ready_instances = f"{any_ready} {{skip_locked}}"
     # Those that the worker holds already and that have something new to do.
     ready_own_instances = """SELECT seq, id, execution, workflow, queue, input, parent,
         parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
@@ -182,10 +195,11 @@ class Queries:
         WHERE queue = ? AND ready_at > ? AND status = 'running' {exclude}
         AND (worker IS NULL OR worker = ?) ORDER BY ready_at LIMIT 1"""
     inboxes = "SELECT instance, seq, event FROM inbox WHERE instance {among} ORDER BY seq"
-    visible_activities = """SELECT instance, execution, command, activity, queue, input,
+    any_visible = """SELECT instance, execution, command, activity, queue, input,
         options, attempt, scheduled_at, visible_at, failure FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at <= ? {exclude}
-        ORDER BY visible_at, scheduled_at, instance, command LIMIT ? {skip_locked}"""
+        ORDER BY visible_at, scheduled_at, instance, command LIMIT ?"""
+    visible_activities = f"{any_visible} {{skip_locked}}"
     next_activity = """SELECT visible_at FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at > ? {exclude}
         ORDER BY visible_at LIMIT 1"""
@@ -194,6 +208,7 @@ class Queries:
 
     # What a commit demands, for finding out which demand was not met.
     fence = "SELECT worker, status, execution, turns FROM instances WHERE id = ? {for_update}"
+    taken_ids = "SELECT id, status, execution FROM instances WHERE id {among} {for_update}"
     suspend_instance = """UPDATE instances SET status = 'suspended', outcome = ?,
         turns = ?, events = coalesce(?, events), ready_at = NULL, unread = unread - ?,
         wake_at = ?, worker = NULL, sticky_worker = NULL,
@@ -227,7 +242,6 @@ class Queries:
     delete_instance = "DELETE FROM instances WHERE id = ?"
     delete_inbox = "DELETE FROM inbox WHERE instance = ?"
     delete_activities = "DELETE FROM activities WHERE instance = ?"
-    delete_turns = "DELETE FROM turns WHERE instance = ?"
 
     # --- clients ------------------------------------------------------------------------
 
@@ -260,7 +274,7 @@ class Queries:
         custom_status, created_at, finished_at FROM instances {where}"""
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
-    ids = "SELECT id FROM instances {where}"
+    ids = "SELECT id FROM instances {where} {for_update}"
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution

@@ -63,6 +63,15 @@ class Working(SqlCore):
                     released.append(id)
         return released
 
+    def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        kept = {(key.instance, key.execution, key.command) for key in keep}
+        with self.dialect.transaction(self.connection):
+            now = self.clock()
+            self._execute(self.queries.recall_instances, now, worker, now)
+            for key in self._execute(self.queries.activities_of_worker, worker).fetchall():
+                if tuple(key) not in kept:
+                    self._execute(self.queries.recall_activity, now, *key, worker)
+
     def _free(self, worker: str, failed_attempts: int) -> None:
         now = self.clock()
         self._execute(self.queries.free_instances, now, now, worker)
@@ -78,8 +87,8 @@ class Working(SqlCore):
     ) -> TakenInstances:
         excluding = _excluding("workflow", exclude, self.dialect.query)
 
-        def ready(most: int) -> list[Any]:
-            query = self.queries.ready_instances.replace("{exclude}", excluding)
+        def ready(query: str, most: int) -> list[Any]:
+            query = query.replace("{exclude}", excluding)
             rows: list[Any] = []
             for queue in queues:
                 parameters = (queue, now, *exclude, worker, worker, now - sticky, most)
@@ -91,13 +100,15 @@ class Working(SqlCore):
         now = self.clock()
         if not limit:
             return self._take_own(worker, now)
-        if not ready(1):  # an idle worker does not stand in the way of those that write
+        if not ready(
+            self.queries.any_ready, 1
+        ):  # an idle worker does not stand in the way of those that write
             return TakenInstances([], self._next_ready(worker, queues, now, exclude, sticky))
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenInstances([], None)
             now = self.clock()
-            rows = ready(limit + 1)
+            rows = ready(self.queries.ready_instances, limit + 1)
             taken = self._lease_instances(worker, rows[:limit])
             if rows[limit:]:
                 return TakenInstances(taken, rows[limit][13])
@@ -168,8 +179,8 @@ class Working(SqlCore):
     ) -> TakenActivities:
         excluding = _excluding("activity", exclude, self.dialect.query)
 
-        def visible(most: int) -> list[Any]:
-            query = self.queries.visible_activities.replace("{exclude}", excluding)
+        def visible(query: str, most: int) -> list[Any]:
+            query = query.replace("{exclude}", excluding)
             rows: list[Any] = []
             for queue in queues:
                 rows += self._execute(query, queue, now, *exclude, most).fetchall()
@@ -183,13 +194,13 @@ class Working(SqlCore):
             return min((row[0] for row in found if row is not None), default=None)
 
         now = self.clock()
-        if not visible(1):  # see `take_instances`
+        if not visible(self.queries.any_visible, 1):  # see `take_instances`
             return TakenActivities([], next_visible())
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenActivities([], None)
             now = self.clock()
-            rows = visible(limit + 1)
+            rows = visible(self.queries.visible_activities, limit + 1)
             leases: list[Any] = []
             for row in rows[:limit]:
                 leases += (*row[:3], worker)

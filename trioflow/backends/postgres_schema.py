@@ -1,0 +1,163 @@
+"""PostgreSQL's tables, as numbered migrations. A published migration is never edited."""
+
+from __future__ import annotations
+
+from trioflow.backends.postgres_connection import PgConnection
+from trioflow.backends.postgres_dialect import qualified
+from trioflow.errors import SchemaError
+
+__all__ = ["SCHEMA_VERSION", "check", "migrate"]
+
+# Texts are compared byte by byte, which is fast and what a prefix needs. Instances have room in
+# their pages, so that an update that touches no index stays in its page. What is short-lived is
+# vacuumed often, so that it stays small however much goes through it.
+_INITIAL = """
+CREATE TABLE {schema}.workers (
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    name text NOT NULL,
+    heartbeat_at float8 NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+CREATE TABLE {schema}.instances (
+    seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    execution bigint NOT NULL,
+    workflow text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    parent text COLLATE "C",
+    parent_execution bigint,
+    parent_command text COLLATE "C",
+    turns bigint NOT NULL,
+    events bigint NOT NULL,
+    unread bigint NOT NULL DEFAULT 0,
+    ready_at float8,
+    wake_at float8,
+    worker text COLLATE "C",
+    sticky_worker text COLLATE "C",
+    input bytea NOT NULL,
+    metadata bytea NOT NULL,
+    carried bytea NOT NULL DEFAULT '',
+    outcome bytea NOT NULL DEFAULT '',
+    custom_status bytea NOT NULL DEFAULT '',
+    created_at float8 NOT NULL,
+    finished_at float8
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX instances_ready ON {schema}.instances (queue, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+CREATE INDEX instances_parent ON {schema}.instances (parent) WHERE parent IS NOT NULL;
+CREATE INDEX instances_held ON {schema}.instances (worker) WHERE finished_at IS NULL;
+CREATE INDEX instances_finished ON {schema}.instances (finished_at)
+    WHERE finished_at IS NOT NULL;
+
+CREATE TABLE {schema}.turns (
+    instance text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    number bigint NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (instance, execution, number)
+);
+
+CREATE TABLE {schema}.inbox (
+    instance text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    execution bigint,
+    event bytea NOT NULL,
+    PRIMARY KEY (instance, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE TABLE {schema}.activities (
+    instance text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    command text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    activity text COLLATE "C" NOT NULL,
+    input bytea NOT NULL,
+    options bytea NOT NULL,
+    attempt bigint NOT NULL DEFAULT 1,
+    visible_at float8 NOT NULL,
+    scheduled_at float8 NOT NULL,
+    worker text COLLATE "C",
+    -- Set when its cancellation was asked for: the event that says it was cancelled.
+    cancel bytea,
+    failure bytea NOT NULL DEFAULT '',
+    PRIMARY KEY (instance, execution, command)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+CREATE INDEX activities_visible ON {schema}.activities (queue, visible_at)
+    WHERE worker IS NULL;
+CREATE INDEX activities_held ON {schema}.activities (worker) WHERE worker IS NOT NULL;
+
+-- Each delivery takes one number; it stands before those of its messages.
+CREATE SEQUENCE {schema}.inbox_numbers;
+-- Raised after every change that may concern somebody else, for those who cannot listen.
+CREATE SEQUENCE {schema}.changes;
+"""
+
+# Name and script of each migration, in order.
+_MIGRATIONS = (("0001_initial", _INITIAL),)
+
+SCHEMA_VERSION = _MIGRATIONS[-1][0]
+
+_EXISTS = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = ? AND tablename = ?"
+# So that of several processes one makes the tables; any number that nobody else uses.
+_LOCK = 7_409_130_262_814_001
+
+
+def check(connection: PgConnection, schema: str, place: str) -> bool:
+    """Return whether the schema is up to date.
+
+    Raises:
+        SchemaError: It is newer than this code, or the tables are somebody else's.
+    """
+    return _missing(connection, schema, place) == []
+
+
+def _missing(connection: PgConnection, schema: str, place: str) -> list[tuple[str, str]]:
+    known = [name for name, _ in _MIGRATIONS]
+    applied: list[str] = []
+    if connection.execute(_EXISTS, (schema, "migrations")).fetchone():
+        rows = connection.execute(f"SELECT name FROM {qualified(schema)}.migrations ORDER BY name")  # noqa: S608 - a quoted name
+        applied = [row[0] for row in rows.fetchall()]
+    elif connection.execute(_EXISTS, (schema, "instances")).fetchone():
+        raise SchemaError(
+            f"{place} has a table 'instances' in schema {schema!r} that trioflow did not make; "
+            "give trioflow a schema of its own"
+        )
+    if set(applied) - set(known):
+        raise SchemaError(
+            f"{place} has version {applied[-1]!r} of trioflow's tables in schema {schema!r}, but "
+            f"this trioflow knows only up to {SCHEMA_VERSION!r}; upgrade trioflow, or use another "
+            "schema"
+        )
+    return [migration for migration in _MIGRATIONS if migration[0] not in applied]
+
+
+def migrate(connection: PgConnection, schema: str, place: str) -> None:
+    """Bring the schema up to date. Several processes may do so at once.
+
+    Raises:
+        SchemaError: As `check` does.
+    """
+    if check(connection, schema, place):
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+        # Whoever waited for the lock finds the work done.
+        missing = _missing(connection, schema, place)
+        if not missing:
+            return
+        exists = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?"
+        if not connection.execute(exists, (schema,)).fetchone():
+            connection.execute(f"CREATE SCHEMA {qualified(schema)}")
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {qualified(schema)}.migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        for name, script in missing:
+            for statement in script.replace("{schema}", qualified(schema)).split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(
+                f"INSERT INTO {qualified(schema)}.migrations (name) VALUES (?)",  # noqa: S608
+                (name,),
+            )
