@@ -73,6 +73,7 @@ class Server:
         """Start it and wait until it answers."""
         if not self._data.exists():
             self._install()
+        self.socket.unlink(missing_ok=True)  # one that was killed leaves it behind
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [

@@ -34,8 +34,11 @@ Ts = TypeVarTuple("Ts")
 
 # Two transactions stood in each other's way: the other one has gone on, this one tries again.
 # 1020 and 1062: a row was changed, or an id taken, between two statements of it.
-_CONTENDED = {1020, 1062, 1205, 1213}
+_CONTENDED = {1020, 1062, 1213}
 _MOST_CONTENDED = 8
+# A lock was waited for, ten seconds each time.
+_LOCKED = 1205
+_MOST_LOCKED = 2
 _PAUSE = 0.004
 # The first attempt notices that the server was restarted, the second one is with the new one.
 _MOST_LOST = 3
@@ -160,6 +163,8 @@ def _passing(exc: pymysql.Error, attempt: int) -> bool:
     if isinstance(exc, ResultUnknown):
         return False
     code = code_of(exc)
+    if code == _LOCKED:
+        return attempt < _MOST_LOCKED
     if code in _CONTENDED:
         return attempt < _MOST_CONTENDED
     return code in LOST and code != _CANNOT_CONNECT and attempt < _MOST_LOST

@@ -101,7 +101,7 @@ class MysqlConnection:
         try:
             for packet in self._packets([*waiting, *statements]):
                 cursor = raw.cursor()
-                cursor.execute(packet)
+                cursor.execute(packet.encode("utf-8", "surrogateescape"))
                 answers.append(_Answer(cursor.rowcount, cursor.fetchall()))
                 while cursor.nextset():
                     answers.append(_Answer(cursor.rowcount, cursor.fetchall()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -143,9 +144,25 @@ def from_url(url: str) -> Server:
         where = f"{parts.scheme}://{given['unix_socket']}/{database}"
 
     def connect(**fixed: Any) -> RawConnection[Any]:
-        return pymysql.connect(**options, **fixed)
+        if "unix_socket" not in given:
+            return pymysql.connect(**options, **fixed)
+        raw = pymysql.connect(**options, **fixed, defer_connect=True)
+        raw.connect(_unix_socket(given["unix_socket"], options["connect_timeout"]))
+        return raw
 
     return Server(connect, where)
+
+
+def _unix_socket(path: str, timeout: float) -> socket.socket:
+    # The driver would leave its socket open where nobody listens.
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connected.settimeout(timeout)
+    try:
+        connected.connect(path)
+    except OSError as exc:
+        connected.close()
+        raise pymysql.OperationalError(2003, f"nobody listens at {path}: {exc}") from exc
+    return connected
 
 
 def _seconds(text: str, where: str) -> int:
