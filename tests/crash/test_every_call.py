@@ -205,8 +205,7 @@ def test_a_call_that_does_nothing_is_tried_again_and_nothing_is_done_twice(kind,
         assert sorted(attempts.values()) == [1] * 6 + [2] * 2, number
 
 
-# That taking was done though it raised is against the contract; of a commit it may be.
-@calls_of("commit", "load")
+@calls_of("commit", "take_instances", "take_activities", "load")
 def test_a_call_that_is_done_and_raises_does_no_harm(kind, call, tmp_path):
     for number in each_time(run_once, kind, tmp_path, call, "after"):
         assert all(count <= 3 for count in attempts.values()), number

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from trioflow.model.records import (
+    ActivityKey,
     ActivityTask,
     CommitFailure,
     Execution,
@@ -166,6 +167,14 @@ class Backend(Protocol):
             The ids of those that were its own.
         """
         ...
+
+    async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        """Give a worker again what it holds: for one that may have missed an answer.
+
+        Running instances leased to it become ready at once, so that `take_instances` gives them
+        again. Activities leased to it that are not in ``keep`` become free and visible at once,
+        without raising ``attempt``.
+        """
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         """Return the stored turns of each (instance, execution); unknown ones have none."""

@@ -19,7 +19,7 @@ from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
 from trioflow.model.info import ActivityInfo, current_activity
-from trioflow.model.records import ActivityTask
+from trioflow.model.records import ActivityKey, ActivityTask
 from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow.model.values import Codec, encode_checked
 from trioflow.registry import Registry
@@ -182,6 +182,10 @@ class ActivityRunner:
         """Run an activity that was taken from the store."""
         self._count(task.key.instance)
         self.start(task)
+
+    def in_hand(self) -> list[ActivityKey]:
+        """The keys of all activities that run here or wait for it."""
+        return [run.task.key for run in self._runs.values()]
 
     def runs(self, key: Key) -> bool:
         """Whether that activity is in hand."""

@@ -25,6 +25,7 @@ from trioflow.model.events import Event, decode_event, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
+    ActivityKey,
     ActivityResult,
     ActivityRetry,
     ActivityTask,
@@ -208,6 +209,18 @@ class Pump:
         if live is not None:  # perhaps it was only kept for this activity
             self._holdings.queue(live)
         self._on_wake_at(visible_at)
+
+    def in_hand(self) -> list[ActivityKey]:
+        """The activities leased to this worker that it runs, or whose ends it is about to store."""
+        keys = self.activities.in_hand()
+        for live in self._holdings.held.values():
+            for received in (*live.received, *live.used):
+                if received.finished is not None:
+                    keys.append(ActivityKey(live.id, live.number, received.finished))
+        for unit in self._batch.units:
+            keys += [result.key for result in unit.unit.results]
+            keys += [retry.key for retry in unit.unit.retries]
+        return keys
 
     def _add(self, unit: OpenUnit) -> None:
         self._batch.add(unit)

@@ -99,6 +99,7 @@ class Worker:
         self._wake_at = float("inf")
         self._waiting: anyio.CancelScope | None = None
         self._lost = anyio.Event()
+        self._lost_answers = False
         self._unknown_activities: set[str] = set()
         self._services = anyio.CancelScope(shield=True)
 
@@ -172,7 +173,7 @@ class Worker:
             except BackendUnavailable as exc:
                 if not trouble:
                     logger.warning("the store is not available, trying again: %s", exc)
-                trouble = True
+                trouble = self._lost_answers = True
                 await anyio.sleep(0.5)
                 continue
             except LeaseLost:
@@ -180,12 +181,25 @@ class Worker:
                 await anyio.sleep(0.1)
                 continue
             trouble = False
+            if self._lost_answers:
+                await self._recall()
+                continue
             if more:
                 continue
             with anyio.CancelScope() as self._waiting:
                 timeout = max(0.0, self._wake_at - self._backend.now())
                 await self._backend.wait_change(seen, timeout)
             self._waiting = None
+
+    async def _recall(self) -> None:
+        """After trouble: what was given in an answer that did not arrive must be given again."""
+        async with self._pump.store_lock:
+            try:
+                await self._backend.recall(self._id, self._pump.in_hand())
+            except BackendUnavailable:
+                self._lost_answers = True
+            else:
+                self._lost_answers = False
 
     async def _take_once(self) -> bool:
         """Take what there is room for; return whether there may be more at once."""

@@ -8,7 +8,17 @@ import pytest
 
 from trioflow.errors import LeaseLost
 from trioflow.model.records import CancelledActivity, Heartbeat, Unit
-from trioflow.testing.conformance.stage import LEASE, Case, Stage, events, named, new, step
+from trioflow.testing.conformance.stage import (
+    DONE,
+    LEASE,
+    Case,
+    Stage,
+    events,
+    key,
+    named,
+    new,
+    step,
+)
 
 
 async def the_living_are_not_buried(stage: Stage) -> None:
@@ -107,6 +117,47 @@ async def a_cancelled_activity_of_the_dead_is_reported(stage: Stage) -> None:
     assert events(await stage.take("w2")) == [b"cancelled"]
 
 
+async def what_is_given_back_is_free_without_blame(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "kept")
+    await stage.hold("theirs", worker="w2")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    released = await stage.backend.release_instances("w1", ["a", "theirs", "nobody"])
+    assert released == ["a"]
+    assert await stage.take_ids("w2", sticky=1000.0) == ["a"]
+    (task,) = (await stage.backend.take_activities("w2", ("default",), 9)).activities
+    assert (task.key.command, task.attempt) == ("0:0", 1)
+    await stage.stored(step("theirs", 0), worker="w2")
+    await stage.stored(step("kept", 0))
+
+
+async def what_is_recalled_comes_again(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "b")
+    await stage.hold("theirs", worker="w2")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", leased=True)))
+    await stage.stored(step("theirs", 0, activities=named("0:0", leased=True)), worker="w2")
+    assert await stage.backend.send("b", b"once") == "done"
+    assert events(await stage.take("w1")) == [b"once"]
+    assert await stage.take_ids("w1") == []
+    await stage.backend.recall("w1", [key("a", "0:1")])
+    assert await stage.take_ids("w2") == []
+    again = await stage.take("w1")
+    assert sorted(taken.id for taken in again) == ["a", "b"]
+    assert [message.event for taken in again for message in taken.inbox] == [b"once"]
+    (task,) = (await stage.backend.take_activities("w2", ("default",), 9)).activities
+    assert (task.key, task.attempt) == (key("a", "0:0"), 1)
+
+
+async def only_what_runs_is_running(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("runs", "ended", "stopped")
+    await stage.stored(step("ended", 0, closing=DONE, leased=False))
+    await stage.stored(step("stopped", 0, suspended=b"{}", leased=False))
+    found = await stage.backend.not_running(["runs", "ended", "stopped", "nobody"])
+    assert sorted(found) == ["ended", "stopped"]
+
+
 async def leaving_gives_back_without_blame(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1", "w2")
@@ -131,5 +182,8 @@ CASES: tuple[Case, ...] = (
     the_buried_take_nothing,
     a_name_does_not_help_the_buried,
     a_cancelled_activity_of_the_dead_is_reported,
+    what_is_given_back_is_free_without_blame,
+    what_is_recalled_comes_again,
+    only_what_runs_is_running,
     leaving_gives_back_without_blame,
 )
