@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from trioflow.worker.worker import Worker, open_worker, run_worker
+from trioflow.worker.running import open_worker, run_worker
+from trioflow.worker.worker import Worker
 
 __all__ = ["Worker", "open_worker", "run_worker"]
