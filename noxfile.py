@@ -83,6 +83,13 @@ def tests_trio(session: nox.Session, trio: str) -> None:
 
 
 @nox.session
+def servers(session: nox.Session) -> None:
+    """Run workers on every database server that is installed; `scripts/servers` installs them."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "servers", *session.posargs)
+
+
+@nox.session
 def campaign(session: nox.Session) -> None:
     """Run the tests that take minutes each: long random schedules, crashes, many instances."""
     session.install("-e", ".[test]")

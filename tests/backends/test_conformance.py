@@ -7,39 +7,20 @@ import pytest
 
 pytest.register_assert_rewrite("trioflow.testing.conformance")
 
-from trioflow.backends.memory import MemoryBackend  # noqa: E402 - after the rewriting is set up
-from trioflow.backends.sqlite import SqliteBackend  # noqa: E402
+from tests.stores import ALL, clock_of, open_store  # noqa: E402 - after the rewriting is set up
 from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
 
 
-class Clock:
-    def __init__(self):
-        self.now = 1_700_000_000.0
-
-    def __call__(self):
-        return self.now
-
-    async def advance(self, seconds):
-        self.now += seconds
-
-
-def stores():
-    return {
-        "memory": lambda path, clock: MemoryBackend(clock=clock),
-        "sqlite": lambda path, clock: SqliteBackend(path / "flow.db", clock=clock),
-    }
-
-
 @pytest.mark.parametrize("host", ["trio", "asyncio"])
-@pytest.mark.parametrize("store", stores())
+@pytest.mark.parametrize("store", ALL)
 @pytest.mark.parametrize("case", conformance_cases(), ids=lambda case: case.__name__)
-def test_contract(case, store, host, tmp_path):
+def test_contract(case, store, host, tmp_path, servers):
     async def main():
-        clock = Clock()
-        backend = stores()[store](tmp_path, clock)
+        clock, pass_time = clock_of(store)
+        backend = open_store(store, tmp_path, servers, clock=clock)()
         await backend.open()
         try:
-            await case(Stage(backend, clock.advance))
+            await case(Stage(backend, pass_time))
         finally:
             await backend.aclose()
 

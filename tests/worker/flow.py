@@ -8,9 +8,9 @@ import anyio
 import trio
 import trio.testing
 
+from tests.stores import open_store
 from trioflow import open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
 
 EPOCH = 1_800_000_000.0
 
@@ -18,22 +18,17 @@ EPOCH = 1_800_000_000.0
 class Flow:
     """One store, and the host and the cache size with which workers run on it."""
 
-    def __init__(self, kind, host, cache_size, path):
+    def __init__(self, kind, host, cache_size, path, servers=None):
         self.kind = kind
         self.host = host
         self.cache_size = cache_size
         self.file = path / "flow.db"
         self._stack = None
-        self._memory = None
+        self._new_backend = open_store(kind, path, servers)
 
     async def backend(self):
-        """Return an open backend on the store; for a file it is another one each time."""
-        if self.kind == "sqlite":
-            backend = SqliteBackend(self.file)
-        elif self._memory is not None:
-            return self._memory
-        else:
-            backend = self._memory = MemoryBackend()
+        """Return an open backend on the store; another one each time, except for memory."""
+        backend = self._new_backend()
         await backend.open()
         self._stack.push_async_callback(backend.aclose)
         return backend

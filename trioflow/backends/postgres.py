@@ -311,7 +311,7 @@ def _source(
         try:
             given = conninfo_to_dict(server)
         except psycopg.Error as exc:
-            raise BackendError(f"the address of the PostgreSQL server is not right: {exc}") from exc
+            raise BackendError(f"{server!r} is no address of a PostgreSQL server: {exc}") from exc
         options = {**_DEFAULTS, **given}
         host, port = options.get("host", "the local socket"), options.get("port", "")
         place = f"PostgreSQL at {host}{f':{port}' if port else ''}/{options.get('dbname', '')}"

@@ -71,7 +71,7 @@ def _postgres(url: str) -> Backend:
     rest = urlencode([each for each in options if each[0] not in ours], quote_via=quote)
     pooled = ours.get("pooled", "0")
     if pooled not in ("0", "1"):
-        raise BackendError(f"pooled={pooled}: write pooled=1 if a pooler is in between, or nothing")
+        raise BackendError(f"{url!r}: write pooled=1 if a pooler is in between, or leave it out")
     return PostgresBackend(
         urlunsplit(parts._replace(query=rest)),
         schema=ours.get("schema") or "trioflow",

@@ -1,0 +1,95 @@
+"""The stores that the suites run on, by name; each test gets an empty one. No test lives here."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import pytest
+
+from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.sqlite import SqliteBackend
+
+__all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "marked", "open_store"]
+
+LOCAL = ("memory", "sqlite")
+SERVERS = ("postgres", "mariadb", "redis")
+ALL = LOCAL + SERVERS
+
+_numbers = itertools.count()
+
+
+def marked(params, store=lambda param: param):
+    """Return parameters for pytest; those of servers' stores have the marker ``servers``."""
+    return [
+        pytest.param(
+            param,
+            id=param if isinstance(param, str) else "-".join(map(str, param)),
+            marks=[pytest.mark.servers] if store(param) in SERVERS else [],
+        )
+        for param in params
+    ]
+
+
+class Clock:
+    """A store's clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+    async def advance(self, seconds):
+        self.now += seconds
+
+
+def open_store(kind, path, servers, *, clock=None):
+    """Return what makes backends, not opened, that share one empty store; for memory one backend.
+
+    Args:
+        kind: One of `ALL`.
+        path: An empty folder.
+        servers: The fixture ``servers``.
+        clock: Where the store's own can be replaced; see `clock_of`.
+    """
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    given = {} if clock is None else {"clock": clock}
+    if kind == "memory":
+        memory = MemoryBackend(**given)
+        return lambda: memory
+    if kind == "sqlite":
+        return lambda: SqliteBackend(path / "flow.db", **given)
+    url = servers.url(kind)
+    # Here, because drivers are optional.
+    if kind == "postgres":
+        from trioflow.backends.postgres import PostgresBackend  # noqa: PLC0415
+
+        return lambda: PostgresBackend(url, schema=name, **given)
+    if kind == "mariadb":
+        return _mariadb(url, name)
+    from trioflow.backends.redis.backend import RedisBackend  # noqa: PLC0415
+
+    return lambda: RedisBackend(url, prefix=name)
+
+
+def clock_of(kind):
+    """Return a clock for a store, or ``None`` if only the server's own will do; and how to wait."""
+    if kind in ("mariadb", "redis"):
+        return None, anyio.sleep
+    clock = Clock()
+    return clock, clock.advance
+
+
+def _mariadb(url, name):
+    import pymysql  # noqa: PLC0415
+
+    from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415
+
+    socket = parse_qs(urlsplit(url).query)["unix_socket"][0]
+    connection = pymysql.connect(unix_socket=socket, user="root", autocommit=True)
+    connection.cursor().execute(f"CREATE DATABASE `{name}`")
+    connection.close()
+    return lambda: MysqlBackend(url.replace("/trioflow?", f"/{name}?"))
