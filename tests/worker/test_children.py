@@ -124,6 +124,31 @@ def test_a_cancelled_parent_does_not_cancel_the_instance_that_has_the_id(flow):
     flow.run(main)
 
 
+def test_nor_does_one_that_is_cancelled_before_it_knows_that_the_id_is_taken(flow):
+    flows, _, _, waiting = family()
+
+    @flows.workflow
+    async def quick() -> None:
+        raise Broken
+
+    @flows.workflow
+    async def taker() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waiting.options(id="only-one", queue="far"))
+            nursery.start_soon(quick)
+
+    async def main():
+        async with flow.worker(flows) as worker, flow.worker(flows, queues=["far"]):
+            first = await worker.client.start(waiting.options(id="only-one", queue="far"))
+            await until_parked(first)
+            with pytest.raises(ExceptionGroup):
+                await worker.client.run(taker)
+            await first.signal(number, 4)
+            assert await first.result() == 4
+
+    flow.run(main)
+
+
 def test_a_finished_id_may_be_used_again(flow):
     flows, _, child, _ = family()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 
 import anyio
@@ -235,6 +236,44 @@ def test_a_worker_that_was_declared_dead_begins_anew_and_nothing_is_doubled(cach
     assert sorted(ends) == list(range(5))
     assert sorted(attempts) == [(n, a) for n in range(5) for a in (1, 2)]
     assert any("declared dead" in r.getMessage() for r in caplog.records)
+
+
+def test_what_was_given_to_another_worker_takes_nothing_from_the_first(sqlite):
+    """Both live, both run the same activity; only who holds the instance may go on with it."""
+    flows, work, gate, attempts = registry_with_gate()
+    results = []
+
+    @flows.workflow
+    async def outer(n: int) -> int:
+        return await work.options(id="inner")(n)
+
+    async def main():
+        gate.append(Gate())
+        async with sqlite.worker(flows, lease=60, max_activities=1) as first:
+            handle = await first.client.start(outer.options(id="outer"), 1)
+            await gate[0].until_entered()
+            async with sqlite.worker(flows, lease=60, name="second"):
+                connection = sqlite3.connect(sqlite.file)
+                connection.execute("UPDATE activities SET worker=NULL, visible_at=0, attempt=7")
+                connection.execute(
+                    "UPDATE instances SET ready_at = 0, worker = "
+                    "(SELECT id FROM workers WHERE name = 'second') WHERE id = 'inner'"
+                )
+                connection.commit()
+                connection.close()
+                await gate[0].until_entered(2)
+                inner = first.client.handle("inner")
+                await inner.signal(number, 10)
+                gate[0].open()
+                results.append(await handle.result())
+                (execution,) = await inner.history()
+                events = [e for turn in execution.turns for e in turn.events]
+                names = sorted(type(event).__name__ for event in events)
+                assert names == ["ActivityCompleted", "SignalReceived", "Started"]
+
+    sqlite.run(main)
+    assert results == [11]
+    assert sorted(attempts) == [(1, 1), (1, 7)]
 
 
 def test_a_long_activity_keeps_its_lease_while_the_loop_is_busy(sqlite):

@@ -334,7 +334,10 @@ class Execution:
                 for signal in event.carried:
                     self._deliver(signal)
             case ev.CancelRequested():
-                if self._cancelled_why is None:
+                mine = event.by is None or (
+                    self._started is not None and event.by == self._started.parent
+                )
+                if mine and self._cancelled_why is None:
                     self._cancelled_why = event
                     if self.turns:
                         self.loop.cancel_root(event.reason)

@@ -121,9 +121,14 @@ class SignalFailed(_Event, frozen=True, tag="signal failed"):
 
 
 class CancelRequested(_Event, frozen=True, tag="cancel requested"):
-    """Somebody asked for the instance to be cancelled."""
+    """Somebody asked for the instance to be cancelled.
+
+    ``by`` is set if a parent asked it of its sub-workflow. An instance that has another parent
+    does not listen: the parent's call for that id was refused, and it did not know that yet.
+    """
 
     reason: str | None = None
+    by: ParentRef | None = None
 
 
 Event = (

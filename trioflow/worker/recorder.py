@@ -17,7 +17,7 @@ from trioflow.model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow.model.events import encode_event
+from trioflow.model.events import ParentRef, encode_event
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import CancelledActivity, InstanceCommit, Message
 from trioflow.model.turns import Continued, Turn, encode_turn
@@ -103,7 +103,8 @@ class Recorder:
             case CancelActivity():
                 self._cancel_activity(live, commit, command.id)
             case CancelChild():
-                event = encode_event(ev.CancelRequested(command.reason))
+                me = ParentRef(live.id, live.number, command.id)
+                event = encode_event(ev.CancelRequested(command.reason, me))
                 commit.messages.append(Message(instance=command.instance, event=event))
             case _:
                 pass  # a side effect has already happened
