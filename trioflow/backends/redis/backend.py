@@ -20,6 +20,7 @@ from trioflow.backends.storage_thread import StorageThread
 from trioflow.backends.watching import Watcher, concerns_others
 from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
 from trioflow.model.records import (
+    ActivityKey,
     ActivityTask,
     CommitFailure,
     Execution,
@@ -76,8 +77,6 @@ class RedisBackend:
         self._keep_finished = keep_finished
         self._source = secrets.token_hex(8)
         self._numbers = count(1)
-        self._takes = count(1)
-        self._heard: dict[str, int] = {}
         self._offset = 0.0
         self._watcher = Watcher()
         self._link = Link(self.address, patience)
@@ -172,7 +171,6 @@ class RedisBackend:
 
     async def release_worker(self, worker: str) -> None:
         await self._write("release_worker", worker, decode=_ignore)
-        self._heard.pop(worker, None)
         self._watcher.notify()
 
     # --- work ---------------------------------------------------------------------------
@@ -188,14 +186,13 @@ class RedisBackend:
     ) -> TakenInstances:
         asked = self._take(worker, queues, limit, exclude)
         asked.sticky, asked.fields = sticky, rows.TAKEN_FIELDS
-        return await self._opened().run(self._taken, "take_instances", asked, rows.taken_instances)
+        return await self._taken("take_instances", asked, rows.taken_instances)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
     ) -> TakenActivities:
         asked = self._take(worker, queues, limit, exclude)
-        taken = rows.taken_activities
-        return await self._opened().run(self._taken, "take_activities", asked, taken)
+        return await self._taken("take_activities", asked, rows.taken_activities)
 
     def _take(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
@@ -203,17 +200,14 @@ class RedisBackend:
         most = min(limit, _TAKE_AT_MOST)
         return wire.TakeRequest(worker, tuple(queues), most, tuple(exclude))
 
-    def _taken(self, name: str, asked: wire.TakeRequest, decode: Callable[[Any], R]) -> R:
-        """Take on the storage thread, one call at a time, so that ``heard`` is what it says.
+    async def _taken(self, name: str, asked: wire.TakeRequest, decode: Callable[[Any], R]) -> R:
+        def read(reply: Any) -> R:
+            self._see_time(float(reply[0]))
+            return decode(reply)
 
-        If an answer is lost, the next call gives again what that one took.
-        """
-        key = f"{name} {asked.worker}"
-        asked.number, asked.heard = next(self._takes), self._heard.get(key, 0)
-        reply = self._link.call(Request(name, (wire.pack(asked),), _same))
-        self._heard[key] = asked.number
-        self._see_time(float(reply[0]))
-        return decode(reply)
+        # Not tried again by itself: what an answer gave that was lost is recalled by the worker.
+        request = Request(name, (wire.pack(asked),), read, repeated=False)
+        return await self._run(lambda: request)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         replies = await self._commit(worker, units, {})
@@ -221,10 +215,17 @@ class RedisBackend:
         if unnoticed:
             # A child's id is taken, which is seldom: only now its parent's event is made.
             some = [units[at] for at in unnoticed]
-            again = await self._commit(worker, some, _notices(some))
+            again = await self._commit_again(worker, some)
             for at, reply in zip(unnoticed, again, strict=True):
                 replies[at] = reply
         return [rows.commit_result(reply) for reply in replies]
+
+    async def _commit_again(self, worker: str, units: Sequence[Unit]) -> Sequence[Any]:
+        try:
+            return await self._commit(worker, units, _notices(units))
+        except LeaseLost:
+            # Just now; what the batch had stored before stands, so this is for the next one to say.
+            return [[b"failed", [], [one.id.encode() for one in unit.instances]] for unit in units]
 
     async def _commit(
         self, worker: str, units: Sequence[Unit], notices: dict[str, bytes]
@@ -251,6 +252,10 @@ class RedisBackend:
         if released:
             self._watcher.notify()
         return released
+
+    async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        await self._write("recall", worker, wire.pack(list(keep)), decode=_ignore)
+        self._watcher.notify()
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)

@@ -98,12 +98,14 @@ class Request(Generic[R]):
         decode: Makes the result of the reply.
         nonce: Before ``arguments``: what tells a repeated write, and whether it is one. Empty for
             what may be done twice.
+        repeated: Whether it is made again when its answer was lost.
     """
 
     name: str
     arguments: tuple[Any, ...]
     decode: Callable[[Any], R]
     nonce: str = ""
+    repeated: bool = True
 
     def command(self, called: Script, tag: str, *, again: bool) -> tuple[Any, ...]:
         """Return the words of the command."""
@@ -221,10 +223,10 @@ class Link:
             except exceptions.AuthenticationError:
                 self.close()
                 raise
-            except BROKEN:
+            except BROKEN as exc:
                 self.close()
-                waiting.again = True
-                if not waiting.pause(deadline):
+                waiting.give_up(exc, requests, replies)
+                if waiting.left and not waiting.pause(deadline):
                     raise
                 continue
             if waiting.sort_out(answers, replies):
@@ -268,6 +270,15 @@ class _Waiting:
     again: bool = False
     _delay: float = _FIRST_DELAY
     _loads: int = 0
+
+    def give_up(
+        self, error: Exception, requests: Sequence[Request[Any]], replies: list[Any]
+    ) -> None:
+        """Ask again for what may be asked again."""
+        self.again = True
+        for at in self.left:
+            replies[at] = error
+        self.left = [at for at in self.left if requests[at].repeated]
 
     def sort_out(self, answers: Sequence[Any], replies: list[Any]) -> bool:
         """Keep what has to be asked again; return whether its scripts have to be loaded."""

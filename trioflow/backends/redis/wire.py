@@ -30,8 +30,6 @@ class TakeRequest(msgspec.Struct):
     """What the scripts of taking are asked.
 
     Attributes:
-        number: Of this request; grows.
-        heard: The number of the last one whose answer arrived.
         fields: Of an instance's row, that the answer is to have.
     """
 
@@ -39,8 +37,6 @@ class TakeRequest(msgspec.Struct):
     queues: Sequence[str]
     limit: int
     exclude: Sequence[str]
-    number: int = 0
-    heard: int = 0
     sticky: float = 0.0
     fields: Sequence[str] = ()
 

@@ -41,8 +41,11 @@ local function store_activity(id, execution, command, row)
   redis.call('HSET', P .. 'a:' .. id, field_of(execution, command), pack_activity(row))
 end
 
-local function hold_activity(token, queue, worker)
+local function hold_activity(token, queue, worker, cancel)
   sadd('running:' .. worker, token)
+  if cancel then
+    sadd('marked:' .. worker, token)
+  end
   count('activities', queue, 1)
 end
 

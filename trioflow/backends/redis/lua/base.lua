@@ -16,7 +16,6 @@ local INF = math.huge
 --   held:<worker>    leased instances by ready_at, infinity for null
 --   visible:<queue>  free activities by visible_at
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
---   taken:<worker>:<kind>  what the last taking gave, until the next one shows that it arrived
 --   workers          by heartbeat;  names  of workers
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
 --   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost

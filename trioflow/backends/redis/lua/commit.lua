@@ -190,7 +190,7 @@ local function write_activities(commit)
     })
     know_queue(new.queue)
     if new.leased then
-      hold_activity(token, new.queue, worker)
+      hold_activity(token, new.queue, worker, false)
     else
       zadd('visible:' .. new.queue, now, token)
     end

@@ -1,4 +1,4 @@
--- include: base activities instances taking
+-- include: base activities taking
 -- Lease visible activities to a worker.
 -- ARGV: TakeRequest. Returns: now, next_at or '', then the rows as `describe` gives them.
 
@@ -7,19 +7,6 @@ local worker, limit = asked.worker, asked.limit
 if not alive(worker) then
   return { exact(now), '' }
 end
-
-for _, token in ipairs(unheard(worker, 'activities', asked.heard) or {}) do
-  if redis.call('SISMEMBER', P .. 'running:' .. worker, token) == 1 then
-    local id, execution, command = parse_token(token)
-    local row = load_activity(id, execution, command)
-    if row.cancel then
-      drop_cancelled(id, execution, command, row)
-    else
-      offer_activity(id, execution, command, row, row.visible_at)
-    end
-  end
-end
-flush()
 
 local excluded = set_of(asked.exclude)
 local found = {}
@@ -65,16 +52,13 @@ if #found > limit then
 end
 
 local reply = { exact(now), next_at and exact(next_at) or '' }
-local tokens = {}
 for n = 1, math.min(limit, #found) do
   local token, row = found[n].id, found[n].row
   row.worker = worker
   store_activity(row.instance, row.execution, row.command, row)
   zrem('visible:' .. row.queue, token)
-  hold_activity(token, row.queue, worker)
-  tokens[n] = token
+  hold_activity(token, row.queue, worker, row.cancel)
   reply[#reply + 1] = describe(row.instance, row.execution, row.command, row)
 end
 flush()
-remember(worker, 'activities', asked.number, tokens)
 return reply

@@ -9,13 +9,6 @@ if not alive(worker) then
 end
 
 local held = P .. 'held:' .. worker
-for _, id in ipairs(unheard(worker, 'instances', asked.heard) or {}) do
-  local score = redis.call('ZSCORE', held, id)
-  if score and tonumber(score) == INF then
-    redis.call('ZADD', held, now, id)
-  end
-end
-
 local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
 local found = {}
 local next_at
@@ -91,7 +84,6 @@ if limit > 0 then
 end
 
 local reply = { exact(now), next_at and exact(next_at) or '' }
-local ids = {}
 for n = 1, limit > 0 and math.min(limit, #found) or #found do
   local one = found[n]
   local id = one.id
@@ -100,7 +92,6 @@ for n = 1, limit > 0 and math.min(limit, #found) or #found do
     redis.call('HSET', P .. 'i:' .. id, 'worker', worker)
   end
   zadd('held:' .. worker, INF, id)
-  ids[n] = id
   reply[#reply + 1] = {
     id,
     exact(one.at),
@@ -109,5 +100,4 @@ for n = 1, limit > 0 and math.min(limit, #found) or #found do
   }
 end
 flush()
-remember(worker, 'instances', asked.number, ids)
 return reply

@@ -1,22 +1,5 @@
 -- What the taking of instances and of activities have in common.
 
--- What the last taking gave though its answer was lost; nil if it arrived or gave nothing.
-local function unheard(worker, kind, heard)
-  local stored = redis.call('GET', P .. 'taken:' .. worker .. ':' .. kind)
-  if not stored then
-    return nil
-  end
-  local last = cmsgpack.unpack(stored)
-  return last.number > heard and last.what or nil
-end
-
-local function remember(worker, kind, number, what)
-  local key = P .. 'taken:' .. worker .. ':' .. kind
-  if #what > 0 then
-    redis.call('SET', key, cmsgpack.pack({ number = number, what = what }))
-  end
-end
-
 local function set_of(names)
   local set = {}
   for _, name in ipairs(names) do

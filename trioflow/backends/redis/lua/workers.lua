@@ -11,10 +11,7 @@ local function bury(worker, failed_attempts)
     list_ready(id, redis.call('HGET', P .. 'i:' .. id, 'queue'), '', math.min(ready_at, now))
   end
   local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
-  redis.call(
-    'DEL', P .. 'held:' .. worker, P .. 'taken:' .. worker .. ':instances',
-    P .. 'taken:' .. worker .. ':activities'
-  )
+  redis.call('DEL', P .. 'held:' .. worker)
   flush()
   for _, token in ipairs(tokens) do
     local id, execution, command = parse_token(token)
