@@ -20,7 +20,9 @@ from tests.servers import mariadb
 from trioflow import activity, open_worker, workflow
 from trioflow.backends import mysql_connection, mysql_schema, mysql_server, postgres_clock
 from trioflow.backends.mysql import MysqlBackend
+from trioflow.backends.mysql_dialect import MysqlDialect
 from trioflow.backends.mysql_values import filled, literal
+from trioflow.backends.sql.queries import Queries
 from trioflow.errors import (
     ArgumentError,
     BackendError,
@@ -133,7 +135,7 @@ def test_the_migrations_together_give_the_schema(url, admin):
         ("instances", "instances_finished", 1, "finished_at,worker"),
         ("instances", "instances_id", 0, "id"),
         ("instances", "instances_parent", 1, "parent"),
-        ("instances", "instances_ready", 1, "queue,ready_at"),
+        ("instances", "instances_ready", 1, "queue,status,ready_at"),
         ("instances", "PRIMARY", 0, "seq"),
         ("turns", "PRIMARY", 0, "instance,execution,number"),
         ("workers", "PRIMARY", 0, "id"),
@@ -409,6 +411,31 @@ def test_two_backends_share_what_there_is(url):
             assert {worker for _, worker in taken} == {"w1", "w2"}
 
     trio.run(main)
+
+
+def test_what_is_taken_is_read_in_the_order_of_an_index(url, admin):
+    """Whatever is read to be sorted would be locked, and kept from other workers."""
+    queries = Queries(MysqlDialect("here"))
+    ready = queries.ready_instances.replace("{exclude}", "")
+    visible = queries.visible_activities.replace("{exclude}", "")
+
+    async def main():
+        async with opened(url) as backend:
+            await backend.create([new(f"i{number}") for number in range(500)])
+
+    trio.run(main)
+    admin("SET NAMES utf8mb4 COLLATE utf8mb4_nopad_bin")
+    admin(
+        "INSERT INTO activities (instance, execution, command, queue, activity, input, options,"
+        " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1 FROM instances"
+    )
+    for query, values in (
+        (ready, ("default", 9e9, "w", "w", 9e9, 10)),
+        (visible, ("default", 9e9, 10)),
+    ):
+        plan = str(admin(f"EXPLAIN {filled(query, values)}"))
+        assert "_ready" in plan or "_visible" in plan
+        assert "filesort" not in plan
 
 
 def test_changes_of_another_backend_wake(url):

@@ -25,7 +25,14 @@ from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.storage_thread import StorageThread
 from trioflow.backends.watching import Watcher, concerns_others
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
-from trioflow.model.records import CommitFailure, Heartbeat, NewInstance, Unit, Update
+from trioflow.model.records import (
+    ActivityKey,
+    CommitFailure,
+    Heartbeat,
+    NewInstance,
+    Unit,
+    Update,
+)
 
 __all__ = ["MysqlBackend"]
 
@@ -113,6 +120,10 @@ class _MysqlStore(SqlStore):
     def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         self._mysql.announce()
         return super().release_instances(worker, instances)
+
+    def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        self._mysql.announce()
+        super().recall(worker, keep)
 
     def create(self, instances: Sequence[NewInstance]) -> list[bool]:
         self._mysql.announce()

@@ -20,8 +20,9 @@ _TABLE = "trioflow_migrations"
 # A statement that changes the schema ends its transaction, so a migration may break off in its
 # middle. It is then done again from its beginning: every statement must allow that.
 #
-# The keys are short where rows come and go: an instance is known to its indexes by `seq`, and
-# rows are appended. NULLs of an index lie at its beginning, out of the way of what is ready.
+# An instance is known to its indexes by the short `seq`, and rows are appended. What is taken is
+# read in the order of an index, since every row that is read to be sorted would be locked. Its
+# NULLs lie before what is ready; with the status among the columns there are few.
 _INITIAL = (
     """
 CREATE TABLE IF NOT EXISTS workers (
@@ -63,7 +64,7 @@ CREATE TABLE IF NOT EXISTS instances (
     created_at DOUBLE NOT NULL,
     finished_at DOUBLE,
     UNIQUE KEY instances_id (id),
-    KEY instances_ready (queue, ready_at),
+    KEY instances_ready (queue, status, ready_at),
     KEY instances_parent (parent),
     KEY instances_finished (finished_at, worker)
 ) {options}""",

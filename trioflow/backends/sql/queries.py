@@ -198,7 +198,7 @@ class Queries:
     any_visible = """SELECT instance, execution, command, activity, queue, input,
         options, attempt, scheduled_at, visible_at, failure FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at <= ? {exclude}
-        ORDER BY visible_at, scheduled_at, instance, command LIMIT ?"""
+        ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ?"""
     visible_activities = f"{any_visible} {{skip_locked}}"
     next_activity = """SELECT visible_at FROM activities
         WHERE queue = ? AND worker IS NULL AND visible_at > ? {exclude}
