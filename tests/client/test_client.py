@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Gate, until, until_parked
+from tests.worker.flow import Gate, run_virtual, until, until_parked
 from trioflow import (
     ArgumentError,
     InstanceAlreadyExists,
@@ -17,8 +17,10 @@ from trioflow import (
     RetryPolicy,
     Signal,
     UnknownDefinition,
+    open_worker,
     set_status,
 )
+from trioflow.backends.memory import MemoryBackend
 
 number = Signal("number", int)
 
@@ -85,6 +87,28 @@ def test_of_many_that_start_one_id_at_once_one_wins(flow):
             assert await handle.result() == 100 + n
 
     flow.run(main)
+
+
+class Overtaking(MemoryBackend):
+    """Somebody else always creates the same instance just before a worker stores it."""
+
+    async def commit(self, worker, units):
+        born = [c.new for unit in units for c in unit.instances if c.new is not None]
+        if born:
+            await self.create(born)
+        return await super().commit(worker, units)
+
+
+def test_an_instance_that_somebody_else_started_a_moment_before_is_not_taken_for_ones_own():
+    flows, quick, _ = shop()
+
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=0) as worker:
+            with pytest.raises(InstanceAlreadyExists, match="'x'"):
+                await worker.client.start(quick.options(id="x"), 1)
+            assert await worker.client.handle("x").result() == 1
+
+    run_virtual(main, Overtaking)
 
 
 def test_starting_by_name(flow):

@@ -99,10 +99,15 @@ class Committer:
             for live in unit.lives:
                 live.committing = True
         began_at = self._backend.now()
+        tries = 0
+
+        async def attempt() -> list[CommitFailure | None]:
+            nonlocal tries
+            tries += 1
+            return await self._backend.commit(self.worker, [unit.unit for unit in units])
+
         try:
-            results = await patiently(
-                lambda: self._backend.commit(self.worker, [unit.unit for unit in units])
-            )
+            results = await patiently(attempt)
         except LeaseLost:
             self.under_way = []
             self._on_lease_lost()
@@ -113,7 +118,8 @@ class Committer:
                 for live in unit.lives:
                     self._committed(live)
             else:
-                await self._refused(unit, failure, began_at)
+                # Only after a first try without an answer may what is in the way be our own.
+                await self._refused(unit, failure, began_at if tries > 1 else None)
 
     def _committed(self, live: Live) -> None:  # noqa: C901  # one branch for each way to go on
         commit = live.commit
@@ -215,7 +221,9 @@ class Committer:
 
     # --- when a unit is refused, or everything is lost -----------------------------------
 
-    async def _refused(self, unit: OpenUnit, failure: CommitFailure, began_at: float) -> None:
+    async def _refused(
+        self, unit: OpenUnit, failure: CommitFailure, unsure_since: float | None
+    ) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         dropped: list[Live] = []
         for live in unit.lives:
@@ -236,9 +244,9 @@ class Committer:
             else:
                 live.failures += 1
                 self._restart(live, commit)
-        await self._release(dropped, began_at)
+        await self._release(dropped, unsure_since)
 
-    async def _release(self, dropped: list[Live], began_at: float) -> None:
+    async def _release(self, dropped: list[Live], unsure_since: float | None) -> None:
         """Give back what was dropped but is leased to this worker all the same.
 
         So it is if the store took a commit and could not say so: tried again, it is refused.
@@ -250,7 +258,9 @@ class Committer:
         for live in dropped:
             self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
             if live.start is not None:
-                created = live.id in ours or await self._was_created(live, began_at)
+                created = live.id in ours
+                if not created and unsure_since is not None:
+                    created = await self._was_created(live, unsure_since)
                 live.start.settle(created=created)
                 live.start = None
             # The rows of what had ended are still there.
