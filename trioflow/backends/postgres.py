@@ -69,14 +69,17 @@ class _PgStore(SqlStore):
     def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         if self.connection.depth:
             return super().call(fn, *args)
-        tries = 0
+        tries, doubts = 0, self.connection.doubts
         while True:
             try:
                 self._look_at_clock()
                 return super().call(fn, *args)
             except BackendUnavailable as exc:
                 tries += 1
-                if tries == _TRIES or not self._can_repeat(exc, tries):
+                crossed = state_of(exc.__cause__ or exc) in ("40001", "40P01")
+                # A connection that was idle may have been dead for long.
+                dead = tries == 1 and self.connection.lost and self.connection.doubts == doubts
+                if tries == _TRIES or not (crossed or dead):
                     raise
 
     def call_together(self, calls: Sequence[Callable[[], Any]]) -> list[Outcome[Any]]:
@@ -84,19 +87,21 @@ class _PgStore(SqlStore):
             return super().call_together(calls)
         with suppress(BackendUnavailable):  # then the calls say so
             self._look_at_clock()
+        doubts = self.connection.doubts
         outcomes = super().call_together(calls)
-        for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, Error) and self._can_repeat(outcome.error, 1):
+        again = [
+            place
+            for place, outcome in enumerate(outcomes)
+            if isinstance(outcome, Error) and isinstance(outcome.error, BackendUnavailable)
+        ]
+        if again and self.connection.doubts == doubts:
+            try:
+                _ = self.connection.raw
+            except psycopg.Error:
+                return outcomes  # rather than one attempt to connect for each call
+            for place in again:
                 outcomes[place] = capture(self.call, calls[place])
         return outcomes
-
-    def _can_repeat(self, exc: BaseException, tries: int) -> bool:
-        if not isinstance(exc, BackendUnavailable):
-            return False
-        if state_of(exc.__cause__ or exc) in ("40001", "40P01"):
-            return True
-        # A connection that was idle may have been dead for long.
-        return tries == 1 and self.connection.lost and not self.connection.in_doubt
 
     def _look_at_clock(self) -> None:
         clock = self.clock

@@ -60,8 +60,8 @@ class Bell:
         self._listening = f"LISTEN {qualified(name)}"
         self._signal = f"SELECT nextval('{literal}'), pg_notify(?, '')"
         self._channel = name
-        self._last_value = f"SELECT last_value FROM {sequence}"  # noqa: S608 - a quoted name
-        self._last = 0
+        self._last_value = f"SELECT last_value + is_called::int FROM {sequence}"  # noqa: S608 - a quoted name
+        self._last = 0  # the number that the next change will get, as far as is known
         self._rung = False
         self._stopped = False
         self._next_ring = 0.0
@@ -155,9 +155,9 @@ class Bell:
         except psycopg.Error:
             self._rung = True
             raise
-        if not self._listen and answer[0] != self._last + 1:
+        if not self._listen and answer[0] != self._last:
             self._heard()
-        self._last = answer[0]
+        self._last = answer[0] + 1
         self._next_ring = time.monotonic() + _GAP
 
     def _told_by_others(self) -> bool:

@@ -81,8 +81,8 @@ class PgConnection:
         #: How many transactions, one in the other, are open.
         self.depth = 0
         self._failed = False
-        #: The connection was lost while a COMMIT was on its way: nobody knows what became of it.
-        self.in_doubt = False
+        #: How often it was lost while a COMMIT was on its way: nobody knows what became of that.
+        self.doubts = 0
 
     # --- life ---------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class PgConnection:
             self._failed = True
             if (state_of(exc) or "08").startswith(_FINAL):
                 if sent[-1] is _COMMIT:
-                    self.in_doubt = True
+                    self.doubts += 1
                 self.close()
             raise
         return [self._rows(raw, result) for result in results[len(sent) - len(statements) :]]
@@ -235,7 +235,7 @@ class PgConnection:
             with self._part():
                 yield
             return
-        self.in_doubt = self._failed = False
+        self._failed = False
         self._deferred = [_BEGIN]
         self.depth = 1
         try:

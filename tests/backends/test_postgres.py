@@ -1,0 +1,606 @@
+"""What is PostgreSQL's own: migrations, waking, lost connections, crashes, clocks and locks."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+psycopg = pytest.importorskip("psycopg")
+
+from tests.servers import required  # noqa: E402 - only if the driver is there
+from trioflow import Registry, open_worker  # noqa: E402
+from trioflow.backends import postgres_schema  # noqa: E402
+from trioflow.backends.postgres import PostgresBackend  # noqa: E402
+from trioflow.backends.postgres_clock import ServerClock  # noqa: E402
+from trioflow.backends.postgres_connection import PgConnection  # noqa: E402
+from trioflow.backends.postgres_values import array  # noqa: E402
+from trioflow.errors import (  # noqa: E402
+    BackendError,
+    BackendUnavailable,
+    InstanceAlreadyExists,
+    SchemaError,
+)
+from trioflow.model.records import InstanceCommit, InstanceFilter, NewInstance, Unit  # noqa: E402
+
+SCHEMA_FILE = Path(__file__).with_name("postgres_schema.txt")
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def url(servers):
+    return servers.url("postgres")
+
+
+@pytest.fixture
+def schema():
+    return f"own_{next(_numbers)}"
+
+
+@pytest.fixture
+def admin(url):
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        yield connection
+
+
+def backend_on(url, schema, **options):
+    return PostgresBackend(f"{url}&application_name={schema}", schema=schema, **options)
+
+
+@asynccontextmanager
+async def opened(*backends):
+    try:
+        for backend in backends:
+            await backend.open()
+        yield backends[0] if len(backends) == 1 else backends
+    finally:
+        for backend in backends:
+            await backend.aclose()
+
+
+def new(id):
+    return NewInstance(id, "flow", "default", b"[]")
+
+
+def born(id, **fields):
+    return Unit(instances=[InstanceCommit(id=id, execution=1, number=0, new=new(id), **fields)])
+
+
+def step(id, number):
+    return Unit(instances=[InstanceCommit(id=id, execution=1, number=number, turns=[b"{}"])])
+
+
+def end_sessions(admin, schema):
+    """End the sessions of a schema's backends; return how many there were."""
+    return admin.execute(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name = %s AND pid <> pg_backend_pid()",
+        (schema,),
+    ).fetchone()[0]
+
+
+# --- migrations -------------------------------------------------------------------------------
+
+
+def described(admin, schema):
+    """Write down everything about the tables of a schema."""
+    columns = admin.execute(
+        "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name,"
+        " is_identity FROM information_schema.columns WHERE table_schema = %s"
+        " ORDER BY table_name, ordinal_position",
+        (schema,),
+    ).fetchall()
+    indexes = admin.execute(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = %s ORDER BY indexname", (schema,)
+    ).fetchall()
+    others = admin.execute(
+        "SELECT relname, relkind::text, reloptions::text FROM pg_class"
+        " WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'S') ORDER BY relname",
+        (schema,),
+    ).fetchall()
+    lines = [" ".join(map(str, row)) for row in [*columns, *indexes, *others]]
+    return "\n".join(lines).replace(schema, "trioflow") + "\n"
+
+
+def test_migrations_replayed_equal_the_schema(url, schema, admin):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)):
+            pass
+
+    trio.run(main)
+    assert described(admin, schema) == SCHEMA_FILE.read_text()
+
+
+def test_several_start_at_once(url, schema, admin):
+    async def main():
+        backends = [PostgresBackend(url, schema=schema) for _ in range(6)]
+        async with trio.open_nursery() as nursery:
+            for backend in backends:
+                nursery.start_soon(backend.open)
+        for backend in backends:
+            await backend.aclose()
+
+    trio.run(main)
+    applied = admin.execute(f"SELECT count(*) FROM {schema}.migrations").fetchone()[0]
+    assert applied == len(postgres_schema._MIGRATIONS)
+
+
+def test_a_later_migration_is_added_to_what_is_there(url, schema, admin, monkeypatch):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.create([new("a")])
+        later = ("9000_more", "ALTER TABLE {schema}.workers ADD COLUMN more text;\n")
+        monkeypatch.setattr(postgres_schema, "_MIGRATIONS", (*postgres_schema._MIGRATIONS, later))
+        with pytest.raises(SchemaError, match="await migrate"):
+            await PostgresBackend(url, schema=schema, migrate=False).open()
+        await PostgresBackend(url, schema=schema).migrate()
+        async with opened(PostgresBackend(url, schema=schema, migrate=False)) as backend:
+            assert await backend.get("a") is not None
+        monkeypatch.undo()
+        with pytest.raises(SchemaError, match="'9000_more'.*upgrade trioflow"):
+            await PostgresBackend(url, schema=schema).open()
+
+    trio.run(main)
+
+
+def test_tables_of_somebody_else_are_left_alone(url, schema, admin):
+    admin.execute(f"CREATE SCHEMA {schema}")
+    admin.execute(f"CREATE TABLE {schema}.instances (id int)")
+
+    async def main():
+        with pytest.raises(SchemaError, match="a schema of its own"):
+            await PostgresBackend(url, schema=schema).open()
+
+    trio.run(main)
+
+
+def test_a_schema_may_have_any_name(url):
+    async def main():
+        name = "Größe \"quoted\" 'x' " + "long " * 4
+        async with opened(PostgresBackend(url, schema=name)) as backend:
+            assert await backend.create([new("a")]) == [True]
+            assert await backend.send("a", b"{}") == "done"
+
+    trio.run(main)
+
+
+# --- connecting -------------------------------------------------------------------------------
+
+
+def test_an_unreachable_server_is_named():
+    async def main():
+        with pytest.raises(BackendUnavailable, match="127.0.0.1:1/shop cannot be reached; check"):
+            await PostgresBackend("postgresql://me:secret@127.0.0.1:1/shop").open()
+
+    trio.run(main)
+
+
+def test_a_missing_database_is_named(url):
+    async def main():
+        with pytest.raises(BackendUnavailable, match="shop"):
+            await PostgresBackend(url.replace("/postgres?", "/shop?")).open()
+
+    trio.run(main)
+
+
+def test_what_is_closed_says_so(url, schema):
+    async def main():
+        backend = PostgresBackend(url, schema=schema)
+        with pytest.raises(BackendUnavailable, match="open"):
+            await backend.get("a")
+        async with opened(backend):
+            assert await backend.get("a") is None
+        with pytest.raises(BackendUnavailable, match="open"):
+            backend.heartbeat("w")
+
+    trio.run(main)
+
+
+def test_a_pool_gets_its_connections_back(url, schema):
+    class Pool:
+        def __init__(self):
+            self.out = []
+
+        def getconn(self):
+            self.out.append(psycopg.connect(url))
+            return self.out[-1]
+
+        def putconn(self, connection):
+            self.out.remove(connection)
+            connection.close()
+
+    pool = Pool()
+
+    async def main():
+        async with opened(PostgresBackend(pool, schema=schema)) as backend:
+            await backend.register_worker("w", "w")
+            assert (await trio.to_thread.run_sync(backend.heartbeat, "w")).alive
+            assert pool.out
+
+    trio.run(main)
+    assert not pool.out
+
+
+def test_connections_are_made_by_a_function(url, schema):
+    async def main():
+        backend = PostgresBackend(lambda: psycopg.connect(url), schema=schema)
+        async with opened(backend):
+            assert await backend.create([new("a"), new("a")]) == [True, False]
+
+    trio.run(main)
+
+
+# --- waking -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_another_backend_is_woken(url, schema, pooled):
+    async def main():
+        pair = [PostgresBackend(url, schema=schema, pooled=pooled) for _ in range(2)]
+        async with opened(*pair) as (one, other):
+            # Until it listens.
+            await other.wait_change(other.changes(), 2)
+            for number in range(3):
+                seen = other.changes()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(one.create, [new(f"a{number}")])
+                    with trio.fail_after(2):  # sooner than it would look by itself
+                        await other.wait_change(seen, 60)
+                assert other.changes() != seen
+
+    trio.run(main)
+
+
+def test_listening_goes_on_after_a_lost_connection(url, schema, admin):
+    async def main():
+        pair = [backend_on(url, schema) for _ in range(2)]
+        async with opened(*pair) as (one, other):
+            await other.wait_change(other.changes(), 2)
+            assert end_sessions(admin, schema)
+            seen = other.changes()
+            with trio.fail_after(3):
+                await other.wait_change(seen, 60)  # it listens again
+                seen = other.changes()
+                await one.create([new("a")])
+                await other.wait_change(seen, 60)
+
+    trio.run(main)
+
+
+# --- lost connections -------------------------------------------------------------------------
+
+
+def test_an_idle_connection_that_was_ended_is_not_noticed(url, schema, admin):
+    async def main():
+        async with opened(backend_on(url, schema)) as backend:
+            await backend.register_worker("w", "w")
+            await backend.create([new("a")])
+            assert end_sessions(admin, schema)
+            assert await backend.create([new("b")]) == [True]
+            assert end_sessions(admin, schema)
+            assert await backend.commit("w", [born("c")]) == [None]
+            assert end_sessions(admin, schema)
+            async with trio.open_nursery() as nursery:  # in one transaction
+                for number in range(5):
+                    nursery.start_soon(backend.create, [new(f"d{number}")])
+            assert await backend.count(InstanceFilter()) == 8
+
+    trio.run(main)
+
+
+@contextmanager
+def answer_lost(monkeypatch, *, stored):
+    """Lose the connection once at a COMMIT, before or after it has reached the server."""
+    original = PgConnection._roundtrip
+    lost = threading.Event()
+
+    def roundtrip(self, pgconn, statements):
+        if statements[-1][0] != "COMMIT" or lost.is_set():
+            return original(self, pgconn, statements)
+        lost.set()
+        if stored:
+            original(self, pgconn, statements)
+        pgconn.finish()
+        raise psycopg.OperationalError("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PgConnection, "_roundtrip", roundtrip)
+        yield
+    assert lost.is_set()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_commit_without_an_answer_is_safe_to_repeat(url, schema, monkeypatch, stored):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.register_worker("w", "w")
+            await backend.commit("w", [born("a")])
+            with answer_lost(monkeypatch, stored=stored), pytest.raises(BackendUnavailable):
+                await backend.commit("w", [step("a", 0)])
+            (again,) = await backend.commit("w", [step("a", 0)])
+            assert await backend.load([("a", 1)]) == [[b"{}"]]
+            if stored:
+                assert again.lost == ["a"]
+                assert await backend.release_instances("w", ["a"]) == ["a"]
+            else:
+                assert again is None
+
+    trio.run(main)
+
+
+def steps_flow():
+    registry = Registry()
+    runs = []
+
+    @registry.activity
+    async def note(name: str) -> str:
+        runs.append(name)
+        return name
+
+    @registry.workflow
+    async def three(number: int) -> list[str]:
+        return [await note(f"{number}.{part}") for part in range(3)]
+
+    return registry, three, runs
+
+
+def all_are_done(admin, schema, count):
+    rows = admin.execute(
+        f"SELECT status, count(*) FROM {schema}.instances GROUP BY status"
+    ).fetchall()
+    left = admin.execute(
+        f"SELECT (SELECT count(*) FROM {schema}.inbox) + (SELECT count(*) FROM {schema}.activities)"
+    ).fetchone()
+    return rows == [("completed", count)] and left == (0,)
+
+
+def test_workflows_survive_killed_connections(url, schema, admin):
+    registry, three, _ = steps_flow()
+
+    async def kill():
+        for _ in range(8):
+            await trio.sleep(0.03)
+            await trio.to_thread.run_sync(end_sessions, admin, schema)
+
+    async def main():
+        backend = backend_on(url, schema)
+        async with opened(backend), open_worker(backend, registry=registry) as worker:
+            results = {}
+
+            async def one(number):
+                flow = three.options(id=f"i{number}")
+                handle = await started(worker.client, flow, number)
+                results[number] = await patiently(handle.result)
+
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(kill)
+                    for number in range(60):
+                        nursery.start_soon(one, number)
+            assert results == {n: [f"{n}.0", f"{n}.1", f"{n}.2"] for n in range(60)}
+
+    trio.run(main)
+    assert all_are_done(admin, schema, 60)
+
+
+async def started(client, flow, number):
+    """Start an instance, or find it, if only the answer was lost."""
+    try:
+        return await patiently(client.start, flow, number)
+    except InstanceAlreadyExists:
+        return client.handle(f"i{number}")
+
+
+async def patiently(call, *args, **options):
+    """Ask again until the store is there."""
+    while True:
+        try:
+            return await call(*args, **options)
+        except BackendUnavailable:
+            await trio.sleep(0.02)
+
+
+def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
+    server = required("postgres").Server(tmp_path)
+    registry, three, _ = steps_flow()
+
+    def crash():
+        server.kill()
+        server.start()
+
+    async def main():
+        backend = PostgresBackend(server.url, schema=schema)
+        async with opened(backend), open_worker(backend, registry=registry) as worker:
+            results = {}
+
+            async def one(number):
+                flow = three.options(id=f"i{number}")
+                handle = await started(worker.client, flow, number)
+                results[number] = await patiently(handle.result)
+
+            with trio.fail_after(50):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.to_thread.run_sync, crash)
+                    for number in range(200):
+                        nursery.start_soon(one, number)
+                        await trio.sleep(0.005)
+            assert results == {n: [f"{n}.0", f"{n}.1", f"{n}.2"] for n in range(200)}
+
+    try:
+        server.start()
+        trio.run(main)
+        with closing(psycopg.connect(server.url, autocommit=True)) as admin:
+            assert all_are_done(admin, schema, 200)
+    finally:
+        server.close()
+
+
+# --- locks ------------------------------------------------------------------------------------
+
+
+def test_the_loop_goes_on_while_the_server_lets_a_commit_wait(url, schema):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.register_worker("w", "w")
+            with closing(psycopg.connect(url)) as other:
+                other.execute(f"SELECT 1 FROM {schema}.workers FOR UPDATE")
+                done = []
+
+                async def commit():
+                    done.extend(await backend.commit("w", [born("a")]))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(commit)
+                    with trio.fail_after(5):
+                        await trio.sleep(0.1)
+                        assert done == []
+                        other.rollback()
+            assert done == [None]
+
+    trio.run(main)
+
+
+def test_a_deadlock_is_tried_again(url, schema):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.create([new("a")])
+            with closing(psycopg.connect(url)) as other:
+                other.execute("SET deadlock_timeout = '10s'")  # so that it is not the victim
+                other.execute(f"SELECT 1 FROM {schema}.inbox_numbers, {schema}.workers")
+                other.execute(f"LOCK TABLE {schema}.inbox IN EXCLUSIVE MODE")
+
+                def cross():
+                    other.execute(f"UPDATE {schema}.instances SET unread = unread")
+                    other.rollback()
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(backend.send, "a", b"{}")
+                    await trio.sleep(0.2)  # it has the instance, and waits for the inbox
+                    await trio.to_thread.run_sync(cross)
+            assert (await backend.get("a")).unread == 1
+
+    trio.run(main)
+
+
+def test_two_create_the_same_instances(url, schema):
+    async def main():
+        pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
+        async with opened(*pair):
+            created = []
+
+            async def create(backend):
+                for number in range(30):
+                    created.extend(await backend.create([new(f"a{number}")]))
+
+            async with trio.open_nursery() as nursery:
+                for backend in pair:
+                    nursery.start_soon(create, backend)
+            assert sorted(created) == [False] * 30 + [True] * 30
+
+    trio.run(main)
+
+
+def test_two_workers_never_take_the_same(url, schema):
+    async def main():
+        pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
+        async with opened(*pair):
+            await pair[0].create([new(f"a{number}") for number in range(200)])
+            taken = []
+
+            async def take(backend, worker):
+                await backend.register_worker(worker, worker)
+                for _ in range(15):
+                    got = await backend.take_instances(worker, ("default",), 20)
+                    taken.extend(instance.id for instance in got.instances)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take, pair[0], "w1")
+                nursery.start_soon(take, pair[1], "w2")
+            assert sorted(taken) == sorted(f"a{number}" for number in range(200))
+
+    trio.run(main)
+
+
+# --- clocks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [-3600.0, 3600.0])
+def test_this_machines_clock_does_not_matter(url, schema, monkeypatch, wrong):
+    async def main():
+        right, late = (PostgresBackend(url, schema=schema) for _ in range(2))
+        async with opened(right):
+            await right.register_worker("w", "w")
+            now = right.now()
+            assert abs(now - time.time()) < 60
+            real = time.time
+            monkeypatch.setattr(time, "time", lambda: real() + wrong)
+            async with opened(late):
+                assert late.now() == pytest.approx(now, abs=5)
+                assert await late.reclaim(30) == []
+                await late.register_worker("w2", "w2")
+                assert await right.reclaim(30) == []
+                assert await right.create([new("a")]) == [True]
+                (taken,) = (await late.take_instances("w2", ("default",), 9)).instances
+                assert taken.ready_at == pytest.approx(now, abs=5)
+                assert right.heartbeat("w").alive
+
+    trio.run(main)
+
+
+def test_the_clock_is_read_again_after_a_sleep(monkeypatch):
+    real = time.time
+    clock = ServerClock()
+    clock.measure(lambda: 5000.0)
+    assert clock() == pytest.approx(5000, abs=1)
+    assert not clock.due()
+    # The machine slept: the monotonic clock stood still, the other one did not.
+    monkeypatch.setattr(time, "time", lambda: real() + 100)
+    assert clock.due()
+    clock.measure(lambda: 5100.0)
+    assert clock() == pytest.approx(5100, abs=1)
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("id", ["a", None, "", 'ü{}",\\']),
+        ("id", ["same"] * 3),
+        ("turns", [1, None, -(2**62)]),
+        ("now", [1.5, None, float("inf")]),
+        ("input", [b"", None, b"\0\xff"]),
+        ("input", [None, None]),
+    ],
+)
+def test_columns_arrive_as_they_were(url, column, values):
+    types = {"id": "text", "turns": "bigint", "now": "float8", "input": "bytea"}
+    connection = PgConnection(lambda: psycopg.connect(url), psycopg.Connection.close, prepare=True)
+    query = f"SELECT unnest(?::{types[column]}[])"
+    rows = connection.execute(query, (array(column, values),)).fetchall()
+    connection.close()
+    assert [row[0] for row in rows] == values
+
+
+def test_an_error_leaves_the_connection_usable(url):
+    connection = PgConnection(lambda: psycopg.connect(url), psycopg.Connection.close, prepare=True)
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
+            connection.execute("SELECT 1 / ?::int", (0,))
+        with connection.transaction():
+            with pytest.raises(psycopg.errors.UndefinedTable), connection.transaction():
+                connection.run([("SELECT 1", ()), ("SELECT * FROM nowhere", ()), ("SELECT 2", ())])
+            assert connection.in_transaction
+            assert connection.execute("SELECT ?::int + 1", (2,)).fetchone() == (3,)
+    connection.close()
+
+
+def test_a_bad_address_is_refused():
+    with pytest.raises(BackendError, match="no address of a PostgreSQL server"):
+        PostgresBackend("nonsense=1")
