@@ -210,26 +210,13 @@ class RedisBackend:
         return await self._run(lambda: request)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        replies = await self._commit(worker, units, {})
-        unnoticed = [at for at, reply in enumerate(replies) if reply == [b"notice"]]
-        if unnoticed:
+        reply = await self._commit(worker, units, {})
+        if reply == b"notice":
             # A child's id is taken, which is seldom: only now its parent's event is made.
-            some = [units[at] for at in unnoticed]
-            again = await self._commit_again(worker, some)
-            for at, reply in zip(unnoticed, again, strict=True):
-                replies[at] = reply
-        return [rows.commit_result(reply) for reply in replies]
+            reply = await self._commit(worker, units, _notices(units))
+        return [rows.commit_result(one) for one in reply]
 
-    async def _commit_again(self, worker: str, units: Sequence[Unit]) -> Sequence[Any]:
-        try:
-            return await self._commit(worker, units, _notices(units))
-        except LeaseLost:
-            # Just now; what the batch had stored before stands, so this is for the next one to say.
-            return [[b"failed", [], [one.id.encode() for one in unit.instances]] for unit in units]
-
-    async def _commit(
-        self, worker: str, units: Sequence[Unit], notices: dict[str, bytes]
-    ) -> list[Any]:
+    async def _commit(self, worker: str, units: Sequence[Unit], notices: dict[str, bytes]) -> Any:
         concerned = any(map(concerns_others, units))
 
         def build() -> Request[Any]:
@@ -244,7 +231,7 @@ class RedisBackend:
             )
         if concerned:
             self._watcher.notify()
-        return cast("list[Any]", reply)
+        return reply
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         ids = wire.pack(list(instances))

@@ -123,7 +123,7 @@ def heartbeat(reply: Sequence[Any]) -> Heartbeat:
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
-    """Read what ``commit`` says of one unit that needs no notice."""
+    """Read what ``commit`` says of one unit."""
     if not reply:
         return None
     return CommitFailure(taken_ids=texts(reply[1]), lost=texts(reply[2]))

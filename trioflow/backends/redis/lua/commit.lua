@@ -1,8 +1,9 @@
 -- include: base activities instances
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
--- Returns 'dead', or for each unit: {} if stored, {'failed', taken ids, lost ids}, or {'notice'} if
--- it needs to be given again with what its parent is to be told of a taken id.
+-- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids}. Stores nothing and
+-- returns 'dead' if the worker is, 'notice' if a parent is to be told of an id that is taken, and
+-- `notices` does not have the words.
 
 local nonce, source, worker = ARGV[1], ARGV[3], ARGV[4]
 local before = answered(nonce, ARGV[2])
@@ -12,7 +13,6 @@ end
 if not alive(worker) then
   return 'dead'
 end
-redis.call('ZADD', P .. 'workers', 'XX', now, worker)
 
 local units = cmsgpack.unpack(ARGV[5])
 local NONE = {}
@@ -162,7 +162,7 @@ end
 local function create_instance(commit, row)
   row.events = row.events or 0
   if row.status == 'running' then
-    if commit.number + #(commit.turns or NONE) == 0 then
+    if row.turns == 0 and not commit.continued then
       row.sticky = ''
       if not commit.leased then
         row.ready_at = now
@@ -225,32 +225,40 @@ local function write_result(result)
   end
 end
 
-local function write_unit(unit)
+-- What is to be done with a unit: a plan, or why it fails; or nil if it needs a notice.
+local function judge(unit)
   local taken, lost, replaced = {}, {}, {}
   local rows, told = {}, {}
+  local complete = true
   for n, commit in ipairs(unit.instances) do
     local row, stays_out = check(commit, taken, lost, replaced)
     rows[n] = row
-    told[n] = stays_out and (notices[commit.id] or '')
-  end
-  if #taken + #lost > 0 then
-    return { 'failed', taken, lost }
-  end
-  for n, _ in ipairs(unit.instances) do
-    if told[n] == '' then
-      return { 'notice' }
+    if stays_out then
+      told[n] = notices[commit.id]
+      complete = complete and told[n] ~= nil
     end
   end
-  for _, id in ipairs(replaced) do
+  if #taken + #lost > 0 then
+    return { failure = { 'failed', taken, lost } }
+  end
+  return complete and { rows = rows, told = told, replaced = replaced } or nil
+end
+
+local function write_unit(unit, plan)
+  if plan.failure then
+    return plan.failure
+  end
+  for _, id in ipairs(plan.replaced) do
     forget_instance(id)
   end
   for n, commit in ipairs(unit.instances) do
-    if told[n] then
+    local event = plan.told[n]
+    if event then
       local parent = commit.new.parent
-      local message = { instance = parent.instance, execution = parent.execution, event = told[n] }
+      local message = { instance = parent.instance, execution = parent.execution, event = event }
       messages[#messages + 1] = { commit.id, message }
     else
-      write_commit(commit, rows[n])
+      write_commit(commit, plan.rows[n])
     end
   end
   for _, result in ipairs(unit.results or NONE) do
@@ -300,9 +308,17 @@ local function retry_activity(retry)
   end
 end
 
+local plans = {}
+for number, unit in ipairs(units) do
+  plans[number] = judge(unit)
+  if not plans[number] then
+    return 'notice'
+  end
+end
+redis.call('ZADD', P .. 'workers', 'XX', now, worker)
 local reply = {}
 for number, unit in ipairs(units) do
-  reply[number] = write_unit(unit)
+  reply[number] = write_unit(unit, plans[number])
 end
 flush()
 for _, entry in ipairs(messages) do
