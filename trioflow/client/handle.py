@@ -159,6 +159,8 @@ class Handle(Generic[R]):
         """
         outcome = _encode(Failed(Failure.of(InstanceTerminated(self.id, reason))))
         self._check(await self._client.backend.terminate(self.id, outcome))
+        # A worker of this process that holds it hears of it later.
+        self._client.endings.tell(self.id, "terminated", outcome)
 
     async def resume(self) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
