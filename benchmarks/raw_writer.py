@@ -19,7 +19,7 @@ from typing import Any
 from trioflow.backends.sqlite_dialect import connect
 from trioflow.backends.sqlite_schema import migrate
 
-__all__ = ["raw_sqlite"]
+__all__ = ["commits_of", "raw_sqlite"]
 
 _INPUT = b"[1,2,2,2,100]"
 _TURN = b'{"now":1700000000.0,"events":[%s],"commands":[%s]}' % (b"x" * 150, b"x" * 200)
@@ -62,7 +62,7 @@ def raw_sqlite(path: str, roots: int, *, batch: int = 100) -> dict[str, float]:
     connection = connect(path)
     try:
         migrate(connection, path)
-        steps = [rows for step in _steps(roots) for rows in _batches(step, batch)]
+        steps = commits_of(roots, batch)
         start = time.perf_counter()
         for rows in steps:
             _write(connection, rows)
@@ -86,6 +86,11 @@ def raw_sqlite(path: str, roots: int, *, batch: int = 100) -> dict[str, float]:
         "rows_per_second": total / seconds,
         "workflows_per_second": finished / seconds,
     }
+
+
+def commits_of(roots: int, batch: int) -> list[dict[str, list[tuple[Any, ...]]]]:
+    """Return the rows of each commit by what is done with them, `_SQL` in words."""
+    return [rows for step in _steps(roots) for rows in _batches(step, batch)]
 
 
 def _write(connection: sqlite3.Connection, rows: _Rows) -> None:
