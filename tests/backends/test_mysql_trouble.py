@@ -1,0 +1,315 @@
+"""MySQL in trouble: answers that are lost, deadlocks, restarts, clocks; and other backends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import types
+
+import pytest
+import trio
+
+pytest.importorskip("pymysql")
+
+import pymysql
+
+from tests.backends.mysql_stage import hold, new, opened, step, turns
+from tests.servers import required
+from trioflow import activity, open_worker, workflow
+from trioflow.backends import mysql_connection, mysql_server, postgres_clock
+from trioflow.backends.mysql import MysqlBackend
+from trioflow.backends.mysql_dialect import MysqlDialect
+from trioflow.backends.mysql_values import filled
+from trioflow.backends.sql.queries import Queries
+from trioflow.errors import BackendUnavailable
+from trioflow.model.records import Closing, Unit
+
+DONE = Closing("completed", b"{}")
+
+# --- answers that are lost ---------------------------------------------------------------------
+
+
+def saboteur(monkeypatch, mysql, when, times=1):
+    """Kill the connection just before or after it sends a COMMIT; return how often it happened."""
+    send = mysql_connection.MysqlConnection.send
+    killed = []
+
+    def sabotaged(self, statements):
+        if list(statements)[-1:] == ["COMMIT"] and self.writer and len(killed) < times:
+            killed.append(self._raw.thread_id())
+            if when == "after":
+                send(self, statements)
+            mysql.admin(f"KILL {killed[-1]}")
+        return send(self, statements)
+
+    monkeypatch.setattr(mysql_connection.MysqlConnection, "send", sabotaged)
+    return killed
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_whose_answer_is_lost_is_stored_once(mysql, monkeypatch, when):
+    async def main():
+        async with opened(mysql.url) as backend:
+            await hold(backend, "a", "b")
+            killed = saboteur(monkeypatch, mysql, when, times=2)
+            units = [Unit(instances=[step("a", 0)]), Unit(instances=[step("b", 0)])]
+            assert await backend.commit("w1", units) == [None, None]
+            assert await backend.send("a", b"event") == "done"
+            assert killed
+            assert await turns(backend, "a") == await turns(backend, "b") == [b"turn 0"]
+            (taken,) = (await backend.take_instances("w1", ["default"], 5)).instances
+            assert [message.event for message in taken.inbox] == [b"event"]
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_taken_when_the_answer_was_lost_is_given(mysql, monkeypatch, when):
+    async def main():
+        async with opened(mysql.url) as backend:
+            await backend.register_worker("w1", "")
+            await backend.create([new("a")])
+            saboteur(monkeypatch, mysql, when)
+            taken = await backend.take_instances("w1", ["default"], 5)
+            assert [each.id for each in taken.instances] == ["a"]
+
+    trio.run(main)
+
+
+def test_a_connection_killed_while_idle_is_made_again(mysql):
+    async def main():
+        async with opened(mysql.url) as backend:
+            await hold(backend, "a")
+            backend.heartbeat("w1")
+            others = mysql.admin(
+                "SELECT id FROM information_schema.processlist WHERE db = database()"
+                " AND id <> connection_id()"
+            )
+            for (id,) in others:
+                mysql.admin(f"KILL {id}")
+            assert await backend.commit("w1", [Unit(instances=[step("a", 0)])]) == [None]
+            assert backend.heartbeat("w1").alive
+
+    trio.run(main)
+
+
+def test_a_result_that_cannot_be_found_out_is_not_tried_again(mysql, monkeypatch):
+    async def main():
+        async with opened(mysql.url) as backend:
+            await backend.create([new("a")])
+            saboteur(monkeypatch, mysql, "after")
+
+            def gone(self):
+                raise pymysql.OperationalError(2003, "nobody there")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(mysql_connection.MysqlConnection, "_again", gone)
+                with pytest.raises(BackendUnavailable):
+                    await backend.send("a", b"event")
+            record = await backend.get("a")
+            assert record.unread == 1
+
+    trio.run(main)
+
+
+def test_workflows_survive_a_server_that_is_killed(tmp_path):
+    mariadb = required("mariadb")
+    attempts = []
+
+    @activity(name="mysql-restart-count")
+    async def count(number: int) -> int:
+        attempts.append(number)
+        return number
+
+    @workflow(name="mysql-restart-total")
+    async def total(number: int) -> int:
+        return sum([await count(number * 10 + part) for part in range(10)])
+
+    async def main(server):
+        async with open_worker(server.url("shop")) as worker, trio.open_nursery() as nursery:
+            results = {}
+
+            async def run(number):
+                results[number] = await worker.client.run(total, number)
+
+            for number in range(40):
+                nursery.start_soon(run, number)
+            while len(attempts) < 60:
+                await trio.sleep(0.001)
+            await trio.to_thread.run_sync(server.kill)
+            await trio.to_thread.run_sync(server.start)
+        assert results == {number: number * 100 + 45 for number in range(40)}
+        assert set(attempts) == set(range(400))
+
+    with contextlib.closing(mariadb.Server(tmp_path)) as server:
+        server.start()
+        server.create_database("shop")
+        trio.run(main, server)
+
+
+# --- others at the same time -------------------------------------------------------------------
+
+
+def test_a_deadlock_is_tried_again(mysql):
+    def status(name):
+        return int(mysql.admin(f"SHOW GLOBAL STATUS LIKE 'Innodb_{name}'")[0][1])
+
+    def other(connection):
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            deadline = time.monotonic() + 20
+            while not status("row_lock_current_waits") and time.monotonic() < deadline:
+                time.sleep(0.002)
+            cursor.execute("UPDATE instances SET events = 7 WHERE id = 'a'")
+            connection.commit()
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await hold(backend, "a", "b")
+            connection = mysql.connect(database=mysql.name)
+            connection.autocommit(False)
+            with connection.cursor() as cursor:
+                # It has done much, so the server chooses the store's transaction to give way.
+                rows = ", ".join(f"('x{number}', 0, 0, 0)" for number in range(500))
+                cursor.execute(f"INSERT INTO writers VALUES {rows}")
+                cursor.execute("UPDATE instances SET events = 7 WHERE id = 'b'")
+            before = status("deadlocks")
+            thread = threading.Thread(target=other, args=(connection,))
+            thread.start()
+            units = [Unit(instances=[step(id, 0)]) for id in "ab"]
+            assert await backend.commit("w1", units) == [None, None]
+            thread.join()
+            assert status("deadlocks") > before
+            assert await turns(backend, "a") == await turns(backend, "b") == [b"turn 0"]
+
+    trio.run(main)
+
+
+def test_a_lock_that_is_held_for_long_is_reported(mysql, monkeypatch):
+    monkeypatch.setattr(mysql_server, "_LOCK_WAIT", 0)
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await hold(backend, "a")
+            with contextlib.closing(mysql.connect(database=mysql.name)) as connection:
+                connection.begin()
+                connection.cursor().execute("SELECT * FROM instances FOR UPDATE")
+                with pytest.raises(BackendUnavailable, match="locked by another transaction"):
+                    await backend.send("a", b"event")
+            assert await backend.send("a", b"event") == "done"
+
+    trio.run(main)
+
+
+def test_two_backends_share_what_there_is(mysql):
+    async def main():
+        async with opened(mysql.url) as one, opened(mysql.url) as two:
+            await one.register_worker("w1", "")
+            await two.register_worker("w2", "")
+            await one.create([new(f"i{number}") for number in range(60)])
+            taken = []
+
+            async def take(backend, worker):
+                while (found := await backend.take_instances(worker, ["default"], 7)).instances:
+                    taken.extend((each.id, worker) for each in found.instances)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take, one, "w1")
+                nursery.start_soon(take, two, "w2")
+            ids = [id for id, _ in taken]
+            assert len(ids) == len(set(ids)) == 60
+            assert {worker for _, worker in taken} == {"w1", "w2"}
+
+    trio.run(main)
+
+
+def test_what_is_taken_is_read_in_the_order_of_an_index(mysql):
+    """Whatever is read to be sorted would be locked, and kept from other workers."""
+    queries = Queries(MysqlDialect("here"))
+    ready = queries.ready_instances.replace("{exclude}", "")
+    visible = queries.visible_activities.replace("{exclude}", "")
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await backend.create([new(f"i{number}") for number in range(500)])
+
+    trio.run(main)
+    mysql.admin("SET NAMES utf8mb4 COLLATE utf8mb4_nopad_bin")
+    mysql.admin(
+        "INSERT INTO activities (instance, execution, command, queue, activity, input, options,"
+        " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1 FROM instances"
+    )
+    for query, values in (
+        (ready, ("default", 9e9, "w", "w", 9e9, 10)),
+        (visible, ("default", 9e9, 10)),
+    ):
+        plan = str(mysql.admin(f"EXPLAIN {filled(query, values)}"))
+        assert "_ready" in plan or "_visible" in plan
+        assert "filesort" not in plan
+
+
+def test_changes_of_another_backend_wake(mysql):
+    async def main():
+        async with opened(mysql.url) as one, opened(mysql.url) as two:
+            await hold(one, "a")
+            await two.wait_change(two.changes(), 0.05)
+            seen = two.changes()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(two.wait_change, seen, 30)
+                await trio.testing.wait_all_tasks_blocked()
+                started = trio.current_time()
+                closing = step("a", 0, closing=DONE, leased=False)
+                assert await one.commit("w1", [Unit(instances=[closing])]) == [None]
+            assert trio.current_time() - started < 10
+            assert two.changes() != seen
+
+    trio.run(main)
+
+
+def test_an_id_that_two_create_at_once_is_created_once(mysql):
+    async def main():
+        async with opened(mysql.url) as one, opened(mysql.url) as two:
+            created = []
+
+            async def create(backend, id):
+                created.append((id, await backend.create([new(id)])))
+
+            for number in range(20):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(create, one, f"i{number}")
+                    nursery.start_soon(create, two, f"i{number}")
+            assert sorted(created) == sorted(
+                (f"i{number}", [done]) for number in range(20) for done in (True, False)
+            )
+
+    trio.run(main)
+
+
+# --- clocks ------------------------------------------------------------------------------------
+
+
+def test_a_process_whose_clocks_are_an_hour_off_judges_by_the_server(mysql, monkeypatch):
+    real = time.time()
+    wrong = types.SimpleNamespace(
+        time=lambda: time.time() + 3600, monotonic=lambda: time.monotonic() + 3600, sleep=time.sleep
+    )
+
+    async def main():
+        async with opened(mysql.url) as right:
+            await right.register_worker("w1", "")
+            with monkeypatch.context() as patch:
+                patch.setattr(postgres_clock, "time", wrong)
+                async with opened(mysql.url) as off:
+                    assert abs(off.now() - real) < 30
+                    assert await off.reclaim(15) == []
+                    await off.create([new("a")])
+                    record = await off.get("a")
+            assert abs(record.created_at - right.now()) < 30
+            assert right.heartbeat("w1").alive
+
+    trio.run(main)
+
+
+def test_the_clock_is_unknown_before_the_server_was_asked(mysql):
+    with pytest.raises(BackendUnavailable, match=r"await the backend's open\(\)"):
+        MysqlBackend(mysql.url).now()
