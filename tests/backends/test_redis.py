@@ -1,42 +1,431 @@
-"""What is Redis's own: the contract on a real server, and trouble with it."""
+"""What is Redis's own: trouble with the server, its settings, and what is left in it."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import time
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+import trio
 
-pytest.importorskip("redis")
-pytest.register_assert_rewrite("trioflow.testing.conformance")
+redis = pytest.importorskip("redis")
 
 from tests.servers import redis as servers  # noqa: E402
+from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
-from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
+from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError  # noqa: E402
+from trioflow.model.records import (  # noqa: E402
+    ActivityResult,
+    InstanceCommit,
+    InstanceFilter,
+    NewInstance,
+    Unit,
+)
+from trioflow.testing.conformance.stage import DONE, key, named, new, step  # noqa: E402
 
 _missing = servers.available()
 if _missing and os.environ.get("CI") != "true":
     pytest.skip(_missing, allow_module_level=True)
 
-_prefixes = (f"test{number}" for number in itertools.count())
+_numbers = itertools.count()
+_ALL = InstanceFilter()
+registry = Registry()
+go = Signal("go", int)
+runs = []
 
 
-@pytest.fixture(scope="session")
+@registry.activity
+async def double(number: int) -> int:
+    runs.append(number)
+    return 2 * number
+
+
+@registry.workflow
+async def twice(number: int) -> int:
+    return await double(await double(number))
+
+
+@registry.workflow
+async def gated(number: int) -> int:
+    return await double(number) + await go.receive()
+
+
+@pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with servers.start(tmp_path_factory.mktemp("redis")) as url:
         yield url
 
 
-@pytest.mark.parametrize("host", ["trio", "asyncio"])
-@pytest.mark.parametrize("case", conformance_cases(), ids=lambda case: case.__name__)
-def test_contract(case, host, server):
-    async def main():
-        backend = RedisBackend(server, prefix=next(_prefixes))
-        await backend.open()
-        try:
-            await case(Stage(backend, anyio.sleep))
-        finally:
-            await backend.aclose()
+@pytest.fixture
+def prefix():
+    return f"test{next(_numbers)}"
 
-    anyio.run(main, backend=host)
+
+@pytest.fixture
+def admin(server):
+    with redis.Redis.from_url(server) as client:
+        yield client
+
+
+@asynccontextmanager
+async def opened(url, prefix, **options):
+    backend = RedisBackend(url, prefix=prefix, **options)
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
+def lose_the_next_answer(backend):
+    """Let the server do what it is asked, once, and lose what it says."""
+    link = backend._link
+    send = link._send
+
+    def lossy(requests, *, again):
+        link._send = send
+        send(requests, again=again)
+        raise redis.ConnectionError("lost")
+
+    link._send = lossy
+
+
+def keys_of(admin, prefix):
+    return {name.decode().partition(":")[2] for name in admin.scan_iter(f"{{{prefix}}}:*")}
+
+
+def test_forgotten_scripts_are_loaded_again(server, admin, prefix):
+    async def main():
+        async with opened(server, prefix) as backend:
+            admin.script_flush()
+            assert await backend.create([new("a"), new("b")]) == [True, True]
+            admin.script_flush()
+            async with trio.open_nursery() as nursery:
+                for id in ("a", "b"):
+                    nursery.start_soon(backend.send, id, b"x")
+                nursery.start_soon(backend.get, "a")
+            assert [row.unread for row in await backend.list(_ALL, limit=9)] == [1, 1]
+
+    trio.run(main)
+
+
+def test_a_lost_answer_changes_nothing_twice(server, prefix):
+    async def main():
+        async with opened(server, prefix) as backend:
+            lose_the_next_answer(backend)
+            assert await backend.create([new("a")]) == [True]
+            lose_the_next_answer(backend)
+            assert await backend.send("a", b"once") == "done"
+            await backend.register_worker("w", "w")
+            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+            assert [message.event for message in taken.inbox] == [b"once"]
+            lose_the_next_answer(backend)
+            commit = step("a", 0, activities=named("0:0", leased=True))
+            assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
+            assert len((await backend.history("a"))[0].turns) == 1
+            lose_the_next_answer(backend)
+            results = [ActivityResult(key("a", "0:0"), b"result")]
+            assert await backend.commit("w", [Unit(results=results)]) == [None]
+            assert (await backend.get("a")).unread == 2
+
+    trio.run(main)
+
+
+def test_a_lost_taking_is_recalled(server, prefix):
+    async def main():
+        async with opened(server, prefix) as backend:
+            await backend.register_worker("w", "w")
+            await backend.create([new("a")])
+            lose_the_next_answer(backend)
+            with pytest.raises(BackendUnavailable, match="not known whether"):
+                await backend.take_instances("w", ("default",), 9)
+            assert (await backend.take_instances("w", ("default",), 9)).instances == []
+            await backend.recall("w", [])
+            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+            assert taken.id == "a"
+
+    trio.run(main)
+
+
+def test_killed_connections_are_made_again(server, admin, prefix):
+    async def main():
+        async with (
+            opened(server, prefix) as backend,
+            opened(server, prefix) as other,
+            open_worker(backend, registry=registry) as worker,
+            open_client(other, registry=registry) as client,
+        ):
+            for number in range(5):
+                for kind in ("normal", "pubsub"):
+                    admin.client_kill_filter(_type=kind, skipme=True)
+                assert await client.run(twice, number) == 4 * number
+                assert await worker.client.run(twice, number) == 4 * number
+
+    with_deadline(main)
+
+
+def with_deadline(main, seconds=40):
+    async def bounded():
+        with trio.fail_after(seconds):
+            await main()
+
+    trio.run(bounded)
+
+
+def test_another_process_wakes_who_waits(server, prefix):
+    async def main():
+        async with opened(server, prefix) as one, opened(server, prefix) as other:
+            await anyio.sleep(0)
+            seen = other.changes()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.wait_change, seen, 1000.0)
+                await one.create([new("a")])
+            assert other.changes() > seen
+
+    with_deadline(main)
+
+
+def test_a_killed_server_that_keeps_its_data_loses_nothing(tmp_path, prefix):
+    server = servers.Server(tmp_path, *servers.DURABLE)
+    server.start()
+    runs.clear()
+    count = 40
+
+    async def main():
+        async with (
+            opened(server.url, prefix) as backend,
+            open_worker(backend, registry=registry, lease=60.0) as worker,
+        ):
+            handles = [
+                await worker.client.start(gated.options(id=f"g{number}"), number)
+                for number in range(count)
+            ]
+            async with trio.open_nursery() as nursery:
+                for handle in handles:
+                    nursery.start_soon(handle.signal, go, 1000)
+                await trio.to_thread.run_sync(restart)
+            for number, handle in enumerate(handles):
+                assert await handle.result() == 2 * number + 1000
+            for handle in handles:
+                (execution,) = await backend.history(handle.id)
+                assert sum(turn.count(b'"activity completed"') for turn in execution.turns) == 1
+
+    def restart():
+        server.kill()
+        server.start()
+
+    try:
+        with_deadline(main)
+    finally:
+        server.close()
+
+
+def test_a_server_that_stays_away_is_reported(tmp_path, prefix):
+    server = servers.Server(tmp_path, *servers.FORGETFUL)
+    server.start()
+
+    async def main():
+        async with opened(server.url, prefix, patience=0.05) as backend:
+            await backend.register_worker("w", "w")
+            server.kill()
+            with pytest.raises(BackendUnavailable, match="cannot be reached"):
+                await backend.get("a")
+            with pytest.raises(BackendUnavailable, match="cannot be reached"):
+                backend.heartbeat("w")
+        with pytest.raises(BackendUnavailable, match="cannot be reached"):
+            await backend.open()
+        with pytest.raises(BackendUnavailable, match="is not open"):
+            await backend.get("a")
+
+    with_deadline(main)
+
+
+def test_the_buried_write_nothing_on_a_connection_of_their_own(server, prefix):
+    async def main():
+        async with opened(server, prefix) as one, opened(server, prefix) as other:
+            await one.register_worker("w1", "paused")
+            await one.create([new("a")])
+            await one.take_instances("w1", ("default",), 9)
+            await other.register_worker("w2", "awake")
+            await anyio.sleep(0.02)
+            other.heartbeat("w2")
+            assert await other.reclaim(0.01) == ["w1"]
+            (taken,) = (await other.take_instances("w2", ("default",), 9)).instances
+            with pytest.raises(LeaseLost):
+                await one.commit("w1", [Unit(instances=[step("a", 0)])])
+            assert await other.commit("w2", [Unit(instances=[step(taken.id, 0)])]) == [None]
+
+    trio.run(main)
+
+
+def test_a_clock_an_hour_off_steals_nothing(server, prefix, monkeypatch):
+    real = time.time
+
+    async def main():
+        async with opened(server, prefix) as one:
+            await one.register_worker("w1", "right")
+            monkeypatch.setattr(time, "time", lambda: real() + 3600)
+            async with opened(server, prefix) as other:
+                assert abs(other.now() - one.now()) < 1
+                await other.register_worker("w2", "wrong")
+                assert await other.reclaim(30.0) == []
+                await other.create([new("a")])
+                assert await one.reclaim(30.0) == []
+                assert abs((await one.get("a")).created_at - real()) < 60
+
+    trio.run(main)
+
+
+def test_what_is_no_text_is_stored_as_it_is(server, prefix):
+    raw = bytes(range(256)) * 300
+
+    async def main():
+        async with opened(server, prefix) as backend:
+            await backend.register_worker("w", "w")
+            made = NewInstance("ä\0:{}", "flow", "default", raw, metadata=b"\xff")
+            assert await backend.create([made]) == [True]
+            assert await backend.send(made.id, raw) == "done"
+            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+            assert (taken.id, taken.input, taken.metadata) == (made.id, raw, b"\xff")
+            assert [message.event for message in taken.inbox] == [raw]
+            commit = InstanceCommit(
+                id=made.id, execution=1, number=0, turns=[raw], status=raw, suspended=raw
+            )
+            assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
+            row = await backend.get(made.id)
+            assert (row.outcome, row.custom_status) == (raw, raw)
+            assert await backend.load([(made.id, 1)]) == [[raw]]
+
+    trio.run(main)
+
+
+def test_what_cannot_be_encoded_fails_alone(server, prefix):
+    async def main():
+        async with opened(server, prefix) as backend:
+            await backend.create([new("a")])
+            failed = []
+
+            async def send(id):
+                try:
+                    assert await backend.send(id, b"x") == "done"
+                except UnicodeEncodeError:
+                    failed.append(id)
+
+            async with trio.open_nursery() as nursery:
+                for id in ("a", "\ud800", "a"):
+                    nursery.start_soon(send, id)
+            assert failed == ["\ud800"]
+            assert (await backend.get("a")).unread == 2
+
+    trio.run(main)
+
+
+def test_nothing_is_left_of_what_was_removed(server, admin, prefix):
+    async def main():
+        async with opened(server, prefix) as backend:
+            await backend.register_worker("w", "w")
+            await backend.create([new(f"i{number}") for number in range(5)])
+            await backend.take_instances("w", ("default",), 9)
+            for number in range(5):
+                activities = named("0:0", leased=True) + named("0:1")
+                first = step(f"i{number}", 0, activities=activities)
+                assert await backend.commit("w", [Unit(instances=[first])]) == [None]
+                last = step(f"i{number}", 1, closing=DONE)
+                assert await backend.commit("w", [Unit(instances=[last])]) == [None]
+            assert await backend.remove(_ALL, limit=3) == 3
+            assert await backend.remove(_ALL, limit=9) == 2
+            await backend.release_worker("w")
+
+    trio.run(main)
+    left = {name for name in keys_of(admin, prefix) if not name.startswith("done:")}
+    assert left == {"schema", "seq", "queues"}
+
+
+def test_finished_instances_can_expire(server, prefix):
+    async def main():
+        async with opened(server, prefix, keep_finished=0.01) as backend:
+            await backend.register_worker("w", "w")
+            await backend.create([new("over"), new("running")])
+            await backend.take_instances("w", ("default",), 9)
+            await backend.commit("w", [Unit(instances=[step("over", 0, closing=DONE)])])
+            await anyio.sleep(0.05)
+            await backend.reclaim(60.0)
+            assert [row.id for row in await backend.list(_ALL, limit=9)] == ["running"]
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(("schema", "words"), [("2", "upgrade"), ("mine", "not trioflow's")])
+def test_other_schemas_are_refused(server, admin, prefix, schema, words):
+    admin.set(f"{{{prefix}}}:schema", schema)
+
+    async def main():
+        with pytest.raises(SchemaError, match=words):
+            await RedisBackend(server, prefix=prefix).open()
+
+    trio.run(main)
+    assert admin.get(f"{{{prefix}}}:schema").decode() == schema
+
+
+def test_foreign_keys_are_reported(server, admin, prefix):
+    admin.set(f"{{{prefix}}}:i:a", "mine")
+
+    async def main():
+        async with opened(server, prefix) as backend:
+            with pytest.raises(CorruptStore, match="prefix of its own"):
+                await backend.get("a")
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        (servers.FORGETFUL, True),
+        (servers.DURABLE, False),
+        ((*servers.DURABLE, "--rename-command", "CONFIG", ""), False),
+    ],
+)
+def test_a_forgetful_server_is_warned_of(tmp_path, prefix, caplog, options, warned):
+    async def main(url):
+        async with opened(url, prefix):
+            pass
+
+    with caplog.at_level(logging.WARNING), servers.start(tmp_path, *options) as url:
+        trio.run(main, url)
+    assert ("keeps nothing when it stops" in caplog.text) == warned
+
+
+def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
+    async def main(url):
+        with pytest.raises(BackendUnavailable, match="password"):
+            await RedisBackend(url, prefix=prefix).open()
+        wrong = url.replace("redis://", "redis://:wrong@")
+        with pytest.raises(BackendUnavailable, match="password") as caught:
+            await RedisBackend(wrong, prefix=prefix).open()
+        assert "wrong@" not in str(caught.value)
+        async with opened(url.replace("redis://", "redis://:right@"), prefix) as backend:
+            assert await backend.get("a") is None
+
+    with servers.start(tmp_path, *servers.FORGETFUL, "--requirepass", "right") as url:
+        trio.run(main, url)
+
+
+def test_one_slot_of_a_cluster_is_enough(tmp_path, prefix):
+    async def main(url):
+        async with (
+            opened(url, prefix, cluster=True) as backend,
+            open_worker(backend, registry=registry) as worker,
+        ):
+            assert await worker.client.run(twice, 3) == 12
+
+    options = (*servers.FORGETFUL, "--cluster-enabled", "yes")
+    with servers.start(tmp_path, *options) as url, redis.Redis.from_url(url) as admin:
+        admin.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        while admin.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            time.sleep(0.01)
+        trio.run(main, url)

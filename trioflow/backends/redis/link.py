@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import outcome
 import redis
@@ -131,8 +132,10 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Clie
     cluster = driver.RedisCluster.from_url(address.url, **options)
     try:
         node = cluster.get_node_from_key(address.tag)
-        of_node = node.redis_connection.connection_pool.connection_kwargs
-        return cast("Client", driver.Redis(**{**of_node, **options}))
+        parts = urlsplit(address.url)
+        user, at, _ = parts.netloc.rpartition("@")
+        url = urlunsplit(parts._replace(netloc=f"{user}{at}{node.host}:{node.port}"))
+        return cast("Client", driver.Redis.from_url(url, **options))
     finally:
         cluster.close()
 
@@ -219,7 +222,11 @@ class Link:
         deadline = time.monotonic() + self._patience
         while waiting.left:
             try:
-                answers = self._send([requests[at] for at in waiting.left], again=waiting.again)
+                asked = [requests[at] for at in waiting.left]
+                answers = self._send(asked, again=waiting.again)
+                if waiting.sort_out(answers, replies):
+                    self._load([requests[at].name for at in waiting.left])
+                    continue
             except exceptions.AuthenticationError:
                 self.close()
                 raise
@@ -229,9 +236,7 @@ class Link:
                 if waiting.left and not waiting.pause(deadline):
                     raise
                 continue
-            if waiting.sort_out(answers, replies):
-                self._load([requests[at].name for at in waiting.left])
-            elif waiting.left:
+            if waiting.left:
                 self.close()
                 if not waiting.pause(deadline):
                     return replies
@@ -243,7 +248,11 @@ class Link:
         for request in requests:
             words = request.command(script(request.name), tag, again=again)
             pipeline.execute_command(*words)
-        return pipeline.execute(raise_on_error=False)
+        answers = pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, BROKEN):
+                raise answer  # a server that is loading its data answers so
+        return answers
 
     def _load(self, names: Sequence[str]) -> None:
         pipeline = self._connected().pipeline(transaction=False)
