@@ -12,6 +12,7 @@ pytest.importorskip("pymysql")
 import pymysql
 
 from tests.backends.mysql_stage import hold, new, opened, step, turns
+from trioflow import open_worker, workflow
 from trioflow.backends import mysql_schema
 from trioflow.backends.mysql import MysqlBackend
 from trioflow.backends.mysql_values import filled, literal
@@ -179,6 +180,28 @@ def test_ids_that_are_too_long_are_refused(mysql):
             assert await backend.create([new("é" * 500)]) == [True]
             with pytest.raises(BackendError, match="so long a name"):
                 await backend.create([new("b", queue="q" * 256)])
+
+    trio.run(main)
+
+
+def test_a_sub_workflow_whose_id_is_too_long_fails_and_nothing_else_does(mysql):
+    @workflow(name="mysql-long-id-child")
+    async def child() -> str:
+        return "done"
+
+    @workflow(name="mysql-long-id-parent")
+    async def parent() -> str:
+        try:
+            return await child.options(id="x" * 501)()
+        except ArgumentError as exc:
+            return str(exc)
+
+    async def main():
+        async with open_worker(mysql.url) as worker:
+            assert "501 characters" in await worker.client.run(parent)
+            with pytest.raises(ArgumentError, match="501 characters"):
+                await worker.client.start(child.options(id="y" * 501))
+            assert await worker.client.run(child) == "done"
 
     trio.run(main)
 

@@ -17,6 +17,7 @@ from pymysql.connections import Connection as RawConnection
 
 from trioflow.backends.mysql_connection import LOST, MysqlConnection, ResultUnknown, code_of
 from trioflow.backends.mysql_dialect import MysqlDialect
+from trioflow.backends.mysql_limits import storable
 from trioflow.backends.mysql_schema import ID_LENGTH, SCHEMA_VERSION, check, migrate
 from trioflow.backends.mysql_server import Server, from_url
 from trioflow.backends.postgres_clock import ServerClock
@@ -104,9 +105,11 @@ class _MysqlStore(SqlStore):
     # --- telling others ---------------------------------------------------------------------
 
     def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        if any(map(concerns_others, units)):
+        written, failures = storable(units)
+        if any(map(concerns_others, written)):
             self._mysql.announce()
-        return super().commit(worker, units)
+        results = super().commit(worker, written)
+        return [failures.get(at, result) for at, result in enumerate(results)]
 
     def reclaim(self, lease: float) -> list[str]:
         self.measure_clock()

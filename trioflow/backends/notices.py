@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from trioflow.errors import InstanceAlreadyExists
+from trioflow.errors import ArgumentError, InstanceAlreadyExists
 from trioflow.model.events import ChildFailed, ParentRef, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.records import Message
 
-__all__ = ["child_terminated", "id_taken"]
+__all__ = ["child_terminated", "id_taken", "id_too_long"]
 
 
 class _Terminated(msgspec.Struct):
@@ -22,6 +22,15 @@ _outcomes = msgspec.json.Decoder(_Terminated)
 def id_taken(instance: str, parent: ParentRef) -> Message:
     """Return what tells a parent that its child's id belongs to another instance."""
     return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance)))
+
+
+def id_too_long(instance: str, parent: ParentRef, most: int) -> Message:
+    """Return what tells a parent that its child's id has more characters than the store takes."""
+    error = ArgumentError(
+        f"the id {instance[:40]!r}… of a sub-workflow has {len(instance)} characters; this store "
+        f"takes at most {most}; give it a shorter one with options(id=…)"
+    )
+    return _child_failed(parent, Failure.of(error))
 
 
 def child_terminated(outcome: bytes, parent: ParentRef) -> Message:
