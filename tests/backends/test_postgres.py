@@ -21,11 +21,13 @@ from trioflow.backends.postgres_clock import ServerClock  # noqa: E402
 from trioflow.backends.postgres_connection import PgConnection  # noqa: E402
 from trioflow.backends.postgres_values import array  # noqa: E402
 from trioflow.errors import (  # noqa: E402
+    ArgumentError,
     BackendError,
     BackendUnavailable,
     InstanceAlreadyExists,
     SchemaError,
 )
+from trioflow.model.events import ParentRef  # noqa: E402
 from trioflow.model.records import InstanceCommit, InstanceFilter, NewInstance, Unit  # noqa: E402
 
 SCHEMA_FILE = Path(__file__).with_name("postgres_schema.txt")
@@ -563,6 +565,37 @@ def test_the_clock_is_read_again_after_a_sleep(monkeypatch):
     assert clock.due()
     clock.measure(lambda: 5100.0)
     assert clock() == pytest.approx(5100, abs=1)
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", ["x" * 501, "a\0b"])
+def test_an_id_that_cannot_be_stored_is_refused(url, schema, id):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.create([new("a"), new("ü" * 500)])
+            with pytest.raises(ArgumentError, match="characters"):
+                await backend.create([new(id)])
+            assert await backend.count(InstanceFilter()) == 2
+
+    trio.run(main)
+
+
+def test_a_sub_workflow_whose_id_is_too_long_fails_by_itself(url, schema):
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await backend.register_worker("w", "w")
+            await backend.commit("w", [born("a")])
+            ref = ParentRef("a", 1, "0:0")
+            child = NewInstance("x" * 4000, "flow", "default", b"[]", ref)
+            unit = step("a", 0)
+            unit.instances.append(InstanceCommit(id=child.id, execution=1, number=0, new=child))
+            assert await backend.commit("w", [unit, born("b")]) == [None, None]
+            assert (await backend.get("a")).unread == 1
+            assert await backend.count(InstanceFilter()) == 2
+
+    trio.run(main)
 
 
 # --- values -----------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import trio
 from outcome import Error, Outcome, capture
 from psycopg.conninfo import conninfo_to_dict
 
+from trioflow.backends.mysql_limits import storable
+from trioflow.backends.mysql_schema import ID_LENGTH
 from trioflow.backends.postgres_bell import Bell
 from trioflow.backends.postgres_clock import ServerClock
 from trioflow.backends.postgres_connection import PgConnection, state_of
@@ -23,8 +25,8 @@ from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.storage_thread import StorageThread
 from trioflow.backends.watching import Watcher
-from trioflow.errors import BackendError, BackendUnavailable, SchemaError
-from trioflow.model.records import Heartbeat
+from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
+from trioflow.model.records import CommitFailure, Heartbeat, NewInstance, Unit
 
 __all__ = ["Pool", "PostgresBackend"]
 
@@ -65,6 +67,11 @@ class _PgStore(SqlStore):
     """Makes a call again if it is sure that nothing of it was stored."""
 
     connection: PgConnection
+
+    def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        written, failures = storable(units)
+        results = super().commit(worker, written)
+        return [failures.get(at, result) for at, result in enumerate(results)]
 
     def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         if self.connection.depth:
@@ -131,6 +138,7 @@ class _RingingWatcher(Watcher):
 class PostgresBackend(SqlBackend[_PgStore]):
     """A schema of a PostgreSQL database, version 13 or later.
 
+    Ids of instances have at most 500 characters.
     It uses up to three connections: for its calls, for the heartbeat, and for hearing of changes.
     All times are the server's; this machine's clock does not matter.
 
@@ -282,6 +290,20 @@ class PostgresBackend(SqlBackend[_PgStore]):
             if self._beat_store is None:
                 self._beat_store = _PgStore(self._connection(), self._dialect, self._clock)
             return self._beat_store.call(self._beat_store.heartbeat, worker)
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        """Create instances, free and ready at once; False where the id is running or suspended.
+
+        Raises:
+            ArgumentError: An id is longer than 500 characters, or has a zero in it.
+        """
+        for new in instances:
+            if len(new.id) > ID_LENGTH or "\0" in new.id:
+                raise ArgumentError(
+                    f"the id {new.id[:40]!r}… has {len(new.id)} characters; PostgreSQL stores ids "
+                    f"of at most {ID_LENGTH}, none of which is a zero"
+                )
+        return await super().create(instances)
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         """See `Backend`."""

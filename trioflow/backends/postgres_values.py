@@ -1,4 +1,4 @@
-"""How values travel to PostgreSQL: single ones as text or bytes, columns as binary arrays.
+"""How values travel to PostgreSQL: numbers as text, the rest as bytes, columns as binary arrays.
 
 A column is packed here, since the driver's own lists cost several times as much, and the rows of
 a commit are most of what a worker's storage thread does.
@@ -75,10 +75,10 @@ def encoded(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
     data: list[Any] = []
     formats: list[int] = []
     for value in values:
+        if isinstance(value, str):
+            # In binary form too, since the other one ends at a zero.
+            value = value.encode()  # noqa: PLW2901 - the same, as bytes
         binary = isinstance(value, bytes)
         formats.append(1 if binary else 0)
-        if value is None or binary:
-            data.append(value)
-        else:
-            data.append(str(value).encode())
+        data.append(value if value is None or binary else str(value).encode())
     return data, formats
