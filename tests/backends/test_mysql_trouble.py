@@ -7,6 +7,7 @@ import threading
 import time
 import types
 
+import msgspec
 import pytest
 import trio
 
@@ -23,9 +24,12 @@ from trioflow.backends.mysql_dialect import MysqlDialect
 from trioflow.backends.mysql_values import filled
 from trioflow.backends.sql.queries import Queries
 from trioflow.errors import BackendUnavailable
+from trioflow.model.failures import Failure
 from trioflow.model.records import Closing, Unit
+from trioflow.model.turns import Failed
 
 DONE = Closing("completed", b"{}")
+TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
 
 # --- answers that are lost ---------------------------------------------------------------------
 
@@ -73,6 +77,7 @@ def test_what_was_taken_when_the_answer_was_lost_is_given(mysql, monkeypatch, wh
             saboteur(monkeypatch, mysql, when)
             taken = await backend.take_instances("w1", ["default"], 5)
             assert [each.id for each in taken.instances] == ["a"]
+            assert await backend.commit("w1", [Unit(instances=[step("a", 0)])]) == [None]
 
     trio.run(main)
 
@@ -248,20 +253,51 @@ def test_what_is_taken_is_read_in_the_order_of_an_index(mysql):
         assert "filesort" not in plan
 
 
-def test_changes_of_another_backend_wake(mysql):
+async def ends(backend):
+    closing = step("a", 0, closing=DONE, leased=False)
+    assert await backend.commit("w1", [Unit(instances=[closing])]) == [None]
+
+
+CHANGES = {
+    "create": lambda backend: backend.create([new("b")]),
+    "send": lambda backend: backend.send("a", b"event"),
+    "terminate": lambda backend: backend.terminate("a", TERMINATED),
+    "commit": ends,
+    "release_instances": lambda backend: backend.release_instances("w1", ["a"]),
+    "release_worker": lambda backend: backend.release_worker("w1"),
+    "recall": lambda backend: backend.recall("w1", []),
+    "reclaim": lambda backend: backend.reclaim(-60),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_of_another_backend_wake(mysql, change):
     async def main():
         async with opened(mysql.url) as one, opened(mysql.url) as two:
             await hold(one, "a")
-            await two.wait_change(two.changes(), 0.05)
+            await two.wait_change(two.changes(), 0.02)
             seen = two.changes()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(two.wait_change, seen, 30)
-                await trio.testing.wait_all_tasks_blocked()
-                started = trio.current_time()
-                closing = step("a", 0, closing=DONE, leased=False)
-                assert await one.commit("w1", [Unit(instances=[closing])]) == [None]
-            assert trio.current_time() - started < 10
-            assert two.changes() != seen
+            await CHANGES[change](one)
+            with trio.fail_after(10):
+                while two.changes() == seen:
+                    await two.wait_change(seen, 1)
+
+    trio.run(main)
+
+
+def test_what_concerns_nobody_else_wakes_nobody_else(mysql):
+    async def main():
+        async with opened(mysql.url) as one, opened(mysql.url) as two:
+            await hold(one, "a")
+            while True:  # until what has been before is known
+                seen = two.changes()
+                await two.wait_change(seen, 0.05)
+                if two.changes() == seen:
+                    break
+            assert await one.commit("w1", [Unit(instances=[step("a", 0)])]) == [None]
+            assert one.heartbeat("w1").alive
+            await two.wait_change(seen, 0.15)
+            assert two.changes() == seen
 
     trio.run(main)
 

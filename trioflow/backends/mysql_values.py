@@ -80,7 +80,7 @@ def _split(sql: str) -> list[str]:
 def statements(statement: Write, values: list[Any], room: int) -> Generator[str]:
     """Write flat rows as statements of not much more than ``room`` bytes each."""
     width = len(statement.columns)
-    texts = [literal(value) for value in values]
+    texts = [_WRITERS[type(value)](value) for value in values]  # as `literal`, without its call
     if isinstance(statement, Insert) and statement.numbered:
         # The table counts by itself where a row says 0.
         at = statement.columns.index(statement.numbered)
