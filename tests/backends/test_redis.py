@@ -415,6 +415,31 @@ def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
         trio.run(main, url)
 
 
+@pytest.mark.parametrize(
+    ("rights", "enough"),
+    [
+        ("~{%s}* &{%s}* +@all -@dangerous", True),
+        ("~{%s}* resetchannels +@all", False),
+        ("~other* &* +@all", False),
+    ],
+)
+def test_missing_rights_are_found_when_opening(server, admin, prefix, rights, enough):
+    words = rights.replace("%s", prefix).split()
+    admin.execute_command("ACL SETUSER", prefix, "reset", "on", ">word", *words)
+
+    async def main():
+        backend = RedisBackend(server.replace("//", f"//{prefix}:word@"), prefix=prefix)
+        if not enough:
+            with pytest.raises(BackendUnavailable, match="keys and channels of the store's prefix"):
+                await backend.open()
+            return
+        await backend.open()
+        assert await backend.create([new("a")]) == [True]
+        await backend.aclose()
+
+    trio.run(main)
+
+
 def test_one_slot_of_a_cluster_is_enough(tmp_path, prefix):
     async def main(url):
         async with (

@@ -103,7 +103,7 @@ class RedisBackend:
 
     def _open(self, listener: Listener) -> None:
         try:
-            self._see_time(open_store(self._link))
+            self._see_time(open_store(self._link, self._source))
             look_at_settings(self._link)
             listener.start()
             listener.wait_ready(5.0)

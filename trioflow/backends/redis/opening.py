@@ -18,14 +18,14 @@ logger = logging.getLogger("trioflow.backends.redis")
 SCHEMA = 1
 
 
-def open_store(link: Link) -> float:
+def open_store(link: Link, source: str) -> float:
     """Make the store if it is new; return the server's time.
 
     Raises:
         SchemaError: It is newer than this code, or not ours.
         BackendUnavailable: It cannot be reached or written.
     """
-    now, schema = link.call(Request("open", (str(SCHEMA),), _decode))
+    now, schema = link.call(Request("open", (str(SCHEMA), source), _decode))
     where = f"{link.address.shown}, prefix {link.address.prefix!r},"
     if not schema.isdigit():
         raise SchemaError(f"{where} is not trioflow's; give trioflow another prefix")

@@ -56,7 +56,7 @@ def explain(error: Exception, where: str) -> BackendError:
             "It is not known whether the last call was stored"
         )
     for word, advice in _REFUSALS:
-        if word in text or (word == "NOPERM" and isinstance(error, exceptions.NoPermissionError)):
+        if word in text or (word == "NOPERM" and _forbidden(error)):
             return BackendUnavailable(f"{where}: {advice} ({text})")
     if isinstance(error, exceptions.OutOfMemoryError):
         return BackendUnavailable(f"{where}: {_REFUSALS[0][1]} ({text})")
@@ -64,3 +64,8 @@ def explain(error: Exception, where: str) -> BackendError:
         f"{where} holds something else than trioflow wrote, or is older than Redis 6: {text}; "
         "give trioflow a prefix of its own"
     )
+
+
+def _forbidden(error: Exception) -> bool:
+    # Within a script the words are others.
+    return isinstance(error, exceptions.NoPermissionError) or "user executing" in str(error)
