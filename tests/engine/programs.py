@@ -233,7 +233,7 @@ async def _fail_after(node: Node, api: Any) -> Any:
 async def _catch(node: Node, api: Any) -> Any:
     try:
         return await _nursery(node, api)
-    except Exception as error:  # noqa: BLE001  # a program's own errors
+    except Exception as error:  # a program's own errors
         return kind_of(error)
 
 
@@ -376,7 +376,7 @@ def run_directly(
             try:
                 with root:
                     end = ("completed", await interpret(tree, direct))
-            except Exception as error:  # noqa: BLE001  # the program's end
+            except Exception as error:  # the program's end
                 end = ("failed", kind_of(error))
             ended = trio.current_time()
             world.cancel_scope.cancel()

@@ -295,7 +295,7 @@ def test_code_may_ask_for_eviction_by_name_but_not_by_exception():
     async def wf():
         try:
             await a()
-        except Exception:  # noqa: BLE001  # what is shown: it does not stop an eviction
+        except Exception:  # what is shown: it does not stop an eviction
             seen.append("exception")
         finally:
             seen.append(type(sys.exc_info()[1]))

@@ -306,16 +306,16 @@ def test_an_object_that_can_be_called_is_watched():
 
 
 def test_a_module_that_is_imported_later_is_judged_then(monkeypatch):
-    module = types.ModuleType("pymysql")
+    module = types.ModuleType("psycopg2")
     module.connect = eval("lambda: 3")
 
     def flow():
         return module.connect()
 
-    monkeypatch.delitem(sys.modules, "pymysql", raising=False)
+    monkeypatch.delitem(sys.modules, "psycopg2", raising=False)
     assert step(flow) == 3
-    monkeypatch.setitem(sys.modules, "pymysql", module)
-    with pytest.raises(DeterminismError, match=r"pymysql\.connect\(\)"):
+    monkeypatch.setitem(sys.modules, "psycopg2", module)
+    with pytest.raises(DeterminismError, match=r"psycopg2\.connect\(\)"):
         step(flow)
 
 

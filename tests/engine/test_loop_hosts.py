@@ -239,7 +239,7 @@ def test_what_cannot_be_replayed_is_refused_at_its_line(run, bad):
         try:
             await bad()
         except DeterminismError as error:
-            assert len(str(error)) > 40  # noqa: PT017  # what to do instead
+            assert len(str(error)) > 40  # what to do instead
             return await a()  # the workflow may go on
 
     assert run(wf, a=lambda: 1) == 1

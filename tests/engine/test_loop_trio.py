@@ -133,7 +133,7 @@ def test_sleeping_and_the_clock(run):
         begin = trio.current_time()
         await trio.sleep(2.5)
         await trio.sleep_until(begin + 10)
-        await trio.sleep(0)  # noqa: ASYNC115  # this too
+        await trio.sleep(0)  # this too
         await trio.sleep_until(begin)  # in the past
         return [begin, trio.current_time()]
 

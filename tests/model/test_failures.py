@@ -137,7 +137,7 @@ def there_and_back(exc):
 def raised(fn):
     try:
         fn()
-    except BaseException as exc:  # noqa: BLE001 - also those that are no Exception
+    except BaseException as exc:
         return exc
     raise AssertionError
 

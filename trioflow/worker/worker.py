@@ -10,7 +10,6 @@ import socket
 from collections.abc import Sequence
 
 import anyio
-import anyio.abc
 
 from trioflow.backends.base import Backend
 from trioflow.client import Client
@@ -216,10 +215,12 @@ class Worker:
             more = bool(room) and len(taken.instances) >= room
             self._note_wake_at(taken.next_at)
         if room := min(_TAKE, self._activities.room):
-            taken_activities = await self._backend.take_activities(
-                self._id, self._activity_queues, room, exclude=tuple(self._unknown_activities)
-            )
-            await self._accept(taken_activities.activities)
+            # A commit that gives an activity back may be tried again: it must not meet it taken.
+            async with self._pump.store_lock:
+                taken_activities = await self._backend.take_activities(
+                    self._id, self._activity_queues, room, exclude=tuple(self._unknown_activities)
+                )
+                await self._accept(taken_activities.activities)
             more = more or len(taken_activities.activities) == room
             self._note_wake_at(taken_activities.next_at)
         return more
