@@ -55,7 +55,6 @@ local function store_instance(id, new, row)
   optional('carried', row.carried)
   optional('outcome', row.outcome)
   optional('custom_status', row.custom_status)
-  optional('nonce', row.nonce)
   local parent = new.parent
   if parent then
     optional('parent', parent.instance)
