@@ -13,6 +13,7 @@ import pytest
 import trio
 
 redis = pytest.importorskip("redis")
+pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
 from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
