@@ -18,7 +18,7 @@ import pymysql
 from tests.backends.mysql_stage import hold, new, opened, step, turns
 from tests.servers import required
 from trioflow import activity, open_worker, workflow
-from trioflow.backends import mysql_connection, mysql_server, postgres_clock
+from trioflow.backends import mysql_connection, mysql_server, server_clock
 from trioflow.backends.mysql import MysqlBackend
 from trioflow.backends.mysql_dialect import MysqlDialect
 from trioflow.backends.mysql_values import filled
@@ -334,7 +334,7 @@ def test_a_process_whose_clocks_are_an_hour_off_judges_by_the_server(mysql, monk
         async with opened(mysql.url) as right:
             await right.register_worker("w1", "")
             with monkeypatch.context() as patch:
-                patch.setattr(postgres_clock, "time", wrong)
+                patch.setattr(server_clock, "time", wrong)
                 async with opened(mysql.url) as off:
                     assert abs(off.now() - real) < 30
                     assert await off.reclaim(15) == []

@@ -17,9 +17,9 @@ from tests.servers import required  # noqa: E402 - only if the driver is there
 from trioflow import Registry, open_worker  # noqa: E402
 from trioflow.backends import postgres_schema  # noqa: E402
 from trioflow.backends.postgres import PostgresBackend  # noqa: E402
-from trioflow.backends.postgres_clock import ServerClock  # noqa: E402
 from trioflow.backends.postgres_connection import PgConnection  # noqa: E402
 from trioflow.backends.postgres_values import array  # noqa: E402
+from trioflow.backends.server_clock import ServerClock  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     ArgumentError,
     BackendError,

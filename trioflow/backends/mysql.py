@@ -15,12 +15,12 @@ import pymysql
 from outcome import Error, Outcome, Value, capture
 from pymysql.connections import Connection as RawConnection
 
+from trioflow.backends.id_limits import ID_LENGTH, storable
 from trioflow.backends.mysql_connection import LOST, MysqlConnection, ResultUnknown, code_of
 from trioflow.backends.mysql_dialect import MysqlDialect
-from trioflow.backends.mysql_limits import storable
-from trioflow.backends.mysql_schema import ID_LENGTH, SCHEMA_VERSION, check, migrate
+from trioflow.backends.mysql_schema import SCHEMA_VERSION, check, migrate
 from trioflow.backends.mysql_server import Server, from_url
-from trioflow.backends.postgres_clock import ServerClock
+from trioflow.backends.server_clock import ServerClock
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.storage_thread import StorageThread

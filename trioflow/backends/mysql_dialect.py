@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pymysql
 
+from trioflow.backends.id_limits import ID_LENGTH
 from trioflow.backends.mysql_connection import LOST, MysqlConnection, code_of
-from trioflow.backends.mysql_schema import COMMAND_LENGTH, ID_LENGTH
+from trioflow.backends.mysql_schema import COMMAND_LENGTH
 from trioflow.backends.mysql_values import filled, literal, statements
 from trioflow.backends.sql.dialect import Connection, Insert, Write
 from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Protocol
 
+from trioflow.backends.id_limits import ID_LENGTH
 from trioflow.errors import BackendUnavailable, SchemaError
 
-__all__ = ["COMMAND_LENGTH", "ID_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
+__all__ = ["COMMAND_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
 
-# Characters. Together they fill what InnoDB takes for a key, 3072 bytes at four a character.
-ID_LENGTH = 500
+# Characters. With an id's length it fills what InnoDB takes for a key, 3072 bytes at four each.
 COMMAND_LENGTH = 250
 
 # How long one start waits for another's migration, seconds.

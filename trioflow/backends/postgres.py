@@ -14,13 +14,12 @@ import trio
 from outcome import Error, Outcome, capture
 from psycopg.conninfo import conninfo_to_dict
 
-from trioflow.backends.mysql_limits import storable
-from trioflow.backends.mysql_schema import ID_LENGTH
+from trioflow.backends.id_limits import ID_LENGTH, storable
 from trioflow.backends.postgres_bell import Bell
-from trioflow.backends.postgres_clock import ServerClock
 from trioflow.backends.postgres_connection import PgConnection, state_of
 from trioflow.backends.postgres_dialect import PostgresDialect
 from trioflow.backends.postgres_schema import SCHEMA_VERSION, check, migrate
+from trioflow.backends.server_clock import ServerClock
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.storage_thread import StorageThread

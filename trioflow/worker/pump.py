@@ -49,7 +49,7 @@ __all__ = ["Pump"]
 logger = logging.getLogger("trioflow.worker")
 
 _CHUNK = 200  # turns between two looks at everything else
-_MAX_BATCH = 1000  # turns in one commit
+_MAX_BATCH = 300  # turns in one commit; so that stepping and storing overlap
 _encode = msgspec.json.Encoder().encode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 

@@ -278,6 +278,18 @@ async def inbox_rows_carry_their_numbers(stage: Stage) -> None:
     assert (await stage.record("a")).unread == 1
 
 
+async def a_full_worker_gets_what_is_its_own(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("mine")
+    await stage.hold("theirs", worker="w2")
+    await stage.create("free")
+    for id in ("mine", "theirs", "free"):
+        assert await stage.backend.send(id, id.encode()) == "done"
+    assert events(await stage.take("w1", 0)) == [b"mine"]
+    assert await stage.take_ids("w1", 0) == []
+    assert await stage.take_ids("w1") == ["free"]
+
+
 CASES: tuple[Case, ...] = (
     created_instances_are_there,
     an_id_is_used_once_at_a_time,
@@ -304,4 +316,5 @@ CASES: tuple[Case, ...] = (
     a_commit_for_others_counts_as_a_change,
     waiting_ends_with_its_time,
     inbox_rows_carry_their_numbers,
+    a_full_worker_gets_what_is_its_own,
 )
