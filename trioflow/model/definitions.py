@@ -36,7 +36,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-Runtime = Literal["auto", "async", "thread"]
+Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
 
 OnCancel = Literal["wait", "abandon"]
@@ -113,7 +113,9 @@ class Activity(_Definition, Generic[P, R]):
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
-        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread;
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+            ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
+            on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
         on_cancel: Whether a cancelled caller waits until the activity has stopped.
     """
@@ -136,11 +138,12 @@ class Activity(_Definition, Generic[P, R]):
         is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(
             fn
         )
-        if runtime not in ("auto", "async", "thread"):
+        if runtime not in ("auto", "async", "thread", "asyncio"):
             raise DefinitionError(
-                f"activity {self.name!r}: runtime is 'auto', 'async' or 'thread', not {runtime!r}"
+                f"activity {self.name!r}: runtime is 'auto', 'async', 'thread' or "
+                f"'asyncio', not {runtime!r}"
             )
-        if runtime != "auto" and is_async != (runtime == "async"):
+        if runtime != "auto" and is_async != (runtime != "thread"):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
                 f"function that is {'' if is_async else 'not '}async"
@@ -155,7 +158,9 @@ class Activity(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
-        self.runtime: Literal["async", "thread"] = "async" if is_async else "thread"
+        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
+        if runtime == "asyncio":
+            self.runtime = "asyncio"
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
@@ -201,7 +206,7 @@ class Activity(_Definition, Generic[P, R]):
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         result: Any = self.fn(*args, **kwargs)
-        return await result if self.runtime == "async" else result  # type: ignore[no-any-return]  # what fn gives
+        return result if self.runtime == "thread" else await result  # type: ignore[no-any-return]  # what fn gives
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Activity[P, R]: ...

@@ -24,7 +24,7 @@ from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow.model.values import Codec, encode_checked
 from trioflow.registry import Registry
 from trioflow.worker.commits import decode_options
-from trioflow.worker.host import Scope, TaskGroup, cancel_scope
+from trioflow.worker.host import Scope, TaskGroup, cancel_scope, in_asyncio
 
 __all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
 
@@ -323,6 +323,8 @@ class ActivityRunner:
     ) -> object:
         if definition.runtime == "async":
             return await definition.fn(*args, **kwargs)
+        if definition.runtime == "asyncio":
+            return await in_asyncio(definition.fn, args, kwargs)
         return await anyio.to_thread.run_sync(
             lambda: definition.fn(*args, **kwargs), limiter=self._threads, abandon_on_cancel=False
         )

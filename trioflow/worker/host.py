@@ -5,7 +5,7 @@ anyio's do the same on trio, at a cost that counts where thousands of activities
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -13,7 +13,9 @@ from typing import Any, Protocol, cast
 import anyio
 import trio
 
-__all__ = ["Scope", "TaskGroup", "cancel_scope", "task_group"]
+from trioflow.errors import NonRetryable
+
+__all__ = ["Scope", "TaskGroup", "cancel_scope", "in_asyncio", "task_group"]
 
 
 class TaskGroup(Protocol):
@@ -52,3 +54,24 @@ def task_group() -> AbstractAsyncContextManager[TaskGroup]:
 def cancel_scope() -> Scope:
     """Return a new cancel scope of the running loop."""
     return trio.CancelScope() if trio.lowlevel.in_trio_run() else anyio.CancelScope()
+
+
+async def in_asyncio(
+    fn: Callable[..., Awaitable[Any]], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Call a coroutine function that needs asyncio, on either host; cancellation reaches it.
+
+    Raises:
+        NonRetryable: The host is trio, and trio-asyncio is not installed.
+    """
+    if not trio.lowlevel.in_trio_run():
+        return await fn(*args, **kwargs)
+    try:
+        import trio_asyncio  # noqa: PLC0415  # an extra, which changes asyncio when imported
+    except ImportError as exc:
+        raise NonRetryable(
+            "an activity with runtime='asyncio' needs trio-asyncio where the worker runs on trio: "
+            "pip install 'trioflow[asyncio]'"
+        ) from exc
+    async with trio_asyncio.open_loop():
+        return await trio_asyncio.aio_as_trio(fn)(*args, **kwargs)
