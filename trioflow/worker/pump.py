@@ -222,6 +222,10 @@ class Pump:
             keys += [retry.key for retry in unit.unit.retries]
         return keys
 
+    def ending(self) -> set[ActivityKey]:
+        """The activities whose ends are at hand and about to be stored by themselves."""
+        return {result.key for unit in self._batch.units for result in unit.unit.results}
+
     def _add(self, unit: OpenUnit) -> None:
         self._batch.add(unit)
         self._woken()

@@ -227,7 +227,10 @@ class Worker:
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         unknown: list[ActivityTask] = []
+        ending = self._pump.ending() if tasks else ()
         for task in tasks:
+            if task.key in ending:
+                continue  # freed after an answer was lost; leased again, its result can be stored
             if self._activities.knows(task.activity):
                 self._activities.accept(task)
             else:
