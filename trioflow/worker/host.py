@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -67,11 +68,12 @@ async def in_asyncio(
     if not trio.lowlevel.in_trio_run():
         return await fn(*args, **kwargs)
     try:
-        import trio_asyncio  # noqa: PLC0415  # an extra, which changes asyncio when imported
+        # Untyped, an extra, and it changes asyncio when it is imported.
+        bridge: Any = import_module("trio_asyncio")
     except ImportError as exc:
         raise NonRetryable(
             "an activity with runtime='asyncio' needs trio-asyncio where the worker runs on trio: "
             "pip install 'trioflow[asyncio]'"
         ) from exc
-    async with trio_asyncio.open_loop():
-        return await trio_asyncio.aio_as_trio(fn)(*args, **kwargs)
+    async with bridge.open_loop():
+        return await bridge.aio_as_trio(fn)(*args, **kwargs)
