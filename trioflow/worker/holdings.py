@@ -73,7 +73,6 @@ class Holdings:
     def park(self, live: Live) -> None:
         """Keep the execution of an instance that is no longer held, if there is a place for it."""
         del self.held[live.id]
-        live.leased = False
         if live.ended or live.execution is None or not self._cache_size:
             self.evict(live)
             return

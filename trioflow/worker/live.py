@@ -60,7 +60,6 @@ class Live:
     Attributes:
         turns: How many turns of the execution are stored, those of the open batch included.
         execution: The running code; ``None`` until the history is loaded.
-        leased: Whether this worker holds it. What is not leased is only kept for its `execution`.
         received: Events that wait for a turn.
         last_seq: The newest inbox row that was received.
         due: The earliest deadline may have come.
@@ -88,7 +87,6 @@ class Live:
         "id",
         "input",
         "last_seq",
-        "leased",
         "metadata",
         "new",
         "number",
@@ -125,7 +123,6 @@ class Live:
         self.turns = 0
         self.events = 0
         self.execution: Execution | None = None
-        self.leased = True
         self.received: deque[Received] = deque()
         self.last_seq = 0
         self.due = False

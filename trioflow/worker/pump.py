@@ -168,7 +168,6 @@ class Pump:
         live = self._holdings.held.get(row.id)
         if live is None:
             live = self._holdings.unpark(row)
-            live.leased = True
             self._holdings.hold(live)
         elif live.new is not None:
             # Somebody else has the id. That birth will be refused, and this row given back with it.

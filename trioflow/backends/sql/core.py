@@ -88,18 +88,14 @@ class SqlCore:
     def _execute(self, sql: str, *parameters: Any) -> Cursor:
         return self.connection.execute(sql, parameters)
 
-    def _deliver_all(self, messages: Sequence[tuple[str, Message]], now: float) -> None:
-        """Put messages into inboxes; each comes with the id of its sender, for the reply."""
-        plain, others = self._sorted_out(messages)
-        if plain:
-            self._deliver_plain(plain, now)
-        self._deliver_others(others, now)
-
     @staticmethod
     def _sorted_out(
         messages: Sequence[tuple[str, Message]],
     ) -> tuple[dict[str, list[Message]], list[tuple[str, Message]]]:
-        """Return those that can be delivered together, by target, and those one by one."""
+        """Return those that can be delivered together, by target, and those one by one.
+
+        Each comes with the id of its sender, for the reply.
+        """
         plain: dict[str, list[Message]] = {}
         others: list[tuple[str, Message]] = []
         for sender, message in messages:
