@@ -100,7 +100,10 @@ class Backend(Protocol):
         exclude: Sequence[str] = (),
         sticky: float = 0.0,
     ) -> TakenInstances:
-        """Lease up to ``limit`` ready instances to ``worker``, the longest ready first.
+        """Lease up to ``limit`` ready instances to ``worker``: the highest ``priority`` first.
+
+        Among equals, whatever their queues, the longest ready comes first. A lower priority waits
+        for as long as there is enough of a higher one.
 
         Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
         which is ready, and is free or already this worker's. One that is free but was last run by
@@ -124,8 +127,9 @@ class Backend(Protocol):
     ) -> TakenActivities:
         """Lease up to ``limit`` visible, free activities of ``queues`` to ``worker``.
 
-        Those with the oldest ``visible_at`` come first. ``exclude`` are names of activities. If the
-        worker's row is gone, nothing is taken. ``next_at`` is as in `take_instances`.
+        The highest ``priority`` comes first, among equals the oldest ``visible_at``. ``exclude``
+        are names of activities. If the worker's row is gone, nothing is taken. ``next_at`` is as
+        in `take_instances`.
         """
         ...
 

@@ -53,7 +53,10 @@ class ActivityKey(msgspec.Struct, frozen=True):
 
 
 class NewInstance(msgspec.Struct, frozen=True):
-    """An instance to be created. ``input`` is one JSON document; so is ``metadata``, or ``b""``."""
+    """An instance to be created. ``input`` is one JSON document; so is ``metadata``, or ``b""``.
+
+    ``priority`` lies within `trioflow.model.priorities`; a larger one is taken first.
+    """
 
     id: str
     workflow: str
@@ -61,12 +64,14 @@ class NewInstance(msgspec.Struct, frozen=True):
     input: bytes
     parent: ParentRef | None = None
     metadata: bytes = b""
+    priority: int = 0
 
 
 class NewActivity(msgspec.Struct, frozen=True):
     """An activity to be stored. ``leased``: born as the committing worker's own.
 
-    ``options`` is the stored form of `ActivityOptions`, or ``b""``.
+    ``options`` is the stored form of `ActivityOptions`, or ``b""``; ``priority`` is as in
+    `NewInstance`.
     """
 
     command: str
@@ -75,6 +80,7 @@ class NewActivity(msgspec.Struct, frozen=True):
     input: bytes
     options: bytes = b""
     leased: bool = True
+    priority: int = 0
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -226,6 +232,7 @@ class TakenInstance(msgspec.Struct, frozen=True):
     ready_at: float
     wake_at: float | None
     inbox: list[StoredMessage]
+    priority: int = 0
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
@@ -249,6 +256,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     attempt: int
     scheduled_at: float
     failure: bytes = b""
+    priority: int = 0
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
@@ -304,6 +312,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     custom_status: bytes
     created_at: float
     finished_at: float | None
+    priority: int = 0
 
 
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
