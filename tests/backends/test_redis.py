@@ -360,7 +360,7 @@ def test_finished_instances_can_expire(server, prefix):
     trio.run(main)
 
 
-@pytest.mark.parametrize(("schema", "words"), [("2", "upgrade"), ("mine", "not trioflow's")])
+@pytest.mark.parametrize(("schema", "words"), [("3", "upgrade"), ("mine", "not trioflow's")])
 def test_other_schemas_are_refused(server, admin, prefix, schema, words):
     admin.set(f"{{{prefix}}}:schema", schema)
 

@@ -63,6 +63,7 @@ class MysqlDialect:
     conflict: tuple[type[Exception], ...] = (pymysql.IntegrityError,)
     for_update = "FOR UPDATE"
     skip_locked = "FOR UPDATE SKIP LOCKED"
+    has_ready_at = "TRUE"  # its indexes list everything
     # The table counts by itself where a row says 0.
     number = "0 * ?"
 

@@ -105,8 +105,23 @@ CREATE TABLE IF NOT EXISTS activities (
 ) {options}""",
 )
 
+# What is ready or visible is read by queue and priority. The index of the unfinished holds all
+# that is counted by `stats`, so that it need not read a row.
+_PRIORITY = (
+    "ALTER TABLE instances ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0",
+    "ALTER TABLE activities ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0",
+    "ALTER TABLE instances DROP KEY instances_ready",
+    "ALTER TABLE instances ADD KEY instances_ready (queue, status, priority, ready_at)",
+    "ALTER TABLE instances DROP KEY instances_finished",
+    "ALTER TABLE instances ADD KEY instances_finished"
+    " (finished_at, worker, queue, status, ready_at)",
+    "ALTER TABLE activities DROP KEY activities_visible",
+    "ALTER TABLE activities ADD KEY activities_visible"
+    " (worker, queue, priority, visible_at, scheduled_at)",
+)
+
 # Name and statements of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL),)
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 

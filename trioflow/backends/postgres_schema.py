@@ -93,8 +93,26 @@ CREATE SEQUENCE {schema}.inbox_numbers;
 CREATE SEQUENCE {schema}.changes;
 """
 
+# What is ready or visible is read by queue and priority. The indexes of the unfinished and of the
+# leased hold all that is counted by `stats`, so that it need not read a row.
+_PRIORITY = """
+ALTER TABLE {schema}.instances ADD COLUMN priority smallint NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.activities ADD COLUMN priority smallint NOT NULL DEFAULT 0;
+DROP INDEX {schema}.instances_ready;
+CREATE INDEX instances_ready ON {schema}.instances (queue, priority, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+DROP INDEX {schema}.instances_held;
+CREATE INDEX instances_held ON {schema}.instances (worker, queue, status, ready_at)
+    WHERE finished_at IS NULL;
+DROP INDEX {schema}.activities_visible;
+CREATE INDEX activities_visible ON {schema}.activities (queue, priority, visible_at)
+    WHERE worker IS NULL;
+DROP INDEX {schema}.activities_held;
+CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker IS NOT NULL;
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL),)
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 

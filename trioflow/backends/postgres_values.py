@@ -22,7 +22,7 @@ _NULL = _LENGTH(-1)
 _TEXT, _BYTEA, _INT8, _FLOAT8 = 25, 17, 20, 701
 _SQL_TYPES = {_TEXT: "text[]", _BYTEA: "bytea[]", _INT8: "bigint[]", _FLOAT8: "float8[]"}
 
-_INTS = "execution parent_execution turns events messages consumed seq number attempt"
+_INTS = "execution parent_execution turns events messages consumed seq number attempt priority"
 _FLOATS = "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at now"
 _BYTES = "input metadata custom_status outcome data event options carried failure"
 _TYPES = {

@@ -101,6 +101,7 @@ class SqliteDialect:
     conflict: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
     for_update = ""
     skip_locked = ""
+    has_ready_at = "ready_at IS NOT NULL"
     number = "?"
 
     def __init__(self, path: str) -> None:

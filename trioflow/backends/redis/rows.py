@@ -36,12 +36,12 @@ __all__ = [
 
 TAKEN_FIELDS = (
     *("execution", "workflow", "queue", "input", "parent", "parent_execution", "parent_command"),
-    *("metadata", "carried", "turns", "events", "wake_at"),
+    *("metadata", "carried", "turns", "events", "wake_at", "priority"),
 )
 RECORD_FIELDS = (
     *("execution", "workflow", "queue", "status", "parent", "parent_execution", "parent_command"),
     *("turns", "events", "worker", "input", "metadata", "outcome", "custom_status"),
-    *("created_at", "finished_at", "seq"),
+    *("created_at", "finished_at", "priority", "seq"),
 )
 
 
@@ -69,7 +69,7 @@ def _taken_instance(
     id: bytes, ready_at: bytes, row: Sequence[Any], inbox: Sequence[bytes]
 ) -> TakenInstance:
     execution, workflow, queue, input, *parent = row[:7]
-    metadata, carried, turns, events, wake_at = row[7:]
+    metadata, carried, turns, events, wake_at, priority = row[7:]
     messages = [
         StoredMessage(int(inbox[at]), inbox[at + 1].partition(b":")[2])
         for at in range(0, len(inbox), 2)
@@ -89,6 +89,7 @@ def _taken_instance(
         ready_at=float(ready_at),
         wake_at=_number(wake_at),
         inbox=messages,
+        priority=int(priority or 0),
     )
 
 
@@ -103,7 +104,7 @@ def taken_activities(reply: Sequence[Any]) -> TakenActivities:
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    instance, execution, command, activity, queue, input, options, attempt, at, failure = row
+    instance, execution, command, activity, queue, input, options, attempt, at = row[:9]
     return ActivityTask(
         key=ActivityKey(instance.decode(), execution, command.decode()),
         activity=activity.decode(),
@@ -112,7 +113,8 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         options=options,
         attempt=attempt,
         scheduled_at=float(at),
-        failure=failure,
+        failure=row[9],
+        priority=row[10],
     )
 
 
@@ -139,7 +141,7 @@ def instance_record(reply: Sequence[Any]) -> InstanceRecord:
     id, row, unread, ready_at = reply
     execution, workflow, queue, status, *parent = row[:7]
     turns, events, worker, input, metadata, outcome, custom_status = row[7:14]
-    created_at, finished_at, _ = row[14:]
+    created_at, finished_at, priority, _ = row[14:]
     return InstanceRecord(
         id=id.decode(),
         execution=int(execution),
@@ -158,6 +160,7 @@ def instance_record(reply: Sequence[Any]) -> InstanceRecord:
         custom_status=custom_status or b"",
         created_at=float(created_at),
         finished_at=_number(finished_at),
+        priority=int(priority or 0),
     )
 
 

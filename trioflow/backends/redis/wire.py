@@ -158,6 +158,8 @@ def _new_instance(new: NewInstance) -> dict[str, Any]:
         "queue": new.queue,
         "input": _payload(new.input),
     }
+    if new.priority:
+        wire["priority"] = new.priority
     if new.metadata:
         wire["metadata"] = _payload(new.metadata)
     if new.parent is not None:
@@ -173,6 +175,7 @@ def _new_activity(new: NewActivity) -> dict[str, Any]:
         "input": _payload(new.input),
         "options": _payload(new.options),
         "leased": new.leased,
+        "priority": new.priority,
     }
 
 

@@ -181,17 +181,18 @@ class Asking(Committing):
         numbers: dict[str, dict[str, int]] = {}
         with self.dialect.transaction(self.connection):
             instances = self._execute(self.queries.instance_stats, self.clock()).fetchall()
-            activities = self._execute(self.queries.activity_stats).fetchall()
+            pending_activities = self._execute(self.queries.pending_stats).fetchall()
+            held = self._execute(self.queries.held_stats).fetchall()
         for queue, running, suspended, pending in instances:
             numbers[queue] = {
                 "running": int(running),
                 "suspended": int(suspended),
                 "pending_instances": int(pending or 0),
             }
-        for queue, pending, running in activities:
-            of_queue = numbers.setdefault(queue, {})
-            of_queue["pending_activities"] = int(pending)
-            of_queue["running_activities"] = int(running)
+        for queue, number in pending_activities:
+            numbers.setdefault(queue, {})["pending_activities"] = int(number)
+        for queue, number in held:
+            numbers.setdefault(queue, {})["running_activities"] = int(number)
         return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
 
     def _select(
@@ -204,7 +205,7 @@ class Asking(Committing):
     def _record(self, row: Sequence[Any]) -> InstanceRecord:
         id, execution, workflow, queue, status, *parent = row[:8]
         turns, events, unread, ready_at, worker, input, metadata = row[8:15]
-        outcome, custom_status, created_at, finished_at = row[15:]
+        outcome, custom_status, created_at, finished_at, priority = row[15:]
         return InstanceRecord(
             id=id,
             execution=execution,
@@ -223,6 +224,7 @@ class Asking(Committing):
             custom_status=custom_status,
             created_at=created_at,
             finished_at=finished_at,
+            priority=priority,
         )
 
     # Last, since its name hides the built-in type in what follows it.

@@ -66,7 +66,7 @@ def new_instance_row(
     return (
         *(new.id, execution, new.workflow, new.queue, "running", *parent),
         *(turns, events, ready_at, wake_at, worker, sticky_worker),
-        *(new.input, new.metadata, custom_status, now),
+        *(new.input, new.metadata, custom_status, now, new.priority),
     )
 
 
@@ -133,7 +133,7 @@ class _Rows:
             holder = self.worker if new.leased else None
             self.activities += (
                 *(id, execution, new.command, new.queue, new.activity, new.input),
-                *(new.options, now, now, holder),
+                *(new.options, now, now, holder, new.priority),
             )
         for command in commit.finished:
             self.finished += (id, execution, command)

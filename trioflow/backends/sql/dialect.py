@@ -98,6 +98,7 @@ class Dialect(Protocol):
         skip_locked: The same, leaving out rows that somebody else has locked.
         number: The expression that makes an inbox number of a parameter that counts from what
             `allocate` gave.
+        has_ready_at: The condition under which the index of what is ready lists an instance.
     """
 
     errors: tuple[type[Exception], ...]
@@ -105,6 +106,7 @@ class Dialect(Protocol):
     for_update: str
     skip_locked: str
     number: str
+    has_ready_at: str
 
     def query(self, sql: str) -> str:
         """Return a query that is written with ``?`` in the driver's placeholders."""

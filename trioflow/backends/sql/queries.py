@@ -48,7 +48,7 @@ CREATE_INSTANCES = Insert(
         *("id", "execution", "workflow", "queue", "status"),
         *("parent", "parent_execution", "parent_command"),
         *("turns", "events", "ready_at", "wake_at", "worker", "sticky_worker"),
-        *("input", "metadata", "custom_status", "created_at"),
+        *("input", "metadata", "custom_status", "created_at", "priority"),
     ),
 )
 
@@ -90,7 +90,7 @@ NEW_ACTIVITIES = Insert(
     "activities",
     (
         *("instance", "execution", "command", "queue", "activity", "input", "options"),
-        *("visible_at", "scheduled_at", "worker"),
+        *("visible_at", "scheduled_at", "worker", "priority"),
     ),
 )
 FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command"))
@@ -132,6 +132,25 @@ LEASE_ACTIVITIES = Update(
 )
 
 
+# The priorities that occur in a queue, the highest first. There are few, and each is found by one
+# look into the index that begins with the queue and the priority; a plain DISTINCT would read all.
+_LEVELS = """WITH RECURSIVE levels (priority) AS (
+        SELECT (SELECT priority FROM {table} WHERE queue = ? AND {listed}
+            ORDER BY priority DESC LIMIT 1)
+        UNION ALL
+        SELECT (SELECT priority FROM {table} WHERE queue = ? AND {listed}
+            AND {table}.priority < levels.priority ORDER BY priority DESC LIMIT 1)
+        FROM levels WHERE levels.priority IS NOT NULL)"""
+_LEVELS_READY = _LEVELS.format(table="instances", listed="status = 'running' AND {has_ready_at}")
+_LEVELS_VISIBLE = _LEVELS.format(table="activities", listed="worker IS NULL")
+
+_ELIGIBLE = """queue = ? AND ready_at <= ? AND status = 'running' {exclude}
+        AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
+            OR ready_at <= ? OR NOT EXISTS
+            (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))"""
+_VISIBLE = "queue = ? AND worker IS NULL AND visible_at <= ? {exclude}"
+
+
 class Queries:
     """The statements that touch one thing, or read; in the dialect's words."""
 
@@ -166,43 +185,49 @@ class Queries:
 
     # --- taking -------------------------------------------------------------------------
 
-    # Per queue, longest ready first: free or mine; and if it was last another living worker's,
-    # only after its sticky time. `{exclude}` is filled with names of workflows.
-    any_ready = """SELECT seq, id, execution, workflow, queue, input, parent,
+    # Per queue and priority, longest ready first: free or mine; and if it was last another living
+    # worker's, only after its sticky time. `{exclude}` is filled with names of workflows.
+    ready_levels = f"""{_LEVELS_READY}
+        SELECT priority FROM levels WHERE EXISTS (SELECT 1 FROM instances
+            WHERE {_ELIGIBLE} AND instances.priority = levels.priority)"""
+    ready_instances = f"""SELECT seq, id, execution, workflow, queue, input, parent,
         parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
-        unread FROM instances
-        WHERE queue = ? AND ready_at <= ? AND status = 'running' {exclude}
-        AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
-            OR ready_at <= ? OR NOT EXISTS
-            (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))
-        ORDER BY ready_at, seq LIMIT ?"""
-    ready_instances = f"{any_ready} {{skip_locked}}"
+        unread, priority FROM instances
+        WHERE {_ELIGIBLE} AND priority = ?
+        ORDER BY ready_at, seq LIMIT ? {{skip_locked}}"""
     # Those that the worker holds already and that have something new to do.
     ready_own_instances = """SELECT seq, id, execution, workflow, queue, input, parent,
         parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
-        unread FROM instances
+        unread, priority FROM instances
         WHERE finished_at IS NULL AND worker = ? AND ready_at <= ? AND status = 'running'
         ORDER BY ready_at, seq"""
     next_own_instance = """SELECT min(ready_at) FROM instances
         WHERE finished_at IS NULL AND worker = ? AND ready_at > ? AND status = 'running'"""
     # The earliest of those that are left to another worker for now.
-    next_sticky = """SELECT ready_at FROM instances
-        WHERE queue = ? AND ready_at <= ? AND ready_at > ? AND status = 'running' {exclude}
-        AND worker IS NULL AND sticky_worker <> ?
-        AND EXISTS (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)
-        ORDER BY ready_at LIMIT 1"""
-    next_instance = """SELECT ready_at FROM instances
-        WHERE queue = ? AND ready_at > ? AND status = 'running' {exclude}
-        AND (worker IS NULL OR worker = ?) ORDER BY ready_at LIMIT 1"""
+    next_sticky = f"""{_LEVELS_READY}
+        SELECT min((SELECT ready_at FROM instances
+            WHERE queue = ? AND instances.priority = levels.priority
+            AND ready_at <= ? AND ready_at > ? AND status = 'running' {{exclude}}
+            AND worker IS NULL AND sticky_worker <> ?
+            AND EXISTS (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)
+            ORDER BY ready_at LIMIT 1)) FROM levels"""
+    next_instance = f"""{_LEVELS_READY}
+        SELECT min((SELECT ready_at FROM instances
+            WHERE queue = ? AND instances.priority = levels.priority
+            AND ready_at > ? AND status = 'running' {{exclude}}
+            AND (worker IS NULL OR worker = ?) ORDER BY ready_at LIMIT 1)) FROM levels"""
     inboxes = "SELECT instance, seq, event FROM inbox WHERE instance {among} ORDER BY seq"
-    any_visible = """SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure FROM activities
-        WHERE queue = ? AND worker IS NULL AND visible_at <= ? {exclude}
-        ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ?"""
-    visible_activities = f"{any_visible} {{skip_locked}}"
-    next_activity = """SELECT visible_at FROM activities
-        WHERE queue = ? AND worker IS NULL AND visible_at > ? {exclude}
-        ORDER BY visible_at LIMIT 1"""
+    visible_levels = f"""{_LEVELS_VISIBLE}
+        SELECT priority FROM levels WHERE EXISTS (SELECT 1 FROM activities
+            WHERE {_VISIBLE} AND activities.priority = levels.priority)"""
+    visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
+        options, attempt, scheduled_at, visible_at, failure, priority FROM activities
+        WHERE {_VISIBLE} AND priority = ?
+        ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""
+    next_activity = f"""{_LEVELS_VISIBLE}
+        SELECT min((SELECT visible_at FROM activities
+            WHERE queue = ? AND worker IS NULL AND activities.priority = levels.priority
+            AND visible_at > ? {{exclude}} ORDER BY visible_at LIMIT 1)) FROM levels"""
 
     # --- committing, one by one -----------------------------------------------------------
 
@@ -271,12 +296,13 @@ class Queries:
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = """SELECT id, execution, workflow, queue, status, parent, parent_execution,
         parent_command, turns, events, unread, ready_at, worker, input, metadata, outcome,
-        custom_status, created_at, finished_at FROM instances {where}"""
+        custom_status, created_at, finished_at, priority FROM instances {where}"""
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
     ids = "SELECT id FROM instances {where} {for_update}"
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
-        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure FROM activities AS a
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority
+        FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
         WHERE a.instance = ? ORDER BY a.command"""
     instance_stats = """SELECT queue,
@@ -284,9 +310,10 @@ class Queries:
             sum(CASE WHEN status = 'suspended' THEN 1 ELSE 0 END),
             sum(CASE WHEN worker IS NULL AND ready_at <= ? THEN 1 ELSE 0 END)
         FROM instances WHERE finished_at IS NULL GROUP BY queue"""
-    activity_stats = """SELECT queue, sum(CASE WHEN worker IS NULL THEN 1 ELSE 0 END),
-            sum(CASE WHEN worker IS NULL THEN 0 ELSE 1 END)
-        FROM activities GROUP BY queue"""
+    pending_stats = """SELECT queue, count(*) FROM activities WHERE worker IS NULL
+        GROUP BY queue"""
+    held_stats = """SELECT queue, count(*) FROM activities WHERE worker IS NOT NULL
+        GROUP BY queue"""
 
     def __init__(self, dialect: Dialect) -> None:
         for name, text in vars(type(self)).items():
@@ -294,4 +321,5 @@ class Queries:
                 locking = text.replace("{for_update}", dialect.for_update)
                 locking = locking.replace("{skip_locked}", dialect.skip_locked)
                 locking = locking.replace("{number}", dialect.number)
+                locking = locking.replace("{has_ready_at}", dialect.has_ready_at)
                 setattr(self, name, dialect.query(locking))

@@ -86,33 +86,59 @@ class Working(SqlCore):
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str], sticky: float
     ) -> TakenInstances:
         excluding = _excluding("workflow", exclude, self.dialect.query)
+        look = self.queries.ready_levels.replace("{exclude}", excluding)
+        read = self.queries.ready_instances.replace("{exclude}", excluding)
 
-        def ready(query: str, most: int) -> list[Any]:
-            query = query.replace("{exclude}", excluding)
-            rows: list[Any] = []
-            for queue in queues:
-                parameters = (queue, now, *exclude, worker, worker, now - sticky, most)
-                rows += self._execute(query, *parameters).fetchall()
-            if len(queues) > 1:
-                rows.sort(key=_by_readiness)
-            return rows
+        def eligible(queue: str) -> tuple[Any, ...]:
+            return (queue, now, *exclude, worker, worker, now - sticky)
 
         now = self.clock()
         if not limit:
             return self._take_own(worker, now)
-        if not ready(
-            self.queries.any_ready, 1
-        ):  # an idle worker does not stand in the way of those that write
+        levels = self._levels(look, queues, eligible)
+        if not levels:  # an idle worker does not stand in the way of those that write
             return TakenInstances([], self._next_ready(worker, queues, now, exclude, sticky))
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenInstances([], None)
             now = self.clock()
-            rows = ready(self.queries.ready_instances, limit + 1)
+            rows = self._by_level(read, levels, eligible, limit + 1, _by_readiness)
             taken = self._lease_instances(worker, rows[:limit])
             if rows[limit:]:
                 return TakenInstances(taken, rows[limit][13])
             return TakenInstances(taken, self._next_ready(worker, queues, now, exclude, sticky))
+
+    def _levels(
+        self, query: str, queues: Sequence[str], parameters: Callable[[str], tuple[Any, ...]]
+    ) -> dict[int, list[str]]:
+        """Return the priorities of what can be taken, and the queues in which each occurs."""
+        levels: dict[int, list[str]] = {}
+        for queue in queues:
+            for (level,) in self._execute(query, queue, queue, *parameters(queue)).fetchall():
+                levels.setdefault(level, []).append(queue)
+        return levels
+
+    def _by_level(
+        self,
+        query: str,
+        levels: dict[int, list[str]],
+        parameters: Callable[[str], tuple[Any, ...]],
+        most: int,
+        order: Callable[[Sequence[Any]], Any],
+    ) -> list[Any]:
+        """Return up to ``most`` rows, the highest priorities first; a query reads one of them."""
+        rows: list[Any] = []
+        for level in sorted(levels, reverse=True):
+            of_level: list[Any] = []
+            for queue in levels[level]:
+                values = (*parameters(queue), level, most - len(rows))
+                of_level += self._execute(query, *values).fetchall()
+            if len(levels[level]) > 1:
+                of_level.sort(key=order)
+            rows += of_level[: most - len(rows)]
+            if len(rows) == most:
+                break
+        return rows
 
     def _take_own(self, worker: str, now: float) -> TakenInstances:
         rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
@@ -132,14 +158,14 @@ class Working(SqlCore):
         held = self.queries.next_sticky.replace("{exclude}", excluding)
         next_at: list[float] = []
         for queue in queues:
-            found = self._execute(later, queue, now, *exclude, worker).fetchone()
+            (found,) = self._execute(later, *[queue] * 3, now, *exclude, worker).fetchone()
             if found is not None:
-                next_at.append(found[0])
+                next_at.append(found)
             if sticky > 0:
-                parameters = (queue, now, now - sticky, *exclude, worker)
-                found = self._execute(held, *parameters).fetchone()
+                parameters = (*[queue] * 3, now, now - sticky, *exclude, worker)
+                (found,) = self._execute(held, *parameters).fetchone()
                 if found is not None:
-                    next_at.append(found[0] + sticky)
+                    next_at.append(found + sticky)
         return min(next_at, default=None)
 
     def _lease_instances(self, worker: str, rows: Sequence[Sequence[Any]]) -> list[TakenInstance]:
@@ -157,7 +183,7 @@ class Working(SqlCore):
 
     def _taken_instance(self, row: Sequence[Any], inbox: list[StoredMessage]) -> TakenInstance:
         _, id, execution, workflow, queue, input, *parent = row[:9]
-        metadata, carried, turns, events, ready_at, wake_at, _ = row[9:]
+        metadata, carried, turns, events, ready_at, wake_at, _, priority = row[9:]
         return TakenInstance(
             id=id,
             execution=execution,
@@ -172,35 +198,35 @@ class Working(SqlCore):
             ready_at=ready_at,
             wake_at=wake_at,
             inbox=inbox,
+            priority=priority,
         )
 
     def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
     ) -> TakenActivities:
         excluding = _excluding("activity", exclude, self.dialect.query)
+        look = self.queries.visible_levels.replace("{exclude}", excluding)
+        read = self.queries.visible_activities.replace("{exclude}", excluding)
+        later = self.queries.next_activity.replace("{exclude}", excluding)
 
-        def visible(query: str, most: int) -> list[Any]:
-            query = query.replace("{exclude}", excluding)
-            rows: list[Any] = []
-            for queue in queues:
-                rows += self._execute(query, queue, now, *exclude, most).fetchall()
-            if len(queues) > 1:
-                rows.sort(key=_by_visibility)
-            return rows
+        def visible(queue: str) -> tuple[Any, ...]:
+            return (queue, now, *exclude)
 
         def next_visible() -> float | None:
-            later = self.queries.next_activity.replace("{exclude}", excluding)
-            found = (self._execute(later, queue, now, *exclude).fetchone() for queue in queues)
-            return min((row[0] for row in found if row is not None), default=None)
+            found = (
+                self._execute(later, *[queue] * 3, now, *exclude).fetchone() for queue in queues
+            )
+            return min((row[0] for row in found if row[0] is not None), default=None)
 
         now = self.clock()
-        if not visible(self.queries.any_visible, 1):  # see `take_instances`
+        levels = self._levels(look, queues, visible)
+        if not levels:  # see `take_instances`
             return TakenActivities([], next_visible())
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenActivities([], None)
             now = self.clock()
-            rows = visible(self.queries.visible_activities, limit + 1)
+            rows = self._by_level(read, levels, visible, limit + 1, _by_visibility)
             leases: list[Any] = []
             for row in rows[:limit]:
                 leases += (*row[:3], worker)
@@ -222,6 +248,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         attempt=attempt,
         scheduled_at=row[8],
         failure=row[10],
+        priority=row[11],
     )
 
 

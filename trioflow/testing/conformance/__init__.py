@@ -20,7 +20,14 @@ A case is an async function that is given a `Stage` and asserts. With pytest::
 
 from __future__ import annotations
 
-from trioflow.testing.conformance import activities, clients, commits, instances, workers
+from trioflow.testing.conformance import (
+    activities,
+    clients,
+    commits,
+    instances,
+    priorities,
+    workers,
+)
 from trioflow.testing.conformance.stage import Case, Stage
 
 __all__ = ["Case", "Stage", "conformance_cases"]
@@ -28,5 +35,5 @@ __all__ = ["Case", "Stage", "conformance_cases"]
 
 def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
-    modules = (instances, commits, activities, workers, clients)
+    modules = (instances, commits, activities, workers, clients, priorities)
     return [case for module in modules for case in module.CASES]

@@ -18,17 +18,18 @@ end
 local function pack_activity(row)
   return cmsgpack.pack(
     row.worker, row.queue, row.cancel, row.attempt, row.visible_at, row.scheduled_at,
-    row.activity, row.input, row.options, row.failure
+    row.activity, row.input, row.options, row.failure, row.priority or 0
   )
 end
 
 local function unpack_activity(packed)
-  local worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options, failure =
-    cmsgpack.unpack(packed)
+  local worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options, failure,
+    priority = cmsgpack.unpack(packed)
   return {
     worker = worker, queue = queue, cancel = cancel, attempt = attempt,
     visible_at = visible_at, scheduled_at = scheduled_at,
     activity = activity, input = input, options = options, failure = failure,
+    priority = priority or 0,
   }
 end
 
@@ -58,17 +59,17 @@ local function free_activity(token, queue, worker, cancel)
 end
 
 -- Take an activity out of the indexes; its row is the caller's business.
-local function unlist_activity(token, worker, queue, cancel)
-  if worker == '' then
-    zrem('visible:' .. queue, token)
+local function unlist_activity(token, row)
+  if row.worker == '' then
+    zrem('visible' .. lane(row.queue, row.priority), token)
   else
-    free_activity(token, queue, worker, cancel)
+    free_activity(token, row.queue, row.worker, row.cancel)
   end
 end
 
 local function drop_activity(id, execution, command, row)
   redis.call('HDEL', P .. 'a:' .. id, field_of(execution, command))
-  unlist_activity(token_of(id, execution, command), row.worker, row.queue, row.cancel)
+  unlist_activity(token_of(id, execution, command), row)
 end
 
 -- Give an activity back to all.
@@ -80,7 +81,7 @@ local function offer_activity(id, execution, command, row, visible_at)
   row.worker = ''
   row.visible_at = visible_at
   store_activity(id, execution, command, row)
-  zadd('visible:' .. row.queue, visible_at, token)
+  zadd('visible' .. open_lane(row.queue, row.priority), visible_at, token)
 end
 
 -- All of an instance: field, execution, command, row for each.
@@ -96,6 +97,6 @@ end
 local function describe(id, execution, command, row)
   return {
     id, execution, command, row.activity, row.queue, row.input, row.options, row.attempt,
-    exact(row.scheduled_at), row.failure,
+    exact(row.scheduled_at), row.failure, row.priority,
   }
 end

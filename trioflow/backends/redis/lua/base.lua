@@ -12,9 +12,10 @@ local INF = math.huge
 --   children:<id>    sub-workflows by seq
 --   status:<status>  instances by seq; each is in exactly one
 --   finished         finished instances by the time when they finished
---   ready:<queue>    free instances by ready_at; those without one are in no such set
+--   ready<lane>      free instances by ready_at; those without one are in no such set
 --   held:<worker>    leased instances by ready_at, infinity for null
---   visible:<queue>  free activities by visible_at
+--   visible<lane>    free activities by visible_at
+--   lanes:<queue>    the priorities that occur besides 0, of instances and activities
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
 --   workers          by heartbeat;  names  of workers
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
@@ -30,6 +31,12 @@ local now = clock()
 -- tostring() would round it.
 local function exact(number)
   return string.format('%.17g', number)
+end
+
+-- The end of the keys of what waits in a queue with a priority, which may be missing for 0.
+local function lane(queue, priority)
+  priority = tonumber(priority) or 0
+  return priority == 0 and ':' .. queue or string.format('/%d:%s', priority, queue)
 end
 
 local function alive(worker)
@@ -69,6 +76,15 @@ end
 
 local function srem(key, member)
   gather(1, 'SREM', key, member)
+end
+
+-- As `lane`, of a queue and a priority that may not have occurred before.
+local function open_lane(queue, priority)
+  priority = tonumber(priority) or 0
+  if priority ~= 0 then
+    sadd('lanes:' .. queue, priority)
+  end
+  return lane(queue, priority)
 end
 
 local counted = {}

@@ -48,7 +48,7 @@ end
 local function check(commit, taken, lost, replaced)
   local id = commit.id
   local row = redis.call(
-    'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq'
+    'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq', 'priority'
   )
   if not commit.new then
     local holds = row[1] == 'running' and row[2] == worker
@@ -155,7 +155,7 @@ local function update_instance(commit, row, stored)
     zrem('held:' .. worker, id)
   end
   if row.status == 'running' then
-    list_ready(id, stored[5], row.worker, row.ready_at)
+    list_ready(id, stored[5], stored[7], row.worker, row.ready_at)
   end
 end
 
@@ -168,7 +168,7 @@ local function create_instance(commit, row)
         row.ready_at = now
       end
     end
-    list_ready(commit.id, commit.new.queue, row.worker, row.ready_at)
+    list_ready(commit.id, commit.new.queue, commit.new.priority, row.worker, row.ready_at)
   end
   store_instance(commit.id, commit.new, row)
 end
@@ -186,13 +186,13 @@ local function write_activities(commit)
     store_activity(id, execution, new.command, {
       worker = new.leased and worker or '', queue = new.queue, cancel = false, attempt = 1,
       visible_at = now, scheduled_at = now, activity = new.activity, input = new.input,
-      options = new.options, failure = '',
+      options = new.options, failure = '', priority = new.priority,
     })
     know_queue(new.queue)
     if new.leased then
       hold_activity(token, new.queue, worker, false)
     else
-      zadd('visible:' .. new.queue, now, token)
+      zadd('visible' .. open_lane(new.queue, new.priority), now, token)
     end
   end
 end

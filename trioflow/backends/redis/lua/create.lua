@@ -21,7 +21,7 @@ for n, new in ipairs(cmsgpack.unpack(ARGV[4])) do
     store_instance(new.id, new, {
       status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
     })
-    list_ready(new.id, new.queue, '', now)
+    list_ready(new.id, new.queue, new.priority, '', now)
   end
 end
 flush()

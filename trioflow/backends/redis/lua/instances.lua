@@ -27,11 +27,11 @@ local function set_status(id, seq, queue, before, after)
 end
 
 -- List an instance as something to do: its worker's, or anybody's.
-local function list_ready(id, queue, worker, ready_at)
+local function list_ready(id, queue, priority, worker, ready_at)
   if worker ~= '' then
     zadd('held:' .. worker, ready_at or INF, id)
   elseif ready_at then
-    zadd('ready:' .. queue, ready_at, id)
+    zadd('ready' .. open_lane(queue, priority), ready_at, id)
   end
 end
 
@@ -50,6 +50,7 @@ local function store_instance(id, new, row)
       fields[#fields + 1] = value
     end
   end
+  optional('priority', new.priority)
   optional('metadata', new.metadata)
   optional('wake_at', row.wake_at and exact(row.wake_at))
   optional('carried', row.carried)
@@ -82,15 +83,14 @@ local function forget_instance(id)
     zrem('children:' .. row[2], id)
   end
   each_activity(id, function(execution, command, activity)
-    local token = token_of(id, execution, command)
-    unlist_activity(token, activity.worker, activity.queue, activity.cancel)
+    unlist_activity(token_of(id, execution, command), activity)
   end)
   redis.call('DEL', P .. 'i:' .. id, P .. 'x:' .. id, P .. 'a:' .. id)
 end
 
 -- Make ready what has got something to do; never later than it was.
-local function hasten(id, queue, worker)
-  local key = P .. (worker ~= '' and 'held:' .. worker or 'ready:' .. queue)
+local function hasten(id, queue, priority, worker)
+  local key = P .. (worker ~= '' and 'held:' .. worker or 'ready' .. open_lane(queue, priority))
   local score = redis.call('ZSCORE', key, id)
   if not score or tonumber(score) > now then
     redis.call('ZADD', key, now, id)
@@ -100,7 +100,9 @@ end
 -- Put one event into an inbox; return whether its target is there and unfinished.
 -- What was gathered must have been flushed.
 local function deliver(id, execution, event)
-  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'execution', 'queue', 'worker')
+  local row = redis.call(
+    'HMGET', P .. 'i:' .. id, 'status', 'execution', 'queue', 'worker', 'priority'
+  )
   if not row[1] or not is_open(row[1]) then
     return false
   end
@@ -111,7 +113,7 @@ local function deliver(id, execution, event)
   local value = (execution and string.format('%d', execution) or '') .. ':' .. event
   redis.call('HSET', P .. 'x:' .. id, number, value)
   if row[1] == 'running' then
-    hasten(id, row[3], row[4])
+    hasten(id, row[3], row[5], row[4])
   end
   return true
 end

@@ -14,7 +14,8 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[5])) do
     released[#released + 1] = id
     zrem('held:' .. worker, id)
     redis.call('HSET', P .. 'i:' .. id, 'worker', '', 'sticky', '')
-    list_ready(id, redis.call('HGET', P .. 'i:' .. id, 'queue'), '', now)
+    local place = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'priority')
+    list_ready(id, place[1], place[2], '', now)
     each_activity(id, function(execution, command, activity)
       if activity.worker == worker then
         offer_activity(id, execution, command, activity, now)

@@ -7,11 +7,16 @@ end
 
 local reply = {}
 for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
-  local waiting = redis.call('ZCARD', P .. 'visible:' .. queue)
+  local priorities = redis.call('SMEMBERS', P .. 'lanes:' .. queue)
+  priorities[#priorities + 1] = 0
+  local waiting, ready = 0, 0
+  for _, priority in ipairs(priorities) do
+    waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(queue, priority))
+    ready = ready + redis.call('ZCOUNT', P .. 'ready' .. lane(queue, priority), '-inf', now)
+  end
   local running, suspended = number('running', queue), number('suspended', queue)
   local activities = number('activities', queue)
   if waiting + running + suspended + activities > 0 then
-    local ready = redis.call('ZCOUNT', P .. 'ready:' .. queue, '-inf', now)
     reply[#reply + 1] = { queue, running, suspended, ready, waiting, activities }
   end
 end

@@ -19,17 +19,18 @@ local function load_token(token)
   return row
 end
 
-local function look_for_visible(queue)
-  local key = P .. 'visible:' .. queue
-  local of_queue = 0
+-- Returns how many were found.
+local function look_for_visible(queue, priority, most)
+  local key = P .. 'visible' .. lane(queue, priority)
+  local of_lane = 0
   ascend(key, '-inf', now, function(token, at)
-    if of_queue > limit then
+    if of_lane >= most then
       return true
     end
     local row = load_token(token)
     if not excluded[row.activity] then
-      found[#found + 1] = { id = token, at = at, row = row }
-      of_queue = of_queue + 1
+      found[#found + 1] = { id = token, at = at, row = row, priority = priority }
+      of_lane = of_lane + 1
     end
   end)
   ascend(key, '(' .. exact(now), '+inf', function(token, at)
@@ -41,12 +42,16 @@ local function look_for_visible(queue)
       return true
     end
   end)
+  return of_lane
 end
 
 for queue in pairs(set_of(asked.queues)) do
-  look_for_visible(queue)
+  local wanted = limit + 1
+  for _, priority in ipairs(priorities_of(queue)) do
+    wanted = wanted - look_for_visible(queue, priority, wanted)
+  end
 end
-table.sort(found, by_time)
+table.sort(found, by_rank)
 if #found > limit then
   next_at = earlier(next_at, found[limit + 1].at)
 end
@@ -56,7 +61,7 @@ for n = 1, math.min(limit, #found) do
   local token, row = found[n].id, found[n].row
   row.worker = worker
   store_activity(row.instance, row.execution, row.command, row)
-  zrem('visible:' .. row.queue, token)
+  zrem('visible' .. lane(row.queue, row.priority), token)
   hold_activity(token, row.queue, worker, row.cancel)
   reply[#reply + 1] = describe(row.instance, row.execution, row.command, row)
 end

@@ -13,23 +13,22 @@ local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
 local found = {}
 local next_at
 
--- Mine: of these queues, or with no limit all of them.
-local function is_mine_wanted(id)
-  if limit == 0 then
-    return true
+-- Mine: of these queues, or with no limit all of them. Returns the priority, or nil.
+local function mine_wanted(id)
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'workflow', 'priority')
+  if limit == 0 or wanted_queues[row[1]] and not excluded[row[2]] then
+    return tonumber(row[3]) or 0
   end
-  local row = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'workflow')
-  return wanted_queues[row[1]] and not excluded[row[2]]
 end
 
 ascend(held, '-inf', now, function(id, at)
-  if is_mine_wanted(id) then
-    found[#found + 1] = { id = id, at = at }
+  local priority = mine_wanted(id)
+  if priority then
+    found[#found + 1] = { id = id, at = at, priority = priority }
   end
-  return limit > 0 and #found > limit
 end)
 ascend(held, '(' .. exact(now), '(inf', function(id, at)
-  if is_mine_wanted(id) then
+  if mine_wanted(id) then
     next_at = at
     return true
   end
@@ -47,20 +46,23 @@ local function is_left_to_another(sticky_worker)
   return living[sticky_worker]
 end
 
-local function look_for_free(queue)
-  local key = P .. 'ready:' .. queue
-  local of_queue = 0
+-- Returns how many were found.
+local function look_for_free(queue, priority, most)
+  local key = P .. 'ready' .. lane(queue, priority)
+  local of_lane = 0
   ascend(key, '-inf', now, function(id, at)
+    if of_lane >= most then
+      return true
+    end
     local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky')
     if not excluded[row[1]] then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
       else
-        found[#found + 1] = { id = id, at = at, queue = queue }
-        of_queue = of_queue + 1
+        found[#found + 1] = { id = id, at = at, queue = queue, priority = priority }
+        of_lane = of_lane + 1
       end
     end
-    return of_queue > limit
   end)
   ascend(key, '(' .. exact(now), '+inf', function(id, at)
     if next_at and at >= next_at then
@@ -71,13 +73,17 @@ local function look_for_free(queue)
       return true
     end
   end)
+  return of_lane
 end
 
 if limit > 0 then
   for queue in pairs(wanted_queues) do
-    look_for_free(queue)
+    local wanted = limit + 1
+    for _, priority in ipairs(priorities_of(queue)) do
+      wanted = wanted - look_for_free(queue, priority, wanted)
+    end
   end
-  table.sort(found, by_time)
+  table.sort(found, by_rank)
   if #found > limit then
     next_at = earlier(next_at, found[limit + 1].at)
   end
@@ -88,7 +94,7 @@ for n = 1, limit > 0 and math.min(limit, #found) or #found do
   local one = found[n]
   local id = one.id
   if one.queue then
-    zrem('ready:' .. one.queue, id)
+    zrem('ready' .. lane(one.queue, one.priority), id)
     redis.call('HSET', P .. 'i:' .. id, 'worker', worker)
   end
   zadd('held:' .. worker, INF, id)

@@ -37,7 +37,27 @@ local function earlier(a, b)
   return math.min(a, b)
 end
 
-local function by_time(a, b)
+-- The priorities that occur in a queue, the highest first.
+local function priorities_of(queue)
+  local found = { 0 }
+  for _, member in ipairs(redis.call('SMEMBERS', P .. 'lanes:' .. queue)) do
+    local ending = lane(queue, member)
+    if redis.call('EXISTS', P .. 'ready' .. ending, P .. 'visible' .. ending) == 0 then
+      srem('lanes:' .. queue, member)
+    else
+      found[#found + 1] = tonumber(member)
+    end
+  end
+  table.sort(found, function(a, b)
+    return a > b
+  end)
+  return found
+end
+
+local function by_rank(a, b)
+  if a.priority ~= b.priority then
+    return a.priority > b.priority
+  end
   if a.at ~= b.at then
     return a.at < b.at
   end

@@ -10,7 +10,8 @@ end
 
 local function open_row(id)
   local row = redis.call(
-    'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'worker', 'parent', 'parent_execution'
+    'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'worker', 'parent', 'parent_execution',
+    'priority'
   )
   return row[1] and is_open(row[1]) and row or nil
 end
@@ -20,7 +21,7 @@ local function end_one(id, row)
   if row[4] and row[4] ~= '' then
     zrem('held:' .. row[4], id)
   else
-    zrem('ready:' .. row[3], id)
+    zrem('ready' .. lane(row[3], row[7]), id)
   end
   redis.call(
     'HSET', P .. 'i:' .. id, 'status', 'terminated', 'outcome', ARGV[5], 'finished_at', exact(now),

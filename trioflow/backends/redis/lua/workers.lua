@@ -8,7 +8,8 @@ local function bury(worker, failed_attempts)
   for at = 1, #held, 2 do
     local id, ready_at = held[at], tonumber(held[at + 1])
     redis.call('HSET', P .. 'i:' .. id, 'worker', '', 'sticky', '')
-    list_ready(id, redis.call('HGET', P .. 'i:' .. id, 'queue'), '', math.min(ready_at, now))
+    local place = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'priority')
+    list_ready(id, place[1], place[2], '', math.min(ready_at, now))
   end
   local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
   redis.call('DEL', P .. 'held:' .. worker)
