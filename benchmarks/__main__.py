@@ -19,8 +19,9 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, resident, speed
+from benchmarks import crash, growth, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
+from benchmarks.stores import serving
 
 __all__ = ["BENCHMARKS", "main", "measure", "table"]
 
@@ -36,13 +37,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     "finished": growth.finished,
     "sleeping": resident.sleeping,
     "idle": resident.idle,
+    "sharing": sharing.sharing,
     "crash": crash.crash,
 }
 
 
 def measure(name: str, sizes: Sizes) -> list[Figure]:
     """Run one benchmark in this process."""
-    return trio.run(BENCHMARKS[name], sizes)
+    with serving(sizes.backend, sizes.directory) as backend:
+        return trio.run(BENCHMARKS[name], dataclasses.replace(sizes, backend=backend))
 
 
 def table(figures: Sequence[Figure]) -> str:

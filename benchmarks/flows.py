@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import trio
 
 from trioflow import Registry, Signal
 
-__all__ = ["go", "marks", "mid", "registry", "root", "sleeper", "stepper", "two", "wide"]
+__all__ = [
+    "burned",
+    "go",
+    "marks",
+    "mid",
+    "registry",
+    "root",
+    "sleeper",
+    "spin",
+    "spin_in_thread",
+    "stepper",
+    "two",
+    "wide",
+]
 
 registry = Registry()
 go = Signal("go", int)
@@ -80,3 +94,31 @@ async def wide(count: int) -> None:
 @registry.workflow
 async def sleeper(seconds: float) -> None:
     await trio.sleep(seconds)
+
+
+def burned(seconds: float) -> tuple[int, float, float]:
+    """Use so much processor time; return in which process, and when it began and ended."""
+    began, used = time.perf_counter(), time.thread_time()
+    while time.thread_time() - used < seconds:
+        sum(range(1000))
+    return os.getpid(), began, time.perf_counter()
+
+
+@registry.activity
+async def burn(seconds: float) -> tuple[int, float, float]:
+    return burned(seconds)
+
+
+@registry.activity
+def burn_in_thread(seconds: float) -> tuple[int, float, float]:
+    return burned(seconds)
+
+
+@registry.workflow
+async def spin(seconds: float) -> tuple[int, float, float]:
+    return await burn(seconds)
+
+
+@registry.workflow
+async def spin_in_thread(seconds: float) -> tuple[int, float, float]:
+    return await burn_in_thread(seconds)

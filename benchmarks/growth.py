@@ -14,7 +14,8 @@ from typing import Any
 import trio
 
 from benchmarks.flows import go, marks, stepper, two, wide
-from benchmarks.measuring import Figure, Sizes, alternate, fresh, scratch, working
+from benchmarks.measuring import Figure, Sizes, alternate, scratch, working
+from benchmarks.stores import fresh
 from trioflow import Client, Handle, JsonCodec, Workflow
 from trioflow.backends.sqlite_dialect import connect
 from trioflow.engine.calls import Caller

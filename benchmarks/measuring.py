@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks.flows import registry
 from trioflow import Client, open_worker
 from trioflow.backends.base import Backend
-from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite import SqliteBackend
 from trioflow.model.records import CommitFailure, NewInstance, Unit
 
@@ -23,7 +22,6 @@ __all__ = [
     "Figure",
     "Sizes",
     "alternate",
-    "fresh",
     "scratch",
     "working",
 ]
@@ -72,7 +70,8 @@ class Sizes:
         leaffanout: Leaves of a last middle workflow.
         activities: Of a leaf.
         resultsize: Bytes that an activity returns.
-        backend: ``"sqlite"`` for a fresh file, ``"memory"``, or a URL.
+        backend: ``"sqlite"`` for a fresh file, ``"memory"``, a URL, or the name of a server, of
+            which a private one is started (see `benchmarks.stores`).
         quick: Small numbers everywhere: shows that it works, not how fast.
         directory: Where files are made.
     """
@@ -132,15 +131,6 @@ def scratch(sizes: Sizes) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
-
-
-def fresh(kind: str, directory: Path, name: str = "bench.db") -> Backend | str:
-    """Return a store with nothing in it: ``"memory"``, ``"sqlite"``, or what a URL names."""
-    if kind == "memory":
-        return MemoryBackend()
-    if kind == "sqlite":
-        return SqliteBackend(directory / name)
-    return kind
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from statistics import median
 import trio
 
 from benchmarks.flows import sleeper
-from benchmarks.measuring import Figure, Sizes, fresh, scratch, working
+from benchmarks.measuring import Figure, Sizes, scratch, working
+from benchmarks.stores import fresh
 from trioflow import Client
 
 __all__ = ["idle", "sleeping"]

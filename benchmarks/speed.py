@@ -11,8 +11,9 @@ from statistics import median
 import trio
 
 from benchmarks.flows import root, two
-from benchmarks.measuring import CountingSqlite, Figure, Sizes, alternate, fresh, scratch, working
+from benchmarks.measuring import CountingSqlite, Figure, Sizes, alternate, scratch, working
 from benchmarks.raw_writer import raw_sqlite
+from benchmarks.stores import fresh
 from trioflow import Client
 
 __all__ = ["memory", "one", "tree", "two_activities"]
