@@ -1,85 +1,72 @@
-"""Two workers on one file, killed again and again; and what is found in the file afterwards."""
+"""Two workers on one store, killed again and again, and its server with them."""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import trio
 
-from benchmarks.crash_worker import expected, job, registry
+from benchmarks.crash_clock import SHIFT
+from benchmarks.crash_findings import Outage, Tally, look_into_log, look_into_store, read_log
+from benchmarks.crash_worker import job, registry
 from benchmarks.measuring import Figure, Sizes, scratch
-from trioflow import Client, open_client
+from trioflow import BackendUnavailable, Client, InstanceNotFound, open_client
 
-__all__ = ["Attempt", "Tally", "Victim", "crash", "read_log", "torture"]
+__all__ = ["Mortal", "Victim", "crash", "torture"]
+
+T = TypeVar("T")
 
 _ROOT = Path(__file__).parents[1]
+# What workers say when another one was killed, and when the server was.
+_OF_DEATHS = ("has not been heard of for",)
+_OF_OUTAGES = (
+    "the store is not available, trying again",
+    "the heartbeat does not reach the store",
+    "cannot hear of changes in the store",
+)
+_OF_LOST_LEASES = ("was declared dead",)
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One line of the log."""
+class Mortal(Protocol):
+    """A server that is killed, and finds its data again."""
 
-    what: str
-    instance: str
-    command: str
-    attempt: int
-    pid: int
-    at: float
+    def kill(self) -> None:
+        """Kill it at once."""
 
-
-@dataclass
-class Tally:
-    """What is left after all is done.
-
-    Attributes:
-        workflows: How many were started.
-        kills: When each process was killed, by its id.
-        seconds: How long it took.
-        faults: What must not be, in words; empty if all is well.
-        attempts: How many activity attempts were begun.
-        repeated: How many of them because a worker had been killed.
-        longest_loss: The longest time from an attempt's end to the kill that lost its result,
-            seconds.
-        turns: How many turns are stored.
-        stderr: What the workers printed, but for their warnings that another one is dead.
-    """
-
-    workflows: int
-    kills: dict[int, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    faults: list[str] = field(default_factory=list)
-    attempts: int = 0
-    repeated: int = 0
-    longest_loss: float = 0.0
-    turns: int = 0
-    stderr: list[str] = field(default_factory=list)
+    def start(self) -> None:
+        """Start it and wait until it answers."""
 
 
 class Victim:
     """A worker in a process of its own.
 
     Args:
-        directory: Where the store is; the log and what it prints go there too.
+        directory: The log and what it prints go there.
+        url: Of the store.
         lease: Of the worker, seconds.
+        clock: By how many seconds its clock is ahead.
     """
 
-    def __init__(self, directory: Path, lease: float) -> None:
-        url = f"sqlite:///{directory / 'crash.db'}"
+    def __init__(self, directory: Path, url: str, lease: float, clock: float = 0.0) -> None:
         command = [sys.executable, "-m", "benchmarks.crash_worker", url]
         command += [str(directory / "log"), str(lease)]
+        self.clock = clock
         with (directory / "stderr").open("a") as stderr:
             self.process = subprocess.Popen(
-                command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=stderr
+                command,
+                cwd=_ROOT,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=os.environ | {SHIFT: str(clock)},
             )
 
     async def ready(self) -> None:
@@ -100,133 +87,132 @@ class Victim:
 
 async def torture(
     directory: Path,
+    url: str,
     *,
     workflows: int,
     kills: int,
     spread: float,
     every: tuple[float, float],
     lease: float,
+    server: Mortal | None = None,
+    outages: Sequence[float] = (),
+    clocks: tuple[float, float] = (0.0, 0.0),
+    patience: float = 120.0,
     seed: int = 0,
 ) -> Tally:
-    """Start workflows, kill one of the two workers again and again, and count what is left.
+    """Start workflows, kill workers and the server again and again, and count what is left.
 
     Args:
         directory: An empty one.
+        url: Of the store: an empty one.
         workflows: How many.
-        kills: How many.
+        kills: How many workers are killed. There are always two; a dead one is replaced at once.
         spread: The longest durable sleep of a workflow, seconds; they are spread evenly.
         every: The shortest and the longest time between two kills, seconds.
         lease: Of the workers, seconds.
-        seed: Of the moments and the victims.
+        server: What serves the store, if it is to be killed.
+        outages: For each of its kills, for how long it is left dead, seconds.
+        clocks: By how many seconds the workers' clocks are ahead.
+        patience: How long after the last kill all may take, seconds.
+        seed: Of the moments, their order and the victims.
     """
     chance = random.Random(seed)
-    tally = Tally(workflows)
-    begun = time.monotonic()
-    async with open_client(f"sqlite:///{directory / 'crash.db'}", registry=registry) as client:
-        victims = [Victim(directory, lease) for _ in range(2)]
+    tally = Tally(workflows, lease, begun=time.time())
+    async with open_client(url, registry=registry) as client:
+        victims = [Victim(directory, url, lease, clock) for clock in clocks]
         try:
             for victim in victims:
                 await victim.ready()
+
+            def kill_worker() -> None:
+                at = chance.randrange(2)
+                pid, clock = victims[at].process.pid, victims[at].clock
+                victims[at].end()
+                tally.kills[pid] = time.time()
+                victims[at] = Victim(directory, url, lease, clock)
+
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_start, client, workflows, spread, chance.random())
-                for _ in range(kills):
+                for away in _shuffled(kills, outages, chance):
                     await trio.sleep(chance.uniform(*every))
-                    at = chance.randrange(2)
-                    pid = victims[at].process.pid
-                    victims[at].end()
-                    tally.kills[pid] = time.time()
-                    victims[at] = Victim(directory, lease)
-            seen = 0
-            while seen < workflows or await client.count(status="running"):
-                seen = await client.count(workflow=job)
-                await trio.sleep(0.1)
+                    if away is None:
+                        kill_worker()
+                    else:
+                        assert server is not None
+                        tally.outages.append(await _take_away(server, away))
+                nursery.cancel_scope.deadline = trio.current_time() + patience
+            with trio.move_on_after(patience):
+                while await _patiently(partial(client.count, status="running")):  # noqa: ASYNC110 - others run
+                    await trio.sleep(0.1)
+            # Those that were killed last are found too old, and then only living ones are left.
+            too_old = max(tally.kills.values(), default=0.0) + lease + 0.1
+            await trio.sleep(max(0.0, too_old - time.time()))
+            await client.backend.reclaim(lease)
         finally:
             for victim in victims:
                 victim.end(signal.SIGTERM)
-    tally.seconds = time.monotonic() - begun
-    _look_into_store(directory / "crash.db", tally)
-    _look_into_log(read_log(directory / "log"), tally)
-    lines = (directory / "stderr").read_text("utf-8").splitlines()
-    tally.stderr = [line for line in lines if "has not been heard of for" not in line]
+        tally.ended = time.time()
+        unsigned = await client.backend.reclaim(-1.0)
+        tally.faults += [f"worker {worker} did not sign off" for worker in unsigned]
+        pauses = await look_into_store(client, tally)
+    look_into_log(read_log(directory / "log"), pauses, tally)
+    tally.stderr = _unexpected((directory / "stderr").read_text("utf-8"), tally)
     return tally
+
+
+def _shuffled(kills: int, outages: Sequence[float], chance: random.Random) -> list[float | None]:
+    """Return who is killed, one after the other: a worker (``None``), or the server."""
+    order: list[float | None] = [None] * kills + list(outages)
+    chance.shuffle(order)
+    return order
+
+
+async def _take_away(server: Mortal, away: float) -> Outage:
+    down = time.time()
+    await trio.to_thread.run_sync(server.kill)
+    await trio.sleep(away)
+    await trio.to_thread.run_sync(server.start)
+    return Outage(down, time.time())
+
+
+def _unexpected(printed: str, tally: Tally) -> list[str]:
+    expected: tuple[str, ...] = _OF_DEATHS
+    if tally.outages:
+        expected += _OF_OUTAGES
+    if any(map(tally.costs_leases, tally.outages)):
+        expected += _OF_LOST_LEASES
+    return [line for line in printed.splitlines() if not any(text in line for text in expected)]
 
 
 async def _start(client: Client, count: int, spread: float, seed: float) -> None:
     chance = random.Random(seed)
     for number in range(count):
-        await client.start(job.options(id=f"job-{number}"), number, chance.uniform(0.0, spread))
+        id, pause = f"job-{number}", chance.uniform(0.0, spread)
+        while True:
+            try:
+                await client.start(job.options(id=id), number, pause)
+                break
+            except BackendUnavailable:
+                # It may be stored, and done already: then its id could be used again.
+                if await _patiently(partial(_exists, client, id)):
+                    break
 
 
-def _look_into_store(path: Path, tally: Tally) -> None:
-    connection = sqlite3.connect(path)
+async def _exists(client: Client, id: str) -> bool:
     try:
-        rows = connection.execute(
-            "SELECT id, workflow, status, outcome, execution, turns FROM instances"
-        ).fetchall()
-        numbers: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-        for instance, execution, number in connection.execute(
-            "SELECT instance, execution, number FROM turns ORDER BY instance, execution, number"
-        ):
-            numbers[instance, execution].append(number)
-            tally.turns += 1
-        left = {
-            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("activities", "inbox")
-        }
-        names = [row[0] for row in connection.execute("SELECT name FROM workers")]
-    finally:
-        connection.close()
-    faults = tally.faults
-    faults += [f"{count} rows left in {table}" for table, count in left.items() if count]
-    # A killed worker's row stays until another one finds it too old.
-    pids = {int(name.rpartition(":")[2]) for name in names}
-    faults += [f"worker {pid} did not sign off" for pid in pids - tally.kills.keys()]
-    kinds = Counter(workflow for _, workflow, *_ in rows)
-    if kinds != {"job": tally.workflows, "part": 2 * tally.workflows}:
-        faults.append(f"{dict(kinds)} instances for {tally.workflows} workflows")
-    for instance, workflow, status, outcome, execution, turns in rows:
-        if status != "completed":
-            faults.append(f"{instance} is {status}: {outcome!r}")
-        elif workflow == "job":
-            wanted = b'"result":%d}' % expected(int(instance.removeprefix("job-")))
-            if wanted not in outcome:
-                faults.append(f"{instance} returned {outcome!r}")
-        if numbers[instance, execution] != list(range(turns)):
-            faults.append(f"{instance} has turns {numbers[instance, execution]}, not {turns}")
+        await client.handle(id).describe()
+    except InstanceNotFound:
+        return False
+    return True
 
 
-def read_log(path: Path) -> list[Attempt]:
-    """Read the log of attempts."""
-    found: list[Attempt] = []
-    for line in path.read_text("ascii").splitlines():
-        what, instance, command, attempt, pid, at = line.split()
-        found.append(Attempt(what, instance, command, int(attempt), int(pid), float(at)))
-    return found
-
-
-def _look_into_log(log: Iterable[Attempt], tally: Tally) -> None:
-    begun: defaultdict[tuple[str, str], list[Attempt]] = defaultdict(list)
-    ended: dict[tuple[str, str, int], float] = {}
-    for line in log:
-        if line.what == "start":
-            begun[line.instance, line.command].append(line)
-            tally.attempts += 1
-        else:
-            ended[line.instance, line.command, line.attempt] = line.at
-    if len(begun) != 6 * tally.workflows:
-        tally.faults.append(f"{len(begun)} activities of {6 * tally.workflows} were begun")
-    for (instance, command), attempts in begun.items():
-        tally.repeated += len(attempts) - 1
-        for one, after in pairwise(attempts):
-            killed = tally.kills.get(one.pid)
-            if killed is None:
-                tally.faults.append(f"{instance} {command} was repeated, its worker was not killed")
-            elif after.at < killed:
-                tally.faults.append(f"{instance} {command} was repeated before its worker's death")
-            elif (end := ended.get((instance, command, one.attempt))) is not None:
-                tally.longest_loss = max(tally.longest_loss, killed - end)
-            if after.attempt <= one.attempt:
-                tally.faults.append(f"{instance} {command} had attempt {one.attempt} twice")
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer: nothing is changed by asking."""
+    while True:
+        try:
+            return await ask()
+        except BackendUnavailable:
+            await trio.sleep(0.05)
 
 
 async def crash(sizes: Sizes) -> list[Figure]:
@@ -235,6 +221,7 @@ async def crash(sizes: Sizes) -> list[Figure]:
     with scratch(sizes) as directory:
         tally = await torture(
             directory,
+            f"sqlite:///{directory / 'crash.db'}",
             workflows=workflows,
             kills=kills,
             spread=sizes.of(20, 1),

@@ -1,22 +1,25 @@
 """The program that is killed: a worker with workflows whose every activity attempt is logged.
 
-Run it: ``python -m benchmarks.crash_worker URL LOG LEASE``. It ends by a signal.
+Run it: ``python -m benchmarks.crash_worker URL LOG LEASE``. It ends by a signal. What trioflow
+logs goes to stderr, each message on one line. How wrong its clock is says `crash_clock.SHIFT`.
 
 An attempt writes two lines into the log, each in one write: ``start`` or ``end``, the instance, the
-command, the attempt, the process and the time.
+command, the attempt, the process and the true time.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 
 import trio
 
-from trioflow import Registry, activity_info, run_worker
+from benchmarks.crash_clock import true_time
+from trioflow import BackendUnavailable, Registry, activity_info, run_worker
 
-__all__ = ["LOG", "expected", "job", "registry"]
+__all__ = ["LOG", "expected", "job", "part", "registry"]
 
 LOG = "TRIOFLOW_CRASH_LOG"
 """The environment variable that names the log."""
@@ -26,7 +29,7 @@ registry = Registry()
 
 def _note(what: str) -> None:
     info = activity_info()
-    line = f"{what} {info.instance} {info.command} {info.attempt} {os.getpid()} {time.time():.6f}\n"
+    line = f"{what} {info.instance} {info.command} {info.attempt} {os.getpid()} {true_time():.6f}\n"
     log = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(log, line.encode())
@@ -82,14 +85,22 @@ async def main(url: str, lease: float) -> None:
     async with trio.open_nursery() as nursery:
 
         async def work(task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED) -> None:
-            await run_worker(
-                url,
-                registry=registry,
-                lease=lease,
-                sticky=lease / 4,
-                drain=2.0,
-                task_status=task_status,
-            )
+            while True:
+                try:
+                    await run_worker(
+                        url,
+                        registry=registry,
+                        lease=lease,
+                        sticky=lease / 4,
+                        drain=2.0,
+                        task_status=task_status,
+                    )
+                    break
+                except BackendUnavailable:
+                    # Its server is just away: whoever watches over a worker would start it again.
+                    if url.startswith("sqlite"):
+                        raise
+                    await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
 
         await nursery.start(work)
@@ -97,5 +108,6 @@ async def main(url: str, lease: float) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)r")
     os.environ[LOG] = sys.argv[2]
     trio.run(main, sys.argv[1], float(sys.argv[3]))

@@ -5,68 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import trio
 
 from benchmarks.crash import torture
 from tests.crash.program import LONG, cleaner, receiver, registry, sleeper, steps
+from tests.crash.workers import PATIENCE, log_of, until
+from tests.crash.workers import workers as all_workers
 from trioflow import open_client
 from trioflow.worker.sigterm import sigterm_event
 
-ROOT = Path(__file__).parents[2]
 HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
-PATIENCE = 30  # seconds, for what takes much less
 
 
-class Worker:
-    """One process, and what it has printed."""
-
-    def __init__(self, directory, *, host="trio", lease=20.0):
-        self.directory = directory
-        self._stderr = directory / f"stderr-{time.time_ns()}"
-        command = [sys.executable, "-X", "dev", "-m", "tests.crash.program", host]
-        command += [f"sqlite:///{directory / 'store.db'}", str(directory / "log"), str(lease)]
-        with self._stderr.open("w") as stderr:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def send(self, number):
-        self.process.send_signal(number)
-
-    def wait(self):
-        return self.process.wait(PATIENCE)
-
-    @property
-    def printed(self):
-        return self._stderr.read_text()
-
-
-@contextmanager
 def workers(directory, **options):
-    """Give a function that starts a worker; whatever it started is gone afterwards."""
-    started = []
+    return all_workers(directory, url_of(directory), **options)
 
-    def start(**more):
-        started.append(Worker(directory, **options, **more))
-        return started[-1]
 
-    try:
-        yield start
-    finally:
-        for worker in started:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.wait()
+def url_of(directory):
+    return f"sqlite:///{directory / 'store.db'}"
 
 
 def ask(directory, sql):
@@ -82,28 +42,15 @@ def ids_of(directory, worker):
     return {id for id, name in rows if int(name.rpartition(":")[2]) == worker.pid}
 
 
-def log_of(directory):
-    path = directory / "log"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-async def until(found):
-    """Wait until something is so in another process: there is no event to wait for."""
-    with trio.fail_after(PATIENCE):
-        while not (result := found()):
-            await trio.sleep(0.01)
-    return result
-
-
 def client_of(directory):
-    return open_client(f"sqlite:///{directory / 'store.db'}", registry=registry)
+    return open_client(url_of(directory), registry=registry)
 
 
 # --- kill -9 -------------------------------------------------------------------------------
 
 
 def run_torture(tmp_path, **options):
-    tally = trio.run(lambda: torture(tmp_path, **options))
+    tally = trio.run(lambda: torture(tmp_path, url_of(tmp_path), **options))
     assert tally.faults == []
     assert tally.stderr == []
     assert len(tally.kills) == options["kills"]

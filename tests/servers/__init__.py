@@ -1,19 +1,28 @@
-"""Private servers for tests, one module for each kind; each has `available` and `start`.
+"""Private servers for tests, one module for each kind: `available`, `start`, and a `Server`.
 
-This one gives them to tests: one server of each kind for the whole run, started when it is needed.
+This one gives them to tests: one server of each kind for the whole run, started when it is needed;
+or one for a single test, which may kill it.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 
 import pytest
 
-__all__ = ["KINDS", "Servers", "required"]
+__all__ = ["KINDS", "Mortal", "Servers", "mortal", "required"]
 
 KINDS = ("postgres", "mariadb", "redis")
+# What makes a server keep on the disk what it has said is stored.
+_DURABLE = {
+    "postgres": ("fsync=on",),
+    "mariadb": (),
+    "redis": ("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+}
 
 
 def required(kind):
@@ -25,6 +34,27 @@ def required(kind):
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """A server that a test kills, and starts again with the same data at the same address."""
+
+    url: str
+    kill: Callable[[], None]
+    start: Callable[[], None]
+
+
+@contextmanager
+def mortal(kind, folder):
+    """Run a server of a test's own that keeps what it has said is stored; give a `Mortal`."""
+    module = required(kind)
+    with closing(module.Server(folder, *_DURABLE[kind])) as server:
+        server.start()
+        if kind == "mariadb":
+            server.create_database("trioflow")
+        url = server.url("trioflow") if kind == "mariadb" else server.url
+        yield Mortal(url, server.kill, server.start)
 
 
 class Servers:
