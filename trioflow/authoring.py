@@ -233,6 +233,7 @@ def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
 
 class _ActivityOptions(TypedDict, total=False):
     queue: str
+    priority: int
     retry: RetryPolicy
     timeout: float
     schedule_timeout: float
@@ -241,6 +242,7 @@ class _ActivityOptions(TypedDict, total=False):
 
 class _WorkflowOptions(TypedDict, total=False):
     queue: str
+    priority: int
     retry: RetryPolicy
 
 
@@ -287,7 +289,7 @@ def workflow_by_name(
     Args:
         name: Its name there.
         result: The type of its result; by default plain JSON data.
-        **options: ``queue`` and ``retry``, as for ``@workflow``.
+        **options: ``queue``, ``priority`` and ``retry``, as for ``@workflow``.
     """
     declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name, **options)
     declared.signature = SignatureByName.of(declared.fn)

@@ -86,6 +86,7 @@ class Registry:
         *,
         name: str | None = None,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
@@ -96,8 +97,8 @@ class Registry:
 
         Args:
             fn: The function, where the decorator is used without arguments.
-            **options: ``name``, ``queue``, ``retry``, ``timeout`` and ``max_events``: the
-                attributes of `Workflow`.
+            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout`` and
+                ``max_events``: the attributes of `Workflow`.
 
         Raises:
             DefinitionError: It is not an async function, or the name is taken.
@@ -126,6 +127,7 @@ class Registry:
         *,
         name: str | None = None,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
@@ -138,8 +140,8 @@ class Registry:
 
         Args:
             fn: The function, where the decorator is used without arguments.
-            **options: ``name``, ``queue``, ``retry``, ``timeout``, ``schedule_timeout``,
-                ``runtime`` and ``on_cancel``: the attributes of `Activity`.
+            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
+                ``schedule_timeout``, ``runtime`` and ``on_cancel``: the attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, or the function cannot be an activity.

@@ -12,7 +12,7 @@ CREATE TABLE activities (
     worker TEXT,
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
-    failure BLOB NOT NULL DEFAULT x'',
+    failure BLOB NOT NULL DEFAULT x'', priority INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (instance, execution, command)
 ) WITHOUT ROWID;
 CREATE TABLE counters (
@@ -50,7 +50,7 @@ CREATE TABLE instances (
     custom_status BLOB NOT NULL DEFAULT x'',
     created_at REAL NOT NULL,
     finished_at REAL
-);
+, priority INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE turns (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,
@@ -64,7 +64,8 @@ CREATE TABLE workers (
     heartbeat_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
-CREATE INDEX activities_visible ON activities (queue, visible_at) WHERE worker IS NULL;
-CREATE INDEX instances_finished ON instances (finished_at, worker);
+CREATE INDEX activities_visible ON activities
+    (worker, queue, priority, visible_at, scheduled_at);
+CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
-CREATE INDEX instances_ready ON instances (queue, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX instances_ready ON instances (queue, priority, ready_at) WHERE ready_at IS NOT NULL;

@@ -41,14 +41,14 @@ def indexes(mysql):
 def test_the_migrations_together_give_the_schema(mysql):
     trio.run(MysqlBackend(mysql.url).migrate)
     assert indexes(mysql) == [
-        ("activities", "activities_visible", 1, "worker,queue,visible_at,scheduled_at"),
+        ("activities", "activities_visible", 1, "worker,queue,priority,visible_at,scheduled_at"),
         ("activities", "PRIMARY", 0, "instance,execution,command"),
         ("inbox", "inbox_seq", 1, "seq"),
         ("inbox", "PRIMARY", 0, "instance,seq"),
-        ("instances", "instances_finished", 1, "finished_at,worker"),
+        ("instances", "instances_finished", 1, "finished_at,worker,queue,status,ready_at"),
         ("instances", "instances_id", 0, "id"),
         ("instances", "instances_parent", 1, "parent"),
-        ("instances", "instances_ready", 1, "queue,status,ready_at"),
+        ("instances", "instances_ready", 1, "queue,status,priority,ready_at"),
         ("instances", "PRIMARY", 0, "seq"),
         ("turns", "PRIMARY", 0, "instance,execution,number"),
         ("workers", "PRIMARY", 0, "id"),
@@ -63,7 +63,7 @@ def test_the_migrations_together_give_the_schema(mysql):
     assert shape[("turns", "data")] == ("longblob", "NO")
     counts = {table: sum(row[0] == table for row in found) for table, *_ in found}
     assert counts == {
-        "activities": 13, "inbox": 4, "instances": 23, "turns": 4, "workers": 3, "writers": 4,
+        "activities": 14, "inbox": 4, "instances": 24, "turns": 4, "workers": 3, "writers": 4,
     }  # fmt: skip
 
 
@@ -74,7 +74,9 @@ def test_several_may_migrate_at_once(mysql):
                 nursery.start_soon(MysqlBackend(mysql.url).migrate)
 
     trio.run(main)
-    assert mysql.admin("SELECT name FROM trioflow_migrations") == [(mysql_schema.SCHEMA_VERSION,)]
+    names = [name for (name,) in mysql.admin("SELECT name FROM trioflow_migrations ORDER BY name")]
+    assert names == ["0001_initial", "0002_priority"]
+    assert names[-1] == mysql_schema.SCHEMA_VERSION
 
 
 def test_a_migration_that_broke_off_is_done_again(mysql):
@@ -84,6 +86,38 @@ def test_a_migration_that_broke_off_is_done_again(mysql):
     mysql.admin("DELETE FROM trioflow_migrations")
     trio.run(MysqlBackend(mysql.url).migrate)
     assert (columns(mysql), indexes(mysql)) == whole
+
+
+def test_a_migration_that_broke_off_between_two_tables_goes_on(mysql):
+    trio.run(MysqlBackend(mysql.url).migrate)
+    whole = columns(mysql), indexes(mysql)
+    mysql.admin("DELETE FROM trioflow_migrations WHERE name = '0002_priority'")
+    mysql.admin("ALTER TABLE activities DROP KEY activities_visible, DROP COLUMN priority")
+    mysql.admin(
+        "ALTER TABLE activities ADD KEY activities_visible"
+        " (worker, queue, visible_at, scheduled_at)"
+    )
+    trio.run(MysqlBackend(mysql.url).migrate)
+    assert (columns(mysql), indexes(mysql)) == whole
+
+
+def test_what_an_older_schema_holds_has_the_usual_priority(mysql, monkeypatch):
+    first = mysql_schema._MIGRATIONS[:1]
+    monkeypatch.setattr(mysql_schema, "_MIGRATIONS", first)
+    trio.run(MysqlBackend(mysql.url).migrate)
+    mysql.admin(
+        "INSERT INTO instances (id, execution, workflow, queue, status, turns, events, ready_at,"
+        " input, metadata, created_at) VALUES ('a', 1, 'w', 'q', 'running', 0, 0, 1, '[]', '', 1)"
+    )
+    monkeypatch.undo()
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await backend.register_worker("w1", "")
+            (taken,) = (await backend.take_instances("w1", ("q",), 1)).instances
+            assert (taken.id, taken.priority) == ("a", 0)
+
+    trio.run(main)
 
 
 async def refused(backend, words):

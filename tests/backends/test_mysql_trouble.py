@@ -245,8 +245,8 @@ def test_what_is_taken_is_read_in_the_order_of_an_index(mysql):
         " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1 FROM instances"
     )
     for query, values in (
-        (ready, ("default", 9e9, "w", "w", 9e9, 10)),
-        (visible, ("default", 9e9, 10)),
+        (ready, ("default", 0, 9e9, "w", "w", 9e9, 10)),
+        (visible, ("default", 0, 9e9, 10)),
     ):
         plan = str(mysql.admin(f"EXPLAIN {filled(query, values)}"))
         assert "_ready" in plan or "_visible" in plan

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Protocol
 
+import pymysql
+
 from trioflow.backends.id_limits import ID_LENGTH
+from trioflow.backends.mysql_connection import code_of
 from trioflow.errors import BackendUnavailable, SchemaError
 
 __all__ = ["COMMAND_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
@@ -16,9 +19,11 @@ COMMAND_LENGTH = 250
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120
 _TABLE = "trioflow_migrations"
+_COLUMN_EXISTS = 1060
 
 # A statement that changes the schema ends its transaction, so a migration may break off in its
-# middle. It is then done again from its beginning: every statement must allow that.
+# middle. It is then done again from its beginning: every statement must allow that, or begin with
+# a column that it adds.
 #
 # An instance is known to its indexes by the short `seq`, and rows are appended. What is taken is
 # read in the order of an index, since every row that is read to be sorted would be locked. Its
@@ -108,16 +113,18 @@ CREATE TABLE IF NOT EXISTS activities (
 # What is ready or visible is read by queue and priority. The index of the unfinished holds all
 # that is counted by `stats`, so that it need not read a row.
 _PRIORITY = (
-    "ALTER TABLE instances ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0",
-    "ALTER TABLE activities ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0",
-    "ALTER TABLE instances DROP KEY instances_ready",
-    "ALTER TABLE instances ADD KEY instances_ready (queue, status, priority, ready_at)",
-    "ALTER TABLE instances DROP KEY instances_finished",
-    "ALTER TABLE instances ADD KEY instances_finished"
-    " (finished_at, worker, queue, status, ready_at)",
-    "ALTER TABLE activities DROP KEY activities_visible",
-    "ALTER TABLE activities ADD KEY activities_visible"
-    " (worker, queue, priority, visible_at, scheduled_at)",
+    """
+ALTER TABLE instances
+    ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0,
+    DROP KEY instances_ready,
+    ADD KEY instances_ready (queue, status, priority, ready_at),
+    DROP KEY instances_finished,
+    ADD KEY instances_finished (finished_at, worker, queue, status, ready_at)""",
+    """
+ALTER TABLE activities
+    ADD COLUMN priority SMALLINT NOT NULL DEFAULT 0,
+    DROP KEY activities_visible,
+    ADD KEY activities_visible (worker, queue, priority, visible_at, scheduled_at)""",
 )
 
 # Name and statements of each migration, in order.
@@ -212,9 +219,13 @@ def _apply(connection: _Connection, where: str, collation: str) -> None:
         if name in applied:
             continue
         for statement in statements:
-            connection.execute(
-                statement.format(id=ID_LENGTH, command=COMMAND_LENGTH, options=options)
-            )
+            text = statement.format(id=ID_LENGTH, command=COMMAND_LENGTH, options=options)
+            try:
+                connection.execute(text)
+            except pymysql.OperationalError as exc:
+                # A statement is done whole or not at all, so all that it does is done.
+                if code_of(exc) != _COLUMN_EXISTS:
+                    raise
         connection.execute(
             f"INSERT INTO {_TABLE} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
             (name,),

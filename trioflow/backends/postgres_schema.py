@@ -105,7 +105,7 @@ DROP INDEX {schema}.instances_held;
 CREATE INDEX instances_held ON {schema}.instances (worker, queue, status, ready_at)
     WHERE finished_at IS NULL;
 DROP INDEX {schema}.activities_visible;
-CREATE INDEX activities_visible ON {schema}.activities (queue, priority, visible_at)
+CREATE INDEX activities_visible ON {schema}.activities (queue, priority, visible_at, scheduled_at)
     WHERE worker IS NULL;
 DROP INDEX {schema}.activities_held;
 CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker IS NOT NULL;

@@ -107,7 +107,8 @@ CREATE INDEX instances_ready ON instances (queue, priority, ready_at) WHERE read
 DROP INDEX instances_finished;
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 DROP INDEX activities_visible;
-CREATE INDEX activities_visible ON activities (worker, queue, priority, visible_at);
+CREATE INDEX activities_visible ON activities
+    (worker, queue, priority, visible_at, scheduled_at);
 """
 
 # Name and script of each migration, in order.

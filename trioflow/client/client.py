@@ -103,6 +103,7 @@ class Client:
             workflow=definition.name,
             queue=definition.queue or "default",
             input=data,
+            priority=definition.priority or 0,
         )
         if not await self._create(new):
             raise InstanceAlreadyExists(new.id)

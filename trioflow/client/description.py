@@ -27,6 +27,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         execution: The number of its current execution, from 1.
         workflow: The workflow's name.
         queue: Where it runs.
+        priority: The larger, the sooner it is taken.
         status: ``"running"``, ``"completed"``, ``"failed"``, ``"cancelled"``, ``"terminated"`` or
             ``"suspended"``.
         parent: Who started it, or ``None``.
@@ -67,6 +68,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     wakes_at: float | None
     created_at: float
     finished_at: float | None
+    priority: int = 0
     activities: list[ActivityTask] = []
 
 
@@ -106,5 +108,6 @@ def describe(record: InstanceRecord, activities: list[ActivityTask], codec: Code
         wakes_at=record.ready_at,
         created_at=record.created_at,
         finished_at=record.finished_at,
+        priority=record.priority,
         activities=activities,
     )

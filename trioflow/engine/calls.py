@@ -92,6 +92,7 @@ class Caller:
                 ),
                 queue=activity.queue or execution.identity.queue,
                 options=activity.overrides,
+                priority=_first(activity.priority, execution.identity.priority),
             )
         answer = await execution.give_and_wait(command, abandon=activity.on_cancel == "abandon")
         match answer:
@@ -162,6 +163,7 @@ class Caller:
                     workflow.signature.encode(execution.codec, args, kwargs, workflow.name)
                 ),
                 queue=workflow.queue or me.queue,
+                priority=_first(workflow.priority, me.priority),
             )
         return await execution.give_and_wait(command), command.instance
 
@@ -315,6 +317,10 @@ class Caller:
     def _unfenced(self) -> None:
         if self._execution.loop.fenced:
             raise Evicted
+
+
+def _first(own: int | None, inherited: int) -> int:
+    return inherited if own is None else own
 
 
 def _check_plain(given: object, comes_back: object, what: str) -> None:

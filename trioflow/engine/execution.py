@@ -49,12 +49,13 @@ class Pending:
 class Identity:
     """Which execution of which instance; what does not change in its life."""
 
-    __slots__ = ("execution", "id", "queue")
+    __slots__ = ("execution", "id", "priority", "queue")
 
-    def __init__(self, id: str, execution: int, queue: str) -> None:
+    def __init__(self, id: str, execution: int, queue: str, priority: int = 0) -> None:
         self.id = id
         self.execution = execution
         self.queue = queue
+        self.priority = priority
 
 
 class Execution:
@@ -263,6 +264,7 @@ class Execution:
             execution=self.identity.execution,
             workflow=self.definition.name,
             queue=self.identity.queue,
+            priority=self.identity.priority,
             parent=started.parent,
             metadata=dict(started.metadata),
             started_at=self.started_at,

@@ -44,6 +44,7 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
     input: msgspec.Raw
     queue: str = "default"
     options: ActivityOptions | None = None
+    priority: int = 0
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
@@ -53,6 +54,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     instance: str
     input: msgspec.Raw
     queue: str = "default"
+    priority: int = 0
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):

@@ -27,6 +27,7 @@ from typing import (
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
+from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
 from trioflow.model.signatures import CallSignature
 
@@ -110,6 +111,8 @@ class Activity(_Definition, Generic[P, R]):
         name: By which histories and workers know it.
         fn: The function itself.
         queue: Where it runs; ``None`` for the calling instance's queue.
+        priority: A whole number from -100 to 100: the larger, the sooner it is taken from its
+            queue; ``None`` for the calling instance's.
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
@@ -128,6 +131,7 @@ class Activity(_Definition, Generic[P, R]):
         *,
         name: str | None = None,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
@@ -154,7 +158,9 @@ class Activity(_Definition, Generic[P, R]):
             )
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
+        check_priority(priority)
         self.queue = queue
+        self.priority = priority
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
@@ -168,6 +174,7 @@ class Activity(_Definition, Generic[P, R]):
         self,
         *,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
@@ -176,10 +183,11 @@ class Activity(_Definition, Generic[P, R]):
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
-            ValueError: A number of seconds is not above 0.
+            ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
+        check_priority(priority)
         before = self.overrides or ActivityOptions()
         overrides = ActivityOptions(
             retry=before.retry if retry is None else retry,
@@ -190,6 +198,7 @@ class Activity(_Definition, Generic[P, R]):
         )
         return self._variant(
             queue=queue,
+            priority=priority,
             retry=retry,
             timeout=timeout,
             schedule_timeout=schedule_timeout,
@@ -234,6 +243,8 @@ class Workflow(_Definition, Generic[P, R]):
         name: By which the store and workers know it.
         fn: The function itself.
         queue: Where its instances run; ``None`` for the parent's queue, or ``"default"``.
+        priority: A whole number from -100 to 100: the larger, the sooner its instances, and the
+            activities that they call, are taken from their queues; ``None`` for the parent's, or 0.
         retry: For sub-workflows: what happens after a failed run; ``None`` for no retry.
         timeout: Seconds that one execution may take, a durable deadline around the function.
         max_events: Size of the history (events and commands) at which an instance is suspended;
@@ -249,6 +260,7 @@ class Workflow(_Definition, Generic[P, R]):
         *,
         name: str | None = None,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
@@ -263,7 +275,9 @@ class Workflow(_Definition, Generic[P, R]):
         _check_seconds("timeout", timeout)
         if max_events < _LEAST_EVENTS:
             raise ValueError(f"max_events is at least {_LEAST_EVENTS}, not {max_events!r}")
+        check_priority(priority)
         self.queue = queue
+        self.priority = priority
         self.retry = retry
         self.timeout = timeout
         self.max_events = max_events
@@ -275,16 +289,18 @@ class Workflow(_Definition, Generic[P, R]):
         *,
         id: str | None = None,
         queue: str | None = None,
+        priority: int | None = None,
         retry: RetryPolicy | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
-            ValueError: The id is empty.
+            ValueError: The id is empty, or the priority is out of range.
         """
         if id == "":
             raise ValueError("an instance's id cannot be empty")
-        return self._variant(id=id, queue=queue, retry=retry)
+        check_priority(priority)
+        return self._variant(id=id, queue=queue, priority=priority, retry=retry)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Give a coroutine; see the class."""

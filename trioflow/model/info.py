@@ -19,6 +19,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         execution: Counts from 1; ``continue_as_new`` begins the next.
         workflow: The workflow's name.
         queue: Where the instance runs.
+        priority: The larger, the sooner it is taken; its activities and sub-workflows inherit it.
         parent: Who started it, or ``None``.
         metadata: What the client's and the parent's propagators put there.
         started_at: The first turn's time, epoch seconds.
@@ -37,6 +38,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     turns: int
     events: int
     max_events: int
+    priority: int = 0
 
     @property
     def should_continue_as_new(self) -> bool:

@@ -7,7 +7,7 @@ __all__ = ["HIGHEST", "LOWEST", "check_priority"]
 LOWEST, HIGHEST = -100, 100
 
 
-def check_priority(value: int | None) -> None:
+def check_priority(value: object) -> None:
     """Accept a priority, or ``None``.
 
     Raises:

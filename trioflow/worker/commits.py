@@ -38,6 +38,7 @@ def new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
         bytes(command.input),
         b"" if command.options is None else _encode(command.options),
         leased,
+        command.priority,
     )
 
 
@@ -60,6 +61,7 @@ def new_child(command: StartChild, parent: str, execution: int, metadata: bytes)
         bytes(command.input),
         ParentRef(parent, execution, command.id),
         metadata,
+        command.priority,
     )
 
 

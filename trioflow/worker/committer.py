@@ -143,6 +143,7 @@ class Committer:
                         activity.options,
                         1,
                         self._backend.now(),
+                        priority=activity.priority,
                     )
                 )
         for command in live.cancel_here:

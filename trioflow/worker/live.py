@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from trioflow.engine.execution import Execution
+from trioflow.engine.execution import Execution, Identity
 from trioflow.model.events import Event, ParentRef
 from trioflow.model.records import InstanceCommit, Message, NewInstance, TakenInstance
 
@@ -91,6 +91,7 @@ class Live:
         "new",
         "number",
         "parent",
+        "priority",
         "queue",
         "queued",
         "received",
@@ -111,6 +112,7 @@ class Live:
         parent: ParentRef | None,
         input: bytes,
         metadata: bytes,
+        priority: int,
     ) -> None:
         self.id = id
         self.number = number
@@ -119,6 +121,7 @@ class Live:
         self.parent = parent
         self.input = input
         self.metadata = metadata
+        self.priority = priority
         self.carried = b""
         self.turns = 0
         self.events = 0
@@ -142,7 +145,10 @@ class Live:
     @classmethod
     def born(cls, new: NewInstance) -> Live:
         """An instance that this worker creates and holds from birth."""
-        live = cls(new.id, 1, new.workflow, new.queue, new.parent, new.input, new.metadata)
+        live = cls(
+            *(new.id, 1, new.workflow, new.queue, new.parent),
+            *(new.input, new.metadata, new.priority),
+        )
         live.new = new
         return live
 
@@ -150,13 +156,19 @@ class Live:
     def taken(cls, row: TakenInstance) -> Live:
         """An instance as the store gave it."""
         live = cls(
-            row.id, row.execution, row.workflow, row.queue, row.parent, row.input, row.metadata
+            *(row.id, row.execution, row.workflow, row.queue, row.parent),
+            *(row.input, row.metadata, row.priority),
         )
         live.turns = row.turns
         live.events = row.events
         live.carried = row.carried
         live.wake_at = row.wake_at
         return live
+
+    @property
+    def identity(self) -> Identity:
+        """What its code may know of it."""
+        return Identity(self.id, self.number, self.queue, self.priority)
 
     @property
     def has_work(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.execution import Execution
 from trioflow.engine.replay import Diverged
 from trioflow.model import events as ev
 from trioflow.model.events import Event, decode_event, encode_event
@@ -310,9 +310,7 @@ class Pump:
             if definition is None:
                 self._recorder.leave_unknown(live)
                 return
-            live.execution = Execution(
-                definition, Identity(live.id, live.number, live.queue), self._codec, Caller
-            )
+            live.execution = Execution(definition, live.identity, self._codec, Caller)
         unit = self._batch.unit_of(live)
         now = self._backend.now()
         events: list[Event] = []
@@ -365,7 +363,7 @@ class Pump:
     def _replay(self, live: Live, stored: Sequence[bytes]) -> None:
         execution = Execution(
             self._workflows[live.workflow],
-            Identity(live.id, live.number, live.queue),
+            live.identity,
             self._codec,
             Caller,
         )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -178,21 +179,20 @@ class Asking(Committing):
         return int(counted[0])
 
     def stats(self) -> list[QueueStats]:
-        numbers: dict[str, dict[str, int]] = {}
+        numbers: dict[str, Counter[str]] = {}
         with self.dialect.transaction(self.connection):
             instances = self._execute(self.queries.instance_stats, self.clock()).fetchall()
             pending_activities = self._execute(self.queries.pending_stats).fetchall()
             held = self._execute(self.queries.held_stats).fetchall()
-        for queue, running, suspended, pending in instances:
-            numbers[queue] = {
-                "running": int(running),
-                "suspended": int(suspended),
-                "pending_instances": int(pending or 0),
-            }
+        for queue, status, worker, number, ready in instances:
+            of_queue = numbers.setdefault(queue, Counter())
+            of_queue[status] += number
+            if worker is None:
+                of_queue["pending_instances"] += int(ready)
         for queue, number in pending_activities:
-            numbers.setdefault(queue, {})["pending_activities"] = int(number)
+            numbers.setdefault(queue, Counter())["pending_activities"] = number
         for queue, number in held:
-            numbers.setdefault(queue, {})["running_activities"] = int(number)
+            numbers.setdefault(queue, Counter())["running_activities"] = number
         return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
 
     def _select(

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal, TypeAlias
 
 from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.queries import LEASE_ACTIVITIES, LEASE_INSTANCES
 from trioflow.model.records import (
     ActivityKey,
@@ -20,6 +22,10 @@ from trioflow.model.records import (
 )
 
 __all__ = ["Working", "activity_task"]
+
+
+# A queue, and a priority that occurs in it.
+Level: TypeAlias = tuple[str, int]
 
 
 class Working(SqlCore):
@@ -85,56 +91,70 @@ class Working(SqlCore):
     def take_instances(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str], sticky: float
     ) -> TakenInstances:
-        excluding = _excluding("workflow", exclude, self.dialect.query)
-        look = self.queries.ready_levels.replace("{exclude}", excluding)
-        read = self.queries.ready_instances.replace("{exclude}", excluding)
-
-        def eligible(queue: str) -> tuple[Any, ...]:
-            return (queue, now, *exclude, worker, worker, now - sticky)
-
         now = self.clock()
         if not limit:
             return self._take_own(worker, now)
-        levels = self._levels(look, queues, eligible)
-        if not levels:  # an idle worker does not stand in the way of those that write
-            return TakenInstances([], self._next_ready(worker, queues, now, exclude, sticky))
+        query = _Excluding("workflow", exclude, self.dialect)
+        levels = self._levels("instance", queues)
+
+        def eligible() -> tuple[Any, ...]:
+            return (now, *exclude, worker, worker, now - sticky)
+
+        ready = self._with_any(query(self.queries.any_ready), levels, eligible())
+        if not ready:  # an idle worker does not stand in the way of those that write
+            return TakenInstances([], self._next_ready(worker, levels, now, query, sticky))
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenInstances([], None)
             now = self.clock()
-            rows = self._by_level(read, levels, eligible, limit + 1, _by_readiness)
+            read = query(self.queries.ready_instances)
+            rows = self._by_level(read, ready, eligible(), limit + 1, _by_readiness)
             taken = self._lease_instances(worker, rows[:limit])
             if rows[limit:]:
                 return TakenInstances(taken, rows[limit][13])
-            return TakenInstances(taken, self._next_ready(worker, queues, now, exclude, sticky))
+            return TakenInstances(taken, self._next_ready(worker, levels, now, query, sticky))
 
-    def _levels(
-        self, query: str, queues: Sequence[str], parameters: Callable[[str], tuple[Any, ...]]
-    ) -> dict[int, list[str]]:
-        """Return the priorities of what can be taken, and the queues in which each occurs."""
-        levels: dict[int, list[str]] = {}
-        for queue in queues:
-            for (level,) in self._execute(query, queue, queue, *parameters(queue)).fetchall():
-                levels.setdefault(level, []).append(queue)
-        return levels
+    def _levels(self, what: Literal["instance", "activity"], queues: Sequence[str]) -> list[Level]:
+        """Return the priorities that occur in each queue, the highest first."""
+        bounds, lower = {
+            "instance": (self.queries.instance_levels, self.queries.lower_instance_level),
+            "activity": (self.queries.activity_levels, self.queries.lower_activity_level),
+        }[what]
+        levels: list[Level] = []
+        found = self.dialect.each(self.connection, bounds, [(queue, queue) for queue in queues])
+        for queue, ((level, lowest),) in zip(queues, found, strict=True):
+            while level is not None:
+                levels.append((queue, level))
+                if level == lowest:
+                    break
+                row = self._execute(lower, queue, level).fetchone()
+                level = None if row is None else row[0]  # noqa: PLW2901 - one level down
+        return sorted(levels, key=_by_height)
+
+    def _with_any(
+        self, query: str, levels: Sequence[Level], parameters: tuple[Any, ...]
+    ) -> list[Level]:
+        """Return those levels for which a query gives anything."""
+        asked = [(*level, *parameters) for level in levels]
+        found = self.dialect.each(self.connection, query, asked)
+        return [level for level, rows in zip(levels, found, strict=True) if rows]
 
     def _by_level(
         self,
         query: str,
-        levels: dict[int, list[str]],
-        parameters: Callable[[str], tuple[Any, ...]],
+        levels: Sequence[Level],
+        parameters: tuple[Any, ...],
         most: int,
         order: Callable[[Sequence[Any]], Any],
     ) -> list[Any]:
-        """Return up to ``most`` rows, the highest priorities first; a query reads one of them."""
+        """Return up to ``most`` rows, the highest priority first."""
         rows: list[Any] = []
-        for level in sorted(levels, reverse=True):
+        for _, same in groupby(levels, key=_by_height):
             of_level: list[Any] = []
-            for queue in levels[level]:
-                values = (*parameters(queue), level, most - len(rows))
+            for level in same:
+                values = (*level, *parameters, most - len(rows))
                 of_level += self._execute(query, *values).fetchall()
-            if len(levels[level]) > 1:
-                of_level.sort(key=order)
+            of_level.sort(key=order)
             rows += of_level[: most - len(rows)]
             if len(rows) == most:
                 break
@@ -151,22 +171,20 @@ class Working(SqlCore):
         return TakenInstances(taken, next_at)
 
     def _next_ready(
-        self, worker: str, queues: Sequence[str], now: float, exclude: Sequence[str], sticky: float
+        self, worker: str, levels: Sequence[Level], now: float, query: _Excluding, sticky: float
     ) -> float | None:
-        excluding = _excluding("workflow", exclude, self.dialect.query)
-        later = self.queries.next_instance.replace("{exclude}", excluding)
-        held = self.queries.next_sticky.replace("{exclude}", excluding)
-        next_at: list[float] = []
-        for queue in queues:
-            (found,) = self._execute(later, *[queue] * 3, now, *exclude, worker).fetchone()
-            if found is not None:
-                next_at.append(found)
-            if sticky > 0:
-                parameters = (*[queue] * 3, now, now - sticky, *exclude, worker)
-                (found,) = self._execute(held, *parameters).fetchone()
-                if found is not None:
-                    next_at.append(found + sticky)
+        names = query.names
+        later = [(*level, now, *names, worker) for level in levels]
+        next_at = self._first_of_each(query(self.queries.next_instance), later)
+        if sticky > 0:
+            left = [(*level, now, now - sticky, *names, worker) for level in levels]
+            found = self._first_of_each(query(self.queries.next_sticky), left)
+            next_at += [ready_at + sticky for ready_at in found]
         return min(next_at, default=None)
+
+    def _first_of_each(self, query: str, parameters: Sequence[Sequence[Any]]) -> list[float]:
+        found = self.dialect.each(self.connection, query, parameters)
+        return [rows[0][0] for rows in found if rows]
 
     def _lease_instances(self, worker: str, rows: Sequence[Sequence[Any]]) -> list[TakenInstance]:
         leases: list[Any] = []
@@ -204,29 +222,23 @@ class Working(SqlCore):
     def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
     ) -> TakenActivities:
-        excluding = _excluding("activity", exclude, self.dialect.query)
-        look = self.queries.visible_levels.replace("{exclude}", excluding)
-        read = self.queries.visible_activities.replace("{exclude}", excluding)
-        later = self.queries.next_activity.replace("{exclude}", excluding)
-
-        def visible(queue: str) -> tuple[Any, ...]:
-            return (queue, now, *exclude)
+        now = self.clock()
+        query = _Excluding("activity", exclude, self.dialect)
+        levels = self._levels("activity", queues)
 
         def next_visible() -> float | None:
-            found = (
-                self._execute(later, *[queue] * 3, now, *exclude).fetchone() for queue in queues
-            )
-            return min((row[0] for row in found if row[0] is not None), default=None)
+            asked = [(*level, now, *exclude) for level in levels]
+            return min(self._first_of_each(query(self.queries.next_activity), asked), default=None)
 
-        now = self.clock()
-        levels = self._levels(look, queues, visible)
-        if not levels:  # see `take_instances`
+        visible = self._with_any(query(self.queries.any_visible), levels, (now, *exclude))
+        if not visible:  # see `take_instances`
             return TakenActivities([], next_visible())
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenActivities([], None)
             now = self.clock()
-            rows = self._by_level(read, levels, visible, limit + 1, _by_visibility)
+            read = query(self.queries.visible_activities)
+            rows = self._by_level(read, visible, (now, *exclude), limit + 1, _by_visibility)
             leases: list[Any] = []
             for row in rows[:limit]:
                 leases += (*row[:3], worker)
@@ -260,7 +272,17 @@ def _by_visibility(row: Sequence[Any]) -> tuple[Any, ...]:
     return row[9], row[8], row[0], row[2]
 
 
-def _excluding(column: str, names: Sequence[str], translate: Callable[[str], str]) -> str:
-    if not names:
-        return ""
-    return translate(f"AND {column} NOT IN ({', '.join('?' * len(names))})")
+def _by_height(level: Level) -> int:
+    return -level[1]
+
+
+class _Excluding:
+    """Completes queries with what is not wanted."""
+
+    def __init__(self, column: str, names: Sequence[str], dialect: Dialect) -> None:
+        self.names = names
+        marks = ", ".join("?" * len(names))
+        self._clause = dialect.query(f"AND {column} NOT IN ({marks})") if names else ""
+
+    def __call__(self, query: str) -> str:
+        return query.replace("{exclude}", self._clause)
