@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
@@ -133,3 +135,65 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_los
     folder.mkdir()
     with mortal(kind, folder) as server:
         trio.run(main, server.url)
+
+
+# Whether a session waits for its client's next statement, in the middle of a transaction.
+_IN_TRANSACTION = {
+    "postgres": "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'",
+    "mariadb": """SELECT 1 FROM information_schema.innodb_trx AS trx
+        JOIN information_schema.processlist AS session ON session.id = trx.trx_mysql_thread_id
+        WHERE session.command = 'Sleep'""",
+}
+_STALE = 0.2  # seconds; what a server tells of its transactions may be so old
+
+
+def asking(kind, server):
+    """Return a connection of our own."""
+    if kind == "postgres":
+        psycopg = pytest.importorskip("psycopg")
+        return psycopg.connect(server.url, autocommit=True)
+    pymysql = pytest.importorskip("pymysql")
+    socket = parse_qs(urlsplit(server.url).query)["unix_socket"][0]
+    return pymysql.connect(unix_socket=socket, user="root", autocommit=True)
+
+
+async def stop_in_a_transaction(kind, server, worker):
+    with closing(asking(kind, server)) as connection, connection.cursor() as cursor:
+        while True:
+            worker.send(signal.SIGSTOP)
+            await trio.sleep(_STALE)
+            cursor.execute(_IN_TRANSACTION[kind])
+            if cursor.fetchall():
+                return
+            worker.send(signal.SIGCONT)
+            await trio.sleep(0.003)
+
+
+async def holders(handles):
+    return {(await handle.describe()).worker for handle in handles} - {None}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_worker_that_was_stopped_in_a_transaction_does_not_hold_up_others_for_long(
+    kind, tmp_path
+):
+    async def main(server):
+        with workers(tmp_path, server.url, lease=3.0) as start:
+            first = start()
+            async with open_client(server.url, registry=registry) as client:
+                handles = [await client.start(steps, 10_000, 0.0) for _ in range(4)]
+                await until(lambda: log_of(tmp_path))
+                with trio.fail_after(PATIENCE):
+                    await stop_in_a_transaction(kind, server, first)
+                lost = await holders(handles)
+                second = start()
+                with trio.fail_after(PATIENCE):
+                    assert await client.run(steps, 1, 0.0) == [second.pid]
+                    while await holders(handles) & lost:
+                        await trio.sleep(0.1)
+
+    folder = tmp_path / kind
+    folder.mkdir()
+    with mortal(kind, folder) as server:
+        trio.run(main, server)

@@ -44,7 +44,10 @@ class Worker:
 
 @contextmanager
 def workers(directory, url, **options):
-    """Give a function that starts a worker; whatever it started is gone afterwards."""
+    """Give a function that starts a worker; whatever it started is gone afterwards.
+
+    What they have printed is shown if the test fails.
+    """
     started = []
 
     def start(**more):
@@ -58,6 +61,7 @@ def workers(directory, url, **options):
             if worker.process.poll() is None:
                 worker.process.kill()
                 worker.wait()
+            print(f"worker {worker.pid} ended with {worker.process.returncode}:", worker.printed)
 
 
 def log_of(directory):

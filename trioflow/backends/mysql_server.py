@@ -23,6 +23,9 @@ _SILENCE = 30.0
 _LOCK_WAIT = 10
 # After so many idle seconds the server forgets a session, and frees what a lost one had locked.
 _IDLE = 300
+# …and in a transaction: a process that was stopped must not hold its locks for long. MySQL itself
+# does not know this one.
+_IDLE_IN_TRANSACTION = 10
 _LONGEST_CONNECT = 3600
 _OPTIONS = ("unix_socket", "connect_timeout", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify")
 _MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -81,11 +84,14 @@ class Server:
             cursor.execute("SELECT version()")
             ((version,),) = cursor.fetchall()
             self.collation = self._collation(version)
+            idle = f"wait_timeout = {_IDLE}"
+            if _is_maria(version):
+                idle += f", idle_transaction_timeout = {_IDLE_IN_TRANSACTION}"
             cursor.execute(
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
                 f"SET NAMES utf8mb4 COLLATE {self.collation}; "
                 f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', "
-                f"innodb_lock_wait_timeout = {_LOCK_WAIT}, wait_timeout = {_IDLE}"
+                f"innodb_lock_wait_timeout = {_LOCK_WAIT}, {idle}"
             )
             while cursor.nextset():
                 pass
@@ -94,7 +100,7 @@ class Server:
         """Return the one that compares code points, and does not ignore spaces at the end."""
         found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
         number = tuple(map(int, found.groups())) if found else (0,)
-        maria = "mariadb" in version.lower()
+        maria = _is_maria(version)
         oldest = (10, 6, 0) if maria else (8, 0, 17)
         if number < oldest:
             raise BackendError(
@@ -102,6 +108,10 @@ class Server:
                 "or newer"
             )
         return "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
+
+
+def _is_maria(version: str) -> bool:
+    return "mariadb" in version.lower()
 
 
 def from_url(url: str) -> Server:
