@@ -26,6 +26,9 @@ class Database:
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
             cursor.execute(f"CREATE DATABASE `{name}`")
         self._connection = self.connect(database=name)
+        maria = "MariaDB" in self.admin("SELECT version()")[0][0]
+        #: What all text has to be compared by.
+        self.collation = "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
 
     @staticmethod
     def url_of(url, name):
@@ -45,7 +48,14 @@ class Database:
             return list(cursor.fetchall())
 
     def close(self):
-        """Drop it."""
+        """Drop it, whoever still has a transaction open in it."""
+        others = self.admin(
+            "SELECT id FROM information_schema.processlist WHERE db = database()"
+            " AND id <> connection_id()"
+        )
+        for (id,) in others:
+            with contextlib.suppress(Exception):  # it has gone by itself
+                self.admin(f"KILL {id}")
         self.admin(f"DROP DATABASE `{self.name}`")
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""A private MariaDB server (or MySQL's), from installed binaries. Nothing else may live here.
+"""A private MariaDB server, or MySQL's, from installed binaries. Nothing else may live here.
 
 Its data and its socket are in a folder of its own; it listens on no port.
 """
@@ -13,10 +13,13 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["Server", "available", "start"]
+from tests.servers.programs import chosen, found
+
+__all__ = ["Server", "available", "is_mysql", "start"]
 
 _START_TIMEOUT = 30.0
 _PAUSE = 0.02
@@ -30,19 +33,42 @@ _OPTIONS = (
     "--skip-log-bin",
     "--character-set-server=latin1",  # so that what the backend does not say itself is seen
 )
+# It has another port, and much to tell.
+_MYSQL = ("--mysqlx=OFF", "--performance-schema=OFF")
 
 
 def available() -> str | None:
     """Return ``None`` if the server's programs are installed, otherwise how to get them."""
-    missing = [name for name in ("mariadbd", "mariadb-install-db") if _program(name) is None]
+    missing = [
+        name
+        for name, path in (("mariadbd", _server()), ("mariadb-install-db", _installer()))
+        if path is None
+    ]
     if not missing:
         return None
     return f"no {' and no '.join(missing)} found; get them with: apt-get install mariadb-server"
 
 
-def _program(name: str) -> str | None:
-    # Debian keeps servers where only root looks for programs.
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+@cache
+def is_mysql() -> bool:
+    """Whether the server is MySQL's."""
+    command = [_server(), "--no-defaults", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return "mariadb" not in done.stdout.lower()
+
+
+def _server() -> str | None:
+    named = chosen("mysql")
+    return str(named) if named else found("mariadbd", "mysqld")
+
+
+def _installer() -> str | None:
+    server = _server()
+    if server is None or is_mysql():
+        return server  # MySQL's does that itself
+    folder = Path(server).parent
+    beside = f"{folder}:{folder.parent / 'bin'}:{folder.parent / 'scripts'}"
+    return found("mariadb-install-db", beside=beside)
 
 
 @contextlib.contextmanager
@@ -77,9 +103,10 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    _program("mariadbd"),
+                    _server(),
                     *self._common(),
                     *_OPTIONS,
+                    *(_MYSQL if is_mysql() else ()),
                     *self._options,
                     f"--socket={self.socket}",
                     f"--pid-file={self._short / 'pid'}",
@@ -92,7 +119,7 @@ class Server:
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"mariadbd did not start:\n{self._log.read_text()[-3000:]}")
+                raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
             time.sleep(_PAUSE)
 
     def kill(self) -> None:
@@ -144,19 +171,23 @@ class Server:
         # No file of the machine's is read, so that all machines agree. The server refuses root
         # unless it is told so.
         user = [f"--user={getpass.getuser()}"] if os.geteuid() == 0 else []
-        return ["--no-defaults", *user, f"--datadir={self._data}"]
+        # A server that starts removes temporary tables, also those of others in the same folder.
+        return ["--no-defaults", *user, f"--datadir={self._data}", f"--tmpdir={self._short}"]
 
     def _install(self) -> None:
-        command = [
-            _program("mariadb-install-db"),
-            *self._common(),
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-        ]
+        how = (
+            ("--initialize-insecure",)
+            if is_mysql()
+            else (
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+            )
+        )
+        command = [_installer(), *self._common(), *how]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout}\n{done.stderr}")
+            raise RuntimeError(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
 
     def _end(self, number: int) -> None:
         process, self._process = self._process, None

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.servers.programs import chosen
+
 __all__ = ["Server", "available", "start"]
 
 _START_TIMEOUT = 60
@@ -36,6 +38,9 @@ def available() -> str | None:
 
 
 def _programs() -> Path | None:
+    named = chosen("postgres")
+    if named is not None:
+        return named
     # Debian keeps them where only its own commands look; the newest version counts.
     versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     found = sorted(

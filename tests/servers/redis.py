@@ -6,12 +6,13 @@ It listens on a free port of 127.0.0.1 and keeps its data, if it is told to, in 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+from tests.servers.programs import chosen, found
 
 __all__ = ["Server", "available", "start"]
 
@@ -31,12 +32,8 @@ def available() -> str | None:
 
 
 def _program() -> str | None:
-    path = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name) or shutil.which(name, path=path)
-        if found:
-            return found
-    return None
+    named = chosen("redis")
+    return str(named) if named else found("redis-server", "valkey-server")
 
 
 @contextlib.contextmanager
