@@ -109,5 +109,5 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure; `nox -s bench -- --help` lists what can be measured, and how."""
-    session.install("-e", ".")
+    session.install("-e", ".[test]")  # what the private servers need, and the drivers
     session.run("python", "-m", "benchmarks", *session.posargs)

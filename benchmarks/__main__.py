@@ -13,7 +13,7 @@ import platform
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import trio
 
 from benchmarks import crash, growth, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
-from benchmarks.stores import serving
+from benchmarks.stores import SERVERS, kind_of, missing, serving
 
 __all__ = ["BENCHMARKS", "main", "measure", "table"]
 
@@ -40,28 +40,36 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sharing": sharing.sharing,
     "crash": crash.crash,
 }
+_BY_STORE = ("tree", "one", "two", "idle", "sharing")
+"""Those that run on every store, and so on the one that the command line names."""
+_OF_SERVERS = ("tree", "two", "idle", "sharing")
+"""What ``stores`` means, on each server."""
 
 
 def measure(name: str, sizes: Sizes) -> list[Figure]:
     """Run one benchmark in this process."""
+    if name not in _BY_STORE:
+        return trio.run(BENCHMARKS[name], sizes)
     with serving(sizes.backend, sizes.directory) as backend:
-        return trio.run(BENCHMARKS[name], dataclasses.replace(sizes, backend=backend))
+        figures = trio.run(BENCHMARKS[name], dataclasses.replace(sizes, backend=backend))
+    return [dataclasses.replace(figure, store=kind_of(backend)) for figure in figures]
 
 
 def table(figures: Sequence[Figure]) -> str:
     """Return the figures as text, a line each; ``!`` marks what does not reach its aim."""
-    lines = [("", "", "", "", "reach", "")]
-    last = ""
+    lines = [("", "", "", "", "", "reach", "")]
+    last = ("", "")
     for figure in figures:
-        name = figure.benchmark if figure.benchmark != last else ""
-        last = figure.benchmark
+        new = (figure.benchmark, figure.store)
         missed = "!" if figure.reached is False else ""
-        lines.append((name, figure.what, _number(figure.value), figure.unit, figure.reach, missed))
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+        value = (_number(figure.value), figure.unit, figure.reach, missed)
+        lines.append((*(new if new != last else ("", "")), figure.what, *value))
+        last = new
+    widths = [max(len(line[column]) for line in lines) for column in range(7)]
     shown: list[str] = []
     for line in lines:
         cells = [
-            cell.rjust(width) if column == 2 else cell.ljust(width)
+            cell.rjust(width) if column == 3 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         shown.append("  ".join(cells).rstrip())
@@ -84,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="BENCHMARK",
-        help=f"which ones: {', '.join(BENCHMARKS)}; all but crash if none is named",
+        help=f"which ones: {', '.join(BENCHMARKS)}; all but crash if none is named;"
+        f" stores for {', '.join(_OF_SERVERS)} on each of {', '.join(SERVERS)}",
     )
     for option in ("runs", "depth", "fanout", "leaffanout", "activities", "resultsize"):
         default = getattr(usual, option)
@@ -92,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
             f"--{option}", type=int, default=default, help=f"of the tree (default {default})"
         )
     parser.add_argument(
-        "--backend", default="sqlite", help="of the tree: sqlite (a fresh file), memory, or a URL"
+        "--backend",
+        default="sqlite",
+        help=f"of {', '.join(_BY_STORE)}: sqlite (a fresh file), memory, {', '.join(SERVERS)} (a"
+        " private server), or a URL (default sqlite)",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
@@ -103,15 +115,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _in_own_process(name: str, arguments: argparse.Namespace) -> list[Figure]:
-    command = [sys.executable, "-m", "benchmarks", name, "--inside"]
-    for option in ("runs", "depth", "fanout", "leaffanout", "activities", "resultsize", "backend"):
+def _in_own_process(name: str, backend: str, arguments: argparse.Namespace) -> list[Figure]:
+    command = [sys.executable, "-m", "benchmarks", name, "--inside", "--backend", backend]
+    for option in ("runs", "depth", "fanout", "leaffanout", "activities", "resultsize"):
         command += [f"--{option}", str(getattr(arguments, option))]
     command += ["--dir", str(arguments.dir), *(["--quick"] if arguments.quick else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"benchmark {name!r} failed; what it printed is above")
     return [Figure(**figure) for figure in json.loads(done.stdout)]
+
+
+def _planned(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Yield which benchmark runs on which store; say what is left out."""
+    for name in arguments.names or [name for name in BENCHMARKS if name != "crash"]:
+        if name == "sharing" and kind_of(arguments.backend) == "memory":
+            print("sharing is left out: memory is one process' own", file=sys.stderr)
+        elif name != "stores":
+            yield name, arguments.backend
+        else:
+            yield from _on_servers()
+
+
+def _on_servers() -> Iterator[tuple[str, str]]:
+    for server in SERVERS:
+        lacking = missing(server)
+        if lacking is None:
+            yield from ((name, server) for name in _OF_SERVERS)
+        else:
+            print(f"{server} is left out: {lacking}", file=sys.stderr)
 
 
 def _machine() -> dict[str, Any]:
@@ -128,9 +160,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the command line names, print the table, and write the JSON file."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    unknown = [name for name in arguments.names if name not in (*BENCHMARKS, "stores")]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)} and stores")
+    lacking = missing(arguments.backend)
+    if lacking is not None:
+        parser.error(lacking)
     known = {option.name for option in dataclasses.fields(Sizes)} - {"directory"}
     sizes = Sizes(**{n: getattr(arguments, n) for n in known}, directory=arguments.dir.resolve())
     if arguments.quick:
@@ -140,9 +175,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps([dataclasses.asdict(figure) for figure in figures]))
         return
     figures = []
-    for name in arguments.names or [name for name in BENCHMARKS if name != "crash"]:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        figures += _in_own_process(name, arguments)
+    for name, backend in _planned(arguments):
+        where = f" on {kind_of(backend)}" if name in _BY_STORE else ""
+        print(f"{name}{where} …", file=sys.stderr, flush=True)
+        figures += _in_own_process(name, backend, arguments)
     machine = _machine()
     print("  ".join(f"{what} {value}" for what, value in machine.items()))
     print(table(figures))

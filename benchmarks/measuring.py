@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.flows import registry
 from trioflow import Client, open_worker
 from trioflow.backends.base import Backend
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.model.records import CommitFailure, NewInstance, Unit
 
 __all__ = [
-    "CountingSqlite",
+    "Commits",
     "Figure",
     "Sizes",
     "alternate",
     "scratch",
     "working",
 ]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Figure:
         value: How much.
         unit: Of the value; ``""`` for a ratio.
         reach: What is aimed at, as in ``">= 1900"`` or ``"< 6"``; ``""`` if nothing is.
+        store: On what, if that can be chosen.
     """
 
     benchmark: str
@@ -44,6 +45,7 @@ class Figure:
     value: float
     unit: str = ""
     reach: str = ""
+    store: str = ""
 
     @property
     def reached(self) -> bool | None:
@@ -107,20 +109,24 @@ class Sizes:
         return 1 + sum(mids) + mids[-1] * self.leaffanout
 
 
-class CountingSqlite(SqliteBackend):
-    """Counts the transactions that store something of an instance."""
+class Commits:
+    """Counts a backend's transactions that store something of an instance.
 
-    commits = 0
+    Attributes:
+        made: How many there were.
+    """
 
-    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        """Count, and pass on."""
-        self.commits += 1
-        return await super().commit(worker, units)
+    def __init__(self, backend: Backend) -> None:
+        self.made = 0
+        for name in ("commit", "create"):
+            setattr(backend, name, self._counted(getattr(backend, name)))
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        """Count, and pass on."""
-        self.commits += 1
-        return await super().create(instances)
+    def _counted(self, method: Callable[..., Awaitable[_T]]) -> Callable[..., Awaitable[_T]]:
+        def counted(*args: Any) -> Awaitable[_T]:
+            self.made += 1
+            return method(*args)
+
+        return counted
 
 
 @contextmanager
@@ -134,14 +140,13 @@ def scratch(sizes: Sizes) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def working(backend: Backend | str, **options: Any) -> AsyncIterator[Client]:
+async def working(backend: Backend, **options: Any) -> AsyncIterator[Client]:
     """Run a worker on a store, close the store afterwards, and give the worker's client."""
     try:
         async with open_worker(backend, registry=registry, **options) as worker:
             yield worker.client
     finally:
-        if not isinstance(backend, str):
-            await backend.aclose()
+        await backend.aclose()
 
 
 async def alternate(rounds: int, *measures: Callable[[], Awaitable[float]]) -> list[float]:

@@ -3,13 +3,14 @@
 The workers are processes of their own; this one starts the instances and reads what each activity
 returned: in which process it ran, and when. All clocks are those of one machine.
 
-A worker: ``python -m benchmarks.sharing URL``. It begins to work when it reads a line, says so once
-it is ready, and works until its input ends. Without the URL it is none: it burns the time of as
-many activities as the line says, which shows what the machine gives to two processes.
+A process: ``python -m benchmarks.sharing URL``. Each line that it reads tells it what to do:
+``work`` until the next line, or ``burn`` the time of so many activities, which shows what the
+machine gives to two processes. It says when it is loaded, at work, and done.
 """
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from benchmarks.flows import burned, spin, spin_in_thread
 from benchmarks.measuring import Figure, Sizes, alternate, scratch, working
 from benchmarks.stores import url_of
 from trioflow import Client, Handle, Workflow, open_client
+from trioflow.backends.urls import open_backend
 
 __all__ = ["sharing"]
 
@@ -42,26 +44,26 @@ class _Ran(NamedTuple):
     ended: float
 
 
-class _Worker:
-    """A worker in a process of its own, which is loaded and does nothing yet."""
+class _Process:
+    """A process that does what it is told."""
 
-    def __init__(self, *url: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.sharing", *url]
+    def __init__(self, url: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.sharing", url]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True)
         self.pid = self._process.pid
 
-    def begin(self, activities: int = 0) -> None:
-        """Let it begin."""
+    def tell(self, what: str) -> None:
+        """Say what to do."""
         assert self._process.stdin is not None
-        print(activities, file=self._process.stdin, flush=True)
+        print(what, file=self._process.stdin, flush=True)
 
     async def said(self) -> float:
-        """Wait for its next line: the time when it was loaded, then when it was ready."""
+        """Wait until it says the next thing; return the time that it says."""
         assert self._process.stdout is not None
         line = await trio.to_thread.run_sync(self._process.stdout.readline)
         if not line:
-            raise RuntimeError("a worker ended by itself; what it printed is above")
+            raise RuntimeError("a process ended by itself; what it printed is above")
         return float(line)
 
     def end(self) -> None:
@@ -71,82 +73,89 @@ class _Worker:
 
 async def sharing(sizes: Sizes) -> list[Figure]:
     """Two worker processes against one, in turns; then a second one that joins a backlog."""
-    count, rounds = sizes.of(250, 10), sizes.of(3, 1)
-    one, two = await alternate(rounds, partial(_bare, 1, count), partial(_bare, 2, count))
-    figures = [Figure("sharing", "two processes to one, no store", two / one)]
+    if sizes.backend == "memory":
+        raise ValueError("worker processes cannot share a store in memory")
     with scratch(sizes) as directory:
         url = url_of(sizes.backend, directory)
-        async with open_client(url) as client:
-            for how, workflow in (("async", spin), ("plain", spin_in_thread)):
-                one, two = await alternate(
-                    rounds,
-                    partial(_speed, client, url, 1, count, workflow),
-                    partial(_speed, client, url, 2, count, workflow),
-                )
-                figures += [
-                    Figure("sharing", f"{count} {how} activities, one worker", one, "/s"),
-                    Figure("sharing", "two workers", two, "/s"),
-                    Figure("sharing", f"two workers to one, {how}", two / one, "", ">= 1.7"),
-                ]
-            figures += await _joining(client, url, sizes.of(400, 100))
+        async with open_client(url) as client, _loaded(url) as processes:
+            figures = await _two_to_one(client, processes, sizes)
+            return figures + await _joining(client, processes, sizes)
+
+
+async def _two_to_one(client: Client, both: list[_Process], sizes: Sizes) -> list[Figure]:
+    count, rounds = sizes.of(250, 10), sizes.of(3, 1)
+    burn = [partial(_burn, some, count) for some in (both[:1], both)]
+    one, two = await alternate(rounds, *burn)
+    figures = [Figure("sharing", "two processes to one, no store", two / one)]
+    for how, workflow in (("async", spin), ("plain", spin_in_thread)):
+        work = [partial(_work, client, some, workflow, count) for some in (both[:1], both)]
+        one, two = await alternate(rounds, *work)
+        figures += [
+            Figure("sharing", f"{count} {how} activities, one worker", one, "/s"),
+            Figure("sharing", "two workers", two, "/s"),
+            Figure("sharing", f"two workers to one, {how}", two / one, "", ">= 1.7"),
+        ]
     return figures
 
 
-async def _bare(processes: int, count: int) -> float:
+async def _burn(processes: list[_Process], count: int) -> float:
     """Return how often a second the time of an activity is burned."""
-    async with _loaded(processes) as workers:
-        start = time.perf_counter()
-        for worker in workers:
-            worker.begin(count // processes)
-        ended = [await worker.said() for worker in workers]
+    start = time.perf_counter()
+    for process in processes:
+        process.tell(f"burn {count // len(processes)}")
+    ended = [await process.said() for process in processes]
     return count / (max(ended) - start)
 
 
-async def _speed(client: Client, url: str, processes: int, count: int, workflow: _Spin) -> float:
+async def _work(client: Client, processes: list[_Process], workflow: _Spin, count: int) -> float:
     """Return activities per second, from the first one's beginning to the last one's end."""
-    async with _loaded(processes, url) as workers:
-        for worker in workers:
-            worker.begin()
-            await worker.said()
+    async with _working(processes):
         ran = await _results(client, await _start(client, count, workflow))
     return count / (max(one.ended for one in ran) - min(one.began for one in ran))
 
 
-async def _joining(client: Client, url: str, count: int) -> list[Figure]:
+async def _joining(client: Client, processes: list[_Process], sizes: Sizes) -> list[Figure]:
     """Let a second worker come while the first has more to do than it can."""
-    async with _loaded(2, url) as (first, second):
-        first.begin()
-        await first.said()
+    count = sizes.of(400, 100)
+    first, second = processes
+    async with _working([first]):
         handles = await _start(client, count, spin)
-        # Nothing tells of any of many, but of one that is named.
-        while await client.count(status="running") == count:  # noqa: ASYNC110
-            await trio.sleep(0.01)
-        told_at = time.perf_counter()  # it may have begun an activity before it says "ready"
-        second.begin()
-        ran = await _results(client, handles)
+        await trio.sleep(sizes.of(1000, 200) / 1e3)
+        told_at = time.perf_counter()  # it may begin an activity before it says that it is at work
+        async with _working([second]):
+            ran = await _results(client, handles)
     left = [one for one in ran if one.ended > told_at]
     its = [one for one in ran if one.pid == second.pid]
     # If it got none, it waited until there were none.
     began = min((one.began for one in its), default=max(one.ended for one in ran))
-    of = f"{len(left)} of {count}"
+    waited = max(0.0, began - told_at) * 1e3
     return [
-        Figure(
-            "sharing", f"told to join with {of} left, to its first", (began - told_at) * 1e3, "ms"
-        ),
-        Figure("sharing", "its share of them", len(its) / max(1, len(left))),
+        Figure("sharing", f"a second joins {count} at work, to its first", waited, "ms"),
+        Figure("sharing", "its share of what was left", len(its) / max(1, len(left))),
     ]
 
 
 @asynccontextmanager
-async def _loaded(count: int, *url: str) -> AsyncIterator[list[_Worker]]:
-    workers = [_Worker(*url) for _ in range(count)]
+async def _loaded(url: str) -> AsyncIterator[list[_Process]]:
+    processes = [_Process(url) for _ in range(2)]
     try:
-        for worker in workers:
-            await worker.said()
-        yield workers
+        for process in processes:
+            await process.said()
+        yield processes
     finally:
-        for worker in workers:
-            worker.end()
+        for process in processes:
+            process.end()
+
+
+@asynccontextmanager
+async def _working(processes: list[_Process]) -> AsyncIterator[None]:
+    for process in processes:
+        process.tell("work")
+        await process.said()
+    yield
+    for process in processes:
+        process.tell("stop")
+        await process.said()
 
 
 async def _start(client: Client, count: int, workflow: _Spin) -> _Handles:
@@ -168,22 +177,29 @@ async def _results(client: Client, handles: _Handles) -> list[_Ran]:
     return [_Ran(*await handle.result()) for handle in handles]
 
 
-async def _work(url: str) -> None:
-    async with working(url):
-        print(time.perf_counter(), flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read)
+async def _worker(url: str) -> None:
+    async with working(open_backend(url)):
+        _say_when()
+        await trio.to_thread.run_sync(sys.stdin.readline)
 
 
-def _main(*url: str) -> None:
+def _say_when() -> None:
     print(time.perf_counter(), flush=True)
-    activities = int(sys.stdin.readline() or 0)
-    if url:
-        trio.run(_work, url[0])
-        return
-    for _ in range(activities):
-        burned(_SECONDS)
-    print(time.perf_counter(), flush=True)
+
+
+def _main(url: str) -> None:
+    # What there is to say of the store, the measuring process has said.
+    logging.getLogger("trioflow.backends").setLevel(logging.ERROR)
+    _say_when()
+    while line := sys.stdin.readline():
+        what, *number = line.split()
+        if what == "work":
+            trio.run(_worker, url)
+        else:
+            for _ in range(int(number[0])):
+                burned(_SECONDS)
+        _say_when()
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main(sys.argv[1])

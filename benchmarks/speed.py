@@ -11,10 +11,11 @@ from statistics import median
 import trio
 
 from benchmarks.flows import root, two
-from benchmarks.measuring import CountingSqlite, Figure, Sizes, alternate, scratch, working
-from benchmarks.raw_writer import raw_sqlite
-from benchmarks.stores import fresh
+from benchmarks.measuring import Commits, Figure, Sizes, alternate, scratch, working
+from benchmarks.raw import has_writer, raw_speed
+from benchmarks.stores import aims, fresh, url_of
 from trioflow import Client
+from trioflow.backends.urls import open_backend
 
 __all__ = ["memory", "one", "tree", "two_activities"]
 
@@ -30,28 +31,20 @@ async def trees_per_second(client: Client, sizes: Sizes, runs: int) -> float:
 
 async def tree(sizes: Sizes) -> list[Figure]:
     """The bench tree, and what a writer of the same rows without an engine reaches."""
+    usual = sizes.tree == Sizes().tree  # the raw writers know no other
     with scratch(sizes) as directory:
-        written = 0
-
-        async def raw() -> float:
-            nonlocal written
-            written += 1
-            path = str(directory / f"raw-{written}.db")
-            result = await trio.to_thread.run_sync(raw_sqlite, path, sizes.runs)
-            return result["workflows_per_second"]
-
-        async with working(fresh(sizes.backend, directory)) as client:
+        url = url_of(sizes.backend, directory)
+        async with working(open_backend(url)) as client:
             await trees_per_second(client, sizes, max(1, sizes.runs // 10))
             run = partial(trees_per_second, client, sizes, sizes.runs)
-            usual = sizes.tree == Sizes().tree and sizes.backend == "sqlite"
-            if not usual:  # the raw writer knows the usual tree only, and SQLite
+            what = f"{sizes.runs} roots"
+            if not usual or not has_writer(url):
                 (speed,) = await alternate(sizes.rounds, run)
-                return [
-                    Figure("tree", f"{sizes.runs} roots, {sizes.backend}", speed, "workflows/s")
-                ]
+                return [Figure("tree", what, speed, "workflows/s")]
+            raw = partial(trio.to_thread.run_sync, raw_speed, url, sizes.runs)
             speed, limit = await alternate(sizes.rounds, run, raw)
     return [
-        Figure("tree", f"{sizes.runs} roots, SQLite file", speed, "workflows/s", ">= 1900"),
+        Figure("tree", what, speed, "workflows/s", aims(url).tree),
         Figure("tree", "raw writer of the same rows", limit, "workflows/s"),
         Figure("tree", "share of the raw writer", speed / limit, "", ">= 0.35"),
     ]
@@ -67,27 +60,29 @@ async def one(sizes: Sizes) -> list[Figure]:
                 start = time.perf_counter()
                 await client.run(root, *sizes.tree)
                 times.append(time.perf_counter() - start)
-    return [Figure("one", f"one root alone, {sizes.backend}", median(times) * 1e3, "ms", "< 25")]
+    return [Figure("one", "one root alone", median(times) * 1e3, "ms", aims(sizes.backend).one)]
 
 
 async def two_activities(sizes: Sizes) -> list[Figure]:
     """The smallest workflow of use: two activities, one after the other."""
     with scratch(sizes) as directory:
-        store = CountingSqlite(directory / "bench.db")
-        async with working(store) as client:
+        backend = fresh(sizes.backend, directory)
+        counted = Commits(backend)
+        async with working(backend) as client:
             await client.run(two, sizes.resultsize)
             times: list[float] = []
             commits: list[int] = []
             for _ in range(sizes.of(300, 5)):
-                before = store.commits
+                before = counted.made
                 start = time.perf_counter()
                 await client.run(two, sizes.resultsize)
                 times.append(time.perf_counter() - start)
-                commits.append(store.commits - before)
+                commits.append(counted.made - before)
             many = sizes.of(2000, 20)
             speeds = [await _together(client, sizes, many) for _ in range(sizes.rounds)]
+    alone, reach = median(times) * 1e3, aims(sizes.backend).two
     return [
-        Figure("two", "start to result, one at a time", median(times) * 1e3, "ms", "< 6"),
+        Figure("two", "start to result, one at a time", alone, "ms", reach),
         Figure("two", "commits of one", median(commits), "", "<= 4"),
         Figure("two", f"{many} at once", median(speeds), "workflows/s"),
     ]

@@ -6,15 +6,15 @@ import importlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from trioflow.backends.base import Backend
-from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.urls import open_backend
 
-__all__ = ["SERVERS", "fresh", "kind_of", "missing", "serving", "url_of"]
+__all__ = ["SERVERS", "Aims", "aims", "fresh", "kind_of", "missing", "serving", "url_of"]
 
 # With what options each starts: as durable as it comes, but Redis, which forgets.
 SERVERS: dict[str, tuple[str, ...]] = {
@@ -23,6 +23,36 @@ SERVERS: dict[str, tuple[str, ...]] = {
     "redis": (),
 }
 _KINDS = {"postgresql": "postgres", "mysql": "mariadb", "rediss": "redis"}
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What is to be reached on a store, as in `Figure.reach`.
+
+    Attributes:
+        tree: Workflows per second of the usual tree.
+        one: Milliseconds of one usual tree alone.
+        two: Milliseconds of the workflow with two activities.
+        idle: Percent of a processor that a worker uses while nothing happens.
+    """
+
+    tree: str = ""
+    one: str = ""
+    two: str = ""
+    idle: str = ""
+
+
+_AIMS = {
+    "sqlite": Aims(">= 1900", "< 25", "< 6", "< 2"),
+    "postgres": Aims(">= 800", "", "< 15", "< 1"),
+    "mariadb": Aims(">= 600", "", "< 15", "< 1"),
+    "redis": Aims(">= 1200", "", "< 15", "< 1"),
+}
+
+
+def aims(backend: str) -> Aims:
+    """Return what is to be reached on a store, given its name or URL."""
+    return _AIMS.get(kind_of(backend), Aims())
 
 
 def _server(kind: str) -> Any:
@@ -55,17 +85,13 @@ def serving(backend: str, directory: Path) -> Iterator[str]:
         yield url
 
 
-def fresh(kind: str, directory: Path, name: str = "bench.db") -> Backend | str:
-    """Return a store with nothing in it: ``"memory"``, ``"sqlite"``, or what a URL names."""
-    if kind == "memory":
-        return MemoryBackend()
-    if kind == "sqlite":
-        return SqliteBackend(directory / name)
-    return kind
+def url_of(backend: str, directory: Path, name: str = "bench.db") -> str:
+    """Return the URL of an empty store: in memory, or a file; a URL stays as it is."""
+    if backend == "memory":
+        return "memory://"
+    return f"sqlite:///{quote(str(directory / name))}" if backend == "sqlite" else backend
 
 
-def url_of(kind: str, directory: Path) -> str:
-    """Return a URL that other processes can use as well, as `fresh` does."""
-    if kind == "memory":
-        raise SystemExit("other processes cannot share memory://")
-    return f"sqlite:///{directory / 'bench.db'}" if kind == "sqlite" else kind
+def fresh(backend: str, directory: Path, name: str = "bench.db") -> Backend:
+    """Return the backend of `url_of`."""
+    return open_backend(url_of(backend, directory, name))

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as command_line
 from benchmarks.__main__ import BENCHMARKS, main, measure, table
 from benchmarks.measuring import Figure, Sizes
+from benchmarks.raw import has_writer, raw_speed
+from benchmarks.raw.rows import commits_of
+from benchmarks.stores import SERVERS, kind_of
+from tests.servers import required
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +38,62 @@ def test_the_tree_has_the_size_that_is_asked_for():
 def test_a_tree_of_another_shape_runs_on_another_backend(tmp_path):
     sizes = Sizes(runs=2, depth=1, activities=1, backend="memory", quick=True, directory=tmp_path)
     (figure,) = measure("tree", sizes)
-    assert figure.what == "2 roots, memory"
+    assert (figure.what, figure.store) == ("2 roots", "memory")
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("name", ["tree", "two", "idle", "sharing"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_is_measured_on_a_server_starts_a_private_one(name, server, tmp_path):
+    required(server)
+    sizes = Sizes(runs=2, quick=True, backend=server, directory=tmp_path)
+    figures = measure(name, sizes)
+    assert {(figure.benchmark, figure.store) for figure in figures} == {(name, server)}
+    assert any(figure.reach for figure in figures)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [
+        ("postgres", "postgres"),
+        ("postgresql://somebody@host/shop", "postgres"),
+        ("mysql://host/shop", "mariadb"),
+        ("mariadb://host/shop", "mariadb"),
+        ("rediss://host:6379/0", "redis"),
+        ("sqlite:///shop.db", "sqlite"),
+        ("memory://", "memory"),
+    ],
+)
+def test_a_store_is_known_by_its_url(backend, kind):
+    assert kind_of(backend) == kind
+
+
+def test_a_server_that_is_not_installed_is_left_out(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(command_line, "missing", lambda backend: f"no {backend} found")
+    with pytest.raises(SystemExit):
+        main(["one", "--backend", "redis"])
+    assert "no redis found" in capsys.readouterr().err
+    monkeypatch.setattr(
+        command_line, "missing", lambda backend: "none found" if backend == "mariadb" else None
+    )
+    ran = []
+    monkeypatch.setattr(
+        command_line, "_in_own_process", lambda name, backend, _: ran.append((name, backend)) or []
+    )
+    main(["stores", "--dir", str(tmp_path)])
+    assert {server for _, server in ran} == {"postgres", "redis"}
+    assert "mariadb is left out: none found" in capsys.readouterr().err
+
+
+def test_a_raw_writer_leaves_nothing_and_is_checked(tmp_path):
+    url = f"sqlite:///{tmp_path / 'bench.db'}"
+    assert raw_speed(url, 2) > 0
+    assert list(tmp_path.iterdir()) == []
+    assert not has_writer("memory://")
+    commits = commits_of(3, 10)
+    assert sum(len(rows.get("instance", ())) for rows in commits) == 3 * 15
+    assert max(len(rows.get("instance", ())) for rows in commits) == 10
 
 
 @pytest.mark.parametrize(
@@ -46,11 +106,15 @@ def test_a_figure_knows_whether_it_reaches_its_aim(value, reach, reached):
 
 def test_the_table_marks_what_is_not_reached():
     shown = table(
-        [Figure("tree", "speed", 1234.5, "workflows/s", ">= 1900"), Figure("tree", "other", 0.5)]
+        [
+            Figure("tree", "speed", 1234.5, "workflows/s", ">= 1900", "sqlite"),
+            Figure("tree", "other", 0.5, store="sqlite"),
+            Figure("tree", "speed", 1.5, store="redis"),
+        ]
     )
-    lines = shown.splitlines()
-    assert lines[1].split() == ["tree", "speed", "1,234", "workflows/s", ">=", "1900", "!"]
-    assert lines[2].split() == ["other", "0.500"]
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[1] == ["tree", "sqlite", "speed", "1,234", "workflows/s", ">=", "1900", "!"]
+    assert lines[2:] == [["other", "0.500"], ["tree", "redis", "speed", "1.500"]]
 
 
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
