@@ -67,5 +67,7 @@ def explain(error: Exception, where: str) -> BackendError:
 
 
 def _forbidden(error: Exception) -> bool:
-    # Within a script the words are others.
-    return isinstance(error, exceptions.NoPermissionError) or "user executing" in str(error)
+    # Within a script the words are others, before and since Redis 7.2 and in Valkey.
+    text = str(error)
+    told = "user executing" in text or "ACL failure" in text
+    return told or isinstance(error, exceptions.NoPermissionError)
