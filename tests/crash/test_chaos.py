@@ -84,7 +84,7 @@ def test_clocks_of_workers_that_are_an_hour_wrong_change_nothing(kind, tmp_path)
         kills=1,
         spread=2.5,
         every=(1.5, 1.5),
-        lease=1.0,
+        lease=2.0,
         clocks=(HOUR, -HOUR),
         patience=30.0,
     )
@@ -106,7 +106,7 @@ async def everything(client, handles):
 @ON_EACH
 def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(kind, tmp_path):
     async def main(url):
-        with workers(tmp_path, url, lease=0.6) as start:
+        with workers(tmp_path, url, lease=1.0) as start:
             first = start()
             async with open_client(url, registry=registry) as client:
                 handles = [await client.start(steps, 3, 0.4) for _ in range(6)]

@@ -61,7 +61,7 @@ def workers(directory, url, **options):
             if worker.process.poll() is None:
                 worker.process.kill()
                 worker.wait()
-            print(f"worker {worker.pid} ended with {worker.process.returncode}:", worker.printed)
+            print(f"worker {worker.pid} ended with {worker.process.returncode}:", worker.printed)  # noqa: T201 - pytest shows it
 
 
 def log_of(directory):
