@@ -188,8 +188,8 @@ def _say_when() -> None:
 
 
 def _main(url: str) -> None:
-    # What there is to say of the store, the measuring process has said.
-    logging.getLogger("trioflow.backends").setLevel(logging.ERROR)
+    # As in the measuring process.
+    logging.getLogger("trioflow.backends.redis").setLevel(logging.ERROR)
     _say_when()
     while line := sys.stdin.readline():
         what, *number = line.split()

@@ -127,6 +127,14 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     assert written["machine"]["processors"] >= 1
 
 
+def test_one_that_fails_leaves_the_figures_of_others(monkeypatch, capsys, tmp_path):
+    figures = {"one": [Figure("one", "speed", 2.0)], "two": None, "idle": []}
+    monkeypatch.setattr(command_line, "_in_own_process", lambda name, *_: figures[name])
+    with pytest.raises(SystemExit, match="two on sqlite"):
+        main([*figures, "--dir", str(tmp_path)])
+    assert "speed" in capsys.readouterr().out
+
+
 def test_an_unknown_benchmark_is_refused_with_the_names_of_all(capsys):
     with pytest.raises(SystemExit):
         main(["speed"])
