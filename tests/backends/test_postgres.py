@@ -132,6 +132,27 @@ def test_several_start_at_once(url, schema, admin):
     assert applied == len(postgres_schema._MIGRATIONS)
 
 
+def test_a_migration_that_ends_while_another_start_looks_is_trioflows(url, schema, monkeypatch):
+    execute = PgConnection.execute
+    looked = []
+
+    def interrupted(self, sql, parameters=()):
+        answer = execute(self, sql, parameters)
+        if "pg_tables" in sql and not looked:
+            looked.append(sql)
+            trio.run(PostgresBackend(url, schema=schema).migrate)
+        return answer
+
+    monkeypatch.setattr(PgConnection, "execute", interrupted)
+
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            assert await backend.create([new("a")]) == [True]
+
+    trio.run(main)
+    assert looked
+
+
 def test_a_later_migration_is_added_to_what_is_there(url, schema, admin, monkeypatch):
     async def main():
         async with opened(PostgresBackend(url, schema=schema)) as backend:

@@ -116,7 +116,7 @@ _MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 
-_EXISTS = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = ? AND tablename = ?"
+_TABLES = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = ?"
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001
 
@@ -133,10 +133,12 @@ def check(connection: PgConnection, schema: str, place: str) -> bool:
 def _missing(connection: PgConnection, schema: str, place: str) -> list[tuple[str, str]]:
     known = [name for name, _ in _MIGRATIONS]
     applied: list[str] = []
-    if connection.execute(_EXISTS, (schema, "migrations")).fetchone():
+    # At once, since another process may make them meanwhile.
+    tables = {row[0] for row in connection.execute(_TABLES, (schema,)).fetchall()}
+    if "migrations" in tables:
         rows = connection.execute(f"SELECT name FROM {qualified(schema)}.migrations ORDER BY name")  # noqa: S608 - a quoted name
         applied = [row[0] for row in rows.fetchall()]
-    elif connection.execute(_EXISTS, (schema, "instances")).fetchone():
+    elif "instances" in tables:
         raise SchemaError(
             f"{place} has a table 'instances' in schema {schema!r} that trioflow did not make; "
             "give trioflow a schema of its own"
