@@ -18,6 +18,7 @@ import pymysql
 from tests.backends.mysql_stage import hold, new, opened, step, turns
 from tests.servers import required
 from trioflow import activity, open_worker, workflow
+from trioflow.backends import mysql as mysql_backend
 from trioflow.backends import mysql_connection, mysql_server, server_clock
 from trioflow.backends.mysql import MysqlBackend
 from trioflow.backends.mysql_dialect import MysqlDialect
@@ -344,6 +345,30 @@ def test_a_process_whose_clocks_are_an_hour_off_judges_by_the_server(mysql, monk
             assert abs(record.created_at - right.now()) < 30
             assert right.heartbeat("w1").alive
 
+    trio.run(main)
+
+
+def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(mysql, monkeypatch):
+    class Later(server_clock.ServerClock):
+        seconds = 0.0
+
+        def __call__(self):
+            return super().__call__() + self.seconds
+
+    def connect(**options):
+        Later.seconds += 100.0
+        return pymysql.connect(
+            unix_socket=mysql.socket, user="root", database=mysql.name, **options
+        )
+
+    async def main():
+        async with opened(connect=connect) as backend:
+            await backend.register_worker("w", "w")
+            backend._opened.connection.close()
+            assert await backend.commit("w", []) == []
+            assert await backend.reclaim(50.0) == []
+
+    monkeypatch.setattr(mysql_backend, "ServerClock", Later)
     trio.run(main)
 
 

@@ -588,6 +588,24 @@ def test_the_clock_is_read_again_after_a_sleep(monkeypatch):
     assert clock() == pytest.approx(5100, abs=1)
 
 
+def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(url, schema):
+    time = [0.0]
+
+    def connect():
+        time[0] += 100.0
+        return psycopg.connect(url)
+
+    async def main():
+        store = PostgresBackend(connect, schema=schema, clock=lambda: time[0])
+        async with opened(store) as backend:
+            await backend.register_worker("w", "w")
+            backend._opened.connection.close()
+            assert await backend.commit("w", []) == []
+            assert await backend.reclaim(50.0) == []
+
+    trio.run(main)
+
+
 # --- limits -----------------------------------------------------------------------------------
 
 

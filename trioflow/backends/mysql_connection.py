@@ -209,6 +209,7 @@ class MysqlConnection:
             with self._part():
                 yield
             return
+        self._connected()  # it may take seconds: what reads the clock comes after it
         self._begin()
         try:
             yield

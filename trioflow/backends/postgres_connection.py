@@ -235,6 +235,7 @@ class PgConnection:
             with self._part():
                 yield
             return
+        _ = self.raw  # to connect may take seconds: what reads the clock comes after it
         self._failed = False
         self._deferred = [_BEGIN]
         self.depth = 1
