@@ -372,6 +372,23 @@ def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(mysql
     trio.run(main)
 
 
+def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(mysql, monkeypatch):
+    def connect(**options):
+        time.sleep(0.5)
+        return pymysql.connect(
+            unix_socket=mysql.socket, user="root", database=mysql.name, **options
+        )
+
+    async def main():
+        async with opened(connect=connect) as backend:
+            monkeypatch.setattr(server_clock, "_OLD", 0.0)
+            backend._opened.connection.close()
+            await backend.reclaim(60.0)
+            assert abs(backend.now() - time.time()) < 0.2
+
+    trio.run(main)
+
+
 def test_the_clock_is_unknown_before_the_server_was_asked(mysql):
     with pytest.raises(BackendUnavailable, match=r"await the backend's open\(\)"):
         MysqlBackend(mysql.url).now()

@@ -606,6 +606,18 @@ def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(url, 
     trio.run(main)
 
 
+def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(url, schema):
+    def connect():
+        time.sleep(0.5)
+        return psycopg.connect(url)
+
+    async def main():
+        async with opened(PostgresBackend(connect, schema=schema)) as backend:
+            assert abs(backend.now() - time.time()) < 0.2
+
+    trio.run(main)
+
+
 # --- limits -----------------------------------------------------------------------------------
 
 

@@ -165,6 +165,7 @@ class _MysqlStore(SqlStore):
 
     def measure_clock(self) -> None:
         """Compare the clocks."""
+        self._mysql.ensure()  # to connect would count as the way to the server
         self.clock.measure(self._server_time)
 
     def _server_time(self) -> float:

@@ -145,6 +145,10 @@ class MysqlConnection:
         if self._raw is None:
             self._raw = self._new()
 
+    def ensure(self) -> None:
+        """Connect if there is no connection, as patiently as a statement does."""
+        self._connected()
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._drop()
@@ -209,7 +213,7 @@ class MysqlConnection:
             with self._part():
                 yield
             return
-        self._connected()  # it may take seconds: what reads the clock comes after it
+        self.ensure()  # it may take seconds: what reads the clock comes after it
         self._begin()
         try:
             yield
