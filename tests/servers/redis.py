@@ -8,13 +8,18 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.servers.programs import chosen, found
 
-__all__ = ["Server", "available", "start"]
+if TYPE_CHECKING:
+    from tests.servers.certificates import Certificates
+
+__all__ = ["Server", "available", "has_tls", "start"]
 
 _START_TIMEOUT = 30.0
 _PAUSE = 0.02
@@ -29,6 +34,13 @@ def available() -> str | None:
     if _program() is not None:
         return None
     return "no redis-server and no valkey-server found; get one with: apt-get install redis-server"
+
+
+def has_tls() -> bool:
+    """Return whether the server was built with TLS."""
+    command = [_program(), "--port", "0", "--tls-port", "1"]  # it ends, for want of a certificate
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    return "Failed to configure TLS" in done.stdout + done.stderr
 
 
 def _program() -> str | None:
@@ -48,9 +60,18 @@ def start(folder: Path, *options: str):
 
 
 class Server:
-    """One server. `start` and `kill` may be repeated: it keeps its port, and finds its data."""
+    """One server. `start` and `kill` may be repeated: it keeps its port, and finds its data.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    Args:
+        folder: For its log and its data.
+        options: Settings, as on its command line.
+        certificates: What it shows to clients; then it listens with TLS only.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, certificates: Certificates | None = None
+    ) -> None:
+        self._certificates = certificates
         self._folder = folder
         self._log = folder / "redis.log"
         self._options = options
@@ -60,7 +81,8 @@ class Server:
     @property
     def url(self) -> str:
         """The URL of its first database."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        scheme = "redis" if self._certificates is None else "rediss"
+        return f"{scheme}://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -83,7 +105,7 @@ class Server:
     close = kill
 
     def _started(self, port: int, deadline: float) -> bool:
-        where = ("--bind", "127.0.0.1", "--port", str(port), "--dir", str(self._folder))
+        where = ("--bind", "127.0.0.1", *self._ports(port), "--dir", str(self._folder))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [_program(), *where, *self._options],
@@ -96,11 +118,21 @@ class Server:
             if self._process.poll() is not None:
                 self._process = None
                 return False
-            if _answers(port):
+            if _answers(port, tls=self._certificates is not None):
                 self.port = port
                 return True
             time.sleep(_PAUSE)
         return False
+
+    def _ports(self, port: int) -> tuple[str, ...]:
+        given = self._certificates
+        if given is None:
+            return ("--port", str(port))
+        return (
+            *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(given.certificate), "--tls-key-file", str(given.key)),
+            *("--tls-ca-cert-file", str(given.authority)),
+        )
 
 
 def _free_port() -> int:
@@ -109,9 +141,15 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, *, tls: bool) -> bool:
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=1) as plain,
+            trusting.wrap_socket(plain) if tls else plain as connection,
+        ):
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trioflow.backends.redis.scripts import Script, script
-from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain
+from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.errors import BackendError
 
 __all__ = ["Address", "Client", "Link", "Request", "connect"]
@@ -29,6 +30,7 @@ _FIRST_DELAY = 0.02
 _LONGEST_DELAY = 0.5
 _ANSWER_WITHIN = 10.0
 _MOST_LOADS = 3
+_SAYS_WHAT_TO_CHECK = re.compile(r"[?&]ssl_(cert_reqs=none|check_hostname=)")
 
 
 class Pipeline(Protocol):
@@ -125,6 +127,8 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Clie
         "socket_keepalive": True,
         "socket_timeout": timeout,
     }
+    if address.url.startswith("rediss:") and not _SAYS_WHAT_TO_CHECK.search(address.url):
+        options["ssl_check_hostname"] = True  # as redis-py does of itself since version 6
     # redis-py's annotations are partial, hence the casts.
     driver = cast("Any", redis)
     if not address.cluster:
@@ -227,11 +231,10 @@ class Link:
                 if waiting.sort_out(answers, replies):
                     self._load([requests[at].name for at in waiting.left])
                     continue
-            except exceptions.AuthenticationError:
-                self.close()
-                raise
             except BROKEN as exc:
                 self.close()
+                if is_refusal(exc):
+                    raise
                 waiting.give_up(exc, requests, replies)
                 if waiting.left and not waiting.pause(deadline):
                     raise

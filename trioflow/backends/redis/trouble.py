@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
+
 import redis
 from redis import exceptions
 
 from trioflow.errors import BackendError, BackendUnavailable, CorruptStore
 
-__all__ = ["ANY", "BROKEN", "ELSEWHERE", "explain"]
+__all__ = ["ANY", "BROKEN", "ELSEWHERE", "explain", "is_refusal"]
 
 # The connection is of no use any more, and what was asked for may or may not have been done.
 BROKEN: tuple[type[Exception], ...] = (
@@ -40,11 +43,30 @@ _REFUSALS = (
 )
 
 
+def is_refusal(error: Exception) -> bool:
+    """Return whether it is no use to connect again: one of both sides does not trust the other."""
+    return isinstance(error, exceptions.AuthenticationError) or _distrusted(error)
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    # The driver wraps it.
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def explain(error: Exception, where: str) -> BackendError:
     """Return the error of trioflow's that says what a driver's means and what to do."""
     text = str(error)
     if isinstance(error, exceptions.AuthenticationError):
         return BackendUnavailable(f"{where} refuses the user or the password in the URL: {text}")
+    if _distrusted(error):
+        return BackendUnavailable(
+            f"{where} has a certificate that is not trusted: {text}; name the file of who signed "
+            "it by ssl_ca_certs, and the host as the certificate does"
+        )
     if isinstance(error, ELSEWHERE):
         return BackendUnavailable(
             f"{where} does not take writes: {text}; name the primary in the URL, or write "
@@ -56,10 +78,8 @@ def explain(error: Exception, where: str) -> BackendError:
             "It is not known whether the last call was stored"
         )
     for word, advice in _REFUSALS:
-        if word in text or (word == "NOPERM" and _forbidden(error)):
+        if word in text or (word in _BY_TYPE and _BY_TYPE[word](error)):
             return BackendUnavailable(f"{where}: {advice} ({text})")
-    if isinstance(error, exceptions.OutOfMemoryError):
-        return BackendUnavailable(f"{where}: {_REFUSALS[0][1]} ({text})")
     return CorruptStore(
         f"{where} holds something else than trioflow wrote, or is older than Redis 6: {text}; "
         "give trioflow a prefix of its own"
@@ -71,3 +91,10 @@ def _forbidden(error: Exception) -> bool:
     text = str(error)
     told = "user executing" in text or "ACL failure" in text
     return told or isinstance(error, exceptions.NoPermissionError)
+
+
+# Where the driver has taken the word away.
+_BY_TYPE: dict[str, Callable[[Exception], bool]] = {
+    "NOPERM": _forbidden,
+    "OOM": lambda error: isinstance(error, exceptions.OutOfMemoryError),
+}
