@@ -72,7 +72,7 @@ def test_a_backend_is_returned_as_it_is():
         ("postgresql://localhost/x?pooled=yes", "write pooled=1"),
         ("postgresql://localhost/x?nonsense=1", "invalid URI query parameter"),
         ("redis://localhost/shop", "prefix=shop"),
-        ("redis://localhost:port", "Port could not be cast"),
+        ("redis://localhost:port", "the port is no number"),
         ("redis://localhost?prefix=", "must not be empty"),
         ("redis://localhost?prefix={a}", "no braces"),
         ("redis://localhost?prefiks=a", "unknown option 'prefiks'"),
@@ -89,3 +89,29 @@ def test_other_urls_are_explained(url, words):
     with pytest.raises(BackendError, match=words) as caught:
         open_backend(url)
     assert repr(url) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oracle://me:secret@host/x",
+        "postgresql://me:secret@host/x?pooled=yes",
+        "postgresql://me:secret@host/x?nonsense=1",
+        "postgresql://host/x?password=secret&nonsense=1",
+        "postgresql://me:a/secret@host:port/x?pooled=2",
+        "mysql://me:secret@host",
+        "mysql://me:secret/word@host/x",
+        "mysql://me:secret@host/x?sslca=y",
+        "redis://:secret@host/shop",
+        "redis://:secret/word@host",
+        "redis://me:word/secret@host",
+        "redis://:secret@host?prefiks=a",
+        "redis://:secret@host?prefix=",
+        "redis://:secret@host?cluster=1",
+        "memory://me:secret@name",
+    ],
+)
+def test_no_password_is_shown(url):
+    with pytest.raises(BackendError) as caught:
+        open_backend(url)
+    assert "secret" not in str(caught.value)

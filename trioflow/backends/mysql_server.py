@@ -13,6 +13,7 @@ import pymysql
 from pymysql.connections import Connection as RawConnection
 from pymysql.constants import CLIENT
 
+from trioflow.backends.url_text import shown
 from trioflow.errors import BackendError
 
 __all__ = ["Server", "from_url"]
@@ -128,8 +129,11 @@ def from_url(url: str) -> Server:
     database = unquote(parts.path[1:])
     try:
         port = parts.port or 3306
-    except ValueError as exc:
-        raise BackendError(f"the port in the URL is no number: {exc}") from exc
+    except ValueError:  # which would show a part of a password that has a slash
+        raise BackendError(
+            f"{shown(url)}: the port is no number; what a URL reserves, also in a password, is "
+            "written with percent signs"
+        ) from None
     host = parts.hostname or "localhost"
     where = f"{parts.scheme}://{host}:{port}/{database}"
     if not database or "/" in database:

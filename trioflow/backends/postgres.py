@@ -23,6 +23,7 @@ from trioflow.backends.server_clock import ServerClock
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.storage_thread import StorageThread
+from trioflow.backends.url_text import shown
 from trioflow.backends.watching import Watcher
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
 from trioflow.model.records import CommitFailure, Heartbeat, NewInstance, Unit
@@ -338,7 +339,9 @@ def _source(
         try:
             given = conninfo_to_dict(server)
         except psycopg.Error as exc:
-            raise BackendError(f"{server!r} is no address of a PostgreSQL server: {exc}") from exc
+            raise BackendError(
+                f"{shown(server)} is no address of a PostgreSQL server: {exc}"
+            ) from exc
         options = {**_DEFAULTS, **given}
         host, port = options.get("host", "the local socket"), options.get("port", "")
         place = f"PostgreSQL at {host}{f':{port}' if port else ''}/{options.get('dbname', '')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from trioflow.backends.base import Backend
+from trioflow.backends.url_text import shown
 from trioflow.errors import BackendError
 
 __all__ = ["open_backend"]
@@ -35,13 +36,13 @@ def open_backend(url: str | Backend) -> Backend:
         return url
     parts = urlsplit(url)
     if not parts.scheme or "://" not in url:
-        raise BackendError(f"{url!r} is no URL of a backend; write one of {_FORMS}")
+        raise BackendError(f"{shown(url)} is no URL of a backend; write one of {_FORMS}")
     if parts.scheme == "memory":
         # Here, because a program that names one store need not load the others.
         from trioflow.backends.memory import MemoryBackend  # noqa: PLC0415
 
         if parts.netloc or parts.path.strip("/"):
-            raise BackendError(f"{url!r}: a memory store has no name; write memory://")
+            raise BackendError(f"{shown(url)}: a memory store has no name; write memory://")
         return MemoryBackend()
     if parts.scheme == "sqlite":
         from trioflow.backends.sqlite import SqliteBackend  # noqa: PLC0415
@@ -53,7 +54,7 @@ def open_backend(url: str | Backend) -> Backend:
         return _mysql(url)
     if parts.scheme in ("redis", "rediss"):
         return _redis(url)
-    raise BackendError(f"{url!r}: unknown scheme {parts.scheme!r}; write one of {_FORMS}")
+    raise BackendError(f"{shown(url)}: unknown scheme {parts.scheme!r}; write one of {_FORMS}")
 
 
 def _postgres(url: str) -> Backend:
@@ -71,7 +72,9 @@ def _postgres(url: str) -> Backend:
     rest = urlencode([each for each in options if each[0] not in ours], quote_via=quote)
     pooled = ours.get("pooled", "0")
     if pooled not in ("0", "1"):
-        raise BackendError(f"{url!r}: write pooled=1 if a pooler is in between, or leave it out")
+        raise BackendError(
+            f"{shown(url)}: write pooled=1 if a pooler is in between, or leave it out"
+        )
     return PostgresBackend(
         urlunsplit(parts._replace(query=rest)),
         schema=ours.get("schema") or "trioflow",
@@ -97,7 +100,7 @@ def _redis(url: str) -> Backend:
         if exc.name != "redis":
             raise
         raise BackendError(
-            f"{url!r} needs the driver redis-py; get it with: pip install 'trioflow[redis]'"
+            f"{shown(url)} needs the driver redis-py; get it with: pip install 'trioflow[redis]'"
         ) from exc
     return backend_of(url)
 
@@ -105,12 +108,12 @@ def _redis(url: str) -> Backend:
 def _sqlite_path(url: str, host: str, path: str, query: str) -> str:
     if host:
         raise BackendError(
-            f"{url!r} has two slashes where three are needed: sqlite:///{host}{path} for a "
+            f"{shown(url)} has two slashes where three are needed: sqlite:///{host}{path} for a "
             f"relative path, sqlite:////{host}{path} for an absolute one"
         )
     if query:
-        raise BackendError(f"{url!r}: a sqlite URL takes no options; leave out ?{query}")
+        raise BackendError(f"{shown(url)}: a sqlite URL takes no options; leave out ?{query}")
     name = unquote(path[1:])
     if not name or name == ":memory:":
-        raise BackendError(f"{url!r} names no file; for a store in memory write memory://")
+        raise BackendError(f"{shown(url)} names no file; for a store in memory write memory://")
     return name

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from trioflow.backends.redis.backend import RedisBackend
+from trioflow.backends.url_text import shown
 from trioflow.errors import BackendError
 
 __all__ = ["backend_of"]
@@ -21,10 +22,17 @@ def backend_of(url: str) -> RedisBackend:
         BackendError: An option or a part of the URL is not known or not right.
     """
     parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:  # which would show a part of a password that has a slash
+        raise BackendError(
+            f"{shown(url)}: the port is no number; what a URL reserves, also in a password, is "
+            "written with percent signs"
+        ) from None
     if parts.path.strip("/") and not parts.path.strip("/").isdigit():
         raise BackendError(
-            f"{url!r}: after the host stands the number of a database, as in redis://host:6379/0; "
-            "a store is named by its prefix: ?prefix=shop"
+            f"{shown(url)}: after the host stands the number of a database, as in "
+            "redis://host:6379/0; a store is named by its prefix: ?prefix=shop"
         )
     options: dict[str, Any] = {}
     others: list[tuple[str, str]] = []
@@ -35,12 +43,11 @@ def backend_of(url: str) -> RedisBackend:
             others.append((name, value))
         else:
             known = ", ".join((*_OURS, *_DRIVERS))
-            raise BackendError(f"{url!r}: unknown option {name!r}; there are {known}")
+            raise BackendError(f"{shown(url)}: unknown option {name!r}; there are {known}")
     try:
-        _ = parts.port
         return RedisBackend(urlunsplit(parts._replace(query=urlencode(others))), **options)
     except ValueError as exc:
-        raise BackendError(f"{url!r}: {exc}") from exc
+        raise BackendError(f"{shown(url)}: {exc}") from exc
 
 
 def _value(url: str, name: str, value: str) -> Any:
@@ -50,4 +57,4 @@ def _value(url: str, name: str, value: str) -> Any:
         return {"true": True, "false": False}[value] if name == "cluster" else value
     except (KeyError, ValueError):
         wanted = "seconds" if name == "keep_finished" else "true or false"
-        raise BackendError(f"{url!r}: {name} must be {wanted}, not {value!r}") from None
+        raise BackendError(f"{shown(url)}: {name} must be {wanted}, not {value!r}") from None
