@@ -137,18 +137,19 @@ class Backend(Protocol):
         """Write many units in one transaction; each succeeds or fails by itself.
 
         An `InstanceCommit` demands that the instance is running, leased to ``worker``, in that
-        ``execution`` with exactly ``number`` turns, and that what it consumed is in its inbox. If
-        it has
-        ``new``, that no running or suspended instance has the id; a finished one's id is used
-        again: the row is replaced, its ``execution`` goes on counting, its old turns stay. (Then a
-        commit that has ``turns`` as well fails with ``taken_ids``, as its execution is not the
+        ``execution`` with exactly ``number`` turns, and that what it consumed is in its inbox (of
+        one that closes it, a store need not ask that). If it has ``new``, that no running or
+        suspended instance has the id; a finished one's id is used again: the row is replaced, its
+        ``execution`` goes on counting, its old turns stay. (Then a commit that has ``turns`` as well fails with ``taken_ids``, as its execution is not the
         first; the caller tries again without them.)
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
         What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
         are silently dropped. A retry of an activity that is marked for cancellation ends it as
-        cancelled. No instance is in two units of a batch, nor twice in one. Messages are delivered
-        after all instances of the batch are written.
+        cancelled. No instance is in two units of a batch, nor twice in one; of an activity, a batch
+        has one end at most. Messages are delivered after all instances of the batch are written,
+        units that fail left out, and reach an inbox in their order: a unit's messages before those
+        of its results, a reply at once after what it answers. Cancelled activities come after them.
         When an execution ends because the next begins, what is unread and was sent for that
         execution alone (`Message.execution`) is dropped; the rest stays unread.
 

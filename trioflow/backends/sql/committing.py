@@ -1,14 +1,15 @@
 """The hot path: a commit's units become flat rows, one list per kind of statement.
 
 All units of a batch are written together and the numbers of touched rows are compared with
-what was expected. On any difference everything is rolled back and written unit by unit.
+what was expected. On any difference everything is rolled back, each unit is judged by itself, and
+those that can be stored are written together again.
 """
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -81,12 +82,30 @@ def _lease_lost(worker: str) -> LeaseLost:
     )
 
 
+_NO_NOTICES: Mapping[str, Message] = {}
+
+
+class _Accepted(msgspec.Struct):
+    """A unit that can be stored.
+
+    Attributes:
+        unit: With the executions that its new instances will have.
+        replaced: Finished instances whose ids are used again.
+        notices: What is sent to a parent in place of its child, by the child's id.
+    """
+
+    unit: Unit
+    replaced: list[str]
+    notices: dict[str, Message]
+
+
 class _Rows:
     """One batch, flattened."""
 
-    def __init__(self, worker: str, now: float) -> None:
+    def __init__(self, worker: str, now: float, notices: Mapping[str, Message]) -> None:
         self.worker = worker
         self.now = now
+        self.notices = notices
         self.created: list[Any] = []
         self.steps: list[Any] = []
         self.closings: list[Any] = []
@@ -103,7 +122,11 @@ class _Rows:
 
     def add(self, unit: Unit) -> None:
         for commit in unit.instances:
-            self._add_instance(commit)
+            notice = self.notices.get(commit.id)
+            if notice is None:
+                self._add_instance(commit)
+            else:
+                self.messages.append((commit.id, notice))
         for result in unit.results:
             key = result.key
             self.returned += (key.instance, key.execution, key.command, self.worker)
@@ -205,7 +228,13 @@ class Committing(SqlCore):
             pass
         with self.dialect.transaction(self.connection):
             self._renew(worker)
-            return [self._commit_one(worker, unit) for unit in units]
+            try:
+                with self.dialect.transaction(self.connection):
+                    return self._commit_judged(worker, units)
+            except self._conflicts:
+                # A unit contradicts itself, or somebody created what was not there when it was
+                # judged; then whatever fails fails alone.
+                return [self._commit_one(worker, unit) for unit in units]
 
     def _renew(self, worker: str) -> None:
         if not self._execute(self.queries.renew_worker, self.clock(), worker).rowcount:
@@ -215,14 +244,14 @@ class Committing(SqlCore):
         self,
         worker: str,
         units: Sequence[Unit],
-        extra: Sequence[tuple[str, Message]] = (),
+        notices: Mapping[str, Message] = _NO_NOTICES,
         *,
         renew: bool = False,
     ) -> None:
-        rows = _Rows(worker, self.clock())
+        rows = _Rows(worker, self.clock(), notices)
         for unit in units:
             rows.add(unit)
-        plain, others = self._sorted_out([*rows.messages, *extra])
+        plain, others = self._sorted_out(rows.messages)
         writes = self._writes(rows)
         if renew:  # before anything else, so that nobody can bury the worker meanwhile
             writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
@@ -328,43 +357,62 @@ class Committing(SqlCore):
     def _commit_one(self, worker: str, unit: Unit) -> CommitFailure | None:
         try:
             with self.dialect.transaction(self.connection):
-                return self._commit_checked(worker, unit)
+                return self._commit_judged(worker, [unit])[0]
         except self._conflicts:
-            # The fences held, so it is what was consumed or stored that cannot be right.
+            # The fences held, so it is what was stored that cannot be right.
             return CommitFailure(lost=[commit.id for commit in unit.instances])
 
-    def _commit_checked(self, worker: str, unit: Unit) -> CommitFailure | None:
+    def _commit_judged(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """Write those units together that can be stored; return why the others cannot."""
+        judged = [self._judge(worker, unit) for unit in units]
+        stored = [each for each in judged if isinstance(each, _Accepted)]
+        for each in stored:
+            for id in each.replaced:
+                self._forget_finished(id)
+        notices = {id: notice for each in stored for id, notice in each.notices.items()}
+        if stored:
+            self._write(worker, [each.unit for each in stored], notices)
+        return [None if isinstance(each, _Accepted) else each for each in judged]
+
+    def _judge(self, worker: str, unit: Unit) -> _Accepted | CommitFailure:
         taken: list[str] = []
         lost: list[str] = []
         instances: list[InstanceCommit] = []
         replaced: list[str] = []
-        extra: list[tuple[str, Message]] = []
+        notices: dict[str, Message] = {}
         for commit in unit.instances:
             row = self._execute(self.queries.fence, commit.id).fetchone()
+            as_it_is = commit
             if commit.new is None:
-                instances.append(commit)
                 expected = (worker, "running", commit.execution, commit.number)
-                if row is None or tuple(row) != expected:
+                if row is None or tuple(row) != expected or not self._has_consumed(commit):
                     lost.append(commit.id)
             elif row is None:
-                instances.append(commit)
+                pass
             elif commit.turns:
                 taken.append(commit.id)
             elif row[1] not in ("running", "suspended"):
                 replaced.append(commit.id)
-                instances.append(msgspec.structs.replace(commit, execution=row[2] + 1))
+                as_it_is = msgspec.structs.replace(commit, execution=row[2] + 1)
             elif commit.new.parent is None:
                 taken.append(commit.id)
             else:
-                extra.append((commit.id, id_taken(commit.id, commit.new.parent)))
+                notices[commit.id] = id_taken(commit.id, commit.new.parent)
+            instances.append(as_it_is)
         if taken or lost:
             return CommitFailure(taken_ids=taken, lost=lost)
-        for id in replaced:
-            self._forget_finished(id)
         results = [result for result in unit.results if self._held(worker, result.key)]
         whole = Unit(instances=instances, results=results, retries=unit.retries)
-        self._write(worker, [whole], extra)
-        return None
+        return _Accepted(whole, replaced, notices)
+
+    def _has_consumed(self, commit: InstanceCommit) -> bool:
+        if not commit.consumed or commit.closing is not None:
+            return True  # all of the inbox of what is closed goes
+        found = self._execute(self.queries.inbox_numbers, commit.id).fetchall()
+        known = {seq for (seq,) in found}
+        return known.issuperset(commit.consumed) and len(set(commit.consumed)) == len(
+            commit.consumed
+        )
 
     def _forget_finished(self, id: str) -> None:
         """Delete a finished instance, except for its turns, so that its id can be used again."""

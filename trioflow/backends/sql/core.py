@@ -94,17 +94,23 @@ class SqlCore:
     ) -> tuple[dict[str, list[Message]], list[tuple[str, Message]]]:
         """Return those that can be delivered together, by target, and those one by one.
 
-        Each comes with the id of its sender, for the reply.
+        Each comes with the id of its sender, for the reply. Whoever gets one of these gets what
+        follows one by one as well: an inbox keeps the order of what was sent.
         """
+        ordered: set[str] = set()
         plain: dict[str, list[Message]] = {}
         others: list[tuple[str, Message]] = []
         for sender, message in messages:
-            if message.sent or message.failed:
+            same = plain.get(message.instance)
+            replies = bool(message.sent or message.failed)
+            differs = same is not None and same[0].execution != message.execution
+            if replies or differs or message.instance in ordered:
                 others.append((sender, message))
-                continue
-            same = plain.setdefault(message.instance, [])
-            if same and same[0].execution != message.execution:
-                others.append((sender, message))
+                ordered.add(message.instance)
+                if replies:
+                    ordered.add(sender)
+            elif same is None:
+                plain[message.instance] = [message]
             else:
                 same.append(message)
         return plain, others

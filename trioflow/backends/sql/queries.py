@@ -227,6 +227,7 @@ class Queries:
 
     # What a commit demands, for finding out which demand was not met.
     fence = "SELECT worker, status, execution, turns FROM instances WHERE id = ? {for_update}"
+    inbox_numbers = "SELECT seq FROM inbox WHERE instance = ?"
     taken_ids = "SELECT id, status, execution FROM instances WHERE id {among} {for_update}"
     suspend_instance = """UPDATE instances SET status = 'suspended', outcome = ?,
         turns = ?, events = coalesce(?, events), ready_at = NULL, unread = unread - ?,

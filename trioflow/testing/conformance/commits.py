@@ -124,7 +124,11 @@ async def what_was_not_in_the_inbox_cannot_be_consumed(stage: Stage) -> None:
     await stage.backend.send("b", b"x")
     (taken,) = await stage.take()
     foreign = taken.inbox[0].seq
-    assert await stage.commit(step("a", 0, consumed=[foreign])) == CommitFailure(lost=["a"])
+    for wrong in ([foreign], [foreign + 1000]):
+        commits = step("a", 0, consumed=wrong), step("b", 0), step("n", 0, new=new("n"))
+        assert await stage.commit(*commits) == CommitFailure(lost=["a"])
+    twice = step("b", 0, consumed=[foreign, foreign])
+    assert await stage.commit(twice) == CommitFailure(lost=["b"])
     assert (await stage.record("b")).unread == 1
 
 
@@ -310,6 +314,38 @@ async def several_messages_to_one_target_are_counted(stage: Stage) -> None:
     assert await stage.take() == []
 
 
+async def messages_keep_their_order(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b", "c")
+    messages = [
+        Message("c", b"1", sent=b"ok"),
+        Message("c", b"2"),
+        Message("c", b"3", execution=1),
+        Message("c", b"4"),
+        Message("a", b"me"),
+    ]
+    second = Unit(instances=[step("b", 0, messages=[Message("a", b"5"), Message("c", b"6")])])
+    units = [Unit(instances=[step("a", 0, messages=messages)]), second]
+    assert await stage.backend.commit("w1", units) == [None, None]
+    inboxes = {one.id: [message.event for message in one.inbox] for one in await stage.take()}
+    assert inboxes == {"a": [b"ok", b"me", b"5"], "c": [b"1", b"2", b"3", b"4", b"6"]}
+
+
+async def messages_reach_what_begins_beside_what_fails(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b")
+    message = Message("later", b"early", sent=b"sent", failed=b"failed")
+    to_b = Message("b", b"late", failed=b"no b")
+    units = [
+        Unit(instances=[step("a", 0, messages=[message, to_b])]),
+        Unit(instances=[step("nobody", 0)]),
+        Unit(instances=[step("b", 0, closing=DONE), step("later", 0, new=new("later"))]),
+    ]
+    assert await stage.backend.commit("w1", units) == [None, CommitFailure(lost=["nobody"]), None]
+    inboxes = {one.id: [message.event for message in one.inbox] for one in await stage.take()}
+    assert inboxes == {"a": [b"sent", b"no b"], "later": [b"early"]}
+
+
 async def a_message_to_nobody_leaves_nothing(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b")
@@ -409,6 +445,8 @@ CASES: tuple[Case, ...] = (
     a_message_may_be_meant_for_one_execution,
     senders_are_told,
     several_messages_to_one_target_are_counted,
+    messages_keep_their_order,
+    messages_reach_what_begins_beside_what_fails,
     a_message_to_nobody_leaves_nothing,
     a_message_to_oneself_arrives,
     a_message_sent_meanwhile_is_not_overlooked,
