@@ -40,7 +40,7 @@ def _note(what: str) -> None:
 @registry.activity
 async def double(number: int) -> int:
     _note("start")
-    await trio.sleep(0.001 * (number % 10))
+    await trio.sleep(0.01 * (number % 10))
     _note("end")
     return 2 * number
 

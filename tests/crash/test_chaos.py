@@ -40,11 +40,11 @@ def test_workflows_survive_workers_and_servers_that_are_killed(kind, tmp_path):
     run_torture(
         kind,
         tmp_path,
-        workflows=40,
+        workflows=100,
         kills=3,
-        outages=[0.0],
-        spread=1.5,
-        every=(0.3, 0.6),
+        outages=[0.2],
+        spread=4.0,
+        every=(0.8, 1.4),
         lease=2.0,
         patience=30.0,
     )
