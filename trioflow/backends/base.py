@@ -79,7 +79,7 @@ class Backend(Protocol):
         In one transaction per worker: its row is deleted, its instances are freed and made ready
         at once, its activities are freed with ``attempt`` one higher and visible at once. (An
         activity marked for cancellation is deleted instead, and reported to its instance as
-        cancelled.)
+        cancelled; several of them in any order.)
         """
         ...
 
@@ -112,8 +112,8 @@ class Backend(Protocol):
         it again, so that the instance is given again, with its whole inbox, to the worker that
         holds it.
 
-        A ``limit`` of 0 gives those that are ready and already this worker's, all of them: a worker
-        that is full must still hear what is sent to what it holds.
+        A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
+        any order: a worker that is full must still hear what is sent to what it holds.
 
         Returns:
             The instances with their inboxes in the order of arrival, and ``next_at``: when the next

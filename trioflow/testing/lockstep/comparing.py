@@ -1,0 +1,173 @@
+"""When two stores' answers are the same: what is left of them without clocks and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+import msgspec
+
+from trioflow.model.events import ChildFailed, decode_event
+from trioflow.model.records import (
+    ActivityKey,
+    ActivityTask,
+    CommitFailure,
+    Heartbeat,
+    InstanceRecord,
+    StoredMessage,
+    TakenActivities,
+    TakenInstance,
+    TakenInstances,
+)
+
+__all__ = [
+    "CANCELLED",
+    "comparable",
+    "difference",
+    "in_order",
+    "inbox",
+    "taken_activities",
+    "taken_instances",
+]
+
+T = TypeVar("T")
+
+CANCELLED = b"cancelled"
+"""What the events of cancelled activities begin with."""
+
+# A time is one that the run has set itself, or else something of today's, or of today's with a
+# sticky time added to it.
+_BEFORE_ALL_CLOCKS = 1e9
+_STICKY_FROM, _AFTER_ALL_CLOCKS = 2.2e9, 3.5e9
+_NOW, _STICKY = 1.7e9, 2.7e9
+
+
+def _when(at: float | None) -> float | None:
+    if at is None or at < _BEFORE_ALL_CLOCKS or at > _AFTER_ALL_CLOCKS:
+        return at
+    return _NOW if at < _STICKY_FROM else _STICKY
+
+
+def _next(at: float | None) -> float | None:
+    # All that has come is the same: it is worth asking again at once.
+    return None if at is None else max(_when(at) or 0.0, _NOW)
+
+
+def _event(event: bytes) -> bytes:
+    """Leave out the words of those that a store writes itself."""
+    if not event.startswith(b"{"):
+        return event
+    found = decode_event(event)
+    if not isinstance(found, ChildFailed):
+        return event
+    return f"child {found.id} failed: {found.failure.type}".encode()
+
+
+def inbox(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+    """Return an inbox with those in the order of their names that may come in any."""
+    ordered: list[StoredMessage] = []
+    for cancelled, run in groupby(messages, lambda one: one.event.startswith(CANCELLED)):
+        several = list(run)
+        if cancelled:
+            several.sort(key=lambda one: one.event)
+        ordered += several
+    return ordered
+
+
+def _key(key: ActivityKey) -> tuple[str, int, str]:
+    return key.instance, key.execution, key.command
+
+
+def _record(record: InstanceRecord) -> InstanceRecord:
+    finished_at = None if record.finished_at is None else _NOW
+    return msgspec.structs.replace(
+        record, ready_at=_when(record.ready_at), created_at=_NOW, finished_at=finished_at
+    )
+
+
+def _task(task: ActivityTask) -> ActivityTask:
+    return msgspec.structs.replace(task, scheduled_at=_NOW)
+
+
+def _taken(one: TakenInstance) -> TakenInstance:
+    known = [StoredMessage(0, _event(message.event)) for message in inbox(one.inbox)]
+    return msgspec.structs.replace(one, ready_at=_when(one.ready_at), inbox=known)
+
+
+def _heartbeat(beat: Heartbeat) -> Heartbeat:
+    return Heartbeat(beat.alive, sorted(beat.cancelled, key=_key))
+
+
+def _failure(failure: CommitFailure) -> CommitFailure:
+    return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost))
+
+
+_SHAPES: dict[type, Callable[[Any], Any]] = {
+    InstanceRecord: _record,
+    ActivityTask: _task,
+    Heartbeat: _heartbeat,
+    CommitFailure: _failure,
+}
+
+
+def comparable(answer: Any) -> Any:
+    """Return what of an answer has to be the same in all stores."""
+    if isinstance(answer, list | tuple):
+        return [comparable(one) for one in answer]
+    if isinstance(answer, dict):
+        return {key: comparable(one) for key, one in answer.items()}
+    shape = _SHAPES.get(type(answer))
+    return answer if shape is None else shape(answer)
+
+
+def in_order(
+    found: Sequence[T], key: Callable[[T], Hashable], ranks: Mapping[Any, tuple[float, ...]]
+) -> list[T]:
+    """Sort those that may come in any order, if all come in the order that is promised.
+
+    Args:
+        found: An answer.
+        key: What `ranks` knows its parts by.
+        ranks: What orders them. Equal ones may come in any order.
+    """
+    of_each = [ranks.get(key(one), ()) for one in found]
+    if of_each != sorted(of_each):
+        return list(found)
+    numbered = sorted(range(len(found)), key=lambda at: (of_each[at], repr(key(found[at]))))
+    return [found[at] for at in numbered]
+
+
+def taken_instances(
+    answer: TakenInstances, ranks: Mapping[Any, tuple[float, ...]], *, alive: bool
+) -> Any:
+    """Return what of an answer has to be the same, for a worker that is ``alive`` or not."""
+    instances = in_order(answer.instances, lambda one: one.id, ranks)
+    return [_taken(one) for one in instances], _next(answer.next_at) if alive else None
+
+
+def taken_activities(
+    answer: TakenActivities, ranks: Mapping[Any, tuple[float, ...]], *, alive: bool
+) -> Any:
+    """As `taken_instances`."""
+    tasks = in_order(answer.activities, lambda one: one.key, ranks)
+    return [_task(one) for one in tasks], _next(answer.next_at) if alive else None
+
+
+def difference(expected: Any, found: Any, where: str = "") -> str:
+    """Return where two comparable answers begin to differ."""
+    if isinstance(expected, msgspec.Struct) and type(expected) is type(found):
+        expected, found = msgspec.structs.asdict(expected), msgspec.structs.asdict(found)
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            if expected.get(key) != found.get(key):
+                return difference(expected.get(key), found.get(key), f"{where}.{key}")
+    if (
+        isinstance(expected, list | tuple)
+        and isinstance(found, list | tuple)
+        and len(expected) == len(found)
+    ):
+        for at, (one, other) in enumerate(zip(expected, found, strict=True)):
+            if one != other:
+                return difference(one, other, f"{where}[{at}]")
+    return f"{where or 'all'}: {expected!r} expected, {found!r} found"

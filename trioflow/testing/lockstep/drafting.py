@@ -1,0 +1,290 @@
+"""From plans to what a store is asked: names, numbers and times of the run's present state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from trioflow.model.events import ParentRef
+from trioflow.model.failures import Failure
+from trioflow.model.records import (
+    ActivityKey,
+    ActivityResult,
+    ActivityRetry,
+    CancelledActivity,
+    Closing,
+    InstanceCommit,
+    Message,
+    NewActivity,
+    NewInstance,
+    Unit,
+)
+from trioflow.model.turns import Failed
+from trioflow.testing.lockstep.comparing import CANCELLED
+from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
+from trioflow.testing.lockstep.plans import (
+    IDS,
+    ActivityPlan,
+    BirthPlan,
+    Consume,
+    MessagePlan,
+    NewPlan,
+    StepPlan,
+    TaskPlan,
+    UnitPlan,
+    When,
+)
+from trioflow.testing.lockstep.sides import Place, Side
+
+__all__ = ["TERMINATED", "Batch", "Draft"]
+
+T = TypeVar("T")
+
+TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
+
+
+def _chosen(several: Sequence[T], pick: int) -> T | None:
+    return several[pick % len(several)] if several else None
+
+
+class Draft:
+    """Turns plans into arguments. Every id of a run begins with ``prefix``."""
+
+    def __init__(self, prefix: str, facts: Facts, memory: Side) -> None:
+        self.prefix = prefix
+        self._facts = facts
+        self._memory = memory
+
+    # --- words ----------------------------------------------------------------------------
+
+    def id(self, name: str) -> str:
+        """Return the id of an instance of this run."""
+        return f"{self.prefix}-{name}"
+
+    def event(self, what: bytes = b"event") -> bytes:
+        """Return an event that is like no other."""
+        return b"%s %d" % (what, self._facts.next_number())
+
+    def when(self, when: When) -> float | None:
+        """Return a time that is like no other."""
+        if when == "never":
+            return None
+        return (PAST if when == "past" else FUTURE) + self._facts.next_number()
+
+    def worker(self, pick: int, *, dead: bool = False) -> str:
+        """Return one of the workers that live, or else of those that are dead, if there is any."""
+        living = self._facts.living
+        gone = [worker for worker in self._facts.workers if worker not in living]
+        found = _chosen(gone, pick) if dead or not living else None
+        return found or _chosen(living, pick) or f"{self.prefix}-never"
+
+    def busy_worker(self, pick: int, *, activities: bool = False) -> str:
+        """Return one of the workers that hold instances (or activities), if there is any."""
+        holds = self._facts.tasks_of if activities else self._facts.held_by
+        busy = [worker for worker in self._facts.living if holds(worker)]
+        return _chosen(busy, pick) or self.worker(pick)
+
+    def instance(self, pick: int, *, stray: bool) -> str:
+        """Return the id of an instance that has not ended, or of any if it is to be ``stray``."""
+        records = self._facts.records.values()
+        unfinished = [record.id for record in records if record.finished_at is None]
+        every = [self.id(name) for name in (*IDS, "nobody")]
+        return _chosen(every if stray else unfinished, pick) or every[0]
+
+    def new(self, plan: NewPlan, parent: ParentRef | None = None) -> NewInstance:
+        """Return an instance to be created."""
+        if parent is None and plan.parent:
+            record = self._facts.records.get(self.id(plan.parent))
+            execution = 1 if record is None else record.execution
+            parent = ParentRef(self.id(plan.parent), execution, "0:0")
+        return NewInstance(
+            id=self.id(plan.id),
+            workflow=plan.workflow,
+            queue=plan.queue,
+            input=b"[%d]" % self._facts.next_number(),
+            parent=parent,
+            metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
+            priority=plan.priority,
+        )
+
+    def batch(self, worker: str, plans: Sequence[UnitPlan]) -> Batch:
+        """Return what a worker commits."""
+        batch = Batch(self, worker, self._facts, self._memory)
+        for plan in plans:
+            batch.add(plan)
+        return batch
+
+
+class Batch:
+    """One commit's units. No instance is in it twice, and no activity.
+
+    Attributes:
+        units: With nothing consumed yet: a store has its own numbers.
+        places: What each instance consumes; `None` is what never was in an inbox.
+    """
+
+    def __init__(self, draft: Draft, worker: str, facts: Facts, memory: Side) -> None:
+        self._draft = draft
+        self._worker = worker
+        self._facts = facts
+        self._memory = memory
+        self._instances: set[str] = set()
+        self._tasks: set[ActivityKey] = set()
+        self.units: list[Unit] = []
+        self.places: dict[str, list[Place | None]] = {}
+
+    def add(self, plan: UnitPlan) -> None:
+        """Add a unit."""
+        commits = [self._step(step) for step in plan.steps]
+        commits = [commit for commit in commits if commit is not None]
+        top = commits[0] if commits else None
+        commits += [self._birth(birth, top) for birth in plan.births]
+        results = [self._task(task) for task in plan.results]
+        retries = [(self._task(task), task) for task in plan.retries]
+        self.units.append(
+            Unit(
+                instances=[commit for commit in commits if commit is not None],
+                results=[
+                    ActivityResult(key, self._draft.event()) for key in results if key is not None
+                ],
+                retries=[self._retry(key, task) for key, task in retries if key is not None],
+            )
+        )
+
+    def _step(self, plan: StepPlan) -> InstanceCommit | None:
+        every = [self._draft.id(name) for name in IDS]
+        held = self._facts.held_by(self._worker)
+        usable = [id for id in held if id not in self._instances]
+        if plan.stray:
+            usable = [id for id in every if id not in self._instances]
+        id = _chosen(usable, plan.pick)
+        if id is None:
+            return None
+        self._instances.add(id)
+        record = self._facts.records.get(id)
+        execution = max(1, (1 if record is None else record.execution) + plan.execution)
+        commands = self._facts.commands.get(id, [])
+        finished = self._finished(id, execution, commands, plan.finished)
+        self.places[id] = self._consumed(id, execution, plan)
+        commit = InstanceCommit(
+            id=id,
+            execution=execution,
+            number=max(0, (0 if record is None else record.turns) - plan.late),
+            finished=finished,
+            cancelled=[
+                CancelledActivity(commands[pick % len(commands)], self._draft.event(CANCELLED))
+                for pick in sorted(set(plan.cancelled))
+                if commands
+            ],
+            leased=plan.leased,
+        )
+        return self._filled(commit, plan, plan.turns)
+
+    def _finished(self, id: str, execution: int, commands: Sequence[str], most: int) -> list[str]:
+        keys = [ActivityKey(id, execution, command) for command in commands]
+        keys = [key for key in keys if key not in self._tasks][:most]
+        self._tasks.update(keys)
+        return [key.command for key in keys]
+
+    def _consumed(self, id: str, execution: int, plan: StepPlan) -> list[Place | None]:
+        known = self._memory.seen.get((id, execution), [])
+        all_of_it: list[Place | None] = [Place(id, execution, index) for index in range(len(known))]
+        wrong = plan.consume in ("twice", "unknown", "foreign", "again")
+        if wrong and plan.ending in ("completed", "failed", "cancelled"):
+            return all_of_it  # what is closed may name anything
+        seen = self._memory.seen.items()
+        used = self._memory.consumed.get((id, execution))
+        foreign = [key for key, seqs in seen if key[0] != id and seqs]
+        ways: dict[Consume, list[Place | None]] = {
+            "none": [],
+            "all": all_of_it,
+            "first": all_of_it[:1],
+            "last": all_of_it[-1:],
+            "twice": all_of_it[:1] * 2,
+            "unknown": [None],
+            "foreign": [Place(*foreign[0], 0)] if foreign else [],
+            "again": [Place(id, execution, 0, consumed=True)] if used else [],
+        }
+        return ways[plan.consume]
+
+    def _birth(self, plan: BirthPlan, top: InstanceCommit | None) -> InstanceCommit | None:
+        if self._draft.id(plan.new.id) in self._instances:
+            return None
+        parent = None
+        if plan.child and top is not None and top.new is None:
+            parent = ParentRef(top.id, top.execution, f"0:{self._facts.next_number()}")
+        new = self._draft.new(plan.new, parent)
+        self._instances.add(new.id)
+        commit = InstanceCommit(
+            id=new.id, execution=1, number=0, new=new, leased=plan.leased, due=plan.due
+        )
+        if not plan.turns:
+            commit.wake_at = self._draft.when(plan.wake)
+            return commit
+        return self._filled(commit, plan, plan.turns)
+
+    def _filled(
+        self, commit: InstanceCommit, plan: StepPlan | BirthPlan, turns: int
+    ) -> InstanceCommit:
+        """Add what a step and a birth have in common."""
+        number = self._facts.next_number()
+        commit.turns = [b"turn %d of %d" % (at, number) for at in range(turns)]
+        commit.events = number
+        commit.wake_at = self._draft.when(plan.wake)
+        commit.due = plan.due
+        commit.activities = [self._activity(activity) for activity in plan.activities]
+        commit.messages = [self._message(message) for message in plan.messages]
+        if isinstance(plan, StepPlan) and plan.status:
+            commit.status = b"%d" % number
+        if plan.ending == "continued":
+            commit.continued, commit.carried = b"[%d]" % number, b"[]"
+        elif plan.ending == "suspended":
+            commit.suspended = b'{"suspended":%d}' % number
+        elif plan.ending != "none":
+            commit.closing = Closing(plan.ending, b'{"ended":%d}' % number)
+        return commit
+
+    def _activity(self, plan: ActivityPlan) -> NewActivity:
+        number = self._facts.next_number()
+        return NewActivity(
+            command=f"0:{number}",
+            activity=plan.activity,
+            queue=plan.queue,
+            input=b"[%d]" % number,
+            options=b"{}" if number % 2 else b"",
+            leased=plan.leased,
+            priority=plan.priority,
+        )
+
+    def _message(self, plan: MessagePlan) -> Message:
+        target = self._draft.id(plan.to)
+        execution = None
+        if plan.execution is not None:
+            record = self._facts.records.get(target)
+            execution = (1 if record is None else record.execution) + plan.execution
+        sent, failed = self._draft.event(), self._draft.event()
+        return Message(
+            instance=target,
+            event=self._draft.event(),
+            execution=execution,
+            sent=sent if plan.replies else b"",
+            failed=failed if plan.replies else b"",
+        )
+
+    def _task(self, plan: TaskPlan) -> ActivityKey | None:
+        own = self._facts.tasks_of(self._worker)
+        every = [*self._facts.tasks, ActivityKey(self._draft.id("nobody"), 1, "0:0")]
+        keys = [key for key in (every if plan.stray else own) if key not in self._tasks]
+        key = _chosen(keys, plan.pick)
+        if key is not None:
+            self._tasks.add(key)
+        return key
+
+    def _retry(self, key: ActivityKey, plan: TaskPlan) -> ActivityRetry:
+        visible_at = self._draft.when(plan.visible)
+        assert visible_at is not None
+        number = self._facts.next_number()
+        failure = b'{"failed":%d}' % number if number % 2 else b""
+        return ActivityRetry(key, number, visible_at, failure)

@@ -1,0 +1,413 @@
+"""The state machine: one rule for each thing that a store can be asked."""
+
+# ruff: noqa: FBT001, PLR0917 - rules are called by keyword
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from trioflow.model.records import InstanceFilter, Status
+from trioflow.testing.lockstep import plans
+from trioflow.testing.lockstep.comparing import taken_activities, taken_instances
+from trioflow.testing.lockstep.drafting import TERMINATED, Draft
+from trioflow.testing.lockstep.facts import Facts
+from trioflow.testing.lockstep.plans import (
+    ACTIVITIES,
+    IDS,
+    QUEUES,
+    WORKFLOWS,
+    FilterPlan,
+    NewPlan,
+    StepPlan,
+    TaskPlan,
+    UnitPlan,
+)
+from trioflow.testing.lockstep.sessions import Session
+from trioflow.testing.lockstep.sides import ALL, MANY, Each
+
+__all__ = ["Machine"]
+
+_STICKY = 1e9  # longer than anything is ready, but for what was ready long before
+
+_pick = plans.picks
+_queues = st.sampled_from((QUEUES, QUEUES, QUEUES[:1], QUEUES[::-1], QUEUES[1:], ()))
+_limit = st.sampled_from((3, 1, 2, MANY, 0))
+
+
+class Machine(RuleBasedStateMachine):
+    """One example of a run: every step is done by all stores, which are empty at first.
+
+    Args:
+        session: Where the stores are.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._sides = session.begin()
+        self._facts = Facts(session.clock)
+        self._draft = Draft(str(session.number), self._facts, self._sides.memory)
+        self._changed = False
+        self._failed = False
+
+    def _do(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        try:
+            self._session.call(step, *args)
+        except BaseException:
+            self._failed = True
+            raise
+
+    # --- what is always true ------------------------------------------------------------------
+
+    @invariant()
+    def all_look_the_same(self) -> None:
+        """All that can be seen without changing it is the same."""
+        if self._changed:
+            self._changed = False
+            self._do(self._look)
+
+    async def _look(self) -> None:
+        self._facts.see(*await self._sides.look())
+
+    async def _change(self, method: str, *args: Any, **options: Any) -> Any:
+        """Call what may change something; return memory's answer."""
+        self._changed = True
+        return (await self._sides.call(method, *args, **options))[0]
+
+    def teardown(self) -> None:
+        """Compare what was not seen until now, and leave the stores empty."""
+        try:
+            if not self._failed:
+                self._do(self._finish)
+        finally:
+            self._session.end(clean=not self._failed)
+
+    async def _finish(self) -> None:
+        for worker in self._facts.living:
+            await self._change("release_worker", worker)
+            self._facts.died(worker)
+        for record in self._facts.records.values():
+            if record.status == "suspended":
+                await self._change("resume", record.id)
+        await self._register()
+        await self._look()
+        last = self._facts.workers[-1]
+        await self._take_instances(last, QUEUES, MANY, (), 0.0)
+        await self._take_activities(last, QUEUES, MANY, ())
+        await self._change("release_worker", last)
+        for record in self._facts.records.values():
+            await self._sides.call("history", record.id)
+            if record.finished_at is None:
+                await self._sides.call("terminate", record.id, TERMINATED)
+        await self._change("remove", ALL, limit=MANY)
+        for method in ("stats", "count"):
+            found = await self._sides.call(method, *(() if method == "stats" else (ALL,)))
+            assert not found[0], f"{found[0]} is left in an empty store\n{self._sides.story()}"
+
+    # --- workers ------------------------------------------------------------------------------
+
+    @initialize(
+        instances=st.lists(plans.news, min_size=1, max_size=4), limit=st.sampled_from((MANY, 1, 2))
+    )
+    def begin(self, instances: list[NewPlan], limit: int) -> None:
+        """Begin with something to do, and somebody who does it."""
+        self._do(self._register)
+        self._do(self._register)
+        self._do(self._create, instances)
+        self._do(self._look)
+        self.take_instances(0, False, QUEUES, limit, (), 0.0)  # noqa: FBT003 - living
+
+    @rule(what=plans.worker_acts, pick=_pick, dead=plans.seldom)
+    def worker(self, what: str, pick: int, dead: bool) -> None:
+        """A worker starts, lives, or ends; or all of those that have ended are found."""
+        worker = self._draft.worker(pick, dead=dead)
+        match what:
+            case "register" if len(self._facts.living) < len(IDS) - 1:
+                self._do(self._register)
+            case "release":
+                self._do(self._release_worker, worker)
+            case "reclaim nobody":
+                # No store's clock has to be moved for this…
+                self._do(self._reclaim, 1e6)
+            case "reclaim all":
+                # …nor for that.
+                self._do(self._reclaim, 0.0)
+            case _:
+                self._do(self._change, "heartbeat", worker)
+
+    async def _register(self) -> None:
+        worker = f"{self._draft.prefix}-w{len(self._facts.workers)}"
+        await self._change("register_worker", worker, "one of a run")
+        self._facts.workers.append(worker)
+
+    async def _release_worker(self, worker: str) -> None:
+        await self._change("release_worker", worker)
+        self._facts.died(worker)
+
+    async def _reclaim(self, lease: float) -> None:
+        for worker in await self._change("reclaim", lease, shape=lambda found, _: sorted(found)):
+            self._facts.died(worker)
+
+    # --- taking -------------------------------------------------------------------------------
+
+    @rule(
+        pick=_pick,
+        dead=plans.seldom,
+        queues=_queues,
+        limit=_limit,
+        exclude=plans.excluded(WORKFLOWS),
+        sticky=st.sampled_from((0.0, _STICKY)),
+    )
+    def take_instances(
+        self,
+        pick: int,
+        dead: bool,
+        queues: tuple[str, ...],
+        limit: int,
+        exclude: tuple[str, ...],
+        sticky: float,
+    ) -> None:
+        """A worker takes instances."""
+        worker = self._draft.worker(pick, dead=dead)
+        if limit and self._facts.tied_instances(worker, queues):
+            limit = MANY
+        self._do(self._take_instances, worker, queues, limit, exclude, sticky)
+
+    async def _take_instances(
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        exclude: Sequence[str],
+        sticky: float,
+    ) -> None:
+        self._changed = True
+        ranks = self._facts.instance_ranks if limit else self._facts.no_ranks
+        alive = worker in self._facts.living
+        answers = await self._sides.call(
+            "take_instances",
+            *(worker, queues, limit),
+            exclude=exclude,
+            sticky=sticky,
+            shape=lambda found, expected: taken_instances(
+                found, ranks(expected.instances), alive=alive
+            ),
+        )
+        for side, answer in zip(self._sides.sides, answers, strict=True):
+            side.see(answer.instances)
+
+    @rule(
+        pick=_pick,
+        dead=plans.seldom,
+        queues=_queues,
+        limit=_limit,
+        exclude=plans.excluded(ACTIVITIES),
+    )
+    def take_activities(
+        self, pick: int, dead: bool, queues: tuple[str, ...], limit: int, exclude: tuple[str, ...]
+    ) -> None:
+        """A worker takes activities."""
+        if self._facts.tied_tasks(queues):
+            limit = MANY
+        worker = self._draft.worker(pick, dead=dead)
+        self._do(self._take_activities, worker, queues, limit, exclude)
+
+    async def _take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
+    ) -> None:
+        ranks = self._facts.task_ranks
+        alive = worker in self._facts.living
+        taken = await self._change(
+            "take_activities",
+            *(worker, queues, limit),
+            exclude=exclude,
+            shape=lambda found, expected: taken_activities(
+                found, ranks(expected.activities), alive=alive
+            ),
+        )
+        for task in taken.activities:
+            known = self._facts.tasks.get(task.key)
+            assert known is not None, f"{task.key} is offered\n{self._sides.story()}"
+            known.holder = worker
+
+    # --- committing -----------------------------------------------------------------------------
+
+    @rule(pick=_pick, ask=plans.often, step=plans.steps)
+    def step(self, pick: int, ask: bool, step: StepPlan) -> None:
+        """A worker commits one instance's turn, alone."""
+        worker = self._busy(pick, ask=ask)
+        self._do(self._commit, worker, [UnitPlan(steps=[step], births=[], results=[], retries=[])])
+
+    @rule(pick=_pick, dead=plans.seldom, ask=plans.often, units=plans.batches)
+    def commit(self, pick: int, dead: bool, ask: bool, units: list[UnitPlan]) -> None:
+        """A worker commits several things at once; some may be wrong."""
+        worker = self._draft.worker(pick, dead=True) if dead else self._busy(pick, ask=ask)
+        self._do(self._commit, worker, units)
+
+    def _busy(self, pick: int, *, ask: bool) -> str:
+        """Return a worker that holds instances; one takes some if nobody does.
+
+        Args:
+            pick: Which.
+            ask: Whether it has asked for messages to those.
+        """
+        worker = self._draft.busy_worker(pick)
+        if not self._facts.held_by(worker):
+            self._do(self._take_instances, worker, QUEUES, MANY, (), 0.0)
+        elif ask:
+            self._do(self._take_instances, worker, QUEUES, 0, (), 0.0)
+        self._do(self._look)
+        return worker
+
+    @rule(pick=_pick, results=plans.tasks, retries=plans.tasks)
+    def end_activities(self, pick: int, results: list[TaskPlan], retries: list[TaskPlan]) -> None:
+        """A worker has done activities of instances that it need not hold."""
+        worker = self._draft.busy_worker(pick, activities=True)
+        if not self._facts.tasks_of(worker):
+            self._do(self._take_activities, worker, QUEUES, MANY, ())
+        unit = UnitPlan(steps=[], births=[], results=results, retries=retries)
+        self._do(self._commit, worker, [unit])
+
+    async def _commit(self, worker: str, units: Sequence[UnitPlan]) -> None:
+        self._changed = True
+        batch = self._draft.batch(worker, units)
+        numbered = {
+            side.name: side.numbered(batch.units, batch.places) for side in self._sides.sides
+        }
+        answers = await self._sides.call("commit", worker, Each(lambda side: numbered[side.name]))
+        if isinstance(answers[0], type):
+            return
+        self._facts.stored(worker, batch.units, answers[0])
+        for side, answer in zip(self._sides.sides, answers, strict=True):
+            side.consume(numbered[side.name], answer)
+
+    @rule(pick=_pick, names=plans.some_ids, all_of_it=plans.seldom, keep=st.integers(0, 2))
+    def give_back(self, pick: int, names: list[str], all_of_it: bool, keep: int) -> None:
+        """A worker gives instances back, or asks for all again that it holds."""
+        worker = self._draft.busy_worker(pick)
+        if all_of_it:
+            self._do(self._recall, worker, keep)
+        else:
+            self._do(self._release_instances, worker, names)
+
+    async def _release_instances(self, worker: str, names: Sequence[str]) -> None:
+        ids = [self._draft.id(name) for name in names]
+        for id in await self._change(
+            "release_instances", worker, ids, shape=lambda found, _: sorted(found)
+        ):
+            self._facts.freed(worker, of=id)
+
+    async def _recall(self, worker: str, keep: int) -> None:
+        kept = self._facts.tasks_of(worker)[:keep]
+        await self._change("recall", worker, kept)
+        self._facts.freed(worker, keep=kept)
+
+    # --- what clients ask for ---------------------------------------------------------------------
+
+    @rule(instances=st.lists(plans.news, min_size=1, max_size=3))
+    def create(self, instances: list[NewPlan]) -> None:
+        """A client starts instances."""
+        self._do(self._create, instances)
+
+    async def _create(self, instances: Sequence[NewPlan]) -> None:
+        await self._change("create", [self._draft.new(plan) for plan in instances])
+
+    @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom)
+    def client(self, what: str, pick: int, stray: bool) -> None:
+        """A client sends an event to an instance, ends it, or resumes it."""
+        id = self._draft.instance(pick, stray=stray)
+        match what:
+            case "terminate":
+                self._do(self._change, "terminate", id, TERMINATED)
+            case "resume":
+                self._do(self._change, "resume", id)
+            case _:
+                self._do(self._change, "send", id, self._draft.event())
+
+    @rule(
+        where=plans.filters,
+        names=st.none() | plans.some_ids,
+        limit=st.sampled_from((1, 2, MANY)),
+    )
+    def remove(self, where: FilterPlan, names: list[str] | None, limit: int) -> None:
+        """A client removes what has finished."""
+        self._do(self._remove, where, names, MANY if self._facts.tied_ends() else limit)
+
+    async def _remove(self, where: FilterPlan, names: Sequence[str] | None, limit: int) -> None:
+        filters = await self._filters(where)
+        ids = None if names is None else [self._draft.id(name) for name in names]
+        await self._change("remove", filters, ids=ids, limit=limit)
+
+    @rule(where=plans.filters, limit=st.sampled_from((2, 1)))
+    def read(self, where: FilterPlan, limit: int) -> None:
+        """A client looks, in every way there is."""
+        self._do(self._read, where, limit)
+
+    async def _read(self, where: FilterPlan, limit: int) -> None:
+        filters = await self._filters(where)
+        call = self._sides.call
+        await call("count", filters)
+        listed = await call(
+            "list",
+            filters,
+            limit=MANY,
+            shape=lambda found, _: sorted(record.id for record in found),
+        )
+        await self._pages(filters, [[record.id for record in found] for found in listed], limit)
+        ids = [self._draft.id(name) for name in (*IDS, "nobody")]
+        await call("not_running", ids, shape=lambda found, _: sorted(found))
+        for id in ids:
+            await call("history", id)
+            await call("get", id)
+
+    async def _pages(self, filters: Each, listed: Sequence[Sequence[str]], limit: int) -> None:
+        """Demand that the pages of a list are the list; each store has an order of its own."""
+        rest = {side.name: list(ids) for side, ids in zip(self._sides.sides, listed, strict=True)}
+        after: dict[str, str | None] = dict.fromkeys(rest)
+        while rest[self._sides.memory.name]:
+            found = await self._sides.call(
+                "list",
+                filters,
+                limit=limit,
+                after=Each(lambda side: after[side.name]),
+                shape=lambda found, _: len(found),
+            )
+            for side, page in zip(self._sides.sides, found, strict=True):
+                ids = [record.id for record in page]
+                expected, rest[side.name] = rest[side.name][:limit], rest[side.name][limit:]
+                assert ids == expected, f"{side.name}: {ids}, not {expected}\n{self._sides.story()}"
+                after[side.name] = ids[-1]
+
+    async def _filters(self, plan: FilterPlan) -> Each:
+        """Return the filter, for each store with its own times."""
+        where = InstanceFilter(
+            status=cast("tuple[Status, ...]", plan.status),
+            workflow=plan.workflow,
+            queue=plan.queue,
+            parent=self._draft.id(plan.parent) if plan.parent else plan.parent,
+            id_prefix=None if plan.prefix is None else self._draft.id(plan.prefix),
+        )
+        own = {side.name: where for side in self._sides.sides}
+        wanted = (
+            ("created_before", plan.before, "created_at"),
+            ("created_after", plan.after, "created_at"),
+            ("finished_before", plan.finished, "finished_at"),
+        )
+        for name, instance, of in wanted:
+            known = [getattr(record, of) for record in self._facts.records.values()]
+            found = await self._sides.call("get", self._draft.id(instance))
+            # Of those that are equal in memory, another store may have put one before the other.
+            if found[0] is None or known.count(getattr(found[0], of)) != 1:
+                continue
+            for side, record in zip(self._sides.sides, found, strict=True):
+                own[side.name] = _with(own[side.name], name, getattr(record, of))
+        return Each(lambda side: own[side.name])
+
+
+def _with(where: InstanceFilter, name: str, at: float | None) -> InstanceFilter:
+    return msgspec.structs.replace(where, **{name: at})

@@ -1,0 +1,299 @@
+"""What the steps of a run are drawn from: small plans that fit any state, printed as they are.
+
+A plan says "the second instance that this worker holds", not which one that is; so it means
+something whatever happened before, and Hypothesis can leave steps out of a failing run.
+"""
+
+# ruff: noqa: FBT003 - what is drawn may be a flag
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from hypothesis import strategies as st
+
+__all__ = [
+    "ACTIVITIES",
+    "IDS",
+    "QUEUES",
+    "WORKFLOWS",
+    "ActivityPlan",
+    "BirthPlan",
+    "Consume",
+    "FilterPlan",
+    "MessagePlan",
+    "NewPlan",
+    "StepPlan",
+    "TaskPlan",
+    "UnitPlan",
+    "When",
+    "batches",
+    "client_acts",
+    "excluded",
+    "filters",
+    "ids",
+    "news",
+    "often",
+    "picks",
+    "seldom",
+    "some_ids",
+    "steps",
+    "subsets",
+    "tasks",
+    "worker_acts",
+]
+
+T = TypeVar("T")
+
+IDS = ("a", "b", "c", "d", "e")
+QUEUES = ("q", "r")
+WORKFLOWS = ("flow", "grow")
+ACTIVITIES = ("act", "bake")
+PRIORITIES = (0, 1, -1)
+
+When = Literal["never", "past", "future"]
+Consume = Literal["all", "none", "first", "last", "twice", "unknown", "foreign", "again"]
+Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspended"]
+
+
+@dataclass(frozen=True)
+class NewPlan:
+    """An instance to be created. ``parent`` is an id, or empty."""
+
+    id: str
+    queue: str
+    workflow: str
+    priority: int
+    parent: str
+
+
+@dataclass(frozen=True)
+class ActivityPlan:
+    """An activity to be stored."""
+
+    queue: str
+    activity: str
+    leased: bool
+    priority: int
+
+
+@dataclass(frozen=True)
+class MessagePlan:
+    """A message; ``execution`` counts from the one its target is in, ``None`` is any."""
+
+    to: str
+    execution: int | None
+    replies: bool
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A commit of an instance that is there, if all goes well one that the worker holds.
+
+    Attributes:
+        pick: Which of those that the worker holds; of all ids if ``stray``.
+        late: Turns that the worker missed: what makes the number wrong.
+        finished: How many of its activities have ended with it.
+        cancelled: Which of its activities are to be cancelled.
+    """
+
+    pick: int
+    stray: bool
+    late: int
+    execution: int
+    turns: int
+    consume: Consume
+    ending: Ending
+    leased: bool
+    wake: When
+    due: bool
+    status: bool
+    finished: int
+    cancelled: list[int]
+    activities: list[ActivityPlan]
+    messages: list[MessagePlan]
+
+
+@dataclass(frozen=True)
+class BirthPlan:
+    """A commit that creates an instance; its parent is the first instance of the unit."""
+
+    new: NewPlan
+    child: bool
+    turns: int
+    ending: Ending
+    leased: bool
+    wake: When
+    due: bool
+    activities: list[ActivityPlan]
+    messages: list[MessagePlan]
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """An activity of those that the worker holds; of all that are known if ``stray``."""
+
+    pick: int
+    stray: bool
+    visible: When
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """What stands or falls together."""
+
+    steps: list[StepPlan]
+    births: list[BirthPlan]
+    results: list[TaskPlan]
+    retries: list[TaskPlan]
+
+
+@dataclass(frozen=True)
+class FilterPlan:
+    """A filter. Times are those of the instance of that id, empty for none."""
+
+    status: tuple[str, ...]
+    workflow: str | None
+    queue: str | None
+    parent: str | None
+    prefix: str | None
+    before: str
+    after: str
+    finished: str
+
+
+# --- strategies: what is usual comes first, since failing runs shrink towards it ------------------
+
+picks = st.integers(0, 3)
+"""Which of several; taken modulo their number."""
+
+ids = st.sampled_from(IDS)
+_someone = st.sampled_from((*IDS, "nobody"))
+_queue = st.sampled_from(QUEUES)
+_workflow = st.sampled_from(WORKFLOWS)
+_priority = st.sampled_from(PRIORITIES)
+_when: st.SearchStrategy[When] = st.sampled_from(("never", "past", "future"))
+
+
+def _mostly(usual: T, *others: T, weight: int = 6) -> st.SearchStrategy[T]:
+    return st.sampled_from((usual,) * weight + others)
+
+
+def _few(strategy: st.SearchStrategy[T], most: int = 2) -> st.SearchStrategy[list[T]]:
+    return st.lists(strategy, max_size=most)
+
+
+def subsets(names: Sequence[T]) -> st.SearchStrategy[list[T]]:
+    """Return a strategy of lists of some of the names, in any order."""
+    return st.lists(st.sampled_from(names), unique=True, max_size=len(names))
+
+
+seldom = _mostly(False, True)
+often = _mostly(True, False, weight=3)
+
+some_ids = subsets((*IDS, "nobody"))
+worker_acts = st.sampled_from(
+    (*("heartbeat", "register") * 2, "release", "reclaim nobody", "reclaim all")
+)
+client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, "terminate"))
+
+
+def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
+    """Return a strategy of none or, now and then, one of the names."""
+    return _mostly((), *((name,) for name in names))
+
+
+news = st.builds(
+    NewPlan,
+    id=ids,
+    queue=_queue,
+    workflow=_workflow,
+    priority=_priority,
+    parent=_mostly("", *IDS, "nobody"),
+)
+_activity = st.builds(
+    ActivityPlan,
+    queue=_queue,
+    activity=st.sampled_from(ACTIVITIES),
+    leased=st.booleans(),
+    priority=_priority,
+)
+_message = st.builds(
+    MessagePlan,
+    to=_someone,
+    execution=st.sampled_from((None, 0, -1, 1)),
+    replies=st.booleans(),
+)
+_going_on: Ending = "none"
+_endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")
+_ending: st.SearchStrategy[Ending] = _mostly(_going_on, *_endings, "continued", "suspended")
+_consume: st.SearchStrategy[Consume] = st.sampled_from(
+    (*("all",) * 6, *("none", "first", "last") * 2, "twice", "unknown", "foreign", "again")
+)
+_step = st.builds(
+    StepPlan,
+    pick=picks,
+    stray=_mostly(False, True, weight=9),
+    late=_mostly(0, 1, -1, weight=18),
+    execution=_mostly(0, 1, -1, weight=24),
+    turns=_mostly(1, 0, 2, weight=3),
+    consume=_consume,
+    ending=_ending,
+    leased=_mostly(True, False, weight=2),
+    wake=_when,
+    due=_mostly(False, True, weight=3),
+    status=_mostly(False, True, weight=3),
+    finished=_mostly(0, 1, 2, weight=2),
+    cancelled=_few(picks),
+    activities=_few(_activity, 3),
+    messages=_few(_message, 3),
+)
+_birth = st.builds(
+    BirthPlan,
+    new=news,
+    child=_mostly(True, False, weight=3),
+    turns=st.sampled_from((0, 1)),
+    ending=_mostly(_going_on, *_endings, weight=12),
+    leased=st.booleans(),
+    wake=_when,
+    due=st.booleans(),
+    activities=_few(_activity),
+    messages=_few(_message),
+)
+_task = st.builds(
+    TaskPlan,
+    pick=picks,
+    stray=_mostly(False, True),
+    visible=st.sampled_from(("past", "future")),
+)
+steps = _step
+"""One instance's own commit."""
+
+batches = st.lists(
+    st.builds(
+        UnitPlan,
+        steps=st.lists(_step, min_size=1, max_size=2),
+        births=_few(_birth),
+        results=_few(_task),
+        retries=_few(_task),
+    ),
+    min_size=1,
+    max_size=3,
+)
+"""What is committed together."""
+
+filters = st.builds(
+    FilterPlan,
+    status=subsets(("running", "suspended", "completed", "terminated")).map(tuple),
+    workflow=st.none() | _workflow,
+    queue=st.none() | _queue,
+    parent=st.none() | st.sampled_from(("", *IDS)),
+    prefix=st.none() | st.sampled_from(("", *IDS)),
+    before=_mostly("", *IDS),
+    after=_mostly("", *IDS),
+    finished=_mostly("", *IDS),
+)
+tasks = _few(_task)
+"""Activities that a worker has something to say of."""
