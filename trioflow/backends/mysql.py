@@ -53,6 +53,8 @@ _MOST_LOST = 3
 _CANNOT_CONNECT = 2003
 # After so many seconds of silence a writer's row is not needed for waking others.
 _FORGOTTEN = 60
+# Between two looks for the changes of others, when there have been none: a query has its price.
+_SELDOM = 0.25
 
 
 class _MysqlStore(SqlStore):
@@ -224,7 +226,7 @@ class MysqlBackend(SqlBackend[_MysqlStore]):
         self._clock = ServerClock()
         self._thread: StorageThread | None = None
         self._opened: _MysqlStore | None = None
-        self._watcher = Watcher(self._look)
+        self._watcher = Watcher(self._look, seldom=_SELDOM)
         # The heartbeat's own connection, used by whichever thread holds the lock.
         self._beat_lock = threading.Lock()
         self._beat_store: _MysqlStore | None = None

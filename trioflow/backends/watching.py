@@ -11,8 +11,7 @@ from trioflow.model.records import Unit
 
 __all__ = ["Watcher", "concerns_others"]
 
-_SHORTEST = 0.002
-_LONGEST = 0.1
+_SHORTEST = 0.002  # seconds
 
 
 class Watcher:
@@ -24,11 +23,15 @@ class Watcher:
     Args:
         look: Returns whether somebody else has changed the store since it was called last;
             ``None`` if nobody else can.
+        seldom: The longest time between two looks, seconds.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[bool]] | None = None) -> None:
+    def __init__(
+        self, look: Callable[[], Awaitable[bool]] | None = None, *, seldom: float = 0.1
+    ) -> None:
         self.number = 0
         self._look = look
+        self._seldom = seldom
         self._looking = False
         self._interval = _SHORTEST
         self._event: anyio.Event | None = None
@@ -62,7 +65,7 @@ class Watcher:
                 if await look():
                     self.notify()
                 else:
-                    self._interval = min(self._interval * 2, _LONGEST)
+                    self._interval = min(self._interval * 2, self._seldom)
         finally:
             self._looking = False
             self._wake()  # one of those who wait on has to look from now on

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Literal, Protocol
 
@@ -24,16 +24,13 @@ from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow.model.values import Codec, encode_checked
 from trioflow.registry import Registry
 from trioflow.worker.commits import decode_options
-from trioflow.worker.host import Scope, TaskGroup, cancel_scope, in_asyncio
+from trioflow.worker.host import TaskGroup, cancel_scope, in_asyncio
+from trioflow.worker.lanes import Lane, Run
+from trioflow.worker.window import Window
 
 __all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
 
 logger = logging.getLogger("trioflow.worker")
-
-# As long as activities are this quick, a worker keeps so many times its limit for itself:
-# to look each up in the store would cost more than to run it.
-_QUICK = 0.02
-_BACKLOG = 5
 
 Key = tuple[str, int, str]
 
@@ -54,18 +51,6 @@ class Listener(Protocol):
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
     ) -> None:
         """It is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
-
-
-class _Run:
-    """An activity in this worker's hands."""
-
-    __slots__ = ("began_at", "scope", "stop", "task")
-
-    def __init__(self, task: ActivityTask) -> None:
-        self.task = task
-        self.began_at = 0.0
-        self.scope: Scope | None = None
-        self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
 
 
 class ActivityRunner:
@@ -99,14 +84,12 @@ class ActivityRunner:
         self._now = now
         self._queues = frozenset(queues)
         self._limit = limit
-        self._threads = anyio.CapacityLimiter(threads)
+        self._lane, self._thread_lane = Lane(limit), Lane(threads)
+        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane has one
         self._listener = listener
         self._on_room = on_room
-        self._runs: dict[Key, _Run] = {}
-        self._reserved = 0
-        self._running = 0
-        self._queued: deque[_Run] = deque()
-        self._usual_seconds = 0.0
+        self._runs: dict[Key, Run] = {}
+        self._window = Window(limit)
         self._of_instance: dict[str, int] = {}
         self._idle = anyio.Event()
         self._group: TaskGroup | None = None
@@ -122,12 +105,15 @@ class ActivityRunner:
     @property
     def room(self) -> int:
         """How many more could be taken."""
-        return 0 if self.closed or not self._queues else max(0, self._limit - self._reserved)
+        return 0 if self.closed or not self._queues else self._window.room
+
+    def ran_short(self, short: bool) -> None:  # noqa: FBT001 - what it is, in one word
+        """Say whether the store may have more than there was room for."""
+        self._window.short = short
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
-        most = self._limit * _BACKLOG if self._usual_seconds < _QUICK else self._limit
-        if self._reserved >= most or self.closed:
+        if self.closed or not self._window.admits:
             return False
         if queue not in self._queues or name not in self._activities:
             return False
@@ -136,9 +122,8 @@ class ActivityRunner:
 
     def unreserve(self, instance: str) -> None:
         """Give back the room of an activity that does not come, or has ended."""
-        self._reserved -= 1
-        if self._reserved == self._limit - 1:
-            self._on_room()
+        self._window.held -= 1
+        self._look_for_room()
         left = self._of_instance[instance] - 1
         if left:
             self._of_instance[instance] = left
@@ -147,12 +132,16 @@ class ActivityRunner:
         if self.closed:
             self._idle.set()
 
+    def _look_for_room(self) -> None:
+        if self._window.short and self.room:
+            self._on_room()
+
     def busy_with(self, instance: str) -> bool:
         """Whether an activity of that instance is in hand, or about to be."""
         return instance in self._of_instance
 
     def _count(self, instance: str) -> None:
-        self._reserved += 1
+        self._window.held += 1
         self._of_instance[instance] = self._of_instance.get(instance, 0) + 1
 
     def knows(self, name: str) -> bool:
@@ -166,17 +155,11 @@ class ActivityRunner:
         if self._refusing:  # signing off gives it back with all that this worker holds
             self.unreserve(task.key.instance)
             return
-        run = _Run(task)
+        run = Run(task, self._window.total)
         self._runs[key_of(task)] = run
-        if self._running < self._limit:
-            self._spawn(run)
-        else:
-            self._queued.append(run)
-
-    def _spawn(self, run: _Run) -> None:
-        assert self._group is not None, "attach() comes first"
-        self._running += 1
-        self._group.start_soon(self._run, run, name=run.task.activity)
+        lane = self._lane_of(task)
+        lane.add(run)
+        self._fill(lane)
 
     def accept(self, task: ActivityTask) -> None:
         """Run an activity that was taken from the store."""
@@ -213,7 +196,7 @@ class ActivityRunner:
         """Take no more; after ``grace`` seconds stop what still runs and give it back."""
         self.closed = True
         with anyio.move_on_after(grace):
-            while self._reserved:
+            while self._window.held:
                 await self._next_end()
         # What is reserved and does not run waits for a commit, which may never come.
         self._refusing = True
@@ -236,31 +219,56 @@ class ActivityRunner:
             run.stop = how
         if run.scope is not None:
             run.scope.cancel()
-        elif run in self._queued:
-            self._queued.remove(run)
+        elif self._lane_of(run.task).remove(run):
             self._ended(run, None)
         return True
 
-    async def _run(self, run: _Run) -> None:
+    async def _run(self, run: Run, lane: Lane) -> None:
         event: Event | None = None
         try:
+            lane.fresh -= 1
             with cancel_scope() as run.scope:
-                run.began_at = time.perf_counter()
                 if not run.stop:
-                    event = await self._attempt(run)
+                    event = await self._begin(run, lane)
         except BaseException:
             # The worker itself is being torn down: nobody is told, and the row stays as it is.
             run.stop = "dropped"
             raise
         finally:
-            took = time.perf_counter() - run.began_at
-            self._usual_seconds += (took - self._usual_seconds) * 0.05
-            self._running -= 1
-            if self._queued:
-                self._spawn(self._queued.popleft())
+            lane.running -= 1
+            self._fill(self._lane)
+            self._fill(self._thread_lane)
             self._ended(run, event)
 
-    def _ended(self, run: _Run, event: Event | None) -> None:
+    async def _begin(self, run: Run, lane: Lane) -> Event | None:
+        began_at = time.perf_counter()
+        if self._window.begin(run.came_at, run.came_after, began_at):
+            for other in lane.surplus(self._window.held - self._window.size):
+                other.stop = other.stop or "given back"
+                self._ended(other, None)
+        else:
+            self._look_for_room()
+        self._fill(lane)
+        try:
+            return await self._attempt(run)
+        finally:
+            self._window.end(time.perf_counter() - began_at)
+
+    def _fill(self, lane: Lane) -> None:
+        """Give tasks to those whose turn it is."""
+        assert self._group is not None, "attach() comes first"
+        while self._running < self._limit and (run := lane.next()) is not None:
+            self._group.start_soon(self._run, run, lane, name=run.task.activity)
+
+    @property
+    def _running(self) -> int:
+        return self._lane.running + self._thread_lane.running
+
+    def _lane_of(self, task: ActivityTask) -> Lane:
+        plain = self._activities[task.activity].runtime == "thread"
+        return self._thread_lane if plain else self._lane
+
+    def _ended(self, run: Run, event: Event | None) -> None:
         key = key_of(run.task)
         if self._runs.get(key) is run:  # otherwise it was lost, and taken again meanwhile
             del self._runs[key]
@@ -268,7 +276,7 @@ class ActivityRunner:
         if run.stop != "dropped":
             self._report(run, event)
 
-    def _report(self, run: _Run, event: Event | None) -> None:
+    def _report(self, run: Run, event: Event | None) -> None:
         task = run.task
         if event is not None:
             self._listener.activity_ended(task, event)
@@ -277,7 +285,7 @@ class ActivityRunner:
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
-    async def _attempt(self, run: _Run) -> Event | None:
+    async def _attempt(self, run: Run) -> Event | None:
         """Return how it ended; ``None`` if it was given back for another attempt."""
         task = run.task
         definition = self._activities[task.activity]
@@ -326,7 +334,7 @@ class ActivityRunner:
         if definition.runtime == "asyncio":
             return await in_asyncio(definition.fn, args, kwargs)
         return await anyio.to_thread.run_sync(
-            lambda: definition.fn(*args, **kwargs), limiter=self._threads, abandon_on_cancel=False
+            lambda: definition.fn(*args, **kwargs), limiter=self._no_limit, abandon_on_cancel=False
         )
 
     def _time_left(
@@ -347,7 +355,7 @@ class ActivityRunner:
         self,
         definition: Activity[..., Any],
         options: ActivityOptions | None,
-        run: _Run,
+        run: Run,
         exc: Exception,
     ) -> Event | None:
         task = run.task

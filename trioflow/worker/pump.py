@@ -201,7 +201,7 @@ class Pump:
         """Store that an activity is to be attempted again, by anyone."""
         unit = OpenUnit()
         visible_at = self._backend.now() + delay
-        data = b"" if failure is None else _encode(failure)
+        data = task.failure if failure is None else _encode(failure)
         unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
         self._add(unit)
         live = self._holdings.held.get(task.key.instance)

@@ -214,13 +214,16 @@ class Worker:
                     self._pump.receive(row)
             more = bool(room) and len(taken.instances) >= room
             self._note_wake_at(taken.next_at)
-        if room := min(_TAKE, self._activities.room):
+        room = min(_TAKE, self._activities.room)
+        self._activities.ran_short(not room)
+        if room:
             # A commit that gives an activity back may be tried again: it must not meet it taken.
             async with self._pump.store_lock:
                 taken_activities = await self._backend.take_activities(
                     self._id, self._activity_queues, room, exclude=tuple(self._unknown_activities)
                 )
                 await self._accept(taken_activities.activities)
+            self._activities.ran_short(len(taken_activities.activities) == room)
             more = more or len(taken_activities.activities) == room
             self._note_wake_at(taken_activities.next_at)
         return more
