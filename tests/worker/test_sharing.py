@@ -1,0 +1,113 @@
+"""A worker leaves to others what it could only begin later."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from tests.worker.flow import Gate, until
+from trioflow import Registry, activity_info
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock by which workers measure how long activities wait; it stands still."""
+    clock = SimpleNamespace(seconds=0.0)
+    fake = SimpleNamespace(perf_counter=lambda: clock.seconds)
+    for module in ("activities", "lanes"):
+        monkeypatch.setattr(f"trioflow.worker.{module}.time", fake)
+    return clock
+
+
+def burning(clock, seconds):
+    """Activities that keep the processor busy; the 30th of them waits."""
+    flows = Registry()
+    begun = []
+    gates = []
+
+    @flows.activity
+    async def burn(n: int) -> int:
+        begun.append((n, activity_info().attempt))
+        clock.seconds += seconds
+        if len(begun) == 30:
+            await gates[0].wait()
+        return n
+
+    @flows.workflow
+    async def work() -> int:
+        return sum(await anyio.gather(*[burn(n) for n in range(200)]))
+
+    return flows, work, begun, gates
+
+
+def test_what_waits_too_long_is_given_back_and_done_once(cached, clock):
+    flows, work, begun, gates = burning(clock, 0.02)
+
+    async def main():
+        gates.append(Gate())
+        async with cached.worker(flows) as first:
+            handle = await first.client.start(work)
+            await gates[0].until_entered()
+
+            async def others_could_have_most():
+                (stats,) = await first.client.stats()
+                return stats.pending_activities
+
+            assert await until(others_could_have_most) > 100
+            async with cached.worker(flows):
+                gates[0].open()
+                assert await handle.result() == sum(range(200))
+
+    cached.run(main)
+    assert sorted(begun) == [(n, 1) for n in range(200)]
+
+
+def test_what_is_quick_is_kept(sqlite, clock):
+    flows, work, begun, gates = burning(clock, 0.00001)
+
+    async def main():
+        gates.append(Gate())
+        async with sqlite.worker(flows) as first:
+            handle = await first.client.start(work)
+            await gates[0].until_entered()
+            clock.seconds += 5.0  # something else took the time
+            (stats,) = await first.client.stats()
+            gates[0].open()
+            assert await handle.result() == sum(range(200))
+        assert (stats.pending_activities, stats.running_activities) == (0, 200)
+
+    sqlite.run(main)
+    assert len(begun) == 200
+
+
+def test_plain_functions_share_as_well(sqlite, clock):
+    flows = Registry()
+    begun = []
+
+    @flows.activity
+    def burn(n: int) -> int:
+        begun.append(n)
+        clock.seconds += 0.02
+        return n
+
+    @flows.workflow
+    async def work() -> int:
+        return sum(await anyio.gather(*[burn(n) for n in range(200)]))
+
+    async def main():
+        async with sqlite.worker(flows, max_threads=1) as first:
+            handle = await first.client.start(work)
+            await until(enough)
+            async with sqlite.worker(flows, max_threads=1):
+                assert await handle.result() == sum(range(200))
+                # What was given back is in nobody's history.
+                (execution,) = await handle.history()
+                assert len(execution.turns) >= 2
+
+    async def enough():
+        return len(begun) >= 20
+
+    sqlite.run(main)
+    assert sorted(begun) == list(range(200))
