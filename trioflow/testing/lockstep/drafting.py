@@ -158,7 +158,9 @@ class Batch:
         held = self._facts.held_by(self._worker)
         usable = [id for id in held if id not in self._instances]
         if plan.stray:
-            usable = [id for id in every if id not in self._instances]
+            # Above all what might be taken for its own: another's, or what nobody holds.
+            others = [id for id in every if id not in self._instances and id not in held]
+            usable = [id for id in others if id in self._facts.records] or others
         id = _chosen(usable, plan.pick)
         if id is None:
             return None
@@ -260,6 +262,8 @@ class Batch:
 
     def _message(self, plan: MessagePlan) -> Message:
         target = self._draft.id(plan.to)
+        if plan.to in IDS and self._facts.records:
+            target = list(self._facts.records)[IDS.index(plan.to) % len(self._facts.records)]
         execution = None
         if plan.execution is not None:
             record = self._facts.records.get(target)

@@ -88,6 +88,11 @@ class Machine(RuleBasedStateMachine):
             self._session.end(clean=not self._failed)
 
     async def _finish(self) -> None:
+        for id in (self._draft.id(name) for name in IDS[:2]):
+            await self._change("terminate", id, TERMINATED)
+        for worker in self._facts.living:
+            await self._change("heartbeat", worker)
+        await self._look()
         for worker in self._facts.living:
             await self._change("release_worker", worker)
             self._facts.died(worker)
@@ -97,13 +102,25 @@ class Machine(RuleBasedStateMachine):
         await self._register()
         await self._look()
         last = self._facts.workers[-1]
-        await self._take_instances(last, QUEUES, MANY, (), 0.0)
+        # Nobody else lives, so nothing is left to anybody.
+        if not self._facts.tied_instances(last, QUEUES):
+            await self._take_instances(last, QUEUES, 1, (), _STICKY)
+        await self._take_instances(last, QUEUES, MANY, (), _STICKY)
+        if not self._facts.tied_tasks(QUEUES):
+            await self._take_activities(last, QUEUES, 1, ())
         await self._take_activities(last, QUEUES, MANY, ())
         await self._change("release_worker", last)
+        await self._empty()
+
+    async def _empty(self) -> None:
         for record in self._facts.records.values():
             await self._sides.call("history", record.id)
             if record.finished_at is None:
                 await self._sides.call("terminate", record.id, TERMINATED)
+        await self._look()
+        if not self._facts.tied_ends():
+            await self._change("remove", ALL, limit=1)
+            await self._look()
         await self._change("remove", ALL, limit=MANY)
         for method in ("stats", "count"):
             found = await self._sides.call(method, *(() if method == "stats" else (ALL,)))
@@ -237,11 +254,14 @@ class Machine(RuleBasedStateMachine):
 
     # --- committing -----------------------------------------------------------------------------
 
-    @rule(pick=_pick, ask=plans.often, step=plans.steps)
-    def step(self, pick: int, ask: bool, step: StepPlan) -> None:
-        """A worker commits one instance's turn, alone."""
-        worker = self._busy(pick, ask=ask)
-        self._do(self._commit, worker, [UnitPlan(steps=[step], births=[], results=[], retries=[])])
+    @rule(pick=_pick, steps=st.lists(plans.steps, min_size=1, max_size=3))
+    def steps(self, pick: int, steps: list[StepPlan]) -> None:
+        """A worker commits turns, one after the other."""
+        for step in steps:
+            worker = self._busy(pick, ask=True)
+            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            self._do(self._commit, worker, [unit])
+            self._do(self._look)
 
     @rule(pick=_pick, dead=plans.seldom, ask=plans.often, units=plans.batches)
     def commit(self, pick: int, dead: bool, ask: bool, units: list[UnitPlan]) -> None:
@@ -309,13 +329,19 @@ class Machine(RuleBasedStateMachine):
 
     # --- what clients ask for ---------------------------------------------------------------------
 
-    @rule(instances=st.lists(plans.news, min_size=1, max_size=3))
-    def create(self, instances: list[NewPlan]) -> None:
+    @rule(instances=st.lists(plans.news, min_size=1, max_size=3), together=plans.seldom)
+    def create(self, instances: list[NewPlan], together: bool) -> None:
         """A client starts instances."""
-        self._do(self._create, instances)
+        self._do(self._create, instances, together)
 
-    async def _create(self, instances: Sequence[NewPlan]) -> None:
-        await self._change("create", [self._draft.new(plan) for plan in instances])
+    async def _create(
+        self,
+        instances: Sequence[NewPlan],
+        together: bool = False,  # noqa: FBT002 - as drawn
+    ) -> None:
+        new = [self._draft.new(plan) for plan in instances]
+        for several in [new] if together else [[one] for one in new]:
+            await self._change("create", several)
 
     @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom)
     def client(self, what: str, pick: int, stray: bool) -> None:

@@ -235,7 +235,7 @@ _consume: st.SearchStrategy[Consume] = st.sampled_from(
 _step = st.builds(
     StepPlan,
     pick=picks,
-    stray=_mostly(False, True, weight=9),
+    stray=_mostly(False, True, weight=5),
     late=_mostly(0, 1, -1, weight=18),
     execution=_mostly(0, 1, -1, weight=24),
     turns=_mostly(1, 0, 2, weight=3),
@@ -286,11 +286,11 @@ batches = st.lists(
 
 filters = st.builds(
     FilterPlan,
-    status=subsets(("running", "suspended", "completed", "terminated")).map(tuple),
-    workflow=st.none() | _workflow,
-    queue=st.none() | _queue,
-    parent=st.none() | st.sampled_from(("", *IDS)),
-    prefix=st.none() | st.sampled_from(("", *IDS)),
+    status=_mostly((), ("running",), ("suspended", "completed"), ("terminated",), weight=4),
+    workflow=_mostly(None, *WORKFLOWS),
+    queue=_mostly(None, *QUEUES),
+    parent=_mostly(None, "", *IDS),
+    prefix=_mostly(None, "", *IDS),
     before=_mostly("", *IDS),
     after=_mostly("", *IDS),
     finished=_mostly("", *IDS),
