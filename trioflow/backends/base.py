@@ -140,8 +140,9 @@ class Backend(Protocol):
         ``execution`` with exactly ``number`` turns, and that what it consumed is in its inbox (of
         one that closes it, a store need not ask that). If it has ``new``, that no running or
         suspended instance has the id; a finished one's id is used again: the row is replaced, its
-        ``execution`` goes on counting, its old turns stay. (Then a commit that has ``turns`` as well fails with ``taken_ids``, as its execution is not the
-        first; the caller tries again without them.)
+        ``execution`` goes on counting, its old turns stay. (Then a commit that has ``turns`` as
+        well fails with ``taken_ids``, as its execution is not the first; the caller tries again
+        without them.)
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
         What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they

@@ -366,9 +366,13 @@ class Committing(SqlCore):
         """Write those units together that can be stored; return why the others cannot."""
         judged = [self._judge(worker, unit) for unit in units]
         stored = [each for each in judged if isinstance(each, _Accepted)]
+        replaced = {id for each in stored for id in each.replaced}
+        for id in replaced:
+            self._forget_finished(id)
         for each in stored:
-            for id in each.replaced:
-                self._forget_finished(id)
+            # What has just been forgotten is not held any more.
+            results = [one for one in each.unit.results if one.key.instance not in replaced]
+            each.unit = msgspec.structs.replace(each.unit, results=results)
         notices = {id: notice for each in stored for id, notice in each.notices.items()}
         if stored:
             self._write(worker, [each.unit for each in stored], notices)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import msgspec
 
 from trioflow.model.records import (
+    ActivityResult,
     Closing,
     CommitFailure,
     Execution,
@@ -16,11 +17,13 @@ from trioflow.model.records import (
 )
 from trioflow.testing.conformance.stage import (
     DONE,
+    TERMINATED,
     Case,
     Stage,
     child,
     child_failed,
     events,
+    key,
     named,
     new,
     step,
@@ -255,6 +258,18 @@ async def a_finished_id_is_used_again_by_a_commit(stage: Stage) -> None:
     assert (taken.id, taken.execution, taken.turns) == ("x", 2, 0)
 
 
+async def results_of_what_an_id_meant_before_are_dropped(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("x")
+    await stage.stored(step("x", 0, activities=named("0:0", leased=True)))
+    assert await stage.backend.terminate("x", TERMINATED) == "done"
+    again = InstanceCommit(id="x", execution=1, number=0, new=new("x"), leased=False)
+    unit = Unit(instances=[again], results=[ActivityResult(key("x", "0:0"), b"late")])
+    assert await stage.backend.commit("w1", [unit]) == [None]
+    (taken,) = await stage.take()
+    assert (taken.id, taken.execution, taken.inbox) == ("x", 2, [])
+
+
 async def messages_reach_running_and_suspended_targets(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a", "suspended", "closed")
@@ -441,6 +456,7 @@ CASES: tuple[Case, ...] = (
     a_child_without_turns_reports_its_taken_id,
     a_finished_id_is_used_again,
     a_finished_id_is_used_again_by_a_commit,
+    results_of_what_an_id_meant_before_are_dropped,
     messages_reach_running_and_suspended_targets,
     a_message_may_be_meant_for_one_execution,
     senders_are_told,
