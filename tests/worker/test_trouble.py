@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 
 import anyio
 import pytest
@@ -42,6 +43,21 @@ class _Shaky:
     async def load(self, ids):
         self._check()
         return await super().load(ids)
+
+    async def get(self, instance):
+        self._check()
+        result = await super().get(instance)
+        self.answered("get")
+        return result
+
+    async def reclaim(self, lease):
+        self._check()
+        result = await super().reclaim(lease)
+        self.answered("reclaim")
+        return result
+
+    def answered(self, what):
+        """Do nothing; a test may listen."""
 
     async def not_running(self, instances):
         self._check()
@@ -279,3 +295,40 @@ def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(
     with caplog.at_level(logging.ERROR, "trioflow.worker"):
         cached.run(main)
     assert any("could not be unwound" in r.getMessage() for r in caplog.records)
+
+
+def test_after_an_outage_others_may_first_tell_that_they_live(tmp_path):
+    """Their heartbeats are old only because the store was away."""
+    flow = Flow("sqlite", "trio", 1000, tmp_path)
+    flows = Registry()
+    answered = []
+
+    async def main():
+        others = await flow.backend()
+        backend = ShakyFile(flow.file)
+        await backend.open()
+
+        def heard(what):
+            if not answered:
+                others.heartbeat("other")
+            answered.append(what)
+
+        async with open_worker(backend, registry=flows, lease=0.9):
+            await others.register_worker("other", "")
+            backend.away = True
+            await until(lambda: _true_when(backend.refused >= 2))
+            connection = sqlite3.connect(flow.file)
+            connection.execute("UPDATE workers SET heartbeat_at = 0 WHERE id = 'other'")
+            connection.commit()
+            connection.close()
+            backend.answered = heard
+            backend.away = False
+            await until(lambda: _true_when("reclaim" in answered))
+            assert others.heartbeat("other").alive
+        await backend.aclose()
+
+    flow.run(main)
+
+
+async def _true_when(condition):
+    return condition

@@ -96,6 +96,7 @@ class Worker:
         self._waiting: anyio.CancelScope | None = None
         self._lost = anyio.Event()
         self._lost_answers = False
+        self._away = False
         self._unknown_activities: set[str] = set()
         self._services = anyio.CancelScope(shield=True)
 
@@ -169,7 +170,7 @@ class Worker:
             except BackendUnavailable as exc:
                 if not trouble:
                     logger.warning("the store is not available, trying again: %s", exc)
-                trouble = self._lost_answers = True
+                trouble = self._lost_answers = self._away = True
                 await anyio.sleep(0.5)
                 continue
             except LeaseLost:
@@ -267,6 +268,12 @@ class Worker:
     async def _reclaim(self) -> None:
         while True:
             try:
+                if self._away:
+                    await self._backend.get(
+                        ""
+                    )  # so others can reach it, too
+                    self._away = False
+                    await anyio.sleep(self._lease / 3)
                 for worker in await self._backend.reclaim(self._lease):
                     logger.warning(
                         "worker %s has not been heard of for %s s; its work is free",
@@ -274,7 +281,7 @@ class Worker:
                         self._lease,
                     )
             except BackendUnavailable:
-                pass  # whoever takes work has already said so
+                self._away = True  # whoever takes work has already said so
             await anyio.sleep(self._lease / 3)
 
     async def _hear(self) -> None:
