@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
     # --- workers ------------------------------------------------------------------------------
 
     @initialize(
-        instances=st.lists(plans.news, min_size=1, max_size=4), limit=st.sampled_from((MANY, 1, 2))
+        instances=st.lists(plans.news, min_size=1, max_size=5), limit=st.sampled_from((MANY, 1, 2))
     )
     def begin(self, instances: list[NewPlan], limit: int) -> None:
         """Begin with something to do, and somebody who does it."""
