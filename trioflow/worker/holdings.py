@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trioflow.model.definitions import Workflow
 from trioflow.model.records import TakenInstance
 from trioflow.worker.live import Live
+from trioflow.worker.ready import Ready
 
 __all__ = ["Holdings"]
 
@@ -42,7 +43,7 @@ class Holdings:
     ) -> None:
         self.workflows = workflows
         self.held: dict[str, Live] = {}
-        self.ready: deque[Live] = deque()
+        self.ready = Ready()
         self.closed = False
         self._queues = frozenset(queues)
         self._limit = limit

@@ -37,10 +37,10 @@ class Run:
         self.scope: Scope | None = None
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
 
-    def __lt__(self, other: Run) -> bool:
-        if self.task.priority != other.task.priority:
-            return self.task.priority > other.task.priority
-        return self.number < other.number
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The lower, the sooner it begins."""
+        return -self.task.priority, self.number
 
 
 class Lane:
@@ -58,13 +58,13 @@ class Lane:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: list[Run] = []
+        self._waiting: list[tuple[tuple[int, int], Run]] = []  # a heap
         self.running = 0
         self.fresh = 0
 
     def add(self, run: Run) -> None:
         """Let one more wait."""
-        heapq.heappush(self._waiting, run)
+        heapq.heappush(self._waiting, (run.rank, run))
 
     def next(self) -> Run | None:
         """Return one that is to get a task now."""
@@ -72,13 +72,14 @@ class Lane:
             return None
         self.running += 1
         self.fresh += 1
-        return heapq.heappop(self._waiting)
+        return heapq.heappop(self._waiting)[1]
 
     def remove(self, run: Run) -> bool:
         """Let one wait no longer; False if it did not."""
-        if run not in self._waiting:
+        entry = (run.rank, run)
+        if entry not in self._waiting:
             return False
-        self._waiting.remove(run)
+        self._waiting.remove(entry)
         heapq.heapify(self._waiting)
         return True
 
@@ -86,6 +87,6 @@ class Lane:
         """Remove up to so many, the last that would begin; return them."""
         kept = max(0, len(self._waiting) - number)
         self._waiting.sort()
-        found = self._waiting[kept:]
+        found = [run for _, run in self._waiting[kept:]]
         del self._waiting[kept:]
         return found

@@ -293,7 +293,7 @@ class Pump:
 
     def _step_chunk(self) -> None:
         for _ in range(min(_CHUNK, len(self._holdings.ready))):
-            live = self._holdings.ready.popleft()
+            live = self._holdings.ready.pop()
             live.queued = False
             if live.committing or live.ended or self._holdings.held.get(live.id) is not live:
                 continue  # it comes back when its commit is stored

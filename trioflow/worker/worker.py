@@ -269,9 +269,7 @@ class Worker:
         while True:
             try:
                 if self._away:
-                    await self._backend.get(
-                        ""
-                    )  # so others can reach it, too
+                    await self._backend.get("")  # so others can reach it, too
                     self._away = False
                     await anyio.sleep(self._lease / 3)
                 for worker in await self._backend.reclaim(self._lease):
