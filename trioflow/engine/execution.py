@@ -208,7 +208,10 @@ class Execution:
         finally:
             guard.leave_step(token)
         self._pending.clear()
-        if not gone:
+        if gone:
+            self.caller = None
+            self.loop.forget()
+        else:
             _immortal.append(self.loop)
         return gone
 

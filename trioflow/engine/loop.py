@@ -331,6 +331,11 @@ class NestedLoop:
         """The living tasks with their states, oldest first."""
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
+    def forget(self) -> None:
+        """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
+        self._context = _EMPTY_CONTEXT
+        self._main = self._runner.main_task = self._runner.init_task = None
+
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
         """Throw ``error()`` into every task that waits, again and again, until no task is left.
 
