@@ -19,7 +19,10 @@ import trio
 from tests.engine.driver import Driver, act, done, nothing_left, on_host, signal
 from trioflow import authoring
 from trioflow.engine import execution as execution_module
+from trioflow.engine.execution import Execution
+from trioflow.engine.loop import NestedLoop
 from trioflow.errors import Evicted
+from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow
 
 a, b = act("a", int), act("b", int)
@@ -441,3 +444,30 @@ def test_logs_of_replayed_turns_are_silent(caplog):
     driver.turn(done("0:0", 1))
     assert [record.message for record in caplog.records] == ["two"]
     driver.evict()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_nothing_is_left_to_the_garbage_collector(ended):
+    """Thousands end in a second: to find their cycles would cost a good part of the time."""
+
+    async def work() -> str:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 5)
+            with trio.move_on_after(3):
+                await trio.sleep_forever()
+        return "done"
+
+    gc.collect()
+    gc.disable()
+    try:
+        driver = Driver(work)
+        if ended:
+            while driver.execution.wake_at is not None:
+                driver.turn(ev.Woken(), now=driver.execution.wake_at)
+        execution = driver.execution
+        assert execution.evict()
+        del driver, execution
+        left = [one for one in gc.get_objects() if isinstance(one, Execution | NestedLoop)]
+        assert left == []
+    finally:
+        gc.enable()
