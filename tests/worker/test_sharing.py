@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import anyio
@@ -15,7 +16,7 @@ from trioflow import Registry, activity_info
 def clock(monkeypatch):
     """The clock by which workers measure how long activities wait; it stands still."""
     clock = SimpleNamespace(seconds=0.0)
-    fake = SimpleNamespace(perf_counter=lambda: clock.seconds)
+    fake = SimpleNamespace(perf_counter=lambda: clock.seconds, thread_time=time.thread_time)
     for module in ("activities", "lanes"):
         monkeypatch.setattr(f"trioflow.worker.{module}.time", fake)
     return clock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trioflow.model.records import ActivityKey, ActivityTask
-from trioflow.worker.lanes import Lane, Run
+from trioflow.worker.lanes import Lane, Run, ThreadLane
 from trioflow.worker.window import Window
 
 SOON = 0.25
@@ -184,3 +184,41 @@ def test_a_lane_gives_no_more_than_its_limit_and_few_that_have_not_begun():
     assert [lane.next() is None for _ in range(3)] == [False, False, True]
     lane.running = 9
     assert lane.next() is not None
+
+
+def ends(lane, number, *, processor, seconds, late, running=None):
+    """Let so many end; there are always as many running as there may be."""
+    for _ in range(number):
+        lane.running = lane.limit if running is None else running
+        lane.ran(processor(lane.running), seconds(lane.running), late)
+    return lane.limit
+
+
+def test_threads_that_compute_are_few():
+    lane = ThreadLane(40)
+    taking_turns = {"processor": lambda _: 0.02, "seconds": lambda running: 0.02 * running}
+    assert ends(lane, 100, **taking_turns, late=0.01) == 2
+    assert ends(lane, 100, **taking_turns, late=0.01) == 2
+    waiting = {"processor": lambda _: 0.001, "seconds": lambda _: 1.0}
+    assert ends(lane, 100, **waiting, late=0.0001) == 40
+
+
+@pytest.mark.parametrize(
+    ("processor", "seconds", "late"),
+    [
+        pytest.param(0.001, 1.0, 0.05, id="wait, beside a busy loop"),
+        pytest.param(0.3, 1.0, 0.0002, id="compute without the lock"),
+        pytest.param(0.8, 1.0, 0.05, id="compute, each on a processor"),
+        pytest.param(0.0, 0.0, 0.05, id="end at once"),
+    ],
+)
+def test_threads_that_do_not_take_turns_are_many(processor, seconds, late):
+    lane = ThreadLane(40)
+    assert (
+        ends(lane, 100, processor=lambda _: processor, seconds=lambda _: seconds, late=late) == 40
+    )
+
+
+def test_a_single_thread_stays_one():
+    lane = ThreadLane(1)
+    assert ends(lane, 9, processor=lambda _: 0.1, seconds=lambda _: 1.0, late=1.0, running=20) == 1

@@ -25,7 +25,7 @@ from trioflow.model.values import Codec, encode_checked
 from trioflow.registry import Registry
 from trioflow.worker.commits import decode_options
 from trioflow.worker.host import TaskGroup, cancel_scope, in_asyncio
-from trioflow.worker.lanes import Lane, Run
+from trioflow.worker.lanes import Lane, Run, ThreadLane
 from trioflow.worker.window import Window
 
 __all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
@@ -84,7 +84,7 @@ class ActivityRunner:
         self._now = now
         self._queues = frozenset(queues)
         self._limit = limit
-        self._lane, self._thread_lane = Lane(limit), Lane(threads)
+        self._lane, self._thread_lane = Lane(limit), ThreadLane(threads)
         self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane has one
         self._listener = listener
         self._on_room = on_room
@@ -333,9 +333,24 @@ class ActivityRunner:
             return await definition.fn(*args, **kwargs)
         if definition.runtime == "asyncio":
             return await in_asyncio(definition.fn, args, kwargs)
-        return await anyio.to_thread.run_sync(
-            lambda: definition.fn(*args, **kwargs), limiter=self._no_limit, abandon_on_cancel=False
-        )
+        return await self._in_thread(lambda: definition.fn(*args, **kwargs))
+
+    async def _in_thread(self, call: Callable[[], object]) -> object:
+        processor = began_at = ended_at = 0.0
+
+        def timed() -> object:
+            nonlocal processor, began_at, ended_at
+            began_at, processor = time.perf_counter(), time.thread_time()
+            try:
+                return call()
+            finally:
+                processor, ended_at = time.thread_time() - processor, time.perf_counter()
+
+        try:
+            return await anyio.to_thread.run_sync(timed, limiter=self._no_limit)
+        finally:
+            late = time.perf_counter() - ended_at
+            self._thread_lane.ran(processor, ended_at - began_at, late)
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask

@@ -10,10 +10,14 @@ from typing import Literal
 from trioflow.model.records import ActivityTask
 from trioflow.worker.host import Scope
 
-__all__ = ["Lane", "Run"]
+__all__ = ["Lane", "Run", "ThreadLane"]
 
 # So many are about to begin: enough to keep the loop at it, and few enough for all else in between.
 _AHEAD = 8
+# Of a processor: with so much of it taken more threads are of no use; with less they may be.
+_BUSY, _IDLE, _HALF = 0.9, 0.8, 0.5
+# Seconds; who waits for the interpreter lock gets it after five milliseconds or more.
+_LATE, _PROMPT = 0.003, 0.001
 
 _numbers = count()
 
@@ -46,18 +50,16 @@ class Run:
 class Lane:
     """Activities that share a limit.
 
-    Args:
-        limit: How many may run at once.
-
     Attributes:
+        limit: How many may run at once.
         running: How many have a task.
         fresh: How many of them have not begun.
     """
 
-    __slots__ = ("_limit", "_waiting", "fresh", "running")
+    __slots__ = ("_waiting", "fresh", "limit", "running")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._waiting: list[tuple[tuple[int, int], Run]] = []  # a heap
         self.running = 0
         self.fresh = 0
@@ -68,7 +70,7 @@ class Lane:
 
     def next(self) -> Run | None:
         """Return one that is to get a task now."""
-        if not self._waiting or self.running >= self._limit or self.fresh >= _AHEAD:
+        if not self._waiting or self.running >= self.limit or self.fresh >= _AHEAD:
             return None
         self.running += 1
         self.fresh += 1
@@ -90,3 +92,34 @@ class Lane:
         found = [run for _, run in self._waiting[kept:]]
         del self._waiting[kept:]
         return found
+
+
+class ThreadLane(Lane):
+    """Plain functions, each in a thread.
+
+    Threads that compute take turns, as there is one interpreter lock: many at a time take as long,
+    end late all together, and are kept from other workers. It shows by three things at once: they
+    have the processor for less than half of their time, all of them together have one, and the loop
+    has to wait when it wants to run. Then there are fewer at a time.
+    """
+
+    __slots__ = ("_most",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._most = limit
+
+    def ran(self, processor: float, seconds: float, late: float) -> None:
+        """Note how one has run.
+
+        Args:
+            processor: How long it had the processor, seconds.
+            seconds: How long it ran.
+            late: How long it took from its end until the loop knew.
+        """
+        share = processor / max(seconds, 1e-6)
+        together = share * self.running
+        if share < _HALF and together >= _BUSY and late >= _LATE:
+            self.limit = max(min(2, self._most), min(self.limit, self.running) - 1)
+        elif together < _IDLE or late < _PROMPT:
+            self.limit = min(self._most, self.limit + 1)
