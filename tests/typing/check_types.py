@@ -74,7 +74,7 @@ def render(order: Order) -> str:
     return order.id
 
 
-@activity(name="store", queue="files", schedule_timeout=10.0, on_cancel="abandon")
+@activity(name="store", queue="files", priority=-3, schedule_timeout=10.0, on_cancel="abandon")
 def store(text: str, *, path: str) -> None:
     del text, path
 
@@ -84,7 +84,7 @@ async def ship(order: Order) -> str:
     return order.id
 
 
-@workflow(name="checkout", max_events=1000, timeout=60.0)
+@workflow(name="checkout", max_events=1000, priority=2, timeout=60.0)
 async def checkout(order: Order, *, express: bool = False) -> Receipt:
     del express
     return await charge(order)
@@ -139,9 +139,9 @@ async def definitions() -> None:
 
 async def options() -> None:
     order = Order("1")
-    assert_type(await charge.options(queue="eu", timeout=5)(order), Receipt)
+    assert_type(await charge.options(queue="eu", priority=7, timeout=5)(order), Receipt)
     assert_type(await render.options(retry=RetryPolicy(max_attempts=None))(order), str)
-    assert_type(await ship.options(id="x", queue="eu")(order), str)
+    assert_type(await ship.options(id="x", queue="eu", priority=7)(order), str)
 
     await charge.options(timeout=5)("1")  # type: ignore[arg-type]
     await ship.options(id="x")(1)  # type: ignore[arg-type]
