@@ -19,6 +19,7 @@ from trioflow.backends.redis.opening import look_at_settings, open_store
 from trioflow.backends.storage_thread import StorageThread
 from trioflow.backends.watching import Watcher, concerns_others
 from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
+from trioflow.model.events import ParentRef
 from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
@@ -216,7 +217,9 @@ class RedisBackend:
             reply = await self._commit(worker, units, _notices(units))
         return [rows.commit_result(one) for one in reply]
 
-    async def _commit(self, worker: str, units: Sequence[Unit], notices: dict[str, bytes]) -> Any:
+    async def _commit(
+        self, worker: str, units: Sequence[Unit], notices: dict[ParentRef, bytes]
+    ) -> Any:
         concerned = any(map(concerns_others, units))
 
         def build() -> Request[Any]:
@@ -378,9 +381,9 @@ class RedisBackend:
         return listed
 
 
-def _notices(units: Sequence[Unit]) -> dict[str, bytes]:
+def _notices(units: Sequence[Unit]) -> dict[ParentRef, bytes]:
     return {
-        commit.id: id_taken(commit.id, commit.new.parent).event
+        commit.new.parent: id_taken(commit.id, commit.new.parent).event
         for unit in units
         for commit in unit.instances
         if commit.new is not None and commit.new.parent is not None

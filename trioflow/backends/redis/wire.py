@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from trioflow.model.events import ParentRef
 from trioflow.model.records import (
     ActivityKey,
     InstanceCommit,
@@ -51,9 +52,13 @@ def pack_new(instances: Iterable[NewInstance]) -> bytes:
     return pack([_new_instance(new) for new in instances])
 
 
-def pack_notices(notices: dict[str, bytes]) -> bytes:
-    """Return events by the ids that they are about."""
-    return pack({id: _payload(event) for id, event in notices.items()})
+def pack_notices(notices: dict[ParentRef, bytes]) -> bytes:
+    """Return events by whom they are for, which the scripts name as they name an activity."""
+    return pack({_token_of(parent): _payload(event) for parent, event in notices.items()})
+
+
+def _token_of(ref: ParentRef) -> str:
+    return f"{ref.execution}:{len(ref.command.encode())}:{ref.command}{ref.instance}"
 
 
 def pack_filter(where: InstanceFilter) -> bytes:

@@ -32,6 +32,7 @@ from trioflow.backends.sql.queries import (
     STEP_INSTANCES,
 )
 from trioflow.errors import LeaseLost
+from trioflow.model.events import ParentRef
 from trioflow.model.records import (
     ActivityRetry,
     CommitFailure,
@@ -82,7 +83,7 @@ def _lease_lost(worker: str) -> LeaseLost:
     )
 
 
-_NO_NOTICES: Mapping[str, Message] = {}
+_NO_NOTICES: Mapping[ParentRef, Message] = {}
 
 
 class _Accepted(msgspec.Struct):
@@ -91,18 +92,18 @@ class _Accepted(msgspec.Struct):
     Attributes:
         unit: With the executions that its new instances will have.
         replaced: Finished instances whose ids are used again.
-        notices: What is sent to a parent in place of its child, by the child's id.
+        notices: What is sent to a parent in place of its child.
     """
 
     unit: Unit
     replaced: list[str]
-    notices: dict[str, Message]
+    notices: dict[ParentRef, Message]
 
 
 class _Rows:
     """One batch, flattened."""
 
-    def __init__(self, worker: str, now: float, notices: Mapping[str, Message]) -> None:
+    def __init__(self, worker: str, now: float, notices: Mapping[ParentRef, Message]) -> None:
         self.worker = worker
         self.now = now
         self.notices = notices
@@ -122,7 +123,8 @@ class _Rows:
 
     def add(self, unit: Unit) -> None:
         for commit in unit.instances:
-            notice = self.notices.get(commit.id)
+            parent = None if commit.new is None else commit.new.parent
+            notice = None if parent is None else self.notices.get(parent)
             if notice is None:
                 self._add_instance(commit)
             else:
@@ -244,7 +246,7 @@ class Committing(SqlCore):
         self,
         worker: str,
         units: Sequence[Unit],
-        notices: Mapping[str, Message] = _NO_NOTICES,
+        notices: Mapping[ParentRef, Message] = _NO_NOTICES,
         *,
         renew: bool = False,
     ) -> None:
@@ -373,7 +375,7 @@ class Committing(SqlCore):
             # What has just been forgotten is not held any more.
             results = [one for one in each.unit.results if one.key.instance not in replaced]
             each.unit = msgspec.structs.replace(each.unit, results=results)
-        notices = {id: notice for each in stored for id, notice in each.notices.items()}
+        notices = {parent: told for each in stored for parent, told in each.notices.items()}
         if stored:
             self._write(worker, [each.unit for each in stored], notices)
         return [None if isinstance(each, _Accepted) else each for each in judged]
@@ -383,25 +385,27 @@ class Committing(SqlCore):
         lost: list[str] = []
         instances: list[InstanceCommit] = []
         replaced: list[str] = []
-        notices: dict[str, Message] = {}
+        notices: dict[ParentRef, Message] = {}
+        before: dict[str, InstanceCommit] = {}
         for commit in unit.instances:
             row = self._execute(self.queries.fence, commit.id).fetchone()
+            twin = before.setdefault(commit.id, commit)
             as_it_is = commit
             if commit.new is None:
                 expected = (worker, "running", commit.execution, commit.number)
                 if row is None or tuple(row) != expected or not self._has_consumed(commit):
                     lost.append(commit.id)
-            elif row is None:
+            elif twin is commit and row is None:
                 pass
-            elif commit.turns:
-                taken.append(commit.id)
-            elif row[1] not in ("running", "suspended"):
+            elif commit.turns or (twin is not commit and twin.closing is not None):
+                taken.append(commit.id)  # the latter is free when its twin is stored
+            elif twin is commit and row[1] not in ("running", "suspended"):
                 replaced.append(commit.id)
                 as_it_is = msgspec.structs.replace(commit, execution=row[2] + 1)
             elif commit.new.parent is None:
                 taken.append(commit.id)
             else:
-                notices[commit.id] = id_taken(commit.id, commit.new.parent)
+                notices[commit.new.parent] = id_taken(commit.id, commit.new.parent)
             instances.append(as_it_is)
         if taken or lost:
             return CommitFailure(taken_ids=taken, lost=lost)

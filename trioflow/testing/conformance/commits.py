@@ -230,6 +230,47 @@ async def a_child_without_turns_reports_its_taken_id(stage: Stage) -> None:
     assert (await stage.record("x")).parent is None
 
 
+async def each_parent_is_told_of_an_id_that_is_taken(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("p", "q")
+    await stage.create("x", queue="other")
+
+    def unit(parent: str, *commands: str) -> Unit:
+        made = [
+            step("x", 0, new=child("x", parent, command), turns=[], leased=False, due=True)
+            for command in commands
+        ]
+        return Unit(instances=[step(parent, 0), *made])
+
+    units = [unit("p", "0:1", "0:2"), unit("q", "0:3")]
+    assert await stage.backend.commit("w1", units) == [None, None]
+    taken = await stage.take()
+    told = {one.id: [msgspec.json.decode(each.event)["id"] for each in one.inbox] for one in taken}
+    assert told == {"p": ["0:1", "0:2"], "q": ["0:3"]}
+
+
+async def of_children_with_one_id_the_first_is_born(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("p")
+
+    def unborn(command: str) -> InstanceCommit:
+        new = child("x", "p", command, queue="other")
+        return step("x", 0, new=new, turns=[], leased=False, due=True)
+
+    await stage.stored(step("p", 0), unborn("0:1"), unborn("0:2"))
+    assert child_failed(await stage.take())[0] == "0:2"
+    (taken,) = await stage.take(queues=("other",))
+    assert taken.parent == child("x", "p", "0:1").parent
+    (stats,) = [one for one in await stage.backend.stats() if one.queue == "other"]
+    assert stats.running == 1
+    ended = step("x", 0, closing=DONE)
+    assert await stage.commit(step("p", 1), ended, unborn("0:3")) == CommitFailure(taken_ids=["x"])
+    await stage.stored(step("p", 1), ended)
+    await stage.stored(step("p", 2), unborn("0:3"))
+    (taken,) = await stage.take(queues=("other",))
+    assert (taken.execution, taken.parent) == (2, child("x", "p", "0:3").parent)
+
+
 async def a_finished_id_is_used_again(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1")
@@ -454,6 +495,8 @@ CASES: tuple[Case, ...] = (
     an_instance_may_live_within_one_commit,
     a_taken_id_fails_the_unit,
     a_child_without_turns_reports_its_taken_id,
+    each_parent_is_told_of_an_id_that_is_taken,
+    of_children_with_one_id_the_first_is_born,
     a_finished_id_is_used_again,
     a_finished_id_is_used_again_by_a_commit,
     results_of_what_an_id_meant_before_are_dropped,

@@ -45,7 +45,8 @@ local function has_messages(id, wanted)
 end
 
 -- What a commit demands. Returns the row, and whether it stays out because its id is taken.
-local function check(commit, taken, lost, replaced)
+-- `twin` is a commit of the same id that is stored before.
+local function check(commit, twin, taken, lost, replaced)
   local id = commit.id
   local row = redis.call(
     'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq', 'priority'
@@ -58,12 +59,12 @@ local function check(commit, taken, lost, replaced)
     end
     return row, false
   end
-  if not row[1] then
+  if not twin and not row[1] then
     return row, false
   end
-  if #(commit.turns or NONE) > 0 then
-    taken[#taken + 1] = id
-  elseif not is_open(row[1]) then
+  if #(commit.turns or NONE) > 0 or twin and twin.status and not is_open(twin.status) then
+    taken[#taken + 1] = id -- the latter is free when its twin is stored
+  elseif not twin and not is_open(row[1]) then
     replaced[#replaced + 1] = id
     commit.execution = tonumber(row[3]) + 1
   elseif not commit.new.parent then
@@ -226,20 +227,28 @@ local function write_result(result)
 end
 
 -- What is to be done with a unit: a plan, or why it fails; or nil if it needs a notice.
-local function judge(unit)
+local function judge(unit, known)
   local taken, lost, replaced = {}, {}, {}
+  local own = {}
   local rows, told = {}, {}
   local complete = true
   for n, commit in ipairs(unit.instances) do
-    local row, stays_out = check(commit, taken, lost, replaced)
+    local twin = own[commit.id] or known[commit.id]
+    local row, stays_out = check(commit, twin, taken, lost, replaced)
     rows[n] = row
     if stays_out then
-      told[n] = notices[commit.id]
+      local parent = commit.new.parent
+      told[n] = notices[token_of(parent.instance, parent.execution, parent.command)]
       complete = complete and told[n] ~= nil
+    else
+      own[commit.id] = commit
     end
   end
   if #taken + #lost > 0 then
     return { failure = { 'failed', taken, lost } }
+  end
+  for id, commit in pairs(own) do
+    known[id] = commit
   end
   return complete and { rows = rows, told = told, replaced = replaced } or nil
 end
@@ -308,9 +317,9 @@ local function retry_activity(retry)
   end
 end
 
-local plans = {}
+local plans, known = {}, {}
 for number, unit in ipairs(units) do
-  plans[number] = judge(unit)
+  plans[number] = judge(unit, known)
   if not plans[number] then
     return 'notice'
   end
