@@ -70,7 +70,8 @@ class Live:
         ended: The execution has ended in `commit`: no further turn before that is stored.
         cancel_here: Commands whose activities run here and are to be cancelled once `commit` is
             stored.
-        alone: Its last unit failed: its children begin in a later batch this time.
+        alone: Its last unit failed: its children begin in a later batch this time, and its parent
+            hears of its end through the inbox.
     """
 
     __slots__ = (

@@ -172,7 +172,13 @@ class Recorder:
             execution=live.parent.execution,
         )
         parent = self._holdings.held.get(live.parent.instance)
-        if parent is None or parent.number != live.parent.execution or parent.ended:
+        if (
+            parent is None
+            or parent.number != live.parent.execution
+            or parent.ended
+            or live.alone
+            or parent.alone
+        ):
             commit.messages.append(message)
             return
         delivery = Delivery(live, parent, message)
