@@ -113,3 +113,44 @@ def test_plain_functions_share_as_well(sqlite, clock):
 
     sqlite.run(main)
     assert sorted(begun) == list(range(200))
+
+
+def test_the_last_place_is_filled_too(cached, clock):
+    """Though nothing happens that gives a reason to look into the store."""
+    flows = Registry()
+    gates = []
+
+    @flows.activity
+    async def hang(which: int) -> None:
+        await gates[which].wait()
+
+    @flows.workflow
+    async def both(which: int) -> None:
+        await anyio.gather(hang(0), hang(which))
+
+    @flows.workflow
+    async def one() -> None:
+        await hang(2)
+
+    async def main():
+        gates[:] = long, short, last = Gate(), Gate(), Gate()
+        async with cached.worker(flows, max_activities=20) as worker:
+            handles = [await worker.client.start(both, int(n == 9)) for n in range(10)]
+            await long.until_entered(19)
+            await short.until_entered()
+            async with cached.worker(flows, activities=False), cached.client(flows) as client:
+                handles.append(await client.start(one))
+
+                async def called():
+                    return (await handles[-1].describe()).activities
+
+                await until(called)
+                clock.seconds += 10.0  # nothing is quick here
+                short.open()
+                await last.until_entered()
+                for gate in gates:
+                    gate.open()
+                for handle in handles:
+                    await handle.result()
+
+    cached.run(main)

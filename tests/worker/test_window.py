@@ -139,9 +139,9 @@ def test_when_the_store_has_more_some_room_is_left_for_it():
     assert window.admits
     window.short = True
     assert not window.admits
-    assert window.room == 0  # fewer than an eighth are not worth a look
+    assert (window.room, window.is_worth_asking) == (5, False)
     window.held = 70
-    assert window.room == 10
+    assert (window.room, window.is_worth_asking) == (10, True)
     assert not window.admits
     window.held = 69
     assert window.admits

@@ -64,7 +64,8 @@ class ActivityRunner:
         limit: How many may run at once.
         threads: How many plain functions may run at once.
         listener: Whom to tell.
-        on_room: Called when there is room again after there was none.
+        on_room: Called when there is room again, perhaps often; with whether it is worth a look
+            into the store at once.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ActivityRunner:
         limit: int,
         threads: int,
         listener: Listener,
-        on_room: Callable[[], None],
+        on_room: Callable[[bool], None],
     ) -> None:
         self._activities = registry.activities
         self._codec = codec
@@ -134,7 +135,7 @@ class ActivityRunner:
 
     def _look_for_room(self) -> None:
         if self._window.short and self.room:
-            self._on_room()
+            self._on_room(self._window.is_worth_asking)
 
     def busy_with(self, instance: str) -> bool:
         """Whether an activity of that instance is in hand, or about to be."""

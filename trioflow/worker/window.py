@@ -57,9 +57,13 @@ class Window:
 
     @property
     def room(self) -> int:
-        """How many to ask the store for: 0 if it is too few for the trouble."""
-        free = self.size - self.held
-        return free if free >= max(1, self.size // 8) else 0
+        """How many more may be held."""
+        return max(0, self.size - self.held)
+
+    @property
+    def is_worth_asking(self) -> bool:
+        """Whether there is so much room that the store is to be asked at once."""
+        return self.room >= max(1, self.size // 8)
 
     @property
     def admits(self) -> bool:

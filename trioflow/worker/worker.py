@@ -28,6 +28,7 @@ __all__ = ["Worker"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
+_NIBBLE = 0.05  # seconds between two looks for few activities
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
 
 
@@ -85,7 +86,7 @@ class Worker:
             limit=max_activities,
             threads=max_threads,
             listener=self._pump,
-            on_room=self._poke,
+            on_room=self._see_room,
         )
         self._pump.attach(self._activities)
         self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
@@ -94,6 +95,7 @@ class Worker:
         self._watchdog = Watchdog(stuck_after, self._pump.current_step)
         self._wake_at = float("inf")
         self._waiting: anyio.CancelScope | None = None
+        self._little_room = anyio.Event()
         self._lost = anyio.Event()
         self._lost_answers = False
         self._away = False
@@ -155,6 +157,7 @@ class Worker:
                 group.start_soon(self._pump.run)
                 group.start_soon(self._pump.run_commits)
                 group.start_soon(self._take)
+                group.start_soon(self._use_little_room)
                 group.start_soon(self._register_again)
                 group.start_soon(self._reclaim if self._backend.shared else self._hear)
 
@@ -257,6 +260,20 @@ class Worker:
     def _note_wake_at(self, at: float | None) -> None:
         if at is not None and at < self._wake_at:
             self._wake_at = at
+            self._poke()
+
+    def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
+        if at_once:
+            self._poke()
+        else:
+            self._little_room.set()
+
+    async def _use_little_room(self) -> None:
+        """Ask for few activities too, but not each time that one has ended."""
+        while True:
+            await self._little_room.wait()
+            await anyio.sleep(_NIBBLE)
+            self._little_room = anyio.Event()
             self._poke()
 
     def _poke(self) -> None:
