@@ -82,7 +82,7 @@ def test_what_waits_for_something_is_held_up_to_the_limit():
     worker = Worker(300, at_once=300, seconds=10.0)
     worker.work(10_000, 100.0)
     assert 300 - 300 // 8 <= worker.window.size <= 310
-    assert worker.given_back <= 15
+    assert worker.given_back <= 60  # of 3,000
 
 
 @pytest.mark.parametrize("threads", [4, 40])
