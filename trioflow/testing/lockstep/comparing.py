@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -111,12 +111,13 @@ _SHAPES: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def comparable(answer: Any) -> Any:
+def comparable(answer: object) -> Any:
     """Return what of an answer has to be the same in all stores."""
     if isinstance(answer, list | tuple):
-        return [comparable(one) for one in answer]
+        return [comparable(one) for one in cast("Sequence[object]", answer)]
     if isinstance(answer, dict):
-        return {key: comparable(one) for key, one in answer.items()}
+        found = cast("dict[object, object]", answer)
+        return {key: comparable(one) for key, one in found.items()}
     shape = _SHAPES.get(type(answer))
     return answer if shape is None else shape(answer)
 
@@ -154,20 +155,23 @@ def taken_activities(
     return [_task(one) for one in tasks], _next(answer.next_at) if alive else None
 
 
-def difference(expected: Any, found: Any, where: str = "") -> str:
+def difference(expected: object, found: object, where: str = "") -> str:
     """Return where two comparable answers begin to differ."""
-    if isinstance(expected, msgspec.Struct) and type(expected) is type(found):
+    if (
+        isinstance(expected, msgspec.Struct)
+        and isinstance(found, msgspec.Struct)
+        and type(expected) is type(found)
+    ):
         expected, found = msgspec.structs.asdict(expected), msgspec.structs.asdict(found)
     if isinstance(expected, dict) and isinstance(found, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
-            if expected.get(key) != found.get(key):
-                return difference(expected.get(key), found.get(key), f"{where}.{key}")
-    if (
-        isinstance(expected, list | tuple)
-        and isinstance(found, list | tuple)
-        and len(expected) == len(found)
-    ):
-        for at, (one, other) in enumerate(zip(expected, found, strict=True)):
+        wanted, given = cast("dict[object, object]", expected), cast("dict[object, object]", found)
+        for key in [*wanted, *(key for key in given if key not in wanted)]:
+            if wanted.get(key) != given.get(key):
+                return difference(wanted.get(key), given.get(key), f"{where}.{key}")
+    if isinstance(expected, list | tuple) and isinstance(found, list | tuple):
+        left, right = cast("Sequence[object]", expected), cast("Sequence[object]", found)
+        pairs = zip(left, right, strict=True) if len(left) == len(right) else ()
+        for at, (one, other) in enumerate(pairs):
             if one != other:
                 return difference(one, other, f"{where}[{at}]")
     return f"{where or 'all'}: {expected!r} expected, {found!r} found"

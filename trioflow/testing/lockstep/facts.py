@@ -61,11 +61,11 @@ class Facts:
     """
 
     clock: Clock
-    workers: list[str] = field(default_factory=list)
-    dead: set[str] = field(default_factory=set)
-    records: dict[str, InstanceRecord] = field(default_factory=dict)
-    commands: dict[str, list[str]] = field(default_factory=dict)
-    tasks: dict[ActivityKey, Task] = field(default_factory=dict)
+    workers: list[str] = field(default_factory=list[str])
+    dead: set[str] = field(default_factory=set[str])
+    records: dict[str, InstanceRecord] = field(default_factory=dict[str, InstanceRecord])
+    commands: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    tasks: dict[ActivityKey, Task] = field(default_factory=dict[ActivityKey, Task])
     number: int = 0
 
     def next_number(self) -> int:

@@ -28,7 +28,7 @@ from trioflow.testing.lockstep.plans import (
     UnitPlan,
 )
 from trioflow.testing.lockstep.sessions import Session
-from trioflow.testing.lockstep.sides import ALL, MANY, Each
+from trioflow.testing.lockstep.sides import ALL, MANY, Each, Shape, plain
 
 __all__ = ["Machine"]
 
@@ -74,10 +74,10 @@ class Machine(RuleBasedStateMachine):
     async def _look(self) -> None:
         self._facts.see(*await self._sides.look())
 
-    async def _change(self, method: str, *args: Any, **options: Any) -> Any:
+    async def _change(self, method: str, *args: Any, shape: Shape = plain, **options: Any) -> Any:
         """Call what may change something; return memory's answer."""
         self._changed = True
-        return (await self._sides.call(method, *args, **options))[0]
+        return (await self._sides.call(method, *args, shape=shape, **options))[0]
 
     def teardown(self) -> None:
         """Compare what was not seen until now, and leave the stores empty."""

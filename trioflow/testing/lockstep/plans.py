@@ -230,8 +230,10 @@ _message = st.builds(
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")
 _ending: st.SearchStrategy[Ending] = _mostly(_going_on, *_endings, "continued", "suspended")
+_usual: tuple[Consume, ...] = ("all",) * 6
+_partly: tuple[Consume, ...] = ("none", "first", "last") * 2
 _consume: st.SearchStrategy[Consume] = st.sampled_from(
-    (*("all",) * 6, *("none", "first", "last") * 2, "twice", "unknown", "foreign", "again")
+    (*_usual, *_partly, "twice", "unknown", "foreign", "again")
 )
 _step = st.builds(
     StepPlan,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -38,7 +38,7 @@ class Session:
         self._backends: dict[str, Backend] = {}
 
     @asynccontextmanager
-    async def _memory(self) -> Any:
+    async def _memory(self) -> AsyncGenerator[Backend]:
         backend = MemoryBackend(clock=self.clock)
         await backend.open()
         try:

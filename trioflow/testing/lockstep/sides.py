@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -20,11 +20,16 @@ from trioflow.model.records import (
 from trioflow.testing.lockstep.comparing import comparable, difference, in_order, inbox
 from trioflow.testing.lockstep.facts import Clock
 
-__all__ = ["ALL", "MANY", "Each", "Place", "Side", "Sides"]
+__all__ = ["ALL", "MANY", "Each", "Place", "Shape", "Side", "Sides", "plain"]
 
 ALL = InstanceFilter()
 MANY = 1000
 
+Shape: TypeAlias = Callable[[Any, Any], Any]
+"""Given an answer and memory's, returns what must be equal."""
+
+# An instance and its execution.
+_Inbox: TypeAlias = tuple[str, int]
 # What a call may raise when all is well.
 _EXPECTED = (LeaseLost, InstanceNotFound)
 _UNKNOWN_SEQ = 10**12
@@ -46,8 +51,8 @@ class Side:
 
     name: str
     backend: Backend
-    seen: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    consumed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    seen: dict[_Inbox, list[int]] = field(default_factory=dict[_Inbox, list[int]])
+    consumed: dict[_Inbox, list[int]] = field(default_factory=dict[_Inbox, list[int]])
 
     def see(self, taken: Iterable[TakenInstance]) -> None:
         """Learn the numbers of what is in inboxes."""
@@ -94,6 +99,11 @@ class Each:
     of: Callable[[Side], Any]
 
 
+def plain(answer: Any, _: Any) -> Any:
+    """Return what of most answers must be equal."""
+    return comparable(answer)
+
+
 class Sides:
     """Calls them all, one after the other, and demands the same answers.
 
@@ -116,7 +126,7 @@ class Sides:
         self,
         method: str,
         *args: Any,
-        shape: Callable[[Any, Any], Any] = lambda answer, _: comparable(answer),
+        shape: Shape = plain,
         **options: Any,
     ) -> list[Any]:
         """Call a method of every store.
@@ -124,7 +134,7 @@ class Sides:
         Args:
             method: Its name.
             args: Its arguments; see `Each`.
-            shape: Given an answer and memory's, returns what must be equal.
+            shape: What of the answers must be equal.
             options: Its keyword arguments; see `Each`.
 
         Returns:
