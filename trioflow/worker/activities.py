@@ -158,9 +158,8 @@ class ActivityRunner:
             return
         run = Run(task, self._window.total)
         self._runs[key_of(task)] = run
-        lane = self._lane_of(task)
-        lane.add(run)
-        self._fill(lane)
+        self._lane_of(task).add(run)
+        self._fill()
 
     def accept(self, task: ActivityTask) -> None:
         """Run an activity that was taken from the store."""
@@ -237,8 +236,7 @@ class ActivityRunner:
             raise
         finally:
             lane.running -= 1
-            self._fill(self._lane)
-            self._fill(self._thread_lane)
+            self._fill()
             self._ended(run, event)
 
     async def _begin(self, run: Run, lane: Lane) -> Event | None:
@@ -249,17 +247,26 @@ class ActivityRunner:
                 self._ended(other, None)
         else:
             self._look_for_room()
-        self._fill(lane)
+        self._fill()
         try:
             return await self._attempt(run)
         finally:
             self._window.end(time.perf_counter() - began_at)
 
-    def _fill(self, lane: Lane) -> None:
+    def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
         assert self._group is not None, "attach() comes first"
-        while self._running < self._limit and (run := lane.next()) is not None:
+        while self._running < self._limit:
+            lane = self._next_lane()
+            run = lane.next()
+            if run is None:
+                return
             self._group.start_soon(self._run, run, lane, name=run.task.activity)
+
+    def _next_lane(self) -> Lane:
+        """Return the lane whose turn it is: neither may keep the other out of a full worker."""
+        one, other = self._lane.head, self._thread_lane.head
+        return self._thread_lane if other and (one is None or other < one) else self._lane
 
     @property
     def _running(self) -> int:

@@ -68,9 +68,16 @@ class Lane:
         """Let one more wait."""
         heapq.heappush(self._waiting, (run.rank, run))
 
+    @property
+    def head(self) -> tuple[int, int] | None:
+        """The rank of the next, if it may get a task now."""
+        if not self._waiting or self.running >= self.limit or self.fresh >= _AHEAD:
+            return None
+        return self._waiting[0][0]
+
     def next(self) -> Run | None:
         """Return one that is to get a task now."""
-        if not self._waiting or self.running >= self.limit or self.fresh >= _AHEAD:
+        if self.head is None:
             return None
         self.running += 1
         self.fresh += 1
