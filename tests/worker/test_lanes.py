@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import trio
+import trio.testing
 
 from tests.worker.flow import Gate
-from trioflow import Registry
+from trioflow import Registry, RetryPolicy, open_worker
+from trioflow.backends.memory import MemoryBackend
 
 
 def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
@@ -55,3 +58,64 @@ def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
 
     sqlite.run(main)
     assert begun == ["0", "1", "2", "3"]
+
+
+class Slow(MemoryBackend):
+    """Stores the turns of instances when it is let."""
+
+    gate = None
+
+    async def commit(self, worker, units):
+        if self.gate is not None and any(unit.instances for unit in units):
+            await self.gate.wait()
+        return await super().commit(worker, units)
+
+
+def test_a_cancel_reaches_what_is_given_back_before_the_cancel_is_stored():
+    flows = Registry()
+    gates, begun = [], []
+
+    @flows.activity(retry=RetryPolicy(initial_interval=3600, max_interval=3600))
+    async def flaky() -> None:
+        begun.append(1)
+        await gates[0].wait()
+        raise OSError
+
+    @flows.activity
+    async def reason() -> None:
+        await gates[1].wait()
+
+    @flows.workflow
+    async def work() -> str:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flaky)
+            await reason()
+            nursery.cancel_scope.cancel()
+        return "done"
+
+    @flows.workflow
+    async def other() -> None: ...
+
+    async def main():
+        gates.extend((Gate(), Gate()))
+        backend = Slow()
+        await backend.open()
+        async with open_worker(backend, registry=flows, drain=0.0) as worker:
+            handle = await worker.client.start(work)
+            for gate in gates:
+                await gate.until_entered()
+            backend.gate = Gate()
+            with anyio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(worker.client.run, other)
+                    await backend.gate.until_entered()
+                    gates[1].open()
+                    await trio.testing.wait_all_tasks_blocked()
+                    gates[0].open()
+                    await trio.testing.wait_all_tasks_blocked()
+                    backend.gate.open()
+                    assert await handle.result() == "done"
+        await backend.aclose()
+
+    trio.run(main)
+    assert len(begun) == 1

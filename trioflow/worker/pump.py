@@ -205,8 +205,9 @@ class Pump:
         unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
         self._add(unit)
         live = self._holdings.held.get(task.key.instance)
-        if live is not None:  # perhaps it was only kept for this activity
-            self._holdings.queue(live)
+        if live is not None:
+            self._recorder.leave_to_others(live, task.key)
+            self._holdings.queue(live)  # perhaps it was only kept for this activity
         self._on_wake_at(visible_at)
 
     def in_hand(self) -> list[ActivityKey]:

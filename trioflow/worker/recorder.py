@@ -19,7 +19,7 @@ from trioflow.model.commands import (
 )
 from trioflow.model.events import ParentRef, encode_event
 from trioflow.model.info import SuspendReport
-from trioflow.model.records import CancelledActivity, InstanceCommit, Message
+from trioflow.model.records import ActivityKey, CancelledActivity, InstanceCommit, Message
 from trioflow.model.turns import Continued, Turn, encode_turn
 from trioflow.worker import commits
 from trioflow.worker.activities import ActivityRunner
@@ -141,6 +141,15 @@ class Recorder:
         else:
             event = encode_event(ev.ActivityCancelled(command))
             commit.cancelled.append(CancelledActivity(command, event))
+
+    def leave_to_others(self, live: Live, key: ActivityKey) -> None:
+        """Have an activity that is given back cancelled in the store, if it was to be so here."""
+        if live.committing or live.number != key.execution or key.command not in live.cancel_here:
+            return
+        assert live.commit is not None
+        live.cancel_here.remove(key.command)
+        event = encode_event(ev.ActivityCancelled(key.command))
+        live.commit.cancelled.append(CancelledActivity(key.command, event))
 
     def is_busy(self, live: Live) -> bool:
         """Whether an instance has something under way here, so that it is kept."""
