@@ -25,6 +25,7 @@ from trioflow.testing.conformance import (
     clients,
     commits,
     instances,
+    messages,
     priorities,
     workers,
 )
@@ -35,5 +36,5 @@ __all__ = ["Case", "Stage", "conformance_cases"]
 
 def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
-    modules = (instances, commits, activities, workers, clients, priorities)
+    modules = (instances, commits, messages, activities, workers, clients, priorities)
     return [case for module in modules for case in module.CASES]
