@@ -18,8 +18,10 @@ from trioflow import Registry, open_worker  # noqa: E402
 from trioflow.backends import postgres_schema  # noqa: E402
 from trioflow.backends.postgres import PostgresBackend  # noqa: E402
 from trioflow.backends.postgres_connection import PgConnection  # noqa: E402
+from trioflow.backends.postgres_dialect import PostgresDialect  # noqa: E402
 from trioflow.backends.postgres_values import array  # noqa: E402
 from trioflow.backends.server_clock import ServerClock  # noqa: E402
+from trioflow.backends.sql.queries import Queries  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     ArgumentError,
     BackendError,
@@ -688,3 +690,29 @@ def test_an_error_leaves_the_connection_usable(url):
 def test_a_bad_address_is_refused():
     with pytest.raises(BackendError, match="no address of a PostgreSQL server"):
         PostgresBackend("nonsense=1")
+
+
+def test_a_look_for_work_reads_an_index_though_the_statistics_are_behind(url, schema, admin):
+    """A backlog that was there when they were made seems to be found at once in any order."""
+    queries = Queries(PostgresDialect(schema, "here"))
+    asked = [
+        (queries.any_ready, ("default", 0, 9e9, "w", "w", 9e9)),
+        (queries.any_visible, ("default", 0, 9e9)),
+    ]
+
+    async def main():
+        async with opened(backend_on(url, schema)) as backend:
+            await backend.create([new(f"i{number}") for number in range(500)])
+        admin.execute(f"SET search_path = {schema}")
+        admin.execute(
+            "INSERT INTO activities (instance, execution, command, queue, activity, input, options,"
+            " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1"
+            " FROM instances"
+        )
+        admin.execute("ANALYZE")
+
+    trio.run(main)
+    for query, values in asked:
+        explain = f"EXPLAIN {query.replace('{exclude}', '').replace('?', '%s')}"
+        plan = admin.execute(explain, values).fetchall()
+        assert any("instances_ready" in row or "activities_visible" in row for (row,) in plan), plan
