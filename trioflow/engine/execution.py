@@ -109,7 +109,7 @@ class Execution:
         self.now = 0.0
         self.started_at = 0.0
         self.custom_status: bytes | None = None
-        self.caller = make_caller(self)
+        self.caller: Any = make_caller(self)
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
