@@ -210,6 +210,44 @@ def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):
     assert len(warned) == 1
 
 
+def test_who_does_not_know_an_activity_leaves_it_as_it_was(cached, caplog):
+    ours, theirs = Registry(), Registry()
+    flaky = activity_by_name("flaky", priority=3)
+
+    @ours.workflow
+    async def work() -> None:
+        await flaky()
+
+    @theirs.activity(name="flaky", retry=RetryPolicy(initial_interval=0.2))
+    async def real() -> None:
+        raise OSError("the network is down")
+
+    async def main():
+        async with cached.client(ours) as client:
+            handle = await client.start(work)
+
+            async def has_failed():
+                tasks = (await handle.describe()).activities
+                return bool(tasks and tasks[0].failure)
+
+            async with (
+                cached.worker(ours, activities=False),
+                cached.worker(theirs, workflows=False),
+            ):
+                await until(has_failed)
+            before = (await handle.describe()).activities
+            async with cached.worker(Registry(), workflows=False):
+
+                async def refused():
+                    return any("'flaky'" in r.getMessage() for r in caplog.records)
+
+                await until(refused)
+            assert (await handle.describe()).activities == before
+
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        cached.run(main)
+
+
 def test_arguments_that_do_not_fit_are_refused_before_anything_is_stored(flow):
     flows = Registry()
 

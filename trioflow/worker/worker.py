@@ -251,7 +251,8 @@ class Worker:
                 name,
             )
             self._unknown_activities.add(name)
-        back = [ActivityRetry(task.key, task.attempt, self._backend.now()) for task in unknown]
+        now = self._backend.now()
+        back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
         await self._backend.commit(self._id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, status: str, outcome: bytes) -> None:
@@ -286,7 +287,8 @@ class Worker:
         while True:
             try:
                 if self._away:
-                    await self._backend.get("")  # so others can reach it, too
+                    # Any answer will do: others can reach it as well, and show that they live.
+                    await self._backend.get("")
                     self._away = False
                     await anyio.sleep(self._lease / 3)
                 for worker in await self._backend.reclaim(self._lease):
