@@ -29,9 +29,10 @@ class Run:
         came_at: When it came, by `time.perf_counter`.
         came_after: How many activities had begun then.
         stop: Why it is to stop, or must not begin.
+        waits: Whether it waits in its lane.
     """
 
-    __slots__ = ("came_after", "came_at", "number", "scope", "stop", "task")
+    __slots__ = ("came_after", "came_at", "number", "scope", "stop", "task", "waits")
 
     def __init__(self, task: ActivityTask, came_after: int) -> None:
         self.task = task
@@ -39,6 +40,7 @@ class Run:
         self.came_after = came_after
         self.number = next(_numbers)
         self.scope: Scope | None = None
+        self.waits = False
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
 
     @property
@@ -56,24 +58,30 @@ class Lane:
         fresh: How many of them have not begun.
     """
 
-    __slots__ = ("_waiting", "fresh", "limit", "running")
+    __slots__ = ("_heap", "_waiting", "fresh", "limit", "running")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._waiting: list[tuple[tuple[int, int], Run]] = []  # a heap
+        # A heap, and how many of it still wait: to search it for one would take long.
+        self._heap: list[tuple[tuple[int, int], Run]] = []
+        self._waiting = 0
         self.running = 0
         self.fresh = 0
 
     def add(self, run: Run) -> None:
         """Let one more wait."""
-        heapq.heappush(self._waiting, (run.rank, run))
+        run.waits = True
+        self._waiting += 1
+        heapq.heappush(self._heap, (run.rank, run))
 
     @property
     def head(self) -> tuple[int, int] | None:
         """The rank of the next, if it may get a task now."""
         if not self._waiting or self.running >= self.limit or self.fresh >= _AHEAD:
             return None
-        return self._waiting[0][0]
+        while not self._heap[0][1].waits:
+            heapq.heappop(self._heap)
+        return self._heap[0][0]
 
     def next(self) -> Run | None:
         """Return one that is to get a task now."""
@@ -81,23 +89,26 @@ class Lane:
             return None
         self.running += 1
         self.fresh += 1
-        return heapq.heappop(self._waiting)[1]
+        _, run = heapq.heappop(self._heap)
+        self.remove(run)
+        return run
 
     def remove(self, run: Run) -> bool:
         """Let one wait no longer; False if it did not."""
-        entry = (run.rank, run)
-        if entry not in self._waiting:
+        if not run.waits:
             return False
-        self._waiting.remove(entry)
-        heapq.heapify(self._waiting)
+        run.waits = False
+        self._waiting -= 1
         return True
 
     def surplus(self, number: int) -> list[Run]:
         """Remove up to so many, the last that would begin; return them."""
-        kept = max(0, len(self._waiting) - number)
-        self._waiting.sort()
-        found = [run for _, run in self._waiting[kept:]]
-        del self._waiting[kept:]
+        kept = max(0, self._waiting - number)
+        self._heap = sorted(entry for entry in self._heap if entry[1].waits)
+        found = [run for _, run in self._heap[kept:]]
+        for run in found:
+            self.remove(run)
+        del self._heap[kept:]
         return found
 
 

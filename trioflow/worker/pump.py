@@ -223,8 +223,10 @@ class Pump:
         return keys
 
     def ending(self) -> set[ActivityKey]:
-        """The activities whose ends are at hand and about to be stored by themselves."""
-        return {result.key for unit in self._batch.units for result in unit.unit.results}
+        """The activities whose ends, or next attempts, are about to be stored by themselves."""
+        units = [unit.unit for unit in self._batch.units]
+        results = {result.key for unit in units for result in unit.results}
+        return results.union(retry.key for unit in units for retry in unit.retries)
 
     def _add(self, unit: OpenUnit) -> None:
         self._batch.add(unit)

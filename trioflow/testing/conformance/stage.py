@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Short enough to be waited for where the store's clock cannot be set, seconds.
-LEASE = 0.4
+LEASE = 0.8
 
 DONE = Closing("completed", b'{"outcome":"completed","result":null}')
 TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
