@@ -37,11 +37,15 @@ def make(folder: Path, host: str = "127.0.0.1") -> Certificates:
     issuer = _name(f"authority of {folder.name}")
     issuer_key = ec.generate_private_key(ec.SECP256R1())
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    own = _draft(issuer, issuer, issuer_key).add_extension(constraints, critical=True)
+    own = (
+        _draft(issuer, issuer, issuer_key, issuer_key)
+        .add_extension(constraints, critical=True)
+        .add_extension(_may_sign(), critical=True)
+    )
     paths.authority.write_bytes(_pem(own.sign(issuer_key, hashes.SHA256())))
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
-    draft = _draft(_name(host), issuer, key).add_extension(names, critical=False)
+    draft = _draft(_name(host), issuer, key, issuer_key).add_extension(names, critical=False)
     paths.certificate.write_bytes(_pem(draft.sign(issuer_key, hashes.SHA256())))
     paths.key.write_bytes(
         key.private_bytes(
@@ -57,7 +61,15 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _draft(subject, issuer, key):
+def _may_sign() -> x509.KeyUsage:
+    uses = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{use: use in ("key_cert_sign", "crl_sign") for use in uses})
+
+
+def _draft(subject, issuer, key, issuer_key):
     now = dt.datetime.now(dt.UTC)
     day = dt.timedelta(days=1)
     return (
@@ -68,6 +80,12 @@ def _draft(subject, issuer, key):
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - day)
         .not_valid_after(now + day)
+        # Python 3.13 and newer believe no certificate without these two.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
     )
 
 

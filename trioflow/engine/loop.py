@@ -418,7 +418,7 @@ class NestedLoop:
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
             final = Error(exc.with_traceback(_without_top(exc.__traceback__)))
         finally:
-            del _RUN.task
+            del _RUN.task, send, value  # an exception's traceback may hold this frame
         if final is not None:
             self._task_ended(task, final)
         elif message is _Shielded:
