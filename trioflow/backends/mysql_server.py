@@ -13,7 +13,7 @@ import pymysql
 from pymysql.connections import Connection as RawConnection
 from pymysql.constants import CLIENT
 
-from trioflow.backends.url_text import shown
+from trioflow.backends.url_text import port_of
 from trioflow.errors import BackendError
 
 __all__ = ["Server", "from_url"]
@@ -127,13 +127,7 @@ def from_url(url: str) -> Server:
     """
     parts = urlsplit(url)
     database = unquote(parts.path[1:])
-    try:
-        port = parts.port or 3306
-    except ValueError:  # which would show a part of a password that has a slash
-        raise BackendError(
-            f"{shown(url)}: the port is no number; what a URL reserves, also in a password, is "
-            "written with percent signs"
-        ) from None
+    port = port_of(url) or 3306
     host = parts.hostname or "localhost"
     where = f"{parts.scheme}://{host}:{port}/{database}"
     if not database or "/" in database:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from trioflow.backends.redis.backend import RedisBackend
-from trioflow.backends.url_text import shown
+from trioflow.backends.url_text import port_of, shown
 from trioflow.errors import BackendError
 
 __all__ = ["backend_of"]
@@ -22,13 +22,7 @@ def backend_of(url: str) -> RedisBackend:
         BackendError: An option or a part of the URL is not known or not right.
     """
     parts = urlsplit(url)
-    try:
-        _ = parts.port
-    except ValueError:  # which would show a part of a password that has a slash
-        raise BackendError(
-            f"{shown(url)}: the port is no number; what a URL reserves, also in a password, is "
-            "written with percent signs"
-        ) from None
+    port_of(url)  # now, since the driver's own complaint would show a part of a password
     if parts.path.strip("/") and not parts.path.strip("/").isdigit():
         raise BackendError(
             f"{shown(url)}: after the host stands the number of a database, as in "

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -179,20 +179,19 @@ class Asking(Committing):
         return int(counted[0])
 
     def stats(self) -> list[QueueStats]:
-        numbers: dict[str, Counter[str]] = {}
+        numbers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         with self.dialect.transaction(self.connection):
             instances = self._execute(self.queries.instance_stats, self.clock()).fetchall()
             pending_activities = self._execute(self.queries.pending_stats).fetchall()
             held = self._execute(self.queries.held_stats).fetchall()
         for queue, status, worker, number, ready in instances:
-            of_queue = numbers.setdefault(queue, Counter())
-            of_queue[status] += number
+            numbers[queue][status] += number
             if worker is None:
-                of_queue["pending_instances"] += int(ready)
+                numbers[queue]["pending_instances"] += int(ready)
         for queue, number in pending_activities:
-            numbers.setdefault(queue, Counter())["pending_activities"] = number
+            numbers[queue]["pending_activities"] = number
         for queue, number in held:
-            numbers.setdefault(queue, Counter())["running_activities"] = number
+            numbers[queue]["running_activities"] = number
         return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
 
     def _select(
