@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks.raw.rows import Rows
+from benchmarks.raw.rows import COUNTS, Rows
 from trioflow.backends.mysql_connection import MysqlConnection
 from trioflow.backends.mysql_schema import migrate
 from trioflow.backends.mysql_server import from_url
@@ -97,10 +97,7 @@ class MysqlWriter:
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""
-        ended, left = self._connection.execute(
-            "SELECT (SELECT count(*) FROM instances WHERE finished_at IS NOT NULL),"
-            " (SELECT count(*) FROM inbox) + (SELECT count(*) FROM activities)"
-        ).fetchone()
+        ended, left = self._connection.execute(COUNTS).fetchone()
         return ended, left
 
     def close(self) -> None:

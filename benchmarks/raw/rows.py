@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["Rows", "commits_of"]
+__all__ = ["COUNTS", "Rows", "commits_of"]
 
 Rows = dict[str, list[tuple[Any, ...]]]
 """The rows of a commit by what is done with them.
@@ -16,6 +16,12 @@ scheduled) and ``message`` (instance, number, event). ``notify`` (time, id), ``t
 ``close`` (outcome, time, id) change an instance; ``consumed`` (instance, number) and ``finished``
 (instance, command) delete a message and an activity.
 """
+
+COUNTS = (
+    "SELECT (SELECT count(*) FROM instances WHERE finished_at IS NOT NULL),"
+    " (SELECT count(*) FROM inbox) + (SELECT count(*) FROM activities)"
+)
+"""What `RawWriter.counts` returns, as SQL."""
 
 _INPUT = b"[1,2,2,2,100]"
 _TURN = b'{"now":1700000000.0,"events":[%s],"commands":[%s]}' % (b"x" * 150, b"x" * 200)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from benchmarks.raw.rows import Rows
+from benchmarks.raw.rows import COUNTS, Rows
 from trioflow.backends.sqlite_dialect import connect
 from trioflow.backends.sqlite_schema import migrate
 
@@ -47,10 +47,7 @@ class SqliteWriter:
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""
-        ended, left = self._connection.execute(
-            "SELECT (SELECT count(*) FROM instances WHERE finished_at IS NOT NULL),"
-            " (SELECT count(*) FROM inbox) + (SELECT count(*) FROM activities)"
-        ).fetchone()
+        ended, left = self._connection.execute(COUNTS).fetchone()
         return ended, left
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.servers import postgres
-from tests.servers.programs import chosen, found
+from tests.servers.programs import chosen, found, running
 
 __all__ = ["POOL", "Server", "available", "start"]
 
@@ -57,13 +57,8 @@ def _program() -> str | None:
 @contextlib.contextmanager
 def start(folder: Path):
     """Run both on an empty folder; yield the URL of an empty database; stop them at the end."""
-    with postgres.start(folder) as behind:
-        server = Server(folder, behind)
-        try:
-            server.start()
-            yield server.url
-        finally:
-            server.close()
+    with postgres.start(folder) as behind, running(Server(folder, behind)) as url:
+        yield url
 
 
 class Server:

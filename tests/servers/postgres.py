@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.servers.programs import chosen
+from tests.servers.programs import chosen, running
 
 __all__ = ["Server", "available", "start"]
 
@@ -52,15 +52,9 @@ def _programs() -> Path | None:
     return Path(initdb).resolve().parent if initdb else None
 
 
-@contextlib.contextmanager
 def start(folder: Path, *options: str):
     """Run a server on an empty folder; yield the URL of an empty database; stop it at the end."""
-    server = Server(folder, *options)
-    try:
-        server.start()
-        yield server.url
-    finally:
-        server.close()
+    return running(Server(folder, *options))
 
 
 class Server:

@@ -1,12 +1,13 @@
-"""Where the programs of the servers are: on the machine, or where the environment says."""
+"""What the servers share: where their programs are, and that they are stopped at the end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
-__all__ = ["chosen", "found"]
+__all__ = ["chosen", "found", "running"]
 
 # Debian keeps servers where only root looks for programs.
 _MORE = "/usr/sbin:/usr/local/sbin"
@@ -41,3 +42,13 @@ def found(*names: str, beside: str = "") -> str | None:
         if program:
             return program
     return None
+
+
+@contextlib.contextmanager
+def running(server):
+    """Start a server; yield its URL; stop it at the end, also if it did not start."""
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.close()

@@ -5,7 +5,6 @@ It listens on a free port of 127.0.0.1 and keeps its data, if it is told to, in 
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
 import ssl
@@ -14,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.servers.programs import chosen, found
+from tests.servers.programs import chosen, found, running
 
 if TYPE_CHECKING:
     from tests.servers.certificates import Certificates
@@ -48,15 +47,9 @@ def _program() -> str | None:
     return str(named) if named else found("redis-server", "valkey-server")
 
 
-@contextlib.contextmanager
 def start(folder: Path, *options: str):
     """Run a server without persistence, or with ``options``; yield its URL; stop it at the end."""
-    server = Server(folder, *(options or FORGETFUL))
-    try:
-        server.start()
-        yield server.url
-    finally:
-        server.close()
+    return running(Server(folder, *(options or FORGETFUL)))
 
 
 class Server:
