@@ -76,17 +76,24 @@ class Backend(Protocol):
     async def reclaim(self, lease: float) -> list[str]:
         """Bury every worker whose heartbeat is older than ``lease`` seconds; return their ids.
 
-        In one transaction per worker: its row is deleted, its instances are freed and made ready
-        at once, its activities are freed with ``attempt`` one higher and visible at once. (An
-        activity marked for cancellation is deleted instead, and reported to its instance as
-        cancelled; several of them in any order.)
+        In one transaction per worker: its row is deleted, its instances are freed, become
+        *suspects* and are made ready at once, its activities are freed with ``attempt`` one higher
+        and visible at once. (An activity marked for cancellation is deleted instead, and reported
+        to its instance as cancelled; several of them in any order.)
+
+        A suspect may be what killed its worker. It is taken in isolation (see `take_instances`)
+        until a commit appends a turn to it: that one makes it an ordinary instance again. It
+        remains one when it is given back without a turn, and through a suspension.
+
+        What belongs to a worker without a row is freed in the same way, though nobody should be
+        able to make such a thing.
         """
         ...
 
     async def release_worker(self, worker: str) -> None:
-        """Delete a worker's row; free what it holds as `reclaim` does, with the same ``attempt``.
+        """Delete a worker's row; free what it holds, with the same ``attempt``.
 
-        Nothing happens if the row is gone.
+        As `reclaim` does, but nothing becomes a suspect. Nothing happens if the row is gone.
         """
 
     # --- work ---------------------------------------------------------------------------
@@ -99,6 +106,7 @@ class Backend(Protocol):
         *,
         exclude: Sequence[str] = (),
         sticky: float = 0.0,
+        suspect: bool = False,
     ) -> TakenInstances:
         """Lease up to ``limit`` ready instances to ``worker``: the highest ``priority`` first.
 
@@ -115,10 +123,22 @@ class Backend(Protocol):
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
         any order: a worker that is full must still hear what is sent to what it holds.
 
+        A suspect (see `reclaim`) that is free is not eligible, unless ``suspect`` is true: then
+        nothing else is, at most one is given whatever ``limit`` says, the highest ``priority`` and
+        the longest ready first, and its count of ``deaths`` goes up by one. The count goes down
+        again when it is given back without a turn, by `commit`, `release_instances` or
+        `release_worker`, and to 0 when a turn is stored; so it counts the workers that died with
+        it. `resume` sets it to 0. A suspect that is this worker's already is given like any other.
+
+        Every statement that writes a lease demands in itself that the worker's row is there, and
+        that nobody else has the lease.
+
         Returns:
-            The instances with their inboxes in the order of arrival, and ``next_at``: when the next
-            of those that were not taken becomes eligible, in the past if ``limit`` left one out,
-            ``None`` if there is none. If the worker's row is gone, nothing is taken.
+            The instances with their inboxes in the order of arrival; ``next_at``: when the next
+            of those that were not taken becomes eligible, a suspect included, in the past if
+            ``limit`` left one out, ``None`` if there is none; and ``suspects``: whether a suspect
+            is ready and free (which does not count for ``next_at``). If the worker's row is gone,
+            nothing is taken.
         """
         ...
 
@@ -137,12 +157,13 @@ class Backend(Protocol):
         """Write many units in one transaction; each succeeds or fails by itself.
 
         An `InstanceCommit` demands that the instance is running, leased to ``worker``, in that
-        ``execution`` with exactly ``number`` turns, and that what it consumed is in its inbox (of
-        one that closes it, a store need not ask that). If it has ``new``, that no running or
-        suspended instance has the id; a finished one's id is used again: the row is replaced, its
-        ``execution`` goes on counting, its old turns stay. (Then a commit that has ``turns`` as
-        well fails with ``taken_ids``, as its execution is not the first; the caller tries again
-        without them.)
+        ``execution`` and ``life`` with exactly ``number`` turns, and that what it consumed is in
+        its inbox: all of it if it closes the instance (``unseen`` otherwise). If it has ``new``,
+        that no running or suspended instance has the id; a finished one's id is used again: the
+        row is replaced, its ``execution`` goes on counting, its old turns stay. (Then a commit that
+        has ``turns`` as well fails with ``taken_ids``, as its execution is not the first; the
+        caller tries again without them.) Activities of the finished one that a worker still runs
+        are marked with an empty event: that worker is told to stop them.
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
         What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
@@ -194,11 +215,34 @@ class Backend(Protocol):
         """Create instances, free and ready at once; False where the id is running or suspended."""
         ...
 
-    async def send(self, instance: str, event: bytes) -> Update:
-        """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``."""
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
+
+        With ``life`` an instance of another life is ``"finished"``, here and below.
+        """
         ...
 
-    async def terminate(self, instance: str, outcome: bytes) -> Update:
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        """Put the request for a cancel into an instance's inbox; end at once what has not begun.
+
+        An instance that is running, in its first execution without turns, and held by nobody ends
+        as ``"cancelled"`` with ``outcome``, whether or not anybody serves its queue. Its parent, if
+        it has one, gets a `ChildCancelled` event.
+
+        Args:
+            instance: Its id.
+            event: The stored form of a `trioflow.model.events.CancelRequested`.
+            outcome: The stored form of a `trioflow.model.turns.Cancelled`.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"not found"`` or ``"finished"``.
+        """
+        ...
+
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         """End an instance and all its unfinished descendants at once.
 
         Their activities are deleted; running ones are marked, so that their workers stop them. The
@@ -208,13 +252,14 @@ class Backend(Protocol):
         Args:
             instance: Its id.
             outcome: The stored form of a `trioflow.model.turns.Failed`.
+            life: Which life of the id is meant, or ``None`` for the present one.
 
         Returns:
             ``"done"``, ``"not found"`` or ``"finished"``.
         """
         ...
 
-    async def resume(self, instance: str) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Update:
         """Make a suspended instance running and ready.
 
         Returns:
@@ -251,7 +296,9 @@ class Backend(Protocol):
     ) -> int:
         """Remove up to ``limit`` finished instances with their histories; return how many.
 
-        The oldest go first. With ``ids`` only those among them that ``where`` means.
+        The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
+        that a worker still runs are not deleted but marked with an empty event, so that it is told
+        to stop them; their rows go when it has, or when it is reclaimed.
         """
         ...
 

@@ -30,12 +30,16 @@ __all__ = [
 ]
 
 
-class ParentRef(msgspec.Struct, frozen=True):
-    """Who started a sub-workflow: the parent's id, its execution, and the id of its command."""
+class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who started a sub-workflow: the parent's id, its execution, and the id of its command.
+
+    ``life`` is the parent's (`NewInstance.life`), ``""`` if it began before lives had one.
+    """
 
     instance: str
     execution: int
     command: str
+    life: str = ""
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", gc=False):
@@ -52,7 +56,16 @@ class SignalReceived(_Event, frozen=True, tag="signal received"):
 class Started(_Event, frozen=True, tag="started"):
     """An execution began. Always the first event of its first turn.
 
-    ``carried`` are signals that the execution before it had received and not read.
+    Attributes:
+        workflow: The workflow's name.
+        input: Its arguments.
+        metadata: What propagators put there.
+        parent: Who called it, if a workflow did.
+        carried: Signals that the execution before it had received and not read.
+        rules: The number of the engine's rules (`trioflow.model.rules`) by which this execution
+            runs for as long as it lasts. 0 where it is absent.
+        seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
+            they are seeded with the instance's id.
     """
 
     workflow: str
@@ -60,6 +73,8 @@ class Started(_Event, frozen=True, tag="started"):
     metadata: dict[str, str] = {}
     parent: ParentRef | None = None
     carried: list[SignalReceived] = []
+    rules: int = 0
+    seed: str = ""
 
 
 class Woken(_Event, frozen=True, tag="woken"):

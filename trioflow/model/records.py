@@ -45,17 +45,25 @@ ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
 
 
 class ActivityKey(msgspec.Struct, frozen=True):
-    """Names one activity: the instance, its execution, and the id of the command."""
+    """Names one activity: the instance, its execution, the id of the command, and the life.
+
+    ``life`` is that of the instance (`NewInstance.life`): another instance that took the id later
+    has other activities, though execution and command are the same.
+    """
 
     instance: str
     execution: int
     command: str
+    life: str = ""
 
 
 class NewInstance(msgspec.Struct, frozen=True):
     """An instance to be created. ``input`` is one JSON document; so is ``metadata``, or ``b""``.
 
-    ``priority`` lies within `trioflow.model.priorities`; a larger one is taken first.
+    ``priority`` lies within `trioflow.model.priorities`; a larger one is taken first. ``life`` is
+    128 random bits in hexadecimal, made by whoever creates the instance: it tells this instance
+    from every other one that has, had or will have the same id, in any store. It stays the same
+    through ``continue_as_new``. Instances of stores that knew no lives have ``""``.
     """
 
     id: str
@@ -65,6 +73,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     parent: ParentRef | None = None
     metadata: bytes = b""
     priority: int = 0
+    life: str = ""
 
 
 class NewActivity(msgspec.Struct, frozen=True):
@@ -86,9 +95,14 @@ class NewActivity(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """An event for another instance's inbox.
 
-    Delivered if the target is running or suspended and, where ``execution`` is given, still in
-    that execution; otherwise dropped. With ``sent`` and ``failed`` the sender is told: the one
-    or the other event is put into its own inbox, in the same transaction.
+    Delivered if the target is running or suspended and, where ``execution`` and ``life`` are
+    given, still in that execution and of that life; otherwise dropped. With ``sent`` and
+    ``failed`` the sender is told: the one or the other event is put into its own inbox, in the
+    same transaction.
+
+    ``unstarted`` is for a cancel: the stored form of a `trioflow.model.turns.Cancelled`. A target
+    that is running, has no turns in its first execution, and is held by nobody, is then ended with
+    that outcome in place of the delivery, as `Backend.cancel` does.
     """
 
     instance: str
@@ -96,14 +110,17 @@ class Message(msgspec.Struct, frozen=True):
     execution: int | None = None
     sent: bytes = b""
     failed: bytes = b""
+    life: str | None = None
+    unstarted: bytes = b""
 
 
 class CancelledActivity(msgspec.Struct, frozen=True):
     """A request to cancel an activity.
 
     If no worker runs it, its row is deleted and ``event`` is put into the instance's inbox. If one
-    does, the row is marked, and `Heartbeat.cancelled` tells that worker; ``event`` is kept for the
-    case that the worker dies or asks for a retry. If it has ended, nothing happens.
+    does, the committing one included, the row is marked, and `Heartbeat.cancelled` tells that
+    worker; ``event`` is kept for the case that the worker dies or asks for a retry. If it has
+    ended, nothing happens.
     """
 
     command: str
@@ -123,6 +140,7 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     Attributes:
         id: The instance.
         execution: Which must be its current one.
+        life: Which must be its life; with ``new``, that of ``new``.
         new: Set if this commit creates the instance; then ``number`` is 0.
         number: How many turns must be stored of this execution before.
         turns: The turns to append, in their stored form; may be empty.
@@ -140,7 +158,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         due: The instance has something to do at once (given up unfinished, or created for others).
             An execution without turns that is not kept (``new`` or ``continued``) always has.
         status: A new custom status (one JSON document), or ``None`` to leave it.
-        closing: Set if the instance ends.
+        closing: Set if the instance ends. Then ``consumed`` must be all of its inbox: a turn that
+            ends an instance and has not seen a message is not stored.
         continued: Set to the next execution's input (one JSON document) if this execution ends
             and the next begins. ``turns`` and ``events`` of the row start again at 0.
         carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
@@ -167,13 +186,18 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     continued: bytes | None = None
     carried: bytes = b""
     suspended: bytes | None = None
+    life: str = ""
 
 
 class ActivityResult(msgspec.Struct, frozen=True):
-    """The end of an activity whose instance is not at hand: its event goes to the inbox."""
+    """The end of an activity whose instance is not at hand: its event goes to the inbox.
+
+    ``at`` is when its worker had it, by the store's clock; ``None`` for now.
+    """
 
     key: ActivityKey
     event: bytes
+    at: float | None = None
 
 
 class ActivityRetry(msgspec.Struct, frozen=True):
@@ -202,22 +226,31 @@ class CommitFailure(msgspec.Struct, frozen=True):
     Attributes:
         taken_ids: Ids of ``new`` instances that are already running.
         lost: Ids of instances that are not what the commit expected: another worker's, another
-            turn, finished, terminated or removed.
+            turn or life, finished, terminated or removed.
+        unseen: Ids of instances that would have ended with a message in their inbox that they had
+            not consumed. They are still the worker's, and ready: `Backend.take_instances` gives
+            them again with all of their inbox.
     """
 
     taken_ids: list[str] = []
     lost: list[str] = []
+    unseen: list[str] = []
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """One inbox row."""
+    """One inbox row. ``at`` is when it came, by the store's clock; 0 in rows of older versions."""
 
     seq: int
     event: bytes
+    at: float = 0.0
 
 
 class TakenInstance(msgspec.Struct, frozen=True):
-    """An instance leased to the taking worker, with everything unread."""
+    """An instance leased to the taking worker, with everything unread.
+
+    ``deaths`` is 0 for all but suspects (see `Backend.reclaim`); of a suspect it is the number of
+    workers that died while they had taken it in isolation, this time included.
+    """
 
     id: str
     execution: int
@@ -233,13 +266,20 @@ class TakenInstance(msgspec.Struct, frozen=True):
     wake_at: float | None
     inbox: list[StoredMessage]
     priority: int = 0
+    life: str = ""
+    deaths: int = 0
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
-    """What `take_instances` gives. ``next_at``: when it is worth asking again, or ``None``."""
+    """What `take_instances` gives.
+
+    ``next_at``: when it is worth asking again, or ``None``. ``suspects``: whether a suspect is
+    ready and free now, which `take_instances` gives only when it is asked for one.
+    """
 
     instances: list[TakenInstance]
     next_at: float | None
+    suspects: bool = False
 
 
 class ActivityTask(msgspec.Struct, frozen=True):
@@ -313,6 +353,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     finished_at: float | None
     priority: int = 0
+    life: str = ""
 
 
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,12 +59,15 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
         events: In the order in which they were applied.
         commands: In the order of their ids (`command_order`).
         outcome: Set in the last turn of an execution.
+        at: When each of ``events`` happened, by the store's clock, where that decides between it
+            and a deadline that passed before ``now``; otherwise empty.
     """
 
     now: float
     events: list[Event]
     commands: list[Command] = []
     outcome: Outcome | None = None
+    at: list[float] = []
 
 
 _encoder = msgspec.json.Encoder()

@@ -341,7 +341,7 @@ class Committing(SqlCore):
                 self._execute(self.queries.mark_activity, asked.event, *key)
 
     def _retry(self, worker: str, retry: ActivityRetry, now: float) -> None:
-        key = msgspec.structs.astuple(retry.key)
+        key = msgspec.structs.astuple(retry.key)[:3]
         row = self._execute(self.queries.activity_state, *key).fetchone()
         if row is None or row[0] != worker:
             return
@@ -429,5 +429,5 @@ class Committing(SqlCore):
         self._execute(self.queries.delete_activities, id)
 
     def _held(self, worker: str, key: Any) -> bool:
-        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)).fetchone()
+        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)[:3]).fetchone()
         return row is not None and row[0] == worker
