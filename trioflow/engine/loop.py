@@ -1,4 +1,4 @@
-"""A private trio scheduler that somebody else steps. Only this file touches trio's insides.
+"""A private trio scheduler that somebody else steps; with `runner` all that knows trio's insides.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
@@ -12,222 +12,32 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
-import inspect
-import itertools
 import sys
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from heapq import heappush
 from typing import Any, NoReturn
 
 import trio
 from outcome import Error, Outcome, Value
 from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
-from trio._core._ki import KIManager
 
-from trioflow.engine import guard
-from trioflow.engine.standins import FORBIDDEN_LOOP, NoIO, NoQueue, TurnClock
+from trioflow.engine.runner import TaskState, age_of, make_runner
+from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
-__all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
+__all__ = ["NestedLoop"]
 
-_OLDEST_TRIO = "0.32"
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
 
-_NEEDED: dict[object, tuple[str, ...]] = {
-    _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
-    _run.Task: (
-        "_next_send_fn",
-        "_next_send",
-        "_abort_func",
-        "_counter",
-        "_activate_cancel_status",
-        "_attempt_delivery_of_any_pending_cancel",
-        "_child_nurseries",
-        "_ki_protected",
-        "context",
-        "coro",
-    ),
-    _run.Nursery: ("_check_nursery_closed",),
-    _run.CancelScope: ("_cancel",),
-    _run.Deadlines: ("add", "expire", "next_deadline"),
-    _run: (
-        "GLOBAL_RUN_CONTEXT",
-        "GLOBAL_PARKING_LOT_BREAKER",
-        "Instruments",
-        "CancelReason",
-        "CONTEXT_RUN_TB_FRAMES",
-    ),
-    _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
-}
-
-
-def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
-    missing = [
-        f"{getattr(owner, '__name__', owner)}.{name}"
-        for owner, names in _NEEDED.items()
-        for name in names
-        if not hasattr(owner, name)
-    ]
-    wanted = ("self", "async_fn", "args", "nursery", "name", "system_task", "context")
-    if not missing and tuple(inspect.signature(_run.Runner.spawn_impl).parameters) != wanted:
-        missing = ["Runner.spawn_impl(...) with the known parameters"]
-    if missing:
-        raise ImportError(
-            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
-            f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
-            "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
-        )
-
-
-_check_trio()
-
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # as above
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
-
-
-_registrations = itertools.count()
-
-
-class _Deadlines(_run.Deadlines):
-    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break."""
-
-    __slots__ = ()
-
-    def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
-        heappush(self._heap, (deadline, next(_registrations), cancel_scope))
-        self._active += 1
-
-
-class TaskState:
-    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
-
-    A path is the spawner's path and the index of the spawn, so that it does not change when another
-    branch of the workflow changes.
-    """
-
-    __slots__ = ("_path", "commands", "extra", "index", "parent", "spawned")
-
-    def __init__(self, parent: TaskState | None, index: int) -> None:
-        self.parent = parent
-        self.index = index
-        self.spawned = 0
-        self.commands = 0
-        self.extra: Any = None  # whatever the execution keeps by task
-        self._path: str | None = None
-
-    @property
-    def path(self) -> str:
-        """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
-        if self._path is None:
-            self._path = (
-                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
-            )
-        return self._path
-
-    def next_id(self) -> str:
-        """Count a command of this task and return its id."""
-        number = self.commands
-        self.commands = number + 1
-        return f"{self.path}:{number}"
-
-
-class _Runner(_run.Runner):
-    """trio's runner, less what a workflow must not use, plus the state of each task."""
-
-    __slots__ = ("states",)
-
-    states: dict[_run.Task, TaskState]
-
-    def spawn_impl(
-        self,
-        async_fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        nursery: trio.Nursery | None,
-        name: object,
-        *,
-        system_task: bool = False,
-        context: contextvars.Context | None = None,
-    ) -> _run.Task:
-        guard.judge(async_fn)
-        task = super().spawn_impl(async_fn, args, nursery, name, context=context)
-        # Control-C belongs to the host: it is never delivered inside of workflow code.
-        task._ki_protected = True
-        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
-        if spawner is None:
-            self.states[task] = TaskState(None, 0)
-        else:
-            self.states[task] = TaskState(spawner, spawner.spawned)
-            spawner.spawned += 1
-        return task
-
-    def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
-        super().task_exited(task, outcome)
-        self.states.pop(task, None)
-
-    def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
-        raise DeterminismError(
-            "a workflow cannot start a system task: it would outlive the workflow's nurseries. "
-            "Use trio.open_nursery()."
-        )
-
-    def current_trio_token(self) -> Any:
-        raise DeterminismError(
-            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
-            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
-            "function decorated with @activity already runs in a worker thread."
-        )
-
-    async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
-        raise DeterminismError(
-            "a workflow cannot wait for all its tasks to block: that is how its turns end. "
-            "Wait for an event instead."
-        )
-
-
-class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # trio does not export it
-    """What all executions share in place of trio's instruments."""
-
-    __slots__ = ()
-
-    def add_instrument(self, instrument: object) -> None:
-        raise DeterminismError(
-            "a workflow cannot add a trio instrument: it would see the steps of others. Add it to "
-            "the host's loop."
-        )
-
-
-_NO_IO: Any = NoIO()
-_NO_QUEUE: Any = NoQueue()
-_NO_ASYNCGENS: Any = object()
-_NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
-_NO_INSTRUMENTS = _NoInstruments(())
-_NO_KI = KIManager()
-_NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()
-
-
-def current_task_state() -> TaskState | None:
-    """Return the state of the running task, ``None`` where no nested loop is running one."""
-    try:
-        task = _RUN.task
-        state: TaskState = task._runner.states[task]
-    except (AttributeError, KeyError):
-        return None
-    return state
-
-
-def in_cancelled_scope() -> bool:
-    """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
-    cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
-    return cancelled
 
 
 class NestedLoop:
@@ -253,19 +63,7 @@ class NestedLoop:
 
     def __init__(self, context: contextvars.Context) -> None:
         self._clock = TurnClock()
-        self._runner = _Runner(
-            clock=self._clock,
-            instruments=_NO_INSTRUMENTS,
-            io_manager=_NO_IO,
-            ki_manager=_NO_KI,
-            strict_exception_groups=True,
-            system_context=_EMPTY_CONTEXT,
-            entry_queue=_NO_QUEUE,
-            asyncgens=_NO_ASYNCGENS,
-            deadlines=_Deadlines(),
-            waiting_for_idle=_NEVER_IDLE,
-        )
-        self._runner.states = {}
+        self._runner = make_runner(self._clock)
         self._context = context
         self._main: _run.Task | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
@@ -362,7 +160,7 @@ class NestedLoop:
                     break  # it swallows everything and never waits: more rounds change nothing
                 if not runner.tasks:
                     break
-                for task in sorted(runner.tasks, key=_age, reverse=True):
+                for task in sorted(runner.tasks, key=age_of, reverse=True):
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
@@ -395,7 +193,7 @@ class NestedLoop:
         if len(runq) == 1:
             self._run_task(runq.popleft())
             return
-        batch = deque(sorted(runq, key=_age))
+        batch = deque(sorted(runq, key=age_of))
         runq.clear()
         try:
             while batch:
@@ -517,10 +315,6 @@ def _finish_agen(agen: Any) -> None:
             closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return
-
-
-def _age(task: _run.Task) -> int:
-    return task._counter
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:
