@@ -16,8 +16,9 @@ import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from math import inf
+from typing import Any, NoReturn, TypeVar
 
 import trio
 from outcome import Error, Outcome, Value
@@ -28,7 +29,9 @@ from trioflow.engine.runner import TaskState, age_of, make_runner
 from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
-__all__ = ["NestedLoop"]
+__all__ = ["NestedLoop", "StepsUsedUp"]
+
+T = TypeVar("T")
 
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
 
@@ -40,6 +43,23 @@ _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
 
 
+class StepsUsedUp(Exception):
+    """Raised out of a step in which tasks ran more often than they may, or that was halted.
+
+    Attributes:
+        task: One that was about to run again.
+    """
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        super().__init__("the tasks of a workflow do not come to wait")
+        self.task = task
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task goes on although it is cancelled."""
+        return self.task._cancel_status.effectively_cancelled
+
+
 class NestedLoop:
     """One private scheduler: started once, then stepped until its main task ends.
 
@@ -47,6 +67,7 @@ class NestedLoop:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
+        steps_left: How many task steps may still be made before `StepsUsedUp`.
     """
 
     __slots__ = (
@@ -59,6 +80,7 @@ class NestedLoop:
         "fenced",
         "outcome",
         "root",
+        "steps_left",
     )
 
     def __init__(self, context: contextvars.Context) -> None:
@@ -69,6 +91,7 @@ class NestedLoop:
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: weakref.WeakSet[Any] | None = None
         self.fenced = False
+        self.steps_left = inf
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
@@ -95,11 +118,20 @@ class NestedLoop:
         finally:
             self._leave(host)
 
+    def keep_order(self) -> None:
+        """Call what a cancel concerns in the order of age; said before the loop is started."""
+        self._runner.in_order = True
+
+    def halt(self) -> None:
+        """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
+        self.steps_left = -inf
+
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
 
         Raises:
             KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
+            StepsUsedUp: Likewise.
         """
         self._clock.now = now
         deadlines = self._runner.deadlines
@@ -114,6 +146,50 @@ class NestedLoop:
                 deadlines.expire(now)
         finally:
             self._leave(host)
+
+    def step_in_order(
+        self, now: float, things: Sequence[T], times: Sequence[float], apply: Callable[[T], None]
+    ) -> bool:
+        """Set the clock; apply what happened and expire what is due, one after the other by time.
+
+        Between two of them tasks run until all of them wait. What happened at a deadline's own
+        time was before it. The clock says ``now`` throughout.
+
+        Args:
+            now: The time of the step.
+            things: What happened.
+            times: When each of them did, ascending, none after ``now``.
+            apply: Called with each.
+
+        Returns:
+            Whether anything was applied ahead of a deadline that had passed before ``now``.
+
+        Raises:
+            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
+            StepsUsedUp: Likewise.
+        """
+        self._clock.now = now
+        deadlines = self._runner.deadlines
+        deadlines.present = now
+        mixed = False
+        host = self._enter()
+        try:
+            for thing, time in zip(things, times, strict=True):
+                while deadlines._heap and (due := deadlines.next_deadline()) < now:
+                    if due >= time:
+                        mixed = True
+                        break
+                    self._expire(due)
+                apply(thing)
+                self._run_until_all_wait(time)
+            while deadlines._heap and (due := deadlines.next_deadline()) <= now:
+                self._expire(due)
+        finally:
+            deadlines.present = -inf
+            if deadlines.past:
+                deadlines.past = []
+            self._leave(host)
+        return mixed
 
     @property
     def next_deadline(self) -> float:
@@ -132,6 +208,7 @@ class NestedLoop:
     def forget(self) -> None:
         """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
         self._context = _EMPTY_CONTEXT
+        self.outcome = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
@@ -144,6 +221,7 @@ class NestedLoop:
             False if some task survived all rounds, that is, swallowed everything.
         """
         self.fenced = True
+        self.steps_left = inf
         runner = self._runner
         if not runner.tasks and not self._agens:
             return True
@@ -188,9 +266,24 @@ class NestedLoop:
         task = self._context.run(self._runner.spawn_impl, main, (), None, name)
         self._main = self._runner.main_task = self._runner.init_task = task
 
+    def _expire(self, due: float) -> None:
+        self._runner.deadlines.expire(due)
+        self._run_until_all_wait(due)
+
+    def _run_until_all_wait(self, reached: float) -> None:
+        runq, deadlines = self._runner.runq, self._runner.deadlines
+        while runq:
+            self._run_batch()
+            if deadlines.past:
+                deadlines.expire_past(reached)
+
     def _run_batch(self) -> None:
         runq = self._runner.runq
-        if len(runq) == 1:
+        count = len(runq)
+        self.steps_left -= count
+        if self.steps_left < 0:
+            raise StepsUsedUp(min(runq, key=age_of))
+        if count == 1:
             self._run_task(runq.popleft())
             return
         batch = deque(sorted(runq, key=age_of))
@@ -212,29 +305,41 @@ class NestedLoop:
         except StopIteration as stop:
             final = Value(stop.value)
         except KeyboardInterrupt:
+            del _RUN.task
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
             final = Error(exc.with_traceback(_without_top(exc.__traceback__)))
         finally:
-            del _RUN.task, send, value  # an exception's traceback may hold this frame
-        if final is not None:
-            self._task_ended(task, final)
-        elif message is _Shielded:
-            self._runner.reschedule(task)
-        elif type(message) is _Wait:
-            task._abort_func = message.abort_func
-            task._attempt_delivery_of_any_pending_cancel()
-        elif type(message) is _Detach:
-            self._task_ended(task, message.final_outcome)
-        else:
-            error = DeterminismError(
-                "a workflow awaited something that is not trio's or anyio's (it yielded "
-                f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
-                "here, and asyncio in activities."
-            )
-            thrown: Any = error  # as it is, no outcome: see the next but one line
-            self._runner.reschedule(task, thrown)
-            task._next_send_fn = task.coro.throw
+            del send, value
+        try:
+            if final is not None:
+                self._task_ended(task, final)
+                return
+            task._schedule_points += 1
+            if message is _Shielded:
+                self._runner.reschedule(task)
+            elif type(message) is _Wait:
+                task._cancel_points += 1
+                task._abort_func = message.abort_func
+                task._attempt_delivery_of_any_pending_cancel()
+            elif type(message) is _Detach:
+                self._task_ended(task, message.final_outcome)
+            else:
+                self._refuse(task, message)
+        finally:
+            # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
+            # when it has ended: whatever it still held would be a cycle.
+            del _RUN.task, task, final, message
+
+    def _refuse(self, task: _run.Task, message: object) -> None:
+        error = DeterminismError(
+            "a workflow awaited something that is not trio's or anyio's (it yielded "
+            f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
+            "here, and asyncio in activities."
+        )
+        thrown: Any = error  # as it is, no outcome: see the next but one line
+        self._runner.reschedule(task, thrown)
+        task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
         if task is not self._main:

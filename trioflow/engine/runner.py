@@ -16,6 +16,7 @@ import inspect
 import itertools
 from collections.abc import Callable
 from heapq import heappush
+from math import inf
 from typing import Any
 
 import trio
@@ -28,6 +29,7 @@ from trioflow.engine.standins import NoIO, NoQueue, TurnClock
 from trioflow.errors import DeterminismError
 
 __all__ = [
+    "AgedStatus",
     "Deadlines",
     "Runner",
     "TaskState",
@@ -54,7 +56,8 @@ _NEEDED: dict[object, tuple[str, ...]] = {
         "coro",
     ),
     _run.Nursery: ("_check_nursery_closed",),
-    _run.CancelScope: ("_cancel",),
+    _run.CancelScope: ("_cancel", "cancel_called"),
+    _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
     _run.Deadlines: ("add", "expire", "next_deadline"),
     _run: (
         "GLOBAL_RUN_CONTEXT",
@@ -93,13 +96,70 @@ _registrations = itertools.count()
 
 
 class Deadlines(_run.Deadlines):
-    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break."""
+    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break.
 
-    __slots__ = ()
+    Attributes:
+        present: The turn's time where deadlines are expired one after the other, else ``-inf``.
+        past: Deadlines that were set in this turn and had passed when they were.
+    """
+
+    __slots__ = ("past", "present")
+
+    present: float
+    past: list[tuple[float, trio.CancelScope]]
 
     def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
         heappush(self._heap, (deadline, next(_registrations), cancel_scope))
         self._active += 1
+        if deadline <= self.present:
+            self.past.append((deadline, cancel_scope))
+
+    def expire_past(self, reached: float) -> None:
+        """Expire those of `past` that lie before ``reached`` or say "now"; others have their turn.
+
+        A scope whose deadline is moved into the past, or to the present, ends at once, as in trio;
+        one that is moved by some seconds and is overdue all the same ends in the order of time.
+        """
+        past, self.past = self.past, []
+        for deadline, scope in past:
+            due = deadline <= reached or deadline == self.present
+            if due and deadline == scope._registered_deadline:
+                scope._cancel(_run.CancelReason(source="deadline"))
+
+
+class AgedStatus(_run.CancelStatus):
+    """trio's status of a scope, which tells a cancel to the tasks in it in the order of their age.
+
+    trio goes through sets, that is, by address. Every status around a nursery becomes one of
+    these; the others have no more than one task.
+    """
+
+    __slots__ = ()
+
+    def recalculate(self) -> None:
+        todo: list[_run.CancelStatus] = [self]
+        concerned: list[_run.Task] = []
+        while todo:
+            current = todo.pop()
+            seen = current.parent_cancellation_is_visible_to_us
+            new_state = current._scope.cancel_called or seen
+            if new_state != current.effectively_cancelled:
+                if current._scope._cancel_reason is None and seen:
+                    assert current._parent is not None
+                    current._scope._cancel_reason = current._parent._scope._cancel_reason
+                current.effectively_cancelled = new_state
+                if new_state:
+                    concerned.extend(current._tasks)
+                todo.extend(current._children)
+        concerned.sort(key=age_of)
+        for task in concerned:
+            task._attempt_delivery_of_any_pending_cancel()
+
+
+def _let_age(status: _run.CancelStatus | None) -> None:
+    while status is not None and type(status) is _run.CancelStatus:
+        status.__class__ = AgedStatus
+        status = status._parent
 
 
 class TaskState:
@@ -138,8 +198,10 @@ class TaskState:
 class Runner(_run.Runner):
     """trio's runner, less what a workflow must not use, plus the state of each task."""
 
-    __slots__ = ("states",)
+    __slots__ = ("in_order", "states")
 
+    deadlines: Deadlines
+    in_order: bool
     states: dict[_run.Task, TaskState]
 
     def spawn_impl(
@@ -153,6 +215,8 @@ class Runner(_run.Runner):
         context: contextvars.Context | None = None,
     ) -> _run.Task:
         guard.judge(async_fn)
+        if nursery is not None and self.in_order:
+            _let_age(nursery._cancel_status)
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
         task._ki_protected = True
@@ -231,6 +295,13 @@ def age_of(task: _run.Task) -> int:
     return task._counter
 
 
+def _no_deadlines() -> Deadlines:
+    deadlines = Deadlines()
+    deadlines.present = -inf
+    deadlines.past = []
+    return deadlines
+
+
 def make_runner(clock: TurnClock) -> Runner:
     """Return a bare runner that says the clock's time and has neither I/O nor threads."""
     runner = Runner(
@@ -242,8 +313,9 @@ def make_runner(clock: TurnClock) -> Runner:
         system_context=_EMPTY_CONTEXT,
         entry_queue=_NO_QUEUE,
         asyncgens=_NO_ASYNCGENS,
-        deadlines=Deadlines(),
+        deadlines=_no_deadlines(),
         waiting_for_idle=_NEVER_IDLE,
     )
+    runner.in_order = False
     runner.states = {}
     return runner
