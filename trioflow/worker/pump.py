@@ -19,7 +19,7 @@ import msgspec
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
-from trioflow.engine.replay import Diverged
+from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model import events as ev
 from trioflow.model.events import Event, decode_event, encode_event
 from trioflow.model.failures import Failure
@@ -327,6 +327,10 @@ class Pump:
         self._in_step = True
         try:
             turn = live.execution.advance(events, now)
+        except NeedsSuspension as refused:
+            live.execution.evict()
+            self._recorder.suspend(live, refused.report)
+            return
         except Exception as exc:
             logger.exception("trioflow failed on instance %r; it is suspended", live.id)
             self._recorder.suspend(live, _engine_report(live, exc))
@@ -372,9 +376,9 @@ class Pump:
         )
         try:
             execution.replay([decode_turn(data) for data in stored[: live.turns]])
-        except Diverged as diverged:
+        except NeedsSuspension as refused:
             execution.evict()
-            self._recorder.suspend(live, diverged.report)
+            self._recorder.suspend(live, refused.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(
