@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import secrets
 from collections.abc import Callable, Collection, Sequence
 
 import anyio
@@ -32,6 +33,7 @@ from trioflow.model.records import (
     NewInstance,
     TakenInstance,
 )
+from trioflow.model.rules import CURRENT_RULES
 from trioflow.model.turns import decode_turn
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
@@ -347,6 +349,8 @@ class Pump:
             metadata=commits.decode_metadata(live.metadata),
             parent=live.parent,
             carried=_decode_signals(live.carried) if live.carried else [],
+            rules=CURRENT_RULES,
+            seed=secrets.token_hex(16),
         )
 
     # --- loading ------------------------------------------------------------------------
