@@ -12,7 +12,7 @@ import msgspec
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
-from trioflow.engine.replay import NeedsSuspension
+from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import Event
@@ -92,8 +92,7 @@ class Stepper:
                 wake_at = live.wake_at or 0.0
                 if live.received and wake_at < now:
                     # What came before an overdue deadline was in time.
-                    at = [now] * (live.turns == 0)
-                    at += [received.at or now for received in live.received]
+                    at = [received.at or now for received in live.received]
                     at.append(wake_at)
                 now = max(now, wake_at)
                 events.append(ev.Woken())
