@@ -94,7 +94,7 @@ async def forget_worker(backend, worker):
     store = backend._store()
 
     def forget():
-        with store._transaction():
+        with store.dialect.transaction(store.connection):
             store._execute(f"DELETE FROM workers WHERE id = '{worker}'")
 
     await backend._run(forget)
