@@ -65,7 +65,7 @@ async def a_life_is_kept(stage: Stage) -> None:
 async def a_life_outlives_an_execution(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", life=_OLD)
-    await stage.stored(step("a", 0, life=_OLD, continued=b"[2]"))
+    await stage.stored(step("a", 0, life=_OLD, continued=b"[2]", leased=False))
     (taken,) = await stage.take()
     assert (taken.execution, taken.life) == (2, _OLD)
     await stage.stored(step("a", 0, life=_OLD, execution=2, activities=named("0:0")))
@@ -263,7 +263,7 @@ async def _nothing_came_of_it(stage: Stage) -> None:
 
 async def the_old_life_of_a_dead_worker_goes_without_a_word(stage: Stage) -> None:
     await _left_running(stage, removed=True)
-    await stage.bury("w2", survivor="w1")
+    await stage.bury("w2", survivors=("w1",))
     await _nothing_came_of_it(stage)
 
 

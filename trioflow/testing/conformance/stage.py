@@ -112,10 +112,11 @@ class Stage:
         """Commit one unit."""
         return (await self.backend.commit(worker, [Unit(instances=list(commits))]))[0]
 
-    async def bury(self, *dead: str, survivor: str = "w9") -> None:
-        """Let the lease of all workers but one pass, and reclaim what they held."""
+    async def bury(self, *dead: str, survivors: Sequence[str] = ("w9",)) -> None:
+        """Let the lease of all workers but the survivors pass, and reclaim what they held."""
         await self.pass_time(LEASE * 1.1)
-        self.backend.heartbeat(survivor)
+        for worker in survivors:
+            assert self.backend.heartbeat(worker).alive
         assert sorted(await self.backend.reclaim(LEASE)) == sorted(dead)
 
     async def suspects(self, worker: str = "w9", **options: Any) -> list[tuple[str, int]]:

@@ -27,10 +27,7 @@ async def _suspects(stage: Stage, *ids: str, **fields: object) -> None:
     """Create instances that became suspects with w1; w2 and w9 live."""
     await stage.workers("w1", "w2", "w9")
     await stage.hold(*ids, **fields)
-    await stage.pass_time(LEASE * 1.1)
-    stage.backend.heartbeat("w2")
-    stage.backend.heartbeat("w9")
-    assert await stage.backend.reclaim(LEASE) == ["w1"]
+    await stage.bury("w1", survivors=("w2", "w9"))
 
 
 def _nothing(id: str, number: int = 0, **fields: object) -> InstanceCommit:
@@ -102,10 +99,7 @@ async def suspects_come_by_priority_and_time(stage: Stage) -> None:
     await stage.create("a", "b")
     await stage.create("high", priority=5)
     assert sorted(await stage.take_ids("w1")) == ["a", "b", "high"]
-    await stage.pass_time(LEASE * 1.1)
-    for worker in ("w2", "w9"):
-        stage.backend.heartbeat(worker)
-    assert await stage.backend.reclaim(LEASE) == ["w1"]
+    await stage.bury("w1", survivors=("w2", "w9"))
     assert await stage.suspects("w2") == [("high", 1)]
     ((first, _),) = await stage.suspects("w2")
     ((second, _),) = await stage.suspects("w2")
