@@ -40,6 +40,7 @@ def test_every_case_of_a_module_is_listed():
             for value in vars(module).values()
             if getattr(value, "__module__", None) == name
             and value.__class__.__name__ == "function"
+            and not value.__name__.startswith("_")
             and value.__annotations__ == {"stage": "Stage", "return": "None"}
         ]
         assert list(module.CASES) == written
