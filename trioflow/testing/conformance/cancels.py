@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trioflow.model.records import (
     ActivityRetry,
     CancelledActivity,
@@ -41,7 +43,7 @@ async def _marked(stage: Stage, *, mine: bool = False) -> None:
     assert stage.backend.heartbeat(holder) == told
 
 
-async def _is_told(stage: Stage, worker: str = "w1", **options: object) -> None:
+async def _is_told(stage: Stage, worker: str = "w1", **options: Any) -> None:
     """Demand that the instance was told, and that nobody runs the marked activity again."""
     assert events(await stage.take(worker, **options)) == [b"cancelled"]
     commands = [task.key.command for task in await stage.backend.activities("a")]

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trioflow.errors import LeaseLost
@@ -23,14 +25,14 @@ from trioflow.testing.conformance.stage import (
 )
 
 
-async def _suspects(stage: Stage, *ids: str, **fields: object) -> None:
+async def _suspects(stage: Stage, *ids: str, **fields: Any) -> None:
     """Create instances that became suspects with w1; w2 and w9 live."""
     await stage.workers("w1", "w2", "w9")
     await stage.hold(*ids, **fields)
     await stage.bury("w1", survivors=("w2", "w9"))
 
 
-def _nothing(id: str, number: int = 0, **fields: object) -> InstanceCommit:
+def _nothing(id: str, number: int = 0, **fields: Any) -> InstanceCommit:
     """Return a commit without a turn that gives an instance back."""
     return step(id, number, turns=[], **{"leased": False, "due": True, **fields})
 
