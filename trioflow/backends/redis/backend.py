@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -37,6 +38,8 @@ from trioflow.model.records import (
 )
 
 __all__ = ["RedisBackend"]
+
+logger = logging.getLogger("trioflow.backends.redis")
 
 R = TypeVar("R")
 
@@ -81,6 +84,7 @@ class RedisBackend:
         self._offset = 0.0
         self._watcher = Watcher()
         self._link = Link(self.address, patience)
+        self._passed_over: set[tuple[str, str]] = set()
         self._thread: StorageThread | None = None
         self._listener: Listener | None = None
         # The heartbeat's own connection, used by whichever thread holds the lock. It is not
@@ -200,7 +204,17 @@ class RedisBackend:
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
     ) -> TakenActivities:
         asked = self._take(worker, queues, limit, exclude)
-        return await self._taken("take_activities", asked, rows.taken_activities)
+        taken, passed_over = await self._taken("take_activities", asked, rows.taken_activities)
+        for instance, command in passed_over:
+            if (instance, command) not in self._passed_over:
+                self._passed_over.add((instance, command))
+                logger.warning(
+                    "activity %s of instance %r waits for ever: its stored row cannot be read; "
+                    "mend it, or terminate the instance",
+                    command,
+                    instance,
+                )
+        return taken
 
     def _take(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]

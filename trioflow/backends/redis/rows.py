@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,8 +39,6 @@ __all__ = [
     "taken_instances",
     "texts",
 ]
-
-logger = logging.getLogger("trioflow.backends.redis")
 
 R = TypeVar("R")
 
@@ -94,13 +91,13 @@ def taken_instances(reply: Sequence[Any]) -> tuple[TakenInstances, list[Unreadab
     return TakenInstances(taken, _number(reply[1]), bool(reply[2])), unreadable
 
 
-def damage_report(one: Unreadable) -> bytes:
+def damage_report(one: Unreadable) -> str:
     """Return the stored form of the report with which a damaged instance is suspended."""
     message = (
         f"the stored row of instance {one.id!r} cannot be read: {one.why}; mend it in the store "
         "and resume the instance, or terminate it"
     )
-    return msgspec.json.encode(SuspendReport(kind="unreadable row", message=message))
+    return msgspec.json.encode(SuspendReport(kind="unreadable row", message=message)).decode()
 
 
 def _taken_instance(
@@ -149,11 +146,10 @@ def _by_number(message: StoredMessage) -> int:
     return message.seq
 
 
-def taken_activities(reply: Sequence[Any]) -> TakenActivities:
-    """Read the answer of ``take_activities``."""
-    for id, command in reply[2]:
-        logger.warning("activity %s of instance %s is passed over: its row is damaged", command, id)
-    return TakenActivities([activity_task(row) for row in reply[3:]], _number(reply[1]))
+def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[str, str]]]:
+    """Read the answer of ``take_activities``: also instance and command of what it passed over."""
+    taken = TakenActivities([activity_task(row) for row in reply[3:]], _number(reply[1]))
+    return taken, [(id.decode(), command.decode()) for id, command in reply[2]]
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
@@ -210,7 +206,7 @@ def instance_record(reply: Sequence[Any]) -> InstanceRecord:
         events=_read(int, events, 0),
         unread=unread,
         ready_at=_number(ready_at),
-        worker=worker.decode() if worker else None,
+        worker=_read(bytes.decode, worker, None),
         input=input or b"",
         metadata=metadata or b"",
         outcome=outcome or b"",
@@ -218,7 +214,7 @@ def instance_record(reply: Sequence[Any]) -> InstanceRecord:
         created_at=_read(float, created_at, 0.0),
         finished_at=_read(float, finished_at, None),
         priority=_read(int, priority, 0),
-        life=(life or b"").decode(),
+        life=_read(bytes.decode, life, ""),
     )
 
 
@@ -231,7 +227,8 @@ def _read(how: Callable[[Any], R], stored: Any, otherwise: R) -> R:
 
 
 def _status(stored: bytes) -> Status:
-    return msgspec.convert(stored.decode(), Status)
+    status: Status = msgspec.convert(stored.decode(), Status)
+    return status
 
 
 def _parent_of(stored: Sequence[Any]) -> ParentRef | None:

@@ -38,24 +38,29 @@ local function pack_activity(row)
   )
 end
 
+-- What stands for a row that cannot be read: nobody's, and never given to anybody.
+local function damaged_activity()
+  return {
+    worker = '', queue = '', cancel = false, attempt = 1, visible_at = 0, scheduled_at = 0,
+    activity = '', input = '', options = '', failure = '', priority = 0, damaged = true,
+  }
+end
+
 local function unpack_activity(packed)
-  local worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options, failure,
-    priority = cmsgpack.unpack(packed)
+  local could, worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options,
+    failure, priority = pcall(cmsgpack.unpack, packed)
+  local whole = could and type(worker) == 'string' and type(queue) == 'string'
+    and type(attempt) == 'number' and type(scheduled_at) == 'number'
+    and type(activity) == 'string' and type(failure) == 'string'
+  if not whole then
+    return damaged_activity()
+  end
   return {
     worker = worker, queue = queue, cancel = cancel, attempt = attempt,
     visible_at = visible_at, scheduled_at = scheduled_at,
     activity = activity, input = input, options = options, failure = failure,
     priority = priority or 0,
   }
-end
-
--- Whether a row is one that can be given to a worker.
-local function is_whole(row)
-  return type(row.worker) == 'string' and type(row.queue) == 'string'
-    and type(row.attempt) == 'number' and type(row.scheduled_at) == 'number'
-    and type(row.activity) == 'string' and type(row.input) == 'string'
-    and type(row.options) == 'string' and type(row.failure) == 'string'
-    and type(row.priority) == 'number'
 end
 
 local function load_activity(id, execution, command, life)

@@ -196,7 +196,7 @@ local function give_back_all(worker, tokens, change)
   for _, token in ipairs(tokens) do
     local id, execution, command, life = parse_token(token)
     local activity = id and load_activity(id, execution, command, life)
-    if activity then
+    if activity and not activity.damaged then
       if change then
         change(activity)
       end

@@ -16,17 +16,17 @@ local next_at
 -- Whether an activity is to be given, and its row.
 local function is_wanted(token, place)
   local id, execution, command, life = parse_token(token)
-  local could, row = pcall(load_activity, id, execution, command, life)
-  if could and row and is_whole(row) then
-    row.instance, row.execution, row.command, row.life = id, execution, command, life
-    return not excluded[row.activity], row
-  end
-  if could and not row then
+  local row = load_activity(id, execution, command, life)
+  if not row then
     zrem(place, token)
-  else
-    unreadable[#unreadable + 1] = { id, command }
+    return false
   end
-  return false
+  if row.damaged then
+    unreadable[#unreadable + 1] = { id, command }
+    return false
+  end
+  row.instance, row.execution, row.command, row.life = id, execution, command, life
+  return not excluded[row.activity], row
 end
 
 -- Returns how many were found.
