@@ -79,7 +79,7 @@ def test_every_exported_name_is_there_once(name: str):
 # A name that goes, or changes its name, breaks programs: change this list on purpose only.
 PUBLIC = """
     Activity ActivityInfo ActivityTimeout ArgumentError BackendError BackendUnavailable Client
-    Codec CorruptStore DefinitionError Description DeterminismError DeterminismWarning
+    Codec CorruptStore DataRefused DefinitionError Description DeterminismError DeterminismWarning
     ExecutionHistory Handle Info InstanceAlreadyExists InstanceCancelled InstanceError
     InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended InstanceTerminated
     JsonCodec LeaseLost NonRetryable NotInWorkflow PayloadTooLarge Registry RemoteError Retry

@@ -26,6 +26,7 @@
         ├── BackendUnavailable             the store cannot be reached, or refuses to write
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
+        ├── DataRefused                    the store does not take these data, now or ever
         └── LeaseLost                      this worker was declared dead; others have its work
 
 Two more derive from ``BaseException``, because they are control flow that ``except Exception``
@@ -44,6 +45,7 @@ __all__ = [
     "BackendUnavailable",
     "ContinueAsNew",
     "CorruptStore",
+    "DataRefused",
     "DefinitionError",
     "DeterminismError",
     "Evicted",
@@ -213,6 +215,13 @@ class SchemaError(BackendError):
 
 class CorruptStore(BackendError):
     """What is stored cannot be read as what it should be."""
+
+
+class DataRefused(BackendError):
+    """The store does not take what it was given: a character, a length, a size. Nothing was stored.
+
+    To try again is of no use.
+    """
 
 
 class LeaseLost(BackendError):
