@@ -49,6 +49,7 @@ from trioflow.errors import (
     TrioflowError,
     UnknownDefinition,
     ValueMismatch,
+    WorkerLost,
 )
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.info import ActivityInfo, Info, SuspendReport
@@ -98,6 +99,7 @@ __all__ = [
     "UnknownDefinition",
     "ValueMismatch",
     "Worker",
+    "WorkerLost",
     "Workflow",
     "WrappedCodec",
     "activity",

@@ -147,7 +147,7 @@ class Committer:
                     )
                 )
         for command in live.cancel_here:
-            here = self.activities.cancel((live.id, live.number, command))
+            here = self.activities.cancel(ActivityKey(live.id, live.number, command))
             if not here and commit.leased and commit.continued is None:
                 self._cancel_in_store(live, command)
         live.cancel_here.clear()
@@ -232,7 +232,7 @@ class Committer:
             assert commit is not None
             for activity in commit.activities:
                 if activity.leased:
-                    self.activities.unreserve(live.id)
+                    self.activities.unreserve(live.id, activity.activity)
             live.commit = live.unit = None
             live.committing = live.ended = False
             live.cancel_here.clear()

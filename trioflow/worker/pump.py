@@ -39,6 +39,7 @@ from trioflow.worker import commits
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.committer import Committer, patiently
+from trioflow.worker.heart import Step
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.live import Live, Received
 from trioflow.worker.recorder import Recorder
@@ -106,7 +107,7 @@ class Pump:
         # A commit that gives up leases and a `take_instances` that gives them again must not cross.
         self.store_lock = anyio.Lock()
         self._steps = 0
-        self._in_step = False
+        self._stepping: Live | None = None
 
     def attach(self, activities: ActivityRunner) -> None:
         """Say who runs activities; it tells this pump how they went."""
@@ -137,9 +138,10 @@ class Pump:
         """Take no more instances."""
         self._holdings.closed = True
 
-    def current_step(self) -> int | None:
-        """Say which step is being made, for the watchdog."""
-        return self._steps if self._in_step else None
+    def current_step(self) -> Step | None:
+        """Say which step is being made, for the watchdog; called in its thread."""
+        live = self._stepping
+        return None if live is None else Step(self._steps, live.workflow, live.id)
 
     def holds(self, instance: str) -> bool:
         """Whether this worker holds an instance now."""
@@ -324,7 +326,7 @@ class Pump:
             now = max(now, live.wake_at or 0.0)
             events.append(ev.Woken())
         self._steps += 1
-        self._in_step = True
+        self._stepping = live
         try:
             turn = live.execution.advance(events, now)
         except Exception as exc:
@@ -332,7 +334,7 @@ class Pump:
             self._recorder.suspend(live, _engine_report(live, exc))
             return
         finally:
-            self._in_step = False
+            self._stepping = None
         self._batch.size += 1
         self._recorder.record(live, self._recorder.consume(live, unit), turn)
 
@@ -402,7 +404,7 @@ class Pump:
             if live.commit is not None:  # it will never be stored
                 for activity in live.commit.activities:
                     if activity.leased:
-                        self.activities.unreserve(live.id)
+                        self.activities.unreserve(live.id, activity.activity)
                 live.commit = live.unit = None
         self._holdings.clear()
         self._unloaded.clear()

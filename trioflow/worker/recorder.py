@@ -131,12 +131,12 @@ class Recorder:
             if activity.command == command:  # not stored yet: it never was
                 del commit.activities[index]
                 if activity.leased:
-                    self.activities.unreserve(live.id)
+                    self.activities.unreserve(live.id, activity.activity)
                 # Through the inbox, since this turn may be stored and the next one not.
                 event = encode_event(ev.ActivityCancelled(command))
                 commit.messages.append(Message(live.id, event, execution=live.number))
                 return
-        if self.activities.runs((live.id, live.number, command)):
+        if self.activities.runs(ActivityKey(live.id, live.number, command)):
             live.cancel_here.append(command)
         else:
             event = encode_event(ev.ActivityCancelled(command))

@@ -429,5 +429,7 @@ class Committing(SqlCore):
         self._execute(self.queries.delete_activities, id)
 
     def _held(self, worker: str, key: Any) -> bool:
-        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)[:3]).fetchone()
+        row = self._execute(
+            self.queries.activity_state, *msgspec.structs.astuple(key)[:3]
+        ).fetchone()
         return row is not None and row[0] == worker
