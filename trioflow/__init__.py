@@ -50,6 +50,7 @@ from trioflow.errors import (
     TrioflowError,
     UnknownDefinition,
     ValueMismatch,
+    WorkerLost,
 )
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.info import ActivityInfo, Info, SuspendReport
@@ -100,6 +101,7 @@ __all__ = [
     "UnknownDefinition",
     "ValueMismatch",
     "Worker",
+    "WorkerLost",
     "Workflow",
     "WrappedCodec",
     "activity",

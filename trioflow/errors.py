@@ -11,6 +11,7 @@
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
+    ├── WorkerLost                         workers died in attempts of it, until none was left
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
     ├── RemoteError                        a failure whose class cannot be rebuilt here
@@ -67,6 +68,7 @@ __all__ = [
     "TrioflowError",
     "UnknownDefinition",
     "ValueMismatch",
+    "WorkerLost",
 ]
 
 
@@ -107,6 +109,13 @@ class UnknownDefinition(TrioflowError, LookupError):
 
 class ActivityTimeout(TrioflowError, TimeoutError):
     """An attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
+
+
+class WorkerLost(TrioflowError):
+    """A worker that dies counts as a failed attempt; here the last one ended in that way.
+
+    The ``__cause__`` is the last failure of an attempt whose worker lived, if there was one.
+    """
 
 
 class NonRetryable(TrioflowError):
