@@ -5,6 +5,7 @@ anyio's do the same on trio, at a cost that counts where thousands of activities
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
@@ -16,7 +17,7 @@ import trio
 
 from trioflow.errors import NonRetryable
 
-__all__ = ["Scope", "TaskGroup", "cancel_scope", "in_asyncio", "task_group"]
+__all__ = ["Scope", "TaskGroup", "cancel_scope", "in_asyncio", "outlast", "task_group"]
 
 
 class TaskGroup(Protocol):
@@ -55,6 +56,28 @@ def task_group() -> AbstractAsyncContextManager[TaskGroup]:
 def cancel_scope() -> Scope:
     """Return a new cancel scope of the running loop."""
     return trio.CancelScope() if trio.lowlevel.in_trio_run() else anyio.CancelScope()
+
+
+async def outlast(event: anyio.Event) -> None:
+    """Wait for an event, however often the caller is cancelled; that comes at its next await."""
+    if trio.lowlevel.in_trio_run():
+        with trio.CancelScope(shield=True):
+            await event.wait()
+        return
+    cancels: list[tuple[Any, ...]] = []
+    # The shield is against anyio's scopes, the rest against a task that is cancelled by itself.
+    with anyio.CancelScope(shield=True):
+        while not event.is_set():
+            try:
+                await event.wait()
+            except asyncio.CancelledError as exc:
+                cancels.append(exc.args)
+    task = asyncio.current_task()
+    if cancels and task is not None:
+        for _ in cancels:
+            task.uncancel()
+        for args in cancels:
+            task.cancel(*args)
 
 
 async def in_asyncio(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from trioflow.model.records import NewInstance
+from trioflow.worker.host import outlast
 
 __all__ = ["Start"]
 
@@ -31,6 +32,9 @@ class Start:
             self._done.set()
 
     async def wait(self) -> bool:
-        """Return whether the instance was created."""
-        await self._done.wait()
+        """Return whether the instance was created. A caller that is cancelled waits for that too.
+
+        What was handed over may be stored at any moment; so the cancellation comes afterwards.
+        """
+        await outlast(self._done)
         return bool(self.created)
