@@ -59,7 +59,7 @@ class Committer:
         batch: The batch that is being built meanwhile.
         recorder: Who builds it.
         wake: Called when there is something to commit.
-        on_end: Called with an instance's id, status and stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
         on_lease_lost: Called when the worker's row is gone.
 
@@ -76,7 +76,7 @@ class Committer:
         batch: Batch,
         recorder: Recorder,
         wake: Callable[[], None],
-        on_end: Callable[[str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
     ) -> None:
@@ -156,7 +156,7 @@ class Committer:
             self._holdings.evict(live)
             self._hand_over(live)
             if commit.closing is not None:
-                self._on_end(live.id, commit.closing.status, commit.closing.outcome)
+                self._on_end(live.id, live.life, commit.closing.status, commit.closing.outcome)
         elif commit.continued is not None:
             self._continue(live, commit)
         elif commit.leased:

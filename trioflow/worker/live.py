@@ -58,6 +58,7 @@ class Live:
     """An instance that this worker holds, or keeps for when it is taken again.
 
     Attributes:
+        life: Which of the id's lives it is (`NewInstance.life`).
         turns: How many turns of the execution are stored, those of the open batch included.
         execution: The running code; ``None`` until the history is loaded.
         received: Events that wait for a turn.
@@ -88,6 +89,7 @@ class Live:
         "id",
         "input",
         "last_seq",
+        "life",
         "metadata",
         "new",
         "number",
@@ -123,6 +125,7 @@ class Live:
         self.input = input
         self.metadata = metadata
         self.priority = priority
+        self.life = ""
         self.carried = b""
         self.turns = 0
         self.events = 0
@@ -151,6 +154,7 @@ class Live:
             *(new.input, new.metadata, new.priority),
         )
         live.new = new
+        live.life = new.life
         return live
 
     @classmethod
@@ -160,6 +164,7 @@ class Live:
             *(row.id, row.execution, row.workflow, row.queue, row.parent),
             *(row.input, row.metadata, row.priority),
         )
+        live.life = row.life
         live.turns = row.turns
         live.events = row.events
         live.carried = row.carried

@@ -137,7 +137,7 @@ async def open_worker(
                 error = exc  # raised below, as it is and not in a group
             finally:
                 await worker.drain()
-                worker.client.endings.close()
+                worker.client.close()
         if error is not None:
             raise error
     finally:
