@@ -12,7 +12,7 @@ import pytest
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite import SqliteBackend
 
-__all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "marked", "open_store"]
+__all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "forget_worker", "marked", "open_store"]
 
 LOCAL = ("memory", "sqlite")
 SERVERS = ("postgres", "mariadb", "redis")
@@ -81,6 +81,23 @@ def clock_of(kind):
         return None, anyio.sleep
     clock = Clock()
     return clock, clock.advance
+
+
+async def forget_worker(backend, worker):
+    """Delete a worker's row and nothing else, as no method of a store does."""
+    if backend.name == "redis":
+        import redis  # noqa: PLC0415
+
+        with redis.Redis.from_url(backend.address.url) as client:
+            assert client.zrem(f"{backend.address.tag}:workers", worker) == 1
+        return
+    store = backend._store()
+
+    def forget():
+        with store.dialect.transaction(store.connection):
+            store._execute(f"DELETE FROM workers WHERE id = '{worker}'")
+
+    await backend._run(forget)
 
 
 def _mariadb(url, name):

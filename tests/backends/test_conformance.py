@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 
 pytest.register_assert_rewrite("trioflow.testing.conformance")
 
-from tests.stores import ALL, clock_of, open_store  # noqa: E402 - after the rewriting is set up
+from tests.stores import ALL, clock_of, forget_worker, open_store  # noqa: E402 - after the rewriting is set up
 from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
 
 
@@ -20,7 +22,7 @@ def test_contract(case, store, host, tmp_path, servers):
         backend = open_store(store, tmp_path, servers, clock=clock)()
         await backend.open()
         try:
-            await case(Stage(backend, pass_time))
+            await case(Stage(backend, pass_time, forget_worker=partial(forget_worker, backend)))
         finally:
             await backend.aclose()
 
@@ -38,6 +40,7 @@ def test_every_case_of_a_module_is_listed():
             for value in vars(module).values()
             if getattr(value, "__module__", None) == name
             and value.__class__.__name__ == "function"
+            and not value.__name__.startswith("_")
             and value.__annotations__ == {"stage": "Stage", "return": "None"}
         ]
         assert list(module.CASES) == written

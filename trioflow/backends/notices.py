@@ -5,18 +5,28 @@ from __future__ import annotations
 import msgspec
 
 from trioflow.errors import ArgumentError, InstanceAlreadyExists
-from trioflow.model.events import ChildFailed, ParentRef, encode_event
+from trioflow.model.events import ChildCancelled, ChildFailed, Event, ParentRef, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.records import Message
 
-__all__ = ["child_terminated", "id_taken", "id_too_long"]
+__all__ = ["asked_by", "child_cancelled", "child_terminated", "id_taken", "id_too_long"]
 
 
 class _Terminated(msgspec.Struct):
     failure: Failure
 
 
-_outcomes = msgspec.json.Decoder(_Terminated)
+class _Cancelled(msgspec.Struct):
+    reason: str | None = None
+
+
+class _CancelRequested(msgspec.Struct):
+    by: ParentRef | None = None
+
+
+_requests = msgspec.json.Decoder(_CancelRequested)
+_terminated = msgspec.json.Decoder(_Terminated)
+_cancelled = msgspec.json.Decoder(_Cancelled)
 
 
 def id_taken(instance: str, parent: ParentRef) -> Message:
@@ -43,9 +53,38 @@ def child_terminated(outcome: bytes, parent: ParentRef) -> Message:
     Raises:
         msgspec.DecodeError: If ``outcome`` is something else.
     """
-    return _child_failed(parent, _outcomes.decode(outcome).failure)
+    return _child_failed(parent, _terminated.decode(outcome).failure)
+
+
+def asked_by(event: bytes) -> ParentRef | None:
+    """Return whose sub-workflow is meant by a request for a cancel, ``None`` if it is no parent's.
+
+    Args:
+        event: The stored form of a `trioflow.model.events.CancelRequested`.
+    """
+    try:
+        return _requests.decode(event).by
+    except msgspec.DecodeError:
+        return None
+
+
+def child_cancelled(outcome: bytes, parent: ParentRef) -> Message:
+    """Return what tells a parent that its child was cancelled before it began.
+
+    Args:
+        parent: Who is told.
+        outcome: The stored form of a `trioflow.model.turns.Cancelled`.
+
+    Raises:
+        msgspec.DecodeError: If ``outcome`` is something else.
+    """
+    return _told(parent, ChildCancelled(parent.command, _cancelled.decode(outcome).reason))
 
 
 def _child_failed(parent: ParentRef, failure: Failure) -> Message:
-    event = encode_event(ChildFailed(parent.command, failure))
-    return Message(parent.instance, event, execution=parent.execution)
+    return _told(parent, ChildFailed(parent.command, failure))
+
+
+def _told(parent: ParentRef, event: Event) -> Message:
+    told = encode_event(event)
+    return Message(parent.instance, told, execution=parent.execution, life=parent.life)

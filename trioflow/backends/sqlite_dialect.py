@@ -150,9 +150,11 @@ class SqliteDialect:
     def in_transaction(self, connection: Connection) -> bool:
         return cast("sqlite3.Connection", connection).in_transaction
 
-    def allocate(self, connection: Connection, count: int) -> int:
+    def allocate(self, connection: Connection, count: int, now: float) -> int:
         row = connection.execute(
-            "UPDATE counters SET value = value + ? WHERE name = 'inbox' RETURNING value", (count,)
+            "UPDATE counters SET value = value + ?, latest_at = max(latest_at, ?) "
+            "WHERE name = 'inbox' RETURNING value",
+            (count, now),
         ).fetchall()[0]
         return int(row[0]) - count + 1
 

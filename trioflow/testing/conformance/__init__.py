@@ -22,11 +22,16 @@ from __future__ import annotations
 
 from trioflow.testing.conformance import (
     activities,
+    cancels,
     clients,
     commits,
+    endings,
     instances,
+    lives,
     messages,
     priorities,
+    suspects,
+    times,
     workers,
 )
 from trioflow.testing.conformance.stage import Case, Stage
@@ -36,5 +41,8 @@ __all__ = ["Case", "Stage", "conformance_cases"]
 
 def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
-    modules = (instances, commits, messages, activities, workers, clients, priorities)
+    modules = (
+        *(instances, commits, endings, messages, times, activities, cancels),
+        *(workers, suspects, lives, clients, priorities),
+    )
     return [case for module in modules for case in module.CASES]

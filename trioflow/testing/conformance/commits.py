@@ -165,7 +165,6 @@ async def a_failing_unit_fails_alone_and_whole(stage: Stage) -> None:
 async def closing_ends_an_instance(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a", "b", "c")
-    await stage.backend.send("a", b"unread")
     for id, status in (("a", "completed"), ("b", "failed"), ("c", "cancelled")):
         closing = Closing(status, status.encode())  # type: ignore[arg-type]  # they are the three
         await stage.stored(step(id, 0, closing=closing, wake_at=stage.backend.now()))

@@ -274,7 +274,7 @@ async def inbox_rows_carry_their_numbers(stage: Stage) -> None:
     first, second = taken.inbox
     await stage.stored(step("a", 0, consumed=[first.seq]))
     (again,) = await stage.take()
-    assert again.inbox == [StoredMessage(second.seq, b"2")]
+    assert again.inbox == [StoredMessage(second.seq, b"2", second.at)]
     assert (await stage.record("a")).unread == 1
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from trioflow.backends.base import Backend
-from trioflow.model.events import ChildFailed, ParentRef, decode_event
+from trioflow.model.events import ChildCancelled, ChildFailed, ParentRef, decode_event
 from trioflow.model.failures import Failure
 from trioflow.model.records import (
     ActivityKey,
+    ActivityResult,
     ActivityTask,
     Closing,
     CommitFailure,
@@ -22,26 +23,31 @@ from trioflow.model.records import (
     TakenInstance,
     Unit,
 )
-from trioflow.model.turns import Failed
+from trioflow.model.turns import Cancelled, Failed
 
 __all__ = [
+    "CANCELLED",
     "DONE",
     "LEASE",
     "TERMINATED",
     "Case",
     "Stage",
     "child",
+    "child_cancelled",
     "child_failed",
     "events",
     "key",
     "named",
     "new",
+    "result",
+    "seqs",
     "step",
 ]
 
 # Short enough to be waited for where the store's clock cannot be set, seconds.
 LEASE = 0.8
 
+CANCELLED = msgspec.json.encode(Cancelled("enough"))
 DONE = Closing("completed", b'{"outcome":"completed","result":null}')
 TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
 
@@ -52,11 +58,20 @@ class Stage:
     Args:
         backend: Open and empty.
         pass_time: Lets this many seconds pass on the store's clock.
+        forget_worker: Deletes a worker's row and nothing else, past the contract; ``None`` if that
+            cannot be done. Then nothing is shown of what belongs to no row.
     """
 
-    def __init__(self, backend: Backend, pass_time: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        pass_time: Callable[[float], Awaitable[None]],
+        *,
+        forget_worker: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self.backend = backend
         self.pass_time = pass_time
+        self.forget_worker = forget_worker
 
     async def workers(self, *ids: str) -> None:
         """Register workers."""
@@ -96,6 +111,18 @@ class Stage:
     async def commit(self, *commits: InstanceCommit, worker: str = "w1") -> CommitFailure | None:
         """Commit one unit."""
         return (await self.backend.commit(worker, [Unit(instances=list(commits))]))[0]
+
+    async def bury(self, *dead: str, survivors: Sequence[str] = ("w9",)) -> None:
+        """Let the lease of all workers but the survivors pass, and reclaim what they held."""
+        await self.pass_time(LEASE * 1.1)
+        for worker in survivors:
+            assert self.backend.heartbeat(worker).alive
+        assert sorted(await self.backend.reclaim(LEASE)) == sorted(dead)
+
+    async def suspects(self, worker: str = "w9", **options: Any) -> list[tuple[str, int]]:
+        """Take a suspect of the default queue, if there is one; return its id and its deaths."""
+        taken = await self.take(worker, suspect=True, **options)
+        return [(one.id, one.deaths) for one in taken]
 
     async def stored(self, *commits: InstanceCommit, worker: str = "w1") -> None:
         """Commit one unit that must succeed."""
@@ -144,15 +171,34 @@ def named(*commands: str, leased: bool = False, **fields: Any) -> list[NewActivi
     ]
 
 
-def key(instance: str, command: str, execution: int = 1) -> ActivityKey:
+def key(instance: str, command: str, execution: int = 1, life: str = "") -> ActivityKey:
     """Return the name of an activity."""
-    return ActivityKey(instance, execution, command)
+    return ActivityKey(instance, execution, command, life)
+
+
+def result(
+    instance: str, command: str, event: bytes, *, life: str = "", at: float | None = None
+) -> Unit:
+    """Return a unit with the end of an activity of a first execution."""
+    return Unit(results=[ActivityResult(key(instance, command, life=life), event, at)])
+
+
+def seqs(taken: TakenInstance) -> list[int]:
+    """Return the numbers of all that is in the inbox of a taken instance."""
+    return [message.seq for message in taken.inbox]
 
 
 def events(taken: Sequence[TakenInstance]) -> list[bytes]:
     """Return the events in the inbox of the one instance that was taken."""
     (one,) = taken
     return [message.event for message in one.inbox]
+
+
+def child_cancelled(taken: Sequence[TakenInstance]) -> tuple[str, str | None]:
+    """Return which command's child was cancelled, and why, as the parent reads it."""
+    (event,) = map(decode_event, events(taken))
+    assert isinstance(event, ChildCancelled)
+    return event.id, event.reason
 
 
 def child_failed(taken: Sequence[TakenInstance]) -> tuple[str, str]:
@@ -162,6 +208,8 @@ def child_failed(taken: Sequence[TakenInstance]) -> tuple[str, str]:
     return event.id, event.failure.type
 
 
-def child(id: str, parent: str, command: str = "0:0", **fields: Any) -> NewInstance:
+def child(
+    id: str, parent: str, command: str = "0:0", *, parent_life: str = "", **fields: Any
+) -> NewInstance:
     """Return a sub-workflow of a parent's first execution."""
-    return new(id, parent=ParentRef(parent, 1, command), **fields)
+    return new(id, parent=ParentRef(parent, 1, command, parent_life), **fields)

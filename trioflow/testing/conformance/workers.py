@@ -41,19 +41,14 @@ async def the_dead_are_buried_once(stage: Stage) -> None:
     assert stage.backend.heartbeat("never") == Heartbeat(alive=False)
 
 
-async def bury(stage: Stage, *, survivor: str = "w2") -> None:
-    await stage.pass_time(LEASE * 1.1)
-    stage.backend.heartbeat(survivor)
-    assert await stage.backend.reclaim(LEASE) == ["w1"]
-
-
 async def what_the_dead_held_is_free(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a", "b")
     await stage.stored(step("b", 0, wake_at=stage.backend.now() + 1000))
     await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
-    await bury(stage)
-    assert sorted(await stage.take_ids("w2", sticky=1000.0)) == ["a", "b"]
+    await stage.bury("w1", survivors=("w2",))
+    found = [await stage.suspects("w2", sticky=1000.0) for _ in range(2)]
+    assert sorted(found) == [[("a", 1)], [("b", 1)]]
     (task,) = (await stage.backend.take_activities("w2", ("default",), 9)).activities
     assert (task.key.command, task.attempt) == ("0:0", 2)
 
@@ -62,7 +57,7 @@ async def what_others_hold_stays_theirs(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("theirs", worker="w2")
     await stage.stored(step("theirs", 0, activities=named("0:0", leased=True)), worker="w2")
-    await bury(stage)
+    await stage.bury("w1", survivors=("w2",))
     assert (await stage.record("theirs")).worker == "w2"
     assert (await stage.task("theirs", "0:0")).attempt == 1
     assert await stage.take_commands("w2") == []
@@ -71,14 +66,14 @@ async def what_others_hold_stays_theirs(stage: Stage) -> None:
 async def the_buried_write_nothing(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a")
-    await bury(stage)
+    await stage.bury("w1", survivors=("w2",))
     units = [Unit(instances=[step("a", 0)]), Unit(instances=[step("n", 0, new=new("n"))])]
     for batch in (units, units[:1], []):
         with pytest.raises(LeaseLost):
             await stage.backend.commit("w1", batch)
     assert await stage.turns("a") == []
     assert await stage.backend.get("n") is None
-    assert await stage.take_ids("w2") == ["a"]
+    assert await stage.suspects("w2") == [("a", 1)]
     with pytest.raises(LeaseLost):
         await stage.backend.commit("w1", units)
     await stage.stored(step("a", 0), worker="w2")
@@ -88,7 +83,7 @@ async def the_buried_take_nothing(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a")
     await stage.stored(step("a", 0, activities=named("0:0")))
-    await bury(stage)
+    await stage.bury("w1", survivors=("w2",))
     assert await stage.take("w1") == []
     assert await stage.take_commands("w1") == []
     assert (await stage.record("a")).worker is None
@@ -98,7 +93,7 @@ async def a_name_does_not_help_the_buried(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1", "w2")
     await stage.hold("a")
-    await bury(stage)
+    await stage.bury("w1", survivors=("w2",))
     await backend.register_worker("w1-again", "w1 of the suite")
     assert await backend.commit("w1-again", [Unit(instances=[step("a", 0)])]) != [None]
     with pytest.raises(LeaseLost):
@@ -112,7 +107,7 @@ async def a_cancelled_activity_of_the_dead_is_reported(stage: Stage) -> None:
     assert await stage.take_commands("w1", 2) == ["0:0", "0:1"]
     cancelled = [CancelledActivity("0:1", b"cancelled")]
     await stage.stored(step("a", 1, cancelled=cancelled), worker="w2")
-    await bury(stage)
+    await stage.bury("w1", survivors=("w2",))
     assert await stage.take_commands("w2") == ["0:0"]
     assert events(await stage.take("w2")) == [b"cancelled"]
 

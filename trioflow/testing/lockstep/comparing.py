@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from trioflow.model.events import ChildFailed, decode_event
+from trioflow.model.events import ChildCancelled, ChildFailed, decode_event
 from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
@@ -59,9 +59,13 @@ def _event(event: bytes) -> bytes:
     if not event.startswith(b"{"):
         return event
     found = decode_event(event)
-    if not isinstance(found, ChildFailed):
-        return event
-    return f"child {found.id} failed: {found.failure.type}".encode()
+    match found:
+        case ChildFailed(id=id, failure=failure):
+            return f"child {id} failed: {failure.type}".encode()
+        case ChildCancelled(id=id, reason=reason):
+            return f"child {id} cancelled: {reason}".encode()
+        case _:
+            return event
 
 
 def inbox(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
@@ -75,8 +79,8 @@ def inbox(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
     return ordered
 
 
-def _key(key: ActivityKey) -> tuple[str, int, str]:
-    return key.instance, key.execution, key.command
+def _key(key: ActivityKey) -> tuple[str, int, str, str]:
+    return key.instance, key.execution, key.command, key.life
 
 
 def _record(record: InstanceRecord) -> InstanceRecord:
@@ -91,7 +95,10 @@ def _task(task: ActivityTask) -> ActivityTask:
 
 
 def _taken(one: TakenInstance) -> TakenInstance:
-    known = [StoredMessage(0, _event(message.event)) for message in inbox(one.inbox)]
+    known = [
+        StoredMessage(0, _event(message.event), _when(message.at) or 0.0)
+        for message in inbox(one.inbox)
+    ]
     return msgspec.structs.replace(one, ready_at=_when(one.ready_at), inbox=known)
 
 
@@ -100,7 +107,7 @@ def _heartbeat(beat: Heartbeat) -> Heartbeat:
 
 
 def _failure(failure: CommitFailure) -> CommitFailure:
-    return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost))
+    return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost), sorted(failure.unseen))
 
 
 _SHAPES: dict[type, Callable[[Any], Any]] = {
@@ -140,11 +147,17 @@ def in_order(
 
 
 def taken_instances(
-    answer: TakenInstances, ranks: Mapping[Any, tuple[float, ...]], *, alive: bool
+    answer: TakenInstances,
+    ranks: Mapping[Any, tuple[float, ...]],
+    *,
+    alive: bool,
+    suspect: bool = False,
 ) -> Any:
     """Return what of an answer has to be the same, for a worker that is ``alive`` or not."""
     instances = in_order(answer.instances, lambda one: one.id, ranks)
-    return [_taken(one) for one in instances], _next(answer.next_at) if alive else None
+    # Who asks for a suspect asks for nothing else.
+    next_at = _next(answer.next_at) if alive and not suspect else None
+    return [_taken(one) for one in instances], next_at, answer.suspects and alive
 
 
 def taken_activities(

@@ -21,7 +21,7 @@ from trioflow.model.records import (
     NewInstance,
     Unit,
 )
-from trioflow.model.turns import Failed
+from trioflow.model.turns import Cancelled, Failed
 from trioflow.testing.lockstep.comparing import CANCELLED
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (
@@ -29,6 +29,7 @@ from trioflow.testing.lockstep.plans import (
     ActivityPlan,
     BirthPlan,
     Consume,
+    Life,
     MessagePlan,
     NewPlan,
     StepPlan,
@@ -38,10 +39,11 @@ from trioflow.testing.lockstep.plans import (
 )
 from trioflow.testing.lockstep.sides import Place, Side
 
-__all__ = ["TERMINATED", "Batch", "Draft"]
+__all__ = ["TERMINATED", "UNSTARTED", "Batch", "Draft"]
 
 T = TypeVar("T")
 
+UNSTARTED = msgspec.json.encode(Cancelled("not begun"))
 TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
 
 
@@ -97,8 +99,8 @@ class Draft:
         """Return an instance to be created."""
         if parent is None and plan.parent:
             record = self._facts.records.get(self.id(plan.parent))
-            execution = 1 if record is None else record.execution
-            parent = ParentRef(self.id(plan.parent), execution, "0:0")
+            execution, life = (1, "") if record is None else (record.execution, record.life)
+            parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
         return NewInstance(
             id=self.id(plan.id),
             workflow=plan.workflow,
@@ -107,7 +109,15 @@ class Draft:
             parent=parent,
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
             priority=plan.priority,
+            life=f"life {self._facts.next_number()}",
         )
+
+    def life(self, id: str, plan: Life) -> str | None:
+        """Return which life of an id is meant."""
+        record = self._facts.records.get(id)
+        if plan == "any":
+            return None
+        return record.life if record is not None and plan == "right" else "life of another"
 
     def batch(self, worker: str, plans: Sequence[UnitPlan]) -> Batch:
         """Return what a worker commits."""
@@ -141,14 +151,12 @@ class Batch:
         commits = [commit for commit in commits if commit is not None]
         top = commits[0] if commits else None
         commits += [self._birth(birth, top) for birth in plan.births]
-        results = [self._task(task) for task in plan.results]
+        results = [(self._task(task), task) for task in plan.results]
         retries = [(self._task(task), task) for task in plan.retries]
         self.units.append(
             Unit(
                 instances=[commit for commit in commits if commit is not None],
-                results=[
-                    ActivityResult(key, self._draft.event()) for key in results if key is not None
-                ],
+                results=[self._result(key, task) for key, task in results if key is not None],
                 retries=[self._retry(key, task) for key, task in retries if key is not None],
             )
         )
@@ -168,7 +176,8 @@ class Batch:
         record = self._facts.records.get(id)
         execution = max(1, (1 if record is None else record.execution) + plan.execution)
         commands = self._facts.commands.get(id, [])
-        finished = self._finished(id, execution, commands, plan.finished)
+        life = self._draft.life(id, plan.life) or ""
+        finished = self._finished(id, execution, life, commands, plan.finished)
         self.places[id] = self._consumed(id, execution, plan)
         commit = InstanceCommit(
             id=id,
@@ -181,11 +190,14 @@ class Batch:
                 if commands
             ],
             leased=plan.leased,
+            life=life,
         )
         return self._filled(commit, plan, plan.turns)
 
-    def _finished(self, id: str, execution: int, commands: Sequence[str], most: int) -> list[str]:
-        keys = [ActivityKey(id, execution, command) for command in commands]
+    def _finished(
+        self, id: str, execution: int, life: str, commands: Sequence[str], most: int
+    ) -> list[str]:
+        keys = [ActivityKey(id, execution, command, life) for command in commands]
         keys = [key for key in keys if key not in self._tasks][:most]
         self._tasks.update(keys)
         return [key.command for key in keys]
@@ -195,7 +207,7 @@ class Batch:
         all_of_it: list[Place | None] = [Place(id, execution, index) for index in range(len(known))]
         wrong = plan.consume in ("twice", "unknown", "foreign", "again")
         if wrong and plan.ending in ("completed", "failed", "cancelled"):
-            return all_of_it  # what is closed may name anything
+            return all_of_it  # it may be told of the one fault or of the other
         seen = self._memory.seen.items()
         used = self._memory.consumed.get((id, execution))
         foreign = [key for key, seqs in seen if key[0] != id and seqs]
@@ -216,11 +228,18 @@ class Batch:
             return None
         parent = None
         if plan.child and top is not None and top.new is None:
-            parent = ParentRef(top.id, top.execution, f"0:{self._facts.next_number()}")
+            command = f"0:{self._facts.next_number()}"
+            parent = ParentRef(top.id, top.execution, command, top.life)
         new = self._draft.new(plan.new, parent)
         self._instances.add(new.id)
         commit = InstanceCommit(
-            id=new.id, execution=1, number=0, new=new, leased=plan.leased, due=plan.due
+            id=new.id,
+            execution=1,
+            number=0,
+            new=new,
+            leased=plan.leased,
+            due=plan.due,
+            life=new.life,
         )
         if not plan.turns:
             commit.wake_at = self._draft.when(plan.wake)
@@ -275,6 +294,8 @@ class Batch:
             execution=execution,
             sent=sent if plan.replies else b"",
             failed=failed if plan.replies else b"",
+            life=self._draft.life(target, plan.life),
+            unstarted=UNSTARTED if plan.unstarted else b"",
         )
 
     def _task(self, plan: TaskPlan) -> ActivityKey | None:
@@ -285,6 +306,10 @@ class Batch:
         if key is not None:
             self._tasks.add(key)
         return key
+
+    def _result(self, key: ActivityKey, plan: TaskPlan) -> ActivityResult:
+        at = self._draft.when("past") if plan.visible == "past" else None
+        return ActivityResult(key, self._draft.event(), at)
 
     def _retry(self, key: ActivityKey, plan: TaskPlan) -> ActivityRetry:
         visible_at = self._draft.when(plan.visible)

@@ -13,6 +13,7 @@ from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,
+    InstanceCommit,
     InstanceRecord,
     NewActivity,
     TakenInstance,
@@ -58,6 +59,7 @@ class Facts:
         records: Rows by id.
         commands: The unfinished activities of each instance's current execution.
         tasks: Activities that may be there.
+        suspects: Instances that may be suspects.
     """
 
     clock: Clock
@@ -66,6 +68,7 @@ class Facts:
     records: dict[str, InstanceRecord] = field(default_factory=dict[str, InstanceRecord])
     commands: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     tasks: dict[ActivityKey, Task] = field(default_factory=dict[ActivityKey, Task])
+    suspects: set[str] = field(default_factory=set[str])
     number: int = 0
 
     def next_number(self) -> int:
@@ -85,13 +88,18 @@ class Facts:
         }
         for key in list(self.tasks):
             record = self.records.get(key.instance)
-            current = record is not None and record.execution == key.execution
-            if record is None or (current and key.command not in self.commands[key.instance]):
+            if record is None or record.life != key.life:
+                # One that is held is told to its worker until that has ended it.
+                gone = self.tasks[key].holder is None
+            else:
+                current = record.execution == key.execution
+                gone = current and key.command not in self.commands[key.instance]
+            if gone:
                 del self.tasks[key]
 
-    def born(self, worker: str, instance: str, execution: int, new: NewActivity) -> None:
+    def born(self, worker: str, commit: InstanceCommit, new: NewActivity) -> None:
         """An activity was stored."""
-        self.tasks[ActivityKey(instance, execution, new.command)] = Task(
+        self.tasks[ActivityKey(commit.id, commit.execution, new.command, commit.life)] = Task(
             new.queue,
             new.activity,
             new.priority,
@@ -108,8 +116,10 @@ class Facts:
             if task.holder == worker and key not in kept and of in (None, key.instance):
                 task.holder, task.since = None, self.clock()
 
-    def died(self, worker: str) -> None:
-        """A worker's row is gone."""
+    def died(self, worker: str, *, suspect: bool = False) -> None:
+        """A worker's row is gone, and what it held is ``suspect`` or not."""
+        if suspect:
+            self.suspects.update(self.held_by(worker))
         self.dead.add(worker)
         self.freed(worker)
 
@@ -122,7 +132,7 @@ class Facts:
                 continue
             for commit in unit.instances:
                 for new in commit.activities:
-                    self.born(worker, commit.id, commit.execution, new)
+                    self.born(worker, commit, new)
             for retry in unit.retries:
                 task = self.tasks.get(retry.key)
                 if task is not None and task.holder == worker:
@@ -175,6 +185,17 @@ class Facts:
             and record.worker in (None, worker)
             and record.ready_at is not None
             and record.ready_at <= self.clock()
+        )
+
+    def tied_suspects(self, queues: Sequence[str]) -> bool:
+        """Return whether one suspect might have to be chosen from equals."""
+        return _repeated(
+            (record.priority, record.ready_at)
+            for record in self.records.values()
+            if record.id in self.suspects
+            and record.queue in queues
+            and record.status == "running"
+            and record.worker is None
         )
 
     def tied_tasks(self, queues: Sequence[str]) -> bool:

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trioflow.model.records import InstanceFilter, Status
 from trioflow.testing.lockstep import plans
 from trioflow.testing.lockstep.comparing import taken_activities, taken_instances
-from trioflow.testing.lockstep.drafting import TERMINATED, Draft
+from trioflow.testing.lockstep.drafting import TERMINATED, UNSTARTED, Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import (
     ACTIVITIES,
@@ -22,11 +21,13 @@ from trioflow.testing.lockstep.plans import (
     QUEUES,
     WORKFLOWS,
     FilterPlan,
+    Life,
     NewPlan,
     StepPlan,
     TaskPlan,
     UnitPlan,
 )
+from trioflow.testing.lockstep.reading import Reader
 from trioflow.testing.lockstep.sessions import Session
 from trioflow.testing.lockstep.sides import ALL, MANY, Each, Shape, plain
 
@@ -52,10 +53,11 @@ class Machine(RuleBasedStateMachine):
         self._sides = session.begin()
         self._facts = Facts(session.clock)
         self._draft = Draft(str(session.number), self._facts, self._sides.memory)
+        self._reader = Reader(self._sides, self._facts, self._draft)
         self._changed = False
         self._failed = False
 
-    def _do(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    def _do(self, step: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
         try:
             self._session.call(step, *args)
         except BaseException:
@@ -106,11 +108,29 @@ class Machine(RuleBasedStateMachine):
         if not self._facts.tied_instances(last, QUEUES):
             await self._take_instances(last, QUEUES, 1, (), _STICKY)
         await self._take_instances(last, QUEUES, MANY, (), _STICKY)
+        await self._take_all_suspects(last)
         if not self._facts.tied_tasks(QUEUES):
             await self._take_activities(last, QUEUES, 1, ())
         await self._take_activities(last, QUEUES, MANY, ())
         await self._change("release_worker", last)
         await self._empty()
+
+    async def _take_all_suspects(self, worker: str) -> None:
+        """Take suspects one by one; in the end all have been given, whatever their order was."""
+        given: dict[str, list[tuple[str, int]]] = {side.name: [] for side in self._sides.sides}
+        found: list[Any] = [None]
+        while found[0] is None or found[0].instances:
+            found = await self._sides.call(
+                "take_instances",
+                *(worker, QUEUES, 1),
+                suspect=True,
+                shape=lambda found, _: (len(found.instances), found.suspects),
+            )
+            for side, answer in zip(self._sides.sides, found, strict=True):
+                given[side.name] += [(one.id, one.deaths) for one in answer.instances]
+        expected = sorted(given[self._sides.memory.name])
+        for name, ones in given.items():
+            assert sorted(ones) == expected, f"{name}: {ones}, not {expected}"
 
     async def _empty(self) -> None:
         for record in self._facts.records.values():
@@ -137,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         self._do(self._register)
         self._do(self._create, instances)
         self._do(self._look)
-        self.take_instances(0, False, QUEUES, limit, (), 0.0)  # noqa: FBT003 - living
+        self.take_instances(0, False, QUEUES, limit, (), 0.0, False)  # noqa: FBT003 - living
 
     @rule(what=plans.worker_acts, pick=_pick, dead=plans.seldom)
     def worker(self, what: str, pick: int, dead: bool) -> None:
@@ -168,7 +188,7 @@ class Machine(RuleBasedStateMachine):
 
     async def _reclaim(self, lease: float) -> None:
         for worker in await self._change("reclaim", lease, shape=lambda found, _: sorted(found)):
-            self._facts.died(worker)
+            self._facts.died(worker, suspect=True)
 
     # --- taking -------------------------------------------------------------------------------
 
@@ -179,6 +199,7 @@ class Machine(RuleBasedStateMachine):
         limit=_limit,
         exclude=plans.excluded(WORKFLOWS),
         sticky=st.sampled_from((0.0, _STICKY)),
+        suspect=plans.suspect,
     )
     def take_instances(
         self,
@@ -188,9 +209,13 @@ class Machine(RuleBasedStateMachine):
         limit: int,
         exclude: tuple[str, ...],
         sticky: float,
+        suspect: bool,
     ) -> None:
-        """A worker takes instances."""
+        """A worker takes instances, or a suspect."""
         worker = self._draft.worker(pick, dead=dead)
+        if suspect:
+            self._do(self._take_suspect, worker, queues, exclude)
+            return
         if limit and self._facts.tied_instances(worker, queues):
             limit = MANY
         self._do(self._take_instances, worker, queues, limit, exclude, sticky)
@@ -214,6 +239,23 @@ class Machine(RuleBasedStateMachine):
             shape=lambda found, expected: taken_instances(
                 found, ranks(expected.instances), alive=alive
             ),
+        )
+        for side, answer in zip(self._sides.sides, answers, strict=True):
+            side.see(answer.instances)
+
+    async def _take_suspect(
+        self, worker: str, queues: Sequence[str], exclude: Sequence[str]
+    ) -> None:
+        if self._facts.tied_suspects(queues):
+            return
+        self._changed = True
+        alive = worker in self._facts.living
+        answers = await self._sides.call(
+            "take_instances",
+            *(worker, queues, 1),
+            exclude=exclude,
+            suspect=True,
+            shape=lambda found, _: taken_instances(found, {}, alive=alive, suspect=True),
         )
         for side, answer in zip(self._sides.sides, answers, strict=True):
             side.see(answer.instances)
@@ -279,6 +321,7 @@ class Machine(RuleBasedStateMachine):
         worker = self._draft.busy_worker(pick)
         if not self._facts.held_by(worker):
             self._do(self._take_instances, worker, QUEUES, MANY, (), 0.0)
+            self._do(self._take_suspect, worker, QUEUES, ())
         elif ask:
             self._do(self._take_instances, worker, QUEUES, 0, (), 0.0)
         self._do(self._look)
@@ -303,6 +346,9 @@ class Machine(RuleBasedStateMachine):
         if isinstance(answers[0], type):
             return
         self._facts.stored(worker, batch.units, answers[0])
+        for unit, failure in zip(batch.units, answers[0], strict=True):
+            turned = [commit.id for commit in unit.instances if commit.turns or commit.new]
+            self._facts.suspects.difference_update(turned if failure is None else ())
         for side, answer in zip(self._sides.sides, answers, strict=True):
             side.consume(numbered[side.name], answer)
 
@@ -343,17 +389,18 @@ class Machine(RuleBasedStateMachine):
         for several in [new] if together else [[one] for one in new]:
             await self._change("create", several)
 
-    @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom)
-    def client(self, what: str, pick: int, stray: bool) -> None:
-        """A client sends an event to an instance, ends it, or resumes it."""
+    @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom, life=plans.lives)
+    def client(self, what: str, pick: int, stray: bool, life: Life) -> None:
+        """A client sends an event to an instance, cancels it, ends it, or resumes it."""
         id = self._draft.instance(pick, stray=stray)
-        match what:
-            case "terminate":
-                self._do(self._change, "terminate", id, TERMINATED)
-            case "resume":
-                self._do(self._change, "resume", id)
-            case _:
-                self._do(self._change, "send", id, self._draft.event())
+        arguments: dict[str, tuple[bytes, ...]] = {
+            "terminate": (TERMINATED,),
+            "resume": (),
+            "cancel": (self._draft.event(), UNSTARTED),
+            "send": (self._draft.event(),),
+        }
+        meant = self._draft.life(id, life)
+        self._do(partial(self._change, life=meant), what, id, *arguments[what])
 
     @rule(
         where=plans.filters,
@@ -365,75 +412,11 @@ class Machine(RuleBasedStateMachine):
         self._do(self._remove, where, names, MANY if self._facts.tied_ends() else limit)
 
     async def _remove(self, where: FilterPlan, names: Sequence[str] | None, limit: int) -> None:
-        filters = await self._filters(where)
+        filters = await self._reader.filters(where)
         ids = None if names is None else [self._draft.id(name) for name in names]
         await self._change("remove", filters, ids=ids, limit=limit)
 
     @rule(where=plans.filters, limit=st.sampled_from((2, 1)))
     def read(self, where: FilterPlan, limit: int) -> None:
         """A client looks, in every way there is."""
-        self._do(self._read, where, limit)
-
-    async def _read(self, where: FilterPlan, limit: int) -> None:
-        filters = await self._filters(where)
-        call = self._sides.call
-        await call("count", filters)
-        listed = await call(
-            "list",
-            filters,
-            limit=MANY,
-            shape=lambda found, _: sorted(record.id for record in found),
-        )
-        await self._pages(filters, [[record.id for record in found] for found in listed], limit)
-        ids = [self._draft.id(name) for name in (*IDS, "nobody")]
-        await call("not_running", ids, shape=lambda found, _: sorted(found))
-        for id in ids:
-            await call("history", id)
-            await call("get", id)
-
-    async def _pages(self, filters: Each, listed: Sequence[Sequence[str]], limit: int) -> None:
-        """Demand that the pages of a list are the list; each store has an order of its own."""
-        rest = {side.name: list(ids) for side, ids in zip(self._sides.sides, listed, strict=True)}
-        after: dict[str, str | None] = dict.fromkeys(rest)
-        while rest[self._sides.memory.name]:
-            found = await self._sides.call(
-                "list",
-                filters,
-                limit=limit,
-                after=Each(lambda side: after[side.name]),
-                shape=lambda found, _: len(found),
-            )
-            for side, page in zip(self._sides.sides, found, strict=True):
-                ids = [record.id for record in page]
-                expected, rest[side.name] = rest[side.name][:limit], rest[side.name][limit:]
-                assert ids == expected, f"{side.name}: {ids}, not {expected}\n{self._sides.story()}"
-                after[side.name] = ids[-1]
-
-    async def _filters(self, plan: FilterPlan) -> Each:
-        """Return the filter, for each store with its own times."""
-        where = InstanceFilter(
-            status=cast("tuple[Status, ...]", plan.status),
-            workflow=plan.workflow,
-            queue=plan.queue,
-            parent=self._draft.id(plan.parent) if plan.parent else plan.parent,
-            id_prefix=None if plan.prefix is None else self._draft.id(plan.prefix),
-        )
-        own = {side.name: where for side in self._sides.sides}
-        wanted = (
-            ("created_before", plan.before, "created_at"),
-            ("created_after", plan.after, "created_at"),
-            ("finished_before", plan.finished, "finished_at"),
-        )
-        for name, instance, of in wanted:
-            known = [getattr(record, of) for record in self._facts.records.values()]
-            found = await self._sides.call("get", self._draft.id(instance))
-            # Of those that are equal in memory, another store may have put one before the other.
-            if found[0] is None or known.count(getattr(found[0], of)) != 1:
-                continue
-            for side, record in zip(self._sides.sides, found, strict=True):
-                own[side.name] = _with(own[side.name], name, getattr(record, of))
-        return Each(lambda side: own[side.name])
-
-
-def _with(where: InstanceFilter, name: str, at: float | None) -> InstanceFilter:
-    return msgspec.structs.replace(where, **{name: at})
+        self._do(self._reader.read, where, limit)

@@ -23,6 +23,7 @@ __all__ = [
     "BirthPlan",
     "Consume",
     "FilterPlan",
+    "Life",
     "MessagePlan",
     "NewPlan",
     "StepPlan",
@@ -34,6 +35,7 @@ __all__ = [
     "excluded",
     "filters",
     "ids",
+    "lives",
     "news",
     "often",
     "picks",
@@ -41,6 +43,7 @@ __all__ = [
     "some_ids",
     "steps",
     "subsets",
+    "suspect",
     "tasks",
     "worker_acts",
 ]
@@ -54,6 +57,7 @@ ACTIVITIES = ("act", "bake")
 PRIORITIES = (0, 1, -1)
 
 When = Literal["never", "past", "future"]
+Life = Literal["right", "wrong", "any"]
 Consume = Literal["all", "none", "first", "last", "twice", "unknown", "foreign", "again"]
 Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspended"]
 
@@ -81,11 +85,16 @@ class ActivityPlan:
 
 @dataclass(frozen=True)
 class MessagePlan:
-    """A message; ``execution`` counts from the one its target is in, ``None`` is any."""
+    """A message; ``execution`` counts from the one its target is in, ``None`` is any.
+
+    ``unstarted``: it ends a target that has not begun.
+    """
 
     to: str
     execution: int | None
+    life: Life
     replies: bool
+    unstarted: bool
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class StepPlan:
     stray: bool
     late: int
     execution: int
+    life: Life
     turns: int
     consume: Consume
     ending: Ending
@@ -194,11 +204,13 @@ def subsets(names: Sequence[T]) -> st.SearchStrategy[list[T]]:
 seldom = _mostly(False, True)
 often = _mostly(True, False, weight=3)
 
+suspect = _mostly(False, True, weight=3)
+
 some_ids = subsets((*IDS, "nobody"))
 worker_acts = st.sampled_from(
     (*("heartbeat", "register") * 2, "release", "reclaim nobody", "reclaim all")
 )
-client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, "terminate"))
+client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
 
 
 def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -214,6 +226,12 @@ news = st.builds(
     priority=_priority,
     parent=_mostly("", *IDS, "nobody"),
 )
+_right: Life = "right"
+_any: Life = "any"
+_life: st.SearchStrategy[Life] = _mostly(_any, "right", "right", "wrong", weight=4)
+lives = _life
+"""Which life of an id is meant."""
+
 _activity = st.builds(
     ActivityPlan,
     queue=_queue,
@@ -225,7 +243,9 @@ _message = st.builds(
     MessagePlan,
     to=_someone,
     execution=st.sampled_from((None, 0, -1, 1)),
+    life=_life,
     replies=st.booleans(),
+    unstarted=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")
@@ -241,6 +261,7 @@ _step = st.builds(
     stray=_mostly(False, True, weight=5),
     late=_mostly(0, 1, -1, weight=18),
     execution=_mostly(0, 1, -1, weight=24),
+    life=_mostly(_right, "wrong", weight=24),
     turns=_mostly(1, 0, 2, weight=3),
     consume=_consume,
     ending=_ending,

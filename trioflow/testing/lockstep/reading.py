@@ -1,0 +1,90 @@
+"""What clients read: counts, lists and pages, with filters whose times are each store's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from trioflow.model.records import InstanceFilter, Status
+from trioflow.testing.lockstep.drafting import Draft
+from trioflow.testing.lockstep.facts import Facts
+from trioflow.testing.lockstep.plans import IDS, FilterPlan
+from trioflow.testing.lockstep.sides import MANY, Each, Sides
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Asks all stores what changes nothing."""
+
+    def __init__(self, sides: Sides, facts: Facts, draft: Draft) -> None:
+        self._sides = sides
+        self._facts = facts
+        self._draft = draft
+
+    async def read(self, where: FilterPlan, limit: int) -> None:
+        """Demand the same answers to all that can be asked without changing anything."""
+        filters = await self.filters(where)
+        call = self._sides.call
+        await call("count", filters)
+        listed = await call(
+            "list",
+            filters,
+            limit=MANY,
+            shape=lambda found, _: sorted(record.id for record in found),
+        )
+        await self._pages(filters, [[record.id for record in found] for found in listed], limit)
+        ids = [self._draft.id(name) for name in (*IDS, "nobody")]
+        await call("not_running", ids, shape=lambda found, _: sorted(found))
+        for id in ids:
+            await call("history", id)
+            await call("get", id)
+
+    async def _pages(self, filters: Each, listed: Sequence[Sequence[str]], limit: int) -> None:
+        """Demand that the pages of a list are the list; each store has an order of its own."""
+        rest = {side.name: list(ids) for side, ids in zip(self._sides.sides, listed, strict=True)}
+        after: dict[str, str | None] = dict.fromkeys(rest)
+        while rest[self._sides.memory.name]:
+            found = await self._sides.call(
+                "list",
+                filters,
+                limit=limit,
+                after=Each(lambda side: after[side.name]),
+                shape=lambda found, _: len(found),
+            )
+            for side, page in zip(self._sides.sides, found, strict=True):
+                ids = [record.id for record in page]
+                expected, rest[side.name] = rest[side.name][:limit], rest[side.name][limit:]
+                assert ids == expected, f"{side.name}: {ids}, not {expected}\n{self._sides.story()}"
+                after[side.name] = ids[-1]
+
+    async def filters(self, plan: FilterPlan) -> Each:
+        """Return the filter, for each store with its own times."""
+        where = InstanceFilter(
+            status=cast("tuple[Status, ...]", plan.status),
+            workflow=plan.workflow,
+            queue=plan.queue,
+            parent=self._draft.id(plan.parent) if plan.parent else plan.parent,
+            id_prefix=None if plan.prefix is None else self._draft.id(plan.prefix),
+        )
+        own = {side.name: where for side in self._sides.sides}
+        wanted = (
+            ("created_before", plan.before, "created_at"),
+            ("created_after", plan.after, "created_at"),
+            ("finished_before", plan.finished, "finished_at"),
+        )
+        for name, instance, of in wanted:
+            known = [getattr(record, of) for record in self._facts.records.values()]
+            found = await self._sides.call("get", self._draft.id(instance))
+            # Of those that are equal in memory, another store may have put one before the other.
+            if found[0] is None or known.count(getattr(found[0], of)) != 1:
+                continue
+            for side, record in zip(self._sides.sides, found, strict=True):
+                own[side.name] = _with(own[side.name], name, getattr(record, of))
+        return Each(lambda side: own[side.name])
+
+
+def _with(where: InstanceFilter, name: str, at: float | None) -> InstanceFilter:
+    return msgspec.structs.replace(where, **{name: at})
