@@ -20,6 +20,7 @@ from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
 from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 from trioflow.model.definitions import Workflow
+from trioflow.model.lives import new_life
 from trioflow.model.records import NewInstance, QueueStats, Status
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
@@ -122,7 +123,7 @@ class Client:
             queue=definition.queue or "default",
             input=data,
             priority=definition.priority or 0,
-            life=secrets.token_hex(16),
+            life=new_life(),
         )
         if not await self._create(new):
             known = f"client.handle({new.id!r}) gives a handle of it"

@@ -49,10 +49,13 @@ class Pending:
 class Identity:
     """Which execution of which instance; what does not change in its life."""
 
-    __slots__ = ("execution", "id", "priority", "queue")
+    __slots__ = ("execution", "id", "life", "priority", "queue")
 
-    def __init__(self, id: str, execution: int, queue: str, priority: int = 0) -> None:
+    def __init__(
+        self, id: str, execution: int, queue: str, priority: int = 0, life: str = ""
+    ) -> None:
         self.id = id
+        self.life = life
         self.execution = execution
         self.queue = queue
         self.priority = priority

@@ -28,6 +28,7 @@ __all__ = ["Worker"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
+_PASSED_OVER = 16  # looks in which others go before a suspect
 _NIBBLE = 0.05  # seconds between two looks for few activities
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
 
@@ -100,6 +101,7 @@ class Worker:
         self._lost_answers = False
         self._away = False
         self._unknown_activities: set[str] = set()
+        self._passed_over = 0
         self._services = anyio.CancelScope(shield=True)
 
     # --- begin and end ------------------------------------------------------------------
@@ -218,6 +220,8 @@ class Worker:
                     self._pump.receive(row)
             more = bool(room) and len(taken.instances) >= room
             self._note_wake_at(taken.next_at)
+            if taken.suspects and room:
+                await self._take_suspect(more=more)
         room = min(_TAKE, self._activities.room)
         self._activities.ran_short(not room)
         if room:
@@ -231,6 +235,19 @@ class Worker:
             more = more or len(taken_activities.activities) == room
             self._note_wake_at(taken_activities.next_at)
         return more
+
+    async def _take_suspect(self, *, more: bool) -> None:
+        """Take a suspect if there is nothing else to take, and now and then if there is."""
+        self._passed_over += 1
+        if self._pump.isolating or (more and self._passed_over < _PASSED_OVER):
+            return
+        self._passed_over = 0
+        async with self._pump.store_lock:
+            taken = await self._backend.take_instances(
+                self._id, self._queues, 1, exclude=tuple(self._pump.unknown), suspect=True
+            )
+            for row in taken.instances:
+                self._pump.receive(row)
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         unknown: list[ActivityTask] = []
@@ -344,4 +361,4 @@ class Worker:
 
     def _cancel_activities(self, keys: list[ActivityKey]) -> None:
         for key in keys:
-            self._activities.cancel((key.instance, key.execution, key.command))
+            self._activities.cancel(key)
