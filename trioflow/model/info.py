@@ -82,7 +82,10 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Attributes:
         kind: ``"diverged"``: the code gave other commands than the history. ``"history limit"``:
             the history has reached ``max_events``. ``"unreadable history"``: a turn could
-            not be decoded. ``"engine"``: trioflow itself failed on it.
+            not be decoded. ``"undecodable"``: a stored argument, result or signal does not fit the
+            present code or codec. ``"does not wait"``: a turn made more task steps than it may.
+            ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
+            it.
         message: All of it, for people.
         turn: The number of the turn, from 0.
         task: The path of the task, ``"0.2"``.

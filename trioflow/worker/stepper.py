@@ -12,7 +12,7 @@ import msgspec
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
-from trioflow.engine.replay import NeedsSuspension
+from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import Event
