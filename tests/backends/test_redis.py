@@ -260,7 +260,7 @@ def test_the_buried_write_nothing_on_a_connection_of_their_own(server, prefix):
             await anyio.sleep(0.02)
             other.heartbeat("w2")
             assert await other.reclaim(0.01) == ["w1"]
-            (taken,) = (await other.take_instances("w2", ("default",), 9)).instances
+            (taken,) = (await other.take_instances("w2", ("default",), 9, suspect=True)).instances
             with pytest.raises(LeaseLost):
                 await one.commit("w1", [Unit(instances=[step("a", 0)])])
             assert await other.commit("w2", [Unit(instances=[step(taken.id, 0)])]) == [None]
@@ -365,7 +365,7 @@ def test_finished_instances_can_expire(server, prefix):
     trio.run(main)
 
 
-@pytest.mark.parametrize(("schema", "words"), [("3", "upgrade"), ("mine", "not trioflow's")])
+@pytest.mark.parametrize(("schema", "words"), [("4", "upgrade"), ("mine", "not trioflow's")])
 def test_other_schemas_are_refused(server, admin, prefix, schema, words):
     admin.set(f"{{{prefix}}}:schema", schema)
 

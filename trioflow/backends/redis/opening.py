@@ -15,7 +15,7 @@ __all__ = ["SCHEMA", "look_at_settings", "open_store"]
 logger = logging.getLogger("trioflow.backends.redis")
 
 # Raised with every change of keys or rows that older code would misread.
-SCHEMA = 2
+SCHEMA = 3
 
 
 def open_store(link: Link, source: str) -> float:
