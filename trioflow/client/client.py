@@ -295,7 +295,7 @@ class Client:
         created = False
         with anyio.CancelScope(shield=True):
             created = await _store(backend, new)
-        return created
+        return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
 
     def _definition(self, workflow: object) -> Workflow[..., Any]:
         if isinstance(workflow, Workflow):
