@@ -15,6 +15,7 @@
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
     ├── RemoteError                        a failure whose class cannot be rebuilt here
+    ├── ClientClosed (RuntimeError)        a client was used, or waited, after its block was left
     ├── InstanceError
     │   ├── InstanceNotFound (LookupError)
     │   ├── InstanceAlreadyExists
@@ -44,6 +45,7 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "BackendUnavailable",
+    "ClientClosed",
     "ContinueAsNew",
     "CorruptStore",
     "DataRefused",
@@ -146,6 +148,17 @@ class RemoteError(TrioflowError):
         super().__init__(f"{type}: {message}" if message else type)
         self.type = type
         self.remote_message = message
+
+
+class ClientClosed(TrioflowError, RuntimeError):
+    """The block of ``open_client`` or ``open_worker`` was left, and the client with it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "the client is closed: the block of its open_client() or open_worker() was left; "
+            "ask within the block, or open another client"
+        )
 
 
 class InstanceError(TrioflowError):

@@ -67,7 +67,7 @@ class Committer:
         batch: The batch that is being built meanwhile.
         recorder: Who builds it.
         wake: Called when there is something to commit.
-        on_end: Called with an instance's id, status and stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
         on_lease_lost: Called when the worker's row is gone.
         on_successor: Called with a row that waited until another life of its id was let go.
@@ -85,7 +85,7 @@ class Committer:
         batch: Batch,
         recorder: Recorder,
         wake: Callable[[], None],
-        on_end: Callable[[str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
         on_successor: Callable[[TakenInstance], None],
@@ -194,7 +194,7 @@ class Committer:
         assert closing is not None
         if closing.status == "failed":
             logger.error("instance %r (%s) failed: %s", live.id, live.workflow, report)
-        self._on_end(live.id, closing.status, closing.outcome)
+        self._on_end(live.id, live.life, closing.status, closing.outcome)
 
     def _hand_over(self, live: HeldInstance) -> None:
         """Put results of activities into the inbox: no turn will consume them here."""

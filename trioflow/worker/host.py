@@ -26,6 +26,7 @@ __all__ = [
     "cancel_scope",
     "current_time",
     "in_asyncio",
+    "outlast",
     "task_group",
 ]
 
@@ -142,6 +143,28 @@ class DetachedGroup:
             )
         finally:
             self._ended.set()
+
+
+async def outlast(event: anyio.Event) -> None:
+    """Wait for an event, however often the caller is cancelled; that comes at its next await."""
+    if trio.lowlevel.in_trio_run():
+        with trio.CancelScope(shield=True):
+            await event.wait()
+        return
+    cancels: list[tuple[Any, ...]] = []
+    # The shield is against anyio's scopes, the rest against a task that is cancelled by itself.
+    with anyio.CancelScope(shield=True):
+        while not event.is_set():
+            try:
+                await event.wait()
+            except asyncio.CancelledError as exc:
+                cancels.append(exc.args)
+    task = asyncio.current_task()
+    if cancels and task is not None:
+        for _ in cancels:
+            task.uncancel()
+        for args in cancels:
+            task.cancel(*args)
 
 
 async def in_asyncio(

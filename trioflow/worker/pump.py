@@ -65,7 +65,7 @@ class Pump:
         queues: Which queues' instances are stepped here; empty for none.
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
-        on_end: Called with an instance's id and its stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
     """
 
@@ -78,7 +78,7 @@ class Pump:
         queues: Collection[str],
         limit: int,
         cache_size: int,
-        on_end: Callable[[str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
     ) -> None:
@@ -145,9 +145,10 @@ class Pump:
         """Say which step is being made, for the watchdog."""
         return self._stepper.current
 
-    def holds(self, instance: str) -> bool:
-        """Whether this worker holds an instance now."""
-        return instance in self._holdings.held
+    def life_of(self, instance: str) -> str | None:
+        """Return the life of an instance that is stored and held by this worker now."""
+        live = self._holdings.held.get(instance)
+        return None if live is None or live.new is not None else live.life
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""

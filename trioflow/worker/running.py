@@ -141,7 +141,7 @@ async def open_worker(
                     await worker.drain()
                 except KeyboardInterrupt as exc:
                     error = exc
-                worker.client.endings.close()
+                worker.client.close()
         error = worker.interrupt or error
         if error is not None:
             raise error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from trioflow.model.records import NewInstance
+from trioflow.worker.host import outlast
 
 __all__ = ["Start"]
 
@@ -39,12 +40,14 @@ class Start:
             self._done.set()
 
     async def wait(self) -> bool:
-        """Return whether the instance was created.
+        """Return whether the instance was created. A caller that is cancelled waits for that too.
+
+        What was handed over may be stored at any moment; so the cancellation comes afterwards.
 
         Raises:
             BackendError: The store refused it, or the worker ended before it was stored.
         """
-        await self._done.wait()
+        await outlast(self._done)
         if self.error is not None:
             raise self.error
         return bool(self.created)
