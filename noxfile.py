@@ -97,6 +97,13 @@ def campaign(session: nox.Session) -> None:
 
 
 @nox.session
+def races(session: nox.Session) -> None:
+    """Race workers on a store, at random and for minutes: `nox -s races -- --help`."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.races", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Report which lines and branches the tests do not reach."""
     session.install("-e", ".[test]")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
 import anyio.lowlevel
 
+from trioflow.backends.local_clock import LocalClock
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite_dialect import SqliteDialect, connect
@@ -29,15 +29,16 @@ class MemoryBackend(SqlBackend[SqlStore]):
     event loop, may use one object.
 
     Args:
-        clock: The store's clock, epoch seconds.
+        clock: The store's clock, epoch seconds; ``None`` for this machine's, which then never goes
+            back.
     """
 
     name = "memory"
     shared = False
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
-        self._clock = clock
+        self._clock = LocalClock() if clock is None else clock
         self._opened: SqlStore | None = None
         # Only a heartbeat comes from another thread.
         self._lock = threading.Lock()

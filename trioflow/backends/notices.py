@@ -9,7 +9,7 @@ from trioflow.model.events import ChildCancelled, ChildFailed, Event, ParentRef,
 from trioflow.model.failures import Failure
 from trioflow.model.records import Message
 
-__all__ = ["child_cancelled", "child_terminated", "id_taken", "id_too_long"]
+__all__ = ["asked_by", "child_cancelled", "child_terminated", "id_taken", "id_too_long"]
 
 
 class _Terminated(msgspec.Struct):
@@ -20,6 +20,11 @@ class _Cancelled(msgspec.Struct):
     reason: str | None = None
 
 
+class _CancelRequested(msgspec.Struct):
+    by: ParentRef | None = None
+
+
+_requests = msgspec.json.Decoder(_CancelRequested)
 _terminated = msgspec.json.Decoder(_Terminated)
 _cancelled = msgspec.json.Decoder(_Cancelled)
 
@@ -49,6 +54,18 @@ def child_terminated(outcome: bytes, parent: ParentRef) -> Message:
         msgspec.DecodeError: If ``outcome`` is something else.
     """
     return _child_failed(parent, _terminated.decode(outcome).failure)
+
+
+def asked_by(event: bytes) -> ParentRef | None:
+    """Return whose sub-workflow is meant by a request for a cancel, ``None`` if it is no parent's.
+
+    Args:
+        event: The stored form of a `trioflow.model.events.CancelRequested`.
+    """
+    try:
+        return _requests.decode(event).by
+    except msgspec.DecodeError:
+        return None
 
 
 def child_cancelled(outcome: bytes, parent: ParentRef) -> Message:

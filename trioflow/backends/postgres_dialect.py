@@ -102,7 +102,7 @@ class PostgresDialect:
     def in_transaction(self, connection: Connection) -> bool:
         return _raw(connection).in_transaction
 
-    def allocate(self, connection: Connection, count: int) -> int:
+    def allocate(self, connection: Connection, count: int, now: float) -> int:
         return 0  # the statement that delivers adds a number of its sequence
 
     def _statement(self, statement: Write, values: list[Any]) -> Statement:

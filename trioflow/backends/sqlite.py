@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
+from trioflow.backends.local_clock import LocalClock
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite_dialect import SqliteDialect, connect
@@ -24,10 +24,21 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+# All else was stored by a worker, in a transaction that renewed its row, or with one of these.
+_LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
+    UNION ALL SELECT max(heartbeat_at) FROM workers
+    UNION ALL SELECT max(finished_at) FROM instances
+    UNION ALL SELECT * FROM (SELECT created_at FROM instances ORDER BY seq DESC LIMIT 1))"""
+
+
 class _SqliteStore(SqlStore):
     """Also knows whether other connections have written."""
 
     _version: int | None = None
+
+    def latest_time(self) -> float:
+        """Return the greatest time that is stored, but for those that lie ahead."""
+        return float(self._execute(_LATEST).fetchone()[0])
 
     def changed_by_others(self) -> bool:
         row = self._execute("PRAGMA data_version").fetchone()
@@ -41,6 +52,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
     Args:
         path: The file; it is made if it does not exist. Also a URI that begins with ``file:``.
         clock: The store's clock, epoch seconds. All processes that use the file must agree on it.
+            ``None`` for this machine's, which then never goes back, nor behind what is stored.
         migrate: Whether `open` brings the schema up to date. If not, `migrate` does.
     """
 
@@ -51,12 +63,12 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         self,
         path: str | os.PathLike[str],
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         migrate: bool = True,
     ) -> None:
         super().__init__()
         self.path = os.fspath(path)
-        self._clock = clock
+        self._clock = LocalClock() if clock is None else clock
         self._migrate = migrate
         self._dialect = SqliteDialect(self.path)
         self._thread: StorageThread | None = None
@@ -117,6 +129,8 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         except sqlite3.Error as exc:
             raise self._dialect.error(exc) from exc
         store = _SqliteStore(connection, self._dialect, self._clock)
+        if isinstance(self._clock, LocalClock):
+            self._clock.not_before(store.call(store.latest_time))
         store.changed_by_others()
         return store
 

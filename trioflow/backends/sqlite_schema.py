@@ -111,8 +111,63 @@ CREATE INDEX activities_visible ON activities
     (worker, queue, priority, visible_at, scheduled_at);
 """
 
+# An instance's life tells it from others of the same id; it is part of the key of its activities.
+# `level` is what the ready ones are read by, see `sql.queries`.
+#
+# The greatest time that was stored is kept beside the inbox numbers: it grows with each delivery,
+# and with the heartbeat of each worker that goes, which stood for all that the worker had stored.
+_LIVES = """
+ALTER TABLE instances ADD COLUMN life TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN parent_life TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN first_execution INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE instances ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
+UPDATE instances SET level = priority WHERE priority <> 0;
+DROP INDEX instances_ready;
+CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;
+
+ALTER TABLE inbox ADD COLUMN arrived_at REAL NOT NULL DEFAULT 0;
+
+ALTER TABLE counters ADD COLUMN latest_at REAL NOT NULL DEFAULT 0;
+CREATE TRIGGER workers_gone AFTER DELETE ON workers BEGIN
+    UPDATE counters SET latest_at = OLD.heartbeat_at
+    WHERE name = 'inbox' AND latest_at < OLD.heartbeat_at;
+END;
+
+ALTER TABLE activities RENAME TO old_activities;
+DROP INDEX activities_visible;
+DROP INDEX activities_cancelled;
+CREATE TABLE activities (
+    instance TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    life TEXT NOT NULL DEFAULT '',
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    input BLOB NOT NULL,
+    options BLOB NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    visible_at REAL NOT NULL,
+    scheduled_at REAL NOT NULL,
+    worker TEXT,
+    -- Set when its cancellation was asked for: the event that says it was cancelled.
+    cancel BLOB,
+    failure BLOB NOT NULL DEFAULT x'',
+    priority INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (instance, execution, command, life)
+) WITHOUT ROWID;
+INSERT INTO activities (instance, execution, command, queue, activity, input, options, attempt,
+        visible_at, scheduled_at, worker, cancel, failure, priority)
+    SELECT instance, execution, command, queue, activity, input, options, attempt,
+        visible_at, scheduled_at, worker, cancel, failure, priority FROM old_activities;
+DROP TABLE old_activities;
+CREATE INDEX activities_visible ON activities
+    (worker, queue, priority, visible_at, scheduled_at);
+CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,6 +12,7 @@ from typing import Any
 
 from trioflow.backends.notices import child_terminated
 from trioflow.backends.sql.committing import Committing, new_instance_row
+from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
     EMPTY_INBOXES,
@@ -18,6 +20,7 @@ from trioflow.backends.sql.queries import (
     FORGET_INSTANCES,
     FORGET_TURNS,
     LOCK_INSTANCES,
+    MARK_FORGOTTEN,
 )
 from trioflow.backends.sql.working import activity_task
 from trioflow.errors import InstanceNotFound
@@ -26,6 +29,7 @@ from trioflow.model.records import (
     Execution,
     InstanceFilter,
     InstanceRecord,
+    Message,
     NewInstance,
     QueueStats,
     Update,
@@ -37,6 +41,8 @@ _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
 _TRIES = 5
 _FORGET = (FORGET_TURNS, EMPTY_INBOXES, FORGET_ACTIVITIES, FORGET_INSTANCES)
+_NO_EVENT = b""
+_SURROGATES = range(0xD800, 0xE000)
 
 
 class Asking(Committing):
@@ -73,30 +79,40 @@ class Asking(Committing):
             self.dialect.write(self.connection, CREATE_INSTANCES, values)
         return created
 
-    def send(self, instance: str, event: bytes) -> Update:
+    def send(self, instance: str, event: bytes, life: str | None = None) -> Update:
+        return self._send(Message(instance, event, life=life))
+
+    def cancel(
+        self, instance: str, event: bytes, outcome: bytes, life: str | None = None
+    ) -> Update:
+        return self._send(Message(instance, event, life=life, unstarted=outcome))
+
+    def _send(self, message: Message) -> Update:
         with self.dialect.transaction(self.connection):
-            if self._deliver(instance, None, event, self.clock()):
+            now = self.clock()
+            if message.unstarted and self._end_unstarted(message, now):
                 return "done"
-            row = self._execute(self.queries.status_of, instance).fetchone()
+            if self._deliver(message, now):
+                return "done"
+            row = self._execute(self.queries.status_of, message.instance).fetchone()
             return "not found" if row is None else "finished"
 
-    def terminate(self, instance: str, outcome: bytes) -> Update:
+    def terminate(self, instance: str, outcome: bytes, life: str | None = None) -> Update:
         with self.dialect.transaction(self.connection):
             row = self._execute(self.queries.parent_of, instance).fetchone()
             if row is None:
                 return "not found"
-            if row[0] not in _OPEN:
+            if row[0] not in _OPEN or life not in (None, row[1]):
                 return "finished"
-            parent = self._parent(*row[1:])
+            parent = self._parent(*row[2:])
             notice = None if parent is None else child_terminated(outcome, parent)
             now = self.clock()
             for id in self._family(instance):
-                self._execute(self.queries.terminate_instance, outcome, now, id)
+                self._execute(self.queries.end_instance, "terminated", outcome, now, id)
                 self._execute(self.queries.delete_inbox, id)
-                self._execute(self.queries.delete_pending, id)
-                self._execute(self.queries.mark_running, b"", id)
+                self._drop_activities(id)
             if notice is not None:
-                self._deliver(notice.instance, notice.execution, notice.event, now)
+                self._deliver(notice, now)
             return "done"
 
     def _family(self, instance: str) -> list[str]:
@@ -115,15 +131,15 @@ class Asking(Committing):
         stopped = {id for id, status in rows if status != "running"}
         return [id for id in instances if id in stopped]
 
-    def resume(self, instance: str) -> Update:
+    def resume(self, instance: str, life: str | None = None) -> Update:
         with self.dialect.transaction(self.connection):
-            resumed = self._execute(self.queries.resume_instance, b"", self.clock(), instance)
-            if resumed.rowcount:
+            given = (b"", self.clock(), instance, life)
+            if self._execute(self.queries.resume_instance, *given).rowcount:
                 return "done"
             row = self._execute(self.queries.status_of, instance).fetchone()
             if row is None:
                 return "not found"
-            return "unchanged" if row[0] in _OPEN else "finished"
+            return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
 
     def remove(self, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
         clauses, parameters = _conditions(where)
@@ -143,7 +159,9 @@ class Asking(Committing):
                 ).fetchall()
                 gone = [row[0] for row in found]
                 if gone:
-                    writes = [(statement, gone) for statement in _FORGET]
+                    marks = [value for id in gone for value in (id, _NO_EVENT)]
+                    writes: list[tuple[Write, list[Any]]] = [(MARK_FORGOTTEN, marks)]
+                    writes += [(statement, gone) for statement in _FORGET]
                     self.dialect.write_all(self.connection, writes)
                 removed += len(gone)
         return removed
@@ -202,9 +220,9 @@ class Asking(Committing):
         return self._execute(query.replace("{where}", translated), *parameters)
 
     def _record(self, row: Sequence[Any]) -> InstanceRecord:
-        id, execution, workflow, queue, status, *parent = row[:8]
-        turns, events, unread, ready_at, worker, input, metadata = row[8:15]
-        outcome, custom_status, created_at, finished_at, priority = row[15:]
+        id, execution, workflow, queue, status, *parent = row[:9]
+        turns, events, unread, ready_at, worker, input, metadata = row[9:16]
+        outcome, custom_status, created_at, finished_at, priority, life = row[16:]
         return InstanceRecord(
             id=id,
             execution=execution,
@@ -224,6 +242,7 @@ class Asking(Committing):
             created_at=created_at,
             finished_at=finished_at,
             priority=priority,
+            life=life,
         )
 
     # Last, since its name hides the built-in type in what follows it.
@@ -247,8 +266,8 @@ def _conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
         ("workflow = ?", where.workflow),
         ("queue = ?", where.queue),
         ("parent = ?", where.parent or None),
-        # The first clause is for the index; the second one, below, for the truth.
         ("id >= ?", where.id_prefix or None),
+        ("id < ?", _after_all(where.id_prefix or "")),
         ("created_at < ?", where.created_before),
         ("created_at > ?", where.created_after),
         ("finished_at < ?", where.finished_before),
@@ -257,12 +276,23 @@ def _conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
     parameters = [value for _, value in comparisons if value is not None]
     if where.parent == "":
         clauses.append("parent IS NULL")
-    if where.id_prefix:
-        clauses.append("substr(id, 1, ?) = ?")
-        parameters += (len(where.id_prefix), where.id_prefix)
     if where.status:
         clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
         parameters += where.status
         if all(status in _OPEN for status in where.status):
             clauses.append("finished_at IS NULL")  # implied; it makes an index useful
     return clauses, parameters
+
+
+def _after_all(prefix: str) -> str | None:
+    """Return the least text that is larger than all that begin so; ``None`` if there is none.
+
+    Texts are compared by code points everywhere. (Functions of texts stop at a zero on some.)
+    """
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    if following in _SURROGATES:
+        following = _SURROGATES.stop
+    return kept[:-1] + chr(following)

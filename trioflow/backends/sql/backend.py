@@ -97,8 +97,12 @@ class SqlBackend(abc.ABC, Generic[S]):
         *,
         exclude: Sequence[str] = (),
         sticky: float = 0.0,
+        suspect: bool = False,
     ) -> TakenInstances:
-        take = self._store().take_instances
+        store = self._store()
+        if suspect:
+            return await self._run(store.take_suspect, worker, tuple(queues), tuple(exclude))
+        take = store.take_instances
         return await self._run(take, worker, tuple(queues), limit, tuple(exclude), sticky)
 
     async def take_activities(
@@ -134,14 +138,19 @@ class SqlBackend(abc.ABC, Generic[S]):
             self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes) -> Update:
-        return self._told(await self._run(self._store().send, instance, event))
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        return self._told(await self._run(self._store().send, instance, event, life))
 
-    async def terminate(self, instance: str, outcome: bytes) -> Update:
-        return self._told(await self._run(self._store().terminate, instance, outcome))
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        return self._told(await self._run(self._store().cancel, instance, event, outcome, life))
 
-    async def resume(self, instance: str) -> Update:
-        return self._told(await self._run(self._store().resume, instance))
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+        return self._told(await self._run(self._store().terminate, instance, outcome, life))
+
+    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+        return self._told(await self._run(self._store().resume, instance, life))
 
     def _told(self, update: Update) -> Update:
         if update == "done":

@@ -15,13 +15,12 @@ from typing import Any
 import msgspec
 
 from trioflow.backends.notices import id_taken
-from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.core import Mail, SqlCore
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
     CREATE_INSTANCES,
-    EMPTY_INBOXES,
     FINISH_ACTIVITIES,
     LOCK_INSTANCES,
     NEW_ACTIVITIES,
@@ -34,6 +33,7 @@ from trioflow.backends.sql.queries import (
 from trioflow.errors import LeaseLost
 from trioflow.model.events import ParentRef
 from trioflow.model.records import (
+    ActivityKey,
     ActivityRetry,
     CommitFailure,
     InstanceCommit,
@@ -64,11 +64,14 @@ def new_instance_row(
 ) -> tuple[Any, ...]:
     """Return the values of `CREATE_INSTANCES` for one instance."""
     ref = new.parent
-    parent = (None, None, None) if ref is None else (ref.instance, ref.execution, ref.command)
+    parent: tuple[Any, ...] = (None, None, None, "")
+    if ref is not None:
+        parent = (ref.instance, ref.execution, ref.command, ref.life)
     return (
         *(new.id, execution, new.workflow, new.queue, "running", *parent),
         *(turns, events, ready_at, wake_at, worker, sticky_worker),
-        *(new.input, new.metadata, custom_status, now, new.priority),
+        *(new.input, new.metadata, custom_status, now, new.priority, new.priority),
+        *(new.life, execution),
     )
 
 
@@ -83,6 +86,7 @@ def _lease_lost(worker: str) -> LeaseLost:
     )
 
 
+_NO_FAILURE = CommitFailure()
 _NO_NOTICES: Mapping[ParentRef, Message] = {}
 
 
@@ -114,9 +118,8 @@ class _Rows:
         self.activities: list[Any] = []
         self.finished: list[Any] = []
         self.consumed: list[Any] = []
-        self.emptied: list[Any] = []
         self.returned: list[Any] = []
-        self.messages: list[tuple[str, Message]] = []
+        self.mails: list[Mail] = []
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
@@ -128,17 +131,19 @@ class _Rows:
             if notice is None:
                 self._add_instance(commit)
             else:
-                self.messages.append((commit.id, notice))
+                self.mails.append(Mail(commit.id, notice, self.now))
         for result in unit.results:
             key = result.key
-            self.returned += (key.instance, key.execution, key.command, self.worker)
-            message = Message(key.instance, result.event, execution=key.execution)
-            self.messages.append((key.instance, message))
+            self.returned += (key.instance, key.execution, key.command, key.life, self.worker)
+            message = Message(key.instance, result.event, execution=key.execution, life=key.life)
+            at = self.now if result.at is None else min(result.at, self.now)
+            self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
 
     def _add_instance(self, commit: InstanceCommit) -> None:
         id, execution, number, now = commit.id, commit.execution, commit.number, self.now
+        life = _life(commit)
         turns = number
         for data in commit.turns:
             self.turns += (id, execution, turns, data)
@@ -157,15 +162,15 @@ class _Rows:
         for new in commit.activities:
             holder = self.worker if new.leased else None
             self.activities += (
-                *(id, execution, new.command, new.queue, new.activity, new.input),
+                *(id, execution, new.command, life, new.queue, new.activity, new.input),
                 *(new.options, now, now, holder, new.priority),
             )
         for command in commit.finished:
-            self.finished += (id, execution, command)
+            self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
         for message in commit.messages:
-            self.messages.append((id, message))
+            self.mails.append(Mail(id, message, now))
 
     def _go_on(self, commit: InstanceCommit, turns: int) -> None:
         now, new = self.now, commit.new
@@ -187,7 +192,7 @@ class _Rows:
             )
             return
         self.steps += (
-            *(commit.id, self.worker, commit.execution, commit.number, turns),
+            *(commit.id, self.worker, commit.execution, commit.number, commit.life, turns),
             commit.events if commit.turns else None,
             len(commit.consumed),
             now,
@@ -200,18 +205,22 @@ class _Rows:
             self.consumed += (commit.id, seq)
 
     def _end(self, commit: InstanceCommit, turns: int) -> None:
+        for seq in commit.consumed:
+            self.consumed += (commit.id, seq)
         closing = commit.closing
         if closing is None:
             self.endings.append(commit)
-            for seq in commit.consumed:
-                self.consumed += (commit.id, seq)
             return
         self.closings += (
-            *(commit.id, self.worker, commit.execution, commit.number, turns),
+            *(commit.id, self.worker, commit.execution, commit.number, _life(commit), turns),
             commit.events if commit.turns else None,
+            len(commit.consumed),
             *(closing.status, closing.outcome, self.now, commit.status),
         )
-        self.emptied.append(commit.id)
+
+
+def _life(commit: InstanceCommit) -> str:
+    return commit.life if commit.new is None else commit.new.life
 
 
 class Committing(SqlCore):
@@ -253,7 +262,7 @@ class Committing(SqlCore):
         rows = _Rows(worker, self.clock(), notices)
         for unit in units:
             rows.add(unit)
-        plain, others = self._sorted_out(rows.messages)
+        plain, others = self._sorted_out(rows.mails)
         writes = self._writes(rows)
         if renew:  # before anything else, so that nobody can bury the worker meanwhile
             writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
@@ -265,7 +274,7 @@ class Committing(SqlCore):
         if plain and rows.endings:  # only now is it known which executions go on
             self._deliver_plain(plain, rows.now)
         elif plain:
-            self._store_plain(plain, touched[-1])
+            self._store_plain(plain, touched[-1], rows.now)
         self._deliver_others(others, rows.now)
         for commit in rows.cancelling:
             self._cancel_activities(commit, rows.now)
@@ -285,14 +294,13 @@ class Committing(SqlCore):
         own = [*rows.steps[:: len(STEP_INSTANCES.columns)]]
         own += rows.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in rows.endings]
-        own += [message.instance for _, message in rows.messages]
+        own += [mail.message.instance for mail in rows.mails]
         locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),
             (CREATE_INSTANCES, rows.created),
             (STEP_INSTANCES, rows.steps),
             (CLOSE_INSTANCES, rows.closings),
-            (EMPTY_INBOXES, rows.emptied),
             (CONSUME, rows.consumed),
             (NEW_TURNS, rows.turns),
             (FINISH_ACTIVITIES, rows.finished),
@@ -303,15 +311,16 @@ class Committing(SqlCore):
 
     def _end(self, worker: str, commit: InstanceCommit, now: float) -> None:
         """Suspend an instance, or end its execution and begin the next."""
-        fence = (commit.id, worker, commit.execution, commit.number)
+        fence = (commit.id, worker, commit.execution, commit.number, _life(commit))
         consumed = len(commit.consumed)
+        appended = int(bool(commit.turns))
         if commit.suspended is not None:
             turns = commit.number + len(commit.turns)
             events = commit.events if commit.turns else None
             changed = self._execute(
                 self.queries.suspend_instance,
                 *(commit.suspended, turns, events, consumed, commit.wake_at, commit.status),
-                *fence,
+                *(appended, appended, 0, *fence),
             )
             if not changed.rowcount:
                 raise _Mismatch
@@ -321,7 +330,8 @@ class Committing(SqlCore):
         changed = self._execute(
             self.queries.continue_instance,
             *(commit.continued, commit.carried, ready_at, consumed, commit.wake_at, keeper),
-            *(commit.status, *fence),
+            *(commit.status, int(bool(commit.turns) or commit.leased), appended),
+            *(int(commit.leased), *fence),
         )
         if not changed.rowcount:
             raise _Mismatch
@@ -329,19 +339,19 @@ class Committing(SqlCore):
         self._execute(self.queries.count_out, stale, now, stale, commit.id)
 
     def _cancel_activities(self, commit: InstanceCommit, now: float) -> None:
+        life = _life(commit)
         for asked in commit.cancelled:
-            key = (commit.id, commit.execution, asked.command)
+            key = (commit.id, commit.execution, asked.command, life)
             row = self._execute(self.queries.activity_state, *key).fetchone()
             if row is None:
                 continue  # it has ended: its result is in the inbox
             if row[0] is None:
-                self._execute(self.queries.delete_activity, *key)
-                self._deliver(commit.id, commit.execution, asked.event, now)
+                self._end_activity(key, asked.event, now)
             else:
                 self._execute(self.queries.mark_activity, asked.event, *key)
 
     def _retry(self, worker: str, retry: ActivityRetry, now: float) -> None:
-        key = msgspec.structs.astuple(retry.key)[:3]
+        key = msgspec.structs.astuple(retry.key)
         row = self._execute(self.queries.activity_state, *key).fetchone()
         if row is None or row[0] != worker:
             return
@@ -349,10 +359,8 @@ class Committing(SqlCore):
         if cancel is None:
             values = (retry.attempt, retry.visible_at, retry.failure)
             self._execute(self.queries.retry_activity, *values, *key)
-            return
-        self._execute(self.queries.delete_activity, *key)
-        if cancel:
-            self._deliver(retry.key.instance, retry.key.execution, cancel, now)
+        else:
+            self._end_activity(key, cancel, now)
 
     # --- unit by unit -------------------------------------------------------------------
 
@@ -368,21 +376,15 @@ class Committing(SqlCore):
         """Write those units together that can be stored; return why the others cannot."""
         judged = [self._judge(worker, unit) for unit in units]
         stored = [each for each in judged if isinstance(each, _Accepted)]
-        replaced = {id for each in stored for id in each.replaced}
-        for id in replaced:
+        for id in {id for each in stored for id in each.replaced}:
             self._forget_finished(id)
-        for each in stored:
-            # What has just been forgotten is not held any more.
-            results = [one for one in each.unit.results if one.key.instance not in replaced]
-            each.unit = msgspec.structs.replace(each.unit, results=results)
         notices = {parent: told for each in stored for parent, told in each.notices.items()}
         if stored:
             self._write(worker, [each.unit for each in stored], notices)
         return [None if isinstance(each, _Accepted) else each for each in judged]
 
     def _judge(self, worker: str, unit: Unit) -> _Accepted | CommitFailure:
-        taken: list[str] = []
-        lost: list[str] = []
+        failure = CommitFailure()
         instances: list[InstanceCommit] = []
         replaced: list[str] = []
         notices: dict[ParentRef, Message] = {}
@@ -392,30 +394,45 @@ class Committing(SqlCore):
             twin = before.setdefault(commit.id, commit)
             as_it_is = commit
             if commit.new is None:
-                expected = (worker, "running", commit.execution, commit.number)
-                if row is None or tuple(row) != expected or not self._has_consumed(commit):
-                    lost.append(commit.id)
+                self._judge_step(worker, commit, row, failure)
             elif twin is commit and row is None:
                 pass
             elif commit.turns or (twin is not commit and twin.closing is not None):
-                taken.append(commit.id)  # the latter is free when its twin is stored
+                failure.taken_ids.append(commit.id)  # the latter is free when its twin is stored
             elif twin is commit and row[1] not in ("running", "suspended"):
                 replaced.append(commit.id)
                 as_it_is = msgspec.structs.replace(commit, execution=row[2] + 1)
             elif commit.new.parent is None:
-                taken.append(commit.id)
+                failure.taken_ids.append(commit.id)
             else:
                 notices[commit.new.parent] = id_taken(commit.id, commit.new.parent)
             instances.append(as_it_is)
-        if taken or lost:
-            return CommitFailure(taken_ids=taken, lost=lost)
+        if failure != _NO_FAILURE:
+            now = self.clock()
+            for id in failure.unseen:
+                self._execute(self.queries.ready_again, now, id, now)
+            return failure
         results = [result for result in unit.results if self._held(worker, result.key)]
         whole = Unit(instances=instances, results=results, retries=unit.retries)
         return _Accepted(whole, replaced, notices)
 
+    def _judge_step(
+        self,
+        worker: str,
+        commit: InstanceCommit,
+        row: Sequence[Any] | None,
+        failure: CommitFailure,
+    ) -> None:
+        """Add an instance to a failure if it is not as expected; ``row`` is of `Queries.fence`."""
+        expected = (worker, "running", commit.execution, commit.number, commit.life)
+        if row is None or tuple(row[:5]) != expected or not self._has_consumed(commit):
+            failure.lost.append(commit.id)
+        elif commit.closing is not None and row[5] > len(commit.consumed):
+            failure.unseen.append(commit.id)
+
     def _has_consumed(self, commit: InstanceCommit) -> bool:
-        if not commit.consumed or commit.closing is not None:
-            return True  # all of the inbox of what is closed goes
+        if not commit.consumed:
+            return True
         found = self._execute(self.queries.inbox_numbers, commit.id).fetchall()
         known = {seq for (seq,) in found}
         return known.issuperset(commit.consumed) and len(set(commit.consumed)) == len(
@@ -423,11 +440,14 @@ class Committing(SqlCore):
         )
 
     def _forget_finished(self, id: str) -> None:
-        """Delete a finished instance, except for its turns, so that its id can be used again."""
+        """Delete a finished instance, except for its turns, so that its id can be used again.
+
+        What a worker still runs for it is marked; so the worker is told to stop that.
+        """
         self._execute(self.queries.delete_instance, id)
         self._execute(self.queries.delete_inbox, id)
-        self._execute(self.queries.delete_activities, id)
+        self._drop_activities(id)
 
-    def _held(self, worker: str, key: Any) -> bool:
-        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)[:3]).fetchone()
+    def _held(self, worker: str, key: ActivityKey) -> bool:
+        row = self._execute(self.queries.activity_state, *msgspec.structs.astuple(key)).fetchone()
         return row is not None and row[0] == worker

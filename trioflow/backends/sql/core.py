@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from outcome import Error, Outcome, capture
 
+from trioflow.backends.notices import asked_by, child_cancelled
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
 from trioflow.model.events import ParentRef
 from trioflow.model.records import Message
 
-__all__ = ["SqlCore"]
+__all__ = ["Mail", "SqlCore"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+class Mail(NamedTuple):
+    """A message on its way: the id of its sender, and when it came."""
+
+    sender: str
+    message: Message
+    at: float
 
 
 class _TransactionLost(Exception):
@@ -89,80 +98,129 @@ class SqlCore:
         return self.connection.execute(sql, parameters)
 
     @staticmethod
-    def _sorted_out(
-        messages: Sequence[tuple[str, Message]],
-    ) -> tuple[dict[str, list[Message]], list[tuple[str, Message]]]:
+    def _sorted_out(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]]:
         """Return those that can be delivered together, by target, and those one by one.
 
-        Each comes with the id of its sender, for the reply. Whoever gets one of these gets what
-        follows one by one as well: an inbox keeps the order of what was sent.
+        Whoever gets one of these gets what follows one by one as well: an inbox keeps the order
+        of what was sent.
         """
         ordered: set[str] = set()
-        plain: dict[str, list[Message]] = {}
-        others: list[tuple[str, Message]] = []
-        for sender, message in messages:
-            same = plain.get(message.instance)
+        plain: dict[str, list[Mail]] = {}
+        others: list[Mail] = []
+        for mail in mails:
+            sender, message, _ = mail
+            target = message.instance
+            same = plain.get(target)
             replies = bool(message.sent or message.failed)
-            differs = same is not None and same[0].execution != message.execution
-            if replies or differs or message.instance in ordered:
-                others.append((sender, message))
-                ordered.add(message.instance)
+            alone = replies or bool(message.unstarted) or target in ordered
+            if alone or (same is not None and not _alike(same[0].message, message)):
+                others.append(mail)
+                ordered.add(target)
                 if replies:
                     ordered.add(sender)
             elif same is None:
-                plain[message.instance] = [message]
+                plain[target] = [mail]
             else:
-                same.append(message)
+                same.append(mail)
         return plain, others
 
-    def _deliver_others(self, others: Sequence[tuple[str, Message]], now: float) -> None:
-        for sender, message in others:
-            done = self._deliver(message.instance, message.execution, message.event, now)
+    def _deliver_others(self, others: Sequence[Mail], now: float) -> None:
+        for sender, message, at in others:
+            done = self._end_unstarted(message, now) if message.unstarted else False
+            done = done or self._deliver(message, now, at)
             reply = message.sent if done else message.failed
             if reply:
-                self._deliver(sender, None, reply, now)
+                self._deliver(Message(sender, reply), now)
 
-    def _deliver_plain(self, by_target: dict[str, list[Message]], now: float) -> None:
+    def _end_unstarted(self, cancel: Message, now: float) -> bool:
+        """End what a cancel is for, if it has not begun; return whether it was so."""
+        id = cancel.instance
+        row = self._execute(self.queries.unstarted, id, cancel.execution, cancel.life).fetchone()
+        if row is None:
+            return False
+        parent, by = self._parent(*row), asked_by(cancel.event)
+        if by is not None and by != parent:
+            return False  # it is not the one that was meant, and will not listen
+        self._execute(self.queries.end_instance, "cancelled", cancel.unstarted, now, id)
+        self._execute(self.queries.delete_inbox, id)
+        if parent is not None:
+            self._deliver(child_cancelled(cancel.unstarted, parent), now)
+        return True
+
+    def _deliver_plain(self, by_target: dict[str, list[Mail]], now: float) -> None:
         counts = self._counts(by_target, now)
         touched = self.dialect.write(self.connection, NOTIFY, counts)
-        self._store_plain(by_target, touched)
+        self._store_plain(by_target, touched, now)
 
     @staticmethod
-    def _counts(by_target: dict[str, list[Message]], now: float) -> list[Any]:
+    def _counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
         counts: list[Any] = []
-        for target, messages in by_target.items():
-            counts += (target, messages[0].execution, len(messages), now)
+        for target, mails in by_target.items():
+            first = mails[0].message
+            counts += (target, first.execution, first.life, len(mails), now)
         return counts
 
-    def _store_plain(self, by_target: dict[str, list[Message]], touched: int) -> None:
+    def _store_plain(self, by_target: dict[str, list[Mail]], touched: int, now: float) -> None:
         """Put in what has been counted in at so many targets."""
         if not touched:
             return
-        seq = self.dialect.allocate(self.connection, sum(map(len, by_target.values())))
-        rows: list[Any] = []
-        for target, messages in by_target.items():
-            for message in messages:
-                rows += (target, seq, message.execution, message.event)
-                seq += 1
+        count = sum(map(len, by_target.values()))
+        seq = self.dialect.allocate(self.connection, count, now)
         if touched == len(by_target):
+            rows: list[Any] = []
+            for target, mails in by_target.items():
+                for _, message, at in mails:
+                    rows += (target, seq, message.execution, message.event, at)
+                    seq += 1
             self.dialect.append(self.connection, DELIVER, rows)
             return
-        for at in range(0, len(rows), 4):
-            self._insert_if_open(*rows[at : at + 4])
+        for mails in by_target.values():
+            for _, message, at in mails:
+                self._insert_if_open(message, seq, at)
+                seq += 1
 
-    def _deliver(self, target: str, execution: int | None, event: bytes, now: float) -> bool:
-        """Put one event into an inbox; return whether its target is there and unfinished."""
-        counted = self._execute(self.queries.count_in, now, now, target, execution)
+    def _deliver(self, message: Message, now: float, at: float | None = None) -> bool:
+        """Put one event into an inbox; return whether its target is there and unfinished.
+
+        ``at`` is when it came, ``None`` for ``now``. What else the message says does not matter.
+        """
+        named = (message.instance, message.execution, message.life)
+        counted = self._execute(self.queries.count_in, now, now, *named)
         if not counted.rowcount:
             return False
-        seq = self.dialect.allocate(self.connection, 1)
-        self._insert_if_open(target, seq, execution, event)
+        seq = self.dialect.allocate(self.connection, 1, now)
+        self._insert_if_open(message, seq, now if at is None else at)
         return True
 
-    def _insert_if_open(self, target: str, seq: int, execution: int | None, event: bytes) -> None:
-        query = self.queries.deliver_if_open
-        self._execute(query, seq, execution, event, target, execution)
+    def _end_activity(self, key: Sequence[Any], event: bytes, now: float) -> None:
+        """Delete an activity that was cancelled; ``event`` says so to its instance, if not empty.
+
+        ``key`` has the fields of an `ActivityKey`.
+        """
+        self._execute(self.queries.delete_activity, *key)
+        if event:
+            instance, execution, _, life = key
+            self._deliver(Message(instance, event, execution=execution, life=life), now)
+
+    def _drop_activities(self, instance: str) -> None:
+        """Delete the activities of an instance; mark those that a worker runs.
+
+        They are marked first: then none of them is taken, or given back, between the two.
+        """
+        self._execute(self.queries.mark_all, b"", instance)
+        self._execute(self.queries.delete_pending, instance)
+
+    def _insert_if_open(self, message: Message, seq: int, at: float) -> None:
+        self._execute(
+            self.queries.deliver_if_open,
+            *(seq, message.execution, message.event, at),
+            *(message.instance, message.execution, message.life),
+        )
 
     @staticmethod
-    def _parent(instance: str | None, execution: int, command: str) -> ParentRef | None:
-        return None if instance is None else ParentRef(instance, execution, command)
+    def _parent(instance: str | None, execution: int, command: str, life: str) -> ParentRef | None:
+        return None if instance is None else ParentRef(instance, execution, command, life)
+
+
+def _alike(one: Message, other: Message) -> bool:
+    return one.execution == other.execution and one.life == other.life

@@ -68,10 +68,11 @@ class Update:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete from ``table`` what equals one of the rows of ``columns``."""
+    """Delete from ``table`` what equals one of the rows of ``columns``, and is as ``only`` says."""
 
     table: str
     columns: tuple[str, ...]
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,11 @@ class Dialect(Protocol):
         """Return whether a transaction is open."""
         ...
 
-    def allocate(self, connection: Connection, count: int) -> int:
+    def allocate(self, connection: Connection, count: int, now: float) -> int:
         """Return where ``count`` inbox numbers begin, larger than all given before.
 
-        Called when the instances that the messages are for have been locked.
+        Called when the instances that the messages are for have been locked; ``now`` is the
+        store's time.
         """
         ...
 

@@ -24,15 +24,25 @@ __all__ = [
     "FORGET_TURNS",
     "LEASE_ACTIVITIES",
     "LEASE_INSTANCES",
+    "LEASE_SUSPECTS",
     "LOCK_INSTANCES",
+    "MARK_FORGOTTEN",
     "NEW_ACTIVITIES",
     "NEW_TURNS",
     "NOTIFY",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "STEP_INSTANCES",
+    "SUSPECTS_BELOW",
     "Queries",
 ]
+
+# What is ready is read by its level: the priority, and for a free suspect the priority less this,
+# so that suspects lie apart, in their order. Who takes one gives it its priority's level again, and
+# counts a death in advance; so of what is held, suspects are those with deaths.
+_SUSPECT = 1000
+SUSPECTS_BELOW = -_SUSPECT // 2
+"""Levels below this one are those of suspects."""
 
 # --- many rows at once: what a commit consists of ---------------------------------------------
 
@@ -46,24 +56,36 @@ CREATE_INSTANCES = Insert(
     "instances",
     (
         *("id", "execution", "workflow", "queue", "status"),
-        *("parent", "parent_execution", "parent_command"),
+        *("parent", "parent_execution", "parent_command", "parent_life"),
         *("turns", "events", "ready_at", "wake_at", "worker", "sticky_worker"),
-        *("input", "metadata", "custom_status", "created_at", "priority"),
+        *("input", "metadata", "custom_status", "created_at", "priority", "level"),
+        *("life", "first_execution"),
     ),
 )
 
 _FENCE = """instances.id = v.id AND instances.worker = v.worker
     AND instances.execution = v.execution AND instances.turns = v.number
-    AND instances.status = 'running'"""
+    AND instances.life = v.life AND instances.status = 'running'"""
+# What a suspect becomes that is held, see `SUSPECTS_BELOW`: given back without a turn…
+_STILL_SUSPECT = f"""level = CASE WHEN deaths > 0 THEN priority - {_SUSPECT} ELSE level END,
+        deaths = CASE WHEN deaths > 0 THEN deaths - 1 ELSE 0 END"""
+# …or where that depends on three numbers: whether it gets a turn or is kept, gets one, is kept.
+_PERHAPS_SUSPECT = f"""level = CASE WHEN deaths > 0 AND ? = 0 THEN priority - {_SUSPECT}
+            ELSE level END,
+        deaths = CASE WHEN deaths = 0 OR ? > 0 THEN 0 WHEN ? > 0 THEN deaths ELSE deaths - 1 END"""
 
 # An instance goes on. A row is touched only if the lease and the number of turns still hold.
 STEP_INSTANCES = Update(
     "instances",
     (
-        *("id", "worker", "execution", "number", "turns", "events"),
+        *("id", "worker", "execution", "number", "life", "turns", "events"),
         *("consumed", "now", "ready_at", "wake_at", "keeper", "custom_status"),
     ),
-    set="""turns = v.turns, events = coalesce(v.events, instances.events),
+    set=f"""turns = v.turns, events = coalesce(v.events, instances.events),
+    level = CASE WHEN instances.deaths > 0 AND v.turns = v.number AND v.keeper IS NULL
+        THEN instances.priority - {_SUSPECT} ELSE instances.level END,
+    deaths = CASE WHEN instances.deaths = 0 OR v.turns > v.number THEN 0
+        WHEN v.keeper IS NULL THEN instances.deaths - 1 ELSE instances.deaths END,
     ready_at = CASE WHEN instances.unread > v.consumed THEN v.now ELSE v.ready_at END,
     unread = instances.unread - v.consumed, wake_at = v.wake_at,
     sticky_worker = v.worker, worker = v.keeper,
@@ -71,78 +93,115 @@ STEP_INSTANCES = Update(
     where=_FENCE,
 )
 
-# An instance ends; what it has not read is deleted by EMPTY_INBOXES.
+# An instance ends, and has read all.
 CLOSE_INSTANCES = Update(
     "instances",
     (
-        *("id", "worker", "execution", "number", "turns", "events"),
-        *("status", "outcome", "finished_at", "custom_status"),
+        *("id", "worker", "execution", "number", "life", "turns", "events"),
+        *("consumed", "status", "outcome", "finished_at", "custom_status"),
     ),
     set="""status = v.status, outcome = v.outcome, finished_at = v.finished_at,
     turns = v.turns, events = coalesce(v.events, instances.events),
     ready_at = NULL, unread = 0, wake_at = NULL, worker = NULL, sticky_worker = NULL,
     custom_status = coalesce(v.custom_status, instances.custom_status)""",
-    where=_FENCE,
+    where=f"{_FENCE} AND instances.unread = v.consumed",
 )
 
 NEW_TURNS = Insert("turns", ("instance", "execution", "number", "data"))
 NEW_ACTIVITIES = Insert(
     "activities",
     (
-        *("instance", "execution", "command", "queue", "activity", "input", "options"),
+        *("instance", "execution", "command", "life", "queue", "activity", "input", "options"),
         *("visible_at", "scheduled_at", "worker", "priority"),
     ),
 )
-FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command"))
+FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life"))
 # The same for a result that comes from outside of its instance: only who holds it may give it.
-RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "worker"))
+RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life", "worker"))
 CONSUME = Delete("inbox", ("instance", "seq"))
 EMPTY_INBOXES = Delete("inbox", ("instance",))
 FORGET_TURNS = Delete("turns", ("instance",))
-FORGET_ACTIVITIES = Delete("activities", ("instance",))
+# All are marked, and those that nobody runs deleted, in this order: so none is taken between.
+MARK_FORGOTTEN = Update(
+    "activities",
+    ("instance", "cancel"),
+    set="cancel = v.cancel",
+    where="activities.instance = v.instance",
+)
+FORGET_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
 FORGET_INSTANCES = Delete("instances", ("id",))
-DELIVER = Insert("inbox", ("instance", "seq", "execution", "event"), numbered="seq")
+DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready.
 NOTIFY = Update(
     "instances",
-    ("id", "execution", "messages", "now"),
+    ("id", "execution", "life", "messages", "now"),
     set="""ready_at = CASE WHEN instances.status = 'running'
         AND (instances.ready_at IS NULL OR instances.ready_at > v.now)
         THEN v.now ELSE instances.ready_at END,
     unread = instances.unread + v.messages""",
     where="""instances.id = v.id AND instances.status IN ('running', 'suspended')
-    AND (v.execution IS NULL OR instances.execution = v.execution)""",
+    AND (v.execution IS NULL OR instances.execution = v.execution)
+    AND (v.life IS NULL OR instances.life = v.life)""",
 )
 
 # --- many rows at once: what is taken -----------------------------------------------------------
 
+# Whoever writes a lease demands in the same statement that the worker's row is there, and that
+# nobody else has the lease, whatever was read before.
+_LEASE = """instances.seq = v.seq
+    AND (instances.worker IS NULL OR instances.worker = v.worker)
+    AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)"""
 LEASE_INSTANCES = Update(
+    "instances", ("seq", "worker"), set="worker = v.worker, ready_at = NULL", where=_LEASE
+)
+LEASE_SUSPECTS = Update(
     "instances",
     ("seq", "worker"),
-    set="worker = v.worker, ready_at = NULL",
-    where="instances.seq = v.seq",
+    set="""worker = v.worker, ready_at = NULL, level = instances.priority,
+    deaths = instances.deaths + 1""",
+    where=_LEASE,
 )
 LEASE_ACTIVITIES = Update(
     "activities",
-    ("instance", "execution", "command", "worker"),
+    ("instance", "execution", "command", "life", "worker"),
     set="worker = v.worker",
     where="""activities.instance = v.instance AND activities.execution = v.execution
-    AND activities.command = v.command""",
+    AND activities.command = v.command AND activities.life = v.life
+    AND activities.worker IS NULL
+    AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)""",
 )
 
 
-# The priorities that occur in a queue are found one by one, each with one look into an index that
-# begins with the queue and the priority: DISTINCT would read all of it. Mostly there is one.
-_BOUNDS = """SELECT (SELECT priority FROM {table} WHERE queue = ? AND {listed}
-            ORDER BY priority DESC LIMIT 1),
-        (SELECT priority FROM {table} WHERE queue = ? AND {listed} ORDER BY priority LIMIT 1)"""
-_BELOW = """SELECT priority FROM {table} WHERE queue = ? AND {listed} AND priority < ?
-        ORDER BY priority DESC LIMIT 1"""
-_INSTANCES = {"table": "instances", "listed": "status = 'running' AND {has_ready_at}"}
-_ACTIVITIES = {"table": "activities", "listed": "worker IS NULL"}
+# The levels that occur in a queue are found one by one, each with one look into an index that
+# begins with the queue and the level: DISTINCT would read all of it. Mostly there is one.
+_BOUNDS = """SELECT (SELECT {level} FROM {table} WHERE queue = ? AND {listed}
+            ORDER BY {level} DESC LIMIT 1),
+        (SELECT {level} FROM {table} WHERE queue = ? AND {listed} ORDER BY {level} LIMIT 1)"""
+_BELOW = """SELECT {level} FROM {table} WHERE queue = ? AND {listed} AND {level} < ?
+        ORDER BY {level} DESC LIMIT 1"""
+_INSTANCES = {
+    "table": "instances",
+    "level": "level",
+    "listed": "status = 'running' AND {has_ready_at}",
+}
+_ACTIVITIES = {"table": "activities", "level": "priority", "listed": "worker IS NULL"}
 
-_ELIGIBLE = """queue = ? AND priority = ? AND ready_at <= ? AND status = 'running' {exclude}
+# Who holds something, by looks into an index that begins with the holder: few, of many rows.
+_HOLDERS = """WITH RECURSIVE holders (worker) AS (
+            SELECT (SELECT worker FROM {table} WHERE {listed} AND worker IS NOT NULL
+                ORDER BY worker LIMIT 1)
+            UNION ALL SELECT (SELECT held.worker FROM {table} AS held
+                WHERE {listed} AND held.worker > holders.worker ORDER BY held.worker LIMIT 1)
+            FROM holders WHERE holders.worker IS NOT NULL)
+        SELECT worker FROM holders WHERE worker IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""
+
+_TAKEN = """seq, id, execution, workflow, queue, input, parent, parent_execution,
+        parent_command, parent_life, metadata, carried, turns, events, ready_at, wake_at, unread,
+        priority, life, deaths"""
+
+_ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' {exclude}
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))"""
@@ -162,24 +221,39 @@ class Queries:
     stale_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has buried it, and it has not woken up, since `stale_workers` was read.
     bury_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
-    free_instances = """UPDATE instances SET worker = NULL, sticky_worker = NULL,
+    holders_of_instances = _HOLDERS.format(table="instances", listed="finished_at IS NULL")
+    holders_of_activities = _HOLDERS.format(table="activities", listed="TRUE")
+    # What a dead worker held are suspects; the death was counted when such a one was taken.
+    bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
+        level = priority - {_SUSPECT},
         ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
-        WHERE finished_at IS NULL AND worker = ?"""
+        WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
+    free_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
+        {_STILL_SUSPECT},
+        ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
+        WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
+    # Without those that are marked for cancellation: they end.
     free_activities = """UPDATE activities SET worker = NULL, attempt = attempt + ?,
-        visible_at = ? WHERE worker = ?"""
-    release_instance = """UPDATE instances SET worker = NULL, sticky_worker = NULL, ready_at = ?
-        WHERE id = ? AND worker = ? AND status = 'running'"""
+        visible_at = ? WHERE worker = ? AND cancel IS NULL"""
+    release_instance = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
+        {_STILL_SUSPECT}, ready_at = ?
+        WHERE id = ? AND worker = ? AND status = 'running'"""  # noqa: S608
     release_activities = """UPDATE activities SET worker = NULL, visible_at = ?
-        WHERE instance = ? AND worker = ?"""
+        WHERE instance = ? AND worker = ? AND cancel IS NULL
+        AND life = (SELECT life FROM instances WHERE id = ?)"""
     recall_instances = """UPDATE instances SET ready_at = ? WHERE finished_at IS NULL
         AND worker = ? AND status = 'running' AND (ready_at IS NULL OR ready_at > ?)"""
-    activities_of_worker = """SELECT instance, execution, command FROM activities
+    activities_of_worker = """SELECT instance, execution, command, life FROM activities
         WHERE worker = ?"""
     recall_activity = """UPDATE activities SET worker = NULL, visible_at = ?
-        WHERE instance = ? AND execution = ? AND command = ? AND worker = ?"""
+        WHERE instance = ? AND execution = ? AND command = ? AND life = ? AND worker = ?
+        AND cancel IS NULL"""
     # Also what a heartbeat tells: activities of a worker whose cancellation was asked for.
-    cancelled_of_worker = """SELECT instance, execution, command, cancel FROM activities
+    cancelled_of_worker = """SELECT instance, execution, command, life, cancel FROM activities
         WHERE worker = ? AND cancel IS NOT NULL"""
+    cancelled_of_instance = """SELECT instance, execution, command, life, cancel FROM activities
+        WHERE instance = ? AND worker = ? AND cancel IS NOT NULL
+        AND life = (SELECT life FROM instances WHERE id = ?)"""
 
     # --- taking -------------------------------------------------------------------------
 
@@ -188,36 +262,36 @@ class Queries:
     activity_levels = _BOUNDS.format(**_ACTIVITIES)
     lower_activity_level = _BELOW.format(**_ACTIVITIES)
 
-    # Per queue and priority, longest ready first: free or mine; and if it was last another living
+    # Per queue and level, longest ready first: free or mine; and if it was last another living
     # worker's, only after its sticky time. `{exclude}` is filled with names of workflows.
     # Ordered, so that the index is read: a planner that expects many would read the table instead.
     any_ready = f"SELECT 1 FROM instances WHERE {_ELIGIBLE} ORDER BY ready_at LIMIT 1"  # noqa: S608 - our words
-    ready_instances = f"""SELECT seq, id, execution, workflow, queue, input, parent,
-        parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
-        unread, priority FROM instances
+    ready_instances = f"""SELECT {_TAKEN} FROM instances
         WHERE {_ELIGIBLE}
         ORDER BY ready_at, seq LIMIT ? {{skip_locked}}"""  # noqa: S608
     # Those that the worker holds already and that have something new to do.
-    ready_own_instances = """SELECT seq, id, execution, workflow, queue, input, parent,
-        parent_execution, parent_command, metadata, carried, turns, events, ready_at, wake_at,
-        unread, priority FROM instances
+    any_own_ready = """SELECT 1 FROM instances
         WHERE finished_at IS NULL AND worker = ? AND ready_at <= ? AND status = 'running'
-        ORDER BY ready_at, seq"""
+        LIMIT 1"""
+    ready_own_instances = f"""SELECT {_TAKEN} FROM instances
+        WHERE finished_at IS NULL AND worker = ? AND ready_at <= ? AND status = 'running'
+        ORDER BY ready_at, seq {{skip_locked}}"""  # noqa: S608
     next_own_instance = """SELECT min(ready_at) FROM instances
         WHERE finished_at IS NULL AND worker = ? AND ready_at > ? AND status = 'running'"""
     # The earliest of those that are left to another worker for now.
     next_sticky = """SELECT ready_at FROM instances
-        WHERE queue = ? AND priority = ? AND ready_at <= ? AND ready_at > ?
+        WHERE queue = ? AND level = ? AND ready_at <= ? AND ready_at > ?
         AND status = 'running' {exclude} AND worker IS NULL AND sticky_worker <> ?
         AND EXISTS (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)
         ORDER BY ready_at LIMIT 1"""
     next_instance = """SELECT ready_at FROM instances
-        WHERE queue = ? AND priority = ? AND ready_at > ? AND status = 'running' {exclude}
+        WHERE queue = ? AND level = ? AND ready_at > ? AND status = 'running' {exclude}
         AND (worker IS NULL OR worker = ?) ORDER BY ready_at LIMIT 1"""
-    inboxes = "SELECT instance, seq, event FROM inbox WHERE instance {among} ORDER BY seq"
+    inboxes = """SELECT instance, seq, event, arrived_at FROM inbox WHERE instance {among}
+        ORDER BY seq"""
     any_visible = f"SELECT 1 FROM activities WHERE {_VISIBLE} ORDER BY visible_at LIMIT 1"  # noqa: S608
     visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure, priority FROM activities
+        options, attempt, scheduled_at, visible_at, failure, priority, life FROM activities
         WHERE {_VISIBLE}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
     next_activity = """SELECT visible_at FROM activities
@@ -227,19 +301,23 @@ class Queries:
     # --- committing, one by one -----------------------------------------------------------
 
     # What a commit demands, for finding out which demand was not met.
-    fence = "SELECT worker, status, execution, turns FROM instances WHERE id = ? {for_update}"
+    fence = """SELECT worker, status, execution, turns, life, unread FROM instances
+        WHERE id = ? {for_update}"""
     inbox_numbers = "SELECT seq FROM inbox WHERE instance = ?"
     taken_ids = "SELECT id, status, execution FROM instances WHERE id {among} {for_update}"
-    suspend_instance = """UPDATE instances SET status = 'suspended', outcome = ?,
+    suspend_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         turns = ?, events = coalesce(?, events), ready_at = NULL, unread = unread - ?,
         wake_at = ?, worker = NULL, sticky_worker = NULL,
-        custom_status = coalesce(?, custom_status)
-        WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND status = 'running'"""
+        custom_status = coalesce(?, custom_status), {_PERHAPS_SUSPECT}
+        WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
+        AND status = 'running'"""  # noqa: S608
     # Events for the execution that ended are of no use to the next one; those for any stay.
-    continue_instance = """UPDATE instances SET execution = execution + 1, turns = 0,
+    continue_instance = f"""UPDATE instances SET execution = execution + 1, turns = 0,
         events = 0, input = ?, carried = ?, ready_at = ?, unread = unread - ?, wake_at = ?,
-        sticky_worker = worker, worker = ?, custom_status = coalesce(?, custom_status)
-        WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND status = 'running'"""
+        sticky_worker = worker, worker = ?, custom_status = coalesce(?, custom_status),
+        {_PERHAPS_SUSPECT}
+        WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
+        AND status = 'running'"""  # noqa: S608
     drop_stale_inbox = "DELETE FROM inbox WHERE instance = ? AND execution <= ?"
     count_out = """UPDATE instances SET ready_at = CASE WHEN unread > ? THEN ? ELSE ready_at END,
         unread = unread - ? WHERE id = ?"""
@@ -247,22 +325,28 @@ class Queries:
             AND (ready_at IS NULL OR ready_at > ?) THEN ? ELSE ready_at END,
         unread = unread + 1
         WHERE id = ? AND status IN ('running', 'suspended')
-        AND execution = coalesce(?, execution)"""
+        AND execution = coalesce(?, execution) AND life = coalesce(?, life)"""
     # The twin of NOTIFY where not every target was there: the same condition decides.
-    deliver_if_open = """INSERT INTO inbox (instance, seq, execution, event)
-        SELECT id, {number}, ?, ? FROM instances WHERE id = ?
-        AND status IN ('running', 'suspended') AND execution = coalesce(?, execution)"""
+    deliver_if_open = """INSERT INTO inbox (instance, seq, execution, event, arrived_at)
+        SELECT id, {number}, ?, ?, ? FROM instances WHERE id = ?
+        AND status IN ('running', 'suspended') AND execution = coalesce(?, execution)
+        AND life = coalesce(?, life)"""
     activity_state = """SELECT worker, cancel FROM activities
-        WHERE instance = ? AND execution = ? AND command = ? {for_update}"""
+        WHERE instance = ? AND execution = ? AND command = ? AND life = ? {for_update}"""
     delete_activity = """DELETE FROM activities
-        WHERE instance = ? AND execution = ? AND command = ?"""
+        WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     mark_activity = """UPDATE activities SET cancel = ?
-        WHERE instance = ? AND execution = ? AND command = ?"""
+        WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
-        failure = ? WHERE instance = ? AND execution = ? AND command = ?"""
+        failure = ? WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    # Its activities ended with it; what somebody runs is marked, see MARK_FORGOTTEN.
     delete_instance = "DELETE FROM instances WHERE id = ?"
     delete_inbox = "DELETE FROM inbox WHERE instance = ?"
-    delete_activities = "DELETE FROM activities WHERE instance = ?"
+    delete_pending = "DELETE FROM activities WHERE instance = ? AND worker IS NULL"
+    mark_all = "UPDATE activities SET cancel = ? WHERE instance = ?"
+    # The worker that holds it has not seen a message: it is given the instance again.
+    ready_again = """UPDATE instances SET ready_at = ? WHERE id = ?
+        AND (ready_at IS NULL OR ready_at > ?)"""
 
     # --- clients ------------------------------------------------------------------------
 
@@ -272,16 +356,19 @@ class Queries:
             UNION SELECT child.id FROM instances AS child JOIN family ON child.parent = family.id
             WHERE child.status IN ('running', 'suspended'))
         SELECT id FROM family"""
-    parent_of = """SELECT status, parent, parent_execution, parent_command FROM instances
-        WHERE id = ? {for_update}"""
-    terminate_instance = """UPDATE instances SET status = 'terminated', outcome = ?,
+    parent_of = """SELECT status, life, parent, parent_execution, parent_command, parent_life
+        FROM instances WHERE id = ? {for_update}"""
+    end_instance = """UPDATE instances SET status = ?, outcome = ?,
         finished_at = ?, ready_at = NULL, unread = 0, wake_at = NULL,
         worker = NULL, sticky_worker = NULL WHERE id = ?"""
-    delete_pending = "DELETE FROM activities WHERE instance = ? AND worker IS NULL"
-    mark_running = "UPDATE activities SET cancel = ? WHERE instance = ?"
-    resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?
-        WHERE id = ? AND status = 'suspended'"""
-    status_of = "SELECT status FROM instances WHERE id = ?"
+    # What has not begun: nobody has it, and no turn of its first execution is stored.
+    unstarted = """SELECT parent, parent_execution, parent_command, parent_life FROM instances
+        WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
+        AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
+        {for_update}"""
+    resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?,
+        deaths = 0 WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
+    status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status FROM instances WHERE id {among}"
 
     # --- reading ------------------------------------------------------------------------
@@ -291,15 +378,16 @@ class Queries:
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = """SELECT id, execution, workflow, queue, status, parent, parent_execution,
-        parent_command, turns, events, unread, ready_at, worker, input, metadata, outcome,
-        custom_status, created_at, finished_at, priority FROM instances {where}"""
+        parent_command, parent_life, turns, events, unread, ready_at, worker, input, metadata,
+        outcome, custom_status, created_at, finished_at, priority, life FROM instances {where}"""
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
     ids = "SELECT id FROM instances {where} {for_update}"
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
-        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life
         FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
+            AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""
     # Grouped in the order of the index, which is read through; nothing is sorted, no row is read.
     instance_stats = """SELECT queue, status, worker, count(*),

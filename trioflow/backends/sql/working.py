@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 from trioflow.backends.sql.core import SqlCore
-from trioflow.backends.sql.dialect import Dialect
-from trioflow.backends.sql.queries import LEASE_ACTIVITIES, LEASE_INSTANCES
+from trioflow.backends.sql.dialect import Dialect, Update
+from trioflow.backends.sql.queries import (
+    LEASE_ACTIVITIES,
+    LEASE_INSTANCES,
+    LEASE_SUSPECTS,
+    SUSPECTS_BELOW,
+)
 from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
@@ -24,8 +30,16 @@ from trioflow.model.records import (
 __all__ = ["Working", "activity_task"]
 
 
-# A queue, and a priority that occurs in it.
+# A queue, and a level that occurs in it; see `SUSPECTS_BELOW`.
 Level: TypeAlias = tuple[str, int]
+
+# Places in the rows of `Queries.ready_instances`, and of `Queries.visible_activities`.
+_READY_AT, _UNREAD = 14, 16
+_LIFE = 12
+
+
+class _NotLeased(Exception):
+    """Somebody came between the look at what is free and its lease; all is rolled back."""
 
 
 class Working(SqlCore):
@@ -41,7 +55,7 @@ class Working(SqlCore):
             if not self._execute(self.queries.renew_worker, now, worker).rowcount:
                 return Heartbeat(alive=False)
             rows = self._execute(self.queries.cancelled_of_worker, worker).fetchall()
-        return Heartbeat(alive=True, cancelled=[ActivityKey(*row[:3]) for row in rows])
+        return Heartbeat(alive=True, cancelled=[ActivityKey(*row[:4]) for row in rows])
 
     def reclaim(self, lease: float) -> list[str]:
         stale = self._execute(self.queries.stale_workers, self.clock() - lease).fetchall()
@@ -50,43 +64,61 @@ class Working(SqlCore):
             with self.dialect.transaction(self.connection):
                 limit = self.clock() - lease
                 if self._execute(self.queries.bury_worker, worker, limit).rowcount:
-                    self._free(worker, failed_attempts=1)
+                    self._free(worker, died=True)
                     buried.append(worker)
+        for worker in self._without_rows():
+            with self.dialect.transaction(self.connection):
+                self._free(worker, died=True)
+                buried.append(worker)
         return buried
+
+    def _without_rows(self) -> list[str]:
+        """Return who holds something and has no row, though nobody should."""
+        held = self._execute(self.queries.holders_of_instances).fetchall()
+        held += self._execute(self.queries.holders_of_activities).fetchall()
+        return sorted({worker for (worker,) in held})
 
     def release_worker(self, worker: str) -> None:
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.delete_worker, worker).rowcount:
-                self._free(worker, failed_attempts=0)
+                self._free(worker, died=False)
 
     def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         released: list[str] = []
         with self.dialect.transaction(self.connection):
             now = self.clock()
             for id in instances:
-                if self._execute(self.queries.release_instance, now, id, worker).rowcount:
-                    self._execute(self.queries.release_activities, now, id, worker)
-                    released.append(id)
+                if not self._execute(self.queries.release_instance, now, id, worker).rowcount:
+                    continue
+                self._execute(self.queries.release_activities, now, id, worker, id)
+                marked = self._execute(self.queries.cancelled_of_instance, id, worker, id)
+                self._end_cancelled(marked.fetchall(), now)
+                released.append(id)
         return released
 
     def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        kept = {(key.instance, key.execution, key.command) for key in keep}
+        kept = {(key.instance, key.execution, key.command, key.life) for key in keep}
         with self.dialect.transaction(self.connection):
             now = self.clock()
             self._execute(self.queries.recall_instances, now, worker, now)
             for key in self._execute(self.queries.activities_of_worker, worker).fetchall():
                 if tuple(key) not in kept:
                     self._execute(self.queries.recall_activity, now, *key, worker)
+            marked = self._execute(self.queries.cancelled_of_worker, worker).fetchall()
+            self._end_cancelled([row for row in marked if tuple(row[:4]) not in kept], now)
 
-    def _free(self, worker: str, failed_attempts: int) -> None:
+    def _free(self, worker: str, *, died: bool) -> None:
         now = self.clock()
-        self._execute(self.queries.free_instances, now, now, worker)
-        cancelled = self._execute(self.queries.cancelled_of_worker, worker).fetchall()
-        for instance, execution, command, event in cancelled:
-            self._execute(self.queries.delete_activity, instance, execution, command)
-            if event:
-                self._deliver(instance, execution, event, now)
-        self._execute(self.queries.free_activities, failed_attempts, now, worker)
+        free = self.queries.bury_instances if died else self.queries.free_instances
+        self._execute(free, now, now, worker)
+        # First those that are not marked: what is marked meanwhile is found by what follows.
+        self._execute(self.queries.free_activities, int(died), now, worker)
+        self._end_cancelled(self._execute(self.queries.cancelled_of_worker, worker).fetchall(), now)
+
+    def _end_cancelled(self, marked: Sequence[Sequence[Any]], now: float) -> None:
+        """End activities that nobody runs any more, and whose cancellation was asked for."""
+        for *key, event in marked:
+            self._end_activity(key, event, now)
 
     def take_instances(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str], sticky: float
@@ -95,15 +127,22 @@ class Working(SqlCore):
         if not limit:
             return self._take_own(worker, now)
         query = _Excluding("workflow", exclude, self.dialect)
-        levels = self._levels("instance", queues)
+        levels, apart = _divided(self._levels("instance", queues))
 
         def eligible() -> tuple[Any, ...]:
             return (now, *exclude, worker, worker, now - sticky)
 
+        def nothing_left(taken: list[TakenInstance]) -> TakenInstances:
+            times = self._next_ready(worker, (*levels, *apart), now, query)
+            if sticky > 0:
+                times += self._next_left(worker, levels, now, query, sticky)
+            suspects = self._any_suspect(worker, apart, now, query)
+            return TakenInstances(taken, min(times, default=None), suspects)
+
         ready = self._with_any(query(self.queries.any_ready), levels, eligible())
         if not ready:  # an idle worker does not stand in the way of those that write
-            return TakenInstances([], self._next_ready(worker, levels, now, query, sticky))
-        with self.dialect.transaction(self.connection):
+            return nothing_left([])
+        with suppress(_NotLeased), self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenInstances([], None)
             now = self.clock()
@@ -111,11 +150,41 @@ class Working(SqlCore):
             rows = self._by_level(read, ready, eligible(), limit + 1, _by_readiness)
             taken = self._lease_instances(worker, rows[:limit])
             if rows[limit:]:
-                return TakenInstances(taken, rows[limit][13])
-            return TakenInstances(taken, self._next_ready(worker, levels, now, query, sticky))
+                suspects = self._any_suspect(worker, apart, now, query)
+                return TakenInstances(taken, rows[limit][_READY_AT], suspects)
+            return nothing_left(taken)
+        return TakenInstances([], now)
+
+    def take_suspect(
+        self, worker: str, queues: Sequence[str], exclude: Sequence[str]
+    ) -> TakenInstances:
+        """Take one that may have killed its worker: what `take_instances` does for ``suspect``."""
+        now = self.clock()
+        query = _Excluding("workflow", exclude, self.dialect)
+        levels, apart = _divided(self._levels("instance", queues))
+        taken: list[TakenInstance] = []
+        alive = True
+        if self._any_suspect(worker, apart, now, query):
+            with suppress(_NotLeased), self.dialect.transaction(self.connection):
+                alive = self._execute(self.queries.worker_alive, worker).fetchone() is not None
+                now = self.clock()
+                eligible = (now, *exclude, worker, worker, now)  # whoever ran it last
+                read = query(self.queries.ready_instances)
+                rows = self._by_level(read, apart, eligible, 1, _by_readiness) if alive else []
+                taken = self._lease_instances(worker, rows, LEASE_SUSPECTS)
+        if not alive:
+            return TakenInstances([], None)
+        next_at = min(self._next_ready(worker, (*levels, *apart), now, query), default=None)
+        return TakenInstances(taken, next_at, self._any_suspect(worker, apart, now, query))
+
+    def _any_suspect(
+        self, worker: str, apart: Sequence[Level], now: float, query: _Excluding
+    ) -> bool:
+        eligible = (now, *query.names, worker, worker, now)
+        return bool(self._with_any(query(self.queries.any_ready), apart, eligible))
 
     def _levels(self, what: Literal["instance", "activity"], queues: Sequence[str]) -> list[Level]:
-        """Return the priorities that occur in each queue, the highest first."""
+        """Return the levels that occur in each queue, the highest first."""
         bounds, lower = {
             "instance": (self.queries.instance_levels, self.queries.lower_instance_level),
             "activity": (self.queries.activity_levels, self.queries.lower_activity_level),
@@ -147,7 +216,7 @@ class Working(SqlCore):
         most: int,
         order: Callable[[Sequence[Any]], Any],
     ) -> list[Any]:
-        """Return up to ``most`` rows, the highest priority first."""
+        """Return up to ``most`` rows, the highest level first."""
         rows: list[Any] = []
         for _, same in groupby(levels, key=_by_height):
             of_level: list[Any] = []
@@ -161,47 +230,58 @@ class Working(SqlCore):
         return rows
 
     def _take_own(self, worker: str, now: float) -> TakenInstances:
-        rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
         taken: list[TakenInstance] = []
-        if rows:
-            with self.dialect.transaction(self.connection):
+        if self._execute(self.queries.any_own_ready, worker, now).fetchone() is not None:
+            with suppress(_NotLeased), self.dialect.transaction(self.connection):
+                if self._execute(self.queries.worker_alive, worker).fetchone() is None:
+                    return TakenInstances([], None)
+                now = self.clock()
                 rows = self._execute(self.queries.ready_own_instances, worker, now).fetchall()
                 taken = self._lease_instances(worker, rows)
         (next_at,) = self._execute(self.queries.next_own_instance, worker, now).fetchone()
         return TakenInstances(taken, next_at)
 
     def _next_ready(
+        self, worker: str, levels: Sequence[Level], now: float, query: _Excluding
+    ) -> list[float]:
+        later = [(*level, now, *query.names, worker) for level in levels]
+        return self._first_of_each(query(self.queries.next_instance), later)
+
+    def _next_left(
         self, worker: str, levels: Sequence[Level], now: float, query: _Excluding, sticky: float
-    ) -> float | None:
-        names = query.names
-        later = [(*level, now, *names, worker) for level in levels]
-        next_at = self._first_of_each(query(self.queries.next_instance), later)
-        if sticky > 0:
-            left = [(*level, now, now - sticky, *names, worker) for level in levels]
-            found = self._first_of_each(query(self.queries.next_sticky), left)
-            next_at += [ready_at + sticky for ready_at in found]
-        return min(next_at, default=None)
+    ) -> list[float]:
+        """Return when the first of those that are left to other workers is not any more."""
+        asked = [(*level, now, now - sticky, *query.names, worker) for level in levels]
+        left = self._first_of_each(query(self.queries.next_sticky), asked)
+        return [ready_at + sticky for ready_at in left]
 
     def _first_of_each(self, query: str, parameters: Sequence[Sequence[Any]]) -> list[float]:
         found = self.dialect.each(self.connection, query, parameters)
         return [rows[0][0] for rows in found if rows]
 
-    def _lease_instances(self, worker: str, rows: Sequence[Sequence[Any]]) -> list[TakenInstance]:
+    def _lease_instances(
+        self, worker: str, rows: Sequence[Sequence[Any]], lease: Update = LEASE_INSTANCES
+    ) -> list[TakenInstance]:
+        if not rows:
+            return []
         leases: list[Any] = []
         for row in rows:
             leases += (row[0], worker)
-        if leases:
-            self.dialect.write(self.connection, LEASE_INSTANCES, leases)
+        if self.dialect.write(self.connection, lease, leases) != len(rows):
+            raise _NotLeased
         inboxes: dict[str, list[StoredMessage]] = {}
-        if with_mail := [row[1] for row in rows if row[15]]:
+        if with_mail := [row[1] for row in rows if row[_UNREAD]]:
             found = self.dialect.among(self.connection, self.queries.inboxes, with_mail)
-            for instance, seq, event in found:
-                inboxes.setdefault(instance, []).append(StoredMessage(seq, event))
-        return [self._taken_instance(row, inboxes.get(row[1], [])) for row in rows]
+            for instance, *message in found:
+                inboxes.setdefault(instance, []).append(StoredMessage(*message))
+        died = int(lease is LEASE_SUSPECTS)
+        return [self._taken_instance(row, inboxes.get(row[1], []), died) for row in rows]
 
-    def _taken_instance(self, row: Sequence[Any], inbox: list[StoredMessage]) -> TakenInstance:
-        _, id, execution, workflow, queue, input, *parent = row[:9]
-        metadata, carried, turns, events, ready_at, wake_at, _, priority = row[9:]
+    def _taken_instance(
+        self, row: Sequence[Any], inbox: list[StoredMessage], died: int
+    ) -> TakenInstance:
+        _, id, execution, workflow, queue, input, *parent = row[:10]
+        metadata, carried, turns, events, ready_at, wake_at, _, priority, life, deaths = row[10:]
         return TakenInstance(
             id=id,
             execution=execution,
@@ -217,6 +297,8 @@ class Working(SqlCore):
             wake_at=wake_at,
             inbox=inbox,
             priority=priority,
+            life=life,
+            deaths=deaths + died,
         )
 
     def take_activities(
@@ -233,7 +315,7 @@ class Working(SqlCore):
         visible = self._with_any(query(self.queries.any_visible), levels, (now, *exclude))
         if not visible:  # see `take_instances`
             return TakenActivities([], next_visible())
-        with self.dialect.transaction(self.connection):
+        with suppress(_NotLeased), self.dialect.transaction(self.connection):
             if self._execute(self.queries.worker_alive, worker).fetchone() is None:
                 return TakenActivities([], None)
             now = self.clock()
@@ -241,18 +323,21 @@ class Working(SqlCore):
             rows = self._by_level(read, visible, (now, *exclude), limit + 1, _by_visibility)
             leases: list[Any] = []
             for row in rows[:limit]:
-                leases += (*row[:3], worker)
+                leases += (*row[:3], row[_LIFE], worker)
             if leases:
-                self.dialect.write(self.connection, LEASE_ACTIVITIES, leases)
+                leased = self.dialect.write(self.connection, LEASE_ACTIVITIES, leases)
+                if leased != len(rows[:limit]):
+                    raise _NotLeased
             next_at = rows[limit][9] if rows[limit:] else next_visible()
-        return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
+            return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
+        return TakenActivities([], now)
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Build a task from a row of `Queries.visible_activities`."""
     instance, execution, command, activity, queue, input, options, attempt = row[:8]
     return ActivityTask(
-        key=ActivityKey(instance, execution, command),
+        key=ActivityKey(instance, execution, command, row[_LIFE]),
         activity=activity,
         queue=queue,
         input=input,
@@ -265,7 +350,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
 
 
 def _by_readiness(row: Sequence[Any]) -> tuple[float, int]:
-    return row[13], row[0]
+    return row[_READY_AT], row[0]
 
 
 def _by_visibility(row: Sequence[Any]) -> tuple[Any, ...]:
@@ -274,6 +359,12 @@ def _by_visibility(row: Sequence[Any]) -> tuple[Any, ...]:
 
 def _by_height(level: Level) -> int:
     return -level[1]
+
+
+def _divided(levels: Sequence[Level]) -> tuple[list[Level], list[Level]]:
+    """Return the levels of what is taken by all, and those of suspects."""
+    apart = [level for level in levels if level[1] < SUSPECTS_BELOW]
+    return [level for level in levels if level[1] >= SUSPECTS_BELOW], apart
 
 
 class _Excluding:

@@ -67,9 +67,10 @@ def _text(statement: Insert | Update | Delete, rows: int, translate: Callable[[s
         case Update(table, _, set, where):
             rows_as_v = f"WITH v ({columns}) AS (VALUES {values}) SELECT * FROM v"  # noqa: S608
             text = f"UPDATE {table} SET {set} FROM ({rows_as_v}) AS v WHERE {where}"  # noqa: S608
-        case Delete(table):
+        case Delete(table, _, only):
             # Spelled out: SQLite looks each row up by the whole key, which it does not for
             # a list of row values.
             one = "(" + " AND ".join(f"{column} = ?" for column in statement.columns) + ")"
-            text = f"DELETE FROM {table} WHERE {' OR '.join([one] * rows)}"  # noqa: S608
+            these = " OR ".join([one] * rows)
+            text = f"DELETE FROM {table} WHERE {f'({these}) AND {only}' if only else these}"  # noqa: S608
     return translate(text)

@@ -1,0 +1,44 @@
+"""This machine's clock, for stores that have no server to ask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["LocalClock"]
+
+
+class LocalClock:
+    """Epoch seconds that never go back and never stand still. Any thread may use it.
+
+    When somebody sets the machine's clock ahead, or the machine slept, it follows at once, as all
+    processes do. When it is set back, time goes on from where it was.
+
+    Args:
+        wall: The machine's clock, epoch seconds.
+        monotonic: What time passes by; its beginning does not matter.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._difference = wall() - monotonic()
+
+    def __call__(self) -> float:
+        """Return the time."""
+        # In this order: whoever is interrupted between the two sees a smaller difference.
+        difference = self._wall() - self._monotonic()
+        with self._lock:
+            self._difference = max(self._difference, difference)
+            return self._monotonic() + self._difference
+
+    def not_before(self, time: float) -> None:
+        """Give at least this time from now on."""
+        with self._lock:
+            self._difference = max(self._difference, time - self._monotonic())
