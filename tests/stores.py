@@ -92,7 +92,7 @@ async def forget_worker(backend, worker):
             assert client.zrem(f"{backend.address.tag}:workers", worker) == 1
         return
     store = backend._store()
-    schema = f'"{backend.schema}".' if backend.name == "postgresql" else ""
+    schema = f'"{backend.schema}".' if backend.name == "postgres" else ""
 
     def forget():
         with store.dialect.transaction(store.connection):

@@ -104,7 +104,7 @@ async def left_over(backend: object) -> dict[str, int]:
     if backend.name == "redis":
         return await trio.to_thread.run_sync(_keys, backend)
     store = backend._store()
-    schema = f'"{backend.schema}".' if backend.name == "postgresql" else ""
+    schema = f'"{backend.schema}".' if backend.name == "postgres" else ""
 
     def counted() -> dict[str, int]:
         found = {}
