@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import child_cancelled
+from trioflow.backends.notices import asked_by, child_cancelled
 from trioflow.errors import DataRefused
 from trioflow.model.events import ParentRef
 from trioflow.model.records import (
@@ -33,6 +33,7 @@ __all__ = [
     "pack_new",
     "pack_notices",
     "pack_units",
+    "pack_unstarted",
     "parts_of_notice",
     "refused",
 ]
@@ -135,6 +136,24 @@ def _time(at: float) -> float:
     if at != at:  # noqa: PLR0124 - as only NaN is
         raise refused("a time that is no number")  # the script would stop half-way
     return at
+
+
+def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
+    """Return what a cancel means for an instance that has not begun."""
+    return pack(_unstarted(event, outcome))
+
+
+def _unstarted(event: bytes, outcome: bytes) -> dict[str, Any]:
+    before, after = parts_of_notice(child_cancelled, outcome)
+    wire: dict[str, Any] = {
+        "outcome": _payload(outcome),
+        "before": _payload(before),
+        "after": _payload(after),
+    }
+    by = asked_by(event)
+    if by is not None:
+        wire["by"] = by
+    return wire
 
 
 def _payload(data: bytes) -> str | msgspec.Raw:
@@ -269,10 +288,5 @@ def _message(message: Message) -> dict[str, Any]:
     if message.life is not None:
         wire["life"] = message.life
     if message.unstarted:
-        before, after = parts_of_notice(child_cancelled, message.unstarted)
-        wire["unstarted"] = {
-            "outcome": _payload(message.unstarted),
-            "before": _payload(before),
-            "after": _payload(after),
-        }
+        wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire
