@@ -38,7 +38,8 @@ class Arena:
             missing = module.available()
             if missing:
                 raise RuntimeError(missing)
-            self._url = self._stack.enter_context(module.start(self.folder))
+            options = redis.DURABLE if self.kind == "redis" else ()
+            self._url = self._stack.enter_context(module.start(self.folder, *options))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -103,11 +104,12 @@ async def left_over(backend: object) -> dict[str, int]:
     if backend.name == "redis":
         return await trio.to_thread.run_sync(_keys, backend)
     store = backend._store()
+    schema = f'"{backend.schema}".' if backend.name == "postgres" else ""
 
     def counted() -> dict[str, int]:
         found = {}
         for table in _TABLES:
-            (number,) = store._execute(f"SELECT count(*) FROM {table}").fetchone()
+            (number,) = store._execute(f"SELECT count(*) FROM {schema}{table}").fetchone()
             if number:
                 found[table] = number
         return found

@@ -44,7 +44,7 @@ class _Worker:
     async def end(self, number: signal.Signals) -> int | None:
         """Send a signal; return the exit code, ``None`` if it does not end."""
         with trio.move_on_after(_PATIENCE):
-            while number == signal.SIGTERM and not self._ready():
+            while number == signal.SIGTERM and not self.is_ready():
                 await trio.sleep(0.02)
         self.send(number)
         with trio.move_on_after(_PATIENCE):
