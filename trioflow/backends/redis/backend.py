@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -37,6 +38,8 @@ from trioflow.model.records import (
 )
 
 __all__ = ["RedisBackend"]
+
+logger = logging.getLogger("trioflow.backends.redis")
 
 R = TypeVar("R")
 
@@ -81,6 +84,7 @@ class RedisBackend:
         self._offset = 0.0
         self._watcher = Watcher()
         self._link = Link(self.address, patience)
+        self._passed_over: set[tuple[str, str]] = set()
         self._thread: StorageThread | None = None
         self._listener: Listener | None = None
         # The heartbeat's own connection, used by whichever thread holds the lock. It is not
@@ -184,16 +188,33 @@ class RedisBackend:
         *,
         exclude: Sequence[str] = (),
         sticky: float = 0.0,
+        suspect: bool = False,
     ) -> TakenInstances:
         asked = self._take(worker, queues, limit, exclude)
-        asked.sticky, asked.fields = sticky, rows.TAKEN_FIELDS
-        return await self._taken("take_instances", asked, rows.taken_instances)
+        asked.sticky, asked.suspect, asked.fields = sticky, suspect, rows.TAKEN_FIELDS
+        taken, unreadable = await self._taken("take_instances", asked, rows.taken_instances)
+        if unreadable:
+            # They are this worker's, who can do nothing with them, nor can anybody else.
+            reports = [(one.id, rows.damage_report(one)) for one in unreadable]
+            await self._write("suspend", worker, wire.pack(reports), decode=_ignore)
+            self._watcher.notify()
+        return taken
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
     ) -> TakenActivities:
         asked = self._take(worker, queues, limit, exclude)
-        return await self._taken("take_activities", asked, rows.taken_activities)
+        taken, passed_over = await self._taken("take_activities", asked, rows.taken_activities)
+        for instance, command in passed_over:
+            if (instance, command) not in self._passed_over:
+                self._passed_over.add((instance, command))
+                logger.warning(
+                    "activity %s of instance %r waits for ever: its stored row cannot be read; "
+                    "mend it, or terminate the instance",
+                    command,
+                    instance,
+                )
+        return taken
 
     def _take(
         self, worker: str, queues: Sequence[str], limit: int, exclude: Sequence[str]
@@ -258,25 +279,24 @@ class RedisBackend:
             self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes) -> Update:
-        return self._told(await self._write("send", instance, event, decode=_update))
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        return await self._update("send", instance, event, wire.meant(life), "")
 
-    async def terminate(self, instance: str, outcome: bytes) -> Update:
-        while True:
-            found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
-            if not found:
-                return "not found"
-            parent = rows.instance_record(found).parent
-            notice = child_terminated(outcome, parent).event if parent is not None else b""
-            seq = found[1][-1]
-            answer = await self._write("terminate", instance, outcome, seq, notice, decode=_text)
-            if answer != "changed":
-                return self._told(cast("Update", answer))
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        unstarted = wire.pack_unstarted(event, outcome)
+        return await self._update("send", instance, event, wire.meant(life), unstarted)
 
-    async def resume(self, instance: str) -> Update:
-        return self._told(await self._write("resume", instance, decode=_update))
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+        told = wire.parts_of_notice(child_terminated, outcome)
+        return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
-    def _told(self, update: Update) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+        return await self._update("resume", instance, wire.meant(life))
+
+    async def _update(self, name: str, *arguments: Any) -> Update:
+        update = await self._write(name, *arguments, decode=_decode_update)
         if update == "done":
             self._watcher.notify()
         return update
@@ -285,8 +305,12 @@ class RedisBackend:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
         return rows.instance_record(found) if found else None
 
-    async def not_running(self, instances: Sequence[str]) -> list[str]:
-        return await self._read("not_running", wire.pack(list(instances)), decode=rows.texts)
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        packed = b"" if lives is None else wire.pack(list(lives))
+        asked = wire.pack(list(instances)), packed
+        return await self._read("not_running", *asked, decode=rows.texts)
 
     async def history(self, instance: str) -> list[Execution]:
         found = await self._read("history", instance, decode=_same)
@@ -319,6 +343,8 @@ class RedisBackend:
                 wanted = (packed, most, _LOOK_AT_MOST, part, kept)
                 gone, kept, more = await self._write("remove", *wanted, decode=_same)
                 removed += gone
+        if removed:  # somebody may wait for one of them
+            self._watcher.notify()
         return removed
 
     # --- waking -------------------------------------------------------------------------
@@ -415,7 +441,7 @@ def _text(reply: bytes) -> str:
     return reply.decode()
 
 
-def _update(reply: bytes) -> Update:
+def _decode_update(reply: bytes) -> Update:
     return cast("Update", reply.decode())
 
 

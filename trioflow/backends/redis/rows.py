@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from trioflow.model.events import ParentRef
+from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
     ActivityKey,
     ActivityTask,
@@ -14,6 +17,7 @@ from trioflow.model.records import (
     Heartbeat,
     InstanceRecord,
     QueueStats,
+    Status,
     StoredMessage,
     TakenActivities,
     TakenInstance,
@@ -23,8 +27,10 @@ from trioflow.model.records import (
 __all__ = [
     "RECORD_FIELDS",
     "TAKEN_FIELDS",
+    "Unreadable",
     "activity_task",
     "commit_result",
+    "damage_report",
     "execution",
     "heartbeat",
     "instance_record",
@@ -34,14 +40,17 @@ __all__ = [
     "texts",
 ]
 
+R = TypeVar("R")
+
+_PARENT_FIELDS = ("parent", "parent_execution", "parent_command", "parent_life")
 TAKEN_FIELDS = (
-    *("execution", "workflow", "queue", "input", "parent", "parent_execution", "parent_command"),
-    *("metadata", "carried", "turns", "events", "wake_at", "priority"),
+    *("execution", "workflow", "queue", "input", *_PARENT_FIELDS, "metadata", "carried"),
+    *("turns", "events", "wake_at", "priority", "life", "deaths"),
 )
 RECORD_FIELDS = (
-    *("execution", "workflow", "queue", "status", "parent", "parent_execution", "parent_command"),
-    *("turns", "events", "worker", "input", "metadata", "outcome", "custom_status"),
-    *("created_at", "finished_at", "priority", "seq"),
+    *("execution", "workflow", "queue", "status", *_PARENT_FIELDS, "turns", "events", "worker"),
+    *("input", "metadata", "outcome", "custom_status", "created_at", "finished_at", "priority"),
+    "life",
 )
 
 
@@ -54,33 +63,56 @@ def _number(reply: bytes | None) -> float | None:
     return float(reply) if reply else None
 
 
-def _parent(instance: bytes | None, execution: bytes, command: bytes | None) -> ParentRef | None:
+def _parent(
+    instance: bytes | None, execution: bytes, command: bytes | None, life: bytes | None
+) -> ParentRef | None:
     if instance is None:
         return None
-    return ParentRef(instance.decode(), int(execution), (command or b"").decode())
+    named = (command or b"").decode(), (life or b"").decode()
+    return ParentRef(instance.decode(), int(execution), *named)
 
 
-def taken_instances(reply: Sequence[Any]) -> TakenInstances:
+class Unreadable(NamedTuple):
+    """An instance that was leased and whose row or inbox cannot be read, and why."""
+
+    id: str
+    why: str
+
+
+def taken_instances(reply: Sequence[Any]) -> tuple[TakenInstances, list[Unreadable]]:
     """Read the answer of ``take_instances``."""
-    return TakenInstances([_taken_instance(*row) for row in reply[2:]], _number(reply[1]))
+    taken: list[TakenInstance] = []
+    unreadable: list[Unreadable] = []
+    for row in reply[3:]:
+        try:
+            taken.append(_taken_instance(*row))
+        except (ValueError, TypeError, AttributeError) as exc:
+            unreadable.append(Unreadable(row[0].decode(), str(exc)))
+    return TakenInstances(taken, _number(reply[1]), bool(reply[2])), unreadable
+
+
+def damage_report(one: Unreadable) -> str:
+    """Return the stored form of the report with which a damaged instance is suspended."""
+    message = (
+        f"the stored row of instance {one.id!r} cannot be read: {one.why}; mend it in the store "
+        "and resume the instance, or terminate it"
+    )
+    return msgspec.json.encode(SuspendReport(kind="unreadable row", message=message)).decode()
 
 
 def _taken_instance(
     id: bytes, ready_at: bytes, row: Sequence[Any], inbox: Sequence[bytes]
 ) -> TakenInstance:
-    execution, workflow, queue, input, *parent = row[:7]
-    metadata, carried, turns, events, wake_at, priority = row[7:]
-    messages = [
-        StoredMessage(int(inbox[at]), inbox[at + 1].partition(b":")[2])
-        for at in range(0, len(inbox), 2)
-    ]
+    execution, workflow, queue, input, *parent = row[:8]
+    metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:]
+    messages = [_message(inbox[at], inbox[at + 1]) for at in range(0, len(inbox), 2)]
     messages.sort(key=_by_number)
     return TakenInstance(
         id=id.decode(),
         execution=int(execution),
         workflow=workflow.decode(),
         queue=queue.decode(),
-        input=input,
+        input=_bytes(input),
         parent=_parent(*parent),
         metadata=metadata or b"",
         carried=carried or b"",
@@ -90,45 +122,66 @@ def _taken_instance(
         wake_at=_number(wake_at),
         inbox=messages,
         priority=int(priority or 0),
+        life=(life or b"").decode(),
+        deaths=int(deaths or 0),
     )
+
+
+def _bytes(stored: bytes | None) -> bytes:
+    if stored is None:
+        raise TypeError("the input is missing")
+    return stored
+
+
+def _message(number: bytes, stored: bytes) -> StoredMessage:
+    """Read one row of an inbox; those of schema 2 have no time."""
+    header, colon, event = stored.partition(b":")
+    if not colon:
+        raise ValueError(f"message {number!r} of the inbox has no header")
+    at = header.partition(b"@")[2]
+    return StoredMessage(int(number), event, float(at or 0))
 
 
 def _by_number(message: StoredMessage) -> int:
     return message.seq
 
 
-def taken_activities(reply: Sequence[Any]) -> TakenActivities:
-    """Read the answer of ``take_activities``."""
-    return TakenActivities([activity_task(row) for row in reply[2:]], _number(reply[1]))
+def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[str, str]]]:
+    """Read the answer of ``take_activities``: also instance and command of what it passed over."""
+    taken = TakenActivities([activity_task(row) for row in reply[3:]], _number(reply[1]))
+    return taken, [(id.decode(), command.decode()) for id, command in reply[2]]
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    instance, execution, command, activity, queue, input, options, attempt, at = row[:9]
+    activity, queue, input, options, attempt, at, failure, priority = row[4:]
     return ActivityTask(
-        key=ActivityKey(instance.decode(), execution, command.decode()),
+        key=_key(*row[:4]),
         activity=activity.decode(),
         queue=queue.decode(),
         input=input,
         options=options,
         attempt=attempt,
         scheduled_at=float(at),
-        failure=row[9],
-        priority=row[10],
+        failure=failure,
+        priority=priority,
     )
+
+
+def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> ActivityKey:
+    return ActivityKey(instance.decode(), execution, command.decode(), life.decode())
 
 
 def heartbeat(reply: Sequence[Any]) -> Heartbeat:
     """Read the answer of ``heartbeat``."""
-    keys = [ActivityKey(id.decode(), number, command.decode()) for id, number, command in reply[2:]]
-    return Heartbeat(alive=bool(reply[1]), cancelled=keys)
+    return Heartbeat(alive=bool(reply[1]), cancelled=[_key(*token) for token in reply[2:]])
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
     """Read what ``commit`` says of one unit."""
     if not reply:
         return None
-    return CommitFailure(taken_ids=texts(reply[1]), lost=texts(reply[2]))
+    return CommitFailure(*map(texts, reply[1:]))
 
 
 def execution(reply: Sequence[Any]) -> Execution:
@@ -137,31 +190,49 @@ def execution(reply: Sequence[Any]) -> Execution:
 
 
 def instance_record(reply: Sequence[Any]) -> InstanceRecord:
-    """Read what ``record`` says of an instance."""
+    """Read what ``record`` says of an instance; of a damaged row what can be read."""
     id, row, unread, ready_at = reply
-    execution, workflow, queue, status, *parent = row[:7]
-    turns, events, worker, input, metadata, outcome, custom_status = row[7:14]
-    created_at, finished_at, priority, _ = row[14:]
+    execution, workflow, queue, status, *parent = row[:8]
+    turns, events, worker, input, metadata, outcome, custom_status = row[8:15]
+    created_at, finished_at, priority, life = row[15:]
     return InstanceRecord(
         id=id.decode(),
-        execution=int(execution),
-        workflow=workflow.decode(),
-        queue=queue.decode(),
-        status=status.decode(),
-        parent=_parent(*parent),
-        turns=int(turns),
-        events=int(events),
+        execution=_read(int, execution, 0),
+        workflow=_read(bytes.decode, workflow, ""),
+        queue=_read(bytes.decode, queue, ""),
+        status=_read(_status, status, "suspended"),
+        parent=_read(_parent_of, parent, None),
+        turns=_read(int, turns, 0),
+        events=_read(int, events, 0),
         unread=unread,
         ready_at=_number(ready_at),
-        worker=worker.decode() if worker else None,
-        input=input,
+        worker=_read(bytes.decode, worker, None),
+        input=input or b"",
         metadata=metadata or b"",
         outcome=outcome or b"",
         custom_status=custom_status or b"",
-        created_at=float(created_at),
-        finished_at=_number(finished_at),
-        priority=int(priority or 0),
+        created_at=_read(float, created_at, 0.0),
+        finished_at=_read(float, finished_at, None),
+        priority=_read(int, priority, 0),
+        life=_read(bytes.decode, life, ""),
     )
+
+
+def _read(how: Callable[[Any], R], stored: Any, otherwise: R) -> R:
+    """Read one field, or return what stands for one that is missing or damaged."""
+    try:
+        return how(stored) if stored else otherwise
+    except (ValueError, TypeError):
+        return otherwise
+
+
+def _status(stored: bytes) -> Status:
+    status: Status = msgspec.convert(stored.decode(), Status)
+    return status
+
+
+def _parent_of(stored: Sequence[Any]) -> ParentRef | None:
+    return _parent(*stored)
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

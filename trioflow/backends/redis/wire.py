@@ -6,14 +6,17 @@ UTF-8, which JSON is, and otherwise with a header that says text though they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from trioflow.backends.notices import asked_by, child_cancelled
+from trioflow.errors import DataRefused
 from trioflow.model.events import ParentRef
 from trioflow.model.records import (
     ActivityKey,
+    ActivityResult,
     InstanceCommit,
     InstanceFilter,
     Message,
@@ -22,15 +25,29 @@ from trioflow.model.records import (
     Unit,
 )
 
-__all__ = ["TakeRequest", "pack", "pack_filter", "pack_new", "pack_notices", "pack_units"]
+__all__ = [
+    "TakeRequest",
+    "meant",
+    "pack",
+    "pack_filter",
+    "pack_new",
+    "pack_notices",
+    "pack_units",
+    "pack_unstarted",
+    "parts_of_notice",
+    "refused",
+]
 
-pack = msgspec.msgpack.Encoder().encode
+_packed = msgspec.msgpack.Encoder().encode
+_encoded = msgspec.json.Encoder().encode
+_COMMAND = "the command"
 
 
 class TakeRequest(msgspec.Struct):
     """What the scripts of taking are asked.
 
     Attributes:
+        suspect: Whether one suspect is wanted, and nothing else.
         fields: Of an instance's row, that the answer is to have.
     """
 
@@ -39,7 +56,25 @@ class TakeRequest(msgspec.Struct):
     limit: int
     exclude: Sequence[str]
     sticky: float = 0.0
+    suspect: bool = False
     fields: Sequence[str] = ()
+
+
+def pack(value: Any) -> bytes:
+    """Return something as the scripts read it.
+
+    Raises:
+        DataRefused: It has text that is no Unicode, or a number of more than 64 bits.
+    """
+    try:
+        return _packed(value)
+    except (UnicodeError, OverflowError) as exc:
+        raise refused(exc) from exc
+
+
+def refused(why: object) -> DataRefused:
+    """Return the error for what cannot be sent, or what the server would never take."""
+    return DataRefused(f"Redis cannot take these data: {why}")
 
 
 def pack_units(units: Iterable[Unit]) -> bytes:
@@ -58,7 +93,28 @@ def pack_notices(notices: dict[ParentRef, bytes]) -> bytes:
 
 
 def _token_of(ref: ParentRef) -> str:
-    return f"{ref.execution}:{len(ref.command.encode())}:{ref.command}{ref.instance}"
+    length = len(ref.command.encode())
+    if not ref.life:
+        return f"{ref.execution}:{length}:{ref.command}{ref.instance}"
+    life = len(ref.life.encode())
+    return f"{ref.execution}/{life}:{length}:{ref.life}{ref.command}{ref.instance}"
+
+
+def meant(life: str | None) -> str:
+    """Return a life as the scripts compare it; ``None`` means any."""
+    return "" if life is None else f"={life}"
+
+
+def parts_of_notice(
+    notice: Callable[[bytes, ParentRef], Message], outcome: bytes
+) -> tuple[bytes, bytes]:
+    """Return what stands before and after the command in the event that ``notice`` makes.
+
+    The script knows the parent only when it ends the child, and must tell it in the same moment.
+    """
+    event = notice(outcome, ParentRef("", 0, _COMMAND)).event
+    before, _, after = event.partition(_encoded(_COMMAND))
+    return before, after
 
 
 def pack_filter(where: InstanceFilter) -> bytes:
@@ -76,6 +132,30 @@ def pack_filter(where: InstanceFilter) -> bytes:
     return pack({**in_row, **others})
 
 
+def _time(at: float) -> float:
+    if at != at:  # noqa: PLR0124 - as only NaN is
+        raise refused("a time that is no number")  # the script would stop half-way
+    return at
+
+
+def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
+    """Return what a cancel means for an instance that has not begun."""
+    return pack(_unstarted(event, outcome))
+
+
+def _unstarted(event: bytes, outcome: bytes) -> dict[str, Any]:
+    before, after = parts_of_notice(child_cancelled, outcome)
+    wire: dict[str, Any] = {
+        "outcome": _payload(outcome),
+        "before": _payload(before),
+        "after": _payload(after),
+    }
+    by = asked_by(event)
+    if by is not None:
+        wire["by"] = by
+    return wire
+
+
 def _payload(data: bytes) -> str | msgspec.Raw:
     try:
         return data.decode()
@@ -86,15 +166,13 @@ def _payload(data: bytes) -> str | msgspec.Raw:
 def _unit(unit: Unit) -> dict[str, Any]:
     wire: dict[str, Any] = {"instances": [_commit(commit) for commit in unit.instances]}
     if unit.results:
-        wire["results"] = [
-            {**_key(result.key), "event": _payload(result.event)} for result in unit.results
-        ]
+        wire["results"] = [_result(result) for result in unit.results]
     if unit.retries:
         wire["retries"] = [
             {
                 **_key(retry.key),
                 "attempt": retry.attempt,
-                "visible_at": retry.visible_at,
+                "visible_at": _time(retry.visible_at),
                 "failure": _payload(retry.failure),
             }
             for retry in unit.retries
@@ -102,8 +180,20 @@ def _unit(unit: Unit) -> dict[str, Any]:
     return wire
 
 
+def _result(result: ActivityResult) -> dict[str, Any]:
+    wire = {**_key(result.key), "event": _payload(result.event)}
+    if result.at is not None:
+        wire["at"] = _time(result.at)
+    return wire
+
+
 def _key(key: ActivityKey) -> dict[str, Any]:
-    return {"instance": key.instance, "execution": key.execution, "command": key.command}
+    return {
+        "instance": key.instance,
+        "execution": key.execution,
+        "command": key.command,
+        "life": key.life,
+    }
 
 
 def _commit(commit: InstanceCommit) -> dict[str, Any]:
@@ -111,6 +201,7 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
         "id": commit.id,
         "execution": commit.execution,
         "number": commit.number,
+        "life": commit.life,
         "leased": commit.leased,
     }
     if commit.new is not None:
@@ -120,7 +211,7 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
     if commit.messages:
         wire["messages"] = [_message(message) for message in commit.messages]
     if commit.wake_at is not None:
-        wire["wake_at"] = commit.wake_at
+        wire["wake_at"] = _time(commit.wake_at)
     if commit.due:
         wire["due"] = True
     if commit.status is not None:
@@ -163,6 +254,8 @@ def _new_instance(new: NewInstance) -> dict[str, Any]:
         "queue": new.queue,
         "input": _payload(new.input),
     }
+    if new.life:
+        wire["life"] = new.life
     if new.priority:
         wire["priority"] = new.priority
     if new.metadata:
@@ -192,4 +285,8 @@ def _message(message: Message) -> dict[str, Any]:
         wire["sent"] = _payload(message.sent)
     if message.failed:
         wire["failed"] = _payload(message.failed)
+    if message.life is not None:
+        wire["life"] = message.life
+    if message.unstarted:
+        wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

@@ -1,18 +1,34 @@
 -- The rows of activities, and the indexes that say who may take or holds them.
--- A row is the packed fields in the order of `pack_activity`; `cancel` is false unless asked for.
+-- An activity is named by instance, execution, command and life; '' is the life of what began before
+-- lives had names. A row is the packed fields in the order of `pack_activity`; `cancel` is false
+-- unless asked for, and '' if nobody is to hear of the end.
 
-local function token_of(id, execution, command)
-  return string.format('%d:%d:%s%s', execution, #command, command, id)
+local function activities_key(id, life)
+  return life == '' and P .. 'a:' .. id or P .. 'a/' .. life .. ':' .. id
+end
+
+local function token_of(id, execution, command, life)
+  if life == '' then
+    return execution .. ':' .. #command .. ':' .. command .. id
+  end
+  return execution .. '/' .. #life .. ':' .. #command .. ':' .. life .. command .. id
 end
 
 local function field_of(execution, command)
-  return string.format('%d:%s', execution, command)
+  return execution .. ':' .. command
 end
 
+-- Returns id, execution, command, life.
 local function parse_token(token)
-  local execution, length, rest = string.match(token, '^(%d+):(%d+):(.*)$')
-  length = tonumber(length)
-  return string.sub(rest, length + 1), tonumber(execution), string.sub(rest, 1, length)
+  local execution, size, length, rest = string.match(token, '^(%d+)/(%d+):(%d+):(.*)$')
+  if not execution then
+    execution, length, rest = string.match(token, '^(%d+):(%d+):(.*)$')
+    size = 0
+  end
+  local from = size + 1
+  local to = size + length
+  return string.sub(rest, to + 1), tonumber(execution), string.sub(rest, from, to),
+    string.sub(rest, 1, size)
 end
 
 local function pack_activity(row)
@@ -22,9 +38,23 @@ local function pack_activity(row)
   )
 end
 
+-- What stands for a row that cannot be read: nobody's, and never given to anybody.
+local function damaged_activity()
+  return {
+    worker = '', queue = '', cancel = false, attempt = 1, visible_at = 0, scheduled_at = 0,
+    activity = '', input = '', options = '', failure = '', priority = 0, damaged = true,
+  }
+end
+
 local function unpack_activity(packed)
-  local worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options, failure,
-    priority = cmsgpack.unpack(packed)
+  local could, worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options,
+    failure, priority = pcall(cmsgpack.unpack, packed)
+  local whole = could and type(worker) == 'string' and type(queue) == 'string'
+    and type(attempt) == 'number' and type(scheduled_at) == 'number'
+    and type(activity) == 'string' and type(failure) == 'string'
+  if not whole then
+    return damaged_activity()
+  end
   return {
     worker = worker, queue = queue, cancel = cancel, attempt = attempt,
     visible_at = visible_at, scheduled_at = scheduled_at,
@@ -33,13 +63,13 @@ local function unpack_activity(packed)
   }
 end
 
-local function load_activity(id, execution, command)
-  local packed = redis.call('HGET', P .. 'a:' .. id, field_of(execution, command))
+local function load_activity(id, execution, command, life)
+  local packed = redis.call('HGET', activities_key(id, life), field_of(execution, command))
   return packed and unpack_activity(packed) or nil
 end
 
-local function store_activity(id, execution, command, row)
-  redis.call('HSET', P .. 'a:' .. id, field_of(execution, command), pack_activity(row))
+local function store_activity(id, execution, command, life, row)
+  redis.call('HSET', activities_key(id, life), field_of(execution, command), pack_activity(row))
 end
 
 local function hold_activity(token, queue, worker, cancel)
@@ -67,36 +97,62 @@ local function unlist_activity(token, row)
   end
 end
 
-local function drop_activity(id, execution, command, row)
-  redis.call('HDEL', P .. 'a:' .. id, field_of(execution, command))
-  unlist_activity(token_of(id, execution, command), row)
+-- As `store_activity`. One of the same name that a worker still runs, of a time before lives had
+-- names, is forgotten.
+local function store_new_activity(id, execution, command, life, row)
+  local key, field = activities_key(id, life), field_of(execution, command)
+  if redis.call('HSETNX', key, field, pack_activity(row)) == 0 then
+    unlist_activity(token_of(id, execution, command, life), load_activity(id, execution, command, life))
+    store_activity(id, execution, command, life, row)
+  end
+end
+
+local function drop_activity(id, execution, command, life, row)
+  redis.call('HDEL', activities_key(id, life), field_of(execution, command))
+  unlist_activity(token_of(id, execution, command, life), row)
+end
+
+-- Let the worker that runs an activity hear that it is to stop.
+local function mark_activity(id, execution, command, life, row, event)
+  row.cancel = event
+  store_activity(id, execution, command, life, row)
+  sadd('marked:' .. row.worker, token_of(id, execution, command, life))
+end
+
+-- Nobody wants an activity any more: a worker that runs it is told, otherwise it is gone at once.
+local function stop_activity(id, execution, command, life, row)
+  if row.worker == '' then
+    drop_activity(id, execution, command, life, row)
+  else
+    mark_activity(id, execution, command, life, row, '')
+  end
 end
 
 -- Give an activity back to all.
-local function offer_activity(id, execution, command, row, visible_at)
-  local token = token_of(id, execution, command)
+local function offer_activity(id, execution, command, life, row, visible_at)
+  local token = token_of(id, execution, command, life)
   if row.worker ~= '' then
     free_activity(token, row.queue, row.worker, row.cancel)
   end
   row.worker = ''
   row.visible_at = visible_at
-  store_activity(id, execution, command, row)
+  store_activity(id, execution, command, life, row)
   zadd('visible' .. open_lane(row.queue, row.priority), visible_at, token)
 end
 
--- All of an instance: field, execution, command, row for each.
-local function each_activity(id, visit)
-  local rows = redis.call('HGETALL', P .. 'a:' .. id)
+-- All of one life of an instance: execution, command, row, life for each.
+local function each_activity(id, life, visit)
+  local rows = redis.call('HGETALL', activities_key(id, life))
   for at = 1, #rows, 2 do
     local execution, command = string.match(rows[at], '^(%d+):(.*)$')
-    visit(tonumber(execution), command, unpack_activity(rows[at + 1]))
+    visit(tonumber(execution), command, unpack_activity(rows[at + 1]), life)
   end
 end
 
 -- The fields of an ActivityTask, in its order.
-local function describe(id, execution, command, row)
+local function describe(id, execution, command, life, row)
   return {
-    id, execution, command, row.activity, row.queue, row.input, row.options, row.attempt,
+    id, execution, command, life, row.activity, row.queue, row.input, row.options, row.attempt,
     exact(row.scheduled_at), row.failure, row.priority,
   }
 end

@@ -1,11 +1,12 @@
 -- include: base activities
 -- Return the unfinished activities of an instance's current execution. ARGV: id.
 
-local current = tonumber(redis.call('HGET', P .. 'i:' .. ARGV[1], 'execution') or 0)
+local row = redis.call('HMGET', P .. 'i:' .. ARGV[1], 'execution', 'life')
+local current, life = tonumber(row[1] or 0), row[2] or ''
 local reply = {}
-each_activity(ARGV[1], function(execution, command, activity)
+each_activity(ARGV[1], life, function(execution, command, activity)
   if execution == current then
-    reply[#reply + 1] = describe(ARGV[1], execution, command, activity)
+    reply[#reply + 1] = describe(ARGV[1], execution, command, life, activity)
   end
 end)
 return reply

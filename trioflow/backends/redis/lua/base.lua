@@ -5,19 +5,23 @@ local P = KEYS[1] .. ':'
 local INF = math.huge
 
 -- Keys:
---   i:<id>           the row of an instance; what it has not is missing or ''
---   x:<id>           its inbox: number -> '<execution or nothing>:<event>'
+--   i:<id>           the row of an instance; what it has not is missing or ''. `deaths` is there
+--                    for suspects alone; `first` is the execution with which its life began, if not 1
+--   x:<id>           its inbox: number -> '<execution or nothing>@<when it came>:<event>', where what
+--                    schema 2 wrote has no '@' and no time
 --   t:<id>:<number>  the turns of one execution
---   a:<id>           its activities: '<execution>:<command>' -> a packed row, see activities.lua
+--   a/<life>:<id>    the activities of one life: '<execution>:<command>' -> a packed row, see
+--                    activities.lua;  a:<id>  where the life is ''
 --   children:<id>    sub-workflows by seq
 --   status:<status>  instances by seq; each is in exactly one
 --   finished         finished instances by the time when they finished
 --   ready<lane>      free instances by ready_at; those without one are in no such set
+--   suspect<lane>    likewise those that are suspects
 --   held:<worker>    leased instances by ready_at, infinity for null
 --   visible<lane>    free activities by visible_at
 --   lanes:<queue>    the priorities that occur besides 0, of instances and activities
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
---   workers          by heartbeat;  names  of workers
+--   workers          by heartbeat;  names  of workers, gone only when what they held is free
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
 --   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
 
@@ -28,15 +32,22 @@ end
 
 local now = clock()
 
--- tostring() would round it.
+-- tostring() would round it. Names are never formatted, since that would end them at a NUL.
 local function exact(number)
   return string.format('%.17g', number)
 end
 
+local now_exact = exact(now)
+
 -- The end of the keys of what waits in a queue with a priority, which may be missing for 0.
 local function lane(queue, priority)
   priority = tonumber(priority) or 0
-  return priority == 0 and ':' .. queue or string.format('/%d:%s', priority, queue)
+  return priority == 0 and ':' .. queue or '/' .. priority .. ':' .. queue
+end
+
+-- Where a free instance waits.
+local function place_of(queue, priority, suspect)
+  return (suspect and 'suspect' or 'ready') .. lane(queue, priority)
 end
 
 local function alive(worker)
@@ -96,6 +107,10 @@ end
 
 local numbers = {}
 
+local function turns_key(id, execution)
+  return P .. 't:' .. id .. ':' .. execution
+end
+
 -- The next number of 'seq' or 'message': never given twice.
 local function next_number(name)
   local last = numbers[name] or tonumber(redis.call('GET', P .. name) or 0)
@@ -130,6 +145,11 @@ local function flush()
     redis.call('SET', P .. name, exact(last))
   end
   numbers = {}
+end
+
+-- Whether a life is the one that is meant: '' for any, or '=' and its name.
+local function is_meant(life, meant)
+  return meant == '' or meant == '=' .. (life or '')
 end
 
 -- A call that is repeated because its answer was lost gets the same answer and does nothing.

@@ -1,8 +1,8 @@
 -- include: base activities instances
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
--- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids}. Stores nothing and
--- returns 'dead' if the worker is, 'notice' if a parent is to be told of an id that is taken, and
+-- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
+-- nothing and returns 'dead' if the worker is, 'notice' if a parent is to be told of an id that is taken, and
 -- `notices` does not have the words.
 
 local nonce, source, worker = ARGV[1], ARGV[3], ARGV[4]
@@ -44,18 +44,33 @@ local function has_messages(id, wanted)
   return true
 end
 
--- What a commit demands. Returns the row, and whether it stays out because its id is taken.
--- `twin` is a commit of the same id that is stored before.
-local function check(commit, twin, taken, lost, replaced)
+-- What a commit demands of the instance that is there, or 'lost' or 'unseen'.
+local function fence(commit, row)
+  local consumed = commit.consumed or NONE
+  local holds = row[1] == 'running' and row[2] == worker
+    and tonumber(row[3]) == commit.execution and tonumber(row[4]) == commit.number
+    and (row[8] or '') == commit.life
+  if not holds or not has_messages(commit.id, consumed) then
+    return 'lost'
+  end
+  local closes = commit.status and not is_open(commit.status)
+  if closes and redis.call('HLEN', P .. 'x:' .. commit.id) ~= #consumed then
+    return 'unseen'
+  end
+end
+
+-- Look whether a commit can be stored. Returns the row, and whether it stays out because its id is
+-- taken. `twin` is a commit of the same id that is stored before.
+local function check(commit, twin, taken, failed, replaced)
   local id = commit.id
   local row = redis.call(
-    'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq', 'priority'
+    'HMGET', P .. 'i:' .. id, 'status', 'worker', 'execution', 'turns', 'queue', 'seq', 'priority',
+    'life', 'deaths'
   )
   if not commit.new then
-    local holds = row[1] == 'running' and row[2] == worker
-      and tonumber(row[3]) == commit.execution and tonumber(row[4]) == commit.number
-    if not holds or not has_messages(id, commit.consumed or NONE) then
-      lost[#lost + 1] = id
+    local why = fence(commit, row)
+    if why then
+      failed[#failed + 1] = { id, why }
     end
     return row, false
   end
@@ -113,6 +128,17 @@ local function drop_stale(id, execution)
   end
 end
 
+-- What counts for a suspect: a turn clears it of suspicion.
+local function deaths_after(commit, row, deaths)
+  if not is_suspect(deaths) then
+    return deaths
+  end
+  if #(commit.turns or NONE) > 0 then
+    return ''
+  end
+  return row.worker == '' and math.max(tonumber(deaths) - 1, 0) or deaths
+end
+
 local function update_instance(commit, row, stored)
   local id = commit.id
   if not is_open(row.status) then
@@ -144,6 +170,10 @@ local function update_instance(commit, row, stored)
   if commit.continued then
     set('execution', row.execution)
   end
+  local deaths = deaths_after(commit, row, stored[9])
+  if deaths ~= stored[9] then
+    set('deaths', deaths)
+  end
   if row.status ~= 'running' then
     set('status', row.status)
     set_status(id, stored[6], stored[5], 'running', row.status)
@@ -156,7 +186,7 @@ local function update_instance(commit, row, stored)
     zrem('held:' .. worker, id)
   end
   if row.status == 'running' then
-    list_ready(id, stored[5], stored[7], row.worker, row.ready_at)
+    list_ready(id, stored[5], stored[7], deaths, row.worker, row.ready_at)
   end
 end
 
@@ -169,22 +199,23 @@ local function create_instance(commit, row)
         row.ready_at = now
       end
     end
-    list_ready(commit.id, commit.new.queue, commit.new.priority, row.worker, row.ready_at)
+    local new = commit.new
+    list_ready(commit.id, new.queue, new.priority, nil, row.worker, row.ready_at)
   end
-  store_instance(commit.id, commit.new, row)
+  store_instance(commit.id, commit.new, row, commit.execution)
 end
 
 local function write_activities(commit)
-  local id, execution = commit.id, commit.execution
+  local id, execution, life = commit.id, commit.execution, commit.life
   for _, command in ipairs(commit.finished or NONE) do
-    local activity = load_activity(id, execution, command)
+    local activity = load_activity(id, execution, command, life)
     if activity then
-      drop_activity(id, execution, command, activity)
+      drop_activity(id, execution, command, life, activity)
     end
   end
   for _, new in ipairs(commit.activities or NONE) do
-    local token = token_of(id, execution, new.command)
-    store_activity(id, execution, new.command, {
+    local token = token_of(id, execution, new.command, life)
+    store_new_activity(id, execution, new.command, life, {
       worker = new.leased and worker or '', queue = new.queue, cancel = false, attempt = 1,
       visible_at = now, scheduled_at = now, activity = new.activity, input = new.input,
       options = new.options, failure = '', priority = new.priority,
@@ -201,7 +232,7 @@ end
 local function write_commit(commit, stored)
   local id = commit.id
   local row = result_of(commit)
-  call_many('RPUSH', string.format('%st:%s:%d', P, id, commit.execution), commit.turns or NONE, 1)
+  call_many('RPUSH', turns_key(id, commit.execution), commit.turns or NONE, 1)
   if commit.new then
     create_instance(commit, row)
   else
@@ -209,43 +240,49 @@ local function write_commit(commit, stored)
   end
   write_activities(commit)
   for _, asked in ipairs(commit.cancelled or NONE) do
-    cancels[#cancels + 1] = { id, commit.execution, asked }
+    cancels[#cancels + 1] = { id, commit.execution, commit.life, asked }
   end
   for _, message in ipairs(commit.messages or NONE) do
     messages[#messages + 1] = { id, message }
   end
 end
 
+-- The fields of a result are those of its message, too.
 local function write_result(result)
-  local key = result
-  local activity = load_activity(key.instance, key.execution, key.command)
+  local id, execution, command, life = result.instance, result.execution, result.command, result.life
+  local activity = load_activity(id, execution, command, life)
   if activity and activity.worker == worker then
-    drop_activity(key.instance, key.execution, key.command, activity)
-    local message = { instance = key.instance, execution = key.execution, event = result.event }
-    messages[#messages + 1] = { key.instance, message }
+    drop_activity(id, execution, command, life, activity)
+    messages[#messages + 1] = { id, result }
   end
 end
 
 -- What is to be done with a unit: a plan, or why it fails; or nil if it needs a notice.
 local function judge(unit, known)
-  local taken, lost, replaced = {}, {}, {}
+  local taken, failed, replaced = {}, {}, {}
   local own = {}
   local rows, told = {}, {}
   local complete = true
   for n, commit in ipairs(unit.instances) do
     local twin = own[commit.id] or known[commit.id]
-    local row, stays_out = check(commit, twin, taken, lost, replaced)
+    local row, stays_out = check(commit, twin, taken, failed, replaced)
     rows[n] = row
     if stays_out then
       local parent = commit.new.parent
-      told[n] = notices[token_of(parent.instance, parent.execution, parent.command)]
+      local token = token_of(parent.instance, parent.execution, parent.command, parent.life or '')
+      told[n] = notices[token]
       complete = complete and told[n] ~= nil
     else
       own[commit.id] = commit
     end
   end
-  if #taken + #lost > 0 then
-    return { failure = { 'failed', taken, lost } }
+  if #taken + #failed > 0 then
+    local why = { lost = {}, unseen = {} }
+    for _, one in ipairs(failed) do
+      local ids = why[one[2]]
+      ids[#ids + 1] = one[1]
+    end
+    return { failure = { 'failed', taken, why.lost, why.unseen } }
   end
   for id, commit in pairs(own) do
     known[id] = commit
@@ -255,6 +292,9 @@ end
 
 local function write_unit(unit, plan)
   if plan.failure then
+    for _, id in ipairs(plan.failure[4]) do
+      hasten(id, nil, nil, nil, worker)
+    end
     return plan.failure
   end
   for _, id in ipairs(plan.replaced) do
@@ -264,8 +304,10 @@ local function write_unit(unit, plan)
     local event = plan.told[n]
     if event then
       local parent = commit.new.parent
-      local message = { instance = parent.instance, execution = parent.execution, event = event }
-      messages[#messages + 1] = { commit.id, message }
+      messages[#messages + 1] = { commit.id, {
+        instance = parent.instance, execution = parent.execution, life = parent.life or '',
+        event = event,
+      } }
     else
       write_commit(commit, plan.rows[n])
     end
@@ -280,40 +322,34 @@ local function write_unit(unit, plan)
 end
 
 local function deliver_message(sender, message)
-  local done = deliver(message.instance, message.execution, message.event)
+  local done = deliver(message.instance, message)
   local reply = done and message.sent or not done and message.failed
   if reply and reply ~= '' then
-    deliver(sender, nil, reply)
+    deliver(sender, { event = reply })
   end
 end
 
-local function cancel_activity(id, execution, asked)
-  local activity = load_activity(id, execution, asked.command)
+local function cancel_activity(id, execution, life, asked)
+  local command = asked.command
+  local activity = load_activity(id, execution, command, life)
   if not activity then
     return -- it has ended: its result is in the inbox
   end
   if activity.worker == '' then
-    drop_activity(id, execution, asked.command, activity)
-    deliver(id, execution, asked.event)
+    drop_activity(id, execution, command, life, activity)
+    deliver(id, { execution = execution, life = life, event = asked.event })
   else
-    activity.cancel = asked.event
-    store_activity(id, execution, asked.command, activity)
-    sadd('marked:' .. activity.worker, token_of(id, execution, asked.command))
+    mark_activity(id, execution, command, life, activity, asked.event)
   end
 end
 
 local function retry_activity(retry)
-  local key = retry
-  local activity = load_activity(key.instance, key.execution, key.command)
-  if not activity or activity.worker ~= worker then
-    return
-  end
-  if activity.cancel then
-    drop_cancelled(key.instance, key.execution, key.command, activity)
-  else
+  local id, execution, command, life = retry.instance, retry.execution, retry.command, retry.life
+  local activity = load_activity(id, execution, command, life)
+  if activity and activity.worker == worker then
     activity.attempt = retry.attempt
     activity.failure = retry.failure
-    offer_activity(key.instance, key.execution, key.command, activity, retry.visible_at)
+    give_back(id, execution, command, life, activity, retry.visible_at)
   end
 end
 
@@ -334,7 +370,7 @@ for _, entry in ipairs(messages) do
   deliver_message(entry[1], entry[2])
 end
 for _, entry in ipairs(cancels) do
-  cancel_activity(entry[1], entry[2], entry[3])
+  cancel_activity(unpack(entry))
 end
 flush()
 for _, retry in ipairs(retries) do

@@ -20,8 +20,8 @@ for n, new in ipairs(cmsgpack.unpack(ARGV[4])) do
     end
     store_instance(new.id, new, {
       status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
-    })
-    list_ready(new.id, new.queue, new.priority, '', now)
+    }, execution)
+    list_ready(new.id, new.queue, new.priority, nil, '', now)
   end
 end
 flush()

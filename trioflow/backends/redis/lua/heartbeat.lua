@@ -8,7 +8,6 @@ end
 redis.call('ZADD', P .. 'workers', 'XX', now, worker)
 local reply = { exact(now), 1 }
 for _, token in ipairs(redis.call('SMEMBERS', P .. 'marked:' .. worker)) do
-  local id, execution, command = parse_token(token)
-  reply[#reply + 1] = { id, execution, command }
+  reply[#reply + 1] = { parse_token(token) }
 end
 return reply

@@ -26,23 +26,35 @@ local function set_status(id, seq, queue, before, after)
   end
 end
 
+-- What `deaths` says of an instance: nothing, or how many workers died with it.
+local function is_suspect(deaths)
+  return deaths and deaths ~= ''
+end
+
+-- Where a free instance is to wait; notes a priority that may not have occurred before.
+local function open_place(queue, priority, deaths)
+  open_lane(queue, priority)
+  return place_of(queue, priority, is_suspect(deaths))
+end
+
 -- List an instance as something to do: its worker's, or anybody's.
-local function list_ready(id, queue, priority, worker, ready_at)
+local function list_ready(id, queue, priority, deaths, worker, ready_at)
   if worker ~= '' then
     zadd('held:' .. worker, ready_at or INF, id)
   elseif ready_at then
-    zadd('ready' .. open_lane(queue, priority), ready_at, id)
+    zadd(open_place(queue, priority, deaths), ready_at, id)
   end
 end
 
--- Store a new row. `row` has the fields of InstanceCommit's end result.
-local function store_instance(id, new, row)
+-- Store a new row. `row` has the fields of InstanceCommit's end result; `first` is the execution
+-- with which the instance begins.
+local function store_instance(id, new, row, first)
   local seq = next_number('seq')
   local fields = {
     'seq', seq, 'execution', row.execution, 'workflow', new.workflow, 'queue', new.queue,
     'status', row.status, 'turns', row.turns, 'events', row.events,
     'worker', row.worker, 'sticky', row.sticky, 'input', row.input or new.input,
-    'created_at', exact(now),
+    'created_at', now_exact,
   }
   local function optional(name, value)
     if value and value ~= '' then
@@ -50,6 +62,8 @@ local function store_instance(id, new, row)
       fields[#fields + 1] = value
     end
   end
+  optional('life', new.life)
+  optional('first', first > 1 and first)
   optional('priority', new.priority)
   optional('metadata', new.metadata)
   optional('wake_at', row.wake_at and exact(row.wake_at))
@@ -61,10 +75,11 @@ local function store_instance(id, new, row)
     optional('parent', parent.instance)
     optional('parent_execution', parent.execution)
     optional('parent_command', parent.command)
+    optional('parent_life', parent.life)
     zadd('children:' .. parent.instance, seq, id)
   end
   if not is_open(row.status) then
-    optional('finished_at', exact(now))
+    optional('finished_at', now_exact)
     zadd('finished', now, id)
   else
     count(row.status, new.queue, 1)
@@ -74,54 +89,131 @@ local function store_instance(id, new, row)
   know_queue(new.queue)
 end
 
--- Delete a finished instance, except for its turns.
+-- Delete a finished instance, except for its turns, and for activities that still run: they go when
+-- their workers report them.
 local function forget_instance(id)
-  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent')
-  zrem('status:' .. row[1], id)
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent', 'life')
+  local life = row[3] or ''
+  if row[1] then
+    zrem('status:' .. row[1], id)
+  end
   zrem('finished', id)
   if row[2] then
     zrem('children:' .. row[2], id)
   end
-  each_activity(id, function(execution, command, activity)
-    unlist_activity(token_of(id, execution, command), activity)
+  each_activity(id, life, function(execution, command, activity)
+    stop_activity(id, execution, command, life, activity)
   end)
-  redis.call('DEL', P .. 'i:' .. id, P .. 'x:' .. id, P .. 'a:' .. id)
+  redis.call('DEL', P .. 'i:' .. id, P .. 'x:' .. id)
 end
 
 -- Make ready what has got something to do; never later than it was.
-local function hasten(id, queue, priority, worker)
-  local key = P .. (worker ~= '' and 'held:' .. worker or 'ready' .. open_lane(queue, priority))
-  local score = redis.call('ZSCORE', key, id)
+local function hasten(id, queue, priority, deaths, worker)
+  local place = worker ~= '' and 'held:' .. worker or open_place(queue, priority, deaths)
+  local score = redis.call('ZSCORE', P .. place, id)
   if not score or tonumber(score) > now then
-    redis.call('ZADD', key, now, id)
+    redis.call('ZADD', P .. place, now, id)
   end
 end
 
--- Put one event into an inbox; return whether its target is there and unfinished.
--- What was gathered must have been flushed.
-local function deliver(id, execution, event)
+-- Whether an instance has begun: with a turn, or since a worker holds it. Takes the fields 'status',
+-- 'execution', 'first', 'turns', 'worker' of its row.
+local function is_unstarted(status, execution, first, turns, worker)
+  return status == 'running' and (first or '1') == execution and turns == '0' and worker == ''
+end
+
+-- End at once what has not begun; tell its parent. `unstarted` has its outcome; before and after, the
+-- parts of the parent's event between which stands the parent's command; and by, if a parent asked.
+-- Returns false if it has another parent: then it is not the one that was meant.
+local deliver
+local function end_unstarted(id, unstarted)
   local row = redis.call(
-    'HMGET', P .. 'i:' .. id, 'status', 'execution', 'queue', 'worker', 'priority'
+    'HMGET', P .. 'i:' .. id, 'seq', 'queue', 'priority', 'deaths', 'parent', 'parent_execution',
+    'parent_command', 'parent_life'
   )
+  local by = unstarted.by
+  if by then
+    local same = row[5] == by.instance and tonumber(row[6]) == by.execution
+      and (row[7] or '') == by.command and (row[8] or '') == (by.life or '')
+    if not same then
+      return false
+    end
+  end
+  set_status(id, row[1], row[2], 'running', 'cancelled')
+  zrem(place_of(row[2], row[3], is_suspect(row[4])), id)
+  redis.call(
+    'HSET', P .. 'i:' .. id, 'status', 'cancelled', 'outcome', unstarted.outcome,
+    'finished_at', now_exact, 'sticky', '', 'wake_at', ''
+  )
+  redis.call('DEL', P .. 'x:' .. id)
+  flush()
+  if row[5] then
+    local event = unstarted.before .. cjson.encode(row[7] or '') .. unstarted.after
+    deliver(row[5], { execution = tonumber(row[6]), life = row[8] or '', event = event })
+  end
+  return true
+end
+
+-- Put one event into an inbox; return whether its target is there and unfinished. Of `message` count
+-- event, execution, life, at and unstarted. What was gathered must have been flushed.
+function deliver(id, message)
+  local row = redis.call(
+    'HMGET', P .. 'i:' .. id, 'status', 'execution', 'queue', 'worker', 'priority', 'life',
+    'deaths', 'turns', 'first'
+  )
+  local execution, life = message.execution, message.life
   if not row[1] or not is_open(row[1]) then
     return false
   end
-  if execution and tonumber(row[2]) ~= execution then
+  if execution and tonumber(row[2]) ~= execution or life and (row[6] or '') ~= life then
     return false
   end
+  local unstarted = message.unstarted and is_unstarted(row[1], row[2], row[9], row[8], row[4])
+  if unstarted and end_unstarted(id, message.unstarted) then
+    return true
+  end
   local number = next_number('message')
-  local value = (execution and string.format('%d', execution) or '') .. ':' .. event
+  local at = message.at and exact(message.at) or now_exact
+  local value = (execution or '') .. '@' .. at .. ':' .. message.event
   redis.call('HSET', P .. 'x:' .. id, number, value)
   if row[1] == 'running' then
-    hasten(id, row[3], row[5], row[4])
+    hasten(id, row[3], row[5], row[7], row[4])
   end
   return true
 end
 
 -- Delete an activity whose cancellation was asked for, and report it.
-local function drop_cancelled(id, execution, command, activity)
-  drop_activity(id, execution, command, activity)
+local function drop_cancelled(id, execution, command, life, activity)
+  drop_activity(id, execution, command, life, activity)
   if activity.cancel and activity.cancel ~= '' then
-    deliver(id, execution, activity.cancel)
+    deliver(id, { execution = execution, life = life, event = activity.cancel })
+  end
+end
+
+-- A worker gives an activity back: to all, unless it was to be cancelled. What was gathered must have
+-- been flushed.
+local function give_back(id, execution, command, life, activity, visible_at)
+  if activity.cancel then
+    drop_cancelled(id, execution, command, life, activity)
+  else
+    offer_activity(id, execution, command, life, activity, visible_at)
+  end
+end
+
+-- As `give_back`, for tokens; `change` may alter each row before. What is not there is not listed any
+-- more either.
+local function give_back_all(worker, tokens, change)
+  for _, token in ipairs(tokens) do
+    local id, execution, command, life = parse_token(token)
+    local activity = id and load_activity(id, execution, command, life)
+    if activity and not activity.damaged then
+      if change then
+        change(activity)
+      end
+      give_back(id, execution, command, life, activity, now)
+    else
+      srem('running:' .. worker, token)
+      srem('marked:' .. worker, token)
+    end
   end
 end

@@ -3,6 +3,6 @@
 
 local reply = {}
 for n, asked in ipairs(cmsgpack.unpack(ARGV[1])) do
-  reply[n] = redis.call('LRANGE', string.format('%st:%s:%d', P, asked[1], asked[2]), 0, -1)
+  reply[n] = redis.call('LRANGE', turns_key(asked[1], asked[2]), 0, -1)
 end
 return reply

@@ -5,9 +5,10 @@ local STATUSES = { 'running', 'suspended', 'completed', 'failed', 'cancelled', '
 -- The row, then how many messages are unread, then ready_at or ''.
 local function record(id, fields)
   local row = redis.call('HMGET', P .. 'i:' .. id, unpack(fields))
-  local place = redis.call('HMGET', P .. 'i:' .. id, 'worker', 'queue', 'priority')
+  local place = redis.call('HMGET', P .. 'i:' .. id, 'worker', 'queue', 'priority', 'deaths')
   local held = place[1] and place[1] ~= ''
-  local key = held and 'held:' .. place[1] or 'ready' .. lane(place[2] or '', place[3])
+  local suspect = place[4] and place[4] ~= ''
+  local key = held and 'held:' .. place[1] or place_of(place[2] or '', place[3], suspect)
   local ready_at = redis.call('ZSCORE', P .. key, id)
   if not ready_at or ready_at == 'inf' then
     ready_at = ''

@@ -1,4 +1,4 @@
--- include: base activities
+-- include: base activities instances
 -- Give a worker again what it holds. ARGV: nonce, again, source, worker, activities that it knows.
 
 local worker = ARGV[4]
@@ -8,17 +8,18 @@ for _, id in ipairs(held) do
 end
 local known = {}
 for _, key in ipairs(cmsgpack.unpack(ARGV[5])) do
-  known[token_of(key.instance, key.execution, key.command)] = true
+  known[token_of(key.instance, key.execution, key.command, key.life)] = true
 end
-local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
-for _, token in ipairs(tokens) do
+local unknown = {}
+for _, token in ipairs(redis.call('SMEMBERS', P .. 'running:' .. worker)) do
   if not known[token] then
-    local id, execution, command = parse_token(token)
-    offer_activity(id, execution, command, load_activity(id, execution, command), now)
+    unknown[#unknown + 1] = token
   end
 end
 flush()
-if #held + #tokens > 0 then
+give_back_all(worker, unknown)
+flush()
+if #held + #unknown > 0 then
   publish(ARGV[3])
 end
 return 1

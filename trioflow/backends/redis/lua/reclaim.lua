@@ -1,5 +1,5 @@
 -- include: base activities instances workers
--- Bury one worker that has not been heard of. ARGV: nonce, again, source, lease.
+-- Bury one worker that has not been heard of, or whose row is gone. ARGV: nonce, again, source, lease.
 -- Returns its id, or ''.
 
 local before = answered(ARGV[1], ARGV[2])
@@ -8,9 +8,10 @@ if before then
 end
 local limit = '(' .. exact(now - tonumber(ARGV[4]))
 local worker = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', limit, 'LIMIT', 0, 1)[1]
+  or rowless()
 if not worker then
   return ''
 end
-bury(worker, 1)
+bury(worker, true)
 publish(ARGV[3])
 return answer(ARGV[1], { worker })[1]

@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base activities instances workers
 -- Give back instances with their activities. ARGV: nonce, again, source, worker, ids.
 -- Returns the ids of those that were the worker's.
 
@@ -7,22 +7,21 @@ if before then
   return before
 end
 local worker = ARGV[4]
-local released, mine = {}, {}
+local released, mine, tokens = {}, {}, {}
 for _, id in ipairs(cmsgpack.unpack(ARGV[5])) do
   if not mine[id] and redis.call('ZSCORE', P .. 'held:' .. worker, id) then
     mine[id] = true
     released[#released + 1] = id
     zrem('held:' .. worker, id)
-    redis.call('HSET', P .. 'i:' .. id, 'worker', '', 'sticky', '')
-    local place = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'priority')
-    list_ready(id, place[1], place[2], '', now)
-    each_activity(id, function(execution, command, activity)
+    each_activity(id, free_instance(id, now, false), function(execution, command, activity, life)
       if activity.worker == worker then
-        offer_activity(id, execution, command, activity, now)
+        tokens[#tokens + 1] = token_of(id, execution, command, life)
       end
     end)
   end
 end
+flush()
+give_back_all(worker, tokens)
 flush()
 if #released > 0 then
   publish(ARGV[3])

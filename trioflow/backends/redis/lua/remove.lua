@@ -12,9 +12,9 @@ where.needs_row = where.needs_row or where.statuses
 local limit, size, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
 
 local function remove(id)
-  local execution = tonumber(redis.call('HGET', P .. 'i:' .. id, 'execution'))
+  local execution = tonumber(redis.call('HGET', P .. 'i:' .. id, 'execution') or 0) or 0
   for number = 1, execution do
-    redis.call('UNLINK', string.format('%st:%s:%d', P, id, number))
+    redis.call('UNLINK', turns_key(id, number))
   end
   forget_instance(id)
 end

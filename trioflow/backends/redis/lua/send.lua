@@ -1,13 +1,23 @@
 -- include: base activities instances
--- Put an event into an inbox. ARGV: nonce, again, source, instance, event. Returns an Update.
+-- Put an event into an inbox. ARGV: nonce, again, source, instance, event, life (see `is_meant`),
+-- for a cancel what `end_unstarted` wants, or ''. Returns an Update.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
   return before[1]
 end
-if deliver(ARGV[4], nil, ARGV[5]) then
-  flush()
-  publish(ARGV[3])
-  return answer(ARGV[1], { 'done' })[1]
+local id = ARGV[4]
+local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'life')
+if not row[1] then
+  return 'not found'
 end
-return redis.call('EXISTS', P .. 'i:' .. ARGV[4]) == 1 and 'finished' or 'not found'
+local message = { event = ARGV[5] }
+if ARGV[7] ~= '' then
+  message.unstarted = cmsgpack.unpack(ARGV[7])
+end
+if not is_meant(row[2], ARGV[6]) or not deliver(id, message) then
+  return 'finished'
+end
+flush()
+publish(ARGV[3])
+return answer(ARGV[1], { 'done' })[1]

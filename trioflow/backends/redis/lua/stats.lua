@@ -12,7 +12,10 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   local waiting, ready = 0, 0
   for _, priority in ipairs(priorities) do
     waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(queue, priority))
-    ready = ready + redis.call('ZCOUNT', P .. 'ready' .. lane(queue, priority), '-inf', now)
+    for _, suspect in ipairs({ false, true }) do
+      local place = P .. place_of(queue, priority, suspect)
+      ready = ready + redis.call('ZCOUNT', place, '-inf', now)
+    end
   end
   local running, suspended = number('running', queue), number('suspended', queue)
   local activities = number('activities', queue)

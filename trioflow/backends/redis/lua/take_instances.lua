@@ -1,16 +1,16 @@
 -- include: base taking
--- Lease ready instances to a worker.
--- ARGV: TakeRequest. Returns: now, next_at or '', then for each: id, ready_at, row fields, inbox.
+-- Lease ready instances to a worker, or one suspect.
+-- ARGV: TakeRequest. Returns: now, next_at or '', 1 if a suspect is ready and free, then for each: id,
+-- ready_at, row fields, inbox.
 
 local asked = cmsgpack.unpack(ARGV[1])
 local worker, limit = asked.worker, asked.limit
 if not alive(worker) then
-  return { exact(now), '' }
+  return { now_exact, '', 0 }
 end
 
 local held = P .. 'held:' .. worker
 local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
-local found = {}
 local next_at
 
 -- Mine: of these queues, or with no limit all of them. Returns the priority, or nil.
@@ -21,18 +21,20 @@ local function mine_wanted(id)
   end
 end
 
-ascend(held, '-inf', now, function(id, at)
-  local priority = mine_wanted(id)
-  if priority then
-    found[#found + 1] = { id = id, at = at, priority = priority }
-  end
-end)
-ascend(held, '(' .. exact(now), '(inf', function(id, at)
-  if mine_wanted(id) then
-    next_at = at
-    return true
-  end
-end)
+local function look_for_mine(found)
+  ascend(held, '-inf', now, function(id, at)
+    local priority = mine_wanted(id)
+    if priority then
+      found[#found + 1] = { id = id, at = at, priority = priority }
+    end
+  end)
+  ascend(held, '(' .. now_exact, '(inf', function(id, at)
+    if mine_wanted(id) then
+      next_at = at
+      return true
+    end
+  end)
+end
 
 local living = {}
 
@@ -46,25 +48,27 @@ local function is_left_to_another(sticky_worker)
   return living[sticky_worker]
 end
 
--- Returns how many were found.
-local function look_for_free(queue, priority, most)
-  local key = P .. 'ready' .. lane(queue, priority)
-  local of_lane = 0
+-- Look through one sorted set of free instances; returns how many were found.
+local function look_for_free(place, priority, most, found)
+  local key = P .. place
+  local of_place = 0
   ascend(key, '-inf', now, function(id, at)
-    if of_lane >= most then
+    if of_place >= most then
       return true
     end
     local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky')
-    if not excluded[row[1]] then
+    if not row[1] then
+      zrem(place, id) -- there is nothing that could be given
+    elseif not excluded[row[1]] then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
       else
-        found[#found + 1] = { id = id, at = at, queue = queue, priority = priority }
-        of_lane = of_lane + 1
+        found[#found + 1] = { id = id, at = at, place = place, priority = priority }
+        of_place = of_place + 1
       end
     end
   end)
-  ascend(key, '(' .. exact(now), '+inf', function(id, at)
+  ascend(key, '(' .. now_exact, '+inf', function(id, at)
     if next_at and at >= next_at then
       return true
     end
@@ -73,29 +77,55 @@ local function look_for_free(queue, priority, most)
       return true
     end
   end)
-  return of_lane
+  return of_place
 end
 
-if limit > 0 then
-  for queue in pairs(wanted_queues) do
-    local wanted = limit + 1
-    for _, priority in ipairs(priorities_of(queue)) do
-      wanted = wanted - look_for_free(queue, priority, wanted)
+-- Look for the ordinary ones of a queue, and for suspects: for `many` and for `few` at most.
+local function look_into(queue, many, few, found, suspects)
+  for _, priority in ipairs(priorities_of(queue)) do
+    if many then
+      many = many - look_for_free(place_of(queue, priority, false), priority, many, found)
     end
+    local place = place_of(queue, priority, true)
+    if redis.call('EXISTS', P .. place) == 1 then
+      few = few - look_for_free(place, priority, few, suspects)
+    end
+  end
+end
+
+local found, suspects = {}, {}
+if asked.suspect then
+  for queue in pairs(wanted_queues) do
+    look_into(queue, nil, 2, found, suspects)
+  end
+  table.sort(suspects, by_rank)
+  found[1] = table.remove(suspects, 1)
+elseif limit == 0 then
+  look_for_mine(found)
+else
+  look_for_mine(found)
+  for queue in pairs(wanted_queues) do
+    look_into(queue, limit + 1, 1, found, suspects)
   end
   table.sort(found, by_rank)
   if #found > limit then
     next_at = earlier(next_at, found[limit + 1].at)
+    for n = #found, limit + 1, -1 do
+      found[n] = nil
+    end
   end
 end
 
-local reply = { exact(now), next_at and exact(next_at) or '' }
-for n = 1, limit > 0 and math.min(limit, #found) or #found do
-  local one = found[n]
+local reply = { now_exact, next_at and exact(next_at) or '', #suspects > 0 and 1 or 0 }
+for _, one in ipairs(found) do
   local id = one.id
-  if one.queue then
-    zrem('ready' .. lane(one.queue, one.priority), id)
+  if one.place then
+    zrem(one.place, id)
     redis.call('HSET', P .. 'i:' .. id, 'worker', worker)
+    if asked.suspect then
+      local deaths = tonumber(redis.call('HGET', P .. 'i:' .. id, 'deaths') or 0) or 0
+      redis.call('HSET', P .. 'i:' .. id, 'deaths', deaths + 1)
+    end
   end
   zadd('held:' .. worker, INF, id)
   reply[#reply + 1] = {

@@ -42,7 +42,8 @@ local function priorities_of(queue)
   local found = { 0 }
   for _, member in ipairs(redis.call('SMEMBERS', P .. 'lanes:' .. queue)) do
     local ending = lane(queue, member)
-    if redis.call('EXISTS', P .. 'ready' .. ending, P .. 'visible' .. ending) == 0 then
+    local kinds = { P .. 'ready' .. ending, P .. 'visible' .. ending, P .. 'suspect' .. ending }
+    if redis.call('EXISTS', unpack(kinds)) == 0 then
       srem('lanes:' .. queue, member)
     else
       found[#found + 1] = tonumber(member)

@@ -1,28 +1,47 @@
 -- What a worker's end means for what it held.
 
--- Free all that a worker holds, and delete it.
-local function bury(worker, failed_attempts)
+-- Free an instance whose worker has not stored a turn of it; return its life. If the worker died,
+-- it is a suspect from now on.
+local function free_instance(id, ready_at, died)
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'priority', 'deaths', 'life')
+  local deaths = tonumber(row[3] or '')
+  if died then
+    deaths = deaths or 0
+  elseif deaths then
+    deaths = math.max(deaths - 1, 0)
+  end
+  redis.call('HSET', P .. 'i:' .. id, 'worker', '', 'sticky', '')
+  if deaths then
+    redis.call('HSET', P .. 'i:' .. id, 'deaths', deaths)
+  end
+  if row[1] then
+    list_ready(id, row[1], row[2], deaths, '', ready_at)
+  end
+  return row[4] or ''
+end
+
+-- A worker that holds something, or may, though its row is gone; nil if there is none.
+local function rowless()
+  for _, worker in ipairs(redis.call('HKEYS', P .. 'names')) do
+    if not alive(worker) then
+      return worker
+    end
+  end
+end
+
+-- Free all that a worker holds, and delete it. If it died, its activities count an attempt.
+local function bury(worker, died)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
   local held = redis.call('ZRANGE', P .. 'held:' .. worker, 0, -1, 'WITHSCORES')
   for at = 1, #held, 2 do
-    local id, ready_at = held[at], tonumber(held[at + 1])
-    redis.call('HSET', P .. 'i:' .. id, 'worker', '', 'sticky', '')
-    local place = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'priority')
-    list_ready(id, place[1], place[2], '', math.min(ready_at, now))
+    free_instance(held[at], math.min(tonumber(held[at + 1]), now), died)
   end
   local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
   redis.call('DEL', P .. 'held:' .. worker)
   flush()
-  for _, token in ipairs(tokens) do
-    local id, execution, command = parse_token(token)
-    local activity = load_activity(id, execution, command)
-    if activity.cancel then
-      drop_cancelled(id, execution, command, activity)
-    else
-      activity.attempt = activity.attempt + failed_attempts
-      offer_activity(id, execution, command, activity, now)
-    end
-  end
+  give_back_all(worker, tokens, died and function(activity)
+    activity.attempt = activity.attempt + 1
+  end)
   flush()
 end
