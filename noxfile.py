@@ -79,7 +79,7 @@ def tests_trio(session: nox.Session, trio: str) -> None:
     """Run the engine's tests on the oldest and the newest trio, whose private names it uses."""
     session.install("-e", ".[test]")
     session.install("--upgrade", f"trio{trio}")
-    session.run("pytest", *(session.posargs or ["tests/engine"]))
+    session.run("pytest", *(session.posargs or ["tests/engine", "tests/histories"]))
 
 
 @nox.session

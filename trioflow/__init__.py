@@ -21,13 +21,22 @@ from trioflow.authoring import (
     workflow,
     workflow_by_name,
 )
-from trioflow.client import Client, Description, ExecutionHistory, Handle, open_client
+from trioflow.client import (
+    ActivityDescription,
+    Client,
+    Description,
+    ExecutionHistory,
+    Handle,
+    Undecodable,
+    open_client,
+)
 from trioflow.engine.guard import DeterminismWarning
 from trioflow.errors import (
     ActivityTimeout,
     ArgumentError,
     BackendError,
     BackendUnavailable,
+    ClientClosed,
     CorruptStore,
     DataRefused,
     DefinitionError,
@@ -50,6 +59,7 @@ from trioflow.errors import (
     TrioflowError,
     UnknownDefinition,
     ValueMismatch,
+    WorkerLost,
 )
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.info import ActivityInfo, Info, SuspendReport
@@ -60,12 +70,14 @@ from trioflow.worker import Worker, open_worker, run_worker
 
 __all__ = [
     "Activity",
+    "ActivityDescription",
     "ActivityInfo",
     "ActivityTimeout",
     "ArgumentError",
     "BackendError",
     "BackendUnavailable",
     "Client",
+    "ClientClosed",
     "Codec",
     "CorruptStore",
     "DataRefused",
@@ -97,9 +109,11 @@ __all__ = [
     "Signal",
     "SuspendReport",
     "TrioflowError",
+    "Undecodable",
     "UnknownDefinition",
     "ValueMismatch",
     "Worker",
+    "WorkerLost",
     "Workflow",
     "WrappedCodec",
     "activity",

@@ -326,7 +326,8 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
-            kwargs.setdefault("stacklevel", 1)
+            # One more: the caller's line is to be shown, not this one.
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             with guard.permitted():  # handlers write
                 super().log(level, msg, *args, **kwargs)
 

@@ -11,9 +11,11 @@
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
+    ├── WorkerLost                         workers died in attempts of it, until none was left
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
     ├── RemoteError                        a failure whose class cannot be rebuilt here
+    ├── ClientClosed (RuntimeError)        a client was used, or waited, after its block was left
     ├── InstanceError
     │   ├── InstanceNotFound (LookupError)
     │   ├── InstanceAlreadyExists
@@ -43,6 +45,7 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "BackendUnavailable",
+    "ClientClosed",
     "ContinueAsNew",
     "CorruptStore",
     "DataRefused",
@@ -67,6 +70,7 @@ __all__ = [
     "TrioflowError",
     "UnknownDefinition",
     "ValueMismatch",
+    "WorkerLost",
 ]
 
 
@@ -109,6 +113,13 @@ class ActivityTimeout(TrioflowError, TimeoutError):
     """An attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
 
 
+class WorkerLost(TrioflowError):
+    """A worker that dies counts as a failed attempt; here the last one ended in that way.
+
+    The ``__cause__`` is the last failure of an attempt whose worker lived, if there was one.
+    """
+
+
 class NonRetryable(TrioflowError):
     """Raise this or a subclass, or raise it ``from`` the error: no further attempt is made."""
 
@@ -137,6 +148,17 @@ class RemoteError(TrioflowError):
         super().__init__(f"{type}: {message}" if message else type)
         self.type = type
         self.remote_message = message
+
+
+class ClientClosed(TrioflowError, RuntimeError):
+    """The block of ``open_client`` or ``open_worker`` was left, and the client with it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "the client is closed: the block of its open_client() or open_worker() was left; "
+            "ask within the block, or open another client"
+        )
 
 
 class InstanceError(TrioflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 import trio
 
@@ -47,7 +48,9 @@ def test_an_id_is_used_once_at_a_time(flow):
             client = worker.client
             handle = await client.start(waiting.options(id="x"))
             for definition in (waiting.options(id="x"), quick.options(id="x")):
-                with pytest.raises(InstanceAlreadyExists, match="'x' is already running"):
+                with pytest.raises(
+                    InstanceAlreadyExists, match=r"'x' is already running: client.handle\('x'\)"
+                ):
                     await client.start(definition, 1)
             await until_parked(handle)
             with pytest.raises(InstanceAlreadyExists):
@@ -55,7 +58,7 @@ def test_an_id_is_used_once_at_a_time(flow):
             await handle.signal(number, 1)
             assert await handle.result() == 1
             assert await client.run(quick.options(id="x"), 5) == 5
-            assert [e.number for e in await handle.history()] == [1, 2]
+            assert [e.number for e in await client.handle("x").history()] == [1, 2]
             assert await client.count() == 1
 
     flow.run(main)
@@ -95,7 +98,7 @@ class Overtaking(MemoryBackend):
     async def commit(self, worker, units):
         born = [c.new for unit in units for c in unit.instances if c.new is not None]
         if born:
-            await self.create(born)
+            await self.create([msgspec.structs.replace(new, life="another") for new in born])
         return await super().commit(worker, units)
 
 

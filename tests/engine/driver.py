@@ -21,6 +21,7 @@ import trio
 
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.loop import EndedUnseen
 from trioflow.model import events as ev
 from trioflow.model.commands import (
     CancelActivity,
@@ -33,6 +34,7 @@ from trioflow.model.commands import (
 )
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.failures import Failure
+from trioflow.model.rules import CURRENT_RULES
 from trioflow.model.turns import Completed, Failed, Turn, decode_turn, encode_turn
 from trioflow.model.values import JsonCodec
 
@@ -81,6 +83,7 @@ class Driver:
         args: Its arguments.
         first: Further events of the first turn.
         evict_always: Whether the execution is evicted and replayed before each turn.
+        rules: By which it runs.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Driver:
         started: dict[str, Any] | None = None,
         evict_always: bool = False,
         now: float = START,
+        rules: int = CURRENT_RULES,
     ) -> None:
         self.workflow = fn if isinstance(fn, Workflow) else Workflow(fn)
         self.identity = Identity(id, number, queue)
@@ -104,7 +108,9 @@ class Driver:
         self.cancelling: set[str] = set()
         self.execution = self.fresh()
         data = self.workflow.signature.encode(CODEC, args, {}, self.workflow.name)
-        begun = ev.Started(self.workflow.name, msgspec.Raw(data), **(started or {}))
+        begun = ev.Started(
+            self.workflow.name, msgspec.Raw(data), **{"rules": rules, **(started or {})}
+        )
         self.turn(begun, *first)
 
     def fresh(self, workflow: Workflow[..., Any] | None = None) -> Execution:
@@ -112,14 +118,19 @@ class Driver:
 
     # --- going on -----------------------------------------------------------------------
 
-    def turn(self, *events: ev.Event, now: float | None = None) -> Turn:
+    def turn(self, *events: ev.Event, now: float | None = None, at: Sequence[float] = ()) -> Turn:
         """Advance by one turn; what goes in and comes out has been encoded and decoded."""
         self.now = self.now if now is None else now
         if self.evict_always and self.history:
             self.evict()
             self.revive()
         arrived = [ev.decode_event(ev.encode_event(event)) for event in events]
-        turn = self.execution.advance(arrived, self.now)
+        try:
+            turn = self.execution.advance(arrived, self.now, at=at)
+        except EndedUnseen as ended:
+            self.execution.evict()
+            self.revive()
+            turn = self.execution.advance(arrived, self.now, at=at, together_from=ended.number)
         self.history.append(encode_turn(turn))
         for event in events:
             command_id = getattr(event, "id", "")

@@ -21,7 +21,7 @@ import trio
 from trio._core import _run  # noqa: TID251  # what the loop has to leave as it was
 
 from tests.engine.driver import HOSTS, START, Driver, act, nothing_left, on_host
-from trioflow.engine import loop as loop_module
+from trioflow.engine import runner as runner_module
 from trioflow.errors import DeterminismError
 
 
@@ -297,14 +297,14 @@ def test_each_thread_may_run_a_loop_of_its_own():
         assert anyio.run(main, backend=host) == ["done"] * 4
 
 
-def _import_loop_again():
-    spec = importlib.util.spec_from_file_location("loop_again", loop_module.__file__)
+def _import_runner_again():
+    spec = importlib.util.spec_from_file_location("runner_again", runner_module.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
 def test_the_check_of_trios_insides_passes_here():
-    _import_loop_again()
+    _import_runner_again()
 
 
 @pytest.mark.parametrize(
@@ -318,16 +318,16 @@ def test_the_check_of_trios_insides_passes_here():
 def test_a_trio_without_a_needed_name_is_refused_at_import(monkeypatch, owner, name):
     monkeypatch.delattr(owner, name)
     with pytest.raises(ImportError, match=rf"lacks {owner.__name__}\.{name}.*pip install"):
-        _import_loop_again()
+        _import_runner_again()
 
 
 def test_a_trio_whose_function_changed_is_refused_at_import(monkeypatch):
     monkeypatch.setattr(_run.Runner, "spawn_impl", lambda self, task: None)
     with pytest.raises(ImportError, match="spawn_impl"):
-        _import_loop_again()
+        _import_runner_again()
 
 
 def test_a_missing_name_that_is_imported_directly_is_named_too(monkeypatch):
     monkeypatch.delattr(_run, "GLOBAL_RUN_CONTEXT")
     with pytest.raises(ImportError, match=r"trio.*lacks .*GLOBAL_RUN_CONTEXT"):
-        _import_loop_again()
+        _import_runner_again()

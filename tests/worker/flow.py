@@ -11,6 +11,8 @@ import trio.testing
 from tests.stores import open_store
 from trioflow import open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
+from trioflow.errors import BackendUnavailable, LeaseLost
+from trioflow.model.records import Heartbeat
 
 EPOCH = 1_800_000_000.0
 
@@ -92,6 +94,41 @@ async def until_parked(handle, *, turns=1):
         return d.turns >= turns and d.worker is None and not d.unread and not d.activities
 
     await until(parked)
+
+
+class Dying:
+    """A backend whose process can die: from `die` on nothing of it reaches the store."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.dead = False
+
+    def die(self):
+        self.dead = True
+
+    def __getattr__(self, name):
+        member = getattr(self._backend, name)
+        if name == "heartbeat":
+            return lambda worker: Heartbeat(alive=True) if self.dead else member(worker)
+        if name not in _WORKERS_CALLS:
+            return member
+
+        async def call(*args, **kwargs):
+            if not self.dead:
+                return await member(*args, **kwargs)
+            if name == "commit":
+                raise LeaseLost("the process is dead")
+            if name == "release_worker":
+                raise BackendUnavailable("the process is dead")
+            return await anyio.sleep_forever()
+
+        return call
+
+
+_WORKERS_CALLS = (
+    *("commit", "load", "reclaim", "register_worker", "release_instances", "release_worker"),
+    *("recall", "take_activities", "take_instances"),
+)
 
 
 def kinds(turns):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from trioflow.model.events import ParentRef
 from trioflow.worker.live import Live
+
+from trioflow.model.events import ParentRef
 from trioflow.worker.ready import Ready
 
 

@@ -115,7 +115,7 @@ def test_the_history_is_exactly_what_happened(flow):
             times = [turn.now for turn in execution.turns]
             assert times == sorted(times)
             assert times[2] >= times[1] + 0.01
-            assert bytes(execution.turns[-1].outcome.result) == b"6"
+            assert execution.turns[-1].outcome.result == 6
             described = await handle.describe()
             assert (described.turns, described.events) == (4, 5)
 

@@ -59,9 +59,9 @@ class _Shaky:
     def answered(self, what):
         """Do nothing; a test may listen."""
 
-    async def not_running(self, instances):
+    async def not_running(self, instances, **options):
         self._check()
-        return await super().not_running(instances)
+        return await super().not_running(instances, **options)
 
     def _check(self):
         if self.away:

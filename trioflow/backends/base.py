@@ -271,8 +271,16 @@ class Backend(Protocol):
         """Return an instance's row."""
         ...
 
-    async def not_running(self, instances: Sequence[str]) -> list[str]:
-        """Return those of the ids whose instances have ended or are suspended."""
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        """Return those of the ids whose instances have ended or are suspended.
+
+        Args:
+            instances: The ids.
+            lives: For each of them which life is meant. Then also those are returned that are not
+                there, and those of another life. An id may come several times.
+        """
         ...
 
     async def history(self, instance: str) -> list[Execution]:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from trioflow.client.client import Client, open_client
-from trioflow.client.description import Description, ExecutionHistory
+from trioflow.client.description import ActivityDescription, Description, Undecodable
 from trioflow.client.handle import Handle
+from trioflow.client.history import ExecutionHistory
 
-__all__ = ["Client", "Description", "ExecutionHistory", "Handle", "open_client"]
+__all__ = [
+    "ActivityDescription",
+    "Client",
+    "Description",
+    "ExecutionHistory",
+    "Handle",
+    "Undecodable",
+    "open_client",
+]

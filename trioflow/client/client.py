@@ -10,16 +10,18 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
-import msgspec
+import anyio.lowlevel
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
+from trioflow.client.arguments import check_id, check_limit, check_time, instance_filter
 from trioflow.client.description import Description, describe
 from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
-from trioflow.errors import ArgumentError, InstanceAlreadyExists
+from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 from trioflow.model.definitions import Workflow
-from trioflow.model.records import InstanceFilter, NewInstance, QueueStats, Status
+from trioflow.model.lives import new_life
+from trioflow.model.records import NewInstance, QueueStats, Status
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
 
@@ -38,7 +40,7 @@ class _LocalWorker(Protocol):
 
     def accepts(self, workflow: str, queue: str) -> bool: ...
 
-    def holds(self, instance: str) -> bool: ...
+    def life_of(self, instance: str) -> str | None: ...
 
     def start(self, new: NewInstance) -> _Start: ...
 
@@ -47,7 +49,6 @@ class Client:
     """Starts instances and finds them again. `open_client` makes one; a worker has one.
 
     Attributes:
-        backend: The store.
         codec: How values are stored.
         endings: Who waits for an instance's end.
     """
@@ -60,11 +61,26 @@ class Client:
         registry: Registry,
         local: _LocalWorker | None = None,
     ) -> None:
-        self.backend = backend
         self.codec = codec
+        self._backend = backend
         self._registry = registry
         self._local = local
-        self.endings = Endings(backend, self._holds)
+        self.endings = Endings(backend, self._life_here)
+
+    @property
+    def backend(self) -> Backend:
+        """The store.
+
+        Raises:
+            ClientClosed: The client's block was left.
+        """
+        if self.endings.closed:
+            raise ClientClosed
+        return self._backend
+
+    def close(self) -> None:
+        """Refuse further calls, and send away those who wait: they get `ClientClosed`."""
+        self.endings.close()
 
     # --- starting -----------------------------------------------------------------------
 
@@ -79,6 +95,9 @@ class Client:
     async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start an instance. It is stored when this returns.
 
+        A caller that is cancelled gets its cancellation before anything is done, or else the
+        handle: then the cancellation comes at its next checkpoint.
+
         Args:
             workflow: The workflow, or a variant of it: ``checkout.options(id="order-7")``, or the
                 name of a registered one.
@@ -86,13 +105,13 @@ class Client:
             **kwargs: Its keyword arguments.
 
         Returns:
-            A handle of the new instance.
+            A handle of the new instance. It never shows another one that takes the id later.
 
         Raises:
             ArgumentError: The arguments do not fit the signature, or cannot be stored.
             PayloadTooLarge: They are too large.
-            InstanceAlreadyExists: An unfinished instance has the id. (A finished one's may be used
-                again.)
+            InstanceAlreadyExists: An unfinished instance has the id; ``client.handle(id)`` is a
+                handle of it. (A finished one's may be used again.)
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
@@ -104,10 +123,12 @@ class Client:
             queue=definition.queue or "default",
             input=data,
             priority=definition.priority or 0,
+            life=new_life(),
         )
         if not await self._create(new):
-            raise InstanceAlreadyExists(new.id)
-        return Handle(self, new.id, definition)
+            known = f"client.handle({new.id!r}) gives a handle of it"
+            raise InstanceAlreadyExists(new.id, known)
+        return Handle(self, new.id, definition, life=new.life)
 
     @overload
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -131,12 +152,25 @@ class Client:
     def handle(self, id: str, workflow: Workflow[..., Any] | None = None) -> Handle[Any]:
         """Return a handle of an instance by its id; whether it exists shows when it is used.
 
+        Each call of the handle means the instance that has the id then. (Once it has finished, the
+        id may be used again.)
+
         Args:
             id: The instance's id.
             workflow: Its workflow, for the type of the result; without it the result is plain JSON
                 data.
+
+        Raises:
+            TypeError: The id is no string.
+            ValueError: The id is empty.
+            ArgumentError: The workflow is something else.
         """
-        return Handle(self, id, workflow)
+        given: object = workflow
+        if not isinstance(given, Workflow | None):
+            raise ArgumentError(
+                f"{given!r} is not a workflow; leave it out for a result of plain JSON data"
+            )
+        return Handle(self, check_id(id), workflow)
 
     async def list(
         self,
@@ -163,12 +197,24 @@ class Client:
             created_before: Epoch seconds.
             limit: How many at most.
             after: The id of the last one of the page before.
+
+        Raises:
+            TypeError: A filter is of another type: times are numbers, for example.
+            ValueError: There is no such status, or ``limit`` is negative.
+            InstanceNotFound: ``after`` has been removed meanwhile.
         """
-        where = _filter(status, workflow, queue, parent, id_prefix, created_after, created_before)
-        return [
-            describe(record, [], self.codec)
-            for record in await self.backend.list(where, limit=limit, after=after)
-        ]
+        where = instance_filter(
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            parent=parent,
+            id_prefix=id_prefix,
+            created_after=created_after,
+            created_before=created_before,
+        )
+        page = check_limit(limit), None if after is None else check_id(after, "after")
+        found = await self.backend.list(where, limit=page[0], after=page[1])
+        return [describe(record, [], self.codec) for record in found]
 
     async def count(
         self,
@@ -182,9 +228,16 @@ class Client:
         created_before: float | None = None,
     ) -> int:
         """Return how many instances there are; the arguments are those of `list`."""
-        return await self.backend.count(
-            _filter(status, workflow, queue, parent, id_prefix, created_after, created_before)
+        where = instance_filter(
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            parent=parent,
+            id_prefix=id_prefix,
+            created_after=created_after,
+            created_before=created_before,
         )
+        return await self.backend.count(where)
 
     async def stats(self) -> builtins.list[QueueStats]:
         """Return the numbers of each queue that has unfinished instances or activities."""
@@ -212,25 +265,37 @@ class Client:
 
         Returns:
             How many were removed.
+
+        Raises:
+            TypeError, ValueError: As `list`.
         """
-        where = _filter(status, workflow, queue, None, id_prefix, None, None)
-        where = msgspec.structs.replace(where, finished_before=finished_before)
-        return await self.backend.remove(where, limit=limit)
+        where = instance_filter(
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            id_prefix=id_prefix,
+            finished_before=check_time(finished_before, "finished_before"),
+        )
+        return await self.backend.remove(where, limit=check_limit(limit))
 
     # --- inside -------------------------------------------------------------------------
 
-    def _holds(self, instance: str) -> bool:
-        return self._local is not None and self._local.holds(instance)
+    def _life_here(self, instance: str) -> str | None:
+        return None if self._local is None else self._local.life_of(instance)
 
     async def _create(self, new: NewInstance) -> bool:
-        local = self._local
-        if (
-            local is not None
-            and local.accepts(new.workflow, new.queue)
-            and await local.start(new).wait()
-        ):
+        backend, local = self.backend, self._local
+        if local is None or not local.accepts(new.workflow, new.queue):
+            return await _store(backend, new)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if await local.start(new).wait():
             return True
-        return (await self.backend.create([new]))[0]
+        # The worker cannot say so if it had stored it and lost the answer, so this must be found
+        # out even if the caller is cancelled.
+        created = False
+        with anyio.CancelScope(shield=True):
+            created = await _store(backend, new)
+        return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
 
     def _definition(self, workflow: object) -> Workflow[..., Any]:
         if isinstance(workflow, Workflow):
@@ -240,24 +305,15 @@ class Client:
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
 
-def _filter(  # noqa: PLR0917  # the keywords of list() and count()
-    status: Status | Sequence[Status],
-    workflow: Workflow[..., Any] | str | None,
-    queue: str | None,
-    parent: str | None,
-    id_prefix: str | None,
-    created_after: float | None,
-    created_before: float | None,
-) -> InstanceFilter:
-    return InstanceFilter(
-        status=(status,) if isinstance(status, str) else tuple(status),
-        workflow=workflow.name if isinstance(workflow, Workflow) else workflow,
-        queue=queue,
-        parent=parent,
-        id_prefix=id_prefix,
-        created_after=created_after,
-        created_before=created_before,
-    )
+async def _store(backend: Backend, new: NewInstance) -> bool:
+    """Create an instance; return whether it is there now, and is this one."""
+    if (await backend.create([new]))[0]:
+        return True
+    # A try before this one may have been stored, and its answer lost.
+    there = None
+    with anyio.CancelScope(shield=True):
+        there = await backend.get(new.id)
+    return there is not None and there.life == new.life
 
 
 def _fresh_id(name: str) -> str:
@@ -292,7 +348,7 @@ async def open_client(
             except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
                 error = exc  # raised below, as it is and not in a group
             finally:
-                client.endings.close()
+                client.close()
         if error is not None:
             raise error
     finally:

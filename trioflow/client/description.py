@@ -1,22 +1,79 @@
-"""What a client is told of instances, and how it is read from their rows."""
+"""What a client is told of instances, and how it is read from their rows.
+
+What cannot be decoded is shown as that, and everything else beside it: whoever looks for what is
+wrong with an instance must not be refused because of it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
+from trioflow.model.commands import ActivityOptions
 from trioflow.model.events import ParentRef
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
-from trioflow.model.records import ENDED, ActivityTask, InstanceRecord, Status
-from trioflow.model.turns import Cancelled, Completed, Failed, Outcome, Turn
+from trioflow.model.records import ENDED, ActivityKey, ActivityTask, InstanceRecord, Status
+from trioflow.model.turns import Cancelled, Completed, Failed, Outcome
 from trioflow.model.values import Codec
 
-__all__ = ["Description", "ExecutionHistory", "decode_outcome", "decode_report", "describe"]
+__all__ = [
+    "ActivityDescription",
+    "Description",
+    "Undecodable",
+    "decode_outcome",
+    "decode_report",
+    "describe",
+    "readable",
+]
 
-decode_outcome = msgspec.json.Decoder(Outcome).decode
+T = TypeVar("T")
+
+decode_outcome: Callable[[bytes], Outcome] = msgspec.json.Decoder(Outcome).decode
 decode_report = msgspec.json.Decoder(SuspendReport).decode
+_decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_options = msgspec.json.Decoder(ActivityOptions).decode
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class Undecodable(msgspec.Struct, frozen=True):
+    """Stands in the place of a stored value that cannot be decoded.
+
+    Attributes:
+        why: What the codec, or the reader of the row, said.
+    """
+
+    why: str
+
+
+class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an unfinished activity.
+
+    Attributes:
+        key: Names it: the instance, its execution, and the id of the command.
+        activity: The activity's name.
+        queue: Where it runs.
+        priority: The larger, the sooner it is taken.
+        attempt: The attempt that runs, or is next; counts from 1.
+        scheduled_at: When it was called, epoch seconds.
+        input: Its arguments by name, plain JSON data; or `Undecodable`.
+        options: What the call changed of the definition, or ``None``.
+        failure: Why the last attempt failed, or ``None``.
+        undecodable: The fields that cannot be decoded, and why; see `Description`.
+    """
+
+    key: ActivityKey
+    activity: str
+    queue: str
+    priority: int
+    attempt: int
+    scheduled_at: float
+    input: Any
+    options: ActivityOptions | None
+    failure: Failure | None
+    undecodable: dict[str, str] = {}
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +103,10 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         created_at: Epoch seconds.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
+        undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
+            (``input``, ``result``, ``custom_status``) is an `Undecodable` then, anything else is
+            as if nothing was stored. ``"outcome"`` stands for what it has of ``result``,
+            ``failure`` and ``reason``.
     """
 
     id: str
@@ -69,24 +130,54 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     finished_at: float | None
     priority: int = 0
-    activities: list[ActivityTask] = []
+    activities: list[ActivityDescription] = []
+    undecodable: dict[str, str] = {}
 
 
-class ExecutionHistory(msgspec.Struct, frozen=True):
-    """One execution's history: its number and its turns."""
+class _Reader:
+    """Reads the parts of one row, and keeps what could not be read."""
 
-    number: int
-    turns: list[Turn]
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.undecodable: dict[str, str] = {}
+
+    def part(self, name: str, decode: Callable[[bytes], T], data: bytes) -> T | None:
+        """Return what is stored in a field of ours, ``None`` if that is nothing or unreadable."""
+        if not data:
+            return None
+        try:
+            return decode(data)
+        except Exception as exc:  # noqa: BLE001 - bytes of any kind, read by code of any kind
+            self.undecodable[name] = _why(exc)
+            return None
+
+    def value(self, name: str, data: bytes) -> Any:
+        """Return a payload as plain data, or `Undecodable`."""
+        value = readable(self._codec, data)
+        if isinstance(value, Undecodable):
+            self.undecodable[name] = value.why
+        return value
 
 
-def describe(record: InstanceRecord, activities: list[ActivityTask], codec: Codec) -> Description:
-    """Read an instance's row for people."""
-    ended = record.outcome and record.status in ENDED
-    outcome = decode_outcome(record.outcome) if ended else None
+def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
+    """Return a stored payload as plain JSON data, or `Undecodable`."""
+    try:
+        return codec.decode(bytes(data), Any)
+    except Exception as exc:  # noqa: BLE001 - bytes of any kind, and a codec of the user's
+        return Undecodable(_why(exc))
 
-    def plain(data: bytes) -> Any:
-        return codec.decode(data, Any)
 
+def describe(
+    record: InstanceRecord, activities: Sequence[ActivityTask], codec: Codec
+) -> Description:
+    """Read an instance's row for people; this never fails because of what is in it."""
+    reader = _Reader(codec)
+    outcome = suspension = None
+    if record.status in ENDED:
+        outcome = reader.part("outcome", decode_outcome, record.outcome)
+    elif record.status == "suspended":
+        suspension = reader.part("suspension", decode_report, record.outcome)
+    custom = record.custom_status
     return Description(
         id=record.id,
         execution=record.execution,
@@ -94,13 +185,13 @@ def describe(record: InstanceRecord, activities: list[ActivityTask], codec: Code
         queue=record.queue,
         status=record.status,
         parent=record.parent,
-        input=plain(record.input),
-        result=plain(bytes(outcome.result)) if isinstance(outcome, Completed) else None,
+        input=reader.value("input", record.input),
+        result=reader.value("result", outcome.result) if isinstance(outcome, Completed) else None,
         failure=outcome.failure if isinstance(outcome, Failed) else None,
         reason=outcome.reason if isinstance(outcome, Cancelled) else None,
-        suspension=decode_report(record.outcome) if record.status == "suspended" else None,
-        custom_status=plain(record.custom_status) if record.custom_status else None,
-        metadata=msgspec.json.decode(record.metadata) if record.metadata else {},
+        suspension=suspension,
+        custom_status=reader.value("custom_status", custom) if custom else None,
+        metadata=reader.part("metadata", _decode_metadata, record.metadata) or {},
         turns=record.turns,
         events=record.events,
         unread=record.unread,
@@ -109,5 +200,26 @@ def describe(record: InstanceRecord, activities: list[ActivityTask], codec: Code
         created_at=record.created_at,
         finished_at=record.finished_at,
         priority=record.priority,
-        activities=activities,
+        activities=[_describe_activity(task, codec) for task in activities],
+        undecodable=reader.undecodable,
     )
+
+
+def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
+    reader = _Reader(codec)
+    return ActivityDescription(
+        key=task.key,
+        activity=task.activity,
+        queue=task.queue,
+        priority=task.priority,
+        attempt=task.attempt,
+        scheduled_at=task.scheduled_at,
+        input=reader.value("input", task.input),
+        options=reader.part("options", _decode_options, task.options),
+        failure=reader.part("failure", _decode_failure, task.failure),
+        undecodable=reader.undecodable,
+    )
+
+
+def _why(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
 from trioflow.authoring import Signal
-from trioflow.client.description import (
-    Description,
-    ExecutionHistory,
-    decode_outcome,
-    decode_report,
-    describe,
-)
+from trioflow.client.arguments import check_reason
+from trioflow.client.description import Description, decode_outcome, decode_report, describe
+from trioflow.client.endings import TAKEN_SINCE
+from trioflow.client.history import ExecutionHistory, read_history, same_life
 from trioflow.errors import (
+    CorruptStore,
     InstanceCancelled,
     InstanceFinished,
     InstanceNotFinished,
@@ -25,8 +24,8 @@ from trioflow.errors import (
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow.model.failures import Failure
-from trioflow.model.records import ENDED, InstanceFilter, Update
-from trioflow.model.turns import Cancelled, Completed, Failed, decode_turn
+from trioflow.model.records import ENDED, InstanceFilter, InstanceRecord, Update
+from trioflow.model.turns import Cancelled, Completed, Failed
 from trioflow.model.values import decode_as, encode_checked
 
 if TYPE_CHECKING:
@@ -43,14 +42,28 @@ _encode = msgspec.json.Encoder().encode
 class Handle(Generic[R]):
     """An instance, by its id.
 
+    One that ``client.start()`` gave is bound to the instance that was started: it never shows
+    another one that takes the id after that has finished. One of ``client.handle(id)`` is bound to
+    nothing: each of its calls means the instance that has the id then.
+
+    After the client was closed, every call raises `ClientClosed`.
+
     Attributes:
         id: The id.
     """
 
-    def __init__(self, client: Client, id: str, workflow: Workflow[..., R] | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        id: str,
+        workflow: Workflow[..., R] | None,
+        *,
+        life: str | None = None,
+    ) -> None:
         self.id = id
         self._client = client
         self._workflow = workflow
+        self._life = life
 
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"
@@ -62,19 +75,27 @@ class Handle(Generic[R]):
             wait_suspended: False raises as soon as the instance is suspended, instead of waiting
                 until it is resumed.
 
+        It is the result of the instance that had the id at the beginning (of a handle from
+        ``start()``: that was started), whatever takes the id while this waits.
+
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: There is no such instance, or no longer: it was removed, or another
+                one has taken its id.
             InstanceCancelled: It was cancelled.
             InstanceTerminated: It was terminated.
             InstanceSuspended: It is suspended, and ``wait_suspended`` is false.
             ValueMismatch: The result does not have the declared type.
+            CorruptStore: What is stored of its end cannot be read.
+            ClientClosed: The client was closed, perhaps while this waited.
             Exception: What the workflow raised: its own class where that is imported here,
                 otherwise `RemoteError`; the remote traceback is the cause.
         """
-        status, outcome = await self._client.endings.wait(self.id, wait_suspended=wait_suspended)
+        status, outcome = await self._client.endings.wait(
+            self.id, self._life, wait_suspended=wait_suspended
+        )
         if status == "suspended":
-            raise InstanceSuspended(self.id, decode_report(outcome).message)
-        match decode_outcome(outcome):
+            raise InstanceSuspended(self.id, self._read(decode_report, outcome).message)
+        match self._read(decode_outcome, outcome):
             case Completed() as completed:
                 result_type = (
                     Any if self._workflow is None else self._workflow.signature.result_type
@@ -96,26 +117,31 @@ class Handle(Generic[R]):
     async def describe(self) -> Description:
         """Return what is known of the instance now.
 
+        Once it has finished, its id may be used again; then the new instance's row takes the place
+        of this one's, and only its turns are kept, for ``client.handle(id).history()``.
+
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: There is no such instance, or no longer.
         """
+        record = await self._record()
         backend = self._client.backend
-        record = await backend.get(self.id)
-        if record is None:
-            raise InstanceNotFound(self.id)
         activities = [] if record.status in ENDED else await backend.activities(self.id)
         return describe(record, activities, self._client.codec)
 
     async def history(self) -> list[ExecutionHistory]:
         """Return the turns of all executions that are stored, in order.
 
+        When an id is used again, the turns of the instances that had it before stay, and are shown
+        too; a handle from ``start()`` leaves them out.
+
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: There is no such instance, or no longer.
         """
         stored = await self._client.backend.history(self.id)
-        if not stored and await self._client.backend.get(self.id) is None:
-            raise InstanceNotFound(self.id)
-        return [ExecutionHistory(e.number, [decode_turn(turn) for turn in e.turns]) for e in stored]
+        if not stored or self._life is not None:
+            await self._record()
+        history = read_history(stored, self._client.codec)
+        return history if self._life is None else same_life(history)
 
     @overload
     async def signal(self, signal: Signal[T], value: T) -> None: ...
@@ -142,25 +168,41 @@ class Handle(Generic[R]):
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the instance to end: its root scope is cancelled, and with it everything below.
 
-        Returns when the request is stored; `result` waits for the end.
+        Returns when the request is stored; `result` waits for the end. What has not begun, and is
+        held by no worker, ends at once, even if nobody serves its queue.
+
+        Args:
+            reason: Why, for those who look, and for ``InstanceCancelled.reason``.
 
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
         """
-        await self._send(CancelRequested(reason))
+        check_reason(reason)
+        self._check(
+            await self._client.backend.cancel(
+                self.id,
+                encode_event(CancelRequested(reason)),
+                _encode(Cancelled(reason)),
+                life=self._life,
+            )
+        )
 
     async def terminate(self, reason: str | None = None) -> None:
         """End the instance and its unfinished sub-workflows at once, without asking their code.
 
+        Args:
+            reason: Why, for those who look, and for ``InstanceTerminated.reason``.
+
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
         """
+        check_reason(reason)
         outcome = _encode(Failed(Failure.of(InstanceTerminated(self.id, reason))))
-        self._check(await self._client.backend.terminate(self.id, outcome))
+        self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
-        self._client.endings.tell(self.id, "terminated", outcome)
+        self._client.endings.look_again(self.id)
 
     async def resume(self) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
@@ -169,7 +211,7 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
         """
-        self._check(await self._client.backend.resume(self.id))
+        self._check(await self._client.backend.resume(self.id, life=self._life))
 
     async def remove(self) -> None:
         """Remove the instance and its history from the store.
@@ -178,13 +220,37 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceNotFinished: It has not ended.
         """
-        if not await self._client.backend.remove(InstanceFilter(), ids=[self.id], limit=1):
-            if await self._client.backend.get(self.id) is None:
-                raise InstanceNotFound(self.id)
+        backend = self._client.backend
+        where = InstanceFilter()
+        if self._life is not None:
+            record = await self._record()
+            if record.finished_at is None:
+                raise InstanceNotFinished(self.id)
+            # What takes the id from now on ends later.
+            where = InstanceFilter(finished_before=record.finished_at + 0.001)
+        if not await backend.remove(where, ids=[self.id], limit=1):
+            await self._record()
             raise InstanceNotFinished(self.id)
 
+    async def _record(self) -> InstanceRecord:
+        """Return the instance's row."""
+        record = await self._client.backend.get(self.id)
+        if record is None:
+            raise InstanceNotFound(self.id)
+        if self._life is not None and record.life != self._life:
+            raise InstanceNotFound(self.id, f"it has ended, and {TAKEN_SINCE}")
+        return record
+
     async def _send(self, event: Event) -> None:
-        self._check(await self._client.backend.send(self.id, encode_event(event)))
+        self._check(await self._client.backend.send(self.id, encode_event(event), life=self._life))
+
+    def _read(self, decode: Callable[[bytes], T], data: bytes) -> T:
+        try:
+            return decode(data)
+        except msgspec.MsgspecError as exc:
+            raise CorruptStore(
+                f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
+            ) from exc
 
     def _check(self, update: Update) -> None:
         if update == "not found":

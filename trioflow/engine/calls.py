@@ -18,7 +18,7 @@ import trio
 
 from trioflow.engine import guard
 from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.loop import TaskState, current_task_state, in_cancelled_scope
+from trioflow.engine.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow.errors import (
     ArgumentError,
     ContinueAsNew,

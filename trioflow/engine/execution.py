@@ -13,15 +13,22 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
-from trioflow.engine.loop import NestedLoop
+from trioflow.engine.loop import NestedLoop, StepsUsedUp
 from trioflow.engine.mailbox import Mailbox
-from trioflow.engine.replay import check_turn
+from trioflow.engine.replay import check_turn, line_of
+from trioflow.engine.suspension import (
+    NeedsSuspension,
+    does_not_wait,
+    unknown_rules,
+    unreadable_turn,
+)
 from trioflow.errors import ContinueAsNew, DeterminismError, Evicted
 from trioflow.model import events as ev
 from trioflow.model.commands import Command, command_order
 from trioflow.model.definitions import Workflow, current_invoker
 from trioflow.model.failures import Failure
-from trioflow.model.info import Info
+from trioflow.model.info import Info, SuspendReport
+from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow.model.values import Codec, encode_checked
 
@@ -29,6 +36,8 @@ __all__ = ["Execution", "Identity", "Pending"]
 
 # What swallowed its eviction is kept: the garbage collector must not run its code.
 _immortal: list[NestedLoop] = []
+
+_MAX_STEPS = 1_000_000
 
 
 class Pending:
@@ -49,10 +58,13 @@ class Pending:
 class Identity:
     """Which execution of which instance; what does not change in its life."""
 
-    __slots__ = ("execution", "id", "priority", "queue")
+    __slots__ = ("execution", "id", "life", "priority", "queue")
 
-    def __init__(self, id: str, execution: int, queue: str, priority: int = 0) -> None:
+    def __init__(
+        self, id: str, execution: int, queue: str, priority: int = 0, life: str = ""
+    ) -> None:
         self.id = id
+        self.life = life
         self.execution = execution
         self.queue = queue
         self.priority = priority
@@ -67,6 +79,7 @@ class Execution:
         turns: How many turns were made.
         events: Size of the history: events and commands.
         now: The workflow's clock.
+        rules: The number of the rules by which it runs (`trioflow.model.rules`).
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -78,8 +91,10 @@ class Execution:
         "_commands",
         "_expected",
         "_mailbox",
+        "_max_steps",
         "_pending",
         "_started",
+        "_trouble",
         "_turn_events",
         "_turn_turns",
         "caller",
@@ -90,6 +105,7 @@ class Execution:
         "identity",
         "loop",
         "now",
+        "rules",
         "started_at",
         "turns",
     )
@@ -100,6 +116,7 @@ class Execution:
         identity: Identity,
         codec: Codec,
         make_caller: Callable[[Execution], Any],
+        max_steps: int = _MAX_STEPS,
     ) -> None:
         self.definition = definition
         self.identity = identity
@@ -107,6 +124,7 @@ class Execution:
         self.turns = 0
         self.events = 0
         self.now = 0.0
+        self.rules = 0
         self.started_at = 0.0
         self.custom_status: bytes | None = None
         self.caller: Any = make_caller(self)
@@ -123,40 +141,69 @@ class Execution:
         self._turn_events = 0
         self._turn_turns = 0
         self._arrived = 0
+        self._max_steps = max_steps
+        self._trouble: SuspendReport | None = None
 
     # --- what the worker calls ----------------------------------------------------------
 
-    def advance(self, events: Sequence[ev.Event], now: float, recorded: Turn | None = None) -> Turn:
+    def advance(
+        self,
+        events: Sequence[ev.Event],
+        now: float,
+        recorded: Turn | None = None,
+        *,
+        at: Sequence[float] = (),
+        together_from: int = -1,
+    ) -> Turn:
         """Apply events, run until every task waits, and return the turn.
 
         Args:
-            events: In their order; the first turn's first is `Started`.
+            events: The first turn's first is `Started`.
             now: Epoch seconds; the workflow's clock does not go back even if this does.
             recorded: On replay, the stored turn whose events and time these are.
+            at: When each of the events happened, to be told from the deadlines that have passed
+                since the last turn; empty if that was now, or for those of ``recorded``.
+            together_from: What `EndedUnseen` said of the same turn when it was made before.
 
         Returns:
-            The turn with the commands that are to be carried out once it is stored.
+            The turn with the commands that are to be carried out once it is stored. Its events are
+            in the order in which they were applied.
 
         Raises:
-            Diverged: ``recorded`` has other commands, or another end.
+            NeedsSuspension: Nothing of this turn may be stored; the execution must be evicted.
+            Diverged: Likewise: ``recorded`` has other commands, or another end.
+            EndedUnseen: Likewise: the workflow ended at something that came before the last of
+                ``events``. The turn is to be made again by a fresh execution, with the number
+                that this gives as ``together_from``: then it sees them all, and can receive them.
             KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
         self._turn_events, self._turn_turns = self.events, self.turns
-        self._expected = None if recorded is None else {c.id: c for c in recorded.commands}
-        never_started = False
-        for event in events:
-            self._apply(event)
-        if self.turns == 0 and self._cancelled_why is not None:
-            never_started = True
-        elif self.turns == 0:
-            self._start()
-        if not never_started:
-            token = guard.enter_step()
-            try:
+        if recorded is None:
+            self._expected = None
+            self.loop.steps_left = self._max_steps
+        else:
+            self._expected = {c.id: c for c in recorded.commands}
+            self.loop.steps_left = inf
+            at, together_from = at or recorded.at, recorded.together_from
+        events, times = self._in_order(events, at, now)
+        never_started, mixed = False, False
+        token = guard.enter_step()
+        try:
+            if self.turns == 0:
+                never_started = self._begin(events, now)
+            elif self.rules >= IN_ORDER_OF_TIME:
+                mixed = self._step_in_order(now, events, times, together_from)
+            else:
+                for event in events:
+                    self._apply(event)
                 self.loop.step(now)
-            finally:
-                guard.leave_step(token)
+        except StepsUsedUp as used:
+            self._trouble = self._trouble or self._spinning(used)
+        finally:
+            guard.leave_step(token)
+        if self._trouble is not None:
+            raise NeedsSuspension(self._trouble)
         commands = [*self._commands.values(), *self._cancels]
         if len(commands) > 1:
             commands.sort(key=command_order)
@@ -167,7 +214,14 @@ class Execution:
             check_turn(self.loop, self.turns, recorded.commands, recorded.outcome, commands, end)
         self.turns += 1
         self.events += len(events) + len(commands)
-        return Turn(now=now, events=list(events), commands=commands, outcome=end)
+        return Turn(
+            now=now,
+            events=list(events),
+            commands=commands,
+            outcome=end,
+            at=list(times) if mixed else [],
+            together_from=together_from,
+        )
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
@@ -277,6 +331,60 @@ class Execution:
         )
 
     # --- inside -------------------------------------------------------------------------
+
+    def _in_order(
+        self, events: Sequence[ev.Event], at: Sequence[float], now: float
+    ) -> tuple[Sequence[ev.Event], Sequence[float]]:
+        """Return events and their times by time; what happened at one time keeps its order."""
+        if self.turns == 0 and events and isinstance(events[0], ev.Started):
+            self.rules = events[0].rules
+            if self.rules > CURRENT_RULES:
+                me = self.identity.id
+                raise NeedsSuspension(unknown_rules(self.definition.name, me, self.rules))
+        if not at or self.rules < IN_ORDER_OF_TIME:
+            return events, (now,) * len(events)
+        if len(at) != len(events):
+            why = f"it has {len(events)} events and {len(at)} times"
+            raise NeedsSuspension(unreadable_turn(self.identity.id, self.turns, why))
+        times = [min(time, now) for time in at]
+        if self.turns == 0:
+            times[0] = -inf  # nothing comes before Started
+        if len(times) > 1:
+            order = sorted(range(len(times)), key=times.__getitem__)
+            return [events[i] for i in order], [times[i] for i in order]
+        return events, times
+
+    def _step_in_order(
+        self, now: float, events: Sequence[ev.Event], times: Sequence[float], together_from: int
+    ) -> bool:
+        if isinstance(events[-1], ev.Woken):  # which nobody has to see
+            events, times = events[:-1], times[:-1]
+        return self.loop.step_in_order(now, events, times, self._apply, together_from)
+
+    def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
+        """Make the first turn; return whether the workflow was cancelled before it began."""
+        for event in events:
+            self._apply(event)
+        if self._cancelled_why is not None:
+            return True
+        if self.rules >= IN_ORDER_OF_TIME:
+            self.loop.keep_order()
+        self._start()
+        self.loop.step(now)
+        return False
+
+    def _spinning(self, used: StepsUsedUp) -> SuspendReport:
+        found = dict(self.loop.tasks()).get(used.task)
+        path = "" if found is None else found.path
+        return does_not_wait(
+            workflow=self.definition.name,
+            instance=self.identity.id,
+            turn=self.turns,
+            limit=self._max_steps,
+            task=path,
+            line=line_of(self.loop, path),
+            cancelled=used.cancelled,
+        )
 
     def _start(self) -> None:
         started = self._started

@@ -1,4 +1,4 @@
-"""A private trio scheduler that somebody else steps. Only this file touches trio's insides.
+"""A private trio scheduler that somebody else steps; with `runner` all that knows trio's insides.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
@@ -12,222 +12,64 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
-import inspect
-import itertools
 import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
-from heapq import heappush
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from math import inf
+from typing import Any, NoReturn, TypeVar
 
 import trio
 from outcome import Error, Outcome, Value
 from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
-from trio._core._ki import KIManager
 
-from trioflow.engine import guard
-from trioflow.engine.standins import FORBIDDEN_LOOP, NoIO, NoQueue, TurnClock
+from trioflow.engine.runner import TaskState, age_of, make_runner
+from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
-__all__ = ["NestedLoop", "TaskState", "current_task_state", "in_cancelled_scope"]
+__all__ = ["EndedUnseen", "NestedLoop", "StepsUsedUp"]
 
-_OLDEST_TRIO = "0.32"
+T = TypeVar("T")
+
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
 
-_NEEDED: dict[object, tuple[str, ...]] = {
-    _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
-    _run.Task: (
-        "_next_send_fn",
-        "_next_send",
-        "_abort_func",
-        "_counter",
-        "_activate_cancel_status",
-        "_attempt_delivery_of_any_pending_cancel",
-        "_child_nurseries",
-        "_ki_protected",
-        "context",
-        "coro",
-    ),
-    _run.Nursery: ("_check_nursery_closed",),
-    _run.CancelScope: ("_cancel",),
-    _run.Deadlines: ("add", "expire", "next_deadline"),
-    _run: (
-        "GLOBAL_RUN_CONTEXT",
-        "GLOBAL_PARKING_LOT_BREAKER",
-        "Instruments",
-        "CancelReason",
-        "CONTEXT_RUN_TB_FRAMES",
-    ),
-    _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
-}
-
-
-def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
-    missing = [
-        f"{getattr(owner, '__name__', owner)}.{name}"
-        for owner, names in _NEEDED.items()
-        for name in names
-        if not hasattr(owner, name)
-    ]
-    wanted = ("self", "async_fn", "args", "nursery", "name", "system_task", "context")
-    if not missing and tuple(inspect.signature(_run.Runner.spawn_impl).parameters) != wanted:
-        missing = ["Runner.spawn_impl(...) with the known parameters"]
-    if missing:
-        raise ImportError(
-            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
-            f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
-            "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
-        )
-
-
-_check_trio()
-
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # as above
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
-
-
-_registrations = itertools.count()
-
-
-class _Deadlines(_run.Deadlines):
-    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break."""
-
-    __slots__ = ()
-
-    def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
-        heappush(self._heap, (deadline, next(_registrations), cancel_scope))
-        self._active += 1
-
-
-class TaskState:
-    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
-
-    A path is the spawner's path and the index of the spawn, so that it does not change when another
-    branch of the workflow changes.
-    """
-
-    __slots__ = ("_path", "commands", "extra", "index", "parent", "spawned")
-
-    def __init__(self, parent: TaskState | None, index: int) -> None:
-        self.parent = parent
-        self.index = index
-        self.spawned = 0
-        self.commands = 0
-        self.extra: Any = None  # whatever the execution keeps by task
-        self._path: str | None = None
-
-    @property
-    def path(self) -> str:
-        """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
-        if self._path is None:
-            self._path = (
-                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
-            )
-        return self._path
-
-    def next_id(self) -> str:
-        """Count a command of this task and return its id."""
-        number = self.commands
-        self.commands = number + 1
-        return f"{self.path}:{number}"
-
-
-class _Runner(_run.Runner):
-    """trio's runner, less what a workflow must not use, plus the state of each task."""
-
-    __slots__ = ("states",)
-
-    states: dict[_run.Task, TaskState]
-
-    def spawn_impl(
-        self,
-        async_fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        nursery: trio.Nursery | None,
-        name: object,
-        *,
-        system_task: bool = False,
-        context: contextvars.Context | None = None,
-    ) -> _run.Task:
-        guard.judge(async_fn)
-        task = super().spawn_impl(async_fn, args, nursery, name, context=context)
-        # Control-C belongs to the host: it is never delivered inside of workflow code.
-        task._ki_protected = True
-        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
-        if spawner is None:
-            self.states[task] = TaskState(None, 0)
-        else:
-            self.states[task] = TaskState(spawner, spawner.spawned)
-            spawner.spawned += 1
-        return task
-
-    def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
-        super().task_exited(task, outcome)
-        self.states.pop(task, None)
-
-    def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
-        raise DeterminismError(
-            "a workflow cannot start a system task: it would outlive the workflow's nurseries. "
-            "Use trio.open_nursery()."
-        )
-
-    def current_trio_token(self) -> Any:
-        raise DeterminismError(
-            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
-            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
-            "function decorated with @activity already runs in a worker thread."
-        )
-
-    async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
-        raise DeterminismError(
-            "a workflow cannot wait for all its tasks to block: that is how its turns end. "
-            "Wait for an event instead."
-        )
-
-
-class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # trio does not export it
-    """What all executions share in place of trio's instruments."""
-
-    __slots__ = ()
-
-    def add_instrument(self, instrument: object) -> None:
-        raise DeterminismError(
-            "a workflow cannot add a trio instrument: it would see the steps of others. Add it to "
-            "the host's loop."
-        )
-
-
-_NO_IO: Any = NoIO()
-_NO_QUEUE: Any = NoQueue()
-_NO_ASYNCGENS: Any = object()
-_NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
-_NO_INSTRUMENTS = _NoInstruments(())
-_NO_KI = KIManager()
-_NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()
 
 
-def current_task_state() -> TaskState | None:
-    """Return the state of the running task, ``None`` where no nested loop is running one."""
-    try:
-        task = _RUN.task
-        state: TaskState = task._runner.states[task]
-    except (AttributeError, KeyError):
-        return None
-    return state
+class EndedUnseen(Exception):
+    """Raised out of a step in which the main task ended before all that happened was applied.
+
+    Attributes:
+        number: Of the thing or deadline that ended it; see `NestedLoop.step_in_order`.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the main task ended at {number}, with something left")
+        self.number = number
 
 
-def in_cancelled_scope() -> bool:
-    """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
-    cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
-    return cancelled
+class StepsUsedUp(Exception):
+    """Raised out of a step in which tasks ran more often than they may, or that was halted.
+
+    Attributes:
+        task: One that was about to run again.
+    """
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        super().__init__("the tasks of a workflow do not come to wait")
+        self.task = task
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task goes on although it is cancelled."""
+        return self.task._cancel_status.effectively_cancelled
 
 
 class NestedLoop:
@@ -237,6 +79,7 @@ class NestedLoop:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
+        steps_left: How many task steps may still be made before `StepsUsedUp`.
     """
 
     __slots__ = (
@@ -249,28 +92,18 @@ class NestedLoop:
         "fenced",
         "outcome",
         "root",
+        "steps_left",
     )
 
     def __init__(self, context: contextvars.Context) -> None:
         self._clock = TurnClock()
-        self._runner = _Runner(
-            clock=self._clock,
-            instruments=_NO_INSTRUMENTS,
-            io_manager=_NO_IO,
-            ki_manager=_NO_KI,
-            strict_exception_groups=True,
-            system_context=_EMPTY_CONTEXT,
-            entry_queue=_NO_QUEUE,
-            asyncgens=_NO_ASYNCGENS,
-            deadlines=_Deadlines(),
-            waiting_for_idle=_NEVER_IDLE,
-        )
-        self._runner.states = {}
+        self._runner = make_runner(self._clock)
         self._context = context
         self._main: _run.Task | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: weakref.WeakSet[Any] | None = None
         self.fenced = False
+        self.steps_left = inf
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
@@ -297,11 +130,20 @@ class NestedLoop:
         finally:
             self._leave(host)
 
+    def keep_order(self) -> None:
+        """Call what a cancel concerns in the order of age; said before the loop is started."""
+        self._runner.in_order = True
+
+    def halt(self) -> None:
+        """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
+        self.steps_left = -inf
+
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
 
         Raises:
             KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
+            StepsUsedUp: Likewise.
         """
         self._clock.now = now
         deadlines = self._runner.deadlines
@@ -316,6 +158,84 @@ class NestedLoop:
                 deadlines.expire(now)
         finally:
             self._leave(host)
+
+    def step_in_order(
+        self,
+        now: float,
+        things: Sequence[T],
+        times: Sequence[float],
+        apply: Callable[[T], None],
+        together_from: int = -1,
+    ) -> bool:
+        """Set the clock; apply what happened and expire what is due, one after the other by time.
+
+        Between two of them tasks run until all of them wait. What happened at a deadline's own
+        time was before it. The clock says ``now`` throughout.
+
+        The main task may end while things are left. Then the step has to be made again, with all
+        that is left applied before the tasks run that last time: see ``together_from``.
+
+        Args:
+            now: The time of the step.
+            things: What happened.
+            times: When each of them did, ascending, none after ``now``.
+            apply: Called with each.
+            together_from: The number, from 0, of the thing or deadline together with which all
+                things that are left are applied; -1 for none.
+
+        Returns:
+            Whether anything was applied ahead of a deadline that had passed before ``now``.
+
+        Raises:
+            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
+            StepsUsedUp: Likewise.
+            EndedUnseen: Likewise.
+        """
+        self._clock.now = now
+        deadlines = self._runner.deadlines
+        deadlines.present = now
+        mixed = False
+        number = 0  # of things and deadlines, in the order in which they come
+        left = len(things)
+        host = self._enter()
+        try:
+            for thing, time in zip(things, times, strict=True):
+                while deadlines._heap and (due := deadlines.next_deadline()) < now:
+                    if due >= time:
+                        mixed = True
+                        break
+                    if number == together_from:
+                        break
+                    self._expire(due)
+                    if self.outcome is not None:
+                        raise EndedUnseen(number)
+                    number += 1
+                if number == together_from:
+                    self._apply_together(things[-left:], time, apply)
+                    break
+                apply(thing)
+                left -= 1
+                self._run_until_all_wait(time)
+                if left and self.outcome is not None:
+                    raise EndedUnseen(number)
+                number += 1
+            while deadlines._heap and (due := deadlines.next_deadline()) <= now:
+                self._expire(due)
+        finally:
+            deadlines.present = -inf
+            if deadlines.past:
+                deadlines.past = []
+            self._leave(host)
+        return mixed
+
+    def _apply_together(self, things: Sequence[T], time: float, apply: Callable[[T], None]) -> None:
+        """Apply all that is left, after a deadline if that came before it; then let tasks run."""
+        deadlines = self._runner.deadlines
+        if deadlines._heap and (due := deadlines.next_deadline()) < time:
+            deadlines.expire(due)
+        for thing in things:
+            apply(thing)
+        self._run_until_all_wait(time)
 
     @property
     def next_deadline(self) -> float:
@@ -334,6 +254,7 @@ class NestedLoop:
     def forget(self) -> None:
         """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
         self._context = _EMPTY_CONTEXT
+        self.outcome = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
@@ -346,6 +267,7 @@ class NestedLoop:
             False if some task survived all rounds, that is, swallowed everything.
         """
         self.fenced = True
+        self.steps_left = inf
         runner = self._runner
         if not runner.tasks and not self._agens:
             return True
@@ -362,7 +284,7 @@ class NestedLoop:
                     break  # it swallows everything and never waits: more rounds change nothing
                 if not runner.tasks:
                     break
-                for task in sorted(runner.tasks, key=_age, reverse=True):
+                for task in sorted(runner.tasks, key=age_of, reverse=True):
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
@@ -390,12 +312,27 @@ class NestedLoop:
         task = self._context.run(self._runner.spawn_impl, main, (), None, name)
         self._main = self._runner.main_task = self._runner.init_task = task
 
+    def _expire(self, due: float) -> None:
+        self._runner.deadlines.expire(due)
+        self._run_until_all_wait(due)
+
+    def _run_until_all_wait(self, reached: float) -> None:
+        runq, deadlines = self._runner.runq, self._runner.deadlines
+        while runq:
+            self._run_batch()
+            if deadlines.past:
+                deadlines.expire_past(reached)
+
     def _run_batch(self) -> None:
         runq = self._runner.runq
-        if len(runq) == 1:
+        count = len(runq)
+        self.steps_left -= count
+        if self.steps_left < 0:
+            raise StepsUsedUp(min(runq, key=age_of))
+        if count == 1:
             self._run_task(runq.popleft())
             return
-        batch = deque(sorted(runq, key=_age))
+        batch = deque(sorted(runq, key=age_of))
         runq.clear()
         try:
             while batch:
@@ -414,29 +351,41 @@ class NestedLoop:
         except StopIteration as stop:
             final = Value(stop.value)
         except KeyboardInterrupt:
+            del _RUN.task
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
             final = Error(exc.with_traceback(_without_top(exc.__traceback__)))
         finally:
-            del _RUN.task, send, value  # an exception's traceback may hold this frame
-        if final is not None:
-            self._task_ended(task, final)
-        elif message is _Shielded:
-            self._runner.reschedule(task)
-        elif type(message) is _Wait:
-            task._abort_func = message.abort_func
-            task._attempt_delivery_of_any_pending_cancel()
-        elif type(message) is _Detach:
-            self._task_ended(task, message.final_outcome)
-        else:
-            error = DeterminismError(
-                "a workflow awaited something that is not trio's or anyio's (it yielded "
-                f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
-                "here, and asyncio in activities."
-            )
-            thrown: Any = error  # as it is, no outcome: see the next but one line
-            self._runner.reschedule(task, thrown)
-            task._next_send_fn = task.coro.throw
+            del send, value
+        try:
+            if final is not None:
+                self._task_ended(task, final)
+                return
+            task._schedule_points += 1
+            if message is _Shielded:
+                self._runner.reschedule(task)
+            elif type(message) is _Wait:
+                task._cancel_points += 1
+                task._abort_func = message.abort_func
+                task._attempt_delivery_of_any_pending_cancel()
+            elif type(message) is _Detach:
+                self._task_ended(task, message.final_outcome)
+            else:
+                self._refuse(task, message)
+        finally:
+            # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
+            # when it has ended: whatever it still held would be a cycle.
+            del _RUN.task, task, final, message
+
+    def _refuse(self, task: _run.Task, message: object) -> None:
+        error = DeterminismError(
+            "a workflow awaited something that is not trio's or anyio's (it yielded "
+            f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
+            "here, and asyncio in activities."
+        )
+        thrown: Any = error  # as it is, no outcome: see the next but one line
+        self._runner.reschedule(task, thrown)
+        task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
         if task is not self._main:
@@ -517,10 +466,6 @@ def _finish_agen(agen: Any) -> None:
             closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return
-
-
-def _age(task: _run.Task) -> int:
-    return task._counter
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

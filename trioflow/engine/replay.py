@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from trioflow.engine.loop import NestedLoop
+from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model.commands import (
     CancelActivity,
     CancelChild,
@@ -20,15 +21,11 @@ from trioflow.model.commands import (
 from trioflow.model.info import SuspendReport
 from trioflow.model.turns import Outcome
 
-__all__ = ["Diverged", "check_turn"]
+__all__ = ["Diverged", "check_turn", "line_of"]
 
 
-class Diverged(Exception):
-    """The code no longer gives the commands of its history; carries the report."""
-
-    def __init__(self, report: SuspendReport) -> None:
-        super().__init__(report.message)
-        self.report = report
+class Diverged(NeedsSuspension):
+    """The code no longer gives the commands of its history."""
 
 
 def _kind(command: Command) -> str:
@@ -116,7 +113,7 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
     recorded: Sequence[Command],
     current: Sequence[Command],
 ) -> SuspendReport:
-    line = _line_of(loop, task)
+    line = line_of(loop, task)
     if was is None:
         what = f"the code gives {_show(is_now)}, of which the history has nothing"
     elif is_now is None:
@@ -165,7 +162,7 @@ def _outcome_report(
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
-    line = _line_of(loop, "0")
+    line = line_of(loop, "0")
     if is_now is None:
         what = f"the history ends there ({ended}), but the code goes on" + (
             f" at {line}" if line else ""
@@ -191,7 +188,7 @@ def _outcome_report(
     )
 
 
-def _line_of(loop: NestedLoop, path: str) -> str:
+def line_of(loop: NestedLoop, path: str) -> str:
     """Return ``file:line`` at which a task's user code waits, ``""`` if the task is gone."""
     for task, state in loop.tasks():
         if state.path == path:

@@ -57,6 +57,8 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         attempt: Counts from 1.
         scheduled_at: When it was called, epoch seconds.
         queue: Where it runs.
+        life: What tells the instance from others that had or will have its id; ``""`` for one that
+            was begun by a version that knew no lives.
     """
 
     activity: str
@@ -66,11 +68,15 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     scheduled_at: float
     queue: str
+    life: str = ""
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this call and for no other, for what must happen once."""
-        return f"{self.instance}/{self.execution}/{self.command}"
+        """The same for every attempt of this call and for no other, for what must happen once.
+
+        Nobody can guess it who knows the instance's id alone.
+        """
+        return f"{self.life or self.instance}/{self.execution}/{self.command}"
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
@@ -82,7 +88,10 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Attributes:
         kind: ``"diverged"``: the code gave other commands than the history. ``"history limit"``:
             the history has reached ``max_events``. ``"unreadable history"``: a turn could
-            not be decoded. ``"engine"``: trioflow itself failed on it.
+            not be decoded. ``"undecodable"``: a stored argument, result or signal does not fit the
+            present code or codec. ``"does not wait"``: a turn made more task steps than it may.
+            ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
+            it.
         message: All of it, for people.
         turn: The number of the turn, from 0.
         task: The path of the task, ``"0.2"``.

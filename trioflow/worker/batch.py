@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from trioflow.model.records import InstanceCommit, Unit
-from trioflow.worker.live import Delivery, Live
+from trioflow.worker.held import Delivery, HeldInstance
 
 __all__ = ["Batch", "OpenUnit"]
 
@@ -13,15 +13,16 @@ __all__ = ["Batch", "OpenUnit"]
 class OpenUnit:
     """Instances whose turns depend on each other within the open batch: they commit together."""
 
-    __slots__ = ("deliveries", "elsewhere", "lives", "unit")
+    __slots__ = ("deliveries", "elsewhere", "lives", "replaced", "unit")
 
     def __init__(self) -> None:
-        self.lives: list[Live] = []
+        self.lives: list[HeldInstance] = []
         self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
         self.deliveries: list[Delivery] = []
+        self.replaced = False  # it stands in place of one that the store rejected
         self.unit = Unit(instances=[])
 
-    def add(self, live: Live, commit: InstanceCommit) -> None:
+    def add(self, live: HeldInstance, commit: InstanceCommit) -> None:
         """Say something of one more instance."""
         live.unit = self
         live.commit = commit
@@ -46,7 +47,7 @@ class Batch:
         self.units: list[OpenUnit] = []
         self.size = 0
 
-    def unit_of(self, live: Live) -> OpenUnit:
+    def unit_of(self, live: HeldInstance) -> OpenUnit:
         """Return the unit that speaks of an instance, a new one if none does yet."""
         if live.unit is None:
             unit = OpenUnit()
@@ -57,6 +58,7 @@ class Batch:
                 number=live.turns,
                 events=live.events,
                 new=live.new,
+                life=live.life,
             )
             unit.add(live, commit)
         return live.unit  # type: ignore[return-value]  # set by add

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 
 from trioflow.errors import InstanceNotFound
@@ -10,10 +12,13 @@ from trioflow.model.commands import ActivityOptions, RunActivity, SendSignal, St
 from trioflow.model.events import Event, ParentRef, encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
-from trioflow.model.records import Closing, Message, NewActivity, NewInstance
-from trioflow.model.turns import Cancelled, Completed, Failed, Outcome
+from trioflow.model.lives import new_life
+from trioflow.model.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome
+from trioflow.worker.held import HeldInstance
 
 __all__ = [
+    "birth",
     "child_end",
     "closing_of",
     "decode_metadata",
@@ -52,16 +57,30 @@ def decode_metadata(data: bytes) -> dict[str, str]:
     return _decode_metadata(data) if data else {}
 
 
-def new_child(command: StartChild, parent: str, execution: int, metadata: bytes) -> NewInstance:
+def new_child(command: StartChild, parent: HeldInstance) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
     return NewInstance(
         command.instance,
         command.workflow,
         command.queue,
         bytes(command.input),
-        ParentRef(parent, execution, command.id),
-        metadata,
+        ParentRef(parent.id, parent.number, command.id, parent.life),
+        parent.metadata,
         command.priority,
+        new_life(),
+    )
+
+
+def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
+    """Return what creates an instance, to begin here or to be left to whoever takes it."""
+    return InstanceCommit(
+        id=new.id,
+        execution=1,
+        number=0,
+        new=new,
+        life=new.life,
+        leased=leased,
+        due=not leased,
     )
 
 
@@ -85,8 +104,10 @@ def closing_of(outcome: Outcome) -> Closing:
             return Closing("failed", _encode(outcome))
         case Cancelled():
             return Closing("cancelled", _encode(outcome))
-        case _:
+        case Continued():
             raise AssertionError(f"{outcome!r} does not close an instance")
+        case _:
+            assert_never(outcome)
 
 
 def child_end(outcome: Outcome, command: str) -> Event:
@@ -98,8 +119,10 @@ def child_end(outcome: Outcome, command: str) -> Event:
             return ev.ChildFailed(command, outcome.failure)
         case Cancelled():
             return ev.ChildCancelled(command, outcome.reason)
-        case _:
+        case Continued():
             raise AssertionError(f"{outcome!r} does not end a sub-workflow")
+        case _:
+            assert_never(outcome)
 
 
 def encode_report(report: SuspendReport) -> bytes:

@@ -1,4 +1,10 @@
-"""Storing batches, and what follows: effects where a unit was stored, a new beginning where not."""
+"""Storing batches, and what follows: effects where a unit was stored, a new beginning where not.
+
+A unit can fail in three ways. The store *refuses* it (`CommitFailure`): something is not as the
+unit expects, so its instances begin again from the store, or are let go. The store *rejects* it
+(an error that is not about being reachable): its data cannot be stored, and the one instance that
+they belong to is suspended; see `Rejections`. Or the worker's lease is lost, and with it all.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +17,23 @@ import anyio
 
 from trioflow.backends.base import Backend
 from trioflow.errors import BackendUnavailable, LeaseLost
-from trioflow.model import events as ev
 from trioflow.model.events import encode_event
+from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
-    ActivityKey,
     ActivityResult,
     ActivityTask,
-    CancelledActivity,
     CommitFailure,
     InstanceCommit,
+    TakenInstance,
+    Unit,
 )
+from trioflow.worker import cancels
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
+from trioflow.worker.held import HeldInstance
 from trioflow.worker.holdings import Holdings
-from trioflow.worker.live import Live
 from trioflow.worker.recorder import Recorder
+from trioflow.worker.rejections import Rejections
 
 __all__ = ["Committer", "patiently"]
 
@@ -59,9 +67,10 @@ class Committer:
         batch: The batch that is being built meanwhile.
         recorder: Who builds it.
         wake: Called when there is something to commit.
-        on_end: Called with an instance's id, status and stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
         on_lease_lost: Called when the worker's row is gone.
+        on_successor: Called with a row that waited until another life of its id was let go.
 
     Attributes:
         worker: The worker's id.
@@ -76,9 +85,10 @@ class Committer:
         batch: Batch,
         recorder: Recorder,
         wake: Callable[[], None],
-        on_end: Callable[[str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
+        on_successor: Callable[[TakenInstance], None],
     ) -> None:
         self._backend = backend
         self._holdings = holdings
@@ -88,6 +98,8 @@ class Committer:
         self._on_end = on_end
         self._on_wake_at = on_wake_at
         self._on_lease_lost = on_lease_lost
+        self._on_successor = on_successor
+        self._rejections = Rejections(holdings, batch, recorder, wake)
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
         self.worker = ""
         self.under_way: list[OpenUnit] = []
@@ -97,46 +109,73 @@ class Committer:
         self.under_way = units
         for unit in units:
             for live in unit.lives:
-                live.committing = True
+                live.begin_storing()
         began_at = self._backend.now()
         tries = 0
 
-        async def attempt() -> list[CommitFailure | None]:
+        async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
             nonlocal tries
             tries += 1
-            return await self._backend.commit(self.worker, [unit.unit for unit in units])
+            return await self._backend.commit(self.worker, part)
 
         try:
-            results = await patiently(attempt)
+            results = await _judge(attempt, [unit.unit for unit in units])
         except LeaseLost:
             self.under_way = []
             self._on_lease_lost()
             return
         self.under_way = []
-        for unit, failure in zip(units, results, strict=True):
-            if failure is None:
+        for unit, result in zip(units, results, strict=True):
+            if result is None:
                 for live in unit.lives:
                     self._committed(live)
-            else:
+            elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
-                await self._refused(unit, failure, began_at if tries > 1 else None)
+                await self._refused(unit, result, began_at if tries > 1 else None)
+            elif self._rejections.is_shared(unit):
+                await self._refused(unit, CommitFailure(), None)
+            else:
+                self._reject(unit, result)
 
-    def _committed(self, live: Live) -> None:  # noqa: C901  # one branch for each way to go on
-        commit = live.commit
-        assert commit is not None
-        live.commit = live.unit = live.new = None
-        live.committing = live.alone = False
-        live.failures = 0
-        live.used.clear()
+    # --- where a unit was stored ----------------------------------------------------------
+
+    def _committed(self, live: HeldInstance) -> None:
         if live.start is not None:
             live.start.settle(created=True)
             live.start = None
+        if live.gone:  # the worker has ended meanwhile
+            return
+        report = live.report
+        commit = live.stored()
+        if commit.activities:
+            self._begin_activities(live, commit)
+        if live.to_cancel:
+            cancels.tell_activities(live, self.activities)
+        if commit.closing is not None or commit.suspended is not None:
+            self._holdings.drop(live)
+            self._hand_over(live)
+            self._report_end(live, commit, report)
+        elif commit.continued is not None:
+            self._holdings.evict(live)
+            self._hand_over(live)
+            live.continue_as_next(commit)
+            self._holdings.queue(live)
+        elif commit.leased:
+            live.go_on()
+            if commit.wake_at is not None:
+                self._on_wake_at(commit.wake_at)
+            # What it was kept for may have ended while the commit was under way.
+            if live.has_work or not self._recorder.is_busy(live):
+                self._holdings.queue(live)
+        else:
+            self._park(live, commit)
+
+    def _begin_activities(self, live: HeldInstance, commit: InstanceCommit) -> None:
         for activity in commit.activities:
             if activity.leased:
-                key = ActivityKey(live.id, commit.execution, activity.command)
                 self.activities.start(
                     ActivityTask(
-                        key,
+                        live.key(activity.command),
                         activity.activity,
                         activity.queue,
                         activity.input,
@@ -146,54 +185,18 @@ class Committer:
                         priority=activity.priority,
                     )
                 )
-        for command in live.cancel_here:
-            here = self.activities.cancel((live.id, live.number, command))
-            if not here and commit.leased and commit.continued is None:
-                self._cancel_in_store(live, command)
-        live.cancel_here.clear()
-        if commit.closing is not None or commit.suspended is not None:
-            del self._holdings.held[live.id]
-            self._holdings.evict(live)
-            self._hand_over(live)
-            if commit.closing is not None:
-                self._on_end(live.id, commit.closing.status, commit.closing.outcome)
-        elif commit.continued is not None:
-            self._continue(live, commit)
-        elif commit.leased:
-            if commit.wake_at is not None:
-                self._on_wake_at(commit.wake_at)
-            # What it was kept for may have ended while the commit was under way.
-            if live.has_work or not self._recorder.is_busy(live):
-                self._holdings.queue(live)
-        else:
-            self._park(live, commit)
 
-    def _cancel_in_store(self, live: Live, command: str) -> None:
-        """Cancel an activity that was given back while its cancel was being stored."""
-        if not any(r.finished == command for r in live.received):
-            self._batch.unit_of(live)
-            assert live.commit is not None
-            event = encode_event(ev.ActivityCancelled(command))
-            live.commit.cancelled.append(CancelledActivity(command, event))
-            live.commit.wake_at = live.wake_at
-            self._wake()
+    def _report_end(self, live: HeldInstance, commit: InstanceCommit, report: str) -> None:
+        if commit.suspended is not None:
+            logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report)
+            return
+        closing = commit.closing
+        assert closing is not None
+        if closing.status == "failed":
+            logger.error("instance %r (%s) failed: %s", live.id, live.workflow, report)
+        self._on_end(live.id, live.life, closing.status, closing.outcome)
 
-    def _continue(self, live: Live, commit: InstanceCommit) -> None:
-        assert commit.continued is not None
-        self._holdings.evict(live)
-        self._hand_over(live)
-        live.execution = None
-        live.number += 1
-        live.turns = 0
-        live.input = commit.continued
-        live.carried = commit.carried
-        live.wake_at = None
-        live.events = 0
-        live.due = live.ended = False
-        live.received = deque(r for r in live.received if r.seq is not None)
-        self._holdings.queue(live)
-
-    def _hand_over(self, live: Live) -> None:
+    def _hand_over(self, live: HeldInstance) -> None:
         """Put results of activities into the inbox: no turn will consume them here."""
         results = [r for r in live.received if r.finished is not None]
         if not results:
@@ -201,67 +204,108 @@ class Committer:
         live.received = deque(r for r in live.received if r.finished is None)
         for result in results:
             assert result.finished is not None
-            key = ActivityKey(live.id, live.number, result.finished)
             unit = OpenUnit()
-            unit.unit.results = [ActivityResult(key, encode_event(result.event))]
+            event = encode_event(result.event)
+            unit.unit.results = [ActivityResult(live.key(result.finished), event, result.at)]
             self._batch.add(unit)
             self._wake()
 
-    def _park(self, live: Live, commit: InstanceCommit) -> None:
+    def _park(self, live: HeldInstance, commit: InstanceCommit) -> None:
         self._hand_over(live)
         self._holdings.park(live)
         if commit.wake_at is not None:
             self._on_wake_at(commit.wake_at)
         self._look_at_parent(live)
 
-    def _look_at_parent(self, live: Live) -> None:
+    def _look_at_parent(self, live: HeldInstance) -> None:
         """Have a parent looked at that was perhaps only kept for this child."""
         parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
         if parent is not None:
             self._holdings.queue(parent)
 
-    # --- when a unit is refused, or everything is lost -----------------------------------
+    # --- where it was refused ---------------------------------------------------------------
 
     async def _refused(
         self, unit: OpenUnit, failure: CommitFailure, unsure_since: float | None
     ) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
-        dropped: list[Live] = []
+        dropped: list[HeldInstance] = []
         for live in unit.lives:
-            commit = live.commit
-            assert commit is not None
+            if live.gone:
+                continue
+            commit = live.unsay()
             for activity in commit.activities:
                 if activity.leased:
-                    self.activities.unreserve(live.id)
-            live.commit = live.unit = None
-            live.committing = live.ended = False
-            live.cancel_here.clear()
+                    self.activities.unreserve(live.id, activity.activity)
             if live.start is not None and live.id not in failure.taken_ids:
+                live.begin_again(commit)
                 self._batch.unit_of(live)
-                self._restart(live, commit)
+                self._restart(live)
             elif live.new is not None or live.id in failure.lost:
                 self._holdings.drop(live)
                 dropped.append(live)
             else:
-                live.failures += 1
-                self._restart(live, commit)
+                live.begin_again(commit)
+                if failure.unseen:
+                    self._await_unseen(live, failure)
+                else:
+                    live.failures += 1
+                    self._restart(live)
         await self._release(dropped, unsure_since)
 
-    async def _release(self, dropped: list[Live], unsure_since: float | None) -> None:
+    def _await_unseen(self, live: HeldInstance, failure: CommitFailure) -> None:
+        """Make the last turn again, with the messages that came before it could be stored."""
+        self._holdings.evict(live)
+        if live.id not in failure.unseen or any(
+            r.seq is not None and r not in live.used for r in live.received
+        ):
+            self._holdings.queue(live)
+        # The store gives it again, with all of its inbox.
+        self._on_wake_at(self._backend.now())
+
+    def _restart(self, live: HeldInstance) -> None:
+        self._holdings.evict(live)
+        if live.failures < _TRIES:
+            self._holdings.queue(live)
+            return
+        message = (
+            f"the store refused the turns of instance {live.id!r} {live.failures} times, from turn "
+            f"{live.turns} on: what it counts and what it has do not fit. Look at the stored turns "
+            "of execution "
+            f"{live.number}; resume() tries again."
+        )
+        self._recorder.suspend(
+            live, SuspendReport(kind="unreadable history", message=message, turn=live.turns)
+        )
+
+    def _reject(self, unit: OpenUnit, error: Exception) -> None:
+        for live in unit.lives:
+            if live.gone:
+                return
+            assert live.commit is not None
+            for activity in live.commit.activities:
+                if activity.leased:
+                    self.activities.unreserve(live.id, activity.activity)
+        self._rejections.handle(unit, error)
+
+    async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:
         """Give back what was dropped but is leased to this worker all the same.
 
         So it is if the store took a commit and could not say so: tried again, it is refused.
         """
         if not dropped:
             return
-        ids = [live.id for live in dropped]
-        ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
+        # What waits for its predecessor to be let go is leased to this worker by right.
+        ids = [live.id for live in dropped if live.successor is None]
+        ours: list[str] = []
+        if ids:
+            ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
         for live in dropped:
             self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
             if live.start is not None:
                 created = live.id in ours
                 if not created and unsure_since is not None:
-                    created = await self._was_created(live, unsure_since)
+                    created = await self._was_created(live)
                 live.start.settle(created=created)
                 live.start = None
             # The rows of what had ended are still there.
@@ -269,32 +313,29 @@ class Committer:
             live.used.clear()
             self._hand_over(live)
             self._look_at_parent(live)
+            if live.successor is not None:
+                self._on_successor(live.successor)
 
-    async def _was_created(self, live: Live, began_at: float) -> bool:
+    async def _was_created(self, live: HeldInstance) -> bool:
         """Find out whether the row that has an instance's id is that instance, begun and left."""
         row = await patiently(lambda: self._backend.get(live.id))
-        return row is not None and row.created_at >= began_at and row.input == live.input
+        return row is not None and row.life == live.life
 
-    def _restart(self, live: Live, commit: InstanceCommit) -> None:
-        self._holdings.evict(live)
-        again = [
-            r
-            for r in live.used
-            if r.delivery is None and (r.seq is not None or r.finished is not None)
-        ]
-        live.received.extendleft(reversed(again))
-        live.used.clear()
-        live.turns = commit.number
-        live.alone = True
-        if live.failures >= _TRIES:
-            logger.error(
-                "the turns of instance %r were refused %d times; it is given back",
-                live.id,
-                live.failures,
-            )
-            self._batch.unit_of(live)
-            assert live.commit is not None
-            live.commit.leased, live.commit.due = False, True
-            live.ended = True
-        else:
-            self._holdings.queue(live)
+
+async def _judge(
+    attempt: Callable[[list[Unit]], Awaitable[list[CommitFailure | None]]], units: list[Unit]
+) -> list[CommitFailure | Exception | None]:
+    """Commit units together; if their data are rejected, find out whose, half by half.
+
+    Raises:
+        LeaseLost: The worker's row is gone.
+    """
+    try:
+        return [*await patiently(lambda: attempt(units))]
+    except LeaseLost:
+        raise
+    except Exception as exc:  # noqa: BLE001  # whatever a store says of data that it does not take
+        if len(units) == 1:
+            return [exc]
+    half = len(units) // 2
+    return [*await _judge(attempt, units[:half]), *await _judge(attempt, units[half:])]

@@ -9,7 +9,7 @@ from typing import Any
 
 from trioflow.model.definitions import Workflow
 from trioflow.model.records import TakenInstance
-from trioflow.worker.live import Live
+from trioflow.worker.held import HeldInstance
 from trioflow.worker.ready import Ready
 
 __all__ = ["Holdings"]
@@ -42,14 +42,14 @@ class Holdings:
         wake: Callable[[], None],
     ) -> None:
         self.workflows = workflows
-        self.held: dict[str, Live] = {}
+        self.held: dict[str, HeldInstance] = {}
         self.ready = Ready()
         self.closed = False
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
         self._wake = wake
-        self._parked: OrderedDict[str, Live] = OrderedDict()
+        self._parked: OrderedDict[str, HeldInstance] = OrderedDict()
 
     @property
     def room(self) -> int:
@@ -60,53 +60,59 @@ class Holdings:
         """Whether an instance of that kind could begin here."""
         return queue in self._queues and workflow in self.workflows and self.room > 0
 
-    def hold(self, live: Live) -> None:
+    def hold(self, live: HeldInstance) -> None:
         """Add an instance that was born here, or that the store gave."""
         self.held[live.id] = live
 
-    def queue(self, live: Live) -> None:
+    def queue(self, live: HeldInstance) -> None:
         """Have an instance looked at soon."""
         if not live.queued:
             live.queued = True
             self.ready.append(live)
             self._wake()
 
-    def park(self, live: Live) -> None:
+    def park(self, live: HeldInstance) -> None:
         """Keep the execution of an instance that is no longer held, if there is a place for it."""
-        del self.held[live.id]
-        if live.ended or live.execution is None or not self._cache_size:
-            self.evict(live)
+        if live.sealed or live.execution is None or not self._cache_size:
+            self.drop(live)
             return
+        del self.held[live.id]
+        live.park()
         self._parked[live.id] = live
         if len(self._parked) > self._cache_size:
-            self.evict(self._parked.popitem(last=False)[1])
+            self._forget(self._parked.popitem(last=False)[1])
 
     def clear(self) -> None:
         """Let go of everything."""
         for live in (*self.held.values(), *self._parked.values()):
             if live.start is not None:
                 live.start.settle(created=False)
-            self.evict(live)
+            self._forget(live)
         self.held.clear()
         self._parked.clear()
         self.ready.clear()
 
-    def unpark(self, row: TakenInstance) -> Live:
+    def unpark(self, row: TakenInstance) -> HeldInstance:
         """Return what is kept of an instance that the store gave, or begin anew with it."""
         live = self._parked.pop(row.id, None)
         if live is not None:
-            if live.number == row.execution and live.turns == row.turns:
+            if live.is_same_as(row) and live.turns == row.turns:
+                live.unpark()
                 return live
-            self.evict(live)
-        return Live.taken(row)
+            self._forget(live)
+        return HeldInstance.taken(row)
 
     def forget_parked(self, instance: str) -> None:
         """Let go of what is kept of an instance."""
         live = self._parked.pop(instance, None)
         if live is not None:
-            self.evict(live)
+            self._forget(live)
 
-    def evict(self, live: Live) -> None:
+    def _forget(self, live: HeldInstance) -> None:
+        live.let_go()
+        self.evict(live)
+
+    def evict(self, live: HeldInstance) -> None:
         """Unwind an instance's code out of memory."""
         execution, live.execution = live.execution, None
         if execution is not None and not execution.evict():
@@ -117,8 +123,8 @@ class Holdings:
                 live.workflow,
             )
 
-    def drop(self, live: Live) -> None:
+    def drop(self, live: HeldInstance) -> None:
         """Let go of an instance that is held."""
         if self.held.get(live.id) is live:
             del self.held[live.id]
-        self.evict(live)
+        self._forget(live)

@@ -4,26 +4,25 @@ Nothing that a turn asked for happens before the turn is stored. While one batch
 the next one is built; an instance whose commit is under way makes no further turn until that is
 stored. Within one batch an instance may make several turns, and a child's end may be consumed by
 its parent at once: they are then one unit, which is stored whole or not at all.
+
+A suspect, which a worker held when it died, is stepped in isolation: until its turn is stored, no
+other instance makes one. So it is known who ends the process if it ends.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
 from trioflow.backends.base import Backend
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution
-from trioflow.engine.replay import Diverged
 from trioflow.model import events as ev
 from trioflow.model.events import Event, decode_event, encode_event
 from trioflow.model.failures import Failure
-from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
     ActivityKey,
     ActivityResult,
@@ -32,23 +31,25 @@ from trioflow.model.records import (
     NewInstance,
     TakenInstance,
 )
-from trioflow.model.turns import decode_turn
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
-from trioflow.worker import commits
+from trioflow.worker import reports
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
-from trioflow.worker.committer import Committer, patiently
+from trioflow.worker.committer import Committer
+from trioflow.worker.heart import Step
+from trioflow.worker.held import HeldInstance, Received
 from trioflow.worker.holdings import Holdings
-from trioflow.worker.live import Live, Received
 from trioflow.worker.recorder import Recorder
 from trioflow.worker.starts import Start
+from trioflow.worker.stepper import Stepper
 
 __all__ = ["Pump"]
 
 logger = logging.getLogger("trioflow.worker")
 
 _CHUNK = 200  # turns between two looks at everything else
+_MOST_DEATHS = 3  # of workers that stepped an instance in isolation, before it is suspended
 _MAX_BATCH = 300  # turns in one commit; so that stepping and storing overlap
 _encode = msgspec.json.Encoder().encode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
@@ -64,7 +65,7 @@ class Pump:
         queues: Which queues' instances are stepped here; empty for none.
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
-        on_end: Called with an instance's id and its stored outcome when it has ended.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
     """
 
@@ -77,7 +78,7 @@ class Pump:
         queues: Collection[str],
         limit: int,
         cache_size: int,
-        on_end: Callable[[str, str, bytes], None],
+        on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
     ) -> None:
@@ -86,10 +87,13 @@ class Pump:
         self._codec = codec
         self._on_wake_at = on_wake_at
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `attach`
-        self._unloaded: list[Live] = []
+        self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = Recorder(self._holdings, self._batch, self._woken)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, backend.now)
+        self._stepper = Stepper(
+            backend, self._workflows, codec, self._holdings, self._batch, recorder
+        )
         self._committer = Committer(
             backend=backend,
             holdings=self._holdings,
@@ -99,14 +103,14 @@ class Pump:
             on_end=on_end,
             on_wake_at=on_wake_at,
             on_lease_lost=on_lease_lost,
+            on_successor=self.receive,
         )
+        self._isolated: list[HeldInstance] = []
         self._wake = anyio.Event()
         self._dirty = anyio.Event()
         self._idle = anyio.Event()
         # A commit that gives up leases and a `take_instances` that gives them again must not cross.
         self.store_lock = anyio.Lock()
-        self._steps = 0
-        self._in_step = False
 
     def attach(self, activities: ActivityRunner) -> None:
         """Say who runs activities; it tells this pump how they went."""
@@ -137,25 +141,30 @@ class Pump:
         """Take no more instances."""
         self._holdings.closed = True
 
-    def current_step(self) -> int | None:
+    def current_step(self) -> Step | None:
         """Say which step is being made, for the watchdog."""
-        return self._steps if self._in_step else None
+        return self._stepper.current
 
-    def holds(self, instance: str) -> bool:
-        """Whether this worker holds an instance now."""
-        return instance in self._holdings.held
+    def life_of(self, instance: str) -> str | None:
+        """Return the life of an instance that is stored and held by this worker now."""
+        live = self._holdings.held.get(instance)
+        return None if live is None or live.new is not None else live.life
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
         return self._holdings.accepts(workflow, queue)
 
     def start(self, new: NewInstance) -> Start:
-        """Create an instance and begin it at once; the caller waits on what is returned."""
+        """Create an instance and begin it at once; the caller waits on what is returned.
+
+        It is not created if this worker holds one of that id, which may have been terminated
+        meanwhile: only the store knows.
+        """
         start = Start(new)
-        if new.id in self._holdings.held:
+        if new.id in self._holdings.held or self._holdings.closed:
             start.settle(created=False)
             return start
-        live = Live.born(new)
+        live = HeldInstance.born(new)
         live.start = start
         self._holdings.forget_parked(new.id)
         self._holdings.hold(live)
@@ -165,34 +174,55 @@ class Pump:
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
-        live = self._holdings.held.get(row.id)
+        live = self._place_of(row)
         if live is None:
-            live = self._holdings.unpark(row)
-            self._holdings.hold(live)
-        elif live.new is not None:
-            # Somebody else has the id. That birth will be refused, and this row given back with it.
-            if live.start is not None:
-                live.start.settle(created=False)
             return
-        for message in row.inbox:
-            if message.seq > live.last_seq:
-                live.last_seq = message.seq
-                live.received.append(Received(decode_event(message.event), seq=message.seq))
+        if row.deaths:
+            live.suspect, live.deaths = True, row.deaths
+            self._isolated.append(live)
         if row.turns == live.turns:  # otherwise the open batch knows better
             live.wake_at = row.wake_at
             live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
+        try:
+            for message in row.inbox:
+                if message.seq > live.last_seq:
+                    event = decode_event(message.event)
+                    live.last_seq = message.seq
+                    live.received.append(Received(event, message.at, seq=message.seq))
+        except msgspec.MsgspecError as exc:
+            if live.may_step:
+                self._recorder.suspend(live, reports.unreadable_message(live, exc))
+            return
         self._holdings.queue(live)
+
+    def _place_of(self, row: TakenInstance) -> HeldInstance | None:
+        """Return what stands for a row here; ``None`` if that has to wait."""
+        live = self._holdings.held.get(row.id)
+        if live is not None and not live.is_same_as(row):
+            if live.commit is not None:
+                # What the open batch says of it will be refused. The row comes after that.
+                live.successor = row
+                if live.start is not None:
+                    live.start.settle(created=False)
+                return None
+            self._holdings.drop(live)
+            live = None
+        if live is None:
+            live = self._holdings.unpark(row)
+            self._holdings.hold(live)
+        return live
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
         """Hand an activity's end to its instance, directly if that is held here."""
         key = task.key
         live = self._holdings.held.get(key.instance)
-        if live is not None and live.number == key.execution and not live.ended:
-            live.received.append(Received(event, finished=key.command))
+        now = self._backend.now()
+        if live is not None and live.key(key.command) == key and not live.sealed:
+            live.received.append(Received(event, now, finished=key.command))
             self._holdings.queue(live)
         else:
             unit = OpenUnit()
-            unit.unit.results = [ActivityResult(key, encode_event(event))]
+            unit.unit.results = [ActivityResult(key, encode_event(event), now)]
             self._add(unit)
 
     def activity_given_back(
@@ -206,7 +236,6 @@ class Pump:
         self._add(unit)
         live = self._holdings.held.get(task.key.instance)
         if live is not None:
-            self._recorder.leave_to_others(live, task.key)
             self._holdings.queue(live)  # perhaps it was only kept for this activity
         self._on_wake_at(visible_at)
 
@@ -216,7 +245,7 @@ class Pump:
         for live in self._holdings.held.values():
             for received in (*live.received, *live.used):
                 if received.finished is not None:
-                    keys.append(ActivityKey(live.id, live.number, received.finished))
+                    keys.append(live.key(received.finished))
         for unit in self._batch.units:
             keys += [result.key for result in unit.unit.results]
             keys += [retry.key for retry in unit.unit.retries]
@@ -240,14 +269,14 @@ class Pump:
     async def run(self) -> None:
         """Step what is ready, for ever."""
         while True:
-            while self._holdings.ready or self._unloaded:
+            while self._can_step or self._unloaded:
                 self._step_some()
                 if self._unloaded:
-                    await self._load()
+                    await self._load_some()
                 self._offer()
                 await anyio.lowlevel.checkpoint()
             self._offer()
-            if not self._holdings.ready:
+            if not self._can_step:
                 self._wake = anyio.Event()
                 self._idle.set()
                 await self._wake.wait()
@@ -262,12 +291,34 @@ class Pump:
             # What has just been set free (activities, parents) mostly ends at once: let it join.
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
-            while self._holdings.ready and self._batch.size < _MAX_BATCH:
+            while self._can_step and self._batch.size < _MAX_BATCH:
                 self._step_some()
                 await anyio.lowlevel.checkpoint()
             async with self.store_lock:
                 await self._committer.commit(self._batch.seal())
                 self._idle.set()
+                if self._isolated:
+                    self._end_isolation()
+
+    @property
+    def _can_step(self) -> bool:
+        """Whether an instance may make a turn now."""
+        if self._isolated:
+            return any(live.queued and live.may_step for live in self._isolated)
+        return bool(self._holdings.ready)
+
+    @property
+    def isolating(self) -> bool:
+        """Whether a suspect is being stepped in isolation."""
+        return bool(self._isolated)
+
+    def _end_isolation(self) -> None:
+        """Let the others go on when the suspects have made their turn, or are let go."""
+        held = self._holdings.held
+        self._isolated = [x for x in self._isolated if x.suspect and held.get(x.id) is x]
+        if not self._isolated:
+            self._woken()
+            self._on_wake_at(self._backend.now())  # there may be more suspects
 
     async def settle(self) -> None:
         """Wait until nothing is ready and everything is stored."""
@@ -295,106 +346,38 @@ class Pump:
                 gc.enable()
 
     def _step_chunk(self) -> None:
+        if self._isolated:
+            self._step_isolated()
+            return
         for _ in range(min(_CHUNK, len(self._holdings.ready))):
             live = self._holdings.ready.pop()
             live.queued = False
-            if live.committing or live.ended or self._holdings.held.get(live.id) is not live:
-                continue  # it comes back when its commit is stored
-            if not live.has_work:
-                self._recorder.give_back_untouched(live)
-            elif live.execution is None and live.turns:
+            self._look_at(live)
+
+    def _step_isolated(self) -> None:
+        """Step the suspects, and leave all others where they stand in the queue."""
+        for live in self._isolated:
+            if live.queued:
+                self._holdings.ready.remove(live)
+                live.queued = False
+                self._look_at(live)
+
+    def _look_at(self, live: HeldInstance) -> None:
+        if not live.may_step or self._holdings.held.get(live.id) is not live:
+            return  # it comes back when its commit is stored
+        if live.deaths > _MOST_DEATHS:
+            self._recorder.suspend(live, reports.crashes_its_worker(live, live.deaths - 1))
+        elif not live.has_work:
+            self._recorder.give_back_untouched(live)
+        elif live.execution is None and live.turns:
+            if live.commit is None or not live.commit.turns:  # otherwise they are to be stored
                 self._unloaded.append(live)
-            else:
-                self._step(live)
-
-    def _step(self, live: Live) -> None:
-        if live.execution is None:
-            definition = self._workflows.get(live.workflow)
-            if definition is None:
-                self._recorder.leave_unknown(live)
-                return
-            live.execution = Execution(definition, live.identity, self._codec, Caller)
-        unit = self._batch.unit_of(live)
-        now = self._backend.now()
-        events: list[Event] = []
-        if live.turns == 0:
-            events.append(self._started(live))
-        events += [received.event for received in live.received]
-        if live.due:
-            now = max(now, live.wake_at or 0.0)
-            events.append(ev.Woken())
-        self._steps += 1
-        self._in_step = True
-        try:
-            turn = live.execution.advance(events, now)
-        except Exception as exc:
-            logger.exception("trioflow failed on instance %r; it is suspended", live.id)
-            self._recorder.suspend(live, _engine_report(live, exc))
-            return
-        finally:
-            self._in_step = False
-        self._batch.size += 1
-        self._recorder.record(live, self._recorder.consume(live, unit), turn)
-
-    def _started(self, live: Live) -> ev.Started:
-        return ev.Started(
-            workflow=live.workflow,
-            input=msgspec.Raw(live.input),
-            metadata=commits.decode_metadata(live.metadata),
-            parent=live.parent,
-            carried=_decode_signals(live.carried) if live.carried else [],
-        )
-
-    # --- loading ------------------------------------------------------------------------
-
-    async def _load(self) -> None:
-        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
-        known: list[Live] = []
-        for live in lives:
-            if live.workflow in self._workflows:
-                known.append(live)
-            else:
-                self._recorder.leave_unknown(live)
-        stored = await patiently(
-            lambda: self._backend.load([(live.id, live.number) for live in known])
-        )
-        for live, turns in zip(known, stored, strict=True):
-            if self._holdings.held.get(live.id) is live and live.execution is None:
-                self._replay(live, turns)
-                await anyio.lowlevel.checkpoint()
-
-    def _replay(self, live: Live, stored: Sequence[bytes]) -> None:
-        execution = Execution(
-            self._workflows[live.workflow],
-            live.identity,
-            self._codec,
-            Caller,
-        )
-        try:
-            execution.replay([decode_turn(data) for data in stored[: live.turns]])
-        except Diverged as diverged:
-            execution.evict()
-            self._recorder.suspend(live, diverged.report)
-        except msgspec.MsgspecError as exc:
-            execution.evict()
-            self._recorder.suspend(
-                live,
-                SuspendReport(
-                    kind="unreadable history",
-                    message=f"a stored turn of instance {live.id!r} cannot be read: {exc}",
-                ),
-            )
-        except Exception as exc:
-            logger.exception("trioflow failed to replay instance %r", live.id)
-            execution.evict()
-            self._recorder.suspend(live, _engine_report(live, exc))
         else:
-            execution.take_custom_status()
-            live.execution = execution
-            live.events = execution.events
-            live.wake_at = execution.wake_at
-            live.due = live.wake_at is not None and live.wake_at <= self._backend.now()
-            self._holdings.queue(live)
+            self._stepper.step(live)
+
+    async def _load_some(self) -> None:
+        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        await self._stepper.load(lives)
 
     def drop_everything(self) -> None:
         """Let go of all instances at once: this worker's lease is lost, or it ends."""
@@ -402,20 +385,10 @@ class Pump:
             if live.commit is not None:  # it will never be stored
                 for activity in live.commit.activities:
                     if activity.leased:
-                        self.activities.unreserve(live.id)
-                live.commit = live.unit = None
+                        self.activities.unreserve(live.id, activity.activity)
+                live.unsay()
         self._holdings.clear()
+        self._isolated.clear()
         self._unloaded.clear()
         self._batch.clear()
         self._idle.set()
-
-
-def _engine_report(live: Live, exc: Exception) -> SuspendReport:
-    return SuspendReport(
-        kind="engine",
-        message=(
-            f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
-            f"{type(exc).__name__}: {exc}"
-        ),
-        turn=live.turns,
-    )

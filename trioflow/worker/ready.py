@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from trioflow.worker.live import Live
+from trioflow.worker.held import HeldInstance
 
 __all__ = ["Ready"]
 
@@ -22,26 +22,32 @@ class Ready:
     __slots__ = ("_fresh", "_popped", "_under_way")
 
     def __init__(self) -> None:
-        self._under_way: deque[Live] = deque()
-        self._fresh: deque[Live] = deque()
+        self._under_way: deque[HeldInstance] = deque()
+        self._fresh: deque[HeldInstance] = deque()
         self._popped = 0
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._fresh)
 
-    def append(self, live: Live) -> None:
+    def append(self, live: HeldInstance) -> None:
         """Add one; a sub-workflow is under way as soon as its parent is."""
         if live.turns or live.parent is not None:
             self._under_way.append(live)
         else:
             self._fresh.append(live)
 
-    def pop(self) -> Live:
+    def pop(self) -> HeldInstance:
         """Remove the next one, and return it."""
         self._popped += 1
         if self._fresh and (not self._under_way or self._popped % _EVERY == 0):
             return self._fresh.popleft()
         return self._under_way.popleft()
+
+    def remove(self, live: HeldInstance) -> None:
+        """Remove one that was added."""
+        for waiting in (self._under_way, self._fresh):
+            if live in waiting:
+                waiting.remove(live)
 
     def clear(self) -> None:
         """Remove all."""

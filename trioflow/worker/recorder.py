@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import assert_never
 
 import msgspec
 
-from trioflow.engine.execution import Execution
-from trioflow.model import events as ev
 from trioflow.model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
 )
-from trioflow.model.events import ParentRef, encode_event
+from trioflow.model.events import encode_event
 from trioflow.model.info import SuspendReport
-from trioflow.model.records import ActivityKey, CancelledActivity, InstanceCommit, Message
-from trioflow.model.turns import Continued, Turn, encode_turn
-from trioflow.worker import commits
+from trioflow.model.records import InstanceCommit, Message
+from trioflow.model.turns import Continued, Failed, Turn
+from trioflow.worker import cancels, commits, reports
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
+from trioflow.worker.held import Delivery, HeldInstance, Received
 from trioflow.worker.holdings import Holdings
-from trioflow.worker.live import Delivery, Live, Received
 
 __all__ = ["Recorder"]
 
@@ -41,16 +41,24 @@ class Recorder:
         holdings: What the worker holds.
         batch: The batch that is being built.
         wake: Called when there is something to commit.
+        now: The store's clock.
     """
 
-    def __init__(self, holdings: Holdings, batch: Batch, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        batch: Batch,
+        wake: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._wake = wake
+        self._now = now
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
         self.unknown: set[str] = set()
 
-    def consume(self, live: Live, unit: OpenUnit) -> OpenUnit:
+    def consume(self, live: HeldInstance, unit: OpenUnit) -> OpenUnit:
         """Note what a turn has consumed; return its unit, which now holds children that ended."""
         commit = live.commit
         assert commit is not None
@@ -66,15 +74,16 @@ class Recorder:
         live.used.extend(live.received)
         live.received.clear()
         live.due = False
+        live.together_from = -1
         return unit
 
-    def record(self, live: Live, unit: OpenUnit, turn: Turn) -> None:
-        """Write down what a turn means for the store."""
+    def record(self, live: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:
+        """Write down what a turn, whose stored form is ``data``, means for the store."""
         execution, commit = live.execution, live.commit
         assert execution is not None
         assert commit is not None
         live.turns += 1
-        commit.turns.append(encode_turn(turn))
+        commit.turns.append(data)
         live.events = commit.events = execution.events
         for command in turn.commands:
             self._carry_out(live, unit, commit, command)
@@ -87,10 +96,10 @@ class Recorder:
         live.wake_at = commit.wake_at = execution.wake_at
         commit.leased = self.is_busy(live)
         if execution.events >= execution.definition.max_events:
-            self.suspend(live, limit_report(live, execution))
+            self.suspend(live, reports.limit_reached(live, execution))
 
     def _carry_out(
-        self, live: Live, unit: OpenUnit, commit: InstanceCommit, command: Command
+        self, live: HeldInstance, unit: OpenUnit, commit: InstanceCommit, command: Command
     ) -> None:
         match command:
             case RunActivity():
@@ -101,58 +110,37 @@ class Recorder:
             case SendSignal():
                 commit.messages.append(commits.signal_message(command))
             case CancelActivity():
-                self._cancel_activity(live, commit, command.id)
+                cancels.cancel_activity(live, commit, command.id, self.activities)
             case CancelChild():
-                me = ParentRef(live.id, live.number, command.id)
-                event = encode_event(ev.CancelRequested(command.reason, me))
-                commit.messages.append(Message(instance=command.instance, event=event))
+                commit.messages.append(cancels.cancel_child(live, command))
+            case RecordSideEffect():
+                pass  # it has already happened
             case _:
-                pass  # a side effect has already happened
+                assert_never(command)
 
-    def _begin_child(self, live: Live, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, live.id, live.number, live.metadata)
+    def _begin_child(self, live: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
+        new = commits.new_child(command, live)
         if (
             live.alone
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
-            unit.elsewhere.append(
-                InstanceCommit(id=new.id, execution=1, number=0, new=new, leased=False, due=True)
-            )
+            unit.elsewhere.append(commits.birth(new, leased=False))
             return
-        child = Live.born(new)
+        child = HeldInstance.born(new)
         self._holdings.forget_parked(new.id)
         self._holdings.held[new.id] = child
-        unit.add(child, InstanceCommit(id=new.id, execution=1, number=0, new=new))
+        unit.add(child, commits.birth(new, leased=True))
         self._holdings.queue(child)
 
-    def _cancel_activity(self, live: Live, commit: InstanceCommit, command: str) -> None:
-        for index, activity in enumerate(commit.activities):
-            if activity.command == command:  # not stored yet: it never was
-                del commit.activities[index]
-                if activity.leased:
-                    self.activities.unreserve(live.id)
-                # Through the inbox, since this turn may be stored and the next one not.
-                event = encode_event(ev.ActivityCancelled(command))
-                commit.messages.append(Message(live.id, event, execution=live.number))
-                return
-        if self.activities.runs((live.id, live.number, command)):
-            live.cancel_here.append(command)
-        else:
-            event = encode_event(ev.ActivityCancelled(command))
-            commit.cancelled.append(CancelledActivity(command, event))
+    def is_busy(self, live: HeldInstance) -> bool:
+        """Whether an instance has something under way here, so that it is kept.
 
-    def leave_to_others(self, live: Live, key: ActivityKey) -> None:
-        """Have an activity that is given back cancelled in the store, if it was to be so here."""
-        if live.committing or live.number != key.execution or key.command not in live.cancel_here:
-            return
-        assert live.commit is not None
-        live.cancel_here.remove(key.command)
-        event = encode_event(ev.ActivityCancelled(key.command))
-        live.commit.cancelled.append(CancelledActivity(key.command, event))
-
-    def is_busy(self, live: Live) -> bool:
-        """Whether an instance has something under way here, so that it is kept."""
+        A suspect is not: what it waits for reaches it through the inbox, and it is then taken in
+        isolation again.
+        """
+        if live.suspect:
+            return bool(live.received)
         if live.received or self.activities.busy_with(live.id):
             return True
         return live.execution is not None and any(
@@ -160,9 +148,9 @@ class Recorder:
             for command in live.execution.waits_for
         )
 
-    def _end(self, live: Live, unit: OpenUnit, commit: InstanceCommit, turn: Turn) -> None:
+    def _end(self, live: HeldInstance, unit: OpenUnit, commit: InstanceCommit, turn: Turn) -> None:
         assert turn.outcome is not None
-        live.ended = True
+        live.seal()
         commit.wake_at = None
         if isinstance(turn.outcome, Continued):
             assert live.execution is not None
@@ -172,6 +160,8 @@ class Recorder:
             return
         commit.closing = commits.closing_of(turn.outcome)
         commit.leased = False
+        if isinstance(turn.outcome, Failed):
+            live.report = f"{turn.outcome.failure.type}: {turn.outcome.failure.message}"
         if live.parent is None:
             return
         event = commits.child_end(turn.outcome, live.parent.command)
@@ -179,12 +169,13 @@ class Recorder:
             instance=live.parent.instance,
             event=encode_event(event),
             execution=live.parent.execution,
+            life=live.parent.life,
         )
         parent = self._holdings.held.get(live.parent.instance)
         if (
             parent is None
-            or parent.number != live.parent.execution
-            or parent.ended
+            or not parent.is_parent_of(live.parent)
+            or parent.sealed
             or live.alone
             or parent.alone
         ):
@@ -192,22 +183,22 @@ class Recorder:
             return
         delivery = Delivery(live, parent, message)
         unit.deliveries.append(delivery)
-        parent.received.append(Received(event, delivery=delivery))
+        parent.received.append(Received(event, self._now(), delivery=delivery))
         self._holdings.queue(parent)
 
-    def suspend(self, live: Live, report: SuspendReport) -> None:
+    def suspend(self, live: HeldInstance, report: SuspendReport) -> None:
         """Stop an instance until somebody has looked at it; nothing of it is lost."""
-        logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report.message)
         self._batch.unit_of(live)
         commit = live.commit
         assert commit is not None
         commit.suspended = commits.encode_report(report)
         commit.leased = False
         commit.wake_at = live.wake_at
-        live.ended = True
+        live.report = report.message
+        live.seal()
         self._wake()
 
-    def give_back_untouched(self, live: Live) -> None:
+    def give_back_untouched(self, live: HeldInstance) -> None:
         """Give back an instance that was taken and has nothing to do."""
         if self.is_busy(live):
             return
@@ -217,7 +208,7 @@ class Recorder:
         commit.leased = False
         commit.wake_at = live.wake_at  # which is that of a turn in this batch, if there is one
 
-    def leave_unknown(self, live: Live) -> None:
+    def leave_unknown(self, live: HeldInstance) -> None:
         """Leave an instance whose workflow is not known here to a worker that knows it."""
         if live.workflow not in self.unknown:
             self.unknown.add(live.workflow)
@@ -233,17 +224,4 @@ class Recorder:
         commit.leased = False
         commit.due = True
         commit.wake_at = live.wake_at
-        live.ended = True
-
-
-def limit_report(live: Live, execution: Execution) -> SuspendReport:
-    return SuspendReport(
-        kind="history limit",
-        message=(
-            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
-            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
-            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
-            "one, raise its max_events and resume it."
-        ),
-        turn=live.turns,
-    )
+        live.seal()

@@ -305,8 +305,12 @@ class RedisBackend:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
         return rows.instance_record(found) if found else None
 
-    async def not_running(self, instances: Sequence[str]) -> list[str]:
-        return await self._read("not_running", wire.pack(list(instances)), decode=rows.texts)
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        packed = b"" if lives is None else wire.pack(list(lives))
+        asked = wire.pack(list(instances)), packed
+        return await self._read("not_running", *asked, decode=rows.texts)
 
     async def history(self, instance: str) -> list[Execution]:
         found = await self._read("history", instance, decode=_same)
@@ -339,6 +343,8 @@ class RedisBackend:
                 wanted = (packed, most, _LOOK_AT_MOST, part, kept)
                 gone, kept, more = await self._write("remove", *wanted, decode=_same)
                 removed += gone
+        if removed:  # somebody may wait for one of them
+            self._watcher.notify()
         return removed
 
     # --- waking -------------------------------------------------------------------------

@@ -126,10 +126,14 @@ class Asking(Committing):
             # Then look again: who was not locked may have started another one.
             self.dialect.write(self.connection, LOCK_INSTANCES, ids)
 
-    def not_running(self, instances: Sequence[str]) -> list[str]:
+    def not_running(self, instances: Sequence[str], lives: Sequence[str] | None) -> list[str]:
         rows = self.dialect.among(self.connection, self.queries.statuses, instances)
-        stopped = {id for id, status in rows if status != "running"}
-        return [id for id in instances if id in stopped]
+        if lives is None:
+            stopped = {id for id, status, _ in rows if status != "running"}
+            return [id for id in instances if id in stopped]
+        running = {id: life for id, status, life in rows if status == "running"}
+        asked = zip(instances, lives, strict=True)
+        return [id for id, life in asked if running.get(id) != life]
 
     def resume(self, instance: str, life: str | None = None) -> Update:
         with self.dialect.transaction(self.connection):

@@ -160,8 +160,10 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def get(self, instance: str) -> InstanceRecord | None:
         return await self._run(self._store().get, instance)
 
-    async def not_running(self, instances: Sequence[str]) -> list[str]:
-        return await self._run(self._store().not_running, instances)
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        return await self._run(self._store().not_running, instances, lives)
 
     async def history(self, instance: str) -> list[Execution]:
         return await self._run(self._store().history, instance)
@@ -178,7 +180,10 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
     ) -> int:
-        return await self._run(self._store().remove, where, ids, limit)
+        removed = await self._run(self._store().remove, where, ids, limit)
+        if removed:  # somebody may wait for one of them
+            self._watcher.notify()
+        return removed
 
     # --- waking -------------------------------------------------------------------------
 

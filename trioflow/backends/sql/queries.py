@@ -369,7 +369,7 @@ class Queries:
     resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?,
         deaths = 0 WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
     status_of = "SELECT status, life FROM instances WHERE id = ?"
-    statuses = "SELECT id, status FROM instances WHERE id {among}"
+    statuses = "SELECT id, status, life FROM instances WHERE id {among}"
 
     # --- reading ------------------------------------------------------------------------
 

@@ -149,8 +149,26 @@ async def only_what_runs_is_running(stage: Stage) -> None:
     await stage.hold("runs", "ended", "stopped")
     await stage.stored(step("ended", 0, closing=DONE, leased=False))
     await stage.stored(step("stopped", 0, suspended=b"{}", leased=False))
-    found = await stage.backend.not_running(["runs", "ended", "stopped", "nobody"])
-    assert sorted(found) == ["ended", "stopped"]
+    asked = ["runs", "ended", "stopped", "nobody"]
+    assert sorted(await stage.backend.not_running(asked)) == ["ended", "stopped"]
+    assert await stage.backend.not_running([], lives=[]) == []
+
+
+async def what_is_gone_or_replaced_is_not_running_for_those_who_know_its_life(
+    stage: Stage,
+) -> None:
+    await stage.workers("w1")
+    await stage.hold("runs", "ended", "stopped")
+    await stage.stored(step("ended", 0, closing=DONE, leased=False))
+    await stage.stored(step("stopped", 0, suspended=b"{}", leased=False))
+    asked = ["runs", "ended", "stopped", "nobody"]
+    rows = [await stage.backend.get(id) for id in asked]
+    lives = ["" if row is None else row.life for row in rows]
+    found = await stage.backend.not_running(asked, lives=lives)
+    assert sorted(found) == ["ended", "nobody", "stopped"]
+    found = await stage.backend.not_running(["runs", "runs"], lives=[lives[0], "another"])
+    assert found == ["runs"]
+    assert await stage.backend.not_running(["runs", "runs"], lives=["x", "y"]) == ["runs", "runs"]
 
 
 async def leaving_gives_back_without_blame(stage: Stage) -> None:
@@ -180,5 +198,6 @@ CASES: tuple[Case, ...] = (
     what_is_given_back_is_free_without_blame,
     what_is_recalled_comes_again,
     only_what_runs_is_running,
+    what_is_gone_or_replaced_is_not_running_for_those_who_know_its_life,
     leaving_gives_back_without_blame,
 )

@@ -1,0 +1,323 @@
+"""A handle that `start()` gave, and a wait for a result, mean one life of an id and no other."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import trio
+
+from tests.worker.flow import run_virtual, until, until_parked
+from trioflow import (
+    ClientClosed,
+    InstanceCancelled,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceTerminated,
+    Registry,
+    Signal,
+    continue_as_new,
+    open_client,
+    open_worker,
+)
+from trioflow.backends.memory import MemoryBackend
+from trioflow.client.endings import _Waiter
+from trioflow.model.records import NewInstance
+
+number = Signal("number", int)
+GONE = (InstanceTerminated, InstanceNotFound)
+
+
+def shop():
+    flows = Registry()
+
+    @flows.workflow
+    async def quick(n: int) -> int:
+        return n
+
+    @flows.workflow
+    async def waiting(n: int = 0) -> int:
+        return n + await number.receive()
+
+    return flows, quick, waiting
+
+
+class Waiting:
+    """Somebody who waits for a result, and what came of it."""
+
+    def __init__(self, handle):
+        self.handle = handle
+        self.came = None
+
+    async def run(self):
+        try:
+            self.came = await self.handle.result()
+        except Exception as exc:
+            self.came = exc
+
+    async def until_there(self, client):
+        async def there():
+            return client.endings.waiting
+
+        await until(there)
+
+
+@pytest.fixture(params=["inside", "outside"])
+def place(request):
+    """Whose client is meant: that of the worker that holds the instance, or another one."""
+    return request.param
+
+
+def test_a_bound_handle_never_shows_the_next_life(flow, place):
+    flows, quick, waiting = shop()
+
+    async def main():
+        async with flow.worker(flows) as worker, flow.client(flows) as outside:
+            client = worker.client if place == "inside" else outside
+            first = await client.start(quick.options(id="x"), 1)
+            assert await first.result() == 1
+            second = await client.start(waiting.options(id="x"), 10)
+            await until_parked(second)
+            for call in ("result", "describe", "history", "remove"):
+                with pytest.raises(InstanceNotFound, match="'x'.*another instance has taken its"):
+                    await getattr(first, call)()
+            for call in (first.cancel, first.terminate, first.resume):
+                with pytest.raises(InstanceFinished, match="'x'"):
+                    await call()
+            with pytest.raises(InstanceFinished, match="'x'"):
+                await first.signal(number, 1)
+            d = await second.describe()
+            assert (d.status, d.turns, d.unread) == ("running", 1, 0)
+            assert await client.handle("x").describe() == d
+            await second.signal(number, 1)
+            assert await second.result() == await client.handle("x").result() == 11
+            assert len(await second.history()) == 1
+            assert len(await client.handle("x").history()) == 2
+            await second.remove()
+            assert await client.count() == 0
+
+    flow.run(main)
+
+
+def test_a_bound_handle_has_the_history_of_all_executions_of_its_life(cached):
+    flows, quick, _ = shop()
+
+    @flows.workflow
+    async def counting(left: int) -> int:
+        if left:
+            continue_as_new(left - 1)
+        return left
+
+    async def main():
+        async with cached.worker(flows) as worker:
+            await worker.client.run(quick.options(id="x"), 1)
+            handle = await worker.client.start(counting.options(id="x"), 2)
+            assert await handle.result() == 0
+            assert [each.number for each in await handle.history()] == [2, 3, 4]
+
+    cached.run(main)
+
+
+def test_a_finished_one_of_the_life_is_removed_and_no_other(cached):
+    flows, quick, waiting = shop()
+
+    async def main():
+        async with cached.worker(flows) as worker:
+            first = await worker.client.start(waiting.options(id="x"))
+            with pytest.raises(InstanceNotFinished):
+                await first.remove()
+            await first.signal(number, 1)
+            await first.result()
+            second = await worker.client.start(quick.options(id="x"), 2)
+            assert await second.result() == 2
+            with pytest.raises(InstanceNotFound):
+                await first.remove()
+            assert await second.result() == 2
+            await second.remove()
+            with pytest.raises(InstanceNotFound):
+                await second.remove()
+
+    cached.run(main)
+
+
+@pytest.mark.parametrize("then", ["removed", "again", "removed and again"])
+@pytest.mark.parametrize("bound", [True, False], ids=["bound", "unbound"])
+def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
+    flows, quick, waiting = shop()
+
+    async def main():
+        async with (
+            cached.worker(flows) as worker,
+            cached.client(flows) as outside,
+            cached.client(flows) as other,
+            anyio.create_task_group() as group,
+        ):
+            client = worker.client if place == "inside" else outside
+            handle = await client.start(waiting.options(id="x"))
+            await until_parked(handle)
+            one = Waiting(handle if bound else client.handle("x"))
+            group.start_soon(one.run)
+            await one.until_there(client)
+            await other.handle("x").terminate("wrong data")
+            if "removed" in then:
+                await other.handle("x").remove()
+            if "again" in then:
+                assert await other.run(quick.options(id="x"), 77) == 77
+            with anyio.fail_after(3):
+                while one.came is None:
+                    await anyio.sleep(0.002)
+            assert isinstance(one.came, GONE), one.came
+            if then == "again":
+                assert isinstance(one.came, InstanceTerminated)
+            assert client.endings.waiting == 0
+
+    cached.run(main, timeout=10)
+
+
+class Silent(MemoryBackend):
+    """A store of many processes; it says nothing of changes, and loses what it has."""
+
+    shared = True
+    lost = False
+
+    async def get(self, instance):
+        return None if self.lost else await super().get(instance)
+
+    async def not_running(self, instances, *, lives=None):
+        if self.lost and lives is not None:
+            return list(instances)
+        return await super().not_running(instances, lives=lives)
+
+    async def wait_change(self, seen, timeout):
+        with anyio.move_on_after(timeout):
+            await anyio.sleep_forever()
+
+
+def test_what_a_store_lost_without_a_word_is_found_out_within_seconds():
+    flows, quick, _ = shop()
+
+    async def main(backend):
+        async with open_client(backend, registry=flows) as client, anyio.create_task_group() as g:
+            waiting = [Waiting(await client.start(quick, 1)), Waiting(await client.start(quick, 2))]
+            for one in waiting:
+                g.start_soon(one.run)
+            await anyio.sleep(60)
+            assert [one.came for one in waiting] == [None, None]
+            backend.lost = True
+            with anyio.fail_after(5.5):
+                while client.endings.waiting:
+                    await anyio.sleep(0.1)
+        assert [type(one.came) for one in waiting] == [InstanceNotFound] * 2
+
+    run_virtual(main, Silent)
+
+
+def test_of_a_life_that_ended_in_between_only_what_is_sure_is_said():
+    """The id was used again before the one who waits was told."""
+    flows, quick, waiting = shop()
+
+    async def main(backend):
+        said = []
+        async with open_client(backend, registry=flows) as client:
+            for ended in ("completed", "terminated", "not begun"):
+                handle = await client.start(waiting.options(id=ended))
+                if ended != "not begun":
+                    await _run_some(backend, flows, handle, send=ended == "completed")
+                # As a wait that saw the instance at work, and then looks again.
+                record = await backend.get(ended)
+                if ended != "completed":
+                    await handle.terminate()
+                await client.start(quick.options(id=ended), 77)
+                waiter = _Waiter(record.life)
+                waiter.execution = record.execution
+                with pytest.raises(GONE) as raised:
+                    await client.endings._get(ended, waiter)
+                said.append(type(raised.value))
+        assert said == [InstanceNotFound, InstanceTerminated, InstanceNotFound]
+
+    run_virtual(main)
+
+
+async def _run_some(backend, flows, handle, *, send):
+    async with open_worker(backend, registry=flows, drain=0) as worker:
+        await until_parked(handle, turns=1)
+        if send:
+            await worker.client.handle(handle.id).signal(number, 1)
+            await handle.result()
+
+
+@pytest.mark.parametrize("opened", ["client", "worker"])
+def test_a_closed_client_says_so(cached, opened):
+    flows, quick, waiting = shop()
+
+    async def main():
+        async with cached.client(flows) as other, anyio.create_task_group() as group:
+            block = cached.client(flows) if opened == "client" else cached.worker(flows)
+            async with block as entered:
+                client = entered if opened == "client" else entered.client
+                handle = await client.start(waiting.options(id="x"))
+                one = Waiting(handle)
+                group.start_soon(one.run)
+                await one.until_there(client)
+
+            async def sent_away():
+                return one.came is not None
+
+            await until(sent_away)
+            assert isinstance(one.came, ClientClosed)
+            calls = [
+                *(handle.result, handle.describe, handle.history, handle.remove, handle.resume),
+                *(handle.cancel, handle.terminate, lambda: handle.signal(number, 1)),
+                *(client.list, client.count, client.stats),
+                lambda: client.remove(finished_before=1.0),
+                lambda: client.start(quick, 1),
+                lambda: client.run(quick, 1),
+                lambda: client.handle("x").result(),
+            ]
+            for call in calls:
+                with pytest.raises(ClientClosed, match=r"open_client\(\).*left"):
+                    await call()
+            assert await other.count(status="running") == 1
+
+    cached.run(main)
+
+
+def test_what_never_began_is_cancelled_where_nobody_serves(cached, place):
+    flows, _, waiting = shop()
+
+    async def main():
+        async with cached.worker(flows) as worker, cached.client(flows) as outside:
+            client = worker.client if place == "inside" else outside
+            handle = await client.start(waiting.options(queue="nobody"))
+            one = Waiting(handle)
+            async with anyio.create_task_group() as group:
+                group.start_soon(one.run)
+                await one.until_there(client)
+                await handle.cancel("not needed")
+            assert isinstance(one.came, InstanceCancelled)
+            assert one.came.reason == "not needed"
+            d = await handle.describe()
+            assert (d.status, d.reason, d.turns) == ("cancelled", "not needed", 0)
+            with pytest.raises(InstanceFinished):
+                await handle.cancel()
+
+    cached.run(main)
+
+
+def test_an_old_row_without_a_life_is_waited_for_and_told():
+    flows, _, _ = shop()
+
+    async def main(backend):
+        await backend.create([NewInstance("old", "quick", "default", b'{"n": 5}')])
+        async with open_client(backend, registry=flows) as client:
+            one = Waiting(client.handle("old"))
+            async with anyio.create_task_group() as group:
+                group.start_soon(one.run)
+                await one.until_there(client)
+                async with open_worker(backend, registry=flows, drain=0):
+                    with trio.fail_after(5):
+                        while one.came is None:
+                            await trio.sleep(0.01)
+            assert one.came == 5
+
+    run_virtual(main)

@@ -1,0 +1,155 @@
+"""What a worker held when it died is stepped alone; what ends its workers again is suspended."""
+
+from __future__ import annotations
+
+import anyio
+import trio
+
+from tests.worker.flow import Dying, until
+from trioflow import Registry, RetryPolicy, Signal, activity_info, side_effect
+
+number = Signal("number", int)
+
+
+class Town:
+    """Workflows of which some end the process that steps them."""
+
+    def __init__(self):
+        self.flows = flows = Registry()
+        self.deadly = True
+        self.dying = None
+        self.steps = []
+        self.attempts = []
+
+        @flows.activity
+        async def slow(n: int) -> int:
+            await anyio.sleep(0.01)
+            return n
+
+        @flows.activity(retry=RetryPolicy(max_attempts=3, initial_interval=0.01))
+        async def deadly_activity() -> None:
+            self.attempts.append(activity_info().attempt)
+            self.die()
+            await anyio.sleep_forever()
+
+        @flows.workflow
+        async def healthy(n: int) -> int:
+            await trio.sleep(0.01)
+            return await slow(n)
+
+        @flows.workflow
+        async def waiting() -> int:
+            return await number.receive()
+
+        @flows.workflow
+        async def killer() -> str:
+            await slow(1)
+            side_effect(self.die)
+            return "survived"
+
+        @flows.workflow
+        async def by_activity() -> None:
+            await deadly_activity()
+
+        self.healthy, self.waiting, self.killer = healthy, waiting, killer
+        self.by_activity = by_activity
+
+    def die(self):
+        self.steps.append("killed")
+        if self.deadly:
+            self.dying.die()
+
+    async def lives(self, flow, client, until_this):
+        """Run worker after worker, each until it dies, until a condition holds."""
+        deaths = 0
+        while not await until_this():
+            self.dying = Dying(await flow.backend())
+            async with flow.worker(self.flows, backend=self.dying):
+
+                async def over():
+                    return self.dying.dead or await until_this()
+
+                await until(over)
+            deaths += self.dying.dead
+            await client.backend.reclaim(-1.0)
+        return deaths
+
+
+def test_a_workflow_that_ends_its_workers(cached):
+    town = Town()
+
+    async def main():
+        async with cached.client(town.flows) as client:
+            bad = await client.start(town.killer)
+            good = [await client.start(town.healthy, n) for n in range(20)]
+            patient = await client.start(town.waiting)
+
+            async def settled():
+                rows = await client.list(limit=100)
+                return all(
+                    row.status != "running" or row.workflow.endswith("waiting") for row in rows
+                )
+
+            deaths = await town.lives(cached, client, settled)
+            described = await bad.describe()
+            assert described.status == "suspended"
+            assert described.suspension.kind == "crashes its worker"
+            assert "3 workers died" in described.suspension.message
+            assert deaths == 4  # once among others, three times alone
+            town.deadly = False
+            await bad.resume()
+            await patient.signal(number, 7)
+            town.dying = Dying(await cached.backend())
+            async with cached.worker(town.flows):
+                assert [await handle.result() for handle in good] == list(range(20))
+                assert await bad.result() == "survived"
+                assert await patient.result() == 7
+
+    cached.run(main, timeout=30)
+
+
+def test_an_activity_that_ends_its_workers(cached):
+    town = Town()
+
+    async def main():
+        async with cached.client(town.flows) as client:
+            bad = await client.start(town.by_activity)
+
+            async def settled():
+                return (await bad.describe()).status != "running"
+
+            await town.lives(cached, client, settled)
+            described = await bad.describe()
+            assert described.status == "failed"
+            assert described.failure.type == "trioflow.errors.WorkerLost"
+            assert town.attempts == [1, 2, 3]
+
+    cached.run(main, timeout=30)
+
+
+def test_one_who_only_waits_is_not_blamed(cached):
+    """It is held by every worker that dies, and steps nothing."""
+    town = Town()
+    town.deadly = True
+
+    async def main():
+        async with cached.client(town.flows) as client:
+            patient = await client.start(town.waiting)
+            for _ in range(6):
+                dying = Dying(await cached.backend())
+                async with cached.worker(town.flows, backend=dying) as worker:
+
+                    async def stepped():
+                        return (await patient.describe()).turns
+
+                    await until(stepped)
+                    # Held again, since it has been sent something that it does not receive.
+                    await worker.client.handle(patient.id).signal(Signal("other", int), 1)
+                    await anyio.sleep(0.02)
+                    dying.die()
+                await client.backend.reclaim(-1.0)
+            await patient.signal(number, 3)
+            async with cached.worker(town.flows):
+                assert await patient.result() == 3
+
+    cached.run(main, timeout=30)

@@ -1,0 +1,321 @@
+"""trio's runner, less what a workflow must not use. Only this file and `loop` touch its insides.
+
+What belongs to one private runner lives here: the check of trio's version, its deadlines, the state
+of each task, and who says no to system tasks, threads and instruments. `loop` steps it.
+"""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
+# Using what trio keeps to itself, typed or not, is the purpose of this file.
+
+# ruff: noqa: D102 - the methods of these classes are those of what they stand in for
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import itertools
+from collections.abc import Callable
+from heapq import heappush
+from math import inf
+from typing import Any
+
+import trio
+from outcome import Outcome
+from trio._core import _run, _traps
+from trio._core._ki import KIManager
+
+from trioflow.engine import guard
+from trioflow.engine.standins import NoIO, NoQueue, TurnClock
+from trioflow.errors import DeterminismError
+
+__all__ = [
+    "AgedStatus",
+    "Deadlines",
+    "Runner",
+    "TaskState",
+    "age_of",
+    "current_task_state",
+    "in_cancelled_scope",
+    "make_runner",
+]
+
+_OLDEST_TRIO = "0.32"
+
+_NEEDED: dict[object, tuple[str, ...]] = {
+    _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
+    _run.Task: (
+        "_next_send_fn",
+        "_next_send",
+        "_abort_func",
+        "_counter",
+        "_activate_cancel_status",
+        "_attempt_delivery_of_any_pending_cancel",
+        "_child_nurseries",
+        "_ki_protected",
+        "context",
+        "coro",
+    ),
+    _run.Nursery: ("_check_nursery_closed",),
+    _run.CancelScope: ("_cancel", "cancel_called"),
+    _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
+    _run.Deadlines: ("add", "expire", "next_deadline"),
+    _run: (
+        "GLOBAL_RUN_CONTEXT",
+        "GLOBAL_PARKING_LOT_BREAKER",
+        "Instruments",
+        "CancelReason",
+        "CONTEXT_RUN_TB_FRAMES",
+    ),
+    _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
+}
+
+
+def _check_trio() -> None:
+    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
+    missing = [
+        f"{getattr(owner, '__name__', owner)}.{name}"
+        for owner, names in _NEEDED.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    wanted = ("self", "async_fn", "args", "nursery", "name", "system_task", "context")
+    if not missing and tuple(inspect.signature(_run.Runner.spawn_impl).parameters) != wanted:
+        missing = ["Runner.spawn_impl(...) with the known parameters"]
+    if missing:
+        raise ImportError(
+            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
+            f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
+            "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
+        )
+
+
+_check_trio()
+
+_RUN: Any = _run.GLOBAL_RUN_CONTEXT
+_registrations = itertools.count()
+
+
+class Deadlines(_run.Deadlines):
+    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break.
+
+    Attributes:
+        present: The turn's time where deadlines are expired one after the other, else ``-inf``.
+        past: Deadlines that were set in this turn and had passed when they were.
+    """
+
+    __slots__ = ("past", "present")
+
+    present: float
+    past: list[tuple[float, trio.CancelScope]]
+
+    def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
+        heappush(self._heap, (deadline, next(_registrations), cancel_scope))
+        self._active += 1
+        if deadline <= self.present:
+            self.past.append((deadline, cancel_scope))
+
+    def expire_past(self, reached: float) -> None:
+        """Expire those of `past` that lie before ``reached`` or say "now"; others have their turn.
+
+        A scope whose deadline is moved into the past, or to the present, ends at once, as in trio;
+        one that is moved by some seconds and is overdue all the same ends in the order of time.
+        """
+        past, self.past = self.past, []
+        for deadline, scope in past:
+            due = deadline <= reached or deadline == self.present
+            if due and deadline == scope._registered_deadline:
+                scope._cancel(_run.CancelReason(source="deadline"))
+
+
+class AgedStatus(_run.CancelStatus):
+    """trio's status of a scope, which tells a cancel to the tasks in it in the order of their age.
+
+    trio goes through sets, that is, by address. Every status around a nursery becomes one of
+    these; the others have no more than one task.
+    """
+
+    __slots__ = ()
+
+    def recalculate(self) -> None:
+        todo: list[_run.CancelStatus] = [self]
+        concerned: list[_run.Task] = []
+        while todo:
+            current = todo.pop()
+            seen = current.parent_cancellation_is_visible_to_us
+            new_state = current._scope.cancel_called or seen
+            if new_state != current.effectively_cancelled:
+                if current._scope._cancel_reason is None and seen:
+                    assert current._parent is not None
+                    current._scope._cancel_reason = current._parent._scope._cancel_reason
+                current.effectively_cancelled = new_state
+                if new_state:
+                    concerned.extend(current._tasks)
+                todo.extend(current._children)
+        concerned.sort(key=age_of)
+        for task in concerned:
+            task._attempt_delivery_of_any_pending_cancel()
+
+
+def _let_age(status: _run.CancelStatus | None) -> None:
+    while status is not None and type(status) is _run.CancelStatus:
+        status.__class__ = AgedStatus
+        status = status._parent
+
+
+class TaskState:
+    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
+
+    A path is the spawner's path and the index of the spawn, so that it does not change when another
+    branch of the workflow changes.
+    """
+
+    __slots__ = ("_path", "commands", "extra", "index", "parent", "spawned")
+
+    def __init__(self, parent: TaskState | None, index: int) -> None:
+        self.parent = parent
+        self.index = index
+        self.spawned = 0
+        self.commands = 0
+        self.extra: Any = None  # whatever the execution keeps by task
+        self._path: str | None = None
+
+    @property
+    def path(self) -> str:
+        """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
+        if self._path is None:
+            self._path = (
+                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+            )
+        return self._path
+
+    def next_id(self) -> str:
+        """Count a command of this task and return its id."""
+        number = self.commands
+        self.commands = number + 1
+        return f"{self.path}:{number}"
+
+
+class Runner(_run.Runner):
+    """trio's runner, less what a workflow must not use, plus the state of each task."""
+
+    __slots__ = ("in_order", "states")
+
+    deadlines: Deadlines
+    in_order: bool
+    states: dict[_run.Task, TaskState]
+
+    def spawn_impl(
+        self,
+        async_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        nursery: trio.Nursery | None,
+        name: object,
+        *,
+        system_task: bool = False,
+        context: contextvars.Context | None = None,
+    ) -> _run.Task:
+        guard.judge(async_fn)
+        if nursery is not None and self.in_order:
+            _let_age(nursery._cancel_status)
+        task = super().spawn_impl(async_fn, args, nursery, name, context=context)
+        # Control-C belongs to the host: it is never delivered inside of workflow code.
+        task._ki_protected = True
+        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
+        if spawner is None:
+            self.states[task] = TaskState(None, 0)
+        else:
+            self.states[task] = TaskState(spawner, spawner.spawned)
+            spawner.spawned += 1
+        return task
+
+    def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
+        super().task_exited(task, outcome)
+        self.states.pop(task, None)
+
+    def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
+        raise DeterminismError(
+            "a workflow cannot start a system task: it would outlive the workflow's nurseries. "
+            "Use trio.open_nursery()."
+        )
+
+    def current_trio_token(self) -> Any:
+        raise DeterminismError(
+            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
+            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
+            "function decorated with @activity already runs in a worker thread."
+        )
+
+    async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
+        raise DeterminismError(
+            "a workflow cannot wait for all its tasks to block: that is how its turns end. "
+            "Wait for an event instead."
+        )
+
+
+class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # trio does not export it
+    """What all executions share in place of trio's instruments."""
+
+    __slots__ = ()
+
+    def add_instrument(self, instrument: object) -> None:
+        raise DeterminismError(
+            "a workflow cannot add a trio instrument: it would see the steps of others. Add it to "
+            "the host's loop."
+        )
+
+
+_NO_IO: Any = NoIO()
+_NO_QUEUE: Any = NoQueue()
+_NO_ASYNCGENS: Any = object()
+_NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
+_NO_INSTRUMENTS = _NoInstruments(())
+_NO_KI = KIManager()
+_NO_TASK: Any = None
+_EMPTY_CONTEXT = contextvars.Context()
+
+
+def current_task_state() -> TaskState | None:
+    """Return the state of the running task, ``None`` where no nested loop is running one."""
+    try:
+        task = _RUN.task
+        state: TaskState = task._runner.states[task]
+    except (AttributeError, KeyError):
+        return None
+    return state
+
+
+def in_cancelled_scope() -> bool:
+    """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
+    cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
+    return cancelled
+
+
+def age_of(task: _run.Task) -> int:
+    """Return the number of a task's spawn; what is older has a smaller one."""
+    return task._counter
+
+
+def _no_deadlines() -> Deadlines:
+    deadlines = Deadlines()
+    deadlines.present = -inf
+    deadlines.past = []
+    return deadlines
+
+
+def make_runner(clock: TurnClock) -> Runner:
+    """Return a bare runner that says the clock's time and has neither I/O nor threads."""
+    runner = Runner(
+        clock=clock,
+        instruments=_NO_INSTRUMENTS,
+        io_manager=_NO_IO,
+        ki_manager=_NO_KI,
+        strict_exception_groups=True,
+        system_context=_EMPTY_CONTEXT,
+        entry_queue=_NO_QUEUE,
+        asyncgens=_NO_ASYNCGENS,
+        deadlines=_no_deadlines(),
+        waiting_for_idle=_NEVER_IDLE,
+    )
+    runner.in_order = False
+    runner.states = {}
+    return runner

@@ -1,0 +1,87 @@
+"""Why the worker suspends an instance, in words for people."""
+
+from __future__ import annotations
+
+from trioflow.engine.execution import Execution
+from trioflow.model.info import SuspendReport
+from trioflow.worker.held import HeldInstance
+
+__all__ = [
+    "crashes_its_worker",
+    "engine_failed",
+    "limit_reached",
+    "turns_missing",
+    "unreadable_message",
+    "unreadable_turn",
+]
+
+
+def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
+    """Return the report of a history that has reached its limit."""
+    return SuspendReport(
+        kind="history limit",
+        message=(
+            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
+            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
+            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
+            "one, raise its max_events and resume it."
+        ),
+        turn=live.turns,
+    )
+
+
+def engine_failed(live: HeldInstance, error: Exception) -> SuspendReport:
+    """Return the report of a mistake in trioflow itself, or in data that it cannot store."""
+    return SuspendReport(
+        kind="engine",
+        message=(
+            f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
+            f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        ),
+        turn=live.turns,
+    )
+
+
+def turns_missing(live: HeldInstance, found: int) -> SuspendReport:
+    """Return the report of a history that has fewer turns than the instance's row says."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"execution {live.number} of instance {live.id!r} has {found} stored turns, its row "
+            f"says {live.turns}: some are missing. Restore them, and resume it."
+        ),
+        turn=found,
+    )
+
+
+def unreadable_turn(live: HeldInstance, error: Exception) -> SuspendReport:
+    """Return the report of a stored turn that cannot be decoded."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=f"a stored turn of instance {live.id!r} cannot be read: {error}",
+    )
+
+
+def unreadable_message(live: HeldInstance, error: Exception) -> SuspendReport:
+    """Return the report of a row of the inbox that cannot be decoded."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"a message in the inbox of instance {live.id!r} cannot be read: {error}. Repair or "
+            "delete the row, and resume it."
+        ),
+        turn=live.turns,
+    )
+
+
+def crashes_its_worker(live: HeldInstance, deaths: int) -> SuspendReport:
+    """Return the report of an instance whose steps ended the processes that made them."""
+    return SuspendReport(
+        kind="crashes its worker",
+        message=(
+            f"{deaths} workers died one after the other while they stepped instance {live.id!r} "
+            f"(workflow {live.workflow!r}, turn {live.turns}) and nothing else. Look for what ends "
+            "the process there: memory, a crash in a library, os._exit(). Then resume it."
+        ),
+        turn=live.turns,
+    )
