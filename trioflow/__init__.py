@@ -47,6 +47,7 @@ from trioflow.errors import (
     Retry,
     SchemaError,
     TrioflowError,
+    UndecodableValue,
     UnknownDefinition,
     ValueMismatch,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "Signal",
     "SuspendReport",
     "TrioflowError",
+    "UndecodableValue",
     "UnknownDefinition",
     "ValueMismatch",
     "Worker",

@@ -27,6 +27,7 @@ from typing import (
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
+from trioflow.model.limits import check_id, check_name
 from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
 from trioflow.model.signatures import CallSignature
@@ -70,6 +71,11 @@ def _default_name(fn: Callable[..., object]) -> str:
     return name.rpartition("<locals>.")[2]
 
 
+def _check_queue(queue: str | None) -> None:
+    if queue is not None:
+        check_name(queue, "a queue")
+
+
 def _check_seconds(what: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise ValueError(f"{what} is a number of seconds above 0, not {value!r}")
@@ -82,7 +88,7 @@ class _Definition:
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
         self.fn = fn
-        self.name = name or _default_name(fn)
+        self.name = check_name(name or _default_name(fn), f"the {self.kind}")
         self.signature = CallSignature.of(fn)
         functools.update_wrapper(self, fn)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
 
@@ -159,6 +165,7 @@ class Activity(_Definition, Generic[P, R]):
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
+        _check_queue(queue)
         self.queue = queue
         self.priority = priority
         self.retry = retry
@@ -183,11 +190,14 @@ class Activity(_Definition, Generic[P, R]):
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
+            ArgumentError: The queue's name is empty, too long, or has characters that a store
+                does not take.
             ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
+        _check_queue(queue)
         before = self.overrides or ActivityOptions()
         overrides = ActivityOptions(
             retry=before.retry if retry is None else retry,
@@ -276,6 +286,7 @@ class Workflow(_Definition, Generic[P, R]):
         if max_events < _LEAST_EVENTS:
             raise ValueError(f"max_events is at least {_LEAST_EVENTS}, not {max_events!r}")
         check_priority(priority)
+        _check_queue(queue)
         self.queue = queue
         self.priority = priority
         self.retry = retry
@@ -295,11 +306,14 @@ class Workflow(_Definition, Generic[P, R]):
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
-            ValueError: The id is empty, or the priority is out of range.
+            ArgumentError: The id or the queue's name is empty, too long, or has characters that
+                a store does not take.
+            ValueError: The priority is out of range.
         """
-        if id == "":
-            raise ValueError("an instance's id cannot be empty")
+        if id is not None:
+            check_id(id)
         check_priority(priority)
+        _check_queue(queue)
         return self._variant(id=id, queue=queue, priority=priority, retry=retry)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
