@@ -19,6 +19,7 @@ from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
 from trioflow.errors import ArgumentError, InstanceAlreadyExists
 from trioflow.model.definitions import Workflow
+from trioflow.model.limits import check_characters
 from trioflow.model.records import InstanceFilter, NewInstance, QueueStats, Status
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
@@ -163,8 +164,13 @@ class Client:
             created_before: Epoch seconds.
             limit: How many at most.
             after: The id of the last one of the page before.
+
+        Raises:
+            ArgumentError: A text has characters that no store takes.
         """
         where = _filter(status, workflow, queue, parent, id_prefix, created_after, created_before)
+        if after is not None:
+            check_characters(after, "an instance's id")
         return [
             describe(record, [], self.codec)
             for record in await self.backend.list(where, limit=limit, after=after)
@@ -249,6 +255,14 @@ def _filter(  # noqa: PLR0917  # the keywords of list() and count()
     created_after: float | None,
     created_before: float | None,
 ) -> InstanceFilter:
+    for text, what in (
+        (workflow, "the name of a workflow"),
+        (queue, "the name of a queue"),
+        (parent, "an instance's id"),
+        (id_prefix, "the beginning of an instance's id"),
+    ):
+        if isinstance(text, str):
+            check_characters(text, what)
     return InstanceFilter(
         status=(status,) if isinstance(status, str) else tuple(status),
         workflow=workflow.name if isinstance(workflow, Workflow) else workflow,

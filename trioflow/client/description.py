@@ -11,7 +11,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import ENDED, ActivityTask, InstanceRecord, Status
 from trioflow.model.turns import Cancelled, Completed, Failed, Outcome, Turn
-from trioflow.model.values import Codec
+from trioflow.model.values import Codec, open_text
 
 __all__ = ["Description", "ExecutionHistory", "decode_outcome", "decode_report", "describe"]
 
@@ -96,8 +96,8 @@ def describe(record: InstanceRecord, activities: list[ActivityTask], codec: Code
         parent=record.parent,
         input=plain(record.input),
         result=plain(bytes(outcome.result)) if isinstance(outcome, Completed) else None,
-        failure=outcome.failure if isinstance(outcome, Failed) else None,
-        reason=outcome.reason if isinstance(outcome, Cancelled) else None,
+        failure=outcome.failure.opened(codec) if isinstance(outcome, Failed) else None,
+        reason=open_text(codec, outcome.reason) if isinstance(outcome, Cancelled) else None,
         suspension=decode_report(record.outcome) if record.status == "suspended" else None,
         custom_status=plain(record.custom_status) if record.custom_status else None,
         metadata=msgspec.json.decode(record.metadata) if record.metadata else {},

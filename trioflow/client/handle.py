@@ -25,9 +25,10 @@ from trioflow.errors import (
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow.model.failures import Failure
+from trioflow.model.limits import check_characters, check_name, check_reason
 from trioflow.model.records import ENDED, InstanceFilter, Update
 from trioflow.model.turns import Cancelled, Completed, Failed, decode_turn
-from trioflow.model.values import decode_as, encode_checked
+from trioflow.model.values import decode_as, encode_checked, open_text, seal_text
 
 if TYPE_CHECKING:
     from trioflow.client.client import Client
@@ -48,7 +49,7 @@ class Handle(Generic[R]):
     """
 
     def __init__(self, client: Client, id: str, workflow: Workflow[..., R] | None) -> None:
-        self.id = id
+        self.id = check_characters(id, "an instance's id")
         self._client = client
         self._workflow = workflow
 
@@ -84,9 +85,9 @@ class Handle(Generic[R]):
                     "R", decode_as(self._client.codec, bytes(completed.result), result_type, what)
                 )
             case Cancelled() as cancelled:
-                raise InstanceCancelled(self.id, cancelled.reason)
+                raise InstanceCancelled(self.id, open_text(self._client.codec, cancelled.reason))
             case Failed() as failed:
-                error = failed.failure.rebuild()
+                error = failed.failure.rebuild(self._client.codec)
                 if status != "terminated":
                     error.add_note(f"raised in instance {self.id!r}")
                 raise error
@@ -134,8 +135,12 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
+            ArgumentError: The name is too long, or has characters that a store does not take.
         """
-        name, type_ = (signal, Any) if isinstance(signal, str) else (signal.name, signal.type)
+        if isinstance(signal, Signal):
+            name, type_ = signal.name, signal.type
+        else:
+            name, type_ = check_name(signal, "a signal"), Any
         data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
         await self._send(SignalReceived(name, msgspec.Raw(data)))
 
@@ -147,8 +152,9 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        await self._send(CancelRequested(reason))
+        await self._send(CancelRequested(seal_text(self._client.codec, check_reason(reason))))
 
     async def terminate(self, reason: str | None = None) -> None:
         """End the instance and its unfinished sub-workflows at once, without asking their code.
@@ -156,8 +162,10 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        outcome = _encode(Failed(Failure.of(InstanceTerminated(self.id, reason))))
+        error = InstanceTerminated(self.id, check_reason(reason))
+        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
         self._check(await self._client.backend.terminate(self.id, outcome))
         # A worker of this process that holds it hears of it later.
         self._client.endings.tell(self.id, "terminated", outcome)

@@ -382,7 +382,7 @@ class ActivityRunner:
         exc: Exception,
     ) -> Event | None:
         task = run.task
-        failure = Failure.of(exc)
+        failure = Failure.of(exc, self._codec)
         policy = options.retry if options and options.retry is not None else definition.retry
         if policy is None:
             policy = DEFAULT_ACTIVITY_RETRY
