@@ -165,7 +165,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         try:
             return msgspec.convert(data, Failure).opened(codec)
         except msgspec.ValidationError as error:
-            raise UndecodableValue(f"{what}: {readable(str(error))}") from error
+            raise UndecodableValue(
+                f"{what} cannot be read ({readable(str(error))}); was it stored by another codec?"
+            ) from error
 
 
 class RemoteTraceback(Exception):

@@ -6,6 +6,7 @@ What makes a value come back as it was, or be refused, is in :mod:`trioflow.mode
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -230,6 +231,9 @@ class JsonCodec:
         path, leaf = locate(value, lambda part: not self._can_encode(part))
         if isinstance(error, ChangedValue):
             path, text = path + error.path, error.text
+        elif inspect.iscoroutine(leaf):
+            leaf.close()  # the one message is enough
+            text = "it is a coroutine: await it, or make the function that gives it 'async def'"
         elif isinstance(leaf, str):
             text = "the text holds lone surrogates, which UTF-8 cannot express"
         elif isinstance(leaf, dict):

@@ -6,6 +6,7 @@ a value may be is the codec's business (:mod:`trioflow.model.values`).
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import re
@@ -33,7 +34,7 @@ from trioflow.model.values import (
     write_and_read,
 )
 
-__all__ = ["CallSignature"]
+__all__ = ["CallSignature", "UnboundSignature"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -274,6 +275,7 @@ class CallSignature:
             values = self._bind_by_name(args, kwargs)
             if values is not None:
                 return values
+        self._refuse_unknown(kwargs, what)
         try:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
@@ -284,6 +286,19 @@ class CallSignature:
                 name = parameter.name
                 raise ArgumentError(f"{what or self.name}() missing a required argument: {name!r}")
         return [bound.get(name, UNSET) for name in self._names]
+
+    def _refuse_unknown(self, kwargs: Mapping[str, Any], what: str | None) -> None:
+        """Name the keyword that is wrong; bind() would name the one that is missing for it."""
+        if any(p.kind is _VAR_KEYWORD for p in self._parameters):
+            return
+        known = [p.name for p in self._parameters if p.kind in _BY_NAME]
+        for name in kwargs:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ArgumentError(
+                    f"{what or self.name}() got an unexpected keyword argument {name!r}{hint}"
+                )
 
     def _bind_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Do what ``bind()`` does in a fifth of its time; ``None`` is for it to explain."""
@@ -377,6 +392,38 @@ class CallSignature:
 _IN_ARGUMENT = re.compile(r"(?P<text>.*) - at \$\.(?P<name>\w+)(?P<rest>.*)", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field (?P<name>\w+)")
 _UNKNOWN = re.compile(r"Object contains unknown field (?P<name>.+)", re.DOTALL)
+
+
+class UnboundSignature(CallSignature):
+    """That of a method which was taken from its class, where it cannot be called."""
+
+    __slots__ = ()
+
+    def encode(
+        self,
+        codec: Codec,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        what: str | None = None,
+        limit: int = MAX_PAYLOAD,
+    ) -> bytes:
+        """Refuse the call."""
+        raise ArgumentError(
+            f"{what or self.name}() is an activity of an object; call it on the one that was "
+            f"added with registry.add(...), as in the_object.{self.name}(...)"
+        )
+
+    def decode(
+        self,
+        codec: Codec,
+        data: bytes,
+        what: str | None = None,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Say that there is no object to call it on."""
+        raise UndecodableValue(
+            f"{what or self.name}() is an activity of an object, and none was added in this "
+            "process: give one to registry.add(...) before the worker starts"
+        )
 
 
 def _compare(
