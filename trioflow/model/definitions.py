@@ -30,7 +30,8 @@ from trioflow.model.commands import ActivityOptions
 from trioflow.model.limits import check_id, check_name
 from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
-from trioflow.model.signatures import CallSignature, UnboundSignature
+from trioflow.model.signatures import CallSignature
+from trioflow.model.unbound import UnboundSignature
 
 __all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
 
@@ -114,7 +115,7 @@ class _Definition:
         # The attributes of an object with `__call__` are its own.
         updated = ("__dict__",) if inspect.isroutine(fn) else ()
         functools.update_wrapper(self, fn, updated=updated)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
-        self.fn = fn
+        self.fn: Callable[..., Any] = fn
         self.name = check_name(name or _default_name(fn), f"the {self.kind}")
         self.signature = CallSignature.of(fn)
 

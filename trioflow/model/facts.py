@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, cast
 
 from trioflow.model.names import qualified
 from trioflow.model.plain import fits, small, to_plain
 
-__all__ = ["ORIGIN", "builtin_base", "facts_of", "linked", "middle", "storable", "traceback_of"]
+__all__ = [
+    "ORIGIN",
+    "builtin_base",
+    "count_of",
+    "facts_of",
+    "failed_in",
+    "leaves_of",
+    "linked",
+    "middle",
+    "storable",
+    "traceback_of",
+]
 
 ORIGIN: Final = "_trioflow_failure"
 """Where a rebuilt RemoteError keeps the failure it stands for."""
 
+_CANCELLED: Final = frozenset({"trio.Cancelled", "asyncio.exceptions.CancelledError"})
 _INTERNAL: Final = frozenset(
     {"anyio", "asyncio", "concurrent", "contextvars", "outcome", "threading", "trio", "trioflow"}
 )
@@ -80,6 +93,35 @@ def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, attributes
 
 
+def failed_in(exc: BaseException) -> list[BaseException]:
+    """Return what a group holds, without tasks that were only cancelled."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return []
+    group = cast("BaseExceptionGroup[BaseException]", exc).exceptions
+    return [each for each in group if qualified(type(each)) not in _CANCELLED]
+
+
+def leaves_of(exceptions: Iterable[BaseException]) -> Iterator[BaseException]:
+    """Yield what is no group among exceptions and in their groups."""
+    queue = deque(exceptions)
+    while queue:
+        each = queue.popleft()
+        if isinstance(each, BaseExceptionGroup):
+            queue.extendleft(reversed(failed_in(cast("BaseException", each))))
+        else:
+            yield each
+
+
+def count_of(exc: BaseException) -> int:
+    """Return how many exceptions there are in an exception, itself and groups included."""
+    count = 0
+    queue = [exc]
+    while queue:
+        count += 1
+        queue.extend(failed_in(queue.pop()))
+    return count
+
+
 def linked(exc: BaseException) -> Iterator[BaseException]:
     """Yield an exception, its causes and members, and theirs, each once."""
     seen: set[int] = set()
@@ -107,10 +149,18 @@ def traceback_of(exc: BaseException, remote: str) -> str:
         parts.append("Traceback (most recent call last):\n")
         parts += traceback.format_tb(_without_internals(exc.__traceback__))
     try:
-        parts += traceback.format_exception_only(exc)
+        if _is_group(exc):
+            # The function below would look at all that the group holds.
+            parts.append(f"{qualified(type(exc))}: {exc}\n")
+        else:
+            parts += traceback.format_exception_only(exc)
     except Exception:  # noqa: BLE001 - it runs the exception's own code
         parts.append(qualified(type(exc)))
     return storable("".join(parts))
+
+
+def _is_group(exc: BaseException) -> bool:
+    return isinstance(exc, BaseExceptionGroup)
 
 
 def _without_internals(tb: TracebackType) -> TracebackType:

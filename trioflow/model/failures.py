@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, cast
@@ -32,7 +32,10 @@ from trioflow.errors import (
 from trioflow.model.facts import (
     ORIGIN,
     builtin_base,
+    count_of,
     facts_of,
+    failed_in,
+    leaves_of,
     linked,
     middle,
     storable,
@@ -62,7 +65,6 @@ _PERMANENT: Final = (
     InstanceCancelled,
     InstanceTerminated,
 )
-_CANCELLED: Final = frozenset({"trio.Cancelled", "asyncio.exceptions.CancelledError"})
 _DIRECT: Final = "\n\nThe above exception was the direct cause of the following exception:\n\n"
 # A coroutine cannot raise these.
 _UNRAISABLE: Final = (StopIteration, StopAsyncIteration)
@@ -217,9 +219,11 @@ def _all(failure: Failure) -> Iterator[Failure]:
 def _describe(exc: BaseException, room: int, depth: int, level: int, seen: set[int]) -> Failure:
     """Describe an exception that is the ``depth``-th cause, within ``level`` groups."""
     seen.add(id(exc))
-    count = _count(exc)
+    count = count_of(exc)
     own = room // count
-    members, cut = _members(exc, room - own, depth, level, seen) if count > 1 else ((), [])
+    # What is not shown counts all the same in what policies ask.
+    hidden: list[BaseException] = []
+    members, cut = _members(exc, room - own, depth, level, seen, hidden) if count > 1 else ((), [])
     brief = level > 0 and own < _FULL
     origin = vars(exc).get(ORIGIN)
     if isinstance(origin, Failure):
@@ -230,18 +234,28 @@ def _describe(exc: BaseException, room: int, depth: int, level: int, seen: set[i
     if brief:
         # What `except` needs, and no more.
         facts.update(state={}, lost=(), traceback="", cause=None, notes=tuple(cut))
+        hidden += [] if exc.__cause__ is None else [exc.__cause__]
     else:
-        facts.update(_story(exc, own, depth, level, seen, cut))
+        facts.update(_story(exc, own, depth, level, seen, cut, hidden))
+    cause: Failure | None = facts["cause"]
+    shown = members if cause is None else (*members, cause)
+    judged = [exc, *(each for one in hidden for each in linked(one))]
     facts.update(
         members=members or facts.get("members", ()),
-        non_retryable=any(map(_is_permanent, linked(exc))),
-        retry_after=_retry_after(exc),
+        non_retryable=any(each.non_retryable for each in shown) or any(map(_is_permanent, judged)),
+        retry_after=_retry_after(judged, shown),
     )
     return Failure(**facts)
 
 
 def _story(  # noqa: PLR0917 - what `_describe` knows
-    exc: BaseException, room: int, depth: int, level: int, seen: set[int], cut: list[str]
+    exc: BaseException,
+    room: int,
+    depth: int,
+    level: int,
+    seen: set[int],
+    cut: list[str],
+    hidden: list[BaseException],
 ) -> dict[str, Any]:
     """Return where and why an exception was raised, and what was said to it."""
     cause, remote = exc.__cause__, ""
@@ -250,6 +264,7 @@ def _story(  # noqa: PLR0917 - what `_describe` knows
     notes = [storable(note) for note in getattr(exc, "__notes__", ())]
     if cause is not None and (id(cause) in seen or depth >= _MAX_DEPTH or room < _LEAST):
         notes.append(f"caused by {type_name(type(cause))}, not shown here")
+        hidden.append(cause)
         cause = None
     notes = [*notes, *cut][-16 if room >= _LEAST else -4 :]
     return {
@@ -259,20 +274,26 @@ def _story(  # noqa: PLR0917 - what `_describe` knows
     }
 
 
-def _members(
-    exc: BaseException, room: int, depth: int, level: int, seen: set[int]
+def _members(  # noqa: PLR0917 - what `_describe` knows
+    exc: BaseException,
+    room: int,
+    depth: int,
+    level: int,
+    seen: set[int],
+    hidden: list[BaseException],
 ) -> tuple[tuple[Failure, ...], list[str]]:
     """Describe what a group holds, and say what was cut to make it fit."""
-    failed, cut = _failed(exc), list[str]()
+    failed, cut = failed_in(exc), list[str]()
     if level >= _MAX_LEVELS and any(isinstance(each, BaseExceptionGroup) for each in failed):
-        failed = list(_leaves(failed))
+        hidden += failed
+        failed = list(leaves_of(failed))
         cut.append(f"groups nested more than {_MAX_LEVELS} deep are shown here as one")
-    rest = sum(map(_count, failed))
+    rest = sum(map(count_of, failed))
     shown: list[Failure] = []
     left_out: list[BaseException] = []
     shortened = 0
     for each in failed:
-        count = _count(each)
+        count = count_of(each)
         rest -= count
         # Those that come first are shown in full as long as all others can at least be named.
         share = room - rest * _LEAST_BRIEF
@@ -291,7 +312,8 @@ def _members(
     if shortened:
         cut.append(f"{shortened} of the group's exceptions are shown without their tracebacks")
     if left_out:
-        types = Counter(type_name(type(leaf)) for leaf in _leaves(left_out))
+        hidden += left_out
+        types = Counter(type_name(type(leaf)) for leaf in leaves_of(left_out))
         named = ", ".join(f"{number} {name}" for name, number in types.most_common(8))
         more = ", and others" if len(types) > 8 else ""  # noqa: PLR2004 - as many as are named
         cut.append(
@@ -300,42 +322,14 @@ def _members(
     return tuple(shown), cut
 
 
-def _failed(exc: BaseException) -> list[BaseException]:
-    """Return what a group holds, without tasks that were only cancelled."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return []
-    group = cast("BaseExceptionGroup[BaseException]", exc).exceptions
-    return [each for each in group if type_name(type(each)) not in _CANCELLED]
-
-
-def _leaves(exceptions: Iterable[BaseException]) -> Iterator[BaseException]:
-    queue = deque(exceptions)
-    while queue:
-        each = queue.popleft()
-        if isinstance(each, BaseExceptionGroup):
-            queue.extendleft(reversed(_failed(cast("BaseException", each))))
-        else:
-            yield each
-
-
-def _count(exc: BaseException) -> int:
-    """Return how many exceptions there are in an exception, itself and groups included."""
-    count = 0
-    queue = [exc]
-    while queue:
-        count += 1
-        queue.extend(_failed(queue.pop()))
-    return count
-
-
 def _is_permanent(exc: BaseException) -> bool:
     origin = vars(exc).get(ORIGIN)
     return isinstance(exc, _PERMANENT) or (isinstance(origin, Failure) and origin.non_retryable)
 
 
-def _retry_after(exc: BaseException) -> float | None:
-    found: list[float] = []
-    for each in linked(exc):
+def _retry_after(judged: list[BaseException], shown: Iterable[Failure]) -> float | None:
+    found = [each.retry_after for each in shown if each.retry_after is not None]
+    for each in judged:
         origin = vars(each).get(ORIGIN)
         after = origin.retry_after if isinstance(origin, Failure) else getattr(each, "after", None)
         if isinstance(each, (Retry, RemoteError)) and after is not None and math.isfinite(after):

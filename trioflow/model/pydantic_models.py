@@ -28,7 +28,9 @@ def write_model(model: Any) -> bytes:
     # Aliases and `round_trip` make the document one that the model itself accepts; what was left
     # to its default stays so, for `model_fields_set`.
     left_out = _left_to_default(model) or None
-    data: bytes = model.model_dump_json(by_alias=True, round_trip=True, exclude=left_out).encode()
+    data: bytes = model.model_dump_json(
+        by_alias=True, round_trip=True, exclude=left_out, warnings=False
+    ).encode()
     try:
         msgspec.json.decode(data)
         back = model.__class__.model_validate_json(data)

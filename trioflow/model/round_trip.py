@@ -214,21 +214,29 @@ def _find_change_of_list(value: Any, back: Any) -> Change | None:
     if len(parts) != len(parts_back):
         return "", f"of {len(parts)} members {len(parts_back)} would come back"
     if isinstance(back, AbstractSet):
-        mine = {each: each for each in parts_back}
-        try:
-            parts_back = [mine.get(each, _MISSING) for each in parts]
-        except TypeError:  # Lists that have become tuples.
-            return None
-        parts, parts_back = _found(parts, parts_back)
+        return _find_change_of_set(parts, parts_back)
     return _first(
         (f"[{number}]", _compare(part, part_back))
         for number, (part, part_back) in enumerate(zip(parts, parts_back, strict=True))
     )
 
 
-def _found(parts: list[Any], parts_back: list[Any]) -> tuple[list[Any], list[Any]]:
-    pairs = [pair for pair in zip(parts, parts_back, strict=True) if pair[1] is not _MISSING]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+def _find_change_of_set(parts: list[Any], parts_back: list[Any]) -> Change | None:
+    mine = {each: each for each in parts_back}
+    for number, part in enumerate(parts):
+        try:
+            part_back = mine.get(part, _MISSING)
+        except TypeError:  # A list that has become a tuple.
+            continue
+        if part_back is not _MISSING:
+            change = _compare(part, part_back)
+        elif isinstance(part, (str, int, float)):
+            change = None  # What was declared has been made of it.
+        else:
+            change = "", f"{_short(part)} would come back as something else"
+        if change is not None:
+            return f"[{number}]{change[0]}", change[1]
+    return None
 
 
 def _find_change_of_object(value: Any, back: Any) -> Change | None:

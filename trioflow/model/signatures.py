@@ -7,12 +7,10 @@ a value may be is the codec's business (:mod:`trioflow.model.values`).
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 import re
 import sys
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +18,13 @@ import msgspec
 from msgspec import UNSET
 
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
+from trioflow.model.annotations import (
+    name_of,
+    resolve,
+    result_type,
+    signature_of,
+    stored_type,
+)
 from trioflow.model.paths import at
 from trioflow.model.round_trip import find_change
 from trioflow.model.values import (
@@ -34,7 +39,7 @@ from trioflow.model.values import (
     write_and_read,
 )
 
-__all__ = ["CallSignature", "UnboundSignature"]
+__all__ = ["CallSignature"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -81,10 +86,10 @@ class CallSignature:
     ) -> None:
         self._fn = fn
         self._localns = localns
-        self._signature = _inspect(fn, method=method)
+        self._signature = signature_of(fn, method=method)
         self._parameters = tuple(self._signature.parameters.values())
         self._names = tuple(p.name for p in self._parameters)
-        self.name = _name(fn)
+        self.name = name_of(fn)
         positional = [p for p in self._parameters if p.kind in _POSITIONAL]
         required = [p for p in self._parameters if _is_required(p)]
         # With only required positional parameters a decoded record is the argument list.
@@ -314,11 +319,11 @@ class CallSignature:
         return None if left else values
 
     def _compile(self) -> type[msgspec.Struct]:
-        hints = self._resolve()
+        hints = resolve(self._fn, self._localns, self.name)
         fields: list[Any] = []
         optional = False
         for number, parameter in enumerate(self._parameters):
-            hint = _stored_type(hints.get(parameter.name, Any), parameter.kind)
+            hint = stored_type(hints.get(parameter.name, Any), parameter.kind)
             self._types[parameter.name] = hint
             # A record's required fields come first; _spread() checks those that cannot.
             optional = optional or not _is_required(parameter)
@@ -332,24 +337,10 @@ class CallSignature:
             if hint in (Any, list[Any], dict[str, Any]) and hints.get(name, Any) is Any
         )
         self._typed = len(self._untyped) < len(self._types)
-        self._result = _result_type(hints.get("return", Any))
+        self._result = result_type(hints.get("return", Any))
         struct = msgspec.defstruct(f"{self.name}_arguments", fields, forbid_unknown_fields=True)
         self._struct = struct
         return struct
-
-    def _resolve(self) -> dict[str, Any]:
-        fn = _function(self._fn)
-        names = {**_closure(fn), **(self._localns or {})}
-        try:
-            return typing.get_type_hints(fn, localns=names or None, include_extras=True)
-        except Exception as error:
-            where, annotation = _find_unresolved(fn, names)
-            subject = "result" if where == "return" else f"parameter {where!r}"
-            raise DefinitionError(
-                f"{self.name}() {subject}: the annotation {annotation} cannot be resolved "
-                f"({error}); what it names must exist at run time: import it outside of "
-                "`if TYPE_CHECKING`, and define classes at module level"
-            ) from error
 
     def _check_parameters(self, codec: Codec) -> None:
         for name, hint in self._types.items():
@@ -394,38 +385,6 @@ _MISSING = re.compile(r"Object missing required field (?P<name>\w+)")
 _UNKNOWN = re.compile(r"Object contains unknown field (?P<name>.+)", re.DOTALL)
 
 
-class UnboundSignature(CallSignature):
-    """That of a method which was taken from its class, where it cannot be called."""
-
-    __slots__ = ()
-
-    def encode(
-        self,
-        codec: Codec,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        what: str | None = None,
-        limit: int = MAX_PAYLOAD,
-    ) -> bytes:
-        """Refuse the call."""
-        raise ArgumentError(
-            f"{what or self.name}() is an activity of an object; call it on the one that was "
-            f"added with registry.add(...), as in the_object.{self.name}(...)"
-        )
-
-    def decode(
-        self,
-        codec: Codec,
-        data: bytes,
-        what: str | None = None,
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Say that there is no object to call it on."""
-        raise UndecodableValue(
-            f"{what or self.name}() is an activity of an object, and none was added in this "
-            "process: give one to registry.add(...) before the worker starts"
-        )
-
-
 def _compare(
     names: Sequence[str], record: dict[str, Any], back: Any, untyped: frozenset[str]
 ) -> None:
@@ -450,80 +409,3 @@ def _writes_structs(codec: Codec) -> bool:
 def _is_required(parameter: inspect.Parameter) -> bool:
     variadic = parameter.kind is _VAR_POSITIONAL or parameter.kind is _VAR_KEYWORD
     return parameter.default is inspect.Parameter.empty and not variadic
-
-
-def _inspect(fn: Callable[..., Any], *, method: bool) -> inspect.Signature:
-    if method:
-        # Binding to anything drops the first parameter just as an instance would.
-        fn = types.MethodType(fn, fn)
-    try:
-        if sys.version_info >= (3, 14):
-            import annotationlib  # noqa: PLC0415 - not there before
-
-            return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
-        return inspect.signature(fn)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(f"the parameters of {fn!r} cannot be known: {error}") from error
-
-
-def _name(fn: Any) -> str:
-    while fn.__class__ is functools.partial:
-        fn = fn.func
-    name: str = getattr(fn, "__name__", fn.__class__.__name__)
-    return name
-
-
-def _function(fn: Any) -> Any:
-    """Return what carries the annotations of a callable."""
-    while fn.__class__ is functools.partial:
-        fn = fn.func
-    if inspect.isroutine(fn) or inspect.isclass(fn):
-        return fn
-    return fn.__class__.__call__
-
-
-def _closure(fn: Any) -> dict[str, Any]:
-    """Return the enclosing functions' names that ``fn`` uses; its annotations may use them too."""
-    fn = inspect.unwrap(fn)
-    fn = getattr(fn, "__func__", fn)
-    names: dict[str, Any] = {}
-    code = getattr(fn, "__code__", None)
-    for name, cell in zip(getattr(code, "co_freevars", ()), fn.__closure__ or (), strict=False):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # Not assigned yet.
-            continue
-    return names
-
-
-def _find_unresolved(fn: Any, names: dict[str, Any]) -> tuple[str, str]:
-    annotations: dict[str, Any] = getattr(fn, "__annotations__", {})
-    for where, annotation in annotations.items():
-        alone = types.SimpleNamespace(__annotations__={where: annotation})
-        scope = getattr(inspect.unwrap(fn), "__globals__", {})
-        try:
-            typing.get_type_hints(alone, globalns=scope, localns=names or None)
-        except Exception:  # noqa: BLE001 - annotations are any code
-            return where, repr(annotation)
-    return "return", "of the result"
-
-
-def _stored_type(hint: Any, kind: Any) -> Any:
-    """Return the type that a parameter's field of the record has."""
-    if isinstance(hint, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
-        hint = Any
-    elif isinstance(hint, typing.TypeVar) and hint.__constraints__:
-        hint = typing.Union[hint.__constraints__]  # noqa: UP007 - a tuple of members
-    if kind is _VAR_POSITIONAL or kind is _VAR_KEYWORD:
-        if typing.get_origin(hint) is typing.Unpack:
-            (inner,) = typing.get_args(hint)
-            # `*args: *tuple[int, str]` and `**kwargs: Unpack[SomeTypedDict]` are themselves.
-            return list[Any] if isinstance(inner, typing.TypeVarTuple) else inner
-        return list[hint] if kind is _VAR_POSITIONAL else dict[str, hint]
-    return hint
-
-
-def _result_type(hint: Any) -> Any:
-    if hint is typing.NoReturn or hint is typing.Never:
-        return types.NoneType
-    return hint
