@@ -224,6 +224,7 @@ class Activity(_Definition, Generic[P, R]):
         _check_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
         _check_queue(queue)
+        _check_retry(retry)
         before = self.overrides or ActivityOptions()
         overrides = ActivityOptions(
             retry=before.retry if retry is None else retry,
@@ -347,6 +348,7 @@ class Workflow(_Definition, Generic[P, R]):
             check_id(id)
         check_priority(priority)
         _check_queue(queue)
+        _check_retry(retry)
         return self._variant(id=id, queue=queue, priority=priority, retry=retry)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
