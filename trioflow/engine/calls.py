@@ -39,7 +39,8 @@ from trioflow.model.commands import (
 from trioflow.model.definitions import Activity, Workflow, current_invoker
 from trioflow.model.failures import Failure
 from trioflow.model.info import Info
-from trioflow.model.values import decode_as, encode_checked
+from trioflow.model.limits import check_characters, check_command_id, check_given, check_id
+from trioflow.model.values import decode_as, encode_checked, encode_plain, open_text
 
 __all__ = ["Caller", "current_caller", "current_caller_or_none"]
 
@@ -68,10 +69,12 @@ def current_caller(what: str) -> Caller:
 class Caller:
     """The calls of one execution."""
 
-    __slots__ = ("_execution",)
+    __slots__ = ("_bytes", "_execution", "_turn")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
+        self._turn: int = -1
+        self._bytes = 0
 
     # --- activities and sub-workflows ---------------------------------------------------
 
@@ -84,16 +87,20 @@ class Caller:
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not RunActivity or command.activity != activity.name:
+            check_command_id(command_id, f"activity {activity.name!r}")
             command = RunActivity(
                 id=command_id,
                 activity=activity.name,
-                input=msgspec.Raw(
-                    activity.signature.encode(execution.codec, args, kwargs, activity.name)
+                input=self._given(
+                    activity.signature.encode(execution.codec, args, kwargs, activity.name),
+                    f"{activity.name}() arguments",
                 ),
                 queue=activity.queue or execution.identity.queue,
                 options=activity.overrides,
                 priority=_first(activity.priority, execution.identity.priority),
             )
+        else:
+            self._given_before(command.input)
         answer = await execution.give_and_wait(command, abandon=activity.on_cancel == "abandon")
         match answer:
             case ev.ActivityCompleted():
@@ -105,7 +112,7 @@ class Caller:
                 )
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
-                raise answer.failure.rebuild()
+                raise answer.failure.rebuild(execution.codec)
             case _:
                 raise RuntimeError(
                     f"activity {activity.name!r} was cancelled, though not by this workflow"
@@ -135,13 +142,13 @@ class Caller:
                         elapsed = trio.current_time() - began_at
                         delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
                     if delay is None:
-                        error = answer.failure.rebuild()
+                        error = answer.failure.rebuild(self._execution.codec)
                         error.add_note(f"raised in instance {child!r} ({workflow.name})")
                         raise error
                     attempt += 1
                     await trio.sleep(delay)
                 case ev.ChildCancelled():
-                    raise InstanceCancelled(child, answer.reason)
+                    raise InstanceCancelled(child, open_text(self._execution.codec, answer.reason))
                 case _:
                     raise AssertionError(f"{answer!r} answers a sub-workflow")
 
@@ -153,18 +160,22 @@ class Caller:
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not StartChild or command.workflow != workflow.name:
+            check_command_id(command_id, f"workflow {workflow.name!r}")
             me = execution.identity
             prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
             command = StartChild(
                 id=command_id,
                 workflow=workflow.name,
-                instance=workflow.id or f"{prefix}/{command_id}",
-                input=msgspec.Raw(
-                    workflow.signature.encode(execution.codec, args, kwargs, workflow.name)
+                instance=check_id(workflow.id or f"{prefix}/{command_id}"),
+                input=self._given(
+                    workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
+                    f"{workflow.name}() arguments",
                 ),
                 queue=workflow.queue or me.queue,
                 priority=_first(workflow.priority, me.priority),
             )
+        else:
+            self._given_before(command.input)
         return await execution.give_and_wait(command), command.instance
 
     def cancel_of(self, command: Command) -> Command:
@@ -204,14 +215,19 @@ class Caller:
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not SendSignal or command.name != name:
-            data = encode_checked(execution.codec, value, type_, f"signal {name!r}")
+            what = f"signal {name!r}"
+            check_command_id(command_id, what)
+            check_characters(instance, "an instance's id")
+            data = encode_checked(execution.codec, value, type_, what)
             command = SendSignal(
-                id=command_id, instance=instance, name=name, value=msgspec.Raw(data)
+                id=command_id, instance=instance, name=name, value=self._given(data, what)
             )
+        else:
+            self._given_before(command.value)
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
             answer = await execution.give_and_wait(command)
             if isinstance(answer, ev.SignalFailed):
-                raise answer.failure.rebuild()
+                raise answer.failure.rebuild(execution.codec)
 
     # --- values -------------------------------------------------------------------------
 
@@ -228,10 +244,13 @@ class Caller:
                 # The history has no such side effect: it must not happen now, and the turn differs.
                 execution.give(RecordSideEffect(id=command_id))
                 raise Evicted
+            check_command_id(command_id, what)
             command = self._happen(command_id, fn, declared, what)
+        else:
+            self._given_before(command.value)
         execution.give(command)
         if command.failure is not None:
-            raise command.failure.rebuild()
+            raise command.failure.rebuild(execution.codec)
         value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
         return value  # type: ignore[no-any-return]  # decoded as the declared type
 
@@ -242,12 +261,32 @@ class Caller:
         try:
             with guard.permitted():
                 given = fn()
-            data = encode_checked(codec, given, declared, what)
             if declared is Any:
+                data = encode_plain(codec, given, what)
                 _check_plain(given, decode_as(codec, data, declared, what), what)
+            else:
+                data = encode_checked(codec, given, declared, what)
+            value = self._given(data, what)
         except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
-            return RecordSideEffect(id=command_id, failure=Failure.of(exc))
-        return RecordSideEffect(id=command_id, value=msgspec.Raw(data))
+            return RecordSideEffect(id=command_id, failure=Failure.of(exc, codec))
+        return RecordSideEffect(id=command_id, value=value)
+
+    def _given(self, data: bytes, what: str) -> msgspec.Raw:
+        """Return a value of a new command, if the turn still has room for it."""
+        check_given(self._count() + len(data), what)
+        self._bytes += len(data)
+        return msgspec.Raw(data)
+
+    def _given_before(self, data: msgspec.Raw) -> None:
+        """Count a value of a recorded command, so that what was refused after it is so again."""
+        self._count()
+        self._bytes += memoryview(data).nbytes
+
+    def _count(self) -> int:
+        turn: int = self._execution.turns
+        if turn != self._turn:
+            self._turn, self._bytes = turn, 0
+        return self._bytes
 
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
@@ -265,9 +304,7 @@ class Caller:
     def set_status(self, value: object) -> None:
         """Publish a value that clients see in ``describe()``."""
         self._unfenced()
-        self._execution.custom_status = encode_checked(
-            self._execution.codec, value, Any, "set_status()"
-        )
+        self._execution.custom_status = encode_plain(self._execution.codec, value, "set_status()")
 
     # --- the execution itself -----------------------------------------------------------
 

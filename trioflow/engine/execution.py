@@ -30,7 +30,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, encode_checked
+from trioflow.model.values import Codec, encode_checked, open_text
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -453,7 +453,7 @@ class Execution:
                 if mine and self._cancelled_why is None:
                     self._cancelled_why = event
                     if self.turns:
-                        self.loop.cancel_root(event.reason)
+                        self.loop.cancel_root(open_text(self.codec, event.reason))
             case ev.Woken():
                 pass  # the step itself expires what is due
 
@@ -477,7 +477,9 @@ class Execution:
             return None
         if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
             self.evict()
-        outcome = _raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        outcome = (
+            self._raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        )
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start
         return outcome
@@ -490,13 +492,14 @@ class Execution:
         try:
             data = encode_checked(self.codec, value, definition.signature.result_type, what)
         except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
-            return Failed(Failure.of(exc))
+            return Failed(Failure.of(exc, self.codec))
         return Completed(msgspec.Raw(data))
 
-
-def _raised(error: BaseException) -> Outcome:
-    again = _continuation(error)
-    return Failed(Failure.of(error)) if again is None else Continued(msgspec.Raw(again.input))
+    def _raised(self, error: BaseException) -> Outcome:
+        again = _continuation(error)
+        if again is not None:
+            return Continued(msgspec.Raw(again.input))
+        return Failed(Failure.of(error, self.codec))
 
 
 def _continuation(error: BaseException) -> ContinueAsNew | None:

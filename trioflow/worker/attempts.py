@@ -167,7 +167,7 @@ class Attempts:
             "process, or needs more memory than there is"
         )
         failure = msgspec.structs.replace(Failure.of(error), cause=last)
-        _log_failed(task, failure)
+        _log_failed(task, failure.opened(self._codec))
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: Exception) -> Again:
@@ -186,7 +186,7 @@ class Attempts:
             )
         # As long again as it has waited: no count of such looks is stored.
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
-        return Again(task.attempt, delay, Failure.of(exc))
+        return Again(task.attempt, delay, Failure.of(exc, self._codec))
 
     # --- the call -----------------------------------------------------------------------
 
@@ -219,13 +219,13 @@ class Attempts:
         if run.stop == "given back":
             return None
         task = run.task
-        failure = Failure.of(exc)
+        failure = Failure.of(exc, self._codec)
         definition = self._activities[task.activity]
         options = decode_options(task.options)
         delay = self._next_delay(task, failure, definition, options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure)
+                _log_failed(task, failure.opened(self._codec))
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -234,7 +234,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                failure.message,
+                failure.opened(self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)

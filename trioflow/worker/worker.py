@@ -16,6 +16,7 @@ from trioflow.backends.base import Backend
 from trioflow.client import Client
 from trioflow.engine import guard
 from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
+from trioflow.model.limits import check_name
 from trioflow.model.records import ActivityKey, ActivityRetry, ActivityTask, Unit
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
@@ -63,8 +64,8 @@ class Worker:
     ) -> None:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._backend = backend
-        self._queues = tuple(queues)
-        self._activity_queues = tuple(activity_queues)
+        self._queues = tuple(check_name(each, "a queue") for each in queues)
+        self._activity_queues = tuple(check_name(each, "a queue") for each in activity_queues)
         self._lease = lease
         self._drain_time = drain
         self._sticky = sticky
