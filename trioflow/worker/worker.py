@@ -39,7 +39,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
-        interrupt: The `KeyboardInterrupt` that came out of an activity, or ``None``.
+        interrupt: The `KeyboardInterrupt` that came out of an activity, or what else ended it.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Worker:
             grace,
         )
         await self._activities.drain(grace)
-        if not self._failed:
+        if not (self._failed or self._services.cancel_called):
             with anyio.move_on_after(max(grace, 5.0)) as patience:
                 await self._pump.settle()
             if patience.cancelled_caught:
