@@ -184,9 +184,9 @@ class Attempts:
         if task.activity not in self._unreadable:
             self._unreadable.add(task.activity)
             logger.warning(
-                "activity %r of instance %r (%s): what is stored of its call does not fit the present code "
-                "(%s: %s). It waits in the store, and so does every other such call, until a "
-                "worker's code or codec can read it.",
+                "activity %r of instance %r (%s): what is stored of its call does not fit the "
+                "present code (%s: %s). It waits in the store, and so does every other such call, "
+                "until a worker's code or codec can read it",
                 task.activity,
                 task.key.instance,
                 task.key.command,

@@ -116,7 +116,8 @@ class Committer:
         for unit, failure in zip(units, results, strict=True):
             if failure is None:
                 for live in unit.lives:
-                    self._committed(live)
+                    if live.commit is not None:  # otherwise all was dropped while it was stored
+                        self._committed(live)
             else:
                 # Only after a first try without an answer may what is in the way be our own.
                 await self._refused(unit, failure, began_at if tries > 1 else None)
@@ -229,7 +230,8 @@ class Committer:
         dropped: list[Live] = []
         for live in unit.lives:
             commit = live.commit
-            assert commit is not None
+            if commit is None:  # all was dropped while this was tried
+                continue
             for activity in commit.activities:
                 if activity.leased:
                     self.activities.unreserve(live.id, activity.activity)

@@ -173,8 +173,10 @@ class Worker:
             self._heart.stop()
         self._pump.drop_everything()
         try:
-            with anyio.move_on_after(5.0):
+            with anyio.move_on_after(5.0) as patience:
                 await self._backend.release_worker(self._id)
+            if patience.cancelled_caught:
+                logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
         seconds = time.monotonic() - began_at
