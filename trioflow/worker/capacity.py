@@ -61,9 +61,9 @@ class Capacity:
         return self.lane.waiting + self.thread_lane.waiting
 
     @property
-    def has_room(self) -> bool:
-        """Whether more could be taken, of either kind."""
-        return bool(self._room(self.lane) or self._room(self.thread_lane))
+    def wants(self) -> bool:
+        """Whether there is room for what the store may have."""
+        return any(lane.window.short and self._room(lane) for lane in self.lanes)
 
     @property
     def idle(self) -> bool:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import anyio
+import outcome
 import trio
 
 from trioflow.errors import NonRetryable
@@ -163,4 +164,6 @@ async def in_asyncio(
             "pip install 'trioflow[asyncio]'"
         ) from exc
     async with bridge.open_loop():
-        return await bridge.aio_as_trio(fn)(*args, **kwargs)
+        # Or what it raises would come in a group.
+        result = await outcome.acapture(bridge.aio_as_trio(fn), *args, **kwargs)
+    return result.unwrap()

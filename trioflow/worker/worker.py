@@ -291,8 +291,8 @@ class Worker:
             self._note_wake_at(taken.next_at)
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
-                return False
-        return capacity.has_room
+                break
+        return capacity.wants  # perhaps by now also for what was left out
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         unknown: list[ActivityTask] = []
