@@ -13,7 +13,6 @@ import trio
 from tests.worker.flow import EPOCH, run_virtual, until
 from trioflow import (
     ActivityTimeout,
-    InstanceCancelled,
     Registry,
     RetryPolicy,
     now,
@@ -235,8 +234,7 @@ def test_a_plain_cancel_waits_for_the_code_but_not_beyond_its_timeout(caplog):
         with pytest.raises(ActivityTimeout):
             await handles[1].result()
         assert trio.current_time() == pytest.approx(100 + OBEY, abs=0.1)
-        with pytest.raises(InstanceCancelled):
-            await handles[0].result()
+        assert await handles[0].result() is None  # it finished all the same
         assert trio.current_time() == pytest.approx(1000, abs=0.1)
 
     run(flows, main)

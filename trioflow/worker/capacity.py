@@ -80,9 +80,8 @@ class Capacity:
 
         What is given is to be accepted before the next; if it is less, that was all (`saw_all`).
         """
-        for lane in self.lanes:
-            lane.window.short = True
         plain, others = self._names(plain=True), self._names(plain=False)
+        self.lane.window.short, self.thread_lane.window.short = bool(others), bool(plain)
         room, thread_room = self._room(self.lane), self._room(self.thread_lane)
         if not plain or not others:
             if most := min(most, room if others else thread_room):
