@@ -18,6 +18,7 @@ from trioflow import (
     RetryPolicy,
     WorkerLost,
     WrappedCodec,
+    activity_by_name,
     activity_info,
     open_client,
     open_worker,
@@ -196,6 +197,28 @@ def test_a_worker_without_the_codec_leaves_the_call_alone():
                 assert (await handle.describe()).status == "running"
             async with open_worker(backend, registry=flows, codec=codec, queues=["far"], drain=0):
                 assert await handle.result() == 7
+
+    run_virtual(main)
+
+
+def test_a_call_that_waits_for_code_can_be_cancelled():
+    flows = Registry()
+    by_name = activity_by_name("pay")
+
+    @flows.workflow
+    async def work() -> str:
+        with trio.move_on_after(100):
+            await by_name(amount="much")
+        return "went on"
+
+    @flows.activity
+    async def pay(amount: int) -> None:
+        raise AssertionError("it must not run")
+
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=0) as worker:
+            assert await worker.client.run(work) == "went on"
+            assert await worker.client.stats() == []
 
     run_virtual(main)
 
