@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -309,16 +309,21 @@ def _last_failure(task: ActivityTask) -> Failure | None:
 
 
 def _is_interrupt(exc: BaseException) -> bool:
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.subgroup(KeyboardInterrupt) is not None
-    return isinstance(exc, KeyboardInterrupt)
+    return any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(exc))
 
 
 def _is_cancel(exc: BaseException) -> bool:
     """Whether there is nothing else in it than cancels."""
+    return all(isinstance(leaf, _CANCELLED) for leaf in _leaves(exc))
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(_CANCELLED)[1] is None
-    return isinstance(exc, _CANCELLED)
+        group: BaseExceptionGroup[BaseException] = exc
+        for member in group.exceptions:
+            yield from _leaves(member)
+    else:
+        yield exc
 
 
 def _log_failed(task: ActivityTask, failure: Failure) -> None:

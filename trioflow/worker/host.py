@@ -44,6 +44,7 @@ class TaskGroup(Protocol):
     @property
     def cancel_scope(self) -> Scope:
         """The scope around all of them, and around the block."""
+        ...
 
 
 class Scope(Protocol):
@@ -65,6 +66,7 @@ class Scope(Protocol):
     @property
     def cancel_called(self) -> bool:
         """Whether it was cancelled, or its deadline has passed."""
+        ...
 
 
 def task_group() -> AbstractAsyncContextManager[TaskGroup]:

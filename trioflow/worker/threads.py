@@ -13,8 +13,7 @@ import contextlib
 import contextvars
 import math
 import time
-from collections.abc import Callable, Iterator
-from types import CoroutineType
+from collections.abc import Callable, Generator
 from typing import Any
 
 import anyio
@@ -138,12 +137,12 @@ def _waits(task: trio.lowlevel.Task) -> bool:
         inner = getattr(frame, "cr_await", None)
         if frame.cr_code.co_name == "to_thread_run_sync":
             return getattr(inner, "__name__", "") == "wait_task_rescheduled"
-        frame = inner if isinstance(inner, CoroutineType) else None
+        frame = inner if hasattr(inner, "cr_code") else None
     return False
 
 
 @contextlib.contextmanager
-def _anyio_thread(loop: asyncio.AbstractEventLoop, scope: Scope) -> Iterator[None]:
+def _anyio_thread(loop: asyncio.AbstractEventLoop, scope: Scope) -> Generator[None]:
     """Make the thread one of anyio's worker threads, for as long as the block lasts."""
     # Not at the top: trio hosts need no asyncio back-end.
     from anyio._backends._asyncio import AsyncIOBackend  # noqa: PLC0415
