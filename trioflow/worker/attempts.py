@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import anyio
 import msgspec
 import trio
 
@@ -71,6 +73,7 @@ class Attempts:
         self._now = now
         self._on_limit = on_limit
         self._unreadable: set[str] = set()
+        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has one
         self.leaving = False
 
     async def make(self, run: Run) -> Event | Again | None:
@@ -206,7 +209,7 @@ class Attempts:
         if definition.runtime == "asyncio":
             return await in_asyncio(fn, args, kwargs)
         run.thread = ThreadCall(lambda: fn(*args, **kwargs))
-        return await run.thread.run(call.scope)
+        return await run.thread.run(call.scope, self._no_limit)
 
     def _encode(self, definition: Activity[..., Any], result: object) -> msgspec.Raw:
         type_ = definition.signature.result_type
@@ -319,8 +322,7 @@ def _is_cancel(exc: BaseException) -> bool:
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
     if isinstance(exc, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = exc
-        for member in group.exceptions:
+        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
             yield from _leaves(member)
     else:
         yield exc
