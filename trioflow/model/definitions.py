@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import (
@@ -27,6 +28,7 @@ from typing import (
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
+from trioflow.model.info import current_activity
 from trioflow.model.limits import check_id, check_name
 from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
@@ -34,6 +36,8 @@ from trioflow.model.signatures import CallSignature
 from trioflow.model.unbound import UnboundSignature
 
 __all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
+
+logger = logging.getLogger("trioflow.model")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -43,6 +47,8 @@ Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
 
 OnCancel = Literal["wait", "abandon"]
+
+_called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was given
 
 
 class Invoker(Protocol):
@@ -252,6 +258,16 @@ class Activity(_Definition, Generic[P, R]):
         return invoker.call_activity(self, args, kwargs)
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        caller = current_activity.get()
+        if caller is not None and (caller.activity, self.name) not in _called_inline:
+            _called_inline.add((caller.activity, self.name))
+            logger.warning(
+                "activity %r calls activity %r: that runs as a part of it, without a timeout, a "
+                "retry or a record of its own. Call it in the workflow, or make what they share a "
+                "plain function",
+                caller.activity,
+                self.name,
+            )
         result: Any = self.fn(*args, **kwargs)
         return result if self.runtime == "thread" else await result  # type: ignore[no-any-return]  # what fn gives
 
