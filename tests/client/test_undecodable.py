@@ -124,6 +124,21 @@ def test_each_part_of_a_row_may_be_broken(sqlite, column, of, named, data):
     sqlite.run(main)
 
 
+@pytest.mark.parametrize("column", ["turns", "events", "ready_at", "priority", "finished_at"])
+def test_a_number_that_is_none_is_shown_as_it_is(sqlite, column):
+    async def main():
+        async with sqlite.client(flows) as client:
+            for id in ("a", "b"):
+                await client.start(work.options(id=id), 1)
+            change(sqlite.file, f"UPDATE instances SET {column} = 'some' WHERE id = 'a'")
+            shown = {d.id: d for d in await client.list()}
+            name = "wakes_at" if column == "ready_at" else column
+            assert getattr(shown["a"], name) == "some"
+            assert shown["a"].input == shown["b"].input == {"n": 1}
+
+    sqlite.run(main)
+
+
 def test_with_another_codec_everything_else_is_shown(cached):
     secret = WrappedCodec(JsonCodec(), flip, flip)
     other = WrappedCodec(JsonCodec(), lambda data: data, lambda data: data)

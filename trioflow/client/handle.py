@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from trioflow.authoring import Signal
-from trioflow.client.arguments import check_reason
+from trioflow.client.arguments import check_reason, check_text
 from trioflow.client.description import Description, decode_outcome, decode_report, describe
 from trioflow.client.endings import TAKEN_SINCE
 from trioflow.client.history import ExecutionHistory, read_history, same_life
@@ -160,8 +160,9 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
+            TypeError, ValueError: What is given as a signal is no name of one.
         """
-        name, type_ = (signal, Any) if isinstance(signal, str) else (signal.name, signal.type)
+        name, type_ = _signal_of(signal)
         data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
         await self._send(SignalReceived(name, msgspec.Raw(data)))
 
@@ -257,3 +258,13 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def _signal_of(signal: object) -> tuple[str, Any]:
+    """Return a signal's name, and the type of its values."""
+    if isinstance(signal, Signal):
+        return signal.name, cast("Signal[Any]", signal).type
+    name = check_text(signal, "signal")
+    if not name:
+        raise ValueError("signal: a signal's name is not empty")
+    return name, Any
