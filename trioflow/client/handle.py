@@ -260,10 +260,10 @@ class Handle(Generic[R]):
             raise InstanceFinished(self.id)
 
 
-def _signal_of(signal: object) -> tuple[str, Any]:
+def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:
     """Return a signal's name, and the type of its values."""
     if isinstance(signal, Signal):
-        return signal.name, cast("Signal[Any]", signal).type
+        return signal.name, signal.type
     name = check_text(signal, "signal")
     if not name:
         raise ValueError("signal: a signal's name is not empty")

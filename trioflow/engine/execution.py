@@ -13,6 +13,7 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
+from trioflow.engine.hints import add_hints
 from trioflow.engine.loop import NestedLoop, StepsUsedUp
 from trioflow.engine.mailbox import Mailbox
 from trioflow.engine.replay import check_turn, line_of
@@ -483,7 +484,10 @@ class Execution:
 
 def _raised(error: BaseException) -> Outcome:
     again = _continuation(error)
-    return Failed(Failure.of(error)) if again is None else Continued(msgspec.Raw(again.input))
+    if again is not None:
+        return Continued(msgspec.Raw(again.input))
+    add_hints(error)
+    return Failed(Failure.of(error))
 
 
 def _continuation(error: BaseException) -> ContinueAsNew | None:
