@@ -79,7 +79,7 @@ def tests_trio(session: nox.Session, trio: str) -> None:
     """Run the engine's tests on the oldest and the newest trio, whose private names it uses."""
     session.install("-e", ".[test]")
     session.install("--upgrade", f"trio{trio}")
-    session.run("pytest", *(session.posargs or ["tests/engine"]))
+    session.run("pytest", *(session.posargs or ["tests/engine", "tests/histories"]))
 
 
 @nox.session
@@ -94,6 +94,13 @@ def campaign(session: nox.Session) -> None:
     """Run the tests that take minutes each: long random schedules, crashes, many instances."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "campaign", "--timeout=1800", *session.posargs)
+
+
+@nox.session
+def races(session: nox.Session) -> None:
+    """Race workers on a store, at random and for minutes: `nox -s races -- --help`."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.races", *session.posargs)
 
 
 @nox.session

@@ -92,10 +92,11 @@ async def forget_worker(backend, worker):
             assert client.zrem(f"{backend.address.tag}:workers", worker) == 1
         return
     store = backend._store()
+    schema = f'"{backend.schema}".' if backend.name == "postgres" else ""
 
     def forget():
         with store.dialect.transaction(store.connection):
-            store._execute(f"DELETE FROM workers WHERE id = '{worker}'")
+            store._execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
 
     await backend._run(forget)
 

@@ -38,6 +38,7 @@ from trioflow.errors import (
     BackendUnavailable,
     ClientClosed,
     CorruptStore,
+    DataRefused,
     DefinitionError,
     DeterminismError,
     InstanceAlreadyExists,
@@ -58,6 +59,7 @@ from trioflow.errors import (
     TrioflowError,
     UnknownDefinition,
     ValueMismatch,
+    WorkerLost,
 )
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.info import ActivityInfo, Info, SuspendReport
@@ -78,6 +80,7 @@ __all__ = [
     "ClientClosed",
     "Codec",
     "CorruptStore",
+    "DataRefused",
     "DefinitionError",
     "Description",
     "DeterminismError",
@@ -110,6 +113,7 @@ __all__ = [
     "UnknownDefinition",
     "ValueMismatch",
     "Worker",
+    "WorkerLost",
     "Workflow",
     "WrappedCodec",
     "activity",

@@ -11,6 +11,7 @@
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
+    ├── WorkerLost                         workers died in attempts of it, until none was left
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
     ├── RemoteError                        a failure whose class cannot be rebuilt here
@@ -27,6 +28,7 @@
         ├── BackendUnavailable             the store cannot be reached, or refuses to write
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
+        ├── DataRefused                    the store does not take these data, now or ever
         └── LeaseLost                      this worker was declared dead; others have its work
 
 Two more derive from ``BaseException``, because they are control flow that ``except Exception``
@@ -46,6 +48,7 @@ __all__ = [
     "ClientClosed",
     "ContinueAsNew",
     "CorruptStore",
+    "DataRefused",
     "DefinitionError",
     "DeterminismError",
     "Evicted",
@@ -67,6 +70,7 @@ __all__ = [
     "TrioflowError",
     "UnknownDefinition",
     "ValueMismatch",
+    "WorkerLost",
 ]
 
 
@@ -107,6 +111,13 @@ class UnknownDefinition(TrioflowError, LookupError):
 
 class ActivityTimeout(TrioflowError, TimeoutError):
     """An attempt took longer than ``timeout``, or all of them longer than ``schedule_timeout``."""
+
+
+class WorkerLost(TrioflowError):
+    """A worker that dies counts as a failed attempt; here the last one ended in that way.
+
+    The ``__cause__`` is the last failure of an attempt whose worker lived, if there was one.
+    """
 
 
 class NonRetryable(TrioflowError):
@@ -226,6 +237,13 @@ class SchemaError(BackendError):
 
 class CorruptStore(BackendError):
     """What is stored cannot be read as what it should be."""
+
+
+class DataRefused(BackendError):
+    """The store does not take what it was given: a character, a length, a size. Nothing was stored.
+
+    To try again is of no use.
+    """
 
 
 class LeaseLost(BackendError):

@@ -1,7 +1,12 @@
+CREATE TRIGGER workers_gone AFTER DELETE ON workers BEGIN
+    UPDATE counters SET latest_at = OLD.heartbeat_at
+    WHERE name = 'inbox' AND latest_at < OLD.heartbeat_at;
+END;
 CREATE TABLE activities (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,
     command TEXT NOT NULL,
+    life TEXT NOT NULL DEFAULT '',
     queue TEXT NOT NULL,
     activity TEXT NOT NULL,
     input BLOB NOT NULL,
@@ -12,18 +17,19 @@ CREATE TABLE activities (
     worker TEXT,
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
-    failure BLOB NOT NULL DEFAULT x'', priority INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (instance, execution, command)
+    failure BLOB NOT NULL DEFAULT x'',
+    priority INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (instance, execution, command, life)
 ) WITHOUT ROWID;
 CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
-) WITHOUT ROWID;
+, latest_at REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE inbox (
     instance TEXT NOT NULL,
     seq INTEGER NOT NULL,
     execution INTEGER,
-    event BLOB NOT NULL,
+    event BLOB NOT NULL, arrived_at REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (instance, seq)
 ) WITHOUT ROWID;
 CREATE TABLE instances (
@@ -50,7 +56,7 @@ CREATE TABLE instances (
     custom_status BLOB NOT NULL DEFAULT x'',
     created_at REAL NOT NULL,
     finished_at REAL
-, priority INTEGER NOT NULL DEFAULT 0);
+, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE turns (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,
@@ -68,4 +74,4 @@ CREATE INDEX activities_visible ON activities
     (worker, queue, priority, visible_at, scheduled_at);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
-CREATE INDEX instances_ready ON instances (queue, priority, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;

@@ -19,15 +19,22 @@ from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.trouble import explain  # noqa: E402
-from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError  # noqa: E402
+from trioflow.errors import (  # noqa: E402
+    BackendUnavailable,
+    CorruptStore,
+    DataRefused,
+    LeaseLost,
+    SchemaError,
+)
 from trioflow.model.records import (  # noqa: E402
     ActivityResult,
     InstanceCommit,
     InstanceFilter,
+    Message,
     NewInstance,
     Unit,
 )
-from trioflow.testing.conformance.stage import DONE, key, named, new, step  # noqa: E402
+from trioflow.testing.conformance.stage import DONE, child, key, named, new, step  # noqa: E402
 
 _missing = servers.available()
 if _missing and os.environ.get("CI") != "true":
@@ -318,7 +325,7 @@ def test_what_cannot_be_encoded_fails_alone(server, prefix):
             async def send(id):
                 try:
                     assert await backend.send(id, b"x") == "done"
-                except UnicodeEncodeError:
+                except DataRefused:
                     failed.append(id)
 
             async with trio.open_nursery() as nursery:
@@ -328,6 +335,46 @@ def test_what_cannot_be_encoded_fails_alone(server, prefix):
             assert (await backend.get("a")).unread == 2
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(
+    "commit",
+    [
+        step("a", 0, wake_at=float("nan")),
+        step("a", 0, activities=named("0:0", queue="\ud800")),
+        step("a", 0, messages=[Message("\ud800", b"x")]),
+        step("a", 0, consumed=[2**64]),
+        step("c", 0, new=child("c", "\ud800")),
+        step("a", 0, turns=[b"x" * (1024**2 + 1)]),
+    ],
+    ids=["time", "queue", "target", "number", "parent", "size"],
+)
+def test_data_that_are_never_taken_are_told_from_a_server_that_is_away(tmp_path, prefix, commit):
+    async def main(url):
+        async with opened(url, prefix) as backend:
+            await backend.register_worker("w", "w")
+            await backend.create([new("a")])
+            await backend.take_instances("w", ("default",), 9)
+            with pytest.raises(DataRefused, match="cannot take these data"):
+                await backend.commit("w", [Unit(instances=[commit])])
+            assert await backend.commit("w", [Unit(instances=[step("a", 0)])]) == [None]
+            for bad in (new("\ud800"), new("x", queue="\ud800")):
+                with pytest.raises(DataRefused, match="surrogates"):
+                    await backend.create([bad])
+            with pytest.raises(DataRefused):
+                await backend.take_instances("w", ("\ud800",), 9)
+
+    with servers.start(tmp_path, *servers.FORGETFUL, "--proto-max-bulk-len", "1mb") as url:
+        with_deadline(lambda: main(url))
+
+
+def test_a_socket_file_is_an_address(tmp_path, prefix):
+    async def main():
+        async with opened(f"unix://{tmp_path / 'sock'}", prefix) as backend:
+            assert await backend.create([new("a")]) == [True]
+
+    with servers.start(tmp_path, *servers.FORGETFUL, "--unixsocket", str(tmp_path / "sock")):
+        with_deadline(main)
 
 
 def test_nothing_is_left_of_what_was_removed(server, admin, prefix):

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 redis = pytest.importorskip("redis")
+pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.model.events import ParentRef, decode_event  # noqa: E402

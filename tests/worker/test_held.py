@@ -20,7 +20,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize(("state", "move"), itertools.product(State, _Move))
+@pytest.mark.parametrize(("state", "move"), list(itertools.product(State, _Move)))
 def test_the_table_decides(state, move):
     held = HeldInstance.born(NewInstance("i", "w", "default", b"[]"))
     held.state = state

@@ -20,6 +20,9 @@ def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
     async def quick() -> None: ...
 
     @flows.activity
+    def quick_in_a_thread() -> None: ...
+
+    @flows.activity
     async def hold() -> None:
         await gates[0].wait()
 
@@ -39,6 +42,7 @@ def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
     async def work() -> None:
         for _ in range(30):
             await quick()  # so that more are held than may run
+            await quick_in_a_thread()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hold)
             nursery.start_soon(note, "1")

@@ -30,8 +30,7 @@ class Holding:
         return await self._backend.commit(worker, units)
 
 
-@pytest.mark.parametrize("with_child", [False, True])
-def test_a_signal_between_the_last_turn_and_its_commit(cached, with_child):
+def test_a_signal_between_the_last_turn_and_its_commit(cached):
     flows = Registry()
 
     @flows.workflow
@@ -44,32 +43,16 @@ def test_a_signal_between_the_last_turn_and_its_commit(cached, with_child):
             except trio.WouldBlock:
                 return total
 
-    @flows.workflow
-    async def parent() -> int:
-        return await drains.options(id="one")()
-
     async def main():
         holding = Holding(await cached.backend())
         async with cached.client(flows) as client, cached.worker(flows, backend=holding):
-            if with_child:
-                first = await client.start(parent)
-
-                async def there():
-                    rows = await client.list(id_prefix="one")
-                    return rows
-
-                # Parent and child are stored with their first turns, or not at all.
-                del there
-            else:
-                first = await client.start(drains.options(id="one"))
-            with anyio.fail_after(5):
-                await holding.closing.wait()
-            if not with_child:
-                await client.handle("one").signal(number, 5)
+            handle = await client.start(drains.options(id="one"))
+            await holding.closing.wait()
+            await handle.signal(number, 5)
             holding.go.set()
-            assert await first.result() == (0 if with_child else 5)
+            assert await handle.result() == 5
             with pytest.raises(InstanceFinished):
-                await client.handle("one").signal(number, 6)
+                await handle.signal(number, 6)
 
     cached.run(main)
 

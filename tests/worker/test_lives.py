@@ -77,15 +77,17 @@ def test_a_result_of_the_life_before_is_dropped(cached):
 
     async def main():
         jobs.gate = Gate()
-        async with cached.client(jobs.flows) as client:
-            async with cached.worker(jobs.flows, workflows=False, drain=5):
-                async with cached.worker(jobs.flows, activities=False):
-                    await client.start(jobs.flow.options(id="order"), 1)
-                    await jobs.until_running()
-                    await client.handle("order").terminate("again")
-                    await client.handle("order").remove()
-                    handle = await client.start(jobs.flow.options(id="order"), 5)
-                    assert await handle.result() == 5
+        async with (
+            cached.client(jobs.flows) as client,
+            cached.worker(jobs.flows, workflows=False, drain=5),
+            cached.worker(jobs.flows, activities=False),
+        ):
+            await client.start(jobs.flow.options(id="order"), 1)
+            await jobs.until_running()
+            await client.handle("order").terminate("again")
+            await client.handle("order").remove()
+            handle = await client.start(jobs.flow.options(id="order"), 5)
+            assert await handle.result() == 5
 
     cached.run(main)
 

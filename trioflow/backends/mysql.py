@@ -134,17 +134,23 @@ class _MysqlStore(SqlStore):
         self._mysql.announce()
         return super().create(instances)
 
-    def send(self, instance: str, event: bytes) -> Update:
+    def send(self, instance: str, event: bytes, life: str | None = None) -> Update:
         self._mysql.announce()
-        return super().send(instance, event)
+        return super().send(instance, event, life)
 
-    def terminate(self, instance: str, outcome: bytes) -> Update:
+    def cancel(
+        self, instance: str, event: bytes, outcome: bytes, life: str | None = None
+    ) -> Update:
         self._mysql.announce()
-        return super().terminate(instance, outcome)
+        return super().cancel(instance, event, outcome, life)
 
-    def resume(self, instance: str) -> Update:
+    def terminate(self, instance: str, outcome: bytes, life: str | None = None) -> Update:
         self._mysql.announce()
-        return super().resume(instance)
+        return super().terminate(instance, outcome, life)
+
+    def resume(self, instance: str, life: str | None = None) -> Update:
+        self._mysql.announce()
+        return super().resume(instance, life)
 
     def changed_by_others(self) -> bool:
         """Return whether another backend has announced something since it was asked last."""

@@ -121,7 +121,7 @@ class MysqlDialect:
     def in_transaction(self, connection: Connection) -> bool:
         return cast("MysqlConnection", connection).in_transaction
 
-    def allocate(self, connection: Connection, count: int) -> int:
+    def allocate(self, connection: Connection, count: int, now: float) -> int:
         return 0
 
     def error(self, exc: Exception) -> Exception:

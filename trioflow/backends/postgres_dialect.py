@@ -67,8 +67,7 @@ class PostgresDialect:
         self.number = f"{base} * {_SPAN}) + ?"
 
     def query(self, sql: str) -> str:
-        # Names are written in full, since a pooler forgets a search path.
-        return _NAMED.sub(rf"\1 {self._schema}.\2", sql)
+        return _in_full(sql, self._schema)
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
         return self.write_all(connection, [(statement, values)])[0]
@@ -102,7 +101,7 @@ class PostgresDialect:
     def in_transaction(self, connection: Connection) -> bool:
         return _raw(connection).in_transaction
 
-    def allocate(self, connection: Connection, count: int) -> int:
+    def allocate(self, connection: Connection, count: int, now: float) -> int:
         return 0  # the statement that delivers adds a number of its sequence
 
     def _statement(self, statement: Write, values: list[Any]) -> Statement:
@@ -138,6 +137,11 @@ def _raw(connection: Connection) -> PgConnection:
     return cast("PgConnection", connection)
 
 
+def _in_full(sql: str, schema: str) -> str:
+    # Names are written in full, since a pooler forgets a search path.
+    return _NAMED.sub(rf"\1 {schema}.\2", sql)
+
+
 @lru_cache(maxsize=256)
 def _text(statement: Write, schema: str, number: str) -> str:
     names = ", ".join(statement.columns)
@@ -152,10 +156,12 @@ def _text(statement: Write, schema: str, number: str) -> str:
                 given[statement.columns.index(statement.numbered)] = numbered
             text = f"INSERT INTO {table} ({names}) SELECT {', '.join(given)} FROM {source}"  # noqa: S608 - our names
         case Update(_, _, set, where):
-            text = f"UPDATE {table} SET {set} FROM {source} WHERE {where}"  # noqa: S608
-        case Delete():
+            these = _in_full(where, schema)
+            text = f"UPDATE {table} SET {set} FROM {source} WHERE {these}"  # noqa: S608
+        case Delete(_, _, only):
             same = " AND ".join(f"{statement.table}.{n} = v.{n}" for n in statement.columns)
             text = f"DELETE FROM {table} USING {source} WHERE {same}"  # noqa: S608
+            text += f" AND {only}" if only else ""
         case Lock(_, (column,)):
             wanted = f"{column} = ANY({arrays})"
             text = f"SELECT 1 FROM {table} WHERE {wanted} ORDER BY {column} FOR NO KEY UPDATE"  # noqa: S608

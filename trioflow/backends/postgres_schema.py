@@ -111,8 +111,26 @@ DROP INDEX {schema}.activities_held;
 CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker IS NOT NULL;
 """
 
+# An instance's life tells it from others of the same id; it is part of the key of its activities.
+# `level` is what the ready ones are read by, see `sql.queries`.
+_LIVES = """
+ALTER TABLE {schema}.instances ADD COLUMN life text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN parent_life text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN first_execution bigint NOT NULL DEFAULT 1,
+    ADD COLUMN level smallint NOT NULL DEFAULT 0,
+    ADD COLUMN deaths bigint NOT NULL DEFAULT 0;
+UPDATE {schema}.instances SET level = priority WHERE priority <> 0;
+DROP INDEX {schema}.instances_ready;
+CREATE INDEX instances_ready ON {schema}.instances (queue, level, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+ALTER TABLE {schema}.inbox ADD COLUMN arrived_at float8 NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.activities ADD COLUMN life text COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
+ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 

@@ -22,9 +22,12 @@ _NULL = _LENGTH(-1)
 _TEXT, _BYTEA, _INT8, _FLOAT8 = 25, 17, 20, 701
 _SQL_TYPES = {_TEXT: "text[]", _BYTEA: "bytea[]", _INT8: "bigint[]", _FLOAT8: "float8[]"}
 
-_INTS = "execution parent_execution turns events messages consumed seq number attempt priority"
-_FLOATS = "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at now"
-_BYTES = "input metadata custom_status outcome data event options carried failure"
+_INTS = (
+    "execution parent_execution first_execution turns events messages consumed seq number attempt "
+    "priority level"
+)
+_FLOATS = "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now"
+_BYTES = "input metadata custom_status outcome data event options carried failure cancel"
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),
     **dict.fromkeys(_FLOATS.split(), _FLOAT8),

@@ -13,7 +13,13 @@ from typing import Any, TypeVar, cast
 
 from trioflow.backends.sql.dialect import Connection, Insert, Write
 from trioflow.backends.sql.writing import select_among, write_chunked
-from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
+from trioflow.errors import (
+    BackendError,
+    BackendUnavailable,
+    CorruptStore,
+    DataRefused,
+    SchemaError,
+)
 
 __all__ = ["SqliteDialect", "connect"]
 
@@ -97,7 +103,8 @@ class SqliteDialect:
         path: Of the file, for messages.
     """
 
-    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    # The driver lets Python's own errors through where a value cannot be what a column needs.
+    errors: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeError, OverflowError)
     conflict: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
     for_update = ""
     skip_locked = ""
@@ -170,8 +177,13 @@ class SqliteDialect:
             if code == sqlite3.SQLITE_CANTOPEN and "file:" not in path and not parent.is_dir():
                 return BackendUnavailable(f"{path}: there is no directory {parent}; create it")
             return BackendUnavailable(f"{path} {_UNAVAILABLE[code]} ({exc})")
+        if code == sqlite3.SQLITE_TOOBIG or not isinstance(exc, sqlite3.Error):
+            return DataRefused(f"{path} cannot take these data: {exc}")
+        kind: type[BackendError] = BackendError
+        text = f"{path}: {exc}"
         if str(exc).startswith(("no such table", "no such column")):
-            return SchemaError(f"{path} does not have trioflow's schema ({exc}); migrate it first")
-        if isinstance(exc, sqlite3.ProgrammingError):
-            return BackendUnavailable(f"{path} is not open ({exc})")
-        return BackendError(f"{path}: {exc}")
+            kind, text = SchemaError, f"{path} does not have trioflow's schema ({exc})"
+            text += "; migrate it first"
+        elif isinstance(exc, sqlite3.ProgrammingError):
+            kind, text = BackendUnavailable, f"{path} is not open ({exc})"
+        return kind(text)

@@ -6,6 +6,8 @@ spawned along that path. A cancel carries the id of what it cancels.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from trioflow.model.failures import Failure
@@ -31,6 +33,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    on_cancel: Literal["wait", "abandon"] | None = None
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):

@@ -195,6 +195,7 @@ class Activity(_Definition, Generic[P, R]):
             schedule_timeout=before.schedule_timeout
             if schedule_timeout is None
             else schedule_timeout,
+            on_cancel=before.on_cancel if on_cancel is None else on_cancel,
         )
         return self._variant(
             queue=queue,

@@ -57,6 +57,8 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         attempt: Counts from 1.
         scheduled_at: When it was called, epoch seconds.
         queue: Where it runs.
+        life: What tells the instance from others that had or will have its id; ``""`` for one that
+            was begun by a version that knew no lives.
     """
 
     activity: str
@@ -66,11 +68,15 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     scheduled_at: float
     queue: str
+    life: str = ""
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this call and for no other, for what must happen once."""
-        return f"{self.instance}/{self.execution}/{self.command}"
+        """The same for every attempt of this call and for no other, for what must happen once.
+
+        Nobody can guess it who knows the instance's id alone.
+        """
+        return f"{self.life or self.instance}/{self.execution}/{self.command}"
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)

@@ -1,4 +1,4 @@
-"""Running activities: attempts, timeouts, retries, cancellation. Knows no workflow and no store."""
+"""Running activities: how they begin, and how they stop. Knows no workflow and no store."""
 
 from __future__ import annotations
 
@@ -6,39 +6,28 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import anyio
-import anyio.to_thread
-import msgspec
 
-from trioflow.errors import ActivityTimeout
 from trioflow.model import events as ev
-from trioflow.model.commands import ActivityOptions
-from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
-from trioflow.model.info import ActivityInfo, current_activity
 from trioflow.model.records import ActivityKey, ActivityTask
-from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY
-from trioflow.model.values import Codec, encode_checked
+from trioflow.model.values import Codec
 from trioflow.registry import Registry
+from trioflow.worker.attempts import Again, Attempts
+from trioflow.worker.capacity import Capacity
 from trioflow.worker.commits import decode_options
-from trioflow.worker.host import TaskGroup, cancel_scope, in_asyncio
-from trioflow.worker.lanes import Lane, Run, ThreadLane
-from trioflow.worker.window import Window
+from trioflow.worker.host import DetachedGroup, current_time
+from trioflow.worker.lanes import Lane, Run
 
-__all__ = ["ActivityRunner", "Key", "Listener", "key_of"]
+__all__ = ["ActivityRunner", "Listener"]
 
 logger = logging.getLogger("trioflow.worker")
 
-Key = tuple[str, int, str]
-
-
-def key_of(task: ActivityTask) -> Key:
-    """Return the key of an activity as a tuple."""
-    key = task.key
-    return key.instance, key.execution, key.command
+_OBEY = 0.5  # seconds in which what was cancelled must have stopped, where not it decides
+_LOOK = 0.25  # seconds between two looks at what waits
 
 
 class Listener(Protocol):
@@ -56,6 +45,10 @@ class Listener(Protocol):
 class ActivityRunner:
     """Runs activities in tasks and threads of the host's loop, up to a limit.
 
+    Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
+    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
+    up: it is reported as if it had, and counts against the limits until it ends.
+
     Args:
         registry: Where the functions are.
         codec: For arguments and results.
@@ -66,6 +59,7 @@ class ActivityRunner:
         listener: Whom to tell.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
+        on_interrupt: Called when a function was interrupted by Ctrl-C.
     """
 
     def __init__(
@@ -79,71 +73,41 @@ class ActivityRunner:
         threads: int,
         listener: Listener,
         on_room: Callable[[bool], None],
+        on_interrupt: Callable[[BaseException], None],
     ) -> None:
         self._activities = registry.activities
-        self._codec = codec
-        self._now = now
-        self._queues = frozenset(queues)
-        self._limit = limit
-        self._lane, self._thread_lane = Lane(limit), ThreadLane(threads)
-        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane has one
+        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self._attempts = Attempts(registry.activities, codec, now, self._limited)
         self._listener = listener
-        self._on_room = on_room
-        self._runs: dict[Key, Run] = {}
-        self._window = Window(limit)
-        self._of_instance: dict[str, int] = {}
+        self._on_interrupt = on_interrupt
+        self._runs: dict[ActivityKey, Run] = {}
+        self._begun: set[Run] = set()
+        self._due: set[Run] = set()
+        self._alarm, self._alarm_at = anyio.Event(), math.inf
+        self._look_at = math.inf
         self._idle = anyio.Event()
-        self._group: TaskGroup | None = None
-        self.closed = False
+        self._group: DetachedGroup | None = None
         self._refusing = False
 
-    def attach(self, group: TaskGroup) -> None:
-        """Say where to start tasks."""
-        self._group = group
-
-    # --- capacity -----------------------------------------------------------------------
-
-    @property
-    def room(self) -> int:
-        """How many more could be taken."""
-        return 0 if self.closed or not self._queues else self._window.room
-
-    def ran_short(self, short: bool) -> None:  # noqa: FBT001 - what it is, in one word
-        """Say whether the store may have more than there was room for."""
-        self._window.short = short
+    def open(self) -> None:
+        """Begin; before the first is started."""
+        self._group = DetachedGroup("trioflow activities")
+        self._overseer = anyio.CancelScope()
+        self._group.start_soon(self._oversee, name="trioflow overseer")
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
-        if self.closed or not self._window.admits:
-            return False
-        if queue not in self._queues or name not in self._activities:
-            return False
-        self._count(instance)
-        return True
+        return self.capacity.reserve(instance, name, queue)
 
-    def unreserve(self, instance: str) -> None:
-        """Give back the room of an activity that does not come, or has ended."""
-        self._window.held -= 1
-        self._look_for_room()
-        left = self._of_instance[instance] - 1
-        if left:
-            self._of_instance[instance] = left
-        else:
-            del self._of_instance[instance]
-        if self.closed:
+    def unreserve(self, instance: str, name: str) -> None:
+        """Give back the room of an activity that does not come."""
+        self.capacity.unreserve(instance, name)
+        if self.capacity.closed:
             self._idle.set()
-
-    def _look_for_room(self) -> None:
-        if self._window.short and self.room:
-            self._on_room(self._window.is_worth_asking)
 
     def busy_with(self, instance: str) -> bool:
         """Whether an activity of that instance is in hand, or about to be."""
-        return instance in self._of_instance
-
-    def _count(self, instance: str) -> None:
-        self._window.held += 1
-        self._of_instance[instance] = self._of_instance.get(instance, 0) + 1
+        return self.capacity.busy_with(instance)
 
     def knows(self, name: str) -> bool:
         """Whether there is a function of that name."""
@@ -153,32 +117,37 @@ class ActivityRunner:
 
     def start(self, task: ActivityTask) -> None:
         """Run an activity for which room was reserved."""
+        lane = self.capacity.lane_of(task.activity)
         if self._refusing:  # signing off gives it back with all that this worker holds
-            self.unreserve(task.key.instance)
+            self.unreserve(task.key.instance, task.activity)
             return
-        run = Run(task, self._window.total)
-        self._runs[key_of(task)] = run
-        self._lane_of(task).add(run)
+        self.drop(task.key)  # it was lost, and has come again
+        run = Run(task, lane.window.total)
+        self._runs[task.key] = run
+        lane.add(run)
         self._fill()
+        if lane.waiting and self._look_at == math.inf:
+            self._look_at = current_time() + _LOOK
+            self._wake_at(self._look_at)
 
     def accept(self, task: ActivityTask) -> None:
         """Run an activity that was taken from the store."""
-        self._count(task.key.instance)
+        self.capacity.count(task.key.instance, self.capacity.lane_of(task.activity))
         self.start(task)
 
     def in_hand(self) -> list[ActivityKey]:
         """The keys of all activities that run here or wait for it."""
-        return [run.task.key for run in self._runs.values()]
+        return list(self._runs)
 
-    def runs(self, key: Key) -> bool:
+    def runs(self, key: ActivityKey) -> bool:
         """Whether that activity is in hand."""
         return key in self._runs
 
-    def cancel(self, key: Key) -> bool:
+    def cancel(self, key: ActivityKey) -> bool:
         """Cancel an activity as its workflow asked; False if it is not in hand."""
         return self._stop(key, "cancelled")
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: ActivityKey) -> None:
         """Stop an activity whose result nobody may have any more."""
         self._stop(key, "dropped")
 
@@ -187,227 +156,226 @@ class ActivityRunner:
         for key in list(self._runs):
             self._stop(key, "dropped")
 
-    def stop_of(self, instance: str, how: Literal["cancelled", "dropped"]) -> None:
-        """Stop the activities of one instance: cancel them, or drop them without telling anyone."""
-        for key in [key for key in self._runs if key[0] == instance]:
-            self._stop(key, how)
+    def stop_of(
+        self, instance: str, how: Literal["cancelled", "dropped"], life: str | None = None
+    ) -> None:
+        """Stop the activities of one instance: cancel them, or drop them without telling anyone.
+
+        With ``life`` only those of that life of the id.
+        """
+        for key in list(self._runs):
+            if key.instance == instance and life in (None, key.life):
+                self._stop(key, how)
 
     async def drain(self, grace: float) -> None:
-        """Take no more; after ``grace`` seconds stop what still runs and give it back."""
-        self.closed = True
+        """Take no more; after ``grace`` seconds stop what still runs and give it back.
+
+        What does not stop then is given up. Nothing waits for it any more: a thread that blocks
+        does not even keep the process from exiting.
+        """
+        self.capacity.closed = True
         with anyio.move_on_after(grace):
-            while self._window.held:
+            while not self.capacity.idle:
                 await self._next_end()
         # What is reserved and does not run waits for a commit, which may never come.
         self._refusing = True
         for key in list(self._runs):
             self._stop(key, "given back")
-        while self._running:
-            await self._next_end()
+        with anyio.move_on_after(_OBEY):
+            while any(not run.given_up for run in self._begun):
+                await self._next_end()
+        await self._leave()
 
     # --- inside -------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        """Let go of what does not stop, and wait for the rest of the tasks."""
+        for run in list(self._begun):
+            if not run.given_up:
+                run.stop = "dropped" if run.stop == "dropped" else "given back"
+                self._give_up(run, "the end of the worker's time", None)
+            if run.thread is not None:
+                run.thread.leave()
+        if self._group is not None:
+            self._overseer.cancel()
+            self._group.close()
+            with anyio.move_on_after(_OBEY):
+                await self._group.wait()
 
     async def _next_end(self) -> None:
         self._idle = anyio.Event()
         await self._idle.wait()
 
-    def _stop(self, key: Key, how: Literal["cancelled", "given back", "dropped"]) -> bool:
+    def _stop(self, key: ActivityKey, how: Literal["cancelled", "given back", "dropped"]) -> bool:
         run = self._runs.get(key)
         if run is None:
             return False
         if not run.stop or how == "dropped":
             run.stop = how
+        if run.waits:
+            self._take_out(run)
+            return True
         if run.scope is not None:
             run.scope.cancel()
-        elif self._lane_of(run.task).remove(run):
-            self._ended(run, None)
+        if run.stop == "dropped":
+            self._detach(run, None)
+        elif run.stop == "cancelled" and self._is_abandoned(run.task):
+            self._give_up_at(run, current_time() + _OBEY)
         return True
 
-    async def _run(self, run: Run, lane: Lane) -> None:
-        event: Event | None = None
-        try:
-            lane.fresh -= 1
-            with cancel_scope() as run.scope:
-                if not run.stop:
-                    event = await self._begin(run, lane)
-        except BaseException:
-            # The worker itself is being torn down: nobody is told, and the row stays as it is.
-            run.stop = "dropped"
-            raise
-        finally:
-            lane.running -= 1
-            self._fill()
-            self._ended(run, event)
+    def _take_out(self, run: Run) -> None:
+        """End one that has not begun."""
+        lane = self.capacity.lane_of(run.task.activity)
+        lane.remove(run)
+        self.capacity.release(lane)
+        self._detach(run, None)
 
-    async def _begin(self, run: Run, lane: Lane) -> Event | None:
-        began_at = time.perf_counter()
-        if self._window.begin(run.came_at, run.came_after, began_at):
-            for other in lane.surplus(self._window.held - self._window.size):
-                other.stop = other.stop or "given back"
-                self._ended(other, None)
-        else:
-            self._look_for_room()
-        self._fill()
-        try:
-            return await self._attempt(run)
-        finally:
-            self._window.end(time.perf_counter() - began_at)
+    def _is_abandoned(self, task: ActivityTask) -> bool:
+        options = decode_options(task.options)
+        if options is not None and options.on_cancel is not None:
+            return options.on_cancel == "abandon"
+        return self._activities[task.activity].on_cancel == "abandon"
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        assert self._group is not None, "attach() comes first"
-        while self._running < self._limit:
-            lane = self._next_lane()
+        while self._group is not None and not self.capacity.full:
+            lane = self.capacity.next_lane()
             run = lane.next()
             if run is None:
                 return
+            self._begun.add(run)
             self._group.start_soon(self._run, run, lane, name=run.task.activity)
 
-    def _next_lane(self) -> Lane:
-        """Return the lane whose turn it is: neither may keep the other out of a full worker."""
-        one, other = self._lane.head, self._thread_lane.head
-        return self._thread_lane if other and (one is None or other < one) else self._lane
+    async def _run(self, run: Run, lane: Lane) -> None:
+        lane.fresh -= 1
+        result: Event | Again | None = None
+        if not run.stop:
+            began_at = time.perf_counter()
+            self._begin(run, lane, began_at)
+            try:
+                result = await self._attempts.make(run)
+            except BaseException as exc:  # noqa: BLE001  # it is an interrupt, perhaps in a group
+                self._interrupted(run, exc)
+            ended_at = time.perf_counter()
+            lane.window.end(ended_at - began_at)
+            thread = run.thread
+            if thread is not None and thread.ended_at:
+                ran = thread.ended_at - thread.began_at
+                self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
+        lane.running -= 1
+        self._begun.discard(run)
+        self._due.discard(run)
+        self._fill()
+        self.capacity.release(lane)
+        self._detach(run, result)
+        if self.capacity.closed:
+            self._idle.set()
 
-    @property
-    def _running(self) -> int:
-        return self._lane.running + self._thread_lane.running
+    def _interrupted(self, run: Run, exc: BaseException) -> None:
+        run.stop = run.stop or "given back"
+        self._on_interrupt(exc)
 
-    def _lane_of(self, task: ActivityTask) -> Lane:
-        plain = self._activities[task.activity].runtime == "thread"
-        return self._thread_lane if plain else self._lane
+    def _begin(self, run: Run, lane: Lane, now: float) -> None:
+        window = lane.window
+        if window.begin(run.came_at, run.came_after, now):
+            for other in lane.surplus(window.held - window.size):
+                self._give_back(other, lane)
+        else:
+            self.capacity.see_room(lane)
+        self._fill()
 
-    def _ended(self, run: Run, event: Event | None) -> None:
-        key = key_of(run.task)
-        if self._runs.get(key) is run:  # otherwise it was lost, and taken again meanwhile
-            del self._runs[key]
-        self.unreserve(run.task.key.instance)
-        if run.stop != "dropped":
-            self._report(run, event)
+    def _give_back(self, run: Run, lane: Lane) -> None:
+        """Leave one that has not begun, and is no longer in its lane, to others."""
+        run.stop = run.stop or "given back"
+        self.capacity.release(lane)
+        self._detach(run, None)
 
-    def _report(self, run: Run, event: Event | None) -> None:
+    def _detach(self, run: Run, result: Event | Again | None) -> None:
+        """Have no more to do with a run, and tell how it went; once."""
+        if run.detached:
+            return
+        run.detached = True
         task = run.task
-        if event is not None:
-            self._listener.activity_ended(task, event)
+        if self._runs.get(task.key) is run:
+            del self._runs[task.key]
+        self.capacity.forget(task.key.instance)
+        if self.capacity.closed:
+            self._idle.set()
+        if run.stop == "dropped":
+            return
+        if isinstance(result, Again):
+            self._listener.activity_given_back(task, *result)
+        elif result is not None:
+            self._listener.activity_ended(task, result)
         elif run.stop == "cancelled":
             self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command))
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
-    async def _attempt(self, run: Run) -> Event | None:
-        """Return how it ended; ``None`` if it was given back for another attempt."""
-        task = run.task
-        definition = self._activities[task.activity]
-        options = decode_options(task.options)
-        current_activity.set(
-            ActivityInfo(
-                activity=task.activity,
-                instance=task.key.instance,
-                execution=task.key.execution,
-                command=task.key.command,
-                attempt=task.attempt,
-                scheduled_at=task.scheduled_at,
-                queue=task.queue,
+    # --- what does not obey, and what waits too long -----------------------------------------
+
+    def _limited(self, run: Run, deadline: float) -> None:
+        self._give_up_at(run, deadline + _OBEY)
+
+    def _give_up_at(self, run: Run, at: float) -> None:
+        run.due = min(run.due, at)
+        self._due.add(run)
+        self._wake_at(run.due)
+
+    def _wake_at(self, at: float) -> None:
+        if at < self._alarm_at:
+            self._alarm_at = at
+            self._alarm.set()
+
+    async def _oversee(self) -> None:
+        """Give up what does not stop in time, and give back what waits too long."""
+        with self._overseer:
+            while True:
+                self._alarm = anyio.Event()
+                self._alarm_at = min((run.due for run in self._due), default=math.inf)
+                self._alarm_at = min(self._alarm_at, self._look_at)
+                with anyio.move_on_after(self._alarm_at - current_time()):
+                    await self._alarm.wait()
+                now = current_time()
+                for run in [run for run in self._due if run.due <= now]:
+                    self._due.discard(run)
+                    self._overdue(run)
+                if self._look_at <= now:
+                    self._look()
+                    self._look_at = now + _LOOK if self.capacity.waiting else math.inf
+
+    def _look(self) -> None:
+        """Give back what has waited for a while in a lane in which nothing begins."""
+        full = self.capacity.full
+        for lane in self.capacity.lanes:
+            if not (full or lane.running >= lane.limit):
+                continue  # it is only the loop that was busy
+            stuck = lane.stuck()
+            if stuck:
+                lane.window.close(time.perf_counter())
+            for run in stuck:
+                self._give_back(run, lane)
+
+    def _overdue(self, run: Run) -> None:
+        if run.stop == "cancelled" and self._is_abandoned(run.task):
+            self._give_up(run, "its cancel", None)
+        elif not run.detached:
+            result = self._attempts.failed(run, self._attempts.timeout(run))
+            self._give_up(run, run.limit, result)
+
+    def _give_up(self, run: Run, limit: str, result: Event | Again | None) -> None:
+        """Report a run that does not stop as if it had."""
+        run.given_up = True
+        if not run.detached:
+            logger.warning(
+                "activity %r of instance %r (%s, attempt %d) has not stopped %.3g s after %s, and "
+                "is given up: what it still returns is dropped, and it counts against this "
+                "worker's limits until it ends",
+                run.task.activity,
+                run.task.key.instance,
+                run.task.key.command,
+                run.task.attempt,
+                _OBEY,
+                limit,
             )
-        )
-        try:
-            result = await self._call(definition, options, task)
-            data = self._encode(definition, result)
-        except Exception as exc:  # noqa: BLE001  # whatever the function raises is its failure
-            return self._failed(definition, options, run, exc)
-        return ev.ActivityCompleted(task.key.command, msgspec.Raw(data))
-
-    def _encode(self, definition: Activity[..., Any], result: object) -> bytes:
-        return encode_checked(
-            self._codec, result, definition.signature.result_type, f"{definition.name}() result"
-        )
-
-    async def _call(
-        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
-    ) -> object:
-        args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
-        timeout, what = self._time_left(definition, options, task)
-        if timeout is None:
-            return await self._invoke(definition, args, kwargs)
-        with anyio.move_on_after(timeout):
-            return await self._invoke(definition, args, kwargs)
-        raise ActivityTimeout(
-            f"activity {task.activity!r} took longer than {what} (attempt {task.attempt})"
-        )
-
-    async def _invoke(
-        self, definition: Activity[..., Any], args: list[Any], kwargs: dict[str, Any]
-    ) -> object:
-        if definition.runtime == "async":
-            return await definition.fn(*args, **kwargs)
-        if definition.runtime == "asyncio":
-            return await in_asyncio(definition.fn, args, kwargs)
-        return await self._in_thread(lambda: definition.fn(*args, **kwargs))
-
-    async def _in_thread(self, call: Callable[[], object]) -> object:
-        processor = began_at = ended_at = 0.0
-
-        def timed() -> object:
-            nonlocal processor, began_at, ended_at
-            began_at, processor = time.perf_counter(), time.thread_time()
-            try:
-                return call()
-            finally:
-                processor, ended_at = time.thread_time() - processor, time.perf_counter()
-
-        try:
-            return await anyio.to_thread.run_sync(timed, limiter=self._no_limit)
-        finally:
-            late = time.perf_counter() - ended_at
-            self._thread_lane.ran(processor, ended_at - began_at, late)
-
-    def _time_left(
-        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
-    ) -> tuple[float | None, str]:
-        timeout = options.timeout if options and options.timeout is not None else definition.timeout
-        total = definition.schedule_timeout
-        if options and options.schedule_timeout is not None:
-            total = options.schedule_timeout
-        what = f"its timeout of {timeout} s"
-        if total is not None:
-            left = max(0.0, task.scheduled_at + total - self._now())
-            if timeout is None or left < timeout:
-                return left, f"its schedule_timeout of {total} s"
-        return timeout, what
-
-    def _failed(
-        self,
-        definition: Activity[..., Any],
-        options: ActivityOptions | None,
-        run: Run,
-        exc: Exception,
-    ) -> Event | None:
-        task = run.task
-        failure = Failure.of(exc)
-        policy = options.retry if options and options.retry is not None else definition.retry
-        if policy is None:
-            policy = DEFAULT_ACTIVITY_RETRY
-        elapsed = self._now() - task.scheduled_at
-        info = current_activity.get()
-        assert info is not None
-        delay = policy.next_delay(task.attempt, failure, elapsed, info.idempotency_key)
-        if delay is not None:
-            total = definition.schedule_timeout
-            if options and options.schedule_timeout is not None:
-                total = options.schedule_timeout
-            if total is not None and elapsed + delay >= total:
-                delay = None
-        if run.stop == "given back":
-            return None
-        if delay is None or run.stop == "cancelled":
-            return ev.ActivityFailed(task.key.command, failure)
-        logger.info(
-            "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
-            task.activity,
-            task.key.instance,
-            task.attempt,
-            failure.type,
-            failure.message,
-            delay,
-        )
-        self._listener.activity_given_back(task, task.attempt + 1, delay, failure)
-        return None
+        self._detach(run, result)

@@ -35,7 +35,7 @@ def cancel_activity(
         if activity.command == command:
             del commit.activities[index]
             if activity.leased:
-                activities.unreserve(live.id)
+                activities.unreserve(live.id, activity.activity)
             # Through the inbox, since this turn may be stored and the next one not.
             commit.messages.append(Message(live.id, event, execution=live.number, life=live.life))
             return

@@ -236,7 +236,7 @@ class Committer:
             commit = live.unsay()
             for activity in commit.activities:
                 if activity.leased:
-                    self.activities.unreserve(live.id)
+                    self.activities.unreserve(live.id, activity.activity)
             if live.start is not None and live.id not in failure.taken_ids:
                 live.begin_again(commit)
                 self._batch.unit_of(live)
@@ -285,7 +285,7 @@ class Committer:
             assert live.commit is not None
             for activity in live.commit.activities:
                 if activity.leased:
-                    self.activities.unreserve(live.id)
+                    self.activities.unreserve(live.id, activity.activity)
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:

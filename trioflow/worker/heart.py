@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import anyio
 import anyio.from_thread
@@ -18,7 +19,7 @@ from trioflow.backends.base import Backend
 from trioflow.errors import BackendError
 from trioflow.model.records import ActivityKey
 
-__all__ = ["Heart", "Watchdog"]
+__all__ = ["Heart", "Step", "Watchdog"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -86,16 +87,23 @@ class Heart:
             anyio.from_thread.run_sync(what, token=self._token)
 
 
+class Step(NamedTuple):
+    """A step of an instance: a number that is new for each, and whose it is."""
+
+    number: int
+    workflow: str
+    instance: str
+
+
 class Watchdog:
     """Reports a workflow step that does not come back, with the line at which it is stuck.
 
     Args:
         limit: Seconds that one step may take.
-        step: Says which step is being made: a number that is new for each step, ``None`` between
-            two.
+        step: Says which step is being made, ``None`` between two.
     """
 
-    def __init__(self, limit: float, step: Callable[[], int | None]) -> None:
+    def __init__(self, limit: float, step: Callable[[], Step | None]) -> None:
         self._limit = limit
         self._step = step
         self._loop_thread = threading.get_ident()
@@ -111,7 +119,7 @@ class Watchdog:
         self._stop.set()
 
     def _watch(self) -> None:
-        seen: int | None = None
+        seen: Step | None = None
         since = 0.0
         reported = False
         while not self._stop.wait(self._limit / 4):
@@ -121,17 +129,19 @@ class Watchdog:
                 seen, since, reported = step, now, False
             elif not reported and now - since >= self._limit:
                 reported = True
-                self._report(now - since)
+                self._report(step, now - since)
 
-    def _report(self, seconds: float) -> None:
+    def _report(self, step: Step, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # documented
         stack = (
             "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
         )
         logger.error(
-            "a workflow has been running for %.1f s without waiting for anything; it blocks this "
-            "worker. Do long "
-            "computations in an activity, and look for a loop that never ends. It is here:\n%s",
+            "workflow %r (instance %r) has been running for %.1f s without waiting for anything, "
+            "and blocks this worker. Do long computations in an activity, and look for a loop that "
+            "never ends. It is here:\n%s",
+            step.workflow,
+            step.instance,
             seconds,
             stack,
         )

@@ -6,6 +6,8 @@ anyio's do the same on trio, at a cost that counts where thousands of activities
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
@@ -17,7 +19,18 @@ import trio
 
 from trioflow.errors import NonRetryable
 
-__all__ = ["Scope", "TaskGroup", "cancel_scope", "in_asyncio", "outlast", "task_group"]
+__all__ = [
+    "DetachedGroup",
+    "Scope",
+    "TaskGroup",
+    "cancel_scope",
+    "current_time",
+    "in_asyncio",
+    "outlast",
+    "task_group",
+]
+
+logger = logging.getLogger("trioflow.worker")
 
 
 class TaskGroup(Protocol):
@@ -27,6 +40,10 @@ class TaskGroup(Protocol):
         self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
     ) -> object:
         """Start a task."""
+
+    @property
+    def cancel_scope(self) -> Scope:
+        """The scope around all of them, and around the block."""
 
 
 class Scope(Protocol):
@@ -45,6 +62,10 @@ class Scope(Protocol):
     def cancel(self) -> None:
         """Cancel what runs inside."""
 
+    @property
+    def cancel_called(self) -> bool:
+        """Whether it was cancelled, or its deadline has passed."""
+
 
 def task_group() -> AbstractAsyncContextManager[TaskGroup]:
     """Return a new group of tasks of the running loop."""
@@ -53,9 +74,75 @@ def task_group() -> AbstractAsyncContextManager[TaskGroup]:
     return cast("AbstractAsyncContextManager[TaskGroup]", anyio.create_task_group())
 
 
-def cancel_scope() -> Scope:
-    """Return a new cancel scope of the running loop."""
-    return trio.CancelScope() if trio.lowlevel.in_trio_run() else anyio.CancelScope()
+def cancel_scope(deadline: float = math.inf) -> Scope:
+    """Return a new cancel scope of the running loop, with a deadline by its clock."""
+    if trio.lowlevel.in_trio_run():
+        return trio.CancelScope(deadline=deadline)
+    return cast("Scope", anyio.CancelScope(deadline=deadline))
+
+
+def current_time() -> float:
+    """Return the running loop's clock, seconds."""
+    if trio.lowlevel.in_trio_run():
+        return trio.current_time()
+    return asyncio.get_running_loop().time()
+
+
+_detached: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference to its tasks
+
+
+class DetachedGroup:
+    """A group of tasks that belongs to the loop, and not to the task that makes it.
+
+    So no cancel of that task reaches them, and they may outlive it: whoever has code to run that
+    perhaps does not obey can leave it behind. Only the end of the loop cancels them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._group: TaskGroup | None = None
+        self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], object]] = []
+        self._closing = anyio.Event()
+        self._ended = anyio.Event()
+        if trio.lowlevel.in_trio_run():
+            trio.lowlevel.spawn_system_task(self._hold, name=name)
+        else:
+            task = asyncio.get_running_loop().create_task(self._hold(), name=name)
+            _detached.add(task)
+            task.add_done_callback(_detached.discard)
+
+    def start_soon(
+        self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
+    ) -> None:
+        """Start a task, which must raise nothing."""
+        if self._group is None:
+            self._early.append((func, args, name))
+        else:
+            self._group.start_soon(func, *args, name=name)
+
+    def close(self) -> None:
+        """Let it end as soon as all of its tasks have ended."""
+        self._closing.set()
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        await self._ended.wait()
+
+    async def _hold(self) -> None:
+        try:
+            async with task_group() as group:
+                self._group = group
+                for func, args, name in self._early:
+                    group.start_soon(func, *args, name=name)
+                self._early.clear()
+                await self._closing.wait()
+        except Exception:
+            # It is nobody's child: an error that left it would end the whole loop.
+            logger.exception(
+                "%s: a task failed, which must not be; all of them are ended", self._name
+            )
+        finally:
+            self._ended.set()
 
 
 async def outlast(event: anyio.Event) -> None:

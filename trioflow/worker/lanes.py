@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from itertools import count
 from typing import Literal
 
 from trioflow.model.records import ActivityTask
 from trioflow.worker.host import Scope
+from trioflow.worker.threads import ThreadCall
+from trioflow.worker.window import Window
 
 __all__ = ["Lane", "Run", "ThreadLane"]
 
@@ -27,12 +30,31 @@ class Run:
 
     Attributes:
         came_at: When it came, by `time.perf_counter`.
-        came_after: How many activities had begun then.
+        came_after: How many activities of its lane had begun then.
         stop: Why it is to stop, or must not begin.
         waits: Whether it waits in its lane.
+        scope: Around its function, once that runs.
+        limit: What its time is limited by, in words; ``""`` if it is not.
+        due: When it is given up if it has not ended, by the loop's clock.
+        detached: It has been reported, or must not be; what it still does is dropped.
+        given_up: It was cancelled, and did not stop in time.
+        thread: Its thread, if it is a plain function that runs.
     """
 
-    __slots__ = ("came_after", "came_at", "number", "scope", "stop", "task", "waits")
+    __slots__ = (
+        "came_after",
+        "came_at",
+        "detached",
+        "due",
+        "given_up",
+        "limit",
+        "number",
+        "scope",
+        "stop",
+        "task",
+        "thread",
+        "waits",
+    )
 
     def __init__(self, task: ActivityTask, came_after: int) -> None:
         self.task = task
@@ -42,6 +64,10 @@ class Run:
         self.scope: Scope | None = None
         self.waits = False
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
+        self.limit = ""
+        self.due = math.inf
+        self.detached = self.given_up = False
+        self.thread: ThreadCall | None = None
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -56,28 +82,32 @@ class Lane:
         limit: How many may run at once.
         running: How many have a task.
         fresh: How many of them have not begun.
+        waiting: How many wait for one.
+        window: How many of them a worker lays its hands on.
     """
 
-    __slots__ = ("_heap", "_waiting", "fresh", "limit", "running")
+    __slots__ = ("_heap", "_looked", "fresh", "limit", "running", "waiting", "window")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.window = Window(limit)
         # A heap, and how many of it still wait: to search it for one would take long.
         self._heap: list[tuple[tuple[int, int], Run]] = []
-        self._waiting = 0
+        self.waiting = 0
         self.running = 0
         self.fresh = 0
+        self._looked = (0, 0)  # at the last look: how many had begun, and who came last
 
     def add(self, run: Run) -> None:
         """Let one more wait."""
         run.waits = True
-        self._waiting += 1
+        self.waiting += 1
         heapq.heappush(self._heap, (run.rank, run))
 
     @property
     def head(self) -> tuple[int, int] | None:
         """The rank of the next, if it may get a task now."""
-        if not self._waiting or self.running >= self.limit or self.fresh >= _AHEAD:
+        if not self.waiting or self.running >= self.limit or self.fresh >= _AHEAD:
             return None
         while not self._heap[0][1].waits:
             heapq.heappop(self._heap)
@@ -98,17 +128,29 @@ class Lane:
         if not run.waits:
             return False
         run.waits = False
-        self._waiting -= 1
+        self.waiting -= 1
         return True
 
     def surplus(self, number: int) -> list[Run]:
         """Remove up to so many, the last that would begin; return them."""
-        kept = max(0, self._waiting - number)
+        kept = max(0, self.waiting - number)
         self._heap = sorted(entry for entry in self._heap if entry[1].waits)
         found = [run for _, run in self._heap[kept:]]
         for run in found:
             self.remove(run)
         del self._heap[kept:]
+        return found
+
+    def stuck(self) -> list[Run]:
+        """Remove and return those that waited at the last look too, if none has begun since."""
+        begun, last = self._looked
+        found: list[Run] = []
+        if begun == self.window.total:
+            found = [run for _, run in self._heap if run.waits and run.number <= last]
+            for run in found:
+                self.remove(run)
+        newest = max((run.number for _, run in self._heap if run.waits), default=0)
+        self._looked = self.window.total, newest
         return found
 
 

@@ -37,6 +37,7 @@ from trioflow.worker import reports
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.committer import Committer
+from trioflow.worker.heart import Step
 from trioflow.worker.held import HeldInstance, Received
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
@@ -140,8 +141,8 @@ class Pump:
         """Take no more instances."""
         self._holdings.closed = True
 
-    def current_step(self) -> tuple[int, str, str] | None:
-        """Say which step is being made, for the watchdog: its number, and whose."""
+    def current_step(self) -> Step | None:
+        """Say which step is being made, for the watchdog."""
         return self._stepper.current
 
     def life_of(self, instance: str) -> str | None:
@@ -383,7 +384,7 @@ class Pump:
             if live.commit is not None:  # it will never be stored
                 for activity in live.commit.activities:
                     if activity.leased:
-                        self.activities.unreserve(live.id)
+                        self.activities.unreserve(live.id, activity.activity)
                 live.unsay()
         self._holdings.clear()
         self._isolated.clear()

@@ -63,8 +63,9 @@ async def open_worker(
     """Run a worker for as long as the block lasts; for embedding in a service.
 
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
-    cancellation, drains the worker: turns under way are stored, activities get ``drain`` seconds
-    and are then cancelled and given back.
+    cancellation, drains the worker, and no further cancellation shortens that: turns under way are
+    stored, activities get ``drain`` seconds and are then cancelled and given back. What has not
+    stopped half a second later is left behind. A second Ctrl-C ends it at once.
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
@@ -136,8 +137,12 @@ async def open_worker(
             except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
                 error = exc  # raised below, as it is and not in a group
             finally:
-                await worker.drain()
+                try:
+                    await worker.drain()
+                except KeyboardInterrupt as exc:
+                    error = exc
                 worker.client.close()
+        error = worker.interrupt or error
         if error is not None:
             raise error
     finally:

@@ -23,6 +23,7 @@ from trioflow.model.values import Codec
 from trioflow.worker import commits, reports
 from trioflow.worker.batch import Batch
 from trioflow.worker.committer import patiently
+from trioflow.worker.heart import Step
 from trioflow.worker.held import HeldInstance
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
@@ -65,10 +66,10 @@ class Stepper:
         self._in_step: HeldInstance | None = None
 
     @property
-    def current(self) -> tuple[int, str, str] | None:
-        """Which step is being made: a number that is new for each, the instance, the workflow."""
+    def current(self) -> Step | None:
+        """Which step is being made; read by the watchdog, in its own thread."""
         live = self._in_step
-        return None if live is None else (self._steps, live.id, live.workflow)
+        return None if live is None else Step(self._steps, live.workflow, live.id)
 
     def step(self, live: HeldInstance) -> None:
         """Make one turn of an instance, and write it into the open batch."""
@@ -92,8 +93,7 @@ class Stepper:
                 wake_at = live.wake_at or 0.0
                 if live.received and wake_at < now:
                     # What came before an overdue deadline was in time.
-                    at = [now] * (live.turns == 0)
-                    at += [received.at or now for received in live.received]
+                    at = [received.at or now for received in live.received]
                     at.append(wake_at)
                 now = max(now, wake_at)
                 events.append(ev.Woken())

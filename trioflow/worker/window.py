@@ -105,6 +105,11 @@ class Window:
         self._cut_at = now
         return True
 
+    def close(self, now: float) -> None:
+        """Note that some have waited long and none begins: hold no more than what has begun."""
+        self._cut = max(1, self.begun)
+        self._cut_at = now
+
     def end(self, took: float) -> None:
         """Note that one has ended which took so many seconds."""
         self.begun -= 1

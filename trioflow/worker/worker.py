@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import socket
+import time
 from collections.abc import Sequence
 
 import anyio
@@ -39,6 +40,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
+        interrupt: The `KeyboardInterrupt` that came out of an activity, or ``None``.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Worker:
             threads=max_threads,
             listener=self._pump,
             on_room=self._see_room,
+            on_interrupt=self._interrupted,
         )
         self._pump.attach(self._activities)
         self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
@@ -103,6 +106,9 @@ class Worker:
         self._unknown_activities: set[str] = set()
         self._passed_over = 0
         self._services = anyio.CancelScope(shield=True)
+        self._group: TaskGroup | None = None
+        self._failed = False
+        self.interrupt: BaseException | None = None
 
     # --- begin and end ------------------------------------------------------------------
 
@@ -114,30 +120,72 @@ class Worker:
 
     def start(self, group: TaskGroup) -> None:
         """Start everything that belongs to the worker in ``group``."""
-        self._activities.attach(group)
+        self._group = group
+        self._activities.open()
         self._watchdog.start()
         group.start_soon(self._serve, name="trioflow worker")
+        logger.info(
+            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
+            self.name,
+            self._id,
+            type(self._backend).__name__,
+            len(self._registry.workflows),
+            ", ".join(self._queues) or "(none)",
+            len(self._registry.activities),
+            ", ".join(self._activity_queues) or "(none)",
+        )
 
     async def drain(self) -> None:
-        """Take no more work, let what runs end or give it back, and sign off. Never cancelled."""
+        """Take no more work, let what runs end or give it back, and sign off.
+
+        No cancel shortens it. An interrupt does: then nothing gets any more time, and it is raised
+        again at the end.
+        """
         with anyio.CancelScope(shield=True):
-            self._pump.close()
-            self._poke()
             try:
-                await self._activities.drain(self._drain_time)
-                with anyio.move_on_after(max(self._drain_time, 5.0)):
-                    await self._pump.settle()
-            finally:
-                self._services.cancel()
-                self._watchdog.stop()
-                if self._heart is not None:
-                    self._heart.stop()
-                self._pump.drop_everything()
-            try:
-                with anyio.move_on_after(5.0):
-                    await self._backend.release_worker(self._id)
-            except BackendError as exc:
-                logger.warning("the worker could not sign off; its lease will run out: %s", exc)
+                await self._wind_down(0.0 if self._failed else self._drain_time)
+            except BaseException:
+                logger.info("worker %s is interrupted; it ends at once", self.name)
+                await self._wind_down(0.0)
+                raise
+
+    async def _wind_down(self, grace: float) -> None:
+        began_at = time.monotonic()
+        self._pump.close()
+        self._poke()
+        logger.info(
+            "worker %s takes no more work; %d activities in hand have %.3g s",
+            self.name,
+            len(self._activities.in_hand()),
+            grace,
+        )
+        await self._activities.drain(grace)
+        if not self._failed:
+            with anyio.move_on_after(max(grace, 5.0)) as patience:
+                await self._pump.settle()
+            if patience.cancelled_caught:
+                logger.warning(
+                    "worker %s could not store everything before its end: the store is slow or "
+                    "away. What was not stored is done again by others",
+                    self.name,
+                )
+        self._services.cancel()
+        self._watchdog.stop()
+        if self._heart is not None:
+            self._heart.stop()
+        self._pump.drop_everything()
+        try:
+            with anyio.move_on_after(5.0):
+                await self._backend.release_worker(self._id)
+        except BackendError as exc:
+            logger.warning("the worker could not sign off; its lease will run out: %s", exc)
+        seconds = time.monotonic() - began_at
+        logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
+
+    def _interrupted(self, exc: BaseException) -> None:
+        self.interrupt = exc
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
         self._id = secrets.token_hex(16)
@@ -154,14 +202,20 @@ class Worker:
             self._heart.start()
 
     async def _serve(self) -> None:
-        with self._services:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._pump.run)
-                group.start_soon(self._pump.run_commits)
-                group.start_soon(self._take)
-                group.start_soon(self._use_little_room)
-                group.start_soon(self._register_again)
-                group.start_soon(self._reclaim if self._backend.shared else self._hear)
+        try:
+            with self._services:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._pump.run)
+                    group.start_soon(self._pump.run_commits)
+                    group.start_soon(self._take)
+                    group.start_soon(self._use_little_room)
+                    group.start_soon(self._register_again)
+                    group.start_soon(self._reclaim if self._backend.shared else self._hear)
+        except BaseException as exc:
+            self._failed = True  # then nobody can store how anything ends
+            if isinstance(exc, Exception):
+                logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
+            raise
 
     # --- taking -------------------------------------------------------------------------
 
@@ -222,19 +276,25 @@ class Worker:
             self._note_wake_at(taken.next_at)
             if taken.suspects and room:
                 await self._take_suspect(more=more)
-        room = min(_TAKE, self._activities.room)
-        self._activities.ran_short(not room)
-        if room:
+        return await self._take_activities() or more
+
+    async def _take_activities(self) -> bool:
+        capacity = self._activities.capacity
+        for room, left_out in capacity.looks(_TAKE):
             # A commit that gives an activity back may be tried again: it must not meet it taken.
             async with self._pump.store_lock:
-                taken_activities = await self._backend.take_activities(
-                    self._id, self._activity_queues, room, exclude=tuple(self._unknown_activities)
+                taken = await self._backend.take_activities(
+                    self._id,
+                    self._activity_queues,
+                    room,
+                    exclude=(*self._unknown_activities, *left_out),
                 )
-                await self._accept(taken_activities.activities)
-            self._activities.ran_short(len(taken_activities.activities) == room)
-            more = more or len(taken_activities.activities) == room
-            self._note_wake_at(taken_activities.next_at)
-        return more
+                await self._accept(taken.activities)
+            self._note_wake_at(taken.next_at)
+            if len(taken.activities) < room:
+                capacity.saw_all(left_out)
+                return False
+        return capacity.has_room
 
     async def _take_suspect(self, *, more: bool) -> None:
         """Take a suspect if there is nothing else to take, and now and then if there is."""

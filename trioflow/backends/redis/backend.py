@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.notices import child_cancelled, child_terminated, id_taken
+from trioflow.backends.notices import child_terminated, id_taken
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.link import Address, Link, Request
 from trioflow.backends.redis.listening import Listener
@@ -280,13 +280,13 @@ class RedisBackend:
         return created
 
     async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return await self._update("send", instance, event, wire.meant(life), "", "", "")
+        return await self._update("send", instance, event, wire.meant(life), "")
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
-        told = wire.parts_of_notice(child_cancelled, outcome)
-        return await self._update("send", instance, event, wire.meant(life), outcome, *told)
+        unstarted = wire.pack_unstarted(event, outcome)
+        return await self._update("send", instance, event, wire.meant(life), unstarted)
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         told = wire.parts_of_notice(child_terminated, outcome)

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from trioflow.backends.redis.scripts import Script, script
 from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain, is_refusal
+from trioflow.backends.redis.wire import refused
 from trioflow.errors import BackendError
 
 __all__ = ["Address", "Client", "Link", "Request", "connect"]
@@ -30,6 +31,7 @@ _FIRST_DELAY = 0.02
 _LONGEST_DELAY = 0.5
 _ANSWER_WITHIN = 10.0
 _MOST_LOADS = 3
+_LARGEST = 512 * 1024**2  # the server's own setting, unless it says another
 _SAYS_WHAT_TO_CHECK = re.compile(r"[?&]ssl_(cert_reqs=none|check_hostname=)")
 
 
@@ -123,10 +125,10 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Clie
         "health_check_interval": 30,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": 5.0,
-        "socket_keepalive": True,
         "socket_timeout": timeout,
     }
+    if not address.url.startswith("unix:"):  # the driver refuses them there
+        options.update(socket_connect_timeout=5.0, socket_keepalive=True)
     if address.url.startswith("rediss:") and not _SAYS_WHAT_TO_CHECK.search(address.url):
         options["ssl_check_hostname"] = True  # as redis-py does of itself since version 6
     # redis-py's annotations are partial, hence the casts.
@@ -150,10 +152,15 @@ class Link:
     Args:
         address: Of the store.
         patience: For so many seconds a call is tried again when the server does not answer.
+
+    Attributes:
+        address: As above.
+        largest: How many bytes the server takes as one argument.
     """
 
     def __init__(self, address: Address, patience: float) -> None:
         self.address = address
+        self.largest = _LARGEST
         self._patience = patience
         self._client: Client | None = None
 
@@ -172,7 +179,7 @@ class Link:
 
         As `trioflow.backends.storage_thread.StorageThread.run_together` wants it.
         """
-        built = [_built(call) for call in calls]
+        built = [_built(call, self.largest) for call in calls]
         requests = [made for made in built if isinstance(made, Request)]
         try:
             replies = iter(self._exchange(requests))
@@ -264,13 +271,21 @@ class Link:
         pipeline.execute(raise_on_error=False)
 
 
-def _built(call: Callable[[], Request[Any]]) -> Request[Any] | outcome.Error:
+def _built(call: Callable[[], Request[Any]], largest: int) -> Request[Any] | outcome.Error:
     """Build a request whose words the driver need not encode: what cannot be fails here, alone."""
     try:
         request = call()
         words = [word.encode() if isinstance(word, str) else word for word in request.arguments]
+    except UnicodeError as exc:
+        return outcome.Error(refused(exc))
     except Exception as exc:  # noqa: BLE001 - it is raised where the call was made
         return outcome.Error(exc)
+    size = max((len(word) for word in words if isinstance(word, bytes)), default=0)
+    if size > largest:
+        # The server would close the connection, which looks like a server that is away.
+        return outcome.Error(
+            refused(f"{size} bytes at once, and it takes {largest}; see proto-max-bulk-len")
+        )
     return replace(request, arguments=tuple(words))
 
 

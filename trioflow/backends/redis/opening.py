@@ -14,6 +14,8 @@ __all__ = ["SCHEMA", "look_at_settings", "open_store"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
+_LOOKED_AT = ("appendonly", "save", "maxmemory-policy", "maxmemory", "proto-max-bulk-len")
+
 # Raised with every change of keys or rows that older code would misread.
 SCHEMA = 3
 
@@ -42,10 +44,12 @@ def _decode(reply: Any) -> tuple[float, str]:
 
 
 def look_at_settings(link: Link) -> None:
-    """Warn of settings with which the server may lose what was committed."""
+    """Learn what the server takes; warn of settings with which it may lose what was committed."""
     settings = link.run(_settings)
     if settings is None:
         return
+    if settings.get("proto-max-bulk-len", "").isdigit():
+        link.largest = int(settings["proto-max-bulk-len"])
     shown = link.address.shown
     if settings.get("appendonly") == "no" and not settings.get("save"):
         logger.warning(
@@ -65,7 +69,7 @@ def look_at_settings(link: Link) -> None:
 def _settings(client: Client) -> dict[str, str] | None:
     found: dict[str, str] = {}
     try:
-        for name in ("appendonly", "save", "maxmemory-policy", "maxmemory"):
+        for name in _LOOKED_AT:
             told: dict[Any, Any] = client.execute_command("CONFIG GET", name)
             found.update((_text(key), _text(value)) for key, value in told.items())
     except exceptions.ResponseError as exc:  # hosted servers forbid it

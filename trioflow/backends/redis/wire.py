@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import child_cancelled
+from trioflow.backends.notices import asked_by, child_cancelled
+from trioflow.errors import DataRefused
 from trioflow.model.events import ParentRef
 from trioflow.model.records import (
     ActivityKey,
@@ -32,10 +33,12 @@ __all__ = [
     "pack_new",
     "pack_notices",
     "pack_units",
+    "pack_unstarted",
     "parts_of_notice",
+    "refused",
 ]
 
-pack = msgspec.msgpack.Encoder().encode
+_packed = msgspec.msgpack.Encoder().encode
 _encoded = msgspec.json.Encoder().encode
 _COMMAND = "the command"
 
@@ -55,6 +58,23 @@ class TakeRequest(msgspec.Struct):
     sticky: float = 0.0
     suspect: bool = False
     fields: Sequence[str] = ()
+
+
+def pack(value: Any) -> bytes:
+    """Return something as the scripts read it.
+
+    Raises:
+        DataRefused: It has text that is no Unicode, or a number of more than 64 bits.
+    """
+    try:
+        return _packed(value)
+    except (UnicodeError, OverflowError) as exc:
+        raise refused(exc) from exc
+
+
+def refused(why: object) -> DataRefused:
+    """Return the error for what cannot be sent, or what the server would never take."""
+    return DataRefused(f"Redis cannot take these data: {why}")
 
 
 def pack_units(units: Iterable[Unit]) -> bytes:
@@ -112,6 +132,30 @@ def pack_filter(where: InstanceFilter) -> bytes:
     return pack({**in_row, **others})
 
 
+def _time(at: float) -> float:
+    if at != at:  # noqa: PLR0124 - as only NaN is
+        raise refused("a time that is no number")  # the script would stop half-way
+    return at
+
+
+def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
+    """Return what a cancel means for an instance that has not begun."""
+    return pack(_unstarted(event, outcome))
+
+
+def _unstarted(event: bytes, outcome: bytes) -> dict[str, Any]:
+    before, after = parts_of_notice(child_cancelled, outcome)
+    wire: dict[str, Any] = {
+        "outcome": _payload(outcome),
+        "before": _payload(before),
+        "after": _payload(after),
+    }
+    by = asked_by(event)
+    if by is not None:
+        wire["by"] = by
+    return wire
+
+
 def _payload(data: bytes) -> str | msgspec.Raw:
     try:
         return data.decode()
@@ -128,7 +172,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
             {
                 **_key(retry.key),
                 "attempt": retry.attempt,
-                "visible_at": retry.visible_at,
+                "visible_at": _time(retry.visible_at),
                 "failure": _payload(retry.failure),
             }
             for retry in unit.retries
@@ -139,7 +183,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
 def _result(result: ActivityResult) -> dict[str, Any]:
     wire = {**_key(result.key), "event": _payload(result.event)}
     if result.at is not None:
-        wire["at"] = result.at
+        wire["at"] = _time(result.at)
     return wire
 
 
@@ -167,7 +211,7 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
     if commit.messages:
         wire["messages"] = [_message(message) for message in commit.messages]
     if commit.wake_at is not None:
-        wire["wake_at"] = commit.wake_at
+        wire["wake_at"] = _time(commit.wake_at)
     if commit.due:
         wire["due"] = True
     if commit.status is not None:
@@ -244,10 +288,5 @@ def _message(message: Message) -> dict[str, Any]:
     if message.life is not None:
         wire["life"] = message.life
     if message.unstarted:
-        before, after = parts_of_notice(child_cancelled, message.unstarted)
-        wire["unstarted"] = {
-            "outcome": _payload(message.unstarted),
-            "before": _payload(before),
-            "after": _payload(after),
-        }
+        wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

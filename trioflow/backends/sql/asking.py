@@ -12,6 +12,7 @@ from typing import Any
 
 from trioflow.backends.notices import child_terminated
 from trioflow.backends.sql.committing import Committing, new_instance_row
+from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
     EMPTY_INBOXES,
@@ -21,7 +22,6 @@ from trioflow.backends.sql.queries import (
     LOCK_INSTANCES,
     MARK_FORGOTTEN,
 )
-from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.working import activity_task
 from trioflow.errors import InstanceNotFound
 from trioflow.model.records import (

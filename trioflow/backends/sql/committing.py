@@ -64,7 +64,7 @@ def new_instance_row(
 ) -> tuple[Any, ...]:
     """Return the values of `CREATE_INSTANCES` for one instance."""
     ref = new.parent
-    parent = (None, None, None, "")
+    parent: tuple[Any, ...] = (None, None, None, "")
     if ref is not None:
         parent = (ref.instance, ref.execution, ref.command, ref.life)
     return (
@@ -86,6 +86,7 @@ def _lease_lost(worker: str) -> LeaseLost:
     )
 
 
+_NO_FAILURE = CommitFailure()
 _NO_NOTICES: Mapping[ParentRef, Message] = {}
 
 
@@ -383,9 +384,7 @@ class Committing(SqlCore):
         return [None if isinstance(each, _Accepted) else each for each in judged]
 
     def _judge(self, worker: str, unit: Unit) -> _Accepted | CommitFailure:
-        taken: list[str] = []
-        lost: list[str] = []
-        unseen: list[str] = []
+        failure = CommitFailure()
         instances: list[InstanceCommit] = []
         replaced: list[str] = []
         notices: dict[ParentRef, Message] = {}
@@ -395,31 +394,41 @@ class Committing(SqlCore):
             twin = before.setdefault(commit.id, commit)
             as_it_is = commit
             if commit.new is None:
-                expected = (worker, "running", commit.execution, commit.number, commit.life)
-                if row is None or tuple(row[:5]) != expected or not self._has_consumed(commit):
-                    lost.append(commit.id)
-                elif commit.closing is not None and row[5] > len(commit.consumed):
-                    unseen.append(commit.id)
+                self._judge_step(worker, commit, row, failure)
             elif twin is commit and row is None:
                 pass
             elif commit.turns or (twin is not commit and twin.closing is not None):
-                taken.append(commit.id)  # the latter is free when its twin is stored
+                failure.taken_ids.append(commit.id)  # the latter is free when its twin is stored
             elif twin is commit and row[1] not in ("running", "suspended"):
                 replaced.append(commit.id)
                 as_it_is = msgspec.structs.replace(commit, execution=row[2] + 1)
             elif commit.new.parent is None:
-                taken.append(commit.id)
+                failure.taken_ids.append(commit.id)
             else:
                 notices[commit.new.parent] = id_taken(commit.id, commit.new.parent)
             instances.append(as_it_is)
-        if taken or lost or unseen:
+        if failure != _NO_FAILURE:
             now = self.clock()
-            for id in unseen:
+            for id in failure.unseen:
                 self._execute(self.queries.ready_again, now, id, now)
-            return CommitFailure(taken_ids=taken, lost=lost, unseen=unseen)
+            return failure
         results = [result for result in unit.results if self._held(worker, result.key)]
         whole = Unit(instances=instances, results=results, retries=unit.retries)
         return _Accepted(whole, replaced, notices)
+
+    def _judge_step(
+        self,
+        worker: str,
+        commit: InstanceCommit,
+        row: Sequence[Any] | None,
+        failure: CommitFailure,
+    ) -> None:
+        """Add an instance to a failure if it is not as expected; ``row`` is of `Queries.fence`."""
+        expected = (worker, "running", commit.execution, commit.number, commit.life)
+        if row is None or tuple(row[:5]) != expected or not self._has_consumed(commit):
+            failure.lost.append(commit.id)
+        elif commit.closing is not None and row[5] > len(commit.consumed):
+            failure.unseen.append(commit.id)
 
     def _has_consumed(self, commit: InstanceCommit) -> bool:
         if not commit.consumed:

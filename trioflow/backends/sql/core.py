@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from outcome import Error, Outcome, capture
 
-from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.notices import asked_by, child_cancelled
+from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
 from trioflow.model.events import ParentRef
 from trioflow.model.records import Message
@@ -218,9 +218,7 @@ class SqlCore:
         )
 
     @staticmethod
-    def _parent(
-        instance: str | None, execution: int, command: str, life: str
-    ) -> ParentRef | None:
+    def _parent(instance: str | None, execution: int, command: str, life: str) -> ParentRef | None:
         return None if instance is None else ParentRef(instance, execution, command, life)
 
 

@@ -227,17 +227,17 @@ class Queries:
     bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         level = priority - {_SUSPECT},
         ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
-        WHERE finished_at IS NULL AND worker = ?"""
+        WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
     free_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         {_STILL_SUSPECT},
         ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
-        WHERE finished_at IS NULL AND worker = ?"""
+        WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
     # Without those that are marked for cancellation: they end.
     free_activities = """UPDATE activities SET worker = NULL, attempt = attempt + ?,
         visible_at = ? WHERE worker = ? AND cancel IS NULL"""
     release_instance = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         {_STILL_SUSPECT}, ready_at = ?
-        WHERE id = ? AND worker = ? AND status = 'running'"""
+        WHERE id = ? AND worker = ? AND status = 'running'"""  # noqa: S608
     release_activities = """UPDATE activities SET worker = NULL, visible_at = ?
         WHERE instance = ? AND worker = ? AND cancel IS NULL
         AND life = (SELECT life FROM instances WHERE id = ?)"""
@@ -310,14 +310,14 @@ class Queries:
         wake_at = ?, worker = NULL, sticky_worker = NULL,
         custom_status = coalesce(?, custom_status), {_PERHAPS_SUSPECT}
         WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
-        AND status = 'running'"""
+        AND status = 'running'"""  # noqa: S608
     # Events for the execution that ended are of no use to the next one; those for any stay.
     continue_instance = f"""UPDATE instances SET execution = execution + 1, turns = 0,
         events = 0, input = ?, carried = ?, ready_at = ?, unread = unread - ?, wake_at = ?,
         sticky_worker = worker, worker = ?, custom_status = coalesce(?, custom_status),
         {_PERHAPS_SUSPECT}
         WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
-        AND status = 'running'"""
+        AND status = 'running'"""  # noqa: S608
     drop_stale_inbox = "DELETE FROM inbox WHERE instance = ? AND execution <= ?"
     count_out = """UPDATE instances SET ready_at = CASE WHEN unread > ? THEN ? ELSE ready_at END,
         unread = unread - ? WHERE id = ?"""

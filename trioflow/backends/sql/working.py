@@ -133,8 +133,11 @@ class Working(SqlCore):
             return (now, *exclude, worker, worker, now - sticky)
 
         def nothing_left(taken: list[TakenInstance]) -> TakenInstances:
-            next_at = self._next_ready(worker, levels, apart, now, query, sticky)
-            return TakenInstances(taken, next_at, self._any_suspect(worker, apart, now, query))
+            times = self._next_ready(worker, (*levels, *apart), now, query)
+            if sticky > 0:
+                times += self._next_left(worker, levels, now, query, sticky)
+            suspects = self._any_suspect(worker, apart, now, query)
+            return TakenInstances(taken, min(times, default=None), suspects)
 
         ready = self._with_any(query(self.queries.any_ready), levels, eligible())
         if not ready:  # an idle worker does not stand in the way of those that write
@@ -171,7 +174,7 @@ class Working(SqlCore):
                 taken = self._lease_instances(worker, rows, LEASE_SUSPECTS)
         if not alive:
             return TakenInstances([], None)
-        next_at = self._next_ready(worker, levels, apart, now, query, 0.0)
+        next_at = min(self._next_ready(worker, (*levels, *apart), now, query), default=None)
         return TakenInstances(taken, next_at, self._any_suspect(worker, apart, now, query))
 
     def _any_suspect(
@@ -239,22 +242,18 @@ class Working(SqlCore):
         return TakenInstances(taken, next_at)
 
     def _next_ready(
-        self,
-        worker: str,
-        levels: Sequence[Level],
-        apart: Sequence[Level],
-        now: float,
-        query: _Excluding,
-        sticky: float,
-    ) -> float | None:
-        names = query.names
-        later = [(*level, now, *names, worker) for level in (*levels, *apart)]
-        next_at = self._first_of_each(query(self.queries.next_instance), later)
-        if sticky > 0:
-            left = [(*level, now, now - sticky, *names, worker) for level in levels]
-            found = self._first_of_each(query(self.queries.next_sticky), left)
-            next_at += [ready_at + sticky for ready_at in found]
-        return min(next_at, default=None)
+        self, worker: str, levels: Sequence[Level], now: float, query: _Excluding
+    ) -> list[float]:
+        later = [(*level, now, *query.names, worker) for level in levels]
+        return self._first_of_each(query(self.queries.next_instance), later)
+
+    def _next_left(
+        self, worker: str, levels: Sequence[Level], now: float, query: _Excluding, sticky: float
+    ) -> list[float]:
+        """Return when the first of those that are left to other workers is not any more."""
+        asked = [(*level, now, now - sticky, *query.names, worker) for level in levels]
+        left = self._first_of_each(query(self.queries.next_sticky), asked)
+        return [ready_at + sticky for ready_at in left]
 
     def _first_of_each(self, query: str, parameters: Sequence[Sequence[Any]]) -> list[float]:
         found = self.dialect.each(self.connection, query, parameters)

@@ -5,7 +5,16 @@
 from __future__ import annotations
 
 from trioflow.model.records import ActivityResult, ActivityRetry, InstanceCommit, Unit
-from trioflow.testing.conformance.stage import LEASE, Case, Stage, key, named, new, step
+from trioflow.testing.conformance.stage import (
+    LEASE,
+    TERMINATED,
+    Case,
+    Stage,
+    key,
+    named,
+    new,
+    step,
+)
 
 
 async def a_priority_is_kept(stage: Stage) -> None:
@@ -103,7 +112,7 @@ async def a_priority_outlives_an_execution(stage: Stage) -> None:
 async def an_id_used_again_has_its_new_priority(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.create("a", priority=3)
-    assert await stage.backend.terminate("a", b"{}") == "done"
+    assert await stage.backend.terminate("a", TERMINATED) == "done"
     await stage.create("a")
     await stage.create("b", priority=1)
     assert await stage.take_ids() == ["b", "a"]

@@ -122,14 +122,23 @@ local function is_unstarted(status, execution, first, turns, worker)
   return status == 'running' and (first or '1') == execution and turns == '0' and worker == ''
 end
 
--- End at once what has not begun; tell its parent. `unstarted` is its outcome and the two parts of the
--- parent's event, between which stands the parent's command.
+-- End at once what has not begun; tell its parent. `unstarted` has its outcome; before and after, the
+-- parts of the parent's event between which stands the parent's command; and by, if a parent asked.
+-- Returns false if it has another parent: then it is not the one that was meant.
 local deliver
 local function end_unstarted(id, unstarted)
   local row = redis.call(
     'HMGET', P .. 'i:' .. id, 'seq', 'queue', 'priority', 'deaths', 'parent', 'parent_execution',
     'parent_command', 'parent_life'
   )
+  local by = unstarted.by
+  if by then
+    local same = row[5] == by.instance and tonumber(row[6]) == by.execution
+      and (row[7] or '') == by.command and (row[8] or '') == (by.life or '')
+    if not same then
+      return false
+    end
+  end
   set_status(id, row[1], row[2], 'running', 'cancelled')
   zrem(place_of(row[2], row[3], is_suspect(row[4])), id)
   redis.call(
@@ -142,6 +151,7 @@ local function end_unstarted(id, unstarted)
     local event = unstarted.before .. cjson.encode(row[7] or '') .. unstarted.after
     deliver(row[5], { execution = tonumber(row[6]), life = row[8] or '', event = event })
   end
+  return true
 end
 
 -- Put one event into an inbox; return whether its target is there and unfinished. Of `message` count
@@ -158,8 +168,8 @@ function deliver(id, message)
   if execution and tonumber(row[2]) ~= execution or life and (row[6] or '') ~= life then
     return false
   end
-  if message.unstarted and is_unstarted(row[1], row[2], row[9], row[8], row[4]) then
-    end_unstarted(id, message.unstarted)
+  local unstarted = message.unstarted and is_unstarted(row[1], row[2], row[9], row[8], row[4])
+  if unstarted and end_unstarted(id, message.unstarted) then
     return true
   end
   local number = next_number('message')

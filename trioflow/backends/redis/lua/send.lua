@@ -1,7 +1,6 @@
 -- include: base activities instances
 -- Put an event into an inbox. ARGV: nonce, again, source, instance, event, life (see `is_meant`),
--- the outcome of a cancel or '', and the two parts of its parent's event: see `end_unstarted`.
--- Returns an Update.
+-- for a cancel what `end_unstarted` wants, or ''. Returns an Update.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
@@ -14,7 +13,7 @@ if not row[1] then
 end
 local message = { event = ARGV[5] }
 if ARGV[7] ~= '' then
-  message.unstarted = { outcome = ARGV[7], before = ARGV[8], after = ARGV[9] }
+  message.unstarted = cmsgpack.unpack(ARGV[7])
 end
 if not is_meant(row[2], ARGV[6]) or not deliver(id, message) then
   return 'finished'

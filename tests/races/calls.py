@@ -1,0 +1,134 @@
+"""What the clients of a round do at random, and what they were told."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+
+import trio
+
+from tests.races.flows import DRAINERS, SHAPES, drains, numbers
+from tests.races.plans import Plan
+from trioflow import (
+    Client,
+    InstanceAlreadyExists,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceTerminated,
+)
+
+__all__ = ["Calls", "Told", "drainer"]
+
+_EXPECTED = (
+    InstanceAlreadyExists,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceTerminated,
+)
+_WEIGHTS = {
+    "start": 8,
+    "signal": 6,
+    "drain": 6,
+    "cancel": 4,
+    "terminate": 2,
+    "again": 2,
+    "resume": 2,
+    "remove": 2,
+    "look": 2,
+}
+
+
+def drainer(number: int) -> str:
+    """Return the id of one that drains its signals."""
+    return f"drains-{number}"
+
+
+@dataclass
+class Told:
+    """What clients were told.
+
+    Attributes:
+        accepted: Values of signals that were accepted, by the id of whom they were for.
+        calls: How many calls of each kind succeeded.
+    """
+
+    accepted: dict[str, list[int]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+
+
+class Calls:
+    """The clients of a round; they speak to the server without a proxy."""
+
+    def __init__(self, client: Client, plan: Plan) -> None:
+        self.told = Told()
+        self._client = client
+        self._plan = plan
+        self._numbers = count(1)
+
+    async def run(self) -> None:
+        """Do random things for as long as the plan says."""
+        async with trio.open_nursery() as nursery:
+            for number in range(self._plan.clients):
+                chance = random.Random(f"{self._plan.seed} {number}")
+                nursery.start_soon(self._one, chance)
+
+    async def _one(self, chance: random.Random) -> None:
+        end = trio.current_time() + self._plan.active
+        while trio.current_time() < end:
+            (what,) = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+            id = f"race-{chance.randrange(self._plan.ids)}"
+            try:
+                await getattr(self, f"_{what}")(id, chance)
+                self.told.calls[what] += 1
+            except _EXPECTED:
+                pass
+            await trio.sleep(chance.expovariate(1 / 0.02))
+
+    def _token(self) -> str:
+        return f"t{next(self._numbers)}"
+
+    async def _start(self, id: str, chance: random.Random) -> None:
+        shape = chance.choice(SHAPES)
+        await self._client.start(shape.options(id=id), self._token(), chance.randint(1, 4))
+
+    async def _signal(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).signal(numbers, chance.randrange(10**6))
+
+    async def _drain(self, _: str, chance: random.Random) -> None:
+        """Send to one that drains what it gets; start it if it is not there."""
+        id = drainer(chance.randrange(DRAINERS))
+        value = next(self._numbers)
+        try:
+            await self._client.handle(id).signal(numbers, value)
+        except (InstanceFinished, InstanceNotFound):
+            await self._client.start(drains.options(id=id), self._token(), [])
+            return
+        self.told.accepted.setdefault(id, []).append(value)
+
+    async def _cancel(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).cancel("a race")
+
+    async def _terminate(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).terminate("a race")
+
+    async def _again(self, id: str, chance: random.Random) -> None:
+        """End one and start another with its id at once."""
+        await self._client.handle(id).terminate("to start again")
+        if chance.random() < 0.5:
+            await self._client.handle(id).remove()
+        await self._start(id, chance)
+
+    async def _resume(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).resume()
+
+    async def _remove(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).remove()
+
+    async def _look(self, id: str, chance: random.Random) -> None:
+        await self._client.handle(id).describe()
+        await self._client.handle(id).history()
+        await self._client.list(limit=10)

@@ -1,0 +1,325 @@
+"""One attempt of an activity: what it is called with, how it ends, and what is made of that."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import outcome
+import trio
+
+from trioflow.errors import ActivityTimeout, WorkerLost
+from trioflow.model import events as ev
+from trioflow.model.commands import ActivityOptions
+from trioflow.model.definitions import Activity
+from trioflow.model.events import Event
+from trioflow.model.failures import Failure
+from trioflow.model.info import ActivityInfo, current_activity
+from trioflow.model.records import ActivityTask
+from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
+from trioflow.model.values import Codec, encode_checked
+from trioflow.worker.commits import decode_options
+from trioflow.worker.host import cancel_scope, current_time, in_asyncio
+from trioflow.worker.lanes import Run
+from trioflow.worker.threads import ThreadCall
+
+__all__ = ["Again", "Attempts", "info_of"]
+
+logger = logging.getLogger("trioflow.worker")
+
+# What may leave a function because its scope was cancelled; the last is what threads get of anyio.
+_CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
+_LONGEST_WAIT = 60.0  # seconds between two looks whether stored arguments fit the code by now
+
+_decode_failure = msgspec.json.Decoder(Failure).decode
+
+
+class Again(NamedTuple):
+    """An activity is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+
+    attempt: int
+    delay: float
+    failure: Failure | None
+
+
+class Attempts:
+    """Makes attempts.
+
+    Args:
+        activities: The functions by name.
+        codec: For arguments and results.
+        now: The store's clock.
+        on_limit: Told of each attempt that begins with a time limit, with when it is over, by the
+            loop's clock.
+    """
+
+    def __init__(
+        self,
+        activities: Mapping[str, Activity[..., Any]],
+        codec: Codec,
+        now: Callable[[], float],
+        on_limit: Callable[[Run, float], None],
+    ) -> None:
+        self._activities = activities
+        self._codec = codec
+        self._now = now
+        self._on_limit = on_limit
+        self._unreadable: set[str] = set()
+
+    async def make(self, run: Run) -> Event | Again | None:
+        """Make one attempt.
+
+        Returns:
+            How the activity ended, or when it is to be attempted again; ``None`` if it stopped
+            because `Run.stop` says so.
+
+        Raises:
+            KeyboardInterrupt: The function raised it, or was interrupted. Nothing else, of whatever
+                class, leaves an attempt: it is that attempt's failure.
+        """
+        task = run.task
+        definition = self._activities[task.activity]
+        current_activity.set(info_of(task))
+        began = self._ready(definition, run)
+        if not isinstance(began, _Call):
+            return began
+        returned, result = False, None
+        scope = run.scope = began.scope
+        try:
+            with scope:
+                result = await self._invoke(definition, began, run)
+                if isinstance(result, outcome.Outcome):  # a thread's
+                    result = result.unwrap()  # here, where no StopIteration is changed
+                returned = True
+        except BaseException as exc:  # whatever the function raises is its failure
+            if _is_interrupt(exc):
+                raise
+            if not (run.detached or (scope.cancel_called and _is_cancel(exc))):
+                return self.failed(run, exc)
+        if run.detached:
+            return None
+        if not returned:
+            return None if run.stop else self.failed(run, self.timeout(run))
+        try:
+            return ev.ActivityCompleted(task.key.command, self._encode(definition, result))
+        except Exception as exc:  # noqa: BLE001  # so is a result that cannot be stored
+            return self.failed(run, exc)
+
+    # --- before -------------------------------------------------------------------------
+
+    def _ready(self, definition: Activity[..., Any], run: Run) -> _Call | Event | Again | None:
+        """Decide whether it may begin, and with what."""
+        task = run.task
+        options = decode_options(task.options)
+        over = self._used_up(task, definition, options)
+        if over is not None:
+            return over
+        timeout, what = self._time_left(definition, options, task)
+        run.limit = what
+        if timeout is not None and timeout <= 0:
+            return self.failed(run, self.timeout(run))
+        try:
+            args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
+        except Exception as exc:  # noqa: BLE001  # of the codec and of any class's validation
+            return self._wait_for_code(task, exc)
+        if timeout is None:
+            return _Call(cancel_scope(), args, kwargs)
+        deadline = current_time() + timeout
+        self._on_limit(run, deadline)
+        return _Call(cancel_scope(deadline), args, kwargs)
+
+    def _time_left(
+        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
+    ) -> tuple[float | None, str]:
+        timeout = options.timeout if options and options.timeout is not None else definition.timeout
+        total = _schedule_timeout(definition, options)
+        if total is not None:
+            left = task.scheduled_at + total - self._now()
+            if timeout is None or left < timeout:
+                return left, f"its schedule_timeout of {total} s"
+        return timeout, "" if timeout is None else f"its timeout of {timeout} s"
+
+    def _used_up(
+        self, task: ActivityTask, definition: Activity[..., Any], options: ActivityOptions | None
+    ) -> Event | None:
+        """Fail what has no attempt left, since workers died in attempts of it."""
+        if task.attempt == 1:
+            return None
+        policy = _policy(definition, options)
+        limit = ""
+        if policy.max_attempts is not None and task.attempt > policy.max_attempts:
+            limit = f"its policy allows {policy.max_attempts} attempts"
+        elif policy.timeout is not None and self._now() - task.scheduled_at > policy.timeout:
+            limit = f"its policy begins none later than {policy.timeout} s after the first"
+        if not limit:
+            return None
+        last = _last_failure(task)
+        died = f"{task.attempt - 1} workers" if task.attempt > 2 else "a worker"  # noqa: PLR2004
+        if last is not None:
+            died = "the last worker that had it, or more of them,"
+        error = WorkerLost(
+            f"activity {task.activity!r}: {died} died while running it; {limit}, so there is none "
+            f"after attempt {task.attempt - 1}. See whether the function ends or blocks its "
+            "process, or needs more memory than there is"
+        )
+        failure = msgspec.structs.replace(Failure.of(error), cause=last)
+        _log_failed(task, failure)
+        return ev.ActivityFailed(task.key.command, failure)
+
+    def _wait_for_code(self, task: ActivityTask, exc: Exception) -> Again:
+        """Leave in the store what the present code cannot read: other code may."""
+        if task.activity not in self._unreadable:
+            self._unreadable.add(task.activity)
+            logger.warning(
+                "activity %r of instance %r (%s): its stored arguments do not fit the present code "
+                "(%s: %s). It waits in the store, and so does every other such call, until a "
+                "worker's code or codec can read it.",
+                task.activity,
+                task.key.instance,
+                task.key.command,
+                type(exc).__name__,
+                exc,
+            )
+        # As long again as it has waited: no count of such looks is stored.
+        delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
+        return Again(task.attempt, delay, Failure.of(exc))
+
+    # --- the call -----------------------------------------------------------------------
+
+    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> object:
+        fn, args, kwargs = definition.fn, call.args, call.kwargs
+        if definition.runtime == "async":
+            return await fn(*args, **kwargs)
+        if definition.runtime == "asyncio":
+            return await in_asyncio(fn, args, kwargs)
+        run.thread = ThreadCall(lambda: fn(*args, **kwargs))
+        return await run.thread.run(call.scope)
+
+    def _encode(self, definition: Activity[..., Any], result: object) -> msgspec.Raw:
+        type_ = definition.signature.result_type
+        return msgspec.Raw(
+            encode_checked(self._codec, result, type_, f"{definition.name}() result")
+        )
+
+    # --- after --------------------------------------------------------------------------
+
+    def timeout(self, run: Run) -> ActivityTimeout:
+        """Return the error of an attempt whose time is over."""
+        task = run.task
+        return ActivityTimeout(
+            f"activity {task.activity!r} took longer than {run.limit} (attempt {task.attempt})"
+        )
+
+    def failed(self, run: Run, exc: BaseException) -> Event | Again | None:
+        """Decide what follows a failed attempt; ``None`` if its worker is leaving."""
+        if run.stop == "given back":
+            return None
+        task = run.task
+        failure = Failure.of(exc)
+        definition = self._activities[task.activity]
+        options = decode_options(task.options)
+        delay = self._next_delay(task, failure, definition, options)
+        if delay is None or run.stop == "cancelled":
+            if not run.stop:
+                _log_failed(task, failure)
+            return ev.ActivityFailed(task.key.command, failure)
+        if not run.stop:
+            logger.info(
+                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+                task.activity,
+                task.key.instance,
+                task.attempt,
+                failure.type,
+                failure.message,
+                delay,
+            )
+        return Again(task.attempt + 1, delay, failure)
+
+    def _next_delay(
+        self,
+        task: ActivityTask,
+        failure: Failure,
+        definition: Activity[..., Any],
+        options: ActivityOptions | None,
+    ) -> float | None:
+        elapsed = self._now() - task.scheduled_at
+        key = info_of(task).idempotency_key
+        delay = _policy(definition, options).next_delay(task.attempt, failure, elapsed, key)
+        total = _schedule_timeout(definition, options)
+        if delay is not None and total is not None and elapsed + delay >= total:
+            return None
+        return delay
+
+
+class _Call(NamedTuple):
+    """What is called, and the scope around it."""
+
+    scope: Any  # a `Scope`; for the type checkers its __exit__ may swallow exceptions
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def info_of(task: ActivityTask) -> ActivityInfo:
+    """Return what an activity may know of its call."""
+    key = task.key
+    return ActivityInfo(
+        activity=task.activity,
+        instance=key.instance,
+        execution=key.execution,
+        command=key.command,
+        attempt=task.attempt,
+        scheduled_at=task.scheduled_at,
+        queue=task.queue,
+        life=key.life,
+    )
+
+
+def _policy(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:
+    policy = options.retry if options and options.retry is not None else definition.retry
+    return DEFAULT_ACTIVITY_RETRY if policy is None else policy
+
+
+def _schedule_timeout(
+    definition: Activity[..., Any], options: ActivityOptions | None
+) -> float | None:
+    if options and options.schedule_timeout is not None:
+        return options.schedule_timeout
+    return definition.schedule_timeout
+
+
+def _last_failure(task: ActivityTask) -> Failure | None:
+    if not task.failure:
+        return None
+    try:
+        return _decode_failure(task.failure)
+    except msgspec.MsgspecError:  # an older form, or another codec's
+        return None
+
+
+def _is_interrupt(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(KeyboardInterrupt) is not None
+    return isinstance(exc, KeyboardInterrupt)
+
+
+def _is_cancel(exc: BaseException) -> bool:
+    """Whether there is nothing else in it than cancels."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(_CANCELLED)[1] is None
+    return isinstance(exc, _CANCELLED)
+
+
+def _log_failed(task: ActivityTask, failure: Failure) -> None:
+    logger.error(
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
+        task.activity,
+        task.key.instance,
+        task.key.command,
+        task.attempt,
+        failure.type,
+        failure.message,
+    )

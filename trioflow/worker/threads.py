@@ -1,0 +1,157 @@
+"""Plain functions in threads that can be left behind.
+
+A thread cannot be stopped. So a worker whose time is over must be able to go, and the process to
+exit, while a function still blocks: the threads are daemons, and the task that waits for one can be
+made to wait no longer. Until then `anyio.from_thread` and `trio.from_thread` work in them as in the
+hosts' own worker threads, of which this uses a few private names. All such uses are in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+import time
+from collections.abc import Callable, Iterator
+from types import CoroutineType
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import outcome
+import sniffio
+import trio
+
+from trioflow.worker.host import Scope
+
+__all__ = ["LeftBehind", "ThreadCall"]
+
+# Where trio keeps, for each of its worker threads, to which task the thread belongs.
+_trio_data: Any = getattr(getattr(trio, "_threads", None), "PARENT_TASK_DATA", None)
+
+
+class LeftBehind(BaseException):
+    """Raised where a function was waited for that was left behind."""
+
+
+class ThreadCall:
+    """One call of a plain function in a thread of its own.
+
+    Attributes:
+        left: Whether it was left behind.
+        processor: How long the function had the processor, seconds.
+        began_at: When it began, by `time.perf_counter`.
+        ended_at: When it ended, likewise; 0 before.
+    """
+
+    __slots__ = ("_fn", "_hold", "_register", "_task", "began_at", "ended_at", "left", "processor")
+
+    def __init__(self, fn: Callable[[], object]) -> None:
+        self._fn = fn
+        self._hold: anyio.CancelScope | None = None
+        self._register: list[Any] | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self.left = False
+        self.processor = self.began_at = self.ended_at = 0.0
+
+    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+        """Call the function and wait for it, whatever is cancelled meanwhile.
+
+        Args:
+            scope: The scope of whose cancel ``from_thread.check_cancelled()`` tells the function.
+
+        Returns:
+            What it returned or raised.
+
+        Raises:
+            LeftBehind: It was left behind.
+        """
+        if trio.lowlevel.in_trio_run():
+            self._task = trio.lowlevel.current_task()
+            limit: Any = anyio.CapacityLimiter(math.inf)  # how many there are is seen to elsewhere
+            try:
+                return await anyio.to_thread.run_sync(self._call_in_trio, limiter=limit)
+            finally:
+                self._task = None
+        return await self._run_in_asyncio(scope)
+
+    def leave(self) -> None:
+        """Let the task that waits for the function go on without it."""
+        self.left = True
+        if self._hold is not None:
+            self._hold.cancel()
+        elif self._task is not None and self._register is not None and _waits(self._task):
+            self._register[0] = None  # the thread's end wakes nobody
+            trio.lowlevel.reschedule(self._task, outcome.Value(outcome.Error(LeftBehind())))
+            self._task = None
+
+    def __bool__(self) -> bool:
+        """Whether trio is to run what the thread sends to the loop beside the call's own task."""
+        return self.left
+
+    def _call(self) -> outcome.Outcome[object]:
+        self.began_at, processor = time.perf_counter(), time.thread_time()
+        result = outcome.capture(self._fn)
+        self.processor, self.ended_at = time.thread_time() - processor, time.perf_counter()
+        return result
+
+    # --- trio ---------------------------------------------------------------------------
+
+    def _call_in_trio(self) -> outcome.Outcome[object]:
+        if _trio_data is not None and hasattr(_trio_data, "abandon_on_cancel"):
+            self._register = getattr(_trio_data, "task_register", None)
+            _trio_data.abandon_on_cancel = self
+        return self._call()
+
+    # --- asyncio ------------------------------------------------------------------------
+
+    async def _run_in_asyncio(self, scope: Scope) -> outcome.Outcome[object]:
+        """As anyio's own, whose threads keep the process from exiting."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[outcome.Outcome[object]] = loop.create_future()
+        context = contextvars.copy_context()
+        context.run(sniffio.current_async_library_cvar.set, None)
+
+        def call() -> outcome.Outcome[object]:
+            with _anyio_thread(loop, scope):
+                return context.run(self._call)
+
+        def settle(result: outcome.Outcome[object]) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        def deliver(called: outcome.Outcome[outcome.Outcome[object]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, called.unwrap())
+
+        trio.lowlevel.start_thread_soon(call, deliver, "trioflow activity")
+        with anyio.CancelScope(shield=True) as self._hold:
+            return await future
+        raise LeftBehind
+
+
+def _waits(task: trio.lowlevel.Task) -> bool:
+    """Whether a task waits for its thread, and does nothing for it at the moment."""
+    frame: Any = task.coro
+    while frame is not None:
+        inner = getattr(frame, "cr_await", None)
+        if frame.cr_code.co_name == "to_thread_run_sync":
+            return getattr(inner, "__name__", "") == "wait_task_rescheduled"
+        frame = inner if isinstance(inner, CoroutineType) else None
+    return False
+
+
+@contextlib.contextmanager
+def _anyio_thread(loop: asyncio.AbstractEventLoop, scope: Scope) -> Iterator[None]:
+    """Make the thread one of anyio's worker threads, for as long as the block lasts."""
+    # Not at the top: trio hosts need no asyncio back-end.
+    from anyio._backends._asyncio import AsyncIOBackend  # noqa: PLC0415
+    from anyio._core._eventloop import claim_worker_thread, threadlocals  # noqa: PLC0415
+
+    with claim_worker_thread(AsyncIOBackend, loop):
+        threadlocals.current_cancel_scope = scope
+        try:
+            yield
+        finally:
+            del threadlocals.current_cancel_scope
