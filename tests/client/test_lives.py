@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import run_virtual, until, until_parked
+from tests.worker.flow import Gate, run_virtual, until, until_parked
 from trioflow import (
     ClientClosed,
     InstanceCancelled,
@@ -170,6 +170,42 @@ def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
             if then == "again":
                 assert isinstance(one.came, InstanceTerminated)
             assert client.endings.waiting == 0
+
+    cached.run(main, timeout=10)
+
+
+@pytest.mark.parametrize("then", ["nothing", "removed"])
+def test_who_waits_where_a_worker_holds_it_hears_of_an_end_from_elsewhere(cached, then):
+    """The worker is busy with it, and hears of the end by itself, or not at all."""
+    flows = Registry()
+    gates = []
+
+    @flows.activity
+    async def act() -> None:
+        await gates[0].wait()
+
+    @flows.workflow
+    async def busy() -> None:
+        await act()
+
+    async def main():
+        gates[:] = [Gate()]
+        async with (
+            cached.worker(flows) as worker,
+            cached.client(flows) as other,
+            anyio.create_task_group() as group,
+        ):
+            handle = await worker.client.start(busy)
+            one = Waiting(handle)
+            group.start_soon(one.run)
+            await gates[0].until_entered()
+            await other.handle(handle.id).terminate("from elsewhere")
+            if then == "removed":
+                await other.handle(handle.id).remove()
+            with anyio.fail_after(6):
+                while one.came is None:
+                    await anyio.sleep(0.002)
+            assert isinstance(one.came, GONE), one.came
 
     cached.run(main, timeout=10)
 
