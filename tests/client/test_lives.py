@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -138,6 +139,56 @@ def test_a_finished_one_of_the_life_is_removed_and_no_other(cached):
                 await second.remove()
 
     cached.run(main)
+
+
+def test_of_two_lives_each_waits_for_its_own_end(cached):
+    """The worker in the process tells of one, while somebody still waits for the other."""
+    flows, _, waiting = shop()
+
+    async def main():
+        async with cached.worker(flows) as worker, anyio.create_task_group() as group:
+            one = Waiting(await worker.client.start(waiting.options(id="x")))
+            group.start_soon(one.run)
+            await one.until_there(worker.client)
+            worker.client.endings.tell("x", "another life", "completed", b"{}")
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert one.came is None
+            await one.handle.signal(number, 5)
+        assert one.came == 5
+
+    cached.run(main)
+
+
+class Overtaken(MemoryBackend):
+    """Before something is removed, somebody uses its id again."""
+
+    meanwhile = None
+
+    async def remove(self, *args, **options):
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return await super().remove(*args, **options)
+
+
+def test_what_took_the_id_before_the_removal_is_not_removed():
+    flows, quick, _ = shop()
+
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=0) as worker:
+            first = await worker.client.start(quick.options(id="x"), 1)
+            assert await first.result() == 1
+
+            async def again():
+                await anyio.sleep(1)
+                assert await worker.client.run(quick.options(id="x"), 2) == 2
+
+            backend.meanwhile = again
+            with pytest.raises(InstanceNotFound, match="taken its id"):
+                await first.remove()
+            assert await worker.client.handle("x", quick).result() == 2
+
+    run_virtual(main, Overtaken)
 
 
 @pytest.mark.parametrize("then", ["removed", "again", "removed and again"])
