@@ -12,6 +12,7 @@ pytest.importorskip("pymysql")
 import pymysql
 
 from tests.backends.mysql_stage import hold, new, opened, step, turns
+from tests.backends.old_rows import OLD_ROWS, old_rows_go_on
 from trioflow import open_worker, workflow
 from trioflow.backends import mysql_schema
 from trioflow.backends.mysql import MysqlBackend
@@ -42,28 +43,29 @@ def test_the_migrations_together_give_the_schema(mysql):
     trio.run(MysqlBackend(mysql.url).migrate)
     assert indexes(mysql) == [
         ("activities", "activities_visible", 1, "worker,queue,priority,visible_at,scheduled_at"),
-        ("activities", "PRIMARY", 0, "instance,execution,command"),
+        ("activities", "PRIMARY", 0, "instance,execution,command,life"),
         ("inbox", "inbox_seq", 1, "seq"),
         ("inbox", "PRIMARY", 0, "instance,seq"),
         ("instances", "instances_finished", 1, "finished_at,worker,queue,status,ready_at"),
         ("instances", "instances_id", 0, "id"),
         ("instances", "instances_parent", 1, "parent"),
-        ("instances", "instances_ready", 1, "queue,status,priority,ready_at"),
+        ("instances", "instances_ready", 1, "queue,status,level,ready_at"),
         ("instances", "PRIMARY", 0, "seq"),
         ("turns", "PRIMARY", 0, "instance,execution,number"),
         ("workers", "PRIMARY", 0, "id"),
         ("writers", "PRIMARY", 0, "id"),
     ]
     found = columns(mysql)
-    texts = {row[4] for row in found if row[2].startswith("varchar")}
-    assert texts == {mysql.collation}
+    texts = {row[1]: row[4] for row in found if row[2].startswith("varchar")}
+    assert texts.pop("life") == texts.pop("parent_life") == "ascii_bin"
+    assert set(texts.values()) == {mysql.collation}
     shape = {(row[0], row[1]): row[2:4] for row in found}
     assert shape[("instances", "id")] == ("varchar(500)", "NO")
     assert shape[("instances", "ready_at")] == ("double", "YES")
     assert shape[("turns", "data")] == ("longblob", "NO")
     counts = {table: sum(row[0] == table for row in found) for table, *_ in found}
     assert counts == {
-        "activities": 14, "inbox": 4, "instances": 24, "turns": 4, "workers": 3, "writers": 4,
+        "activities": 15, "inbox": 5, "instances": 29, "turns": 4, "workers": 3, "writers": 4,
     }  # fmt: skip
 
 
@@ -75,7 +77,7 @@ def test_several_may_migrate_at_once(mysql):
 
     trio.run(main)
     names = [name for (name,) in mysql.admin("SELECT name FROM trioflow_migrations ORDER BY name")]
-    assert names == ["0001_initial", "0002_priority"]
+    assert names == ["0001_initial", "0002_priority", "0003_lives"]
     assert names[-1] == mysql_schema.SCHEMA_VERSION
 
 
@@ -91,11 +93,11 @@ def test_a_migration_that_broke_off_is_done_again(mysql):
 def test_a_migration_that_broke_off_between_two_tables_goes_on(mysql):
     trio.run(MysqlBackend(mysql.url).migrate)
     whole = columns(mysql), indexes(mysql)
-    mysql.admin("DELETE FROM trioflow_migrations WHERE name = '0002_priority'")
-    mysql.admin("ALTER TABLE activities DROP KEY activities_visible, DROP COLUMN priority")
+    mysql.admin("DELETE FROM trioflow_migrations WHERE name = '0003_lives'")
+    mysql.admin("ALTER TABLE inbox DROP COLUMN arrived_at")
     mysql.admin(
-        "ALTER TABLE activities ADD KEY activities_visible"
-        " (worker, queue, visible_at, scheduled_at)"
+        "ALTER TABLE activities DROP PRIMARY KEY, DROP COLUMN life,"
+        " ADD PRIMARY KEY (instance, execution, command)"
     )
     trio.run(MysqlBackend(mysql.url).migrate)
     assert (columns(mysql), indexes(mysql)) == whole
@@ -116,6 +118,20 @@ def test_what_an_older_schema_holds_has_the_usual_priority(mysql, monkeypatch):
             await backend.register_worker("w1", "")
             (taken,) = (await backend.take_instances("w1", ("q",), 1)).instances
             assert (taken.id, taken.priority) == ("a", 0)
+
+    trio.run(main)
+
+
+def test_what_was_stored_before_lives_goes_on(mysql, monkeypatch):
+    monkeypatch.setattr(mysql_schema, "_MIGRATIONS", mysql_schema._MIGRATIONS[:2])
+    trio.run(MysqlBackend(mysql.url).migrate)
+    monkeypatch.undo()
+    for statement in OLD_ROWS:
+        mysql.admin(statement)
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await old_rows_go_on(backend)
 
     trio.run(main)
 

@@ -13,6 +13,7 @@ import trio
 
 psycopg = pytest.importorskip("psycopg")
 
+from tests.backends.old_rows import OLD_ROWS, old_rows_go_on  # noqa: E402
 from tests.servers import required  # noqa: E402 - only if the driver is there
 from trioflow import Registry, open_worker  # noqa: E402
 from trioflow.backends import postgres_schema  # noqa: E402
@@ -169,6 +170,22 @@ def test_a_later_migration_is_added_to_what_is_there(url, schema, admin, monkeyp
         monkeypatch.undo()
         with pytest.raises(SchemaError, match="'9000_more'.*upgrade trioflow"):
             await PostgresBackend(url, schema=schema).open()
+
+    trio.run(main)
+
+
+def test_what_was_stored_before_lives_goes_on(url, schema, admin, monkeypatch):
+    now = postgres_schema._MIGRATIONS
+    monkeypatch.setattr(postgres_schema, "_MIGRATIONS", now[:2])
+    trio.run(PostgresBackend(url, schema=schema).migrate)
+    monkeypatch.setattr(postgres_schema, "_MIGRATIONS", now)
+    admin.execute(f"SET search_path = {schema}")
+    for statement in OLD_ROWS:
+        admin.execute(statement)
+
+    async def main():
+        async with opened(PostgresBackend(url, schema=schema)) as backend:
+            await old_rows_go_on(backend)
 
     trio.run(main)
 

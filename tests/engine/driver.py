@@ -21,6 +21,7 @@ import trio
 
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.loop import EndedUnseen
 from trioflow.model import events as ev
 from trioflow.model.commands import (
     CancelActivity,
@@ -124,7 +125,12 @@ class Driver:
             self.evict()
             self.revive()
         arrived = [ev.decode_event(ev.encode_event(event)) for event in events]
-        turn = self.execution.advance(arrived, self.now, at=at)
+        try:
+            turn = self.execution.advance(arrived, self.now, at=at)
+        except EndedUnseen as ended:
+            self.execution.evict()
+            self.revive()
+            turn = self.execution.advance(arrived, self.now, at=at, together_from=ended.number)
         self.history.append(encode_turn(turn))
         for event in events:
             command_id = getattr(event, "id", "")

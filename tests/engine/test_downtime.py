@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -191,6 +192,53 @@ def test_tasks_run_between_what_happened():
     driver = Driver(wf)
     driver.turn(done("0.1:0", 1), done("0.0:0", 1))
     assert driver.check().result() == ["second", "second", "first", "first"]
+
+
+# --- nothing accepted is lost at the end ------------------------------------------------------
+
+
+async def drains() -> list[int]:
+    got = [await go.receive()]
+    with contextlib.suppress(trio.WouldBlock):
+        while True:
+            got.append(go.receive_nowait())
+    return got
+
+
+def test_a_workflow_that_drains_sees_all_of_its_last_turn():
+    driver = Driver(drains)
+    turn = driver.turn(*[signal("go", n) for n in range(5)])
+    assert driver.check().result() == [0, 1, 2, 3, 4]
+    assert turn.together_from == 0
+    assert turn.at == []
+
+
+def test_what_came_before_the_end_is_seen_with_what_ended_it():
+    async def wf() -> list[int]:
+        with trio.move_on_after(5):
+            await trio.sleep_forever()
+        return await drains()
+
+    driver = Driver(wf)
+    events = [signal("other", 0), signal("go", 1), signal("go", 2), signal("go", 3)]
+    turn = driver.turn(*events, now=START + 20, at=[START + at for at in (2, 6, 7, 8)])
+    assert driver.check().result() == [1, 2, 3]
+    assert turn.together_from == 2  # after the other signal, and the deadline
+    assert turn.at == [START + at for at in (2, 6, 7, 8)]
+
+
+def test_a_deadline_that_ends_it_is_not_outrun_by_what_came_later():
+    driver = Driver(waits)
+    turn = driver.turn(signal("go", 1), now=START + 20, at=[START + 6])
+    assert driver.check().result() == "too late"
+    assert turn.together_from == 0
+
+
+def test_a_wake_up_needs_no_eyes():
+    driver = Driver(drains)
+    turn = driver.turn(signal("go", 1), ev.Woken(), now=START + 1)
+    assert driver.check().result() == [1]
+    assert turn.together_from == -1
 
 
 # --- as if somebody had worked all along --------------------------------------------------

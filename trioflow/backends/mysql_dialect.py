@@ -74,11 +74,17 @@ class MysqlDialect:
     def __init__(self, where: str) -> None:
         self._where = where
 
+    def holders(self, table: str, null: str = "") -> str:
+        # An index is read by groups only if all its columns until there are grouped.
+        listed, grouped = (f"{null} IS NULL AND", f"{null},") if null else ("", "")
+        where = f"WHERE {listed} worker > ''"
+        return f"SELECT worker FROM {table} {where} GROUP BY {grouped} worker"  # noqa: S608
+
     def query(self, sql: str) -> str:
         # An index ends with the primary key, so its order is this one; but that key is too long
         # for the optimizer to know, and it would read, and lock, everything in order to sort it.
         sql = sql.replace(", instance, execution, command LIMIT", " LIMIT")
-        if self.skip_locked in sql:
+        if self.skip_locked in sql and " LIMIT " in sql:
             # The same would happen while the statistics of a table are behind its growth.
             sql = _TAKEN.sub(lambda found: f"{found[0]} FORCE INDEX ({_ORDER[found[1]]})", sql, 1)
         return sql

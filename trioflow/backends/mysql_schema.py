@@ -127,8 +127,29 @@ ALTER TABLE activities
     ADD KEY activities_visible (worker, queue, priority, visible_at, scheduled_at)""",
 )
 
+# An instance's life tells it from others of the same id; it is part of the key of its activities,
+# where there is room for 64 bytes. `level` is what the ready ones are read by, see `sql.queries`.
+_LIVES = (
+    """
+ALTER TABLE instances
+    ADD COLUMN life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    ADD COLUMN parent_life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    ADD COLUMN first_execution BIGINT NOT NULL DEFAULT 1,
+    ADD COLUMN level SMALLINT NOT NULL DEFAULT 0,
+    ADD COLUMN deaths BIGINT NOT NULL DEFAULT 0,
+    DROP KEY instances_ready,
+    ADD KEY instances_ready (queue, status, level, ready_at)""",
+    "UPDATE instances SET level = priority WHERE priority <> 0",
+    "ALTER TABLE inbox ADD COLUMN arrived_at DOUBLE NOT NULL DEFAULT 0",
+    """
+ALTER TABLE activities
+    ADD COLUMN life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    DROP PRIMARY KEY,
+    ADD PRIMARY KEY (instance, execution, command, life)""",
+)
+
 # Name and statements of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY))
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
 SCHEMA_VERSION = _MIGRATIONS[-1][0]
 

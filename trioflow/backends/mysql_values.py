@@ -111,8 +111,9 @@ def _statement(statement: Write, rows: list[Sequence[str]]) -> str:
             return f"{found} ORDER BY {columns[0]} FOR UPDATE"
         case Update():
             return _update(statement, rows)
-        case Delete(table) if len(rows) == 1 or len(columns) == 1:
-            return f"DELETE FROM {table} WHERE {_equal(columns, rows)}"  # noqa: S608 - our names
+        case Delete(table, _, only) if len(rows) == 1 or len(columns) == 1:
+            these = f"{_equal(columns, rows)} AND {only}" if only else _equal(columns, rows)
+            return f"DELETE FROM {table} WHERE {these}"  # noqa: S608 - our names
         case Delete(table):
             on = " AND ".join(f"{table}.{name} = v.{name}" for name in columns)
             return f"DELETE {table} FROM {_joined(columns, rows)} {table} ON {on}"

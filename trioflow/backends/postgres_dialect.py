@@ -14,7 +14,15 @@ import psycopg
 
 from trioflow.backends.postgres_connection import PgConnection, Statement, state_of
 from trioflow.backends.postgres_values import array, array_type
-from trioflow.backends.sql.dialect import Connection, Delete, Insert, Lock, Update, Write
+from trioflow.backends.sql.dialect import (
+    Connection,
+    Delete,
+    Insert,
+    Lock,
+    Update,
+    Write,
+    holders_one_by_one,
+)
 from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
 
 __all__ = ["PostgresDialect", "qualified"]
@@ -65,6 +73,9 @@ class PostgresDialect:
         self._place = place
         base = f"(SELECT nextval('{self._schema.replace(chr(39), chr(39) * 2)}.inbox_numbers')"
         self.number = f"{base} * {_SPAN}) + ?"
+
+    def holders(self, table: str, null: str = "") -> str:
+        return holders_one_by_one(table, null)
 
     def query(self, sql: str) -> str:
         return _in_full(sql, self._schema)

@@ -26,7 +26,9 @@ _INTS = (
     "execution parent_execution first_execution turns events messages consumed seq number attempt "
     "priority level"
 )
-_FLOATS = "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now"
+_FLOATS = (
+    "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now"
+)
 _BYTES = "input metadata custom_status outcome data event options carried failure cancel"
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),

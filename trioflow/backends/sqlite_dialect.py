@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.sql.dialect import Connection, Insert, Write
+from trioflow.backends.sql.dialect import Connection, Insert, Write, holders_one_by_one
 from trioflow.backends.sql.writing import select_among, write_chunked
 from trioflow.errors import (
     BackendError,
@@ -113,6 +113,9 @@ class SqliteDialect:
 
     def __init__(self, path: str) -> None:
         self._path = path
+
+    def holders(self, table: str, null: str = "") -> str:
+        return holders_one_by_one(table, null)
 
     def query(self, sql: str) -> str:
         return sql

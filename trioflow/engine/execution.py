@@ -154,6 +154,7 @@ class Execution:
         recorded: Turn | None = None,
         *,
         at: Sequence[float] = (),
+        together_from: int = -1,
     ) -> Turn:
         """Apply events, run until every task waits, and return the turn.
 
@@ -163,6 +164,7 @@ class Execution:
             recorded: On replay, the stored turn whose events and time these are.
             at: When each of the events happened, to be told from the deadlines that have passed
                 since the last turn; empty if that was now, or for those of ``recorded``.
+            together_from: What `EndedUnseen` said of the same turn when it was made before.
 
         Returns:
             The turn with the commands that are to be carried out once it is stored. Its events are
@@ -171,6 +173,9 @@ class Execution:
         Raises:
             NeedsSuspension: Nothing of this turn may be stored; the execution must be evicted.
             Diverged: Likewise: ``recorded`` has other commands, or another end.
+            EndedUnseen: Likewise: the workflow ended at something that came before the last of
+                ``events``. The turn is to be made again by a fresh execution, with the number
+                that this gives as ``together_from``: then it sees them all, and can receive them.
             KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
@@ -181,7 +186,7 @@ class Execution:
         else:
             self._expected = {c.id: c for c in recorded.commands}
             self.loop.steps_left = inf
-            at = at or recorded.at
+            at, together_from = at or recorded.at, recorded.together_from
         events, times = self._in_order(events, at, now)
         never_started, mixed = False, False
         token = guard.enter_step()
@@ -189,7 +194,7 @@ class Execution:
             if self.turns == 0:
                 never_started = self._begin(events, now)
             elif self.rules >= IN_ORDER_OF_TIME:
-                mixed = self.loop.step_in_order(now, events, times, self._apply)
+                mixed = self._step_in_order(now, events, times, together_from)
             else:
                 for event in events:
                     self._apply(event)
@@ -216,6 +221,7 @@ class Execution:
             commands=commands,
             outcome=end,
             at=list(times) if mixed else [],
+            together_from=together_from,
         )
 
     def replay(self, turns: Sequence[Turn]) -> None:
@@ -348,6 +354,13 @@ class Execution:
             order = sorted(range(len(times)), key=times.__getitem__)
             return [events[i] for i in order], [times[i] for i in order]
         return events, times
+
+    def _step_in_order(
+        self, now: float, events: Sequence[ev.Event], times: Sequence[float], together_from: int
+    ) -> bool:
+        if isinstance(events[-1], ev.Woken):  # which nobody has to see
+            events, times = events[:-1], times[:-1]
+        return self.loop.step_in_order(now, events, times, self._apply, together_from)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

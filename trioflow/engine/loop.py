@@ -29,7 +29,7 @@ from trioflow.engine.runner import TaskState, age_of, make_runner
 from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
-__all__ = ["NestedLoop", "StepsUsedUp"]
+__all__ = ["EndedUnseen", "NestedLoop", "StepsUsedUp"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,18 @@ _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
+
+
+class EndedUnseen(Exception):
+    """Raised out of a step in which the main task ended before all that happened was applied.
+
+    Attributes:
+        number: Of the thing or deadline that ended it; see `NestedLoop.step_in_order`.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the main task ended at {number}, with something left")
+        self.number = number
 
 
 class StepsUsedUp(Exception):
@@ -148,18 +160,28 @@ class NestedLoop:
             self._leave(host)
 
     def step_in_order(
-        self, now: float, things: Sequence[T], times: Sequence[float], apply: Callable[[T], None]
+        self,
+        now: float,
+        things: Sequence[T],
+        times: Sequence[float],
+        apply: Callable[[T], None],
+        together_from: int = -1,
     ) -> bool:
         """Set the clock; apply what happened and expire what is due, one after the other by time.
 
         Between two of them tasks run until all of them wait. What happened at a deadline's own
         time was before it. The clock says ``now`` throughout.
 
+        The main task may end while things are left. Then the step has to be made again, with all
+        that is left applied before the tasks run that last time: see ``together_from``.
+
         Args:
             now: The time of the step.
             things: What happened.
             times: When each of them did, ascending, none after ``now``.
             apply: Called with each.
+            together_from: The number, from 0, of the thing or deadline together with which all
+                things that are left are applied; -1 for none.
 
         Returns:
             Whether anything was applied ahead of a deadline that had passed before ``now``.
@@ -167,11 +189,14 @@ class NestedLoop:
         Raises:
             KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
             StepsUsedUp: Likewise.
+            EndedUnseen: Likewise.
         """
         self._clock.now = now
         deadlines = self._runner.deadlines
         deadlines.present = now
         mixed = False
+        number = 0  # of things and deadlines, in the order in which they come
+        left = len(things)
         host = self._enter()
         try:
             for thing, time in zip(things, times, strict=True):
@@ -179,9 +204,21 @@ class NestedLoop:
                     if due >= time:
                         mixed = True
                         break
+                    if number == together_from:
+                        break
                     self._expire(due)
+                    if self.outcome is not None:
+                        raise EndedUnseen(number)
+                    number += 1
+                if number == together_from:
+                    self._apply_together(things[-left:], time, apply)
+                    break
                 apply(thing)
+                left -= 1
                 self._run_until_all_wait(time)
+                if left and self.outcome is not None:
+                    raise EndedUnseen(number)
+                number += 1
             while deadlines._heap and (due := deadlines.next_deadline()) <= now:
                 self._expire(due)
         finally:
@@ -190,6 +227,15 @@ class NestedLoop:
                 deadlines.past = []
             self._leave(host)
         return mixed
+
+    def _apply_together(self, things: Sequence[T], time: float, apply: Callable[[T], None]) -> None:
+        """Apply all that is left, after a deadline if that came before it; then let tasks run."""
+        deadlines = self._runner.deadlines
+        if deadlines._heap and (due := deadlines.next_deadline()) < time:
+            deadlines.expire(due)
+        for thing in things:
+            apply(thing)
+        self._run_until_all_wait(time)
 
     @property
     def next_deadline(self) -> float:

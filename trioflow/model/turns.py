@@ -61,6 +61,9 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
         outcome: Set in the last turn of an execution.
         at: When each of ``events`` happened, by the store's clock, where that decides between it
             and a deadline that passed before ``now``; otherwise empty.
+        together_from: The number, from 0, of the event or overdue deadline together with which all
+            events after it were applied, since the workflow would have ended there; -1 if each was
+            applied by itself.
     """
 
     now: float
@@ -68,6 +71,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     commands: list[Command] = []
     outcome: Outcome | None = None
     at: list[float] = []
+    together_from: int = -1
 
 
 _encoder = msgspec.json.Encoder()

@@ -129,6 +129,7 @@ class HeldInstance:
         state: See the module's text.
         life: Which life of the id it is.
         number: Which execution.
+        together_from: For the next turn; see `Turn.together_from`.
         turns: How many turns of the execution are stored, those of the open batch included.
         events: The size of the history with them.
         execution: The running code; ``None`` until the history is loaded.
@@ -176,6 +177,7 @@ class HeldInstance:
         "successor",
         "suspect",
         "to_cancel",
+        "together_from",
         "turns",
         "unit",
         "used",
@@ -207,6 +209,7 @@ class HeldInstance:
         self.state = State.HELD
         self.carried = b""
         self.turns = 0
+        self.together_from = -1
         self.events = 0
         self.execution: Execution | None = None
         self.received: deque[Received] = deque()

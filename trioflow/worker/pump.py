@@ -370,7 +370,8 @@ class Pump:
         elif not live.has_work:
             self._recorder.give_back_untouched(live)
         elif live.execution is None and live.turns:
-            self._unloaded.append(live)
+            if live.commit is None or not live.commit.turns:  # otherwise they are to be stored
+                self._unloaded.append(live)
         else:
             self._stepper.step(live)
 

@@ -74,6 +74,7 @@ class Recorder:
         live.used.extend(live.received)
         live.received.clear()
         live.due = False
+        live.together_from = -1
         return unit
 
     def record(self, live: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
+from trioflow.engine.loop import EndedUnseen
 from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow
@@ -97,8 +98,11 @@ class Stepper:
                     at.append(wake_at)
                 now = max(now, wake_at)
                 events.append(ev.Woken())
-            turn = live.execution.advance(events, now, at=at)
+            turn = live.execution.advance(events, now, at=at, together_from=live.together_from)
             data = encode_turn(turn)
+        except EndedUnseen as ended:
+            self._again(live, ended.number)
+            return
         except NeedsSuspension as stop:
             self._recorder.suspend(live, stop.report)
             return
@@ -110,6 +114,15 @@ class Stepper:
             self._in_step = None
         self._batch.size += 1
         self._recorder.record(live, self._recorder.consume(live, unit), turn, data)
+
+    def _again(self, live: HeldInstance, together_from: int) -> None:
+        """Have a turn made again in which the workflow ended before it had seen everything."""
+        self._holdings.evict(live)
+        live.together_from = together_from
+        # Of what is in the open batch, the history is read when that is stored.
+        assert live.commit is not None
+        live.commit.wake_at = live.wake_at
+        self._holdings.queue(live)
 
     def _started(self, live: HeldInstance) -> ev.Started:
         return ev.Started(

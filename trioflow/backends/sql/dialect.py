@@ -11,7 +11,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Connection", "Cursor", "Delete", "Dialect", "Insert", "Lock", "Update", "Write"]
+__all__ = [
+    "Connection",
+    "Cursor",
+    "Delete",
+    "Dialect",
+    "Insert",
+    "Lock",
+    "Update",
+    "Write",
+    "holders_one_by_one",
+]
 
 
 class Cursor(Protocol):
@@ -109,6 +119,17 @@ class Dialect(Protocol):
     number: str
     has_ready_at: str
 
+    def holders(self, table: str, null: str = "") -> str:
+        """Return a query of the workers that hold rows of a table, each once.
+
+        It does not read all that they hold, but looks into an index that begins with the worker.
+
+        Args:
+            table: Has a column ``worker``.
+            null: A column that is null in the rows that are meant; the index begins with it.
+        """
+        ...
+
     def query(self, sql: str) -> str:
         """Return a query that is written with ``?`` in the driver's placeholders."""
         ...
@@ -155,3 +176,15 @@ class Dialect(Protocol):
     def error(self, exc: Exception) -> Exception:
         """Return the `trioflow.errors.BackendError` that stands for a driver's exception."""
         ...
+
+
+def holders_one_by_one(table: str, null: str = "") -> str:
+    """Return what `Dialect.holders` does, where a look for the next one is quick."""
+    listed = f"{null} IS NULL AND" if null else ""
+    return f"""WITH RECURSIVE looks (worker) AS (
+            SELECT (SELECT worker FROM {table} WHERE {listed} worker IS NOT NULL
+                ORDER BY worker LIMIT 1)
+            UNION ALL SELECT (SELECT held.worker FROM {table} AS held
+                WHERE {listed} held.worker > looks.worker ORDER BY held.worker LIMIT 1)
+            FROM looks WHERE looks.worker IS NOT NULL)
+        SELECT worker FROM looks WHERE worker IS NOT NULL"""  # noqa: S608 - our names

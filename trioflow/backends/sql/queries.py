@@ -187,15 +187,8 @@ _INSTANCES = {
 }
 _ACTIVITIES = {"table": "activities", "level": "priority", "listed": "worker IS NULL"}
 
-# Who holds something, by looks into an index that begins with the holder: few, of many rows.
-_HOLDERS = """WITH RECURSIVE holders (worker) AS (
-            SELECT (SELECT worker FROM {table} WHERE {listed} AND worker IS NOT NULL
-                ORDER BY worker LIMIT 1)
-            UNION ALL SELECT (SELECT held.worker FROM {table} AS held
-                WHERE {listed} AND held.worker > holders.worker ORDER BY held.worker LIMIT 1)
-            FROM holders WHERE holders.worker IS NOT NULL)
-        SELECT worker FROM holders WHERE worker IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""
+_WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
+        WHERE NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""
 
 _TAKEN = """seq, id, execution, workflow, queue, input, parent, parent_execution,
         parent_command, parent_life, metadata, carried, turns, events, ready_at, wake_at, unread,
@@ -221,8 +214,8 @@ class Queries:
     stale_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has buried it, and it has not woken up, since `stale_workers` was read.
     bury_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
-    holders_of_instances = _HOLDERS.format(table="instances", listed="finished_at IS NULL")
-    holders_of_activities = _HOLDERS.format(table="activities", listed="TRUE")
+    instances_without_row = _WITHOUT_ROW.format(holders="{holders_of_instances}")
+    activities_without_row = _WITHOUT_ROW.format(holders="{holders_of_activities}")
     # What a dead worker held are suspects; the death was counted when such a one was taken.
     bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         level = priority - {_SUSPECT},
@@ -399,10 +392,16 @@ class Queries:
         GROUP BY queue"""
 
     def __init__(self, dialect: Dialect) -> None:
+        words = {
+            "{for_update}": dialect.for_update,
+            "{skip_locked}": dialect.skip_locked,
+            "{number}": dialect.number,
+            "{has_ready_at}": dialect.has_ready_at,
+            "{holders_of_instances}": dialect.holders("instances", "finished_at"),
+            "{holders_of_activities}": dialect.holders("activities"),
+        }
         for name, text in vars(type(self)).items():
             if isinstance(text, str) and not name.startswith("_"):
-                locking = text.replace("{for_update}", dialect.for_update)
-                locking = locking.replace("{skip_locked}", dialect.skip_locked)
-                locking = locking.replace("{number}", dialect.number)
-                locking = locking.replace("{has_ready_at}", dialect.has_ready_at)
-                setattr(self, name, dialect.query(locking))
+                for word, said in words.items():
+                    text = text.replace(word, said)  # noqa: PLW2901 - piece by piece
+                setattr(self, name, dialect.query(text))

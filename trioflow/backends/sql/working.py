@@ -74,8 +74,8 @@ class Working(SqlCore):
 
     def _without_rows(self) -> list[str]:
         """Return who holds something and has no row, though nobody should."""
-        held = self._execute(self.queries.holders_of_instances).fetchall()
-        held += self._execute(self.queries.holders_of_activities).fetchall()
+        held = self._execute(self.queries.instances_without_row).fetchall()
+        held += self._execute(self.queries.activities_without_row).fetchall()
         return sorted({worker for (worker,) in held})
 
     def release_worker(self, worker: str) -> None:
