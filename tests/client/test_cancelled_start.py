@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
-from tests.worker.flow import until
-from trioflow import InstanceAlreadyExists, Registry, open_client
+from tests.worker.flow import Flow, run_virtual, until
+from trioflow import BackendUnavailable, InstanceAlreadyExists, Registry, open_client, open_worker
+from trioflow.backends.memory import MemoryBackend
 
 flows = Registry()
 
@@ -115,8 +117,6 @@ def test_when_it_was_handed_over(cached, place):
 
 
 def test_when_a_task_of_asyncio_is_cancelled_by_itself(tmp_path):
-    from tests.worker.flow import Flow  # noqa: PLC0415
-
     handles = []
 
     async def start(client):
@@ -137,6 +137,37 @@ def test_when_a_task_of_asyncio_is_cancelled_by_itself(tmp_path):
         assert await handle.result() == 5
 
     with_client(Flow("sqlite", "asyncio", 1000, tmp_path), "inside", body)
+
+
+class Away(MemoryBackend):
+    """Nothing new can be stored, until it is back."""
+
+    away = True
+
+    async def commit(self, worker, units):
+        if self.away and any(commit.new for unit in units for commit in unit.instances):
+            raise BackendUnavailable("out to lunch")
+        return await super().commit(worker, units)
+
+
+def test_a_store_that_is_away_does_not_keep_the_program_from_ending(caplog):
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=0) as worker:
+            began = trio.current_time()
+            with (
+                trio.move_on_after(1),
+                pytest.raises(BackendUnavailable, match="start of instance"),
+            ):
+                await worker.client.start(echo.options(id="x"), 5)
+            assert 10 < trio.current_time() - began < 13
+            # Without a cancellation it is waited for.
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.client.run, echo.options(id="y"), 5)
+                await trio.sleep(100)
+                backend.away = False
+            assert {d.status for d in await worker.client.list()} == {"completed"}
+
+    run_virtual(main, Away)
 
 
 def test_what_was_stored_though_its_answer_was_lost_is_ones_own(cached):
