@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Final, cast, get_args
 
+from trioflow.errors import ArgumentError
 from trioflow.model.definitions import Workflow
 from trioflow.model.limits import check_characters
 from trioflow.model.records import InstanceFilter, Status
@@ -20,6 +21,7 @@ __all__ = [
     "check_id",
     "check_limit",
     "check_time",
+    "check_workflow",
     "instance_filter",
 ]
 
@@ -63,6 +65,18 @@ def check_id(id: object, name: str = "id") -> str:
     if not text:
         raise ValueError(f"{name}: an instance's id is not empty")
     return text
+
+
+def check_workflow(workflow: object) -> None:
+    """Check what says of which type a result is.
+
+    Raises:
+        ArgumentError: It is neither a workflow nor ``None``.
+    """
+    if not isinstance(workflow, Workflow | None):
+        raise ArgumentError(
+            f"{workflow!r} is not a workflow; leave it out for a result of plain JSON data"
+        )
 
 
 def check_limit(limit: object) -> int:

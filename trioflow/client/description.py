@@ -162,7 +162,7 @@ class _Reader:
 def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
     """Return a stored payload as plain JSON data, or `Undecodable`."""
     try:
-        return codec.decode(bytes(data), Any)
+        return codec.decode(bytes(data) if isinstance(data, msgspec.Raw) else data, Any)
     except Exception as exc:  # noqa: BLE001 - bytes of any kind, and a codec of the user's
         return Undecodable(_why(exc))
 

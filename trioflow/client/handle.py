@@ -23,7 +23,7 @@ from trioflow.errors import (
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow.model.failures import Failure
-from trioflow.model.limits import check_characters, check_name, check_reason
+from trioflow.model.limits import check_characters, check_reason
 from trioflow.model.records import ENDED, InstanceFilter, InstanceRecord, Update
 from trioflow.model.turns import Cancelled, Completed, Failed
 from trioflow.model.values import decode_as, encode_checked, open_text, seal_text
@@ -160,12 +160,9 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
-            ArgumentError: The name is too long, or has characters that a store does not take.
+            ArgumentError: What is given as a signal is no name that a store takes.
         """
-        if isinstance(signal, Signal):
-            name, type_ = signal.name, signal.type
-        else:
-            name, type_ = check_name(signal, "a signal"), Any
+        name, type_ = _signal_of(signal)
         data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
         await self._send(SignalReceived(name, msgspec.Raw(data)))
 
@@ -263,3 +260,10 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:
+    """Return a signal's name, and the type of its values."""
+    if isinstance(signal, Signal):
+        return signal.name, signal.type
+    return check_name(signal, "a signal"), Any

@@ -13,6 +13,7 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
+from trioflow.engine.hints import add_hints
 from trioflow.engine.loop import NestedLoop, StepsUsedUp
 from trioflow.engine.mailbox import Mailbox
 from trioflow.engine.replay import check_turn, line_of
@@ -499,6 +500,7 @@ class Execution:
         again = _continuation(error)
         if again is not None:
             return Continued(msgspec.Raw(again.input))
+        add_hints(error)
         return Failed(Failure.of(error, self.codec))
 
 

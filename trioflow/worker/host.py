@@ -34,6 +34,10 @@ __all__ = [
 logger = logging.getLogger("trioflow.worker")
 
 
+_LOOK = 1.0
+"""Seconds between two looks whether a caller that must not be interrupted has been cancelled."""
+
+
 class TaskGroup(Protocol):
     """What trio's nurseries and anyio's task groups have in common."""
 
@@ -148,26 +152,35 @@ class DetachedGroup:
             self._ended.set()
 
 
-async def outlast(event: anyio.Event) -> None:
-    """Wait for an event, however often the caller is cancelled; that comes at its next await."""
-    if trio.lowlevel.in_trio_run():
-        with trio.CancelScope(shield=True):
-            await event.wait()
-        return
-    cancels: list[tuple[Any, ...]] = []
-    # The shield is against anyio's scopes, the rest against a task that is cancelled by itself.
-    with anyio.CancelScope(shield=True):
-        while not event.is_set():
+async def outlast(event: anyio.Event, patience: float) -> bool:
+    """Wait for an event, also if the caller is cancelled meanwhile; that comes at its next await.
+
+    Args:
+        event: What is waited for.
+        patience: The seconds for which it is, from about the time on that the caller is cancelled.
+
+    Returns:
+        Whether the event has come.
+    """
+    until, cancels = math.inf, list[tuple[Any, ...]]()
+    while not event.is_set() and anyio.current_time() < until:
+        # The shield is against scopes, the rest against a task of asyncio that is cancelled.
+        with anyio.move_on_after(min(_LOOK, patience), shield=True) as look:
             try:
                 await event.wait()
             except asyncio.CancelledError as exc:
+                if look.cancel_called:
+                    raise
                 cancels.append(exc.args)
-    task = asyncio.current_task()
-    if cancels and task is not None:
+        if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
+            until = anyio.current_time() + patience
+    task = asyncio.current_task() if cancels else None
+    if task is not None:
         for _ in cancels:
             task.uncancel()
         for args in cancels:
             task.cancel(*args)
+    return event.is_set()
 
 
 async def in_asyncio(
