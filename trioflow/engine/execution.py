@@ -173,10 +173,10 @@ class Execution:
         self._turn_events, self._turn_turns = self.events, self.turns
         if recorded is None:
             self._expected = None
-            self.loop.steps_left = self._max_steps
+            self.loop.limit(self._max_steps)
         else:
             self._expected = {c.id: c for c in recorded.commands}
-            self.loop.steps_left = inf
+            self.loop.limit(inf)
             at = at or recorded.at
         events, times = self._in_order(events, at, now)
         never_started, mixed = False, False

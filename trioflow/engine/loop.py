@@ -34,6 +34,7 @@ __all__ = ["NestedLoop", "StepsUsedUp"]
 T = TypeVar("T")
 
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
+_PARTS = 20  # into which the limit of a turn's task steps is divided
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
@@ -48,16 +49,13 @@ class StepsUsedUp(Exception):
 
     Attributes:
         task: One that was about to run again.
+        cancelled: Whether it goes on although it is cancelled.
     """
 
     def __init__(self, task: trio.lowlevel.Task) -> None:
         super().__init__("the tasks of a workflow do not come to wait")
         self.task = task
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the task goes on although it is cancelled."""
-        return self.task._cancel_status.effectively_cancelled
+        self.cancelled = task._cancel_status.effectively_cancelled
 
 
 class NestedLoop:
@@ -67,7 +65,6 @@ class NestedLoop:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
-        steps_left: How many task steps may still be made before `StepsUsedUp`.
     """
 
     __slots__ = (
@@ -76,11 +73,14 @@ class NestedLoop:
         "_context",
         "_first",
         "_main",
+        "_part",
         "_runner",
+        "_steps",
+        "_stubborn",
+        "_tally",
         "fenced",
         "outcome",
         "root",
-        "steps_left",
     )
 
     def __init__(self, context: contextvars.Context) -> None:
@@ -91,7 +91,9 @@ class NestedLoop:
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: weakref.WeakSet[Any] | None = None
         self.fenced = False
-        self.steps_left = inf
+        self._steps = inf  # task steps until the tally is taken
+        self._part = self._tally = inf  # task steps between two of them, and altogether
+        self._stubborn: dict[_run.Task, int] = {}
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
@@ -122,9 +124,19 @@ class NestedLoop:
         """Call what a cancel concerns in the order of age; said before the loop is started."""
         self._runner.in_order = True
 
+    def limit(self, steps: float) -> None:
+        """Say how many task steps may be made from now on; ``inf`` for no limit.
+
+        A task that is cancelled and runs on and on is stopped after a tenth of them.
+        """
+        self._part = steps if steps == inf else steps // _PARTS + 1
+        self._steps, self._tally = self._part, steps
+        if self._stubborn:
+            self._stubborn = {}
+
     def halt(self) -> None:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
-        self.steps_left = -inf
+        self._steps = self._tally = -inf
 
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
@@ -221,7 +233,7 @@ class NestedLoop:
             False if some task survived all rounds, that is, swallowed everything.
         """
         self.fenced = True
-        self.steps_left = inf
+        self.limit(inf)
         runner = self._runner
         if not runner.tasks and not self._agens:
             return True
@@ -280,9 +292,9 @@ class NestedLoop:
     def _run_batch(self) -> None:
         runq = self._runner.runq
         count = len(runq)
-        self.steps_left -= count
-        if self.steps_left < 0:
-            raise StepsUsedUp(min(runq, key=age_of))
+        self._steps -= count
+        if self._steps < 0:
+            self._take_tally()
         if count == 1:
             self._run_task(runq.popleft())
             return
@@ -293,6 +305,21 @@ class NestedLoop:
                 self._run_task(batch.popleft())
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
+
+    def _take_tally(self) -> None:
+        """Stop what has used up its steps; let the others go on with a part of what is left."""
+        ready = sorted(self._runner.runq, key=age_of)
+        self._tally -= self._part
+        if self._tally < 0:
+            raise StepsUsedUp(ready[0])
+        before, self._stubborn = self._stubborn, {}
+        for task in ready:
+            if task._cancel_status.effectively_cancelled:
+                points = task._schedule_points
+                if points - before.get(task, points) > self._part // _PARTS:
+                    raise StepsUsedUp(task)
+                self._stubborn[task] = points
+        self._steps += self._part
 
     def _run_task(self, task: _run.Task) -> None:
         _RUN.task = task
