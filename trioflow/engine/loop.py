@@ -377,7 +377,10 @@ class NestedLoop:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
-            final = Error(RuntimeError(f"a nursery of {task.name} was left without being closed"))
+            left = RuntimeError(f"a nursery of {task.name} was left without being closed")
+            if isinstance(final, Error):
+                left.__context__ = final.error
+            final = Error(left)
         for lot in _BREAKERS.pop(task, ()):
             lot.break_lot(task)
         task._activate_cancel_status(None)  # as trio itself does at a task's end

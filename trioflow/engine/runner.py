@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextvars
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from heapq import heappush
 from math import inf
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import trio
 from outcome import Outcome
@@ -195,6 +197,31 @@ class TaskState:
         return f"{self.path}:{number}"
 
 
+def _no_threads() -> DeterminismError:
+    return DeterminismError(
+        "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
+        "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
+        "function decorated with @activity already runs in a worker thread."
+    )
+
+
+class RunToken:
+    """Stands for one execution in what is kept by run (`anyio.lowlevel.RunVar`, caches)."""
+
+    __slots__ = ("__weakref__",)
+
+    def run_sync_soon(self, *_: object, **__: object) -> None:
+        """Refuse: what other threads say has no place in a workflow's history."""
+        raise _no_threads()
+
+
+_PASSES_TOKEN_ON = ("current_trio_token", "current_token")
+_USES_THREADS = (
+    *("trio._threads", "trio._signals", "trio._dtls", "trio._repl"),
+    *("anyio._backends._trio", "anyio.from_thread"),
+)
+
+
 class Runner(_run.Runner):
     """trio's runner, less what a workflow must not use, plus the state of each task."""
 
@@ -239,11 +266,15 @@ class Runner(_run.Runner):
         )
 
     def current_trio_token(self) -> Any:
-        raise DeterminismError(
-            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
-            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
-            "function decorated with @activity already runs in a worker thread."
-        )
+        # What keeps values by run asks for it, and does no harm; so does what begins a thread.
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name in _PASSES_TOKEN_ON:
+            frame = frame.f_back
+        if frame is not None and frame.f_globals.get("__name__") in _USES_THREADS:
+            raise _no_threads()
+        if self.trio_token is None:
+            self.trio_token = cast("Any", RunToken())
+        return self.trio_token
 
     async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
         raise DeterminismError(
