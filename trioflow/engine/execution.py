@@ -442,7 +442,7 @@ class Execution:
             )
 
         self.started_at = self.now
-        self.loop.start(main, what)
+        self.loop.start(main, what, definition.fn)
 
     def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         command = pending.command

@@ -26,6 +26,14 @@ from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
 
 from trioflow.engine.runner import TaskState, age_of, make_runner
+from trioflow.engine.sharing import (
+    WAIT_MODULES,
+    find_use,
+    is_of_another,
+    line_of_use,
+    refusal,
+    take_back,
+)
 from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
@@ -37,7 +45,6 @@ _MOST_ROUNDS = 100  # so often code may swallow what is to end it
 _PARTS = 20  # into which the limit of a turn's task steps is divided
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
@@ -72,6 +79,7 @@ class NestedLoop:
         "_clock",
         "_context",
         "_first",
+        "_fn",
         "_main",
         "_part",
         "_runner",
@@ -88,6 +96,7 @@ class NestedLoop:
         self._runner = make_runner(self._clock)
         self._context = context
         self._main: _run.Task | None = None
+        self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: weakref.WeakSet[Any] | None = None
         self.fenced = False
@@ -99,8 +108,14 @@ class NestedLoop:
 
     # --- what the host calls ------------------------------------------------------------
 
-    def start(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
-        """Say what the main task is; the first `step` spawns and runs it."""
+    def start(
+        self,
+        main: Callable[[], Coroutine[Any, Any, Any]],
+        name: str,
+        fn: Callable[..., Any] | None = None,
+    ) -> None:
+        """Say what the main task is, and for which function; the first `step` runs it."""
+        self._fn = fn
 
         async def enter() -> Any:
             with self.root:
@@ -110,7 +125,7 @@ class NestedLoop:
 
     def reschedule(self, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
         """Wake a task that waits in `trio.lowlevel.wait_task_rescheduled`."""
-        self._runner.reschedule(task, outcome)
+        self._runner.wake(task, outcome)
 
     def cancel_root(self, reason: str | None) -> None:
         """Cancel the scope around the main task."""
@@ -344,11 +359,13 @@ class NestedLoop:
                 return
             task._schedule_points += 1
             if message is _Shielded:
-                self._runner.reschedule(task)
+                if not self._refuses_use(task, None):
+                    self._runner.wake(task, Value(None))
             elif type(message) is _Wait:
                 task._cancel_points += 1
-                task._abort_func = message.abort_func
-                task._attempt_delivery_of_any_pending_cancel()
+                abort = task._abort_func = message.abort_func
+                if abort.__module__ not in WAIT_MODULES or not self._refuses_use(task, abort):
+                    task._attempt_delivery_of_any_pending_cancel()
             elif type(message) is _Detach:
                 self._task_ended(task, message.final_outcome)
             else:
@@ -357,6 +374,23 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
+
+    def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
+        """Throw an error into a task that uses what belongs to another run; say whether it does."""
+        runner = self._runner
+        if not runner.in_order or self.fenced:
+            return False
+        use = find_use(task.coro)
+        if use is None or not is_of_another(
+            use, runner.mark, self._fn, lambda each: each._runner is not runner
+        ):
+            return False
+        if abort is None:
+            take_back(use)
+        else:
+            abort(_never)
+        runner.wake(task, Error(refusal(use.thing, line_of_use(use))))
+        return True
 
     def _refuse(self, task: _run.Task, message: object) -> None:
         error = DeterminismError(
@@ -381,8 +415,7 @@ class NestedLoop:
             if isinstance(final, Error):
                 left.__context__ = final.error
             final = Error(left)
-        for lot in _BREAKERS.pop(task, ()):
-            lot.break_lot(task)
+        self._runner.break_lots(task)
         task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)
@@ -439,6 +472,10 @@ class NestedLoop:
 
 
 _Host = tuple[Any, Any, Any, Any, Any, Any]
+
+
+def _never() -> NoReturn:
+    raise AssertionError("the cancel that never was is not raised")
 
 
 def _finish_agen(agen: Any) -> None:
