@@ -81,7 +81,6 @@ class Signal(Generic[T]):
 
         Raises:
             NotInWorkflow: Outside of a workflow.
-            ValueMismatch: The value is not of this signal's type; it is gone.
         """
         return cast(
             "T", await current_caller("Signal.receive()").receive_signal(self.name, self.type)
@@ -93,7 +92,6 @@ class Signal(Generic[T]):
         Raises:
             trio.WouldBlock: None has.
             NotInWorkflow: Outside of a workflow.
-            ValueMismatch: The value is not of this signal's type; it is gone.
         """
         return cast(
             "T",

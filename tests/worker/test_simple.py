@@ -11,6 +11,7 @@ import trio
 from tests.worker.flow import kinds, until, until_parked
 from trioflow import (
     ArgumentError,
+    InstanceSuspended,
     Registry,
     RemoteError,
     RetryPolicy,
@@ -301,8 +302,9 @@ def test_an_activity_called_wrongly_raises_there_and_nothing_is_scheduled(flow):
     flow.run(main)
 
 
-def test_stored_arguments_that_no_longer_fit_fail_with_the_path(flow):
-    new = Registry()
+def test_stored_arguments_that_no_longer_fit_are_told_with_the_path(flow):
+    old, new = Registry(), Registry()
+    by_name = activity_by_name("pay")
     start = workflow_by_name("shop")
 
     @new.workflow(name="shop")
@@ -313,8 +315,11 @@ def test_stored_arguments_that_no_longer_fit_fail_with_the_path(flow):
         async with flow.client() as client:
             handle = await client.start(start, n="seven")
             async with flow.worker(new):
-                with pytest.raises((ArgumentError, ValueMismatch), match=r"'n'.*int"):
-                    await handle.result()
+                with pytest.raises(InstanceSuspended, match=r"'n'.*int"):
+                    await handle.result(wait_suspended=False)
+            async with flow.worker(old) as worker:
+                with pytest.raises((ArgumentError, ValueMismatch), match="'amount'"):
+                    await worker.client.run(work)
 
     flow.run(main)
 

@@ -23,7 +23,7 @@ from trioflow.errors import (
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow.model.failures import Failure
-from trioflow.model.limits import check_characters, check_reason
+from trioflow.model.limits import check_characters, check_name, check_reason
 from trioflow.model.records import ENDED, InstanceFilter, InstanceRecord, Update
 from trioflow.model.turns import Cancelled, Completed, Failed
 from trioflow.model.values import decode_as, encode_checked, open_text, seal_text
