@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import aclosing
 from datetime import UTC, date, datetime
 
 import pytest
@@ -100,7 +101,10 @@ def test_what_is_right_is_taken(cached):
 
 def test_a_handle_is_asked_for_properly():
     async def main():
-        async with open_client(MemoryBackend(), registry=flows) as client:
+        async with (
+            aclosing(MemoryBackend()) as backend,
+            open_client(backend, registry=flows) as client,
+        ):
             for call, error, says in (
                 (lambda: client.handle(3), TypeError, "id: a string is needed, not 3"),
                 (lambda: client.handle(""), ValueError, "id.*empty"),
