@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import anyio
+import outcome
 import trio
 
 from trioflow.errors import NonRetryable
@@ -48,6 +49,7 @@ class TaskGroup(Protocol):
     @property
     def cancel_scope(self) -> Scope:
         """The scope around all of them, and around the block."""
+        ...
 
 
 class Scope(Protocol):
@@ -69,6 +71,7 @@ class Scope(Protocol):
     @property
     def cancel_called(self) -> bool:
         """Whether it was cancelled, or its deadline has passed."""
+        ...
 
 
 def task_group() -> AbstractAsyncContextManager[TaskGroup]:
@@ -207,4 +210,6 @@ async def in_asyncio(
             "pip install 'trioflow[asyncio]'"
         ) from exc
     async with bridge.open_loop():
-        return await bridge.aio_as_trio(fn)(*args, **kwargs)
+        # Or what it raises would come in a group.
+        result = await outcome.acapture(bridge.aio_as_trio(fn), *args, **kwargs)
+    return result.unwrap()

@@ -104,6 +104,7 @@ class Pump:
             on_wake_at=on_wake_at,
             on_lease_lost=on_lease_lost,
             on_successor=self.receive,
+            codec=codec,
         )
         self._isolated: list[HeldInstance] = []
         self._wake = anyio.Event()
