@@ -162,6 +162,13 @@ async def outlast(event: anyio.Event, patience: float) -> bool:
     Returns:
         Whether the event has come.
     """
+    if trio.lowlevel.in_trio_run():
+        try:
+            await event.wait()
+        except trio.Cancelled:  # it is raised again by every await that is not shielded
+            with trio.move_on_after(patience, shield=True):
+                await event.wait()
+        return event.is_set()
     until, cancels = math.inf, list[tuple[Any, ...]]()
     while not event.is_set() and anyio.current_time() < until:
         # The shield is against scopes, the rest against a task of asyncio that is cancelled.
@@ -176,6 +183,7 @@ async def outlast(event: anyio.Event, patience: float) -> bool:
             until = anyio.current_time() + patience
     task = asyncio.current_task() if cancels else None
     if task is not None:
+        # Asked for again, so that it comes at the next await, after the result.
         for _ in cancels:
             task.uncancel()
         for args in cancels:
