@@ -283,13 +283,13 @@ class Caller:
         what = f"side effect {getattr(fn, '__qualname__', fn)}"
         declared = _declared_result(fn) if type_ is None else type_
         if type(command) is not RecordSideEffect:
+            check_command_id(command_id, what)
             if execution.replaying:
                 # The history has no such side effect: it must not happen now, and the turn differs.
                 execution.give(RecordSideEffect(id=command_id))
                 raise Evicted
-            check_command_id(command_id, what)
             command = self._happen(command_id, fn, declared, what)
-        else:
+        elif command.failure is None:
             self._given_before(command.value)
         execution.give(command)
         if command.failure is not None:

@@ -17,7 +17,13 @@ import msgspec
 from trioflow.errors import DefinitionError, ValueMismatch
 from trioflow.model.paths import at, locate, readable
 from trioflow.model.pydantic_models import is_model, read_model, write_model
-from trioflow.model.round_trip import ChangedValue, class_name, find_change, find_unknown
+from trioflow.model.round_trip import (
+    ChangedValue,
+    class_name,
+    equal,
+    find_change,
+    find_unknown,
+)
 from trioflow.model.types import TypeFacts, facts_of_type
 from trioflow.model.zones import from_named, to_named
 
@@ -122,7 +128,7 @@ class JsonCodec:
         data = self.encode(value)
         reader = self._reader(type)
         back = self._read(reader, data)
-        if reader.facts.exact and _equal(value, back):
+        if reader.facts.exact and equal(value, back):
             return data, back
         change = find_change(value, back, untyped)
         if change is not None and reader.facts.has_datetimes:
@@ -276,13 +282,6 @@ class JsonCodec:
 
 
 _strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
-
-
-def _equal(value: object, back: object) -> bool:
-    try:
-        return bool(value == back)
-    except Exception:  # noqa: BLE001 - it is the user's code
-        return False
 
 
 def _unsupported(type: object, error: Exception) -> str:

@@ -6,11 +6,12 @@ Only comparisons live here; what is done about a difference is the codec's busin
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from itertools import zip_longest
@@ -21,9 +22,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from trioflow.model.paths import parts_of
-
-__all__ = ["Change", "ChangedValue", "class_name", "find_change", "find_unknown", "is_object"]
+__all__ = [
+    "Change",
+    "ChangedValue",
+    "class_name",
+    "equal",
+    "find_change",
+    "find_unknown",
+    "is_object",
+]
 
 Change: TypeAlias = tuple[str, str]
 """Where a value would come back different, as a path, and in what."""
@@ -74,11 +81,7 @@ def find_change(value: Any, back: Any, untyped: Collection[str] = ()) -> Change 
         untyped: The fields of ``value`` that are not compared.
     """
     if untyped and value.__class__ is back.__class__:
-        return _first(
-            (step, _compare(part, part_back))
-            for (step, part), (_, part_back) in zip(parts_of(value), parts_of(back), strict=True)
-            if step[1:] not in untyped
-        )
+        return _find_change_of_fields(value, back, untyped)
     return _compare(value, back)
 
 
@@ -127,21 +130,21 @@ def _compare(value: Any, back: Any) -> Change | None:  # noqa: C901, PLR0911, PL
         # What a string was declared to be has been made of it.
         return None if not isinstance(back, str) or value == back else _other(value, back)
     if isinstance(value, Enum) and not isinstance(back, Enum):
-        return None if _equal(value, back) else _untyped(value, back)
+        return None if equal(value, back) else _untyped(value, back)
     if isinstance(value, float) and value != value and back != back:  # noqa: PLR0124 - both are nan
         return None
     if isinstance(value, _NUMBERS):
         # Of a number, too, what was declared has been made.
         if (
             isinstance(back, Enum)
-            or _equal(value, back)
+            or equal(value, back)
             or (value.__class__ is back.__class__ and str(value) == str(back))
         ):
             return None
         return _other(value, back)
     if not isinstance(back, cls):
         return _untyped(value, back)
-    if cls.__eq__ is object.__eq__ or _equal(value, back):
+    if cls.__eq__ is object.__eq__ or equal(value, back):
         return None
     if hasattr(value, "get_secret_value"):
         return "", (
@@ -158,7 +161,8 @@ def _first(found: Iterable[tuple[str, Change | None]]) -> Change | None:
     return None
 
 
-def _equal(value: object, back: object) -> bool:
+def equal(value: object, back: object) -> bool:
+    """Tell whether two values are equal, whatever their code does."""
     try:
         return bool(value == back)
     except Exception:  # noqa: BLE001 - it is the user's code
@@ -250,10 +254,27 @@ def _find_change_of_object(value: Any, back: Any) -> Change | None:
         return _untyped(value, back)
     if _is_model(cls):
         return _find_change_of_model(value, back)
-    return _first(
-        (step, _compare(part, part_back))
-        for (step, part), (_, part_back) in zip(parts_of(value), parts_of(back), strict=True)
-    )
+    return _find_change_of_fields(value, back)
+
+
+def _find_change_of_fields(value: Any, back: Any, untyped: Collection[str] = ()) -> Change | None:
+    for name, stored in _fields(value.__class__):
+        part, part_back = getattr(value, name, None), getattr(back, name, None)
+        if part is part_back or stored in untyped:
+            continue
+        change = _compare(part, part_back)
+        if change is not None:
+            return f".{stored}{change[0]}", change[1]
+    return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields(cls: Any) -> tuple[tuple[str, str], ...]:
+    """Return the names of an object's attributes, each with the name that it is stored under."""
+    if issubclass(cls, msgspec.Struct):
+        return tuple(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    attributes: Any = getattr(cls, "__attrs_attrs__", None) or dataclasses.fields(cls)
+    return tuple((each.name, each.name) for each in attributes)
 
 
 def _find_change_of_model(value: Any, back: Any) -> Change | None:
@@ -286,6 +307,8 @@ def _find_change_of_time(value: Any, back: Any) -> Change | None:  # noqa: PLR09
     if not isinstance(back, (datetime, time)):
         return _untyped(value, back)
     zone, zone_back = value.tzinfo, back.tzinfo
+    if zone is zone_back is UTC and value == back:
+        return None
     if isinstance(zone, ZoneInfo):
         name = zone.key
         kept = isinstance(zone_back, ZoneInfo) and zone_back.key == name
@@ -327,17 +350,11 @@ def _allows(value: object) -> bool:
 
 def _known(value: Any) -> dict[str, Any] | None:
     """Return an object's fields by their stored names, ``None`` for what is no such object."""
-    if isinstance(value, msgspec.Struct):
-        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-        known = {stored: getattr(value, name, None) for stored, name in names}
-        tag = value.__struct_config__.tag_field
-        return known if tag is None else {tag: None, **known}
-    if dataclasses.is_dataclass(value):
-        return {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
-    attributes = getattr(value.__class__, "__attrs_attrs__", None)
-    if attributes is None:
+    if not is_object(value):
         return None
-    return {each.name: getattr(value, each.name, None) for each in attributes}
+    known = {stored: getattr(value, name, None) for name, stored in _fields(value.__class__)}
+    tag = value.__struct_config__.tag_field if isinstance(value, msgspec.Struct) else None
+    return known if tag is None else {tag: None, **known}
 
 
 def _unknown_in_dict(plain: dict[str, Any], value: Any) -> Change | None:

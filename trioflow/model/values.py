@@ -27,7 +27,7 @@ from trioflow.errors import (
 from trioflow.model.json_codec import JsonCodec
 from trioflow.model.limits import MAX_PAYLOAD
 from trioflow.model.paths import at
-from trioflow.model.round_trip import find_change
+from trioflow.model.round_trip import equal, find_change
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -207,7 +207,8 @@ def write_and_read(
 
 def warn_untyped(value: object, back: object, what: str) -> None:
     """Warn if a value without a declared type would come back as something else."""
-    change = None if value.__class__ in _SELF_EVIDENT else find_change(value, back)
+    # Equal to plain JSON data is plain JSON data only.
+    change = None if equal(value, back) else find_change(value, back)
     if change is not None:
         path, text = change
         warnings.warn(at(f"{what} has no declared type: {text}", path), stacklevel=2)
