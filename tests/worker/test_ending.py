@@ -10,9 +10,12 @@ import threading
 
 import anyio
 import pytest
+import trio
 
-from tests.worker.flow import Flow, Gate
-from trioflow import Registry, activity_info, open_client, open_worker, run_worker
+from tests.worker.flow import Flow, Gate, run_virtual
+from trioflow import Registry, Signal, activity_info, open_client, open_worker, run_worker
+from trioflow.backends.memory import MemoryBackend
+from trioflow.model.records import CommitFailure
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -236,3 +239,74 @@ def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
             assert [a.attempt for a in described.activities] == [1]
 
     host.run(main)
+
+
+class Stalling(MemoryBackend):
+    """A store whose commits take very long, and which no cancel stops, once it is told so."""
+
+    seconds = 0.0
+    refuse = False
+
+    async def commit(self, worker, units):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(self.seconds)
+        if self.refuse:
+            return [
+                CommitFailure(lost=[instance.id for instance in unit.instances]) for unit in units
+            ]
+        return await super().commit(worker, units)
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_store_that_stalls_ends_the_drain_and_a_line_says_so(refuse, caplog):
+    flows = Registry()
+
+    @flows.activity
+    async def act(n: int) -> int:
+        await anyio.sleep(0.5)
+        return n
+
+    @flows.workflow
+    async def work() -> int:
+        return sum(await anyio.gather(act(1), act(2)))
+
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=1) as worker:
+            handle = await worker.client.start(work)
+            await anyio.sleep(0.2)
+            backend.seconds, backend.refuse = 20.0, refuse
+            await handle.signal(Signal("poke", int), 1)
+            await anyio.sleep(0.5)
+
+    run_virtual(main, Stalling)
+    assert [r for r in caplog.records if "could not store everything" in r.getMessage()]
+
+
+def test_a_worker_that_fails_itself_says_so_and_ends_soon(caplog):
+    """Nothing that could store a result is left, so nothing is given any time."""
+    flows, work, gates, _ = gated()
+
+    class Broken(MemoryBackend):
+        broken = False
+
+        async def take_instances(self, *args, **kwargs):
+            if self.broken:
+                raise ZeroDivisionError("the schema is gone")
+            return await super().take_instances(*args, **kwargs)
+
+    async def main(backend):
+        gates[:] = [Gate()]
+        began = None
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with open_worker(backend, registry=flows, drain=3600) as worker:
+                handle = await worker.client.start(work)
+                await gates[0].until_entered()
+                backend.broken = True
+                began = trio.current_time()
+                await handle.signal(Signal("poke", int), 1)
+                await anyio.sleep_forever()
+        assert caught.value.subgroup(ZeroDivisionError)
+        assert trio.current_time() - began < 10
+
+    run_virtual(main, Broken)
+    assert [r for r in caplog.records if "has failed, and ends" in r.getMessage()]

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import anyio
 import pytest
 import trio
 
 from tests.worker.flow import Gate, run_virtual, until
-from trioflow import Registry, open_worker
+from trioflow import ActivityTimeout, Registry, RetryPolicy, open_worker
+from trioflow.backends.memory import MemoryBackend
 from trioflow.model.records import ActivityKey, ActivityTask
 from trioflow.worker.capacity import Capacity
 from trioflow.worker.lanes import Run
@@ -271,3 +273,64 @@ def test_those_that_were_stuck_at_two_looks_are_taken_out():
     lane.window.total += 1  # one has begun
     assert lane.stuck() == []
     assert lane.stuck() == runs[2:]
+
+
+class Slow(MemoryBackend):
+    """A store that takes its time to say that there is nothing else."""
+
+    meanwhile = None
+
+    async def take_activities(self, worker, queues, limit, *, exclude=()):
+        taken = await super().take_activities(worker, queues, limit, exclude=exclude)
+        if exclude and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return taken
+
+
+def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
+    flows = Registry()
+    release = threading.Event()
+
+    @flows.activity(timeout=0.01, retry=RetryPolicy(max_attempts=1))
+    def block() -> None:
+        release.wait(30)
+
+    @flows.activity
+    def plain() -> str:
+        return "done"
+
+    @flows.activity
+    async def in_loop() -> None: ...
+
+    @flows.workflow
+    async def blocks() -> None:
+        with suppress(ActivityTimeout):
+            await block()
+
+    @flows.workflow
+    async def work() -> str:
+        return await plain()
+
+    async def main():
+        backend = Slow()
+        await backend.open()
+        try:
+            async with open_worker(backend, registry=flows, drain=0, max_threads=1) as worker:
+                lane = worker._activities.capacity.thread_lane
+
+                async def end_it():
+                    release.set()
+                    while lane.running:
+                        await trio.sleep(0.001)
+
+                await worker.client.run(blocks)
+                assert lane.running, "it was given up; its end makes nothing known to the store"
+                backend.meanwhile = end_it
+                with trio.fail_after(5):
+                    assert await worker.client.run(work) == "done"
+        finally:
+            release.set()
+            await backend.aclose()
+
+    trio.run(main)
