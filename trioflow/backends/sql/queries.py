@@ -344,9 +344,11 @@ class Queries:
     # --- clients ------------------------------------------------------------------------
 
     # An instance and its unfinished descendants. A finished one has no unfinished children.
-    family = """WITH RECURSIVE family(id) AS (
-            SELECT id FROM instances WHERE id = ?
-            UNION SELECT child.id FROM instances AS child JOIN family ON child.parent = family.id
+    # The child of another life of the id is none of them.
+    family = """WITH RECURSIVE family(id, life) AS (
+            SELECT id, life FROM instances WHERE id = ?
+            UNION SELECT child.id, child.life FROM instances AS child JOIN family
+            ON child.parent = family.id AND child.parent_life = family.life
             WHERE child.status IN ('running', 'suspended'))
         SELECT id FROM family"""
     parent_of = """SELECT status, life, parent, parent_execution, parent_command, parent_life

@@ -112,11 +112,12 @@ local function drop_activity(id, execution, command, life, row)
   unlist_activity(token_of(id, execution, command, life), row)
 end
 
--- Let the worker that runs an activity hear that it is to stop.
+-- Let the worker that runs an activity hear that it is to stop. Not gathered: in the same batch it may
+-- end, and removals go first.
 local function mark_activity(id, execution, command, life, row, event)
   row.cancel = event
   store_activity(id, execution, command, life, row)
-  sadd('marked:' .. row.worker, token_of(id, execution, command, life))
+  redis.call('SADD', P .. 'marked:' .. row.worker, token_of(id, execution, command, life))
 end
 
 -- Nobody wants an activity any more: a worker that runs it is told, otherwise it is gone at once.
