@@ -12,7 +12,7 @@ from outcome import Error, Value
 
 from tests.stores import marked, open_store
 from trioflow.errors import BackendError, DataRefused
-from trioflow.model.records import NewInstance
+from trioflow.model.records import InstanceCommit, Message, NewInstance, Unit
 
 SQL = ("sqlite", "postgres", "mariadb")
 
@@ -90,7 +90,12 @@ def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
 
 
 async def demand_only_b_is_refused(store, unread):
-    first, second, third = store.call_together([send(store, id) for id in "abc"])
+    store.register_worker("w", "w")
+    store.create([NewInstance("sender", "flow", "of w", b"[]")])
+    assert len(store.take_instances("w", ("of w",), 1, (), 0.0).instances) == 1
+    telling = InstanceCommit(id="sender", execution=1, number=0, messages=[Message("b", b"event")])
+    commit = partial(store.commit, "w", [Unit(instances=[telling])])
+    first, second, third = store.call_together([send(store, "a"), commit, send(store, "c")])
     assert (first, third) == (Value("done"), Value("done"))
     assert isinstance(second, Error)
     assert isinstance(second.error, DataRefused)
@@ -120,6 +125,16 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
             outcomes = store.call_together([send(store, "a"), slow, send(store, "c")])
             assert outcomes == [Value("done")] * 3
             assert await unread() == {"a": 1, "b": 1, "c": 1}
+
+            def alone():
+                with store.dialect.transaction(store.connection):
+                    store.send("c", b"event")
+                    return slow()
+
+            paused.clear()
+            store._execute(IDLE[kind])
+            assert store.call(alone) == "done"
+            assert await unread() == {"a": 1, "b": 2, "c": 2}
 
     trio.run(main)
 

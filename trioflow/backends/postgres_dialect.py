@@ -139,31 +139,32 @@ class PostgresDialect:
 
     def error(self, exc: Exception) -> Exception:
         state = state_of(exc) or ""
-        kind, advice = _meaning(exc, state)
+        kind, meaning = _meaning(exc, state)
         if state in ("42P01", "42703", "3F000"):
-            kind, advice = (
-                SchemaError,
-                f"no schema of trioflow's in {self._schema}; migrate it first",
-            )
+            kind = SchemaError
+            meaning = f" does not have trioflow's schema in {self._schema}; migrate it first"
         text = " ".join(str(exc).split())
-        return kind(f"{self._place}: {advice} ({text})" if advice else f"{self._place}: {text}")
+        return kind(f"{self._place}{meaning} ({text})" if meaning else f"{self._place}: {text}")
 
 
 def _meaning(exc: Exception, state: str) -> tuple[type[BackendError], str]:
-    """Return the class of the error that stands for one of the driver's, and what to do."""
+    """Return the class of the error that stands for one of the driver's, and what it means.
+
+    The latter follows the name of the server.
+    """
     if not isinstance(exc, psycopg.Error) or state.startswith(_REFUSED):
-        return DataRefused, "it cannot take these data"
+        return DataRefused, " cannot take these data"
     if isinstance(exc, TransactionEnded):
-        return BackendUnavailable, "nothing of it was stored; try again"
+        return BackendUnavailable, ": nothing of it was stored; try again"
     if not state and isinstance(exc, psycopg.OperationalError):
         return BackendUnavailable, (
-            "cannot be reached; check that the server runs and that the address is right"
+            " cannot be reached; check that the server runs and that the address is right"
         )
     if state.startswith("XX"):
-        return CorruptStore, "it is damaged; restore it from a backup"
+        return CorruptStore, " is damaged; restore it from a backup"
     for beginning, advice in _UNAVAILABLE.items():
         if state.startswith(beginning):
-            return BackendUnavailable, advice
+            return BackendUnavailable, f": {advice}"
     return BackendError, ""
 
 
