@@ -53,10 +53,12 @@ class Told:
 
     Attributes:
         accepted: Values of signals that were accepted, by the id of whom they were for.
+        started: Tokens of what was started and not ended by a client, by id.
         calls: How many calls of each kind succeeded.
     """
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
+    started: dict[str, list[str]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
 
 
@@ -93,7 +95,9 @@ class Calls:
 
     async def _start(self, id: str, chance: random.Random) -> None:
         shape = chance.choice(SHAPES)
-        await self._client.start(shape.options(id=id), self._token(), chance.randint(1, 4))
+        token = self._token()
+        await self._client.start(shape.options(id=id), token, chance.randint(1, 4))
+        self.told.started.setdefault(id, []).append(token)
 
     async def _signal(self, id: str, chance: random.Random) -> None:
         await self._client.handle(id).signal(numbers, chance.randrange(10**6))
@@ -105,21 +109,31 @@ class Calls:
         try:
             await self._client.handle(id).signal(numbers, value)
         except (InstanceFinished, InstanceNotFound):
-            await self._client.start(drains.options(id=id), self._token(), [])
+            token = self._token()
+            await self._client.start(drains.options(id=id), token, [])
+            self.told.started.setdefault(id, []).append(token)
             return
         self.told.accepted.setdefault(id, []).append(value)
 
     async def _cancel(self, id: str, chance: random.Random) -> None:
+        self._forget(id)
         await self._client.handle(id).cancel("a race")
+        self._forget(id)
 
     async def _terminate(self, id: str, chance: random.Random) -> None:
+        self._forget(id)
         await self._client.handle(id).terminate("a race")
+        self._forget(id)
+
+    def _forget(self, id: str) -> None:
+        """Expect nothing of what was started under an id: it may end before it has begun."""
+        self.told.started.pop(id, None)
 
     async def _again(self, id: str, chance: random.Random) -> None:
         """End one and start another with its id at once."""
-        await self._client.handle(id).terminate("to start again")
+        await self._terminate(id, chance)
         if chance.random() < 0.5:
-            await self._client.handle(id).remove()
+            await self._remove(id, chance)
         await self._start(id, chance)
 
     async def _resume(self, id: str, chance: random.Random) -> None:
@@ -127,6 +141,7 @@ class Calls:
 
     async def _remove(self, id: str, chance: random.Random) -> None:
         await self._client.handle(id).remove()
+        self._forget(id)
 
     async def _look(self, id: str, chance: random.Random) -> None:
         await self._client.handle(id).describe()

@@ -122,6 +122,7 @@ def check(plan: Plan, told: Told, log: list[Line], histories: list[History]) -> 
         yield from _replays(history, history.started)
         yield from _answers(history, ends)
         yield from _after_cancel(plan, history, starts)
+    yield from _begun(told, histories)
     yield from _drained(told, histories)
 
 
@@ -221,8 +222,7 @@ def _after_cancel(
     slack = _SOON if plan.chaos in ("none", "kill", "term") else _LATE
     commands = _commands(history)
     assert history.started is not None
-    given = msgspec.json.decode(bytes(history.started.input))
-    token = given["token"] if isinstance(given, dict) else given[0]
+    token = _token(bytes(history.started.input))
     for turn in history.turns:
         for command in turn.commands:
             if not isinstance(command, cm.CancelActivity) or command.id not in commands:
@@ -236,10 +236,25 @@ def _after_cancel(
                     )
 
 
+def _token(input: bytes) -> str:
+    given = msgspec.json.decode(input)
+    return str(given["token"] if isinstance(given, dict) else given[0])
+
+
+def _begun(told: Told, histories: list[History]) -> Iterator[str]:
+    """What was started is there, unless a client has ended or removed it."""
+    there = {_token(one.record.input) for one in histories}
+    there |= {_token(bytes(one.started.input)) for one in histories if one.started is not None}
+    for id, tokens in told.started.items():
+        for token in tokens:
+            if token not in there:
+                yield f"the start of {id} with {token} was accepted, and nothing is left of it"
+
+
 def _drained(told: Told, histories: list[History]) -> Iterator[str]:
     """What a draining workflow was sent and what was accepted is in a result, once."""
     got: dict[str, list[int]] = defaultdict(list)
-    complete: dict[str, bool] = {}
+    unsure: set[str] = set()
     for history in histories:
         if history.record.workflow != "drains" or not history.turns:
             continue
@@ -247,11 +262,25 @@ def _drained(told: Told, histories: list[History]) -> Iterator[str]:
         if isinstance(end, Completed):
             got[history.record.id] += msgspec.json.decode(bytes(end.result))
         elif not isinstance(end, Continued):
-            complete[history.record.id] = False
+            unsure.add(history.record.id)
     for id, values in got.items():
         if len(set(values)) < len(values):
             yield f"{id} got a signal twice: {sorted(values)}"
-    for id, values in told.accepted.items():
+    for id, values in _accepted(told, histories).items():
         missing = set(values) - set(got[id])
-        if missing and complete.get(id, True):
+        if missing and id not in unsure:
             yield f"{id} has lost accepted signals: {sorted(missing)}"
+
+
+def _accepted(told: Told, histories: list[History]) -> dict[str, list[int]]:
+    """Return the signals of which clients or workflows were told that they arrived."""
+    accepted = {id: list(values) for id, values in told.accepted.items()}
+    for history in histories:
+        commands = _commands(history)
+        for turn in history.turns:
+            for event in turn.events:
+                _, command = commands.get(getattr(event, "id", ""), (0.0, None))
+                if isinstance(event, ev.SignalSent) and isinstance(command, cm.SendSignal):
+                    value = msgspec.json.decode(bytes(command.value))
+                    accepted.setdefault(command.instance, []).append(value)
+    return accepted

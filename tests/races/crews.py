@@ -119,12 +119,14 @@ class Crew:
     async def _replace(self, how: signal.Signals, expected: int) -> None:
         at = self._chance.randrange(len(self._workers))
         victim = self._workers[at]
-        if victim.process.poll() is None:
+        self.check()
+        if victim is not self._workers[at]:
+            return  # it has ended by itself
+        # A second signal would end it at once.
+        with trio.CancelScope(shield=True):
             code = await victim.end(how)
-            if code != expected:
-                self._says(victim, code, f"after {how.name}")
-        else:
-            self._says(victim, victim.process.poll(), "by itself")
+        if code != expected:
+            self._says(victim, code, f"after {how.name}")
         self._look(victim)
         self._workers[at] = self._start(victim.number)
 

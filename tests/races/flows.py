@@ -99,6 +99,20 @@ async def too_slow(token: str) -> str:
     return nonce
 
 
+@registry.activity(retry=_QUICK)
+async def stubborn(token: str, seconds: float) -> str:
+    """Take a while to stop when it is cancelled, so that its worker may die meanwhile."""
+    nonce = uuid.uuid4().hex
+    _note("start", token, nonce)
+    try:
+        await anyio.sleep(seconds)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.6)
+    _note("end", token, nonce)
+    return nonce
+
+
 # --- workflows ------------------------------------------------------------------------------------
 
 
@@ -140,7 +154,7 @@ async def deadlines(token: str, size: int) -> list[bool]:
         late.append(scope.cancelled_caught)
     with trio.move_on_after(0.5) as outer:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(work, token, 3.0)
+            nursery.start_soon(stubborn, token, 3.0)
             with trio.move_on_after(0.2):
                 await straight(f"{token}-child", 9)
             nursery.start_soon(trio.sleep, 9.0)
@@ -194,6 +208,7 @@ async def family(token: str, size: int) -> int:
 
     with trio.move_on_after(0.4 * size):
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(stubborn, token, 2.0)
             for number in range(size + 2):
                 nursery.start_soon(one, number)
     return ended

@@ -69,7 +69,7 @@ def draw(seed: int, *, proxied: bool, chaos: Chaos | None = None) -> Plan:
         chaos=chaos or drawn,
         workers=workers,
         ids=chance.choice((3, 8, 20)),
-        clients=chance.choice((2, 4)),
+        clients=chance.choice((2, 4, 12)),
         active=2.5,
         lease=lease,
     )

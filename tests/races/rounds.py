@@ -91,7 +91,7 @@ async def _race(client: Client, crew: Crew, plan: Plan, report: Report) -> None:
     report.attempts = sum(line.what == "start" for line in log)
     ids = {history.record.id: history.record.status for history in histories}
     report.statuses = Counter(ids.values())
-    report.faults += await _clean(client)
+    report.faults += await _clean(client, plan)
 
 
 async def _settle(client: Client, crew: Crew) -> bool:
@@ -104,12 +104,13 @@ async def _settle(client: Client, crew: Crew) -> bool:
     return False
 
 
-async def _clean(client: Client) -> list[str]:
+async def _clean(client: Client, plan: Plan) -> list[str]:
     """End and remove all, and return what is left over all the same."""
-    stats = await client.stats()
-    faults = [
+    unsigned = await client.backend.reclaim(0.0)
+    faults = [f"worker {id} did not sign off" for id in unsigned if plan.chaos != "kill"]
+    faults += [
         f"the queue {one.queue} has activities though nobody runs: {one}"
-        for one in stats
+        for one in await client.stats()
         if one.running_activities
     ]
     for status in ("suspended", "running"):

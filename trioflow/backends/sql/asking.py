@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import Any
 
 from trioflow.backends.notices import child_terminated
-from trioflow.backends.sql.committing import Committing, new_instance_row
+from trioflow.backends.sql.batch_rows import new_instance_row
+from trioflow.backends.sql.committing import Committing
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,

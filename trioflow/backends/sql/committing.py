@@ -1,4 +1,4 @@
-"""The hot path: a commit's units become flat rows, one list per kind of statement.
+"""The hot path: a commit's units are written as flat rows, one statement for many.
 
 All units of a batch are written together and the numbers of touched rows are compared with
 what was expected. On any difference everything is rolled back, each unit is judged by itself, and
@@ -15,16 +15,12 @@ from typing import Any
 import msgspec
 
 from trioflow.backends.notices import id_taken
-from trioflow.backends.sql.core import Mail, SqlCore
+from trioflow.backends.sql.batch_rows import BatchRows, life_of
+from trioflow.backends.sql.core import SqlCore
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
-    CREATE_INSTANCES,
-    FINISH_ACTIVITIES,
-    LOCK_INSTANCES,
-    NEW_ACTIVITIES,
-    NEW_TURNS,
     NOTIFY,
     RENEW_WORKER,
     RETURN_ACTIVITIES,
@@ -38,41 +34,14 @@ from trioflow.model.records import (
     CommitFailure,
     InstanceCommit,
     Message,
-    NewInstance,
     Unit,
 )
 
-__all__ = ["Committing", "new_instance_row"]
+__all__ = ["Committing"]
 
 
 class _Mismatch(Exception):
     """Something was not there as a unit expected it."""
-
-
-def new_instance_row(
-    new: NewInstance,
-    execution: int,
-    now: float,
-    *,
-    turns: int = 0,
-    events: int = 0,
-    ready_at: float | None,
-    wake_at: float | None = None,
-    worker: str | None = None,
-    sticky_worker: str | None = None,
-    custom_status: bytes = b"",
-) -> tuple[Any, ...]:
-    """Return the values of `CREATE_INSTANCES` for one instance."""
-    ref = new.parent
-    parent: tuple[Any, ...] = (None, None, None, "")
-    if ref is not None:
-        parent = (ref.instance, ref.execution, ref.command, ref.life)
-    return (
-        *(new.id, execution, new.workflow, new.queue, "running", *parent),
-        *(turns, events, ready_at, wake_at, worker, sticky_worker),
-        *(new.input, new.metadata, custom_status, now, new.priority, new.priority),
-        *(new.life, execution),
-    )
 
 
 # Who touches fewer rows than these name has no right to the others.
@@ -102,125 +71,6 @@ class _Accepted(msgspec.Struct):
     unit: Unit
     replaced: list[str]
     notices: dict[ParentRef, Message]
-
-
-class _Rows:
-    """One batch, flattened."""
-
-    def __init__(self, worker: str, now: float, notices: Mapping[ParentRef, Message]) -> None:
-        self.worker = worker
-        self.now = now
-        self.notices = notices
-        self.created: list[Any] = []
-        self.steps: list[Any] = []
-        self.closings: list[Any] = []
-        self.turns: list[Any] = []
-        self.activities: list[Any] = []
-        self.finished: list[Any] = []
-        self.consumed: list[Any] = []
-        self.returned: list[Any] = []
-        self.mails: list[Mail] = []
-        self.endings: list[InstanceCommit] = []
-        self.cancelling: list[InstanceCommit] = []
-        self.retries: list[ActivityRetry] = []
-
-    def add(self, unit: Unit) -> None:
-        for commit in unit.instances:
-            parent = None if commit.new is None else commit.new.parent
-            notice = None if parent is None else self.notices.get(parent)
-            if notice is None:
-                self._add_instance(commit)
-            else:
-                self.mails.append(Mail(commit.id, notice, self.now))
-        for result in unit.results:
-            key = result.key
-            self.returned += (key.instance, key.execution, key.command, key.life, self.worker)
-            message = Message(key.instance, result.event, execution=key.execution, life=key.life)
-            at = self.now if result.at is None else min(result.at, self.now)
-            self.mails.append(Mail(key.instance, message, at))
-        if unit.retries:
-            self.retries += unit.retries
-
-    def _add_instance(self, commit: InstanceCommit) -> None:
-        id, execution, number, now = commit.id, commit.execution, commit.number, self.now
-        life = _life(commit)
-        turns = number
-        for data in commit.turns:
-            self.turns += (id, execution, turns, data)
-            turns += 1
-        ends = commit.closing is not None or commit.continued is not None
-        if ends or commit.suspended is not None:
-            if commit.new is not None:
-                # Born as if running, then ended like any other.
-                row = new_instance_row(
-                    commit.new, execution, now, ready_at=None, worker=self.worker
-                )
-                self.created += row
-            self._end(commit, turns)
-        else:
-            self._go_on(commit, turns)
-        for new in commit.activities:
-            holder = self.worker if new.leased else None
-            self.activities += (
-                *(id, execution, new.command, life, new.queue, new.activity, new.input),
-                *(new.options, now, now, holder, new.priority),
-            )
-        for command in commit.finished:
-            self.finished += (id, execution, command, life)
-        if commit.cancelled:
-            self.cancelling.append(commit)
-        for message in commit.messages:
-            self.mails.append(Mail(id, message, now))
-
-    def _go_on(self, commit: InstanceCommit, turns: int) -> None:
-        now, new = self.now, commit.new
-        wake_at = commit.wake_at
-        keeper = self.worker if commit.leased else None
-        if new is not None:
-            unstarted = not turns and not commit.leased
-            self.created += new_instance_row(
-                new,
-                commit.execution,
-                now,
-                turns=turns,
-                events=commit.events,
-                ready_at=now if commit.due or unstarted else wake_at,
-                wake_at=wake_at,
-                worker=keeper,
-                sticky_worker=self.worker if turns else None,
-                custom_status=commit.status or b"",
-            )
-            return
-        self.steps += (
-            *(commit.id, self.worker, commit.execution, commit.number, commit.life, turns),
-            commit.events if commit.turns else None,
-            len(commit.consumed),
-            now,
-            now if commit.due else wake_at,
-            wake_at,
-            keeper,
-            commit.status,
-        )
-        for seq in commit.consumed:
-            self.consumed += (commit.id, seq)
-
-    def _end(self, commit: InstanceCommit, turns: int) -> None:
-        for seq in commit.consumed:
-            self.consumed += (commit.id, seq)
-        closing = commit.closing
-        if closing is None:
-            self.endings.append(commit)
-            return
-        self.closings += (
-            *(commit.id, self.worker, commit.execution, commit.number, _life(commit), turns),
-            commit.events if commit.turns else None,
-            len(commit.consumed),
-            *(closing.status, closing.outcome, self.now, commit.status),
-        )
-
-
-def _life(commit: InstanceCommit) -> str:
-    return commit.life if commit.new is None else commit.new.life
 
 
 class Committing(SqlCore):
@@ -259,11 +109,11 @@ class Committing(SqlCore):
         *,
         renew: bool = False,
     ) -> None:
-        rows = _Rows(worker, self.clock(), notices)
+        rows = BatchRows(worker, self.clock(), notices)
         for unit in units:
             rows.add(unit)
         plain, others = self._sorted_out(rows.mails)
-        writes = self._writes(rows)
+        writes = rows.writes()
         if renew:  # before anything else, so that nobody can bury the worker meanwhile
             writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
         if plain and not rows.endings:
@@ -288,30 +138,9 @@ class Committing(SqlCore):
                 raise _lease_lost(worker) if statement is RENEW_WORKER else _Mismatch
         return touched
 
-    @staticmethod
-    def _writes(rows: _Rows) -> list[tuple[Write, list[Any]]]:
-        """Return what is written together, in its order."""
-        own = [*rows.steps[:: len(STEP_INSTANCES.columns)]]
-        own += rows.closings[:: len(CLOSE_INSTANCES.columns)]
-        own += [commit.id for commit in rows.endings]
-        own += [mail.message.instance for mail in rows.mails]
-        locked = sorted(set(own)) if len(own) > 1 else []
-        writes: list[tuple[Write, list[Any]]] = [
-            (LOCK_INSTANCES, locked),
-            (CREATE_INSTANCES, rows.created),
-            (STEP_INSTANCES, rows.steps),
-            (CLOSE_INSTANCES, rows.closings),
-            (CONSUME, rows.consumed),
-            (NEW_TURNS, rows.turns),
-            (FINISH_ACTIVITIES, rows.finished),
-            (NEW_ACTIVITIES, rows.activities),
-            (RETURN_ACTIVITIES, rows.returned),
-        ]
-        return [(statement, values) for statement, values in writes if values]
-
     def _end(self, worker: str, commit: InstanceCommit, now: float) -> None:
         """Suspend an instance, or end its execution and begin the next."""
-        fence = (commit.id, worker, commit.execution, commit.number, _life(commit))
+        fence = (commit.id, worker, commit.execution, commit.number, life_of(commit))
         consumed = len(commit.consumed)
         appended = int(bool(commit.turns))
         if commit.suspended is not None:
@@ -339,7 +168,7 @@ class Committing(SqlCore):
         self._execute(self.queries.count_out, stale, now, stale, commit.id)
 
     def _cancel_activities(self, commit: InstanceCommit, now: float) -> None:
-        life = _life(commit)
+        life = life_of(commit)
         for asked in commit.cancelled:
             key = (commit.id, commit.execution, asked.command, life)
             row = self._execute(self.queries.activity_state, *key).fetchone()
@@ -369,8 +198,9 @@ class Committing(SqlCore):
             with self.dialect.transaction(self.connection):
                 return self._commit_judged(worker, [unit])[0]
         except self._conflicts:
-            # The fences held, so it is what was stored that cannot be right.
-            return CommitFailure(lost=[commit.id for commit in unit.instances])
+            # The fences held, so it is what was stored that cannot be right. Whose it is, is not
+            # known: the worker tries again, and suspends what fails each time.
+            return CommitFailure()
 
     def _commit_judged(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         """Write those units together that can be stored; return why the others cannot."""

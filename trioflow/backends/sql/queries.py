@@ -216,6 +216,8 @@ class Queries:
     bury_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
     instances_without_row = _WITHOUT_ROW.format(holders="{holders_of_instances}")
     activities_without_row = _WITHOUT_ROW.format(holders="{holders_of_activities}")
+    isolated_of_worker = """SELECT 1 FROM instances
+        WHERE finished_at IS NULL AND worker = ? AND deaths > 0 LIMIT 1"""
     # What a dead worker held are suspects; the death was counted when such a one was taken.
     bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         level = priority - {_SUSPECT},
@@ -343,12 +345,12 @@ class Queries:
 
     # --- clients ------------------------------------------------------------------------
 
-    # An instance and its unfinished descendants, not those of an earlier life of an id. A finished
-    # one has no unfinished children.
+    # An instance and its unfinished descendants. A finished one has no unfinished children.
+    # The child of another life of the id is none of them.
     family = """WITH RECURSIVE family(id, life) AS (
             SELECT id, life FROM instances WHERE id = ?
-            UNION SELECT child.id, child.life FROM instances AS child
-            JOIN family ON child.parent = family.id AND child.parent_life = family.life
+            UNION SELECT child.id, child.life FROM instances AS child JOIN family
+            ON child.parent = family.id AND child.parent_life = family.life
             WHERE child.status IN ('running', 'suspended'))
         SELECT id FROM family"""
     parent_of = """SELECT status, life, parent, parent_execution, parent_command, parent_life

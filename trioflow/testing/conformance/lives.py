@@ -182,20 +182,14 @@ async def a_parent_of_another_life_is_not_told(stage: Stage) -> None:
     assert child_failed(await stage.take()) == ("0:0", "Terminated")
 
 
-async def terminating_leaves_the_children_of_another_life(stage: Stage) -> None:
-    await stage.workers("w1")
-    await stage.hold("p", life=_NEW)
-    for id, parent, life in (("old", "p", _OLD), ("new", "p", _NEW), ("grown", "new", _NEW)):
-        born = child(id, parent, parent_life=life).parent
-        await stage.create(id, parent=born, life=_NEW, queue="other")
+async def what_another_life_has_started_is_not_terminated(stage: Stage) -> None:
+    await stage.create("p", life=_NEW)
+    await stage.create("old", parent=child("old", "p", parent_life=_OLD).parent)
+    await stage.create("mine", parent=child("mine", "p", parent_life=_NEW).parent)
+    await stage.create("old too", parent=child("old too", "mine", parent_life=_OLD).parent)
     assert await stage.backend.terminate("p", TERMINATED) == "done"
-    statuses = {row.id: row.status for row in await stage.backend.list(InstanceFilter(), limit=9)}
-    assert statuses == {
-        "p": "terminated",
-        "old": "running",
-        "new": "terminated",
-        "grown": "terminated",
-    }
+    statuses = [(await stage.record(id)).status for id in ("p", "mine", "old", "old too")]
+    assert statuses == ["terminated", "terminated", "running", "running"]
 
 
 async def _only_its_worker_is_told(stage: Stage) -> None:
@@ -366,7 +360,7 @@ CASES: tuple[Case, ...] = (
     a_message_may_be_meant_for_one_life,
     a_message_may_be_meant_for_instances_without_one,
     a_parent_of_another_life_is_not_told,
-    terminating_leaves_the_children_of_another_life,
+    what_another_life_has_started_is_not_terminated,
     who_runs_the_old_life_is_told,
     who_runs_what_was_removed_is_told,
     who_runs_what_has_ended_is_told_when_its_id_is_used,

@@ -1,0 +1,197 @@
+"""A batch of units as flat rows, one list per kind of statement. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trioflow.backends.sql.core import Mail
+from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.queries import (
+    CLOSE_INSTANCES,
+    CONSUME,
+    CREATE_INSTANCES,
+    FINISH_ACTIVITIES,
+    LOCK_INSTANCES,
+    NEW_ACTIVITIES,
+    NEW_TURNS,
+    RETURN_ACTIVITIES,
+    STEP_INSTANCES,
+)
+from trioflow.model.events import ParentRef
+from trioflow.model.records import ActivityRetry, InstanceCommit, Message, NewInstance, Unit
+
+__all__ = ["BatchRows", "life_of", "new_instance_row"]
+
+
+def new_instance_row(
+    new: NewInstance,
+    execution: int,
+    now: float,
+    *,
+    turns: int = 0,
+    events: int = 0,
+    ready_at: float | None,
+    wake_at: float | None = None,
+    worker: str | None = None,
+    sticky_worker: str | None = None,
+    custom_status: bytes = b"",
+) -> tuple[Any, ...]:
+    """Return the values of `CREATE_INSTANCES` for one instance."""
+    ref = new.parent
+    parent: tuple[Any, ...] = (None, None, None, "")
+    if ref is not None:
+        parent = (ref.instance, ref.execution, ref.command, ref.life)
+    return (
+        *(new.id, execution, new.workflow, new.queue, "running", *parent),
+        *(turns, events, ready_at, wake_at, worker, sticky_worker),
+        *(new.input, new.metadata, custom_status, now, new.priority, new.priority),
+        *(new.life, execution),
+    )
+
+
+def life_of(commit: InstanceCommit) -> str:
+    """Return the life that a commit is for."""
+    return commit.life if commit.new is None else commit.new.life
+
+
+class BatchRows:
+    """One batch.
+
+    Args:
+        worker: Who commits it.
+        now: The store's time.
+        notices: What is sent to a parent in place of its child.
+    """
+
+    def __init__(self, worker: str, now: float, notices: Mapping[ParentRef, Message]) -> None:
+        self.worker = worker
+        self.now = now
+        self.notices = notices
+        self.created: list[Any] = []
+        self.steps: list[Any] = []
+        self.closings: list[Any] = []
+        self.turns: list[Any] = []
+        self.activities: list[Any] = []
+        self.finished: list[Any] = []
+        self.consumed: list[Any] = []
+        self.returned: list[Any] = []
+        self.mails: list[Mail] = []
+        self.endings: list[InstanceCommit] = []
+        self.cancelling: list[InstanceCommit] = []
+        self.retries: list[ActivityRetry] = []
+
+    def add(self, unit: Unit) -> None:
+        """Add all that a unit says."""
+        for commit in unit.instances:
+            parent = None if commit.new is None else commit.new.parent
+            notice = None if parent is None else self.notices.get(parent)
+            if notice is None:
+                self._add_instance(commit)
+            else:
+                self.mails.append(Mail(commit.id, notice, self.now))
+        for result in unit.results:
+            key = result.key
+            self.returned += (key.instance, key.execution, key.command, key.life, self.worker)
+            message = Message(key.instance, result.event, execution=key.execution, life=key.life)
+            at = self.now if result.at is None else min(result.at, self.now)
+            self.mails.append(Mail(key.instance, message, at))
+        if unit.retries:
+            self.retries += unit.retries
+
+    def _add_instance(self, commit: InstanceCommit) -> None:
+        id, execution, number, now = commit.id, commit.execution, commit.number, self.now
+        life = life_of(commit)
+        turns = number
+        for data in commit.turns:
+            self.turns += (id, execution, turns, data)
+            turns += 1
+        ends = commit.closing is not None or commit.continued is not None
+        if ends or commit.suspended is not None:
+            if commit.new is not None:
+                # Born as if running, then ended like any other.
+                row = new_instance_row(
+                    commit.new, execution, now, ready_at=None, worker=self.worker
+                )
+                self.created += row
+            self._end(commit, turns)
+        else:
+            self._go_on(commit, turns)
+        for new in commit.activities:
+            holder = self.worker if new.leased else None
+            self.activities += (
+                *(id, execution, new.command, life, new.queue, new.activity, new.input),
+                *(new.options, now, now, holder, new.priority),
+            )
+        for command in commit.finished:
+            self.finished += (id, execution, command, life)
+        if commit.cancelled:
+            self.cancelling.append(commit)
+        for message in commit.messages:
+            self.mails.append(Mail(id, message, now))
+
+    def _go_on(self, commit: InstanceCommit, turns: int) -> None:
+        now, new = self.now, commit.new
+        wake_at = commit.wake_at
+        keeper = self.worker if commit.leased else None
+        if new is not None:
+            unstarted = not turns and not commit.leased
+            self.created += new_instance_row(
+                new,
+                commit.execution,
+                now,
+                turns=turns,
+                events=commit.events,
+                ready_at=now if commit.due or unstarted else wake_at,
+                wake_at=wake_at,
+                worker=keeper,
+                sticky_worker=self.worker if turns else None,
+                custom_status=commit.status or b"",
+            )
+            return
+        self.steps += (
+            *(commit.id, self.worker, commit.execution, commit.number, commit.life, turns),
+            commit.events if commit.turns else None,
+            len(commit.consumed),
+            now,
+            now if commit.due else wake_at,
+            wake_at,
+            keeper,
+            commit.status,
+        )
+        for seq in commit.consumed:
+            self.consumed += (commit.id, seq)
+
+    def _end(self, commit: InstanceCommit, turns: int) -> None:
+        for seq in commit.consumed:
+            self.consumed += (commit.id, seq)
+        closing = commit.closing
+        if closing is None:
+            self.endings.append(commit)
+            return
+        self.closings += (
+            *(commit.id, self.worker, commit.execution, commit.number, life_of(commit), turns),
+            commit.events if commit.turns else None,
+            len(commit.consumed),
+            *(closing.status, closing.outcome, self.now, commit.status),
+        )
+
+    def writes(self) -> list[tuple[Write, list[Any]]]:
+        """Return what is written together, in its order."""
+        own = [*self.steps[:: len(STEP_INSTANCES.columns)]]
+        own += self.closings[:: len(CLOSE_INSTANCES.columns)]
+        own += [commit.id for commit in self.endings]
+        own += [mail.message.instance for mail in self.mails]
+        locked = sorted(set(own)) if len(own) > 1 else []
+        writes: list[tuple[Write, list[Any]]] = [
+            (LOCK_INSTANCES, locked),
+            (CREATE_INSTANCES, self.created),
+            (STEP_INSTANCES, self.steps),
+            (CLOSE_INSTANCES, self.closings),
+            (CONSUME, self.consumed),
+            (NEW_TURNS, self.turns),
+            (FINISH_ACTIVITIES, self.finished),
+            (NEW_ACTIVITIES, self.activities),
+            (RETURN_ACTIVITIES, self.returned),
+        ]
+        return [(statement, values) for statement, values in writes if values]
