@@ -112,11 +112,12 @@ local function drop_activity(id, execution, command, life, row)
   unlist_activity(token_of(id, execution, command, life), row)
 end
 
--- Let the worker that runs an activity hear that it is to stop.
+-- Let the worker that runs an activity hear that it is to stop. At once: of what is gathered
+-- removals go first, and it may end in the same script.
 local function mark_activity(id, execution, command, life, row, event)
   row.cancel = event
   store_activity(id, execution, command, life, row)
-  sadd('marked:' .. row.worker, token_of(id, execution, command, life))
+  redis.call('SADD', P .. 'marked:' .. row.worker, token_of(id, execution, command, life))
 end
 
 -- Nobody wants an activity any more: a worker that runs it is told, otherwise it is gone at once.
