@@ -17,7 +17,13 @@ from trioflow import open_worker, workflow
 from trioflow.backends import mysql_schema
 from trioflow.backends.mysql import MysqlBackend
 from trioflow.backends.mysql_values import filled, literal
-from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
+from trioflow.errors import (
+    ArgumentError,
+    BackendError,
+    BackendUnavailable,
+    DataRefused,
+    SchemaError,
+)
 from trioflow.model.records import InstanceFilter, Unit
 
 # --- migrations --------------------------------------------------------------------------------
@@ -293,8 +299,9 @@ def test_literals(value, text):
 
 
 def test_a_text_that_is_no_text_is_refused():
-    with pytest.raises(ArgumentError, match="cannot be stored"):
-        literal("\udc27")
+    for value in ("\udc27", float("inf"), float("nan")):
+        with pytest.raises(DataRefused, match="cannot be stored"):
+            literal(value)
 
 
 def test_parameters_with_question_marks_stay_what_they_are():

@@ -136,13 +136,12 @@ def test_a_deadline_that_is_moved_to_now_comes_at_once(past):
             while True:
                 got.append(await go.receive())
                 scope.deadline = trio.current_time() + past
-        await trio.sleep(0)
-        return got
+        return [*got, -await go.receive()]
 
     driver = Driver(wf)
     events = [signal("go", 1), signal("go", 2)]
     driver.turn(*events, now=START + 20, at=[START + 20, START + 20])
-    assert driver.check().result() == [1]
+    assert driver.check().result() == [1, -2]
 
 
 def test_messages_at_one_time_keep_their_order_and_come_before_the_deadline():
@@ -238,6 +237,17 @@ def test_a_wake_up_needs_no_eyes():
     driver = Driver(drains)
     turn = driver.turn(signal("go", 1), ev.Woken(), now=START + 1)
     assert driver.check().result() == [1]
+    assert turn.together_from == -1
+
+
+def test_a_cancel_after_the_end_is_too_late():
+    async def wf() -> str:
+        await trio.sleep(4)
+        return "done"
+
+    driver = Driver(wf)
+    turn = driver.turn(ev.CancelRequested("?"), now=START + 20, at=[START + 7])
+    assert driver.check().result() == "done"
     assert turn.together_from == -1
 
 

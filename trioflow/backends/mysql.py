@@ -86,8 +86,11 @@ class _MysqlStore(SqlStore):
             return [capture(self.call, calls[0])]
         try:
             return self.call(self._together, calls)
-        except BackendError as exc:
+        except BackendUnavailable as exc:
             return self._all_failed(Error(exc), len(calls))
+        except BackendError:
+            # Nothing is stored, and an error may have come later than what it is about.
+            return [capture(self.call, call) for call in calls]
 
     def _together(self, calls: Sequence[Callable[[], Any]]) -> list[Outcome[Any]]:
         with self._mysql.transaction():

@@ -10,14 +10,16 @@ from typing import Any
 
 import pymysql
 from pymysql.connections import Connection as RawConnection
+from pymysql.constants import SERVER_STATUS
 
 from trioflow.backends.mysql_values import filled, literal
 
-__all__ = ["LOST", "MysqlConnection", "ResultUnknown", "code_of"]
+__all__ = ["LOST", "TOO_BIG", "MysqlConnection", "ResultUnknown", "code_of"]
 
 # The connection, or the server behind it, is no more: 1053 it shuts down, 1927 somebody killed the
 # connection, 2006 and 2013 the network says so, 4031 it had been idle for long; 0 is the driver's.
 LOST = {0, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2003, 2006, 2013, 2014, 2055, 4031}
+TOO_BIG = 1153
 # It works, but must not be written: another server has taken its place.
 _DEMOTED = {1290, 1792, 1836}
 
@@ -79,10 +81,12 @@ class MysqlConnection:
         self._connect = connect
         self._raw: RawConnection[Any] | None = None
         self._failed_at: float | None = None
-        self._room = 0
+        self._allowed = self._room = 0
         self._waiting: list[str] = []
         self._depth = 0
         self._sent = False
+        # Why the transaction that is open here is no more on the server.
+        self._ended: pymysql.Error | None = None
         self._token = 0
         self._announced = False
 
@@ -93,7 +97,14 @@ class MysqlConnection:
         return self.send([filled(sql, parameters)])[0]
 
     def send(self, statements: Sequence[str]) -> list[_Answer]:
-        """Run finished statements in as few packets as possible; return the answer of each."""
+        """Run finished statements in as few packets as possible; return the answer of each.
+
+        Raises:
+            pymysql.Error: One of them failed. If that ended the transaction, or if it was one that
+                had waited for these, the transaction is gone: all that follows in it fails.
+        """
+        if self._ended is not None:
+            raise pymysql.OperationalError(code_of(self._ended), f"rolled back: {self._ended}")
         raw = self._connected()
         waiting, self._waiting = self._waiting, []
         self._sent = True
@@ -101,7 +112,7 @@ class MysqlConnection:
         try:
             for packet in self._packets([*waiting, *statements]):
                 cursor = raw.cursor()
-                cursor.execute(packet.encode("utf-8", "surrogateescape"))
+                cursor.execute(self._fitting(packet.encode("utf-8", "surrogateescape")))
                 answers.append(_Answer(cursor.rowcount, cursor.fetchall()))
                 while cursor.nextset():
                     answers.append(_Answer(cursor.rowcount, cursor.fetchall()))
@@ -109,11 +120,31 @@ class MysqlConnection:
             code = code_of(exc)
             if code in LOST or code in _DEMOTED:
                 self._drop()
+            elif self._depth and (len(answers) < len(waiting) or not self._is_open(raw)):
+                # Nobody may take it for the trouble of one part. (What had waited may be another
+                # part's.)
+                self._ended = exc
             raise
         except BaseException:
             self._drop()  # half an answer may be left in it
             raise
         return answers[len(waiting) :]
+
+    def _fitting(self, packet: bytes) -> bytes:
+        if len(packet) >= self._allowed:
+            # The server would hang up without a word.
+            text = f"{len(packet)} bytes in one statement; max_allowed_packet is {self._allowed}"
+            raise pymysql.DataError(TOO_BIG, text)
+        return packet
+
+    def _is_open(self, raw: RawConnection[Any]) -> bool:
+        """Return whether the server still has the transaction, after an error."""
+        try:
+            raw.query("DO 0")
+        except pymysql.Error:
+            self._drop()
+            return False
+        return bool(getattr(raw, "server_status", 0) & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def append(self, statement: str) -> None:
         """Send a statement with the next one; its error comes there."""
@@ -185,6 +216,7 @@ class MysqlConnection:
             with suppress(pymysql.Error):
                 raw.close()
             raise
+        self._allowed = allowed
         self._room = max(allowed // 2 - _MARGIN, _MARGIN)
         self._failed_at = None
         return raw
@@ -200,7 +232,8 @@ class MysqlConnection:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, and has not been lost."""
-        return self._depth > 0 and (self._raw is not None or not self._sent)
+        connected = self._raw is not None or not self._sent
+        return self._depth > 0 and self._ended is None and connected
 
     def announce(self) -> None:
         """Have the transaction tell others that it may concern them."""
@@ -249,6 +282,7 @@ class MysqlConnection:
     def _begin(self) -> None:
         self._depth = 1
         self._sent = False
+        self._ended = None
         self._waiting = ["BEGIN"]
         if self.writer:
             self._token += 1
@@ -289,6 +323,7 @@ class MysqlConnection:
 
     def _rollback(self) -> None:
         self._waiting.clear()
+        self._ended = None
         if self._raw is None or not self._sent:
             return
         try:

@@ -12,11 +12,17 @@ from typing import Any, cast
 import pymysql
 
 from trioflow.backends.id_limits import ID_LENGTH
-from trioflow.backends.mysql_connection import LOST, MysqlConnection, code_of
+from trioflow.backends.mysql_connection import LOST, TOO_BIG, MysqlConnection, code_of
 from trioflow.backends.mysql_schema import COMMAND_LENGTH
 from trioflow.backends.mysql_values import filled, literal, statements
 from trioflow.backends.sql.dialect import Connection, Insert, Write
-from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
+from trioflow.errors import (
+    BackendError,
+    BackendUnavailable,
+    CorruptStore,
+    DataRefused,
+    SchemaError,
+)
 
 __all__ = ["MysqlDialect"]
 
@@ -26,6 +32,7 @@ _UNAVAILABLE = {
     1021: "has no room on its disk; make some",
     1037: "has not enough memory",
     1038: "has not enough memory",
+    1047: "has not joined its cluster yet; wait, or look at it",
     1040: "has too many connections; raise max_connections, or close some",
     1041: "has not enough memory",
     1044: "refuses this user; grant it all rights on the database",
@@ -48,8 +55,9 @@ _UNAVAILABLE = {
     3024: "ended a statement that took too long (max_execution_time)",
 }
 _TOO_LONG = 1406
+# Characters, numbers and rows that cannot be stored.
+_REFUSED = {1118, 1264, 1301, 1366, 1367, 1436, 3854, 3988}
 _NO_TABLE = {1054, 1146}
-_TOO_BIG = 1153
 _CORRUPT = {1034, 1035, 1194, 1195, 1712}
 # What is taken is read in the order of an index; see `mysql_schema`.
 _TAKEN = re.compile(r"\bFROM (instances|activities)\b")
@@ -142,12 +150,16 @@ class MysqlDialect:
         elif code in _CORRUPT:
             kind, text = CorruptStore, "is damaged; restore it from a backup"
         elif code == _TOO_LONG:
+            kind = DataRefused
             text = (
                 "cannot take so long a name: ids of instances have at most "
                 f"{ID_LENGTH} characters, those of commands {COMMAND_LENGTH}, other names 255"
             )
-        elif code == _TOO_BIG:
+        elif code == TOO_BIG:
+            kind = DataRefused
             text = "cannot take so large a value; raise max_allowed_packet on the server"
+        elif code in _REFUSED or isinstance(exc, pymysql.DataError):
+            kind, text = DataRefused, "cannot take these data"
         else:
             return BackendError(f"{where}: {exc}")
         return kind(f"{where} {text} ({exc})")

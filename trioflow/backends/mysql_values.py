@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from pymysql.converters import escape_string
 
 from trioflow.backends.sql.dialect import Delete, Insert, Lock, Update, Write
-from trioflow.errors import ArgumentError
+from trioflow.errors import DataRefused
 
 __all__ = ["filled", "literal", "statements"]
 
@@ -27,7 +28,7 @@ def literal(value: Any) -> str:
     Bytes keep each byte as one character, by Python's ``surrogateescape``.
 
     Raises:
-        ArgumentError: It is a text that cannot be encoded.
+        DataRefused: It is a text that cannot be encoded, or no finite number.
     """
     return _WRITERS[type(value)](value)
 
@@ -37,7 +38,7 @@ def _text(value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError as exc:
-            raise ArgumentError(f"{value!r} cannot be stored: {exc.reason}") from exc
+            raise DataRefused(f"{value!r} cannot be stored: {exc.reason}") from exc
     return f"'{escape_string(value)}'"
 
 
@@ -46,6 +47,8 @@ def _bytes(value: bytes) -> str:
 
 
 def _float(value: float) -> str:
+    if not isfinite(value):
+        raise DataRefused(f"{value!r} cannot be stored: MySQL has no such number")
     text = repr(value)
     # Without an exponent it would be an exact decimal.
     return text if "e" in text else text + "e0"

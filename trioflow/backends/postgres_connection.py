@@ -14,7 +14,7 @@ from psycopg.adapt import Transformer
 
 from trioflow.backends.postgres_values import encoded
 
-__all__ = ["PgConnection", "Statement", "state_of"]
+__all__ = ["PgConnection", "Statement", "TransactionEnded", "state_of"]
 
 # Not epoll, which costs three more calls of the system.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -30,7 +30,13 @@ _SAVEPOINT = ("SAVEPOINT part", ())
 _RELEASE = ("RELEASE part", ())
 _UNDO_PART = [("ROLLBACK TO part", ()), _RELEASE]
 # After these the session is of no use: it ends, or its server is no longer the one that writes.
-_FINAL = ("57P", "08", "25006")
+_FINAL = ("57P", "08", "25006", "25P03", "25P04")
+# After these it ends as well, and nothing of its transaction was committed.
+_UNDONE = ("25P03", "25P04")
+
+
+class TransactionEnded(psycopg.OperationalError):
+    """What is open here as a transaction is no more on the server."""
 
 
 class _Rows:
@@ -81,6 +87,8 @@ class PgConnection:
         #: How many transactions, one in the other, are open.
         self.depth = 0
         self._failed = False
+        # The transaction is gone as a whole.
+        self._ended = False
         #: How often it was lost while a COMMIT was on its way: nobody knows what became of that.
         self.doubts = 0
 
@@ -127,8 +135,11 @@ class PgConnection:
         """Run statements in one round trip; the first that fails ends them all.
 
         Raises:
-            psycopg.Error: What went wrong.
+            psycopg.Error: What went wrong. If that was about a statement that had been deferred,
+                the transaction is gone as a whole, as that may have been another part's.
         """
+        if self._ended:
+            raise TransactionEnded("the transaction was rolled back after an error")
         raw = self.raw
         sent = [*self._deferred, *statements]
         self._deferred = []
@@ -136,10 +147,13 @@ class PgConnection:
             results = self._roundtrip(raw.pgconn, sent)
         except psycopg.Error as exc:
             self._failed = True
-            if (state_of(exc) or "08").startswith(_FINAL):
-                if sent[-1] is _COMMIT:
+            state = state_of(exc) or "08"
+            if state.startswith(_FINAL):
+                if sent[-1] is _COMMIT and state not in _UNDONE:
                     self.doubts += 1
                 self.close()
+            elif self.depth and (self._answered < len(sent) - len(statements) or self._idle()):
+                self._ended = True
             raise
         return [self._rows(raw, result) for result in results[len(sent) - len(statements) :]]
 
@@ -166,6 +180,7 @@ class PgConnection:
             if _ready(pgconn.socket, write=True):
                 pgconn.consume_input()
         results: list[pq.abc.PGresult] = []
+        self._answered = 0
         problem: psycopg.Error | None = None
         for sql, prepared_as in answers:
             try:
@@ -174,6 +189,7 @@ class PgConnection:
                     self._prepared[sql] = prepared_as
                 else:
                     results.append(result)
+                    self._answered += 1
             except psycopg.Error as exc:
                 problem = problem or exc
                 if pgconn.status != pq.ConnStatus.OK:
@@ -226,7 +242,7 @@ class PgConnection:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open that can still be committed."""
-        return self.depth > 0 and not self._failed
+        return self.depth > 0 and not self._failed and not self._ended
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -236,7 +252,7 @@ class PgConnection:
                 yield
             return
         _ = self.raw  # to connect may take seconds: what reads the clock comes after it
-        self._failed = False
+        self._failed = self._ended = False
         self._deferred = [_BEGIN]
         self.depth = 1
         try:
@@ -251,11 +267,12 @@ class PgConnection:
         finally:
             self._deferred = []
             self.depth = 0
-            self._failed = False
+            self._failed = self._ended = False
 
     def _roll_back(self) -> None:
         begun = self._deferred[:1] != [_BEGIN]
         self._deferred = []
+        self._ended = False
         if not begun or self.lost or self._idle():
             return
         try:
@@ -277,7 +294,7 @@ class PgConnection:
         except BaseException:
             self.depth -= 1
             if self._begun_since(before):
-                if not self.lost:
+                if not self.lost and not self._ended:
                     self._deferred = list(_UNDO_PART)
                     self._failed = False
             else:

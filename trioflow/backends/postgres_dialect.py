@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -12,7 +13,12 @@ from typing import Any, cast
 
 import psycopg
 
-from trioflow.backends.postgres_connection import PgConnection, Statement, state_of
+from trioflow.backends.postgres_connection import (
+    PgConnection,
+    Statement,
+    TransactionEnded,
+    state_of,
+)
 from trioflow.backends.postgres_values import array, array_type
 from trioflow.backends.sql.dialect import (
     Connection,
@@ -23,7 +29,13 @@ from trioflow.backends.sql.dialect import (
     Write,
     holders_one_by_one,
 )
-from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, SchemaError
+from trioflow.errors import (
+    BackendError,
+    BackendUnavailable,
+    CorruptStore,
+    DataRefused,
+    SchemaError,
+)
 
 __all__ = ["PostgresDialect", "qualified"]
 
@@ -32,13 +44,16 @@ _NAMED = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN) ({_TABLES})\b")
 # Every message of one delivery has a number of its own below this.
 _SPAN = 1 << 20
 
-# The beginning of an SQLSTATE, and what to do about it; the first that fits counts.
+# The beginnings of SQLSTATEs of what is never stored: characters, numbers, sizes. And those of what
+# may pass, with what to do about it; the first that fits counts.
+_REFUSED = ("22", "54")
 _UNAVAILABLE = {
     "08": "the connection was lost; look at the server and the network",
     "57014": "a statement took longer than statement_timeout, or somebody cancelled it",
     "57P": "the server ended the connection; it is stopping, starting, or was told to",
     "53300": "it has no connection left; raise max_connections, or use a pooler",
     "53": "it lacks memory or disk space; make room",
+    "25P": "it ended the session after a transaction had been left open for too long",
     "25006": "it accepts no writes; connect to the primary (target_session_attrs=read-write)",
     "40001": "another transaction was in the way; try again",
     "40P01": "another transaction was in the way; try again",
@@ -62,7 +77,8 @@ class PostgresDialect:
         place: The server and the database, for messages.
     """
 
-    errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    # Values are encoded here, not in the driver.
+    errors: tuple[type[Exception], ...] = (psycopg.Error, UnicodeError, struct.error)
     conflict: tuple[type[Exception], ...] = (psycopg.IntegrityError,)
     for_update = "FOR UPDATE"
     skip_locked = "FOR UPDATE SKIP LOCKED"
@@ -122,26 +138,33 @@ class PostgresDialect:
         return _text(statement, self._schema, self.number), arrays
 
     def error(self, exc: Exception) -> Exception:
-        state = state_of(exc)
-        text = " ".join(str(exc).split())
-        if state is None:
-            if isinstance(exc, psycopg.OperationalError):
-                return BackendUnavailable(
-                    f"{self._place} cannot be reached; check that the server runs and that the "
-                    f"address is right ({text})"
-                )
-            return BackendError(f"{self._place}: {text}")
-        if state.startswith("XX"):
-            return CorruptStore(f"{self._place} is damaged; restore it from a backup ({text})")
+        state = state_of(exc) or ""
+        kind, advice = _meaning(exc, state)
         if state in ("42P01", "42703", "3F000"):
-            return SchemaError(
-                f"{self._place} does not have trioflow's schema in {self._schema}; migrate it "
-                f"first ({text})"
+            kind, advice = (
+                SchemaError,
+                f"no schema of trioflow's in {self._schema}; migrate it first",
             )
-        for beginning, advice in _UNAVAILABLE.items():
-            if state.startswith(beginning):
-                return BackendUnavailable(f"{self._place}: {advice} ({text})")
-        return BackendError(f"{self._place}: {text}")
+        text = " ".join(str(exc).split())
+        return kind(f"{self._place}: {advice} ({text})" if advice else f"{self._place}: {text}")
+
+
+def _meaning(exc: Exception, state: str) -> tuple[type[BackendError], str]:
+    """Return the class of the error that stands for one of the driver's, and what to do."""
+    if not isinstance(exc, psycopg.Error) or state.startswith(_REFUSED):
+        return DataRefused, "it cannot take these data"
+    if isinstance(exc, TransactionEnded):
+        return BackendUnavailable, "nothing of it was stored; try again"
+    if not state and isinstance(exc, psycopg.OperationalError):
+        return BackendUnavailable, (
+            "cannot be reached; check that the server runs and that the address is right"
+        )
+    if state.startswith("XX"):
+        return CorruptStore, "it is damaged; restore it from a backup"
+    for beginning, advice in _UNAVAILABLE.items():
+        if state.startswith(beginning):
+            return BackendUnavailable, advice
+    return BackendError, ""
 
 
 def _raw(connection: Connection) -> PgConnection:

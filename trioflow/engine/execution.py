@@ -172,9 +172,9 @@ class Execution:
         Raises:
             NeedsSuspension: Nothing of this turn may be stored; the execution must be evicted.
             Diverged: Likewise: ``recorded`` has other commands, or another end.
-            EndedUnseen: Likewise: the workflow ended at something that came before the last of
-                ``events``. The turn is to be made again by a fresh execution, with the number
-                that this gives as ``together_from``: then it sees them all, and can receive them.
+            EndedUnseen: Likewise: the workflow ended at something that came before the last signal
+                in ``events``. The turn is to be made again by a fresh execution, with the number
+                that this gives as ``together_from``: then it can receive all of them.
             KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
@@ -357,9 +357,9 @@ class Execution:
     def _step_in_order(
         self, now: float, events: Sequence[ev.Event], times: Sequence[float], together_from: int
     ) -> bool:
-        if isinstance(events[-1], ev.Woken):  # which nobody has to see
-            events, times = events[:-1], times[:-1]
-        return self.loop.step_in_order(now, events, times, self._apply, together_from)
+        # A cancel or a result that comes after the end is of no use to anybody.
+        to_see = [isinstance(event, ev.SignalReceived) for event in events]
+        return self.loop.step_in_order(now, events, times, self._apply, to_see, together_from)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

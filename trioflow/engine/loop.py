@@ -159,12 +159,13 @@ class NestedLoop:
         finally:
             self._leave(host)
 
-    def step_in_order(
+    def step_in_order(  # noqa: PLR0917  # what happened, when, and what must be seen
         self,
         now: float,
         things: Sequence[T],
         times: Sequence[float],
         apply: Callable[[T], None],
+        to_see: Sequence[bool] = (),
         together_from: int = -1,
     ) -> bool:
         """Set the clock; apply what happened and expire what is due, one after the other by time.
@@ -172,16 +173,18 @@ class NestedLoop:
         Between two of them tasks run until all of them wait. What happened at a deadline's own
         time was before it. The clock says ``now`` throughout.
 
-        The main task may end while things are left. Then the step has to be made again, with all
-        that is left applied before the tasks run that last time: see ``together_from``.
+        The main task may end while things are left that it has to see. Then the step has to be
+        made again, with all that is left applied before the tasks run that last time: see
+        ``together_from``.
 
         Args:
             now: The time of the step.
             things: What happened.
             times: When each of them did, ascending, none after ``now``.
             apply: Called with each.
+            to_see: For each thing, whether it must come before the main task ends.
             together_from: The number, from 0, of the thing or deadline together with which all
-                things that are left are applied; -1 for none.
+                things that are left and must be seen are applied; -1 for none.
 
         Returns:
             Whether anything was applied ahead of a deadline that had passed before ``now``.
@@ -196,7 +199,8 @@ class NestedLoop:
         deadlines.present = now
         mixed = False
         number = 0  # of things and deadlines, in the order in which they come
-        left = len(things)
+        applied = 0
+        last = max((at for at, seen in enumerate(to_see) if seen), default=-1)
         host = self._enter()
         try:
             for thing, time in zip(things, times, strict=True):
@@ -207,16 +211,17 @@ class NestedLoop:
                     if number == together_from:
                         break
                     self._expire(due)
-                    if self.outcome is not None:
+                    if applied <= last and self.outcome is not None:
                         raise EndedUnseen(number)
                     number += 1
                 if number == together_from:
-                    self._apply_together(things[-left:], time, apply)
+                    left = list(zip(things, to_see, strict=True))[applied:]
+                    self._apply_together(left, min(time, now), apply)
                     break
                 apply(thing)
-                left -= 1
+                applied += 1
                 self._run_until_all_wait(time)
-                if left and self.outcome is not None:
+                if applied <= last and self.outcome is not None:
                     raise EndedUnseen(number)
                 number += 1
             while deadlines._heap and (due := deadlines.next_deadline()) <= now:
@@ -228,14 +233,24 @@ class NestedLoop:
             self._leave(host)
         return mixed
 
-    def _apply_together(self, things: Sequence[T], time: float, apply: Callable[[T], None]) -> None:
-        """Apply all that is left, after a deadline if that came before it; then let tasks run."""
+    def _apply_together(
+        self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
+    ) -> None:
+        """Apply all that must be seen, with the deadline or thing that is next; then the rest."""
         deadlines = self._runner.deadlines
         if deadlines._heap and (due := deadlines.next_deadline()) < time:
             deadlines.expire(due)
-        for thing in things:
-            apply(thing)
+        else:
+            apply(left[0][0])
+            left = left[1:]
+        for thing, seen in left:
+            if seen:
+                apply(thing)
         self._run_until_all_wait(time)
+        for thing, seen in left:
+            if not seen:
+                apply(thing)
+                self._run_until_all_wait(time)
 
     @property
     def next_deadline(self) -> float:

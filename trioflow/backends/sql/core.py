@@ -10,6 +10,7 @@ from outcome import Error, Outcome, capture
 from trioflow.backends.notices import asked_by, child_cancelled
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
+from trioflow.errors import BackendUnavailable
 from trioflow.model.events import ParentRef
 from trioflow.model.records import Message
 
@@ -78,15 +79,18 @@ class SqlCore:
                         raise _TransactionLost  # noqa: TRY301 - leaves the block around it
         except _TransactionLost:
             # The store gave up the whole transaction, on a full disk for one.
-            done = len(outcomes)
-            return self._all_failed(outcomes[-1], done) + self.call_together(calls[done:])
+            last, done = outcomes[-1], len(outcomes)
         except self.dialect.errors as exc:
-            return self._all_failed(Error(self.dialect.error(exc)), len(calls))
-        return outcomes
+            last, done = Error(self.dialect.error(exc)), len(calls)
+        else:
+            return outcomes
+        if isinstance(last, Error) and isinstance(last.error, BackendUnavailable):
+            return self._all_failed(last, done) + self.call_together(calls[done:])
+        # Nothing is stored, and an error may have come later than what it is about.
+        return [capture(self.call, call) for call in calls]
 
     @staticmethod
-    def _all_failed(last: Outcome[Any], count: int) -> list[Outcome[Any]]:
-        assert isinstance(last, Error)
+    def _all_failed(last: Error, count: int) -> list[Outcome[Any]]:
         # One for each, since each is raised in a place of its own.
         return [Error(type(last.error)(*last.error.args)) for _ in range(count)]
 

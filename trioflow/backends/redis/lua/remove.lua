@@ -56,4 +56,7 @@ for _, one in ipairs(found) do
   end
 end
 flush()
+if removed > 0 then
+  publish(ARGV[3])
+end
 return answer(ARGV[1], { removed, kept, (#found == size or removed == limit) and 1 or 0 })
