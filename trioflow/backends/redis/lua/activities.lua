@@ -112,13 +112,8 @@ local function drop_activity(id, execution, command, life, row)
   unlist_activity(token_of(id, execution, command, life), row)
 end
 
-<<<<<<< HEAD
--- Let the worker that runs an activity hear that it is to stop. At once: of what is gathered
--- removals go first, and it may end in the same script.
-=======
 -- Let the worker that runs an activity hear that it is to stop. Not gathered: in the same batch it may
 -- end, and removals go first.
->>>>>>> lead
 local function mark_activity(id, execution, command, life, row, event)
   row.cancel = event
   store_activity(id, execution, command, life, row)
