@@ -279,9 +279,11 @@ def _about_signals(histories: list[History], values: list[int]) -> list[str]:
     for history in histories:
         for number, turn in enumerate(history.turns):
             where = f"turn {number} of {history} (at {turn.now:.3f})"
-            for command in turn.commands:
-                if isinstance(command, cm.SendSignal) and _value(command) in values:
-                    found.append(f"sent {_value(command)} in {where}")
+            found += [
+                f"sent {_value(command)} in {where}"
+                for command in turn.commands
+                if isinstance(command, cm.SendSignal) and _value(command) in values
+            ]
             for event in turn.events:
                 if isinstance(event, ev.SignalReceived) and _value(event) in values:
                     found.append(f"received {_value(event)} in {where}")
