@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.engine.driver import Driver, act, child_done, done, nothing_left, on_host, stopped
-from trioflow.errors import ArgumentError, TrioflowError
+from trioflow.errors import ArgumentError
 from trioflow.model.commands import CancelActivity
 from trioflow.model.definitions import Workflow
 from trioflow.model.turns import Failed
@@ -169,4 +169,3 @@ def test_a_workflow_is_awaited_like_an_activity():
     driver = Driver(wf)
     driver.turn(child_done("0:0", 7))
     assert driver.check().result() == 7
-    assert issubclass(TrioflowError, Exception)

@@ -188,6 +188,7 @@ class Execution:
         """
         self.now = now = max(now, self.now)
         self._turn_events, self._turn_turns = self.events, self.turns
+        self.loop.quiet = recorded is not None
         if recorded is None:
             self._expected = None
             self.loop.limit(self._max_steps)
@@ -267,6 +268,7 @@ class Execution:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
         self._expected = {}  # as on replay, nothing is logged
+        self.loop.quiet = True
         token = guard.enter_step()
         try:
             gone = self.loop.unwind(Evicted)

@@ -12,6 +12,7 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
+import itertools
 import sys
 import types
 import weakref
@@ -25,7 +26,8 @@ from outcome import Error, Outcome, Value
 from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
 
-from trioflow.engine.runner import TaskState, age_of, make_runner
+from trioflow.engine.generators import close_left, is_collecting, warn_of
+from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
 from trioflow.engine.sharing import (
     WAIT_MODULES,
     find_use,
@@ -49,6 +51,7 @@ _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
+_generators = itertools.count()
 
 
 class EndedUnseen(Exception):
@@ -84,12 +87,16 @@ class NestedLoop:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
+        quiet: Whether warnings and logs are held back, because they were given before.
     """
 
     __slots__ = (
         "_agens",
+        "_cleaned",
+        "_cleaners",
         "_clock",
         "_context",
+        "_final",
         "_first",
         "_fn",
         "_main",
@@ -100,6 +107,7 @@ class NestedLoop:
         "_tally",
         "fenced",
         "outcome",
+        "quiet",
         "root",
     )
 
@@ -110,7 +118,11 @@ class NestedLoop:
         self._main: _run.Task | None = None
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
-        self._agens: weakref.WeakSet[Any] | None = None
+        self._agens: weakref.WeakValueDictionary[int, Any] | None = None
+        self._cleaned = 0  # tasks that were made to clean up
+        self._cleaners: set[_run.Task] = set()
+        self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
+        self.quiet = False
         self.fenced = False
         self._steps = inf  # task steps until the tally is taken
         self._part = self._tally = inf  # task steps between two of them, and altogether
@@ -296,7 +308,7 @@ class NestedLoop:
     def forget(self) -> None:
         """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
         self._context = _EMPTY_CONTEXT
-        self.outcome = None  # the frames of an exception's traceback lead here
+        self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
@@ -330,7 +342,7 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            for agen in list(self._agens or ()):
+            for agen in list((self._agens or {}).values()):
                 self._context.copy().run(_finish_agen, agen)
         finally:
             self._leave(host)
@@ -464,10 +476,10 @@ class NestedLoop:
         task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
-        if task is not self._main:
+        if task is not self._main and task not in self._cleaners:
             self._runner.task_exited(task, final)
             return
-        # trio's own exit of a main task needs a nursery around it; this is what else it does.
+        # trio's own exit of a task without a nursery ends its run; this is what else it does.
         if task._child_nurseries:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
@@ -480,7 +492,44 @@ class NestedLoop:
         task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)
-        self.outcome = final
+        if task is self._main:
+            self._final = final
+        else:
+            self._cleaners.remove(task)
+        self._end_when_clean()
+
+    def _end_when_clean(self) -> None:
+        """End once the main task has, and async generators that are left have been closed."""
+        if self._final is None or self._cleaners:
+            return
+        if self._runner.in_order and not self.fenced and self._agens:
+            left = [agen for agen in self._agens.values() if agen.ag_frame is not None]
+            self._agens = None
+            if left:
+                self._spawn_cleaner(left)
+                return
+        self.outcome, self._final = self._final, None
+
+    def _spawn_cleaner(self, agens: list[Any]) -> None:
+        """Close async generators in a task of their own, as trio does in a system task."""
+        runner, state = self._runner, current_task_state()
+        spawned = 0 if state is None else state.spawned
+
+        async def clean() -> None:
+            while agens:
+                await close_left(agens.pop(0), self)
+
+        first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+        try:
+            name = f"close {agens[0].__qualname__}"
+            task = self._context.copy().run(runner.spawn_impl, clean, (), None, name)
+        finally:
+            runner.init_task = first
+        if state is not None:
+            state.spawned = spawned  # it is no spawn of the program's
+        self._cleaned += 1
+        runner.states[task] = TaskState(None, self._cleaned)
+        self._cleaners.add(task)
 
     def _enter(self) -> _Host:
         """Make this the thread's trio loop and hide the host's; return what to restore."""
@@ -517,13 +566,21 @@ class NestedLoop:
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
-            self._agens = weakref.WeakSet()
-        self._agens.add(agen)
+            self._agens = weakref.WeakValueDictionary()
+        self._agens[next(_generators)] = agen
 
     def _agen_dropped(self, agen: Any) -> None:
-        """An unfinished async generator has no owner any more: its cleanup may not have effects."""
+        """Have an async generator cleaned up that nobody has any more and that has not ended."""
+        runner = self._runner
+        ours = getattr(_RUN, "runner", None) is runner and not self.fenced
+        if ours and runner.in_order and self.outcome is None and not is_collecting():
+            self._spawn_cleaner([agen])
+            if not self.quiet:
+                warn_of(agen)
+            return
+        # What the garbage collector finds, it finds anywhere and at any time, in another execution
+        # or in an activity: that cleanup may not have effects.
         fenced, self.fenced = self.fenced, True
-        # The garbage collector may call this anywhere, in another execution or in an activity.
         host = self._enter()
         try:
             self._context.copy().run(_finish_agen, agen)
