@@ -64,7 +64,7 @@ async def who_dies_with_one_in_isolation_blames_that(stage: Stage) -> None:
     (task,) = (await stage.backend.take_activities("w9", ("default",), 9)).activities
     assert task.attempt == 1
     await stage.bury("w9", survivors=())
-    assert (await stage.task("busy", "0:0")).attempt == 2
+    assert (await stage.task("busy", "0:0")).attempt > 1
 
 
 async def only_what_was_held_is_suspect(stage: Stage) -> None:
