@@ -1,6 +1,6 @@
 """Conformance: what a worker held when it died is taken in isolation, until it has gone on."""
 
-# ruff: noqa: D103 - assertions; a case is described by its name
+# ruff: noqa: D103, PLR2004 - assertions; a case is described by its name
 
 from __future__ import annotations
 
@@ -328,8 +328,8 @@ async def what_belongs_to_no_row_is_freed(stage: Stage) -> None:
 
 CASES: tuple[Case, ...] = (
     what_the_dead_held_is_suspect,
-    only_what_was_held_is_suspect,
     who_dies_with_one_in_isolation_blames_that,
+    only_what_was_held_is_suspect,
     leaving_makes_no_suspects,
     only_suspects_are_given_to_who_asks_for_one,
     suspects_are_taken_by_queue_and_name,
