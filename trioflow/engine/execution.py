@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import outcome
 import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
+from trioflow.engine.ending import raised, returned
 from trioflow.engine.forgotten import Calls
-from trioflow.engine.loop import NestedLoop, StepsUsedUp
+from trioflow.engine.loop import NestedLoop
 from trioflow.engine.mailbox import Mailbox
+from trioflow.engine.pending import Identity, Pending
 from trioflow.engine.replay import check_turn, line_of
+from trioflow.engine.steps import StepsUsedUp
 from trioflow.engine.suspension import (
     NeedsSuspension,
     does_not_wait,
@@ -25,15 +26,15 @@ from trioflow.engine.suspension import (
     unknown_rules,
     unreadable_turn,
 )
-from trioflow.errors import ArgumentError, ContinueAsNew, DeterminismError, Evicted
+from trioflow.errors import DeterminismError, Evicted
 from trioflow.model import events as ev
 from trioflow.model.commands import Command, command_order
 from trioflow.model.definitions import Workflow, current_invoker
 from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
-from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, encode_checked
+from trioflow.model.turns import Cancelled, Continued, Failed, Outcome, Turn
+from trioflow.model.values import Codec
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -41,33 +42,6 @@ __all__ = ["Execution", "Identity", "Pending"]
 _immortal: list[NestedLoop] = []
 
 _MAX_STEPS = 1_000_000
-
-
-class Pending:
-    """A command whose task waits for its event."""
-
-    __slots__ = ("abandon", "command", "raise_cancel", "task", "turn")
-
-    def __init__(
-        self, command: Command, task: trio.lowlevel.Task, turn: int, *, abandon: bool
-    ) -> None:
-        self.command = command
-        self.task = task
-        self.turn = turn
-        self.abandon = abandon
-        self.raise_cancel: Callable[[], Any] | None = None
-
-
-class Identity:
-    """Which execution of which instance; what does not change in its life."""
-
-    __slots__ = ("execution", "id", "priority", "queue")
-
-    def __init__(self, id: str, execution: int, queue: str, priority: int = 0) -> None:
-        self.id = id
-        self.execution = execution
-        self.queue = queue
-        self.priority = priority
 
 
 class Execution:
@@ -516,40 +490,15 @@ class Execution:
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed))
-        outcome = _raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        outcome: Outcome
+        if isinstance(end, Error):
+            outcome = raised(end.error)
+        elif why is not None and self.loop.root.cancelled_caught:
+            outcome = Cancelled(why.reason)
+        else:
+            outcome = returned(self.definition, self.codec, end.unwrap())
         if self.calls:
             self.calls.close()
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start
         return outcome
-
-    def _returned(self, value: object) -> Outcome:
-        why, definition = self._cancelled_why, self.definition
-        if why is not None and self.loop.root.cancelled_caught:
-            return Cancelled(why.reason)
-        if inspect.iscoroutine(value):
-            value.close()
-            called = f"{definition.name}() ({definition.where}) returned a coroutine"
-            error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")
-            return Failed(Failure.of(error))
-        what = f"{definition.name}() result"
-        try:
-            data = encode_checked(self.codec, value, definition.signature.result_type, what)
-        except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
-            return Failed(Failure.of(exc))
-        return Completed(msgspec.Raw(data))
-
-
-def _raised(error: BaseException) -> Outcome:
-    again = _continuation(error)
-    return Failed(Failure.of(error)) if again is None else Continued(msgspec.Raw(again.input))
-
-
-def _continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
-    while isinstance(error, BaseExceptionGroup):
-        members = cast("tuple[BaseException, ...]", error.exceptions)
-        if len(members) != 1:
-            break
-        error = members[0]
-    return error if isinstance(error, ContinueAsNew) else None

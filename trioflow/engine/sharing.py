@@ -20,7 +20,7 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anyio
 import trio
@@ -96,7 +96,7 @@ def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
     if isinstance(coro, types.CoroutineType):
         return coro.cr_frame, coro.cr_await
     if isinstance(coro, types.GeneratorType):
-        return coro.gi_frame, coro.gi_yieldfrom
+        return coro.gi_frame, cast("object", coro.gi_yieldfrom)
     if type(coro).__name__ in ("async_generator_asend", "async_generator_athrow"):
         for each in gc.get_referents(coro):  # there is no other way to what it drives
             if isinstance(each, types.AsyncGeneratorType):
@@ -184,7 +184,7 @@ def _primitives_in(value: object) -> Iterator[object]:
         return
     members: Any = ()
     if isinstance(value, (list, tuple, set, frozenset)):
-        members = value
+        members = cast("Any", value)
     elif isinstance(value, dict):
         members = list(value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # anything
     elif not isinstance(value, types.ModuleType) or is_user_file(
