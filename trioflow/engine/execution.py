@@ -163,7 +163,7 @@ class Execution:
             at = at or recorded.at
         events, times = self._in_order(events, at, now)
         never_started, mixed = False, False
-        token = guard.enter_step()
+        token = guard.enter_step(self.rules)
         try:
             if self.turns == 0:
                 never_started = self._begin(events, now)

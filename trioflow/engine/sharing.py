@@ -96,7 +96,7 @@ def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
     if isinstance(coro, types.CoroutineType):
         return coro.cr_frame, coro.cr_await
     if isinstance(coro, types.GeneratorType):
-        return coro.gi_frame, cast("object", coro.gi_yieldfrom)
+        return coro.gi_frame, coro.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # anything
     if type(coro).__name__ in ("async_generator_asend", "async_generator_athrow"):
         for each in gc.get_referents(coro):  # there is no other way to what it drives
             if isinstance(each, types.AsyncGeneratorType):
