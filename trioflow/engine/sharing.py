@@ -17,12 +17,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import anyio
+import anyio._backends._trio  # pyright: ignore[reportPrivateUsage]  # it is in _MODULES
 import trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -52,6 +54,9 @@ _MODULES = frozenset(
         *("anyio._core._synchronization", "anyio.streams.memory", "anyio._backends._trio"),
     }
 )
+_FILES = frozenset(
+    module.__file__ for name, module in sys.modules.items() if name in _MODULES and module.__file__
+)
 _MOST_MEMBERS = 1000  # of one container that a module holds
 
 #: Modules whose abort functions belong to a wait in a primitive.
@@ -76,6 +81,8 @@ class Use(NamedTuple):
 
 def find_use(coro: Any) -> Use | None:
     """Find the primitive that a suspended coroutine is in, if it is in one."""
+    if not _passes_primitive(coro):
+        return None
     thing = inner = place = None
     callers: list[types.FrameType] = []
     while coro is not None:
@@ -90,6 +97,15 @@ def find_use(coro: Any) -> Use | None:
         elif thing is None:
             callers.append(frame)
     return None if place is None else Use(thing, inner, place, callers)
+
+
+def _passes_primitive(coro: Any) -> bool:
+    """Say, quickly, whether it is worth while to look closer; that is for every checkpoint."""
+    while type(coro) is types.CoroutineType:
+        if coro.cr_code.co_filename in _FILES:
+            return True
+        coro = coro.cr_await
+    return coro is not None and type(coro) is not types.GeneratorType
 
 
 def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
