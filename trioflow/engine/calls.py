@@ -104,7 +104,8 @@ class Caller:
         kwargs: dict[str, Any],
     ) -> R:
         execution = self._execution
-        execution.calls.began(call)
+        if call is not None:
+            execution.calls.began(call)
         state = await self._checkpoint(f"activity {activity.name!r}")
         command_id = state.next_id()
         command = execution.recorded(command_id)
@@ -174,7 +175,8 @@ class Caller:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
-        self._execution.calls.began(call)
+        if call is not None:
+            self._execution.calls.began(call)
         began_at = trio.current_time()
         attempt = 1
         while True:

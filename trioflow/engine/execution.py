@@ -173,7 +173,7 @@ class Execution:
                 for event in events:
                     self._apply(event)
                 self.loop.step(now)
-            if self.calls and self.calls.watched:
+            if self.calls.waiting and self.calls.watched:
                 self._end_for_forgotten(now)
         except StepsUsedUp as used:
             self._trouble = self._trouble or self._spinning(used)
@@ -497,7 +497,7 @@ class Execution:
             outcome = Cancelled(why.reason)
         else:
             outcome = returned(self.definition, self.codec, end.unwrap())
-        if self.calls:
+        if self.calls.waiting:
             self.calls.close()
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start

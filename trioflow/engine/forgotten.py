@@ -20,18 +20,24 @@ class Call:
         kind: ``"activity"`` or ``"workflow"``.
         name: Of its definition.
         code: That made it.
-        line: Its number.
+        offset: Of the instruction; a line's number takes longer to find.
         made: The coroutine, until it begins.
     """
 
-    __slots__ = ("code", "kind", "line", "made", "name")
+    __slots__ = ("code", "kind", "made", "name", "offset")
 
     def __init__(self, kind: str, name: str, frame: FrameType) -> None:
         self.kind = kind
         self.name = name
         self.code = frame.f_code
-        self.line = frame.f_lineno
+        self.offset = frame.f_lasti
         self.made: Coroutine[Any, Any, Any] | None = None
+
+    @property
+    def line(self) -> int | None:
+        """The number of the line that made the call."""
+        lines = self.code.co_lines()
+        return next((line for start, end, line in lines if start <= self.offset < end), None)
 
 
 class Calls:
@@ -49,11 +55,10 @@ class Calls:
         self.waiting: dict[Call, None] = {}
         self.watched = False
 
-    def began(self, call: Call | None) -> None:
+    def began(self, call: Call) -> None:
         """Forget a call that is awaited."""
-        if call is not None:
-            call.made = None
-            self.waiting.pop(call, None)
+        call.made = None
+        self.waiting.pop(call, None)
 
     def find_forgotten(self) -> TrioflowError | None:
         """Return an error for the first call that nobody can await any more, ``None`` without one.
@@ -80,6 +85,3 @@ class Calls:
             if call.made is not None:
                 call.made.close()
         self.waiting.clear()
-
-    def __bool__(self) -> bool:
-        return bool(self.waiting)

@@ -187,6 +187,10 @@ class NestedLoop:
         mixed = False
         host = self._enter()
         try:
+            if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
+                apply(things[0])  # as mostly; what follows would come to the same
+                self._run_until_all_wait(now)
+                return False
             for thing, time in zip(things, times, strict=True):
                 while deadlines._heap and (due := deadlines.next_deadline()) < now:
                     if due >= time:

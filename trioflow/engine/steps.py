@@ -44,10 +44,12 @@ class StepLimit:
 
     def __init__(self) -> None:
         self._stubborn: dict[trio.lowlevel.Task, int] = {}
-        self.set(inf)
+        self._part = self._all = self.left = inf
 
     def set(self, steps: float) -> None:
         """Allow so many from now on; ``inf`` for no limit."""
+        if steps == inf == self.left:
+            return
         self._part = steps if steps == inf else steps // _PARTS + 1
         self._all = steps
         self.left = self._part
