@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import anyio
-import anyio._backends._trio  # pyright: ignore[reportPrivateUsage]  # it is in _MODULES
 import trio
+from anyio._backends import _trio as _anyio_on_trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from trioflow.engine.guard_step import is_user_file
@@ -51,7 +51,7 @@ _PRIMITIVES: tuple[Any, ...] = (
 _MODULES = frozenset(
     {
         *("trio._sync", "trio._channel", "trio._core._parking_lot"),
-        *("anyio._core._synchronization", "anyio.streams.memory", "anyio._backends._trio"),
+        *("anyio._core._synchronization", "anyio.streams.memory", _anyio_on_trio.__name__),
     }
 )
 _FILES = frozenset(
