@@ -81,13 +81,13 @@ PUBLIC = """
     Activity ActivityDescription ActivityInfo ActivityTimeout ArgumentError BackendError
     BackendUnavailable Client ClientClosed Codec CorruptStore DataRefused DefinitionError
     Description DeterminismError DeterminismWarning ExecutionHistory Handle Info
-    InstanceAlreadyExists InstanceCancelled InstanceError
-    InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended InstanceTerminated
-    JsonCodec LeaseLost NonRetryable NotInWorkflow PayloadTooLarge Registry RemoteError Retry
-    RetryPolicy SchemaError Signal SuspendReport TrioflowError Undecodable
-    UnknownDefinition ValueMismatch Worker WorkerLost Workflow WrappedCodec activity activity_by_name activity_info
-    continue_as_new default_registry errors info is_replaying logger now open_client open_worker random
-    run_worker send_signal set_status side_effect uuid4 workflow workflow_by_name
+    InstanceAlreadyExists InstanceCancelled InstanceError InstanceFinished InstanceNotFinished
+    InstanceNotFound InstanceSuspended InstanceTerminated JsonCodec LeaseLost NonRetryable
+    NotInWorkflow PayloadTooLarge Registry RemoteError Retry RetryPolicy SchemaError Signal
+    SuspendReport TrioflowError Undecodable UndecodableValue UnknownDefinition ValueMismatch
+    Worker WorkerLost Workflow WrappedCodec activity activity_by_name activity_info
+    continue_as_new default_registry errors info is_replaying logger now open_client open_worker
+    random run_worker send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 
 

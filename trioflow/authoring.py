@@ -14,6 +14,7 @@ from trioflow.errors import ArgumentError, TrioflowError
 from trioflow.model.by_name import SignatureByName
 from trioflow.model.definitions import Activity, OnCancel, Workflow
 from trioflow.model.info import ActivityInfo, Info, current_activity
+from trioflow.model.limits import check_name
 from trioflow.model.retry import RetryPolicy
 from trioflow.registry import default_registry
 
@@ -69,9 +70,7 @@ class Signal(Generic[T]):
     else:
 
         def __init__(self, name: str, type: object = Any) -> None:
-            if not name or not isinstance(name, str):
-                raise ValueError(f"a signal's name is a string that is not empty, not {name!r}")
-            self.name = name
+            self.name = check_name(name, "a signal")
             self.type = type
 
     def __repr__(self) -> str:
@@ -82,7 +81,6 @@ class Signal(Generic[T]):
 
         Raises:
             NotInWorkflow: Outside of a workflow.
-            ValueMismatch: The value is not of this signal's type; it is gone.
         """
         return cast(
             "T", await current_caller("Signal.receive()").receive_signal(self.name, self.type)
@@ -94,7 +92,6 @@ class Signal(Generic[T]):
         Raises:
             trio.WouldBlock: None has.
             NotInWorkflow: Outside of a workflow.
-            ValueMismatch: The value is not of this signal's type; it is gone.
         """
         return cast(
             "T",

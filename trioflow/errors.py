@@ -6,6 +6,7 @@
     ├── DefinitionError (TypeError)        a function that cannot be what it is declared to be
     ├── ArgumentError (TypeError)          arguments that do not fit or cannot be stored
     ├── ValueMismatch (ValueError)         a value that does not have the declared type
+    │   └── UndecodableValue               what is stored cannot be read by the code as it is now
     ├── PayloadTooLarge (ValueError)       an encoded value over the limit
     ├── NotInWorkflow (RuntimeError)       something only a workflow may call, called elsewhere
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
@@ -68,6 +69,7 @@ __all__ = [
     "Retry",
     "SchemaError",
     "TrioflowError",
+    "UndecodableValue",
     "UnknownDefinition",
     "ValueMismatch",
     "WorkerLost",
@@ -88,6 +90,13 @@ class ArgumentError(TrioflowError, TypeError):
 
 class ValueMismatch(TrioflowError, ValueError):
     """A value does not have the type that its declaration asks for; the message names the path."""
+
+
+class UndecodableValue(ValueMismatch):
+    """What is stored cannot be read by the code and the codec as they are now.
+
+    It is not lost: with the code or the codec that it was stored with, it can be read again.
+    """
 
 
 class PayloadTooLarge(TrioflowError, ValueError):

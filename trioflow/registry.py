@@ -53,8 +53,12 @@ class Registry:
     def add(self, *definitions: object) -> None:
         """Add definitions, or all activities that are methods of an object.
 
+        A registry takes one object of a class: which of several runs an activity could not be
+        told from its name.
+
         Raises:
-            DefinitionError: Another definition has the name, or there is nothing to add.
+            DefinitionError: Another definition, or another object of the class, has the name, or
+                there is nothing to add.
         """
         for definition in definitions:
             match definition:
@@ -71,10 +75,7 @@ class Registry:
                             "@activity"
                         )
                     for method in methods:
-                        self._activities.pop(
-                            method.name, None
-                        )  # the unbound one, from its decoration
-                        self._put(self._activities, method)
+                        self._put_method(method)
 
     @overload
     def workflow(self, fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
@@ -101,9 +102,11 @@ class Registry:
                 ``max_events``: the attributes of `Workflow`.
 
         Raises:
-            DefinitionError: It is not an async function, or the name is taken.
+            DefinitionError: It is not an async function, the name is taken, or there is no such
+                option.
             ValueError: An option is out of its range.
         """
+        _check_options("workflow", Workflow, options)
 
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
             definition: Workflow[..., Any] = Workflow(fn, **options)
@@ -144,9 +147,11 @@ class Registry:
                 ``schedule_timeout``, ``runtime`` and ``on_cancel``: the attributes of `Activity`.
 
         Raises:
-            DefinitionError: The name is taken, or the function cannot be an activity.
+            DefinitionError: The name is taken, the function cannot be an activity, or there is no
+                such option.
             ValueError: An option is out of its range.
         """
+        _check_options("activity", Activity, options)
 
         def decorate(fn: Callable[..., Any]) -> Activity[..., Any]:
             definition: Activity[..., Any] = Activity(fn, **options)
@@ -181,6 +186,20 @@ class Registry:
         for definition in (*self._workflows.values(), *self._activities.values()):
             definition.signature.check(codec)
 
+    def _put_method(self, method: Activity[..., Any]) -> None:
+        old = self._activities.get(method.name)
+        function = method.fn.__func__  # type: ignore[attr-defined]  # it is a bound method
+        if old is not None and old.fn is not function and old.fn != method.fn:
+            owner = getattr(old.fn, "__self__", None)
+            if owner is not None and getattr(old.fn, "__func__", None) is function:
+                raise DefinitionError(
+                    f"activity {method.name!r}: another object of its class was added, {owner!r}, "
+                    "and a name stands for one. Pass as an argument what differs between them, or "
+                    "give each object a registry and a worker of its own"
+                )
+            self._put(self._activities, method)
+        self._activities[method.name] = method
+
     def _put(self, definitions: dict[str, Any], new: Any) -> None:
         old = definitions.get(new.name)
         if old is not None and _identity(old.fn) != _identity(new.fn):
@@ -209,6 +228,21 @@ def _identity(fn: Callable[..., Any]) -> object:
     if inspect.ismethod(fn):
         return fn
     return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
+
+
+def _check_options(kind: str, definition: type[Any], options: Mapping[str, Any]) -> None:
+    known = [*inspect.signature(definition).parameters][1:]
+    for name in options:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        if name in ("attempts", "max_attempts", "max_retries", "retries"):
+            hint = f"; say retry=RetryPolicy(max_attempts={options[name]!r})"
+        elif near:
+            hint = f"; did you mean {near[0]}=?"
+        else:
+            hint = f"; there are {', '.join(known)}"
+        raise DefinitionError(f"@{kind} has no option {name!r}{hint}")
 
 
 def _activity_methods(owner: object) -> Iterator[Activity[..., Any]]:

@@ -34,7 +34,15 @@ from trioflow.model.records import (  # noqa: E402
     NewInstance,
     Unit,
 )
-from trioflow.testing.conformance.stage import DONE, child, key, named, new, step  # noqa: E402
+from trioflow.testing.conformance.stage import (  # noqa: E402
+    DONE,
+    TERMINATED,
+    child,
+    key,
+    named,
+    new,
+    step,
+)
 
 _missing = servers.available()
 if _missing and os.environ.get("CI") != "true":
@@ -198,6 +206,12 @@ def test_another_process_wakes_who_waits(server, prefix):
                 nursery.start_soon(other.wait_change, seen, 1000.0)
                 await one.create([new("a")])
             assert other.changes() > seen
+            assert await one.terminate("a", TERMINATED) == "done"
+            await other.get("a")  # by now it has heard of that
+            seen = other.changes()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.wait_change, seen, 1000.0)
+                assert await one.remove(_ALL, limit=9) == 1
 
     with_deadline(main)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import UTC, datetime
+from functools import partial
 
+import anyio
 import pytest
 import trio
 
@@ -28,6 +31,7 @@ from trioflow import (
 )
 
 number = Signal("number", int)
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 def test_a_sync_function_is_no_workflow():
@@ -135,10 +139,8 @@ def test_bad_options_are_refused():
         pass
 
     for call, says in [
-        (lambda: work.options(id=""), "id"),
         (lambda: act.options(timeout=0), "timeout"),
         (lambda: act.options(schedule_timeout=-1), "schedule_timeout"),
-        (lambda: Signal("", int), "name"),
         (lambda: flows.workflow(max_events=1)(work.fn), "max_events"),
     ]:
         with pytest.raises(ValueError, match=says):
@@ -215,3 +217,43 @@ def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
 
     with caplog.at_level(logging.CRITICAL, "trioflow"):
         flow.run(main)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(trio.sleep_until, NOON),
+        partial(trio.sleep, NOON - NOON),
+        lambda: in_a_scope(trio.move_on_at, NOON),
+        lambda: in_a_scope(trio.fail_after, NOON - NOON),
+        lambda: in_a_scope(anyio.move_on_after, NOON - NOON),
+        lambda: in_a_task(trio.sleep_until, NOON),
+    ],
+)
+def test_a_datetime_for_trio_s_time_says_what_to_give(sqlite, call):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> None:
+        await call()
+
+    async def main():
+        async with sqlite.worker(flows) as worker:
+            with pytest.raises((TypeError, ExceptionGroup)) as raised:
+                await worker.client.run(work)
+            error = raised.value
+            while isinstance(error, ExceptionGroup):
+                (error,) = error.exceptions
+            assert any("datetime.timestamp()" in note for note in error.__notes__)
+
+    sqlite.run(main)
+
+
+async def in_a_scope(scope, time):
+    with scope(time):
+        await trio.sleep(1)
+
+
+async def in_a_task(fn, time):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fn, time)

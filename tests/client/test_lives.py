@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
-from tests.worker.flow import run_virtual, until, until_parked
+from tests.worker.flow import Gate, run_virtual, until, until_parked
 from trioflow import (
     ClientClosed,
     InstanceCancelled,
@@ -140,6 +141,56 @@ def test_a_finished_one_of_the_life_is_removed_and_no_other(cached):
     cached.run(main)
 
 
+def test_of_two_lives_each_waits_for_its_own_end(cached):
+    """The worker in the process tells of one, while somebody still waits for the other."""
+    flows, _, waiting = shop()
+
+    async def main():
+        async with cached.worker(flows) as worker, anyio.create_task_group() as group:
+            one = Waiting(await worker.client.start(waiting.options(id="x")))
+            group.start_soon(one.run)
+            await one.until_there(worker.client)
+            worker.client.endings.tell("x", "another life", "completed", b"{}")
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            assert one.came is None
+            await one.handle.signal(number, 5)
+        assert one.came == 5
+
+    cached.run(main)
+
+
+class Overtaken(MemoryBackend):
+    """Before something is removed, somebody uses its id again."""
+
+    meanwhile = None
+
+    async def remove(self, *args, **options):
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return await super().remove(*args, **options)
+
+
+def test_what_took_the_id_before_the_removal_is_not_removed():
+    flows, quick, _ = shop()
+
+    async def main(backend):
+        async with open_worker(backend, registry=flows, drain=0) as worker:
+            first = await worker.client.start(quick.options(id="x"), 1)
+            assert await first.result() == 1
+
+            async def again():
+                await anyio.sleep(1)
+                assert await worker.client.run(quick.options(id="x"), 2) == 2
+
+            backend.meanwhile = again
+            with pytest.raises(InstanceNotFound, match="taken its id"):
+                await first.remove()
+            assert await worker.client.handle("x", quick).result() == 2
+
+    run_virtual(main, Overtaken)
+
+
 @pytest.mark.parametrize("then", ["removed", "again", "removed and again"])
 @pytest.mark.parametrize("bound", [True, False], ids=["bound", "unbound"])
 def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
@@ -170,6 +221,42 @@ def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
             if then == "again":
                 assert isinstance(one.came, InstanceTerminated)
             assert client.endings.waiting == 0
+
+    cached.run(main, timeout=10)
+
+
+@pytest.mark.parametrize("then", ["nothing", "removed"])
+def test_who_waits_where_a_worker_holds_it_hears_of_an_end_from_elsewhere(cached, then):
+    """The worker is busy with it, and hears of the end by itself, or not at all."""
+    flows = Registry()
+    gates = []
+
+    @flows.activity
+    async def act() -> None:
+        await gates[0].wait()
+
+    @flows.workflow
+    async def busy() -> None:
+        await act()
+
+    async def main():
+        gates[:] = [Gate()]
+        async with (
+            cached.worker(flows) as worker,
+            cached.client(flows) as other,
+            anyio.create_task_group() as group,
+        ):
+            handle = await worker.client.start(busy)
+            one = Waiting(handle)
+            group.start_soon(one.run)
+            await gates[0].until_entered()
+            await other.handle(handle.id).terminate("from elsewhere")
+            if then == "removed":
+                await other.handle(handle.id).remove()
+            with anyio.fail_after(6):
+                while one.came is None:
+                    await anyio.sleep(0.002)
+            assert isinstance(one.came, GONE), one.came
 
     cached.run(main, timeout=10)
 

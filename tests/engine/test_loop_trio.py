@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio._core import _parking_lot  # noqa: TID251  # what the loop has to clean up
 
-from tests.engine.driver import START, Driver, act
+from tests.engine.driver import START, Driver
 
 word = contextvars.ContextVar("word", default="unset")
 
@@ -360,26 +360,6 @@ def test_async_generators_run_to_their_end(run):
         return [*seen, trio.current_time() - START]
 
     assert run(wf) == [0, 1, 2, 0, 6]
-
-
-def test_a_dropped_async_generator_is_finished_without_effect(run):
-    a, log = act("a"), []
-
-    async def numbers():
-        try:
-            yield 1
-        finally:
-            log.append("closed")
-            await a()
-            log.append("never")
-
-    async def wf():
-        async for number in numbers():
-            return number
-        return None
-
-    assert run(wf) == 1
-    assert set(log) == {"closed"}
 
 
 def test_a_scope_entered_and_never_left_does_not_hurt(run):

@@ -8,7 +8,7 @@ import trio
 
 from tests.engine.driver import START, act, done, signal
 from trioflow import Signal, continue_as_new, send_signal
-from trioflow.errors import InstanceNotFound, ValueMismatch
+from trioflow.errors import InstanceNotFound
 from trioflow.model import events as ev
 from trioflow.model.failures import Failure
 from trioflow.model.turns import Continued
@@ -126,21 +126,6 @@ def test_a_cancelled_receiver_leaves_the_queue_to_the_next(drive):
     driver.wake()
     driver.turn(signal("number", 9))
     assert driver.check().result() == [9]
-
-
-def test_a_value_of_the_wrong_type_is_an_error_and_gone(drive):
-    async def wf():
-        try:
-            await number.receive()
-        except ValueMismatch as error:
-            return [str(error), await number.receive()]
-
-    driver = drive(wf)
-    driver.turn(signal("number", "one"), signal("number", 2))
-    text, value = driver.check().result()
-    assert "signal 'number'" in text
-    assert "int" in text
-    assert value == 2
 
 
 def test_unread_signals_are_carried_over_in_their_order(drive):

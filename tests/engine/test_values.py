@@ -11,12 +11,21 @@ import pytest
 import trio
 
 import trioflow
-from tests.engine.driver import START, Driver, act, done
-from trioflow import continue_as_new, info, now, set_status, side_effect, uuid4
-from trioflow.errors import ArgumentError, NotInWorkflow, ValueMismatch
+from tests.engine.driver import START, Driver, act, child_done, done
+from trioflow import (
+    Signal,
+    continue_as_new,
+    info,
+    now,
+    send_signal,
+    set_status,
+    side_effect,
+    uuid4,
+)
+from trioflow.errors import ArgumentError, NotInWorkflow, PayloadTooLarge, ValueMismatch
 from trioflow.model import events as ev
 from trioflow.model.commands import RecordSideEffect
-from trioflow.model.definitions import Workflow
+from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.turns import Completed, Continued
 
 a, b = act("a", int), act("b", int)
@@ -266,3 +275,106 @@ def test_is_replaying_tells_which_code_ran_before():
     driver = Driver(wf, evict_always=True).finish(a=lambda: 1)
     assert seen == [False, True, False]
     assert isinstance(driver.outcome, Completed)
+
+
+def test_what_is_over_the_limit_of_a_turn_is_refused_alike_on_replay(drive):
+    text = "x" * 1_500_000
+
+    async def wf():
+        given = []
+        for turn in range(2):
+            for number in range(4):
+                try:
+                    given.append(len(side_effect(lambda: text, str)) + number + turn)
+                except PayloadTooLarge:
+                    given.append("too large")
+            await a()
+        return given
+
+    driver = drive(wf)
+    driver.turn(done("0:4", 1))
+    driver.turn(done("0:9", 1))
+    no = "too large"
+    first, second = [1_500_000, 1_500_001, no, no], [1_500_001, 1_500_002, no, no]
+    assert driver.check().result() == first + second
+
+
+def test_what_is_over_the_limit_of_a_turn_is_refused_alike_on_replay_of_calls(drive):
+    text = "x" * 1_500_000
+
+    async def wf():
+        refused = []
+
+        async def call(number):
+            try:
+                await (send if number % 2 else child)(text)
+            except PayloadTooLarge:
+                refused.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(call, number)
+        return refused
+
+    @Workflow
+    async def child(text: str) -> None:
+        pass
+
+    @Activity
+    async def send(text: str) -> None:
+        pass
+
+    driver = drive(wf)
+    driver.turn(child_done("0.0:0"))
+    driver.turn(done("0.1:0"))
+    assert driver.check().result() == [2, 3]
+
+
+def test_side_effects_and_signals_count_on_replay_too(drive):
+    text = "x" * 1_500_000
+
+    @Activity
+    async def send(text: str) -> None:
+        pass
+
+    async def wf():
+        said = []
+
+        async def attempt():
+            try:
+                await send(text)
+            except PayloadTooLarge:
+                said.append("refused")
+
+        side_effect(lambda: text, str)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_signal, "other", Signal("text", str), text)
+            nursery.start_soon(attempt)
+        return said
+
+    driver = drive(wf)
+    driver.turn(ev.SignalSent("0.0:0"))
+    assert driver.check().result() == ["refused"]
+
+
+def test_a_task_that_is_nested_too_deeply_is_told_so(drive):
+    async def wf():
+        async def nest(depth):
+            if depth == 0:
+                side_effect(lambda: 1, int)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(nest, depth - 1)
+
+        try:
+            await nest(150)
+        except BaseExceptionGroup as group:
+            error = group
+            while isinstance(error, BaseExceptionGroup):
+                (error,) = error.exceptions
+            await a()
+            return str(error)
+
+    driver = drive(wf)
+    driver.turn(done("0:0", 1))
+    assert "is called in a task that is nested too deeply" in driver.check().result()

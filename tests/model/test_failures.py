@@ -631,6 +631,12 @@ def test_matches_sees_bases_causes_and_members():
 # --- bounds ---------------------------------------------------------------------------------------
 
 
+def grouped(exc, depth):
+    for _ in range(depth):
+        exc = raise_from(ExceptionGroup("g", [exc]), None)
+    return exc
+
+
 def size(failure):
     return len(msgspec.json.encode(failure))
 
@@ -650,8 +656,9 @@ def nested(depth):
         nested(200),
         ExceptionGroup("g", [Plain("x" * 1000) for _ in range(1000)]),
         ExceptionGroup("g", [nested(50) for _ in range(10)]),
+        grouped(ExceptionGroup("g", [nested(50) for _ in range(200)]), 100),
     ],
-    ids=["message", "args", "causes", "members", "both"],
+    ids=["message", "args", "causes", "members", "both", "deep"],
 )
 @pytest.mark.parametrize("limit", [100, 10_000, FAILURE_LIMIT])
 def test_the_size_is_bounded(exc, limit):
@@ -674,8 +681,57 @@ def test_what_is_left_out_is_said():
     group = ExceptionGroup("g", [Plain(str(number)) for number in range(1000)])
     back = there_and_back(group)
     left_out = 1000 - len(back.exceptions)
+    short = sum(str(each.__cause__.text) == "" for each in back.exceptions)
     assert left_out > 0
-    assert back.__notes__ == [f"{left_out} more exceptions in the group are not shown here"]
+    assert short == len(back.exceptions) > 300
+    assert back.__notes__ == [
+        f"{short} of the group's exceptions are shown without their tracebacks",
+        f"{left_out} more exceptions in the group are not shown here: {left_out} {__name__}.Plain",
+    ]
+
+
+def test_fifty_members_come_back_as_fifty():
+    back = there_and_back(ExceptionGroup("g", [raised(lambda: int("x")) for _ in range(50)]))
+    assert [type(each) for each in back.exceptions] == [ValueError] * 50
+    assert all("int" in str(each.__cause__) for each in back.exceptions)
+    assert not hasattr(back, "__notes__")
+
+
+def bottom(exc):
+    levels = 0
+    while isinstance(exc, BaseExceptionGroup):
+        levels += 1
+        assert len(exc.exceptions) == 1
+        exc = exc.exceptions[0]
+    return levels, exc
+
+
+@pytest.mark.parametrize("depth", [1, 6, 17, 60])
+def test_groups_of_groups_come_back_however_deep(depth):
+    back = there_and_back(grouped(raised(lambda: int("x")), depth))
+    levels, exc = bottom(back)
+    assert (levels, type(exc)) == (depth, ValueError)
+    matched, rest = back.split(ValueError)
+    assert matched is not None
+    assert rest is None
+
+
+def test_beyond_a_depth_groups_are_put_together_and_that_is_said():
+    back = there_and_back(grouped(ExceptionGroup("h", [Plain("a"), Disk("/x")]), 150))
+    exc = back
+    while isinstance(exc.exceptions[0], BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    assert [type(each) for each in exc.exceptions] == [Plain, Disk]
+    assert exc.__notes__ == ["groups nested more than 64 deep are shown here as one"]
+
+
+def test_a_large_group_keeps_what_except_needs_of_its_members():
+    members = [Final(str(number)) for number in range(99)]
+    back = there_and_back(ExceptionGroup("g", [ExceptionGroup("h", members), KeyError("k")]))
+    inner, outer = back.exceptions
+    assert [str(each) for each in inner.exceptions] == [str(number) for number in range(99)]
+    assert {type(each) for each in inner.exceptions} == {Final}
+    assert type(outer) is KeyError
 
 
 class Broken(Exception):

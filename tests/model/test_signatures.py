@@ -29,7 +29,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from trioflow.errors import ArgumentError, DefinitionError, PayloadTooLarge, ValueMismatch
+from trioflow.errors import (
+    ArgumentError,
+    DefinitionError,
+    PayloadTooLarge,
+    UndecodableValue,
+    ValueMismatch,
+)
 from trioflow.model.signatures import CallSignature
 from trioflow.model.values import JsonCodec, WrappedCodec
 
@@ -135,7 +141,7 @@ def test_a_wrong_argument_is_named_with_its_path(codec, args, kwargs, text):
 
 
 def test_a_wrong_stored_argument_is_named_in_the_same_form():
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises(UndecodableValue) as caught:
         again(checkout, {"order": {"lines": [{"quantity": None}]}})
     assert str(caught.value) == (
         "checkout() argument 'order': Expected int, got null - at $.lines[0].quantity"
@@ -189,7 +195,7 @@ def test_a_positional_only_parameter_after_a_new_one_is_filled():
 @pytest.mark.parametrize("codec", CODECS[:1])
 def test_a_parameter_that_is_gone_is_named(codec):
     with pytest.raises(
-        ArgumentError, match=r"^f\(\) got a stored argument 'old' that is no parameter"
+        UndecodableValue, match=r"^f\(\) got a stored argument 'old' that is no parameter"
     ):
         again(f, {"a": 1, "old": 2})
 
@@ -199,15 +205,15 @@ def test_a_parameter_without_a_stored_argument_is_named():
 
     for fn, data, name in [(f, {}, "a"), (late, {"a": 2}, "b")]:
         with pytest.raises(
-            ArgumentError, match=f"missing a required argument: '{name}'; .* default"
+            UndecodableValue, match=f"missing a required argument: '{name}'; .* default"
         ):
             again(fn, data)
 
 
 def test_stored_arguments_that_are_no_object_are_refused():
-    with pytest.raises(ArgumentError, match=r"^f\(\) arguments: Expected object, got array$"):
+    with pytest.raises(UndecodableValue, match=r"^f\(\) arguments: Expected object, got array$"):
         again(f, [1])
-    with pytest.raises(ArgumentError, match=r"^f\(\) arguments: not a JSON document"):
+    with pytest.raises(UndecodableValue, match=r"^f\(\) arguments: not a JSON document"):
         CallSignature.of(f).decode(CODEC, b"{")
 
 
@@ -444,5 +450,5 @@ def test_a_codec_that_ignores_the_type_is_found_out():
         def decode(self, data, type, /):
             return json.loads(data)
 
-    with pytest.raises(ArgumentError, match=r"Careless\.decode\(\) returned dict"):
+    with pytest.raises(UndecodableValue, match=r"Careless\.decode\(\) returned dict"):
         CallSignature.of(f).decode(Careless(), b'{"a":1}')

@@ -18,6 +18,7 @@ from trioflow import (
     InstanceNotFinished,
     InstanceNotFound,
     InstanceTerminated,
+    TrioflowError,
 )
 
 __all__ = ["Calls", "Told", "drainer"]
@@ -55,11 +56,13 @@ class Told:
         accepted: Values of signals that were accepted, by the id of whom they were for.
         started: Tokens of what was started and not ended by a client, by id.
         calls: How many calls of each kind succeeded.
+        errors: Calls that raised what no call should: the server was there all the time.
     """
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
     started: dict[str, list[str]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
 
 
 class Calls:
@@ -88,6 +91,8 @@ class Calls:
                 self.told.calls[what] += 1
             except _EXPECTED:
                 pass
+            except TrioflowError as exc:
+                self.told.errors.append(f"{what} of {id} raised {exc!r}")
             await trio.sleep(chance.expovariate(1 / 0.02))
 
     def _token(self) -> str:

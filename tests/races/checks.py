@@ -264,12 +264,40 @@ def _drained(told: Told, histories: list[History]) -> Iterator[str]:
         elif not isinstance(end, Continued):
             unsure.add(history.record.id)
     for id, values in got.items():
-        if len(set(values)) < len(values):
-            yield f"{id} got a signal twice: {sorted(values)}"
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            yield f"{id} got signals twice: {twice}; {_about_signals(histories, twice)}"
     for id, values in _accepted(told, histories).items():
         missing = set(values) - set(got[id])
         if missing and id not in unsure:
             yield f"{id} has lost accepted signals: {sorted(missing)}"
+
+
+def _about_signals(histories: list[History], values: list[int]) -> list[str]:
+    """Return where signals were sent, received and returned."""
+    found: list[str] = []
+    for history in histories:
+        for number, turn in enumerate(history.turns):
+            where = f"turn {number} of {history} (at {turn.now:.3f})"
+            found += [
+                f"sent {_value(command)} in {where}"
+                for command in turn.commands
+                if isinstance(command, cm.SendSignal) and _value(command) in values
+            ]
+            for event in turn.events:
+                if isinstance(event, ev.SignalReceived) and _value(event) in values:
+                    found.append(f"received {_value(event)} in {where}")
+                if isinstance(event, ev.Started):
+                    found += [
+                        f"carried {_value(signal)} into {where}"
+                        for signal in event.carried
+                        if _value(signal) in values
+                    ]
+    return found
+
+
+def _value(signal: cm.SendSignal | ev.SignalReceived) -> int:
+    return int(msgspec.json.decode(bytes(signal.value)))
 
 
 def _accepted(told: Told, histories: list[History]) -> dict[str, list[int]]:
@@ -281,6 +309,5 @@ def _accepted(told: Told, histories: list[History]) -> dict[str, list[int]]:
             for event in turn.events:
                 _, command = commands.get(getattr(event, "id", ""), (0.0, None))
                 if isinstance(event, ev.SignalSent) and isinstance(command, cm.SendSignal):
-                    value = msgspec.json.decode(bytes(command.value))
-                    accepted.setdefault(command.instance, []).append(value)
+                    accepted.setdefault(command.instance, []).append(_value(command))
     return accepted

@@ -58,7 +58,7 @@ class _Worker:
 
     def tail(self) -> str:
         lines = self.printed.read_text(errors="replace").splitlines()
-        return "\n".join(f"      {line}" for line in lines[-40:])
+        return "\n".join(f"      {line}" for line in lines[-60:])
 
 
 class Crew:
@@ -186,8 +186,12 @@ class Crew:
                 worker.process.kill()
             worker.process.wait(_PATIENCE)
 
-    def tails(self) -> str:
-        """Return what the last workers have printed."""
+    async def tails(self) -> str:
+        """Return what the last workers have printed, and what they do now."""
+        for worker in self._workers:
+            if worker.is_ready():
+                worker.send(signal.SIGUSR1)
+        await trio.sleep(1.0)
         return "\n".join(
             f"    worker {worker.number}, process {worker.process.pid}:\n{worker.tail()}"
             for worker in self._workers

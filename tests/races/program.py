@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
+import gc
 import json
 import logging
 import os
+import signal
 import sys
 from functools import partial
 
@@ -13,6 +16,7 @@ import trio
 
 from tests.races.flows import LOG, registry
 from trioflow import BackendUnavailable, run_worker
+from trioflow.worker.pump import Pump
 
 READY = "ready for SIGTERM"
 
@@ -23,6 +27,19 @@ class Status:
     def started(self, value: object = None) -> None:
         sys.stdout.write(f"{READY}\n")
         sys.stdout.flush()
+
+
+def tell(number: int, frame: object) -> None:
+    """Print what the worker holds, and where its threads are: it seems to be stuck."""
+    pumps = [found for found in gc.get_objects() if isinstance(found, Pump)]
+    for pump in pumps:
+        isolated = [live.id for live in pump._isolated]
+        print(f"isolated: {isolated}; batch: {len(pump._batch.units)}", file=sys.stderr)  # noqa: T201
+        for live in pump._holdings.held.values():
+            names = ("state", "life", "number", "turns", "suspect", "deaths", "due", "queued")
+            shown = {name: getattr(live, name, None) for name in names}
+            print(f"held: {live.id} {shown} {live.received}", file=sys.stderr)  # noqa: T201
+    faulthandler.dump_traceback()
 
 
 async def main(url: str, options: dict[str, object]) -> None:
@@ -41,6 +58,7 @@ if __name__ == "__main__":
     _, given, log, written = sys.argv
     os.environ[LOG] = log
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    signal.signal(signal.SIGUSR1, tell)
     settings = json.loads(written)
     host = settings.pop("host")
     run = partial(main, given, settings)

@@ -81,9 +81,9 @@ async def _race(client: Client, crew: Crew, plan: Plan, report: Report) -> None:
         nursery.cancel_scope.cancel()
     settled = await _settle(client, crew)
     if not settled:
-        report.faults.append(f"not all has ended; the workers said:\n{crew.tails()}")
+        report.faults.append(f"not all has ended; the workers said:\n{await crew.tails()}")
     await crew.dismiss()
-    report.faults += crew.faults
+    report.faults += [*crew.faults, *calls.told.errors]
     histories = await read_store(client.backend)
     log = read_log(crew.log)
     report.faults += check(plan, calls.told, log, histories)

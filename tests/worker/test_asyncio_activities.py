@@ -13,9 +13,10 @@ import pytest
 from trioflow import DefinitionError, Registry
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, logging, sys
 import anyio
-from trioflow import InstanceCancelled, activity, open_worker, workflow
+from trioflow import InstanceCancelled, RemoteError, RetryPolicy, activity, open_worker, workflow
+logging.getLogger("trioflow").setLevel(logging.CRITICAL)
 
 began, stopped = [], []
 
@@ -33,6 +34,20 @@ async def hang() -> None:
     finally:
         stopped.append(True)
 
+@activity(runtime="asyncio", retry=RetryPolicy(max_attempts=2, initial_interval=0))
+async def strays() -> None:
+    stray = asyncio.ensure_future(asyncio.sleep(10))
+    await asyncio.sleep(0)
+    stray.cancel()
+    await stray
+
+@workflow
+async def stray() -> str:
+    try:
+        await strays()
+    except RemoteError as exc:
+        return exc.type
+
 @workflow
 async def adds() -> list[int]:
     return list(await anyio.gather(add(1, 2), add(3, 4)))
@@ -44,6 +59,7 @@ async def hangs() -> None:
 async def main() -> None:
     async with open_worker("memory://") as worker:
         assert await worker.client.run(adds) == [3, 7]
+        assert "Cancelled" in await worker.client.run(stray)
         handle = await worker.client.start(hangs)
         with anyio.fail_after(20):
             while not began:

@@ -265,6 +265,10 @@ def test_a_child_cancelled_before_it_started_never_runs(flow):
     async def child() -> None:
         runs.append(1)
 
+    @others.workflow(queue="elsewhere")
+    async def other() -> int:
+        return 1
+
     @flows.workflow
     async def parent() -> str:
         with trio.move_on_after(0.01):
@@ -273,13 +277,12 @@ def test_a_child_cancelled_before_it_started_never_runs(flow):
 
     async def main():
         async with flow.worker(flows) as worker:
+            # Nobody serves the child's queue, so the store ends it.
             handle = await worker.client.start(parent)
-            await until_parked(handle, turns=2)
-            assert (await handle.describe()).status == "running"
-            async with flow.worker(others, queues=["elsewhere"]):
-                assert await handle.result() == "given up"
-            described = await worker.client.handle("c").describe()
-            assert described.status == "cancelled"
+            assert await handle.result() == "given up"
+            assert (await worker.client.handle("c").describe()).status == "cancelled"
+            async with flow.worker(others, queues=["elsewhere"]) as elsewhere:
+                assert await elsewhere.client.run(other) == 1
             assert not runs
 
     flow.run(main)

@@ -60,6 +60,7 @@ def test_a_store_that_was_damaged(sqlite, broken):
         async with sqlite.client(flows) as client:
             handle = await client.start(adding.options(id="one"), 1)
             async with sqlite.worker(flows):
+                await until_parked(handle)
                 await handle.signal(number, 10)
                 await until_parked(handle, turns=3)
             change(sqlite.file, *BROKEN[broken])

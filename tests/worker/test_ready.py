@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from trioflow.worker.live import Live
-
 from trioflow.model.events import ParentRef
+from trioflow.worker.held import HeldInstance
 from trioflow.worker.ready import Ready
 
 
 def live(id, *, turns=0, parent=None):
-    one = Live(id, 1, "w", "q", parent, b"", b"", 0)
+    one = HeldInstance(id, 1, "w", "q", parent, b"", b"", 0, "")
     one.turns = turns
     return one
 

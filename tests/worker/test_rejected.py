@@ -19,10 +19,11 @@ number = Signal("number", int)
 class Rejecting:
     """Passes all calls on, but rejects commits in which some text occurs."""
 
-    def __init__(self, backend, text, *, suspensions=False):
+    def __init__(self, backend, text, *, suspensions=False, results=True):
         self._backend = backend
         self.text = text
         self.suspensions = suspensions
+        self.results = results
 
     def __getattr__(self, name):
         return getattr(self._backend, name)
@@ -41,7 +42,8 @@ class Rejecting:
             data = [*commit.turns, *(message.event for message in commit.messages)]
             if any(self.text.encode() in part for part in data):
                 return True
-        return any(self.text.encode() in result.event for result in unit.results)
+        results = unit.results if self.results else []
+        return any(self.text.encode() in result.event for result in results)
 
 
 class Flows:
@@ -99,8 +101,8 @@ def test_a_child_and_its_parent_are_told_apart(cached):
     flows = Flows()
 
     async def main():
-        rejecting = Rejecting(await cached.backend(), '"activity completed","id":"0:1"')
-        rejecting.text = '"result":"poison"'
+        ends = '"activity completed","id":"0:0","result":"poison"'
+        rejecting = Rejecting(await cached.backend(), ends, results=False)
         async with cached.worker(flows.registry, backend=rejecting) as worker:
             parent = await worker.client.start(flows.parent.options(id="parent"), "poison")
             await until_status(worker.client.handle("child"), "suspended")
@@ -108,6 +110,22 @@ def test_a_child_and_its_parent_are_told_apart(cached):
             rejecting.text = ""
             await worker.client.handle("child").resume()
             assert await parent.result() == "poison"
+
+    cached.run(main)
+
+
+def test_the_result_of_an_activity(cached):
+    """Its instance hears why, in place of it."""
+    flows = Flows()
+
+    async def main():
+        backend = Rejecting(await cached.backend(), '"result":"poison"')
+        async with (
+            cached.worker(flows.registry, activities=False) as worker,
+            cached.worker(flows.registry, workflows=False, backend=backend),
+        ):
+            with pytest.raises(ValueError, match="the store cannot take"):
+                await worker.client.run(flows.says, "poison")
 
     cached.run(main)
 

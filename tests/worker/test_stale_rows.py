@@ -41,7 +41,8 @@ def make_pump(backend):
             limit=1,
             threads=1,
             listener=pump,
-            on_room=lambda: None,
+            on_room=lambda _: None,
+            on_interrupt=lambda _: None,
         )
     )
     return pump

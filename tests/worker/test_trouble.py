@@ -259,13 +259,14 @@ def test_a_step_that_does_not_come_back_is_reported_with_its_line(cached, caplog
 
     async def main():
         async with cached.worker(flows, stuck_after=0.1) as worker:
-            assert await worker.client.run(stuck) == 1
+            assert await worker.client.run(stuck.options(id="s1")) == 1
 
     with caplog.at_level(logging.ERROR, "trioflow.worker"):
         cached.run(main)
     (report,) = [r.getMessage() for r in caplog.records if "blocks" in r.getMessage()]
     assert "test_trouble.py" in report
     assert "in stuck" in report
+    assert "workflow 'stuck' (instance 's1')" in report
 
 
 def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(cached, caplog):

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from trioflow.backends.notices import id_too_long
+from trioflow.model.limits import ID_LENGTH
 from trioflow.model.records import CommitFailure, InstanceCommit, Unit
 
 __all__ = ["ID_LENGTH", "storable"]
-
-ID_LENGTH = 500
-"""Characters; what every server's index takes beside the other columns of a key."""
 
 
 def storable(units: Sequence[Unit]) -> tuple[list[Unit], dict[int, CommitFailure]]:

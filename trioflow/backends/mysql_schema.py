@@ -7,14 +7,11 @@ from typing import Any, Protocol
 
 import pymysql
 
-from trioflow.backends.id_limits import ID_LENGTH
 from trioflow.backends.mysql_connection import code_of
 from trioflow.errors import BackendUnavailable, SchemaError
+from trioflow.model.limits import COMMAND_LENGTH, ID_LENGTH
 
 __all__ = ["COMMAND_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
-
-# Characters. With an id's length it fills what InnoDB takes for a key, 3072 bytes at four each.
-COMMAND_LENGTH = 250
 
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Final, cast, get_args
 
+from trioflow.errors import ArgumentError
 from trioflow.model.definitions import Workflow
+from trioflow.model.limits import check_characters
 from trioflow.model.records import InstanceFilter, Status
 
 __all__ = [
     "check_id",
     "check_limit",
-    "check_reason",
-    "check_text",
     "check_time",
+    "check_workflow",
     "instance_filter",
 ]
 
@@ -57,13 +58,25 @@ def check_id(id: object, name: str = "id") -> str:
     """Return an instance's id.
 
     Raises:
-        TypeError: It is no string.
+        ArgumentError: It is no string, or has characters that no store takes.
         ValueError: It is empty.
     """
-    text = check_text(id, name)
+    text = check_characters(id, name)
     if not text:
         raise ValueError(f"{name}: an instance's id is not empty")
     return text
+
+
+def check_workflow(workflow: object) -> None:
+    """Check what says of which type a result is.
+
+    Raises:
+        ArgumentError: It is neither a workflow nor ``None``.
+    """
+    if not isinstance(workflow, Workflow | None):
+        raise ArgumentError(
+            f"{workflow!r} is not a workflow; leave it out for a result of plain JSON data"
+        )
 
 
 def check_limit(limit: object) -> int:
@@ -78,35 +91,6 @@ def check_limit(limit: object) -> int:
     if limit < 0:
         raise ValueError(f"limit: 0 or more, not {limit}")
     return limit
-
-
-def check_reason(reason: object) -> None:
-    """Check why somebody cancels or terminates.
-
-    Raises:
-        TypeError: It is neither a string nor ``None``.
-        ValueError: It cannot be stored as UTF-8.
-    """
-    if reason is not None:
-        check_text(reason, "reason")
-
-
-def check_text(value: object, name: str) -> str:
-    """Return a text that a store takes.
-
-    Raises:
-        TypeError: It is no string.
-        ValueError: It cannot be stored as UTF-8.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: a string is needed, not {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"{name}: {value!r} holds lone surrogates, which UTF-8 cannot express"
-        ) from None
-    return value
 
 
 def check_time(value: object, name: str) -> float:
@@ -135,7 +119,7 @@ def _time_or_none(value: object, name: str) -> float | None:
 
 
 def _text_or_none(value: object, name: str) -> str | None:
-    return None if value is None else check_text(value, name)
+    return None if value is None else check_characters(value, name)
 
 
 def _statuses(given: object) -> tuple[Status, ...]:

@@ -14,7 +14,13 @@ import anyio.lowlevel
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
-from trioflow.client.arguments import check_id, check_limit, check_time, instance_filter
+from trioflow.client.arguments import (
+    check_id,
+    check_limit,
+    check_time,
+    check_workflow,
+    instance_filter,
+)
 from trioflow.client.description import Description, describe
 from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
@@ -165,11 +171,7 @@ class Client:
             ValueError: The id is empty.
             ArgumentError: The workflow is something else.
         """
-        given: object = workflow
-        if not isinstance(given, Workflow | None):
-            raise ArgumentError(
-                f"{given!r} is not a workflow; leave it out for a result of plain JSON data"
-            )
+        check_workflow(workflow)
         return Handle(self, check_id(id), workflow)
 
     async def list(

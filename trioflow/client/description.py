@@ -17,7 +17,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import ENDED, ActivityKey, ActivityTask, InstanceRecord, Status
 from trioflow.model.turns import Cancelled, Completed, Failed, Outcome
-from trioflow.model.values import Codec
+from trioflow.model.values import Codec, open_text
 
 __all__ = [
     "ActivityDescription",
@@ -162,7 +162,7 @@ class _Reader:
 def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
     """Return a stored payload as plain JSON data, or `Undecodable`."""
     try:
-        return codec.decode(bytes(data), Any)
+        return codec.decode(bytes(data) if isinstance(data, msgspec.Raw) else data, Any)
     except Exception as exc:  # noqa: BLE001 - bytes of any kind, and a codec of the user's
         return Undecodable(_why(exc))
 
@@ -187,8 +187,8 @@ def describe(
         parent=record.parent,
         input=reader.value("input", record.input),
         result=reader.value("result", outcome.result) if isinstance(outcome, Completed) else None,
-        failure=outcome.failure if isinstance(outcome, Failed) else None,
-        reason=outcome.reason if isinstance(outcome, Cancelled) else None,
+        failure=outcome.failure.opened(codec) if isinstance(outcome, Failed) else None,
+        reason=open_text(codec, outcome.reason) if isinstance(outcome, Cancelled) else None,
         suspension=suspension,
         custom_status=reader.value("custom_status", custom) if custom else None,
         metadata=reader.part("metadata", _decode_metadata, record.metadata) or {},

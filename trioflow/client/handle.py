@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from trioflow.authoring import Signal
-from trioflow.client.arguments import check_reason
 from trioflow.client.description import Description, decode_outcome, decode_report, describe
 from trioflow.client.endings import TAKEN_SINCE
 from trioflow.client.history import ExecutionHistory, read_history, same_life
@@ -24,9 +23,10 @@ from trioflow.errors import (
 from trioflow.model.definitions import Workflow
 from trioflow.model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow.model.failures import Failure
+from trioflow.model.limits import check_characters, check_name, check_reason
 from trioflow.model.records import ENDED, InstanceFilter, InstanceRecord, Update
 from trioflow.model.turns import Cancelled, Completed, Failed
-from trioflow.model.values import decode_as, encode_checked
+from trioflow.model.values import decode_as, encode_checked, open_text, seal_text
 
 if TYPE_CHECKING:
     from trioflow.client.client import Client
@@ -60,7 +60,7 @@ class Handle(Generic[R]):
         *,
         life: str | None = None,
     ) -> None:
-        self.id = id
+        self.id = check_characters(id, "an instance's id")
         self._client = client
         self._workflow = workflow
         self._life = life
@@ -105,9 +105,9 @@ class Handle(Generic[R]):
                     "R", decode_as(self._client.codec, bytes(completed.result), result_type, what)
                 )
             case Cancelled() as cancelled:
-                raise InstanceCancelled(self.id, cancelled.reason)
+                raise InstanceCancelled(self.id, open_text(self._client.codec, cancelled.reason))
             case Failed() as failed:
-                error = failed.failure.rebuild()
+                error = failed.failure.rebuild(self._client.codec)
                 if status != "terminated":
                     error.add_note(f"raised in instance {self.id!r}")
                 raise error
@@ -160,8 +160,9 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
+            ArgumentError: What is given as a signal is no name that a store takes.
         """
-        name, type_ = (signal, Any) if isinstance(signal, str) else (signal.name, signal.type)
+        name, type_ = _signal_of(signal)
         data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
         await self._send(SignalReceived(name, msgspec.Raw(data)))
 
@@ -177,13 +178,14 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        check_reason(reason)
+        why = seal_text(self._client.codec, check_reason(reason))
         self._check(
             await self._client.backend.cancel(
                 self.id,
-                encode_event(CancelRequested(reason)),
-                _encode(Cancelled(reason)),
+                encode_event(CancelRequested(why)),
+                _encode(Cancelled(why)),
                 life=self._life,
             )
         )
@@ -197,9 +199,10 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        check_reason(reason)
-        outcome = _encode(Failed(Failure.of(InstanceTerminated(self.id, reason))))
+        error = InstanceTerminated(self.id, check_reason(reason))
+        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
         self._client.endings.look_again(self.id)
@@ -257,3 +260,10 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:
+    """Return a signal's name, and the type of its values."""
+    if isinstance(signal, Signal):
+        return signal.name, signal.type
+    return check_name(signal, "a signal"), Any

@@ -7,10 +7,12 @@ command would be found in its place.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import random
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -18,8 +20,10 @@ import trio
 
 from trioflow.engine import guard
 from trioflow.engine.execution import Execution, Identity
+from trioflow.engine.forgotten import Call
 from trioflow.engine.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow.errors import (
+    ActivityTimeout,
     ArgumentError,
     ContinueAsNew,
     Evicted,
@@ -28,6 +32,7 @@ from trioflow.errors import (
 )
 from trioflow.model import events as ev
 from trioflow.model.commands import (
+    ActivityOptions,
     CancelActivity,
     CancelChild,
     Command,
@@ -39,9 +44,14 @@ from trioflow.model.commands import (
 from trioflow.model.definitions import Activity, Workflow, current_invoker
 from trioflow.model.failures import Failure
 from trioflow.model.info import Info
-from trioflow.model.values import decode_as, encode_checked
+from trioflow.model.limits import check_characters, check_command_id, check_given, check_id
+from trioflow.model.rules import IN_ORDER_OF_TIME
+from trioflow.model.values import decode_as, encode_checked, encode_plain, open_text
 
 __all__ = ["Caller", "current_caller", "current_caller_or_none"]
+
+_LEGIBLE = 120  # characters of a derived id, beyond which its end is a digest
+_KEPT = 60  # characters of it that are kept before the digest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,53 +78,99 @@ def current_caller(what: str) -> Caller:
 class Caller:
     """The calls of one execution."""
 
-    __slots__ = ("_execution",)
+    __slots__ = ("_bytes", "_execution", "_turn")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
+        self._turn: int = -1
+        self._bytes = 0
 
     # --- activities and sub-workflows ---------------------------------------------------
 
-    async def call_activity(
+    def call_activity(
         self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> R:
+    ) -> Coroutine[Any, Any, R]:
         """Run an activity and wait for its result."""
+        call = self._execution.calls.note(f"activity {activity.name!r}", sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        return self._execution.calls.made(call, self._call_activity(call, activity, args, kwargs))
+
+    async def _call_activity(
+        self,
+        call: Call,
+        activity: Activity[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> R:
         execution = self._execution
+        execution.calls.began(call)
         state = await self._checkpoint(f"activity {activity.name!r}")
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not RunActivity or command.activity != activity.name:
+            check_command_id(command_id, f"activity {activity.name!r}")
             command = RunActivity(
                 id=command_id,
                 activity=activity.name,
-                input=msgspec.Raw(
-                    activity.signature.encode(execution.codec, args, kwargs, activity.name)
+                input=self._given(
+                    activity.signature.encode(execution.codec, args, kwargs, activity.name),
+                    f"{activity.name}() arguments",
                 ),
                 queue=activity.queue or execution.identity.queue,
-                options=activity.overrides,
+                options=self._options_of(activity),
                 priority=_first(activity.priority, execution.identity.priority),
             )
-        answer = await execution.give_and_wait(command, abandon=activity.on_cancel == "abandon")
+        else:
+            self._given_before(command.input)
+        answer = await self._await_activity(command, abandon=activity.on_cancel == "abandon")
         match answer:
             case ev.ActivityCompleted():
-                result: Any = decode_as(
-                    execution.codec,
-                    bytes(answer.result),
+                result: Any = self._read(
+                    answer.result,
                     activity.signature.result_type,
                     f"{activity.name}() result",
                 )
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
-                raise answer.failure.rebuild()
+                raise answer.failure.rebuild(execution.codec)
             case _:
                 raise RuntimeError(
                     f"activity {activity.name!r} was cancelled, though not by this workflow"
                 )
 
-    async def call_workflow(
+    def _options_of(self, activity: Activity[..., Any]) -> ActivityOptions | None:
+        """Return what goes into the command; a limit that the caller keeps is always in it."""
+        options, limit = activity.overrides, activity.schedule_timeout
+        if limit is None or self._execution.rules < IN_ORDER_OF_TIME:
+            return options
+        return msgspec.structs.replace(options or ActivityOptions(), schedule_timeout=float(limit))
+
+    async def _await_activity(self, command: RunActivity, *, abandon: bool) -> ev.Event:
+        """Wait for an activity, no longer than its ``schedule_timeout`` wherever it waits."""
+        execution = self._execution
+        limit = None if command.options is None else command.options.schedule_timeout
+        if limit is None or execution.rules < IN_ORDER_OF_TIME:
+            return await execution.give_and_wait(command, abandon=abandon)
+        with trio.move_on_after(limit):
+            return await execution.give_and_wait(command, abandon=abandon)
+        raise ActivityTimeout(
+            f"activity {command.activity!r} took longer than its schedule_timeout of {limit:g} s"
+        )
+
+    def call_workflow(
         self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> R:
+    ) -> Coroutine[Any, Any, R]:
         """Start a sub-workflow and wait for its result, as often as its policy says."""
+        call = self._execution.calls.note(f"workflow {workflow.name!r}", sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        return self._execution.calls.made(call, self._call_workflow(call, workflow, args, kwargs))
+
+    async def _call_workflow(
+        self,
+        call: Call,
+        workflow: Workflow[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> R:
+        self._execution.calls.began(call)
         began_at = trio.current_time()
         attempt = 1
         while True:
@@ -122,12 +178,7 @@ class Caller:
             match answer:
                 case ev.ChildCompleted():
                     what = f"{workflow.name}() result"
-                    result: Any = decode_as(
-                        self._execution.codec,
-                        bytes(answer.result),
-                        workflow.signature.result_type,
-                        what,
-                    )
+                    result: Any = self._read(answer.result, workflow.signature.result_type, what)
                     return result  # type: ignore[no-any-return]  # decoded as the annotated type
                 case ev.ChildFailed():
                     delay = None
@@ -135,13 +186,13 @@ class Caller:
                         elapsed = trio.current_time() - began_at
                         delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
                     if delay is None:
-                        error = answer.failure.rebuild()
+                        error = answer.failure.rebuild(self._execution.codec)
                         error.add_note(f"raised in instance {child!r} ({workflow.name})")
                         raise error
                     attempt += 1
                     await trio.sleep(delay)
                 case ev.ChildCancelled():
-                    raise InstanceCancelled(child, answer.reason)
+                    raise InstanceCancelled(child, open_text(self._execution.codec, answer.reason))
                 case _:
                     raise AssertionError(f"{answer!r} answers a sub-workflow")
 
@@ -153,18 +204,21 @@ class Caller:
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not StartChild or command.workflow != workflow.name:
+            check_command_id(command_id, f"workflow {workflow.name!r}")
             me = execution.identity
-            prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
             command = StartChild(
                 id=command_id,
                 workflow=workflow.name,
-                instance=workflow.id or f"{prefix}/{command_id}",
-                input=msgspec.Raw(
-                    workflow.signature.encode(execution.codec, args, kwargs, workflow.name)
+                instance=check_id(workflow.id or _child_id(me, command_id)),
+                input=self._given(
+                    workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
+                    f"{workflow.name}() arguments",
                 ),
                 queue=workflow.queue or me.queue,
                 priority=_first(workflow.priority, me.priority),
             )
+        else:
+            self._given_before(command.input)
         return await execution.give_and_wait(command), command.instance
 
     def cancel_of(self, command: Command) -> Command:
@@ -183,7 +237,7 @@ class Caller:
         signal = mailbox.take(name)
         if signal is None:
             signal = await mailbox.wait(name)
-        return decode_as(self._execution.codec, bytes(signal.value), type_, f"signal {name!r}")
+        return self._read(signal.value, type_, f"signal {name!r}")
 
     def receive_signal_nowait(self, name: str, type_: object) -> Any:
         """Return the next signal of that name.
@@ -195,7 +249,7 @@ class Caller:
         signal = self._execution.mailbox.take(name)
         if signal is None:
             raise trio.WouldBlock
-        return decode_as(self._execution.codec, bytes(signal.value), type_, f"signal {name!r}")
+        return self._read(signal.value, type_, f"signal {name!r}")
 
     async def send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
         """Put a signal into another instance's inbox, and wait until it is there."""
@@ -204,14 +258,19 @@ class Caller:
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not SendSignal or command.name != name:
-            data = encode_checked(execution.codec, value, type_, f"signal {name!r}")
+            what = f"signal {name!r}"
+            check_command_id(command_id, what)
+            check_characters(instance, "an instance's id")
+            data = encode_checked(execution.codec, value, type_, what)
             command = SendSignal(
-                id=command_id, instance=instance, name=name, value=msgspec.Raw(data)
+                id=command_id, instance=instance, name=name, value=self._given(data, what)
             )
+        else:
+            self._given_before(command.value)
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
             answer = await execution.give_and_wait(command)
             if isinstance(answer, ev.SignalFailed):
-                raise answer.failure.rebuild()
+                raise answer.failure.rebuild(execution.codec)
 
     # --- values -------------------------------------------------------------------------
 
@@ -224,15 +283,21 @@ class Caller:
         what = f"side effect {getattr(fn, '__qualname__', fn)}"
         declared = _declared_result(fn) if type_ is None else type_
         if type(command) is not RecordSideEffect:
+            check_command_id(command_id, what)
             if execution.replaying:
                 # The history has no such side effect: it must not happen now, and the turn differs.
                 execution.give(RecordSideEffect(id=command_id))
                 raise Evicted
             command = self._happen(command_id, fn, declared, what)
+        elif command.failure is None:
+            self._given_before(command.value)
         execution.give(command)
         if command.failure is not None:
-            raise command.failure.rebuild()
-        value: Any = decode_as(execution.codec, bytes(command.value), declared, what)
+            raise command.failure.rebuild(execution.codec)
+        if execution.replaying:
+            value: Any = self._read(command.value, declared, what)
+        else:  # not stored yet: what cannot be read is this call's error
+            value = decode_as(execution.codec, bytes(command.value), declared, what)
         return value  # type: ignore[no-any-return]  # decoded as the declared type
 
     def _happen(
@@ -242,19 +307,38 @@ class Caller:
         try:
             with guard.permitted():
                 given = fn()
-            data = encode_checked(codec, given, declared, what)
             if declared is Any:
+                data = encode_plain(codec, given, what)
                 _check_plain(given, decode_as(codec, data, declared, what), what)
+            else:
+                data = encode_checked(codec, given, declared, what)
+            value = self._given(data, what)
         except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
-            return RecordSideEffect(id=command_id, failure=Failure.of(exc))
-        return RecordSideEffect(id=command_id, value=msgspec.Raw(data))
+            return RecordSideEffect(id=command_id, failure=Failure.of(exc, codec))
+        return RecordSideEffect(id=command_id, value=value)
+
+    def _given(self, data: bytes, what: str) -> msgspec.Raw:
+        """Return a value of a new command, if the turn still has room for it."""
+        check_given(self._count() + len(data), what)
+        self._bytes += len(data)
+        return msgspec.Raw(data)
+
+    def _given_before(self, data: msgspec.Raw) -> None:
+        """Count a value of a recorded command, so that what was refused after it is so again."""
+        self._count()
+        self._bytes += memoryview(data).nbytes
+
+    def _count(self) -> int:
+        turn: int = self._execution.turns
+        if turn != self._turn:
+            self._turn, self._bytes = turn, 0
+        return self._bytes
 
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
         state = self._state("random()")
         if state.extra is None:
-            me = self._execution.identity
-            state.extra = random.Random(f"{me.id}/{me.execution}/{state.path}")  # noqa: S311  # not for secrets
+            state.extra = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
         generator: random.Random = state.extra
         return generator
 
@@ -265,9 +349,7 @@ class Caller:
     def set_status(self, value: object) -> None:
         """Publish a value that clients see in ``describe()``."""
         self._unfenced()
-        self._execution.custom_status = encode_checked(
-            self._execution.codec, value, Any, "set_status()"
-        )
+        self._execution.custom_status = encode_plain(self._execution.codec, value, "set_status()")
 
     # --- the execution itself -----------------------------------------------------------
 
@@ -317,6 +399,29 @@ class Caller:
     def _unfenced(self) -> None:
         if self._execution.loop.fenced:
             raise Evicted
+
+    def _read(self, data: msgspec.Raw, type_: object, what: str) -> Any:
+        """Decode what is stored; where that fails the instance is suspended, not the call."""
+        execution = self._execution
+        try:
+            return decode_as(execution.codec, bytes(data), type_, what)
+        except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+            state = current_task_state()
+            raise execution.cannot_read(what, exc, "" if state is None else state.path) from None
+
+
+def _child_id(me: Identity, command_id: str) -> str:
+    """Derive a sub-workflow's id from its parent's and the command's; it stays short.
+
+    Nested some levels deep it is legible; beyond that the path from the root becomes a digest, so
+    that no depth reaches the limit of a store.
+    """
+    prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
+    whole = f"{prefix}/{command_id}"
+    if len(whole) <= _LEGIBLE:
+        return whole
+    digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{whole[:_KEPT]}~{digest}"
 
 
 def _first(own: int | None, inherited: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, cast
@@ -13,16 +14,19 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
+from trioflow.engine.forgotten import Calls
+from trioflow.engine.hints import add_hints
 from trioflow.engine.loop import NestedLoop, StepsUsedUp
 from trioflow.engine.mailbox import Mailbox
 from trioflow.engine.replay import check_turn, line_of
 from trioflow.engine.suspension import (
     NeedsSuspension,
     does_not_wait,
+    undecodable,
     unknown_rules,
     unreadable_turn,
 )
-from trioflow.errors import ContinueAsNew, DeterminismError, Evicted
+from trioflow.errors import ArgumentError, ContinueAsNew, DeterminismError, Evicted
 from trioflow.model import events as ev
 from trioflow.model.commands import Command, command_order
 from trioflow.model.definitions import Workflow, current_invoker
@@ -30,7 +34,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, encode_checked
+from trioflow.model.values import Codec, encode_checked, open_text
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -80,6 +84,7 @@ class Execution:
         events: Size of the history: events and commands.
         now: The workflow's clock.
         rules: The number of the rules by which it runs (`trioflow.model.rules`).
+        calls: Those of activities and sub-workflows that have not begun.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -89,6 +94,7 @@ class Execution:
         "_cancelled_why",
         "_cancels",
         "_commands",
+        "_doomed",
         "_expected",
         "_mailbox",
         "_max_steps",
@@ -98,6 +104,7 @@ class Execution:
         "_turn_events",
         "_turn_turns",
         "caller",
+        "calls",
         "codec",
         "custom_status",
         "definition",
@@ -141,6 +148,8 @@ class Execution:
         self._turn_events = 0
         self._turn_turns = 0
         self._arrived = 0
+        self.calls = Calls()
+        self._doomed: Exception | None = None
         self._max_steps = max_steps
         self._trouble: SuspendReport | None = None
 
@@ -179,12 +188,13 @@ class Execution:
         """
         self.now = now = max(now, self.now)
         self._turn_events, self._turn_turns = self.events, self.turns
+        self.loop.quiet = recorded is not None
         if recorded is None:
             self._expected = None
-            self.loop.steps_left = self._max_steps
+            self.loop.limit(self._max_steps)
         else:
             self._expected = {c.id: c for c in recorded.commands}
-            self.loop.steps_left = inf
+            self.loop.limit(inf)
             at, together_from = at or recorded.at, recorded.together_from
         events, times = self._in_order(events, at, now)
         never_started, mixed = False, False
@@ -198,6 +208,8 @@ class Execution:
                 for event in events:
                     self._apply(event)
                 self.loop.step(now)
+            if self.calls and self.calls.watched:
+                self._end_for_forgotten(now)
         except StepsUsedUp as used:
             self._trouble = self._trouble or self._spinning(used)
         finally:
@@ -256,12 +268,14 @@ class Execution:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
         self._expected = {}  # as on replay, nothing is logged
+        self.loop.quiet = True
         token = guard.enter_step()
         try:
             gone = self.loop.unwind(Evicted)
         finally:
             guard.leave_step(token)
         self._pending.clear()
+        self.calls.close()
         if gone:
             self.caller = None
             self.loop.forget()
@@ -330,6 +344,29 @@ class Execution:
             max_events=self.definition.max_events,
         )
 
+    @property
+    def seed(self) -> str:
+        """What the generators of its tasks begin with, besides the tasks' paths."""
+        if self._started is not None and self._started.seed:
+            return self._started.seed
+        return f"{self.identity.id}/{self.identity.execution}"
+
+    def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
+        """Note that a stored value cannot be read: the instance is to be suspended.
+
+        Returns:
+            What the call must raise. Whether workflow code catches it does not matter: no task
+            runs after this one, and nothing of the turn is stored.
+        """
+        if self.replaying and self.rules < IN_ORDER_OF_TIME:
+            return error  # its history may have gone on with it
+        me, name = self.identity.id, self.definition.name
+        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, error)
+        self._expected = {}  # as on replay, nothing is logged
+        self.loop.fenced = True
+        self.loop.halt()
+        return Evicted()
+
     # --- inside -------------------------------------------------------------------------
 
     def _in_order(
@@ -369,9 +406,23 @@ class Execution:
             return True
         if self.rules >= IN_ORDER_OF_TIME:
             self.loop.keep_order()
+            self.calls.watched = True
         self._start()
         self.loop.step(now)
         return False
+
+    def _end_for_forgotten(self, now: float) -> None:
+        """Fail the workflow, after it has been unwound, if a call of this turn has no ``await``."""
+        error = self.calls.find_forgotten()
+        if error is None or self.loop.fenced:
+            return
+        if isinstance(self.loop.outcome, Error):
+            self.loop.outcome.error.add_note(str(error))
+            return
+        self._doomed = self._doomed or error
+        if self.loop.outcome is None:
+            self.loop.cancel_root(str(error))
+            self.loop.step(now)
 
     def _spinning(self, used: StepsUsedUp) -> SuspendReport:
         found = dict(self.loop.tasks()).get(used.task)
@@ -396,7 +447,10 @@ class Execution:
             definition.watched = True
 
         async def main() -> Any:
-            args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
+            try:
+                args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
+            except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+                raise self.cannot_read(f"its input ({definition.where})", exc, "0") from None
             if definition.timeout is None:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
@@ -407,7 +461,7 @@ class Execution:
             )
 
         self.started_at = self.now
-        self.loop.start(main, what)
+        self.loop.start(main, what, definition.fn)
 
     def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         command = pending.command
@@ -453,7 +507,7 @@ class Execution:
                 if mine and self._cancelled_why is None:
                     self._cancelled_why = event
                     if self.turns:
-                        self.loop.cancel_root(event.reason)
+                        self.loop.cancel_root(open_text(self.codec, event.reason))
             case ev.Woken():
                 pass  # the step itself expires what is due
 
@@ -477,7 +531,13 @@ class Execution:
             return None
         if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
             self.evict()
-        outcome = _raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        if self._doomed is not None:
+            return Failed(Failure.of(self._doomed, self.codec))
+        outcome = (
+            self._raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
+        )
+        if self.calls:
+            self.calls.close()
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start
         return outcome
@@ -486,17 +546,24 @@ class Execution:
         why, definition = self._cancelled_why, self.definition
         if why is not None and self.loop.root.cancelled_caught:
             return Cancelled(why.reason)
+        if inspect.iscoroutine(value):
+            value.close()
+            called = f"{definition.name}() ({definition.where}) returned a coroutine"
+            error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")
+            return Failed(Failure.of(error))
         what = f"{definition.name}() result"
         try:
             data = encode_checked(self.codec, value, definition.signature.result_type, what)
         except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
-            return Failed(Failure.of(exc))
+            return Failed(Failure.of(exc, self.codec))
         return Completed(msgspec.Raw(data))
 
-
-def _raised(error: BaseException) -> Outcome:
-    again = _continuation(error)
-    return Failed(Failure.of(error)) if again is None else Continued(msgspec.Raw(again.input))
+    def _raised(self, error: BaseException) -> Outcome:
+        again = _continuation(error)
+        if again is not None:
+            return Continued(msgspec.Raw(again.input))
+        add_hints(error)
+        return Failed(Failure.of(error, self.codec))
 
 
 def _continuation(error: BaseException) -> ContinueAsNew | None:

@@ -277,7 +277,7 @@ _TRIO = (
     ),
     Rule(
         "TF112",
-        'make the function an activity with runtime="process"',
+        "make the function an activity that calls it",
         ("anyio.to_process:run_sync",),
     ),
     Rule(

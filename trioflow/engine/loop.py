@@ -12,6 +12,7 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
+import itertools
 import sys
 import types
 import weakref
@@ -25,7 +26,16 @@ from outcome import Error, Outcome, Value
 from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
 
-from trioflow.engine.runner import TaskState, age_of, make_runner
+from trioflow.engine.generators import close_left, is_collecting, warn_of
+from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
+from trioflow.engine.sharing import (
+    WAIT_MODULES,
+    find_use,
+    is_of_another,
+    line_of_use,
+    refusal,
+    take_back,
+)
 from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
 from trioflow.errors import DeterminismError, Evicted
 
@@ -34,13 +44,14 @@ __all__ = ["EndedUnseen", "NestedLoop", "StepsUsedUp"]
 T = TypeVar("T")
 
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
+_PARTS = 20  # into which the limit of a turn's task steps is divided
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
-_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
+_generators = itertools.count()
 
 
 class EndedUnseen(Exception):
@@ -60,16 +71,13 @@ class StepsUsedUp(Exception):
 
     Attributes:
         task: One that was about to run again.
+        cancelled: Whether it goes on although it is cancelled.
     """
 
     def __init__(self, task: trio.lowlevel.Task) -> None:
         super().__init__("the tasks of a workflow do not come to wait")
         self.task = task
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the task goes on although it is cancelled."""
-        return self.task._cancel_status.effectively_cancelled
+        self.cancelled = task._cancel_status.effectively_cancelled
 
 
 class NestedLoop:
@@ -79,20 +87,28 @@ class NestedLoop:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
-        steps_left: How many task steps may still be made before `StepsUsedUp`.
+        quiet: Whether warnings and logs are held back, because they were given before.
     """
 
     __slots__ = (
         "_agens",
+        "_cleaned",
+        "_cleaners",
         "_clock",
         "_context",
+        "_final",
         "_first",
+        "_fn",
         "_main",
+        "_part",
         "_runner",
+        "_steps",
+        "_stubborn",
+        "_tally",
         "fenced",
         "outcome",
+        "quiet",
         "root",
-        "steps_left",
     )
 
     def __init__(self, context: contextvars.Context) -> None:
@@ -100,17 +116,30 @@ class NestedLoop:
         self._runner = make_runner(self._clock)
         self._context = context
         self._main: _run.Task | None = None
+        self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
-        self._agens: weakref.WeakSet[Any] | None = None
+        self._agens: weakref.WeakValueDictionary[int, Any] | None = None
+        self._cleaned = 0  # tasks that were made to clean up
+        self._cleaners: set[_run.Task] = set()
+        self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
+        self.quiet = False
         self.fenced = False
-        self.steps_left = inf
+        self._steps = inf  # task steps until the tally is taken
+        self._part = self._tally = inf  # task steps between two of them, and altogether
+        self._stubborn: dict[_run.Task, int] = {}
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
     # --- what the host calls ------------------------------------------------------------
 
-    def start(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
-        """Say what the main task is; the first `step` spawns and runs it."""
+    def start(
+        self,
+        main: Callable[[], Coroutine[Any, Any, Any]],
+        name: str,
+        fn: Callable[..., Any] | None = None,
+    ) -> None:
+        """Say what the main task is, and for which function; the first `step` runs it."""
+        self._fn = fn
 
         async def enter() -> Any:
             with self.root:
@@ -120,7 +149,7 @@ class NestedLoop:
 
     def reschedule(self, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
         """Wake a task that waits in `trio.lowlevel.wait_task_rescheduled`."""
-        self._runner.reschedule(task, outcome)
+        self._runner.wake(task, outcome)
 
     def cancel_root(self, reason: str | None) -> None:
         """Cancel the scope around the main task."""
@@ -134,9 +163,19 @@ class NestedLoop:
         """Call what a cancel concerns in the order of age; said before the loop is started."""
         self._runner.in_order = True
 
+    def limit(self, steps: float) -> None:
+        """Say how many task steps may be made from now on; ``inf`` for no limit.
+
+        A task that is cancelled and runs on and on is stopped after a tenth of them.
+        """
+        self._part = steps if steps == inf else steps // _PARTS + 1
+        self._steps, self._tally = self._part, steps
+        if self._stubborn:
+            self._stubborn = {}
+
     def halt(self) -> None:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
-        self.steps_left = -inf
+        self._steps = self._tally = -inf
 
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
@@ -269,7 +308,7 @@ class NestedLoop:
     def forget(self) -> None:
         """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
         self._context = _EMPTY_CONTEXT
-        self.outcome = None  # the frames of an exception's traceback lead here
+        self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
@@ -282,7 +321,7 @@ class NestedLoop:
             False if some task survived all rounds, that is, swallowed everything.
         """
         self.fenced = True
-        self.steps_left = inf
+        self.limit(inf)
         runner = self._runner
         if not runner.tasks and not self._agens:
             return True
@@ -303,7 +342,7 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            for agen in list(self._agens or ()):
+            for agen in list((self._agens or {}).values()):
                 self._context.copy().run(_finish_agen, agen)
         finally:
             self._leave(host)
@@ -341,9 +380,9 @@ class NestedLoop:
     def _run_batch(self) -> None:
         runq = self._runner.runq
         count = len(runq)
-        self.steps_left -= count
-        if self.steps_left < 0:
-            raise StepsUsedUp(min(runq, key=age_of))
+        self._steps -= count
+        if self._steps < 0:
+            self._take_tally()
         if count == 1:
             self._run_task(runq.popleft())
             return
@@ -354,6 +393,21 @@ class NestedLoop:
                 self._run_task(batch.popleft())
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
+
+    def _take_tally(self) -> None:
+        """Stop what has used up its steps; let the others go on with a part of what is left."""
+        ready = sorted(self._runner.runq, key=age_of)
+        self._tally -= self._part
+        if self._tally < 0:
+            raise StepsUsedUp(ready[0])
+        before, self._stubborn = self._stubborn, {}
+        for task in ready:
+            if task._cancel_status.effectively_cancelled:
+                points = task._schedule_points
+                if points - before.get(task, points) > self._part // _PARTS:
+                    raise StepsUsedUp(task)
+                self._stubborn[task] = points
+        self._steps += self._part
 
     def _run_task(self, task: _run.Task) -> None:
         _RUN.task = task
@@ -378,11 +432,13 @@ class NestedLoop:
                 return
             task._schedule_points += 1
             if message is _Shielded:
-                self._runner.reschedule(task)
+                if not self._refuses_use(task, None):
+                    self._runner.wake(task, Value(None))
             elif type(message) is _Wait:
                 task._cancel_points += 1
-                task._abort_func = message.abort_func
-                task._attempt_delivery_of_any_pending_cancel()
+                abort = task._abort_func = message.abort_func
+                if abort.__module__ not in WAIT_MODULES or not self._refuses_use(task, abort):
+                    task._attempt_delivery_of_any_pending_cancel()
             elif type(message) is _Detach:
                 self._task_ended(task, message.final_outcome)
             else:
@@ -391,6 +447,23 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
+
+    def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
+        """Throw an error into a task that uses what belongs to another run; say whether it does."""
+        runner = self._runner
+        if not runner.in_order or self.fenced:
+            return False
+        use = find_use(task.coro)
+        if use is None or not is_of_another(
+            use, runner.mark, self._fn, lambda each: each._runner is not runner
+        ):
+            return False
+        if abort is None:
+            take_back(use)
+        else:
+            abort(_never)
+        runner.wake(task, Error(refusal(use.thing, line_of_use(use))))
+        return True
 
     def _refuse(self, task: _run.Task, message: object) -> None:
         error = DeterminismError(
@@ -403,21 +476,60 @@ class NestedLoop:
         task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
-        if task is not self._main:
+        if task is not self._main and task not in self._cleaners:
             self._runner.task_exited(task, final)
             return
-        # trio's own exit of a main task needs a nursery around it; this is what else it does.
+        # trio's own exit of a task without a nursery ends its run; this is what else it does.
         if task._child_nurseries:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
-            final = Error(RuntimeError(f"a nursery of {task.name} was left without being closed"))
-        for lot in _BREAKERS.pop(task, ()):
-            lot.break_lot(task)
+            left = RuntimeError(f"a nursery of {task.name} was left without being closed")
+            if isinstance(final, Error):
+                left.__context__ = final.error
+            final = Error(left)
+        self._runner.break_lots(task)
         task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)
-        self.outcome = final
+        if task is self._main:
+            self._final = final
+        else:
+            self._cleaners.remove(task)
+        self._end_when_clean()
+
+    def _end_when_clean(self) -> None:
+        """End once the main task has, and async generators that are left have been closed."""
+        if self._final is None or self._cleaners:
+            return
+        if self._runner.in_order and not self.fenced and self._agens:
+            left = [agen for agen in self._agens.values() if agen.ag_frame is not None]
+            self._agens = None
+            if left:
+                self._spawn_cleaner(left)
+                return
+        self.outcome, self._final = self._final, None
+
+    def _spawn_cleaner(self, agens: list[Any]) -> None:
+        """Close async generators in a task of their own, as trio does in a system task."""
+        runner, state = self._runner, current_task_state()
+        spawned = 0 if state is None else state.spawned
+
+        async def clean() -> None:
+            while agens:
+                await close_left(agens.pop(0), self)
+
+        first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+        try:
+            name = f"close {agens[0].__qualname__}"
+            task = self._context.copy().run(runner.spawn_impl, clean, (), None, name)
+        finally:
+            runner.init_task = first
+        if state is not None:
+            state.spawned = spawned  # it is no spawn of the program's
+        self._cleaned += 1
+        runner.states[task] = TaskState(None, self._cleaned)
+        self._cleaners.add(task)
 
     def _enter(self) -> _Host:
         """Make this the thread's trio loop and hide the host's; return what to restore."""
@@ -454,13 +566,21 @@ class NestedLoop:
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
-            self._agens = weakref.WeakSet()
-        self._agens.add(agen)
+            self._agens = weakref.WeakValueDictionary()
+        self._agens[next(_generators)] = agen
 
     def _agen_dropped(self, agen: Any) -> None:
-        """An unfinished async generator has no owner any more: its cleanup may not have effects."""
+        """Have an async generator cleaned up that nobody has any more and that has not ended."""
+        runner = self._runner
+        ours = getattr(_RUN, "runner", None) is runner and not self.fenced
+        if ours and runner.in_order and self.outcome is None and not is_collecting():
+            self._spawn_cleaner([agen])
+            if not self.quiet:
+                warn_of(agen)
+            return
+        # What the garbage collector finds, it finds anywhere and at any time, in another execution
+        # or in an activity: that cleanup may not have effects.
         fenced, self.fenced = self.fenced, True
-        # The garbage collector may call this anywhere, in another execution or in an activity.
         host = self._enter()
         try:
             self._context.copy().run(_finish_agen, agen)
@@ -470,6 +590,10 @@ class NestedLoop:
 
 
 _Host = tuple[Any, Any, Any, Any, Any, Any]
+
+
+def _never() -> NoReturn:
+    raise AssertionError("the cancel that never was is not raised")
 
 
 def _finish_agen(agen: Any) -> None:

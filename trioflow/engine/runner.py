@@ -14,17 +14,19 @@ from __future__ import annotations
 import contextvars
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from heapq import heappush
 from math import inf
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, cast
 
 import trio
-from outcome import Outcome
+from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
-from trioflow.engine import guard
+from trioflow.engine import guard, sharing
 from trioflow.engine.standins import NoIO, NoQueue, TurnClock
 from trioflow.errors import DeterminismError
 
@@ -54,8 +56,11 @@ _NEEDED: dict[object, tuple[str, ...]] = {
         "_ki_protected",
         "context",
         "coro",
+        "_runner",
+        "custom_sleep_data",
     ),
-    _run.Nursery: ("_check_nursery_closed",),
+    trio.lowlevel.ParkingLot: ("_parked", "break_lot"),
+    _run.Nursery: ("_check_nursery_closed", "parent_task"),
     _run.CancelScope: ("_cancel", "cancel_called"),
     _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
     _run.Deadlines: ("add", "expire", "next_deadline"),
@@ -63,6 +68,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
         "GLOBAL_RUN_CONTEXT",
         "GLOBAL_PARKING_LOT_BREAKER",
         "Instruments",
+        "_NO_SEND",
         "CancelReason",
         "CONTEXT_RUN_TB_FRAMES",
     ),
@@ -92,6 +98,7 @@ def _check_trio() -> None:
 _check_trio()
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _registrations = itertools.count()
 
 
@@ -195,13 +202,39 @@ class TaskState:
         return f"{self.path}:{number}"
 
 
+def _no_threads() -> DeterminismError:
+    return DeterminismError(
+        "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
+        "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
+        "function decorated with @activity already runs in a worker thread."
+    )
+
+
+class RunToken:
+    """Stands for one execution in what is kept by run (`anyio.lowlevel.RunVar`, caches)."""
+
+    __slots__ = ("__weakref__",)
+
+    def run_sync_soon(self, *_: object, **__: object) -> None:
+        """Refuse: what other threads say has no place in a workflow's history."""
+        raise _no_threads()
+
+
+_PASSES_TOKEN_ON = ("current_trio_token", "current_token")
+_USES_THREADS = (
+    *("trio._threads", "trio._signals", "trio._dtls", "trio._repl"),
+    *("anyio._backends._trio", "anyio.from_thread"),
+)
+
+
 class Runner(_run.Runner):
     """trio's runner, less what a workflow must not use, plus the state of each task."""
 
-    __slots__ = ("in_order", "states")
+    __slots__ = ("in_order", "mark", "states")
 
     deadlines: Deadlines
     in_order: bool
+    mark: object
     states: dict[_run.Task, TaskState]
 
     def spawn_impl(
@@ -215,8 +248,11 @@ class Runner(_run.Runner):
         context: contextvars.Context | None = None,
     ) -> _run.Task:
         guard.judge(async_fn)
-        if nursery is not None and self.in_order:
-            _let_age(nursery._cancel_status)
+        if nursery is not None:
+            if nursery._parent_task._runner is not self:
+                raise sharing.refusal(nursery, sys._getframe(2))
+            if self.in_order:
+                _let_age(nursery._cancel_status)
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
         task._ki_protected = True
@@ -228,7 +264,45 @@ class Runner(_run.Runner):
             spawner.spawned += 1
         return task
 
+    def reschedule(self, task: _run.Task, next_send: Any = _run._NO_SEND) -> None:
+        running = getattr(_RUN, "runner", None)
+        if task._runner is not self or running is not self:
+            self._refuse_waking(task, running)
+        self.wake(task, Value(None) if next_send is _run._NO_SEND else next_send)
+
+    def wake(self, task: _run.Task, next_send: Any) -> None:
+        """Have a task of this runner run again; also from outside of its run."""
+        assert task._next_send_fn is None
+        task._next_send_fn = task.coro.send
+        task._next_send = next_send
+        task._abort_func = None
+        task.custom_sleep_data = None
+        self.runq.append(task)
+
+    def _refuse_waking(self, task: _run.Task, running: object) -> NoReturn:
+        """Say no to code that wakes a task of another run, and leave that as it can go on."""
+        lot = task.custom_sleep_data
+        if isinstance(lot, trio.lowlevel.ParkingLot) and task not in lot._parked:
+            lot._parked[task] = None
+            lot._parked.move_to_end(task, last=False)
+        thing, where = sharing.caller_of_primitive(sys._getframe(2))
+        raise sharing.refusal(task if thing is None else thing, where)
+
+    def break_lots(self, task: _run.Task) -> None:
+        """Tell those who wait for what a task held and took with it, also those of another run."""
+        for lot in _BREAKERS.pop(task, ()):
+            others = [each for each in lot._parked if each._runner is not self]
+            for each in others:
+                del lot._parked[each]
+            lot.break_lot(task)
+            for each in others:
+                runner = each._runner
+                wake = runner.wake if isinstance(runner, Runner) else runner.reschedule
+                wake(each, Error(trio.BrokenResourceError(f"{task.name} ended and held it")))
+
     def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
+        if task in _BREAKERS:
+            self.break_lots(task)
         super().task_exited(task, outcome)
         self.states.pop(task, None)
 
@@ -239,11 +313,15 @@ class Runner(_run.Runner):
         )
 
     def current_trio_token(self) -> Any:
-        raise DeterminismError(
-            "a workflow cannot use threads (trio.to_thread, anyio.to_thread, trio.from_thread, "
-            "files, signals): their outcome cannot be replayed. Do this in an activity; a plain "
-            "function decorated with @activity already runs in a worker thread."
-        )
+        # What keeps values by run asks for it, and does no harm; so does what begins a thread.
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name in _PASSES_TOKEN_ON:
+            frame = frame.f_back
+        if frame is not None and frame.f_globals.get("__name__") in _USES_THREADS:
+            raise _no_threads()
+        if self.trio_token is None:
+            self.trio_token = cast("Any", RunToken())
+        return self.trio_token
 
     async def wait_all_tasks_blocked(self, cushion: float = 0.0) -> None:
         raise DeterminismError(
@@ -317,5 +395,6 @@ def make_runner(clock: TurnClock) -> Runner:
         waiting_for_idle=_NEVER_IDLE,
     )
     runner.in_order = False
+    runner.mark = object()
     runner.states = {}
     return runner

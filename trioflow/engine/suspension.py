@@ -43,9 +43,10 @@ def does_not_wait(
     return SuspendReport(
         kind="does not wait",
         message=(
-            f"workflow {workflow!r} of instance {instance!r} made more than {limit:,} task steps "
-            f"in turn {turn} without coming to wait, lastly in task {task}{where}. {why} Nothing "
-            "of this turn was stored. Mend the code, then resume the instance."
+            f"workflow {workflow!r} of instance {instance!r} does not come to wait in turn {turn}, "
+            f"lastly in task {task}{where}. {why} (A turn may have {limit:,} task steps, one that "
+            "is cancelled a part of them.) Nothing of this turn was stored. Mend the code, then "
+            "resume the instance."
         ),
         turn=turn,
         task=task,

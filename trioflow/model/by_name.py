@@ -7,7 +7,7 @@ from typing import Any
 
 from trioflow.errors import ArgumentError, DefinitionError, ValueMismatch
 from trioflow.model.signatures import CallSignature
-from trioflow.model.values import MAX_PAYLOAD, Codec, encode_checked
+from trioflow.model.values import MAX_PAYLOAD, Codec, encode_plain
 
 __all__ = ["SignatureByName"]
 
@@ -33,6 +33,6 @@ class SignatureByName(CallSignature):
                 "give all arguments by name"
             )
         try:
-            return encode_checked(codec, dict(kwargs), dict[str, Any], f"{name}() arguments", limit)
+            return encode_plain(codec, dict(kwargs), f"{name}() arguments", limit)
         except (ValueMismatch, DefinitionError) as error:
             raise ArgumentError(str(error)) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import (
@@ -27,11 +28,16 @@ from typing import (
 
 from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
+from trioflow.model.info import current_activity
+from trioflow.model.limits import check_id, check_name
 from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
 from trioflow.model.signatures import CallSignature
+from trioflow.model.unbound import UnboundSignature
 
 __all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
+
+logger = logging.getLogger("trioflow.model")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -41,6 +47,8 @@ Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
 
 OnCancel = Literal["wait", "abandon"]
+
+_called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was given
 
 
 class Invoker(Protocol):
@@ -65,9 +73,38 @@ class Invoker(Protocol):
 current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
 
 
-def _default_name(fn: Callable[..., object]) -> str:
-    name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None) or repr(fn)
+def _default_name(fn: Any) -> str:
+    fn = _inner(fn)
+    name: str = getattr(fn, "__qualname__", None) or type(fn).__qualname__
     return name.rpartition("<locals>.")[2]
+
+
+def _inner(fn: Any) -> Any:
+    while fn.__class__ is functools.partial:
+        fn = fn.func
+    return fn
+
+
+def _is_async(fn: Any) -> bool:
+    """Tell whether calling it gives a coroutine, also if it is an object with ``__call__``."""
+    fn = _inner(fn)
+    cls: Any = fn.__class__
+    return any(
+        inspect.iscoroutinefunction(each)
+        for each in (fn, inspect.unwrap(fn), getattr(cls, "__call__", None))  # noqa: B004 - not whether it can be called
+    )
+
+
+def _check_retry(retry: RetryPolicy | None) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise DefinitionError(
+            f"retry is a RetryPolicy, not {retry!r}; for example RetryPolicy(max_attempts=5)"
+        )
+
+
+def _check_queue(queue: str | None) -> None:
+    if queue is not None:
+        check_name(queue, "a queue")
 
 
 def _check_seconds(what: str, value: float | None) -> None:
@@ -81,10 +118,12 @@ class _Definition:
     kind = "definition"
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
-        self.fn = fn
-        self.name = name or _default_name(fn)
+        # The attributes of an object with `__call__` are its own.
+        updated = ("__dict__",) if inspect.isroutine(fn) else ()
+        functools.update_wrapper(self, fn, updated=updated)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
+        self.fn: Callable[..., Any] = fn
+        self.name = check_name(name or _default_name(fn), f"the {self.kind}")
         self.signature = CallSignature.of(fn)
-        functools.update_wrapper(self, fn)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
 
     def _variant(self, **changes: Any) -> Self:
         clone = copy.copy(self)
@@ -139,9 +178,7 @@ class Activity(_Definition, Generic[P, R]):
         on_cancel: OnCancel = "wait",
     ) -> None:
         super().__init__(fn, name)
-        is_async = inspect.iscoroutinefunction(inspect.unwrap(fn)) or inspect.iscoroutinefunction(
-            fn
-        )
+        is_async = _is_async(fn)
         if runtime not in ("auto", "async", "thread", "asyncio"):
             raise DefinitionError(
                 f"activity {self.name!r}: runtime is 'auto', 'async', 'thread' or "
@@ -159,6 +196,8 @@ class Activity(_Definition, Generic[P, R]):
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
         self.queue = queue
         self.priority = priority
         self.retry = retry
@@ -183,11 +222,15 @@ class Activity(_Definition, Generic[P, R]):
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
+            ArgumentError: The queue's name is empty, too long, or has characters that a store
+                does not take.
             ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
         _check_seconds("timeout", timeout)
         _check_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
         before = self.overrides or ActivityOptions()
         overrides = ActivityOptions(
             retry=before.retry if retry is None else retry,
@@ -207,7 +250,7 @@ class Activity(_Definition, Generic[P, R]):
             overrides=None if overrides == ActivityOptions() else overrides,
         )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
@@ -215,8 +258,24 @@ class Activity(_Definition, Generic[P, R]):
         return invoker.call_activity(self, args, kwargs)
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        caller = current_activity.get()
+        if caller is not None and (caller.activity, self.name) not in _called_inline:
+            _called_inline.add((caller.activity, self.name))
+            logger.warning(
+                "activity %r calls activity %r: that runs as a part of it, without a timeout, a "
+                "retry or a record of its own. Call it in the workflow, or make what they share a "
+                "plain function",
+                caller.activity,
+                self.name,
+            )
         result: Any = self.fn(*args, **kwargs)
         return result if self.runtime == "thread" else await result  # type: ignore[no-any-return]  # what fn gives
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn that the function is a method, which can only be called on an object."""
+        method = getattr(self.fn, "__qualname__", "") == f"{owner.__qualname__}.{name}"
+        if method and not isinstance(self.fn, staticmethod):
+            self.signature = UnboundSignature.of(self.fn)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Activity[P, R]: ...
@@ -277,6 +336,8 @@ class Workflow(_Definition, Generic[P, R]):
         if max_events < _LEAST_EVENTS:
             raise ValueError(f"max_events is at least {_LEAST_EVENTS}, not {max_events!r}")
         check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
         self.queue = queue
         self.priority = priority
         self.retry = retry
@@ -296,14 +357,18 @@ class Workflow(_Definition, Generic[P, R]):
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
-            ValueError: The id is empty, or the priority is out of range.
+            ArgumentError: The id or the queue's name is empty, too long, or has characters that
+                a store does not take.
+            ValueError: The priority is out of range.
         """
-        if id == "":
-            raise ValueError("an instance's id cannot be empty")
+        if id is not None:
+            check_id(id)
         check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
         return self._variant(id=id, queue=queue, priority=priority, retry=retry)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Give a coroutine; see the class."""
         invoker = current_invoker.get()
         if invoker is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,14 +26,31 @@ from trioflow.errors import (
     PayloadTooLarge,
     RemoteError,
     Retry,
+    UndecodableValue,
     ValueMismatch,
 )
-from trioflow.model.plain import fits, from_plain, imported, small, to_plain
+from trioflow.model.facts import (
+    ORIGIN,
+    builtin_base,
+    count_of,
+    facts_of,
+    failed_in,
+    leaves_of,
+    linked,
+    middle,
+    storable,
+    traceback_of,
+)
+from trioflow.model.names import canonical, imported
+from trioflow.model.names import qualified as type_name
+from trioflow.model.paths import readable
+from trioflow.model.plain import from_plain
+from trioflow.model.values import Codec, decode_as, is_plain
 
 __all__ = ["FAILURE_LIMIT", "Failure", "matches", "type_name"]
 
 FAILURE_LIMIT = 64 * 1024
-"""About how many characters one failure may take, with its causes and members."""
+"""About how many bytes one failure may take, with its causes and members."""
 
 _PERMANENT: Final = (
     NonRetryable,
@@ -48,19 +65,18 @@ _PERMANENT: Final = (
     InstanceCancelled,
     InstanceTerminated,
 )
-_CANCELLED: Final = frozenset({"trio.Cancelled", "asyncio.exceptions.CancelledError"})
-_INTERNAL: Final = frozenset(
-    {"anyio", "asyncio", "concurrent", "contextvars", "outcome", "threading", "trio", "trioflow"}
-)
-_DURING: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _DIRECT: Final = "\n\nThe above exception was the direct cause of the following exception:\n\n"
 # A coroutine cannot raise these.
 _UNRAISABLE: Final = (StopIteration, StopAsyncIteration)
 _MAX_DEPTH: Final = 16
-# With less room than this many characters, causes and members are left out.
+_MAX_LEVELS: Final = 64
+# With less room than this many characters, causes are left out.
 _LEAST: Final = 2048
-# Where a rebuilt RemoteError keeps the failure it stands for.
-_ORIGIN: Final = "_trioflow_failure"
+# With less than this for each, the members of a group are shown by type and message alone,
+_FULL: Final = 1024
+_BRIEF: Final = 160
+# and with less than this they are counted.
+_LEAST_BRIEF: Final = 192
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +98,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         members: What an exception group holds; tasks that were only cancelled are left out.
         non_retryable: It, a cause or a member of it is of a kind that is never tried again.
         retry_after: The seconds a :class:`trioflow.Retry` asked for, or ``None``.
+        sealed: All of it as a codec other than the default stored it. Then only ``type``,
+            ``bases``, ``non_retryable`` and ``retry_after`` can be read beside it, also of
+            ``cause`` and ``members``; :meth:`opened` gives the rest.
     """
 
     type: str
@@ -96,30 +115,61 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[Failure, ...] = ()
     non_retryable: bool = False
     retry_after: float | None = None
+    sealed: str = ""
 
     @classmethod
-    def of(cls, exc: BaseException, *, limit: int = FAILURE_LIMIT) -> Failure:
+    def of(
+        cls, exc: BaseException, codec: Codec | None = None, *, limit: int = FAILURE_LIMIT
+    ) -> Failure:
         """Return ``exc`` as plain data. This never fails, whatever the exception does.
 
         Args:
             exc: Any exception.
+            codec: How values are stored. What the exception says goes through it, unless it is the
+                default codec, with which all of it can be read in the store. Without one nothing
+                is sealed: for exceptions that hold nothing of a user.
             limit: About how many characters the failure may take; what does not fit is cut, or
                 left out with a note that says so.
         """
         try:
-            return _describe(exc, limit, 0, set())
+            failure = _describe(exc, limit, 0, 0, set())
         except Exception as error:  # noqa: BLE001 - an exception may be of any code
-            return cls(type=type_name(exc.__class__), message=f"<reading it raised {error!r}>")
+            failure = cls(type=type_name(exc.__class__), message=f"<reading it raised {error!r}>")
+        return failure if codec is None or is_plain(codec) else _sealed(failure, codec)
 
-    def rebuild(self) -> BaseException:
+    def rebuild(self, codec: Codec | None = None) -> BaseException:
         """Return a new exception that is as close to the original as can be.
 
         It is of the original class if that is imported in this process, derives from
         ``Exception`` and gives the same message; otherwise a :class:`trioflow.RemoteError`.
         Exception groups come back as groups. The ``__cause__`` is the original's cause, and at
         the end of the causes there is one whose message is the remote traceback.
+
+        Args:
+            codec: What the failure was made with. Without it a sealed one is a `RemoteError`
+                that says no more than the type.
+
+        Raises:
+            UndecodableValue: ``codec`` cannot read it.
         """
-        return _rebuild(self, ())
+        return _rebuild(self, codec, ())
+
+    def opened(self, codec: Codec) -> Failure:
+        """Return the failure with what ``codec`` sealed, or itself if it is all in plain.
+
+        Raises:
+            UndecodableValue: ``codec`` cannot read it.
+        """
+        if not self.sealed:
+            return self
+        what = f"what the stored {self.type} says"
+        data = decode_as(codec, self.sealed.encode(), Any, what)
+        try:
+            return msgspec.convert(data, Failure).opened(codec)
+        except msgspec.ValidationError as error:
+            raise UndecodableValue(
+                f"{what} cannot be read ({readable(str(error))}); was it stored by another codec?"
+            ) from error
 
 
 class RemoteTraceback(Exception):
@@ -145,19 +195,14 @@ def matches(failure: Failure, names: Iterable[str]) -> bool:
         names: Qualified names of classes, as :func:`type_name` gives them. Subclasses match too;
             ``"Exception"`` and ``"BaseException"`` match everything.
     """
-    wanted = frozenset(names)
+    wanted = frozenset(map(canonical, names))
     if not wanted:
         return False
     if not wanted.isdisjoint(("Exception", "BaseException")):
         return True
-    return any(each.type in wanted or not wanted.isdisjoint(each.bases) for each in _all(failure))
-
-
-def type_name(type: type[BaseException]) -> str:
-    """Return a class's name as failures hold it: ``"shop.CardExpired"``, ``"ValueError"``."""
-    if type.__module__ == "builtins":
-        return type.__qualname__
-    return f"{type.__module__}.{type.__qualname__}"
+    return any(
+        canonical(name) in wanted for each in _all(failure) for name in (each.type, *each.bases)
+    )
 
 
 def _all(failure: Failure) -> Iterator[Failure]:
@@ -171,183 +216,161 @@ def _all(failure: Failure) -> Iterator[Failure]:
 # --- from an exception to a failure -------------------------------------------------------------
 
 
-def _describe(exc: BaseException, limit: int, depth: int, seen: set[int]) -> Failure:
+def _describe(exc: BaseException, room: int, depth: int, level: int, seen: set[int]) -> Failure:
+    """Describe an exception that is the ``depth``-th cause, within ``level`` groups."""
     seen.add(id(exc))
-    origin = vars(exc).get(_ORIGIN)
-    cause, remote = exc.__cause__, ""
-    if isinstance(cause, RemoteTraceback):
-        remote, cause = cause.text, None
-    notes = [_text(note) for note in getattr(exc, "__notes__", ())]
-    if cause is not None and (id(cause) in seen or depth >= _MAX_DEPTH or limit < _LEAST):
-        notes.append(f"caused by {type_name(type(cause))}, not shown here")
-        cause = None
-    members, left_out = _members(exc, limit // 2, depth, seen)
-    notes += [left_out] if left_out else []
+    count = count_of(exc)
+    own = room // count
+    # What is not shown counts all the same in what policies ask.
+    hidden: list[BaseException] = []
+    members, cut = _members(exc, room - own, depth, level, seen, hidden) if count > 1 else ((), [])
+    brief = level > 0 and own < _FULL
+    origin = vars(exc).get(ORIGIN)
     if isinstance(origin, Failure):
         # It passes through here as what it was, for a process that knows its class.
         facts = msgspec.structs.asdict(origin)
     else:
-        facts = _facts(exc, max(limit, _LEAST) // 8)
+        facts = facts_of(exc, _BRIEF if brief else max(own, _LEAST) // 8)
+    if brief:
+        # What `except` needs, and no more.
+        facts.update(state={}, lost=(), traceback="", cause=None, notes=tuple(cut))
+        hidden += [] if exc.__cause__ is None else [exc.__cause__]
+    else:
+        facts.update(_story(exc, own, depth, level, seen, cut, hidden))
+    cause: Failure | None = facts["cause"]
+    shown = members if cause is None else (*members, cause)
+    judged = [exc, *(each for one in hidden for each in linked(one))]
     facts.update(
-        traceback=_middle(_traceback(exc, remote), max(limit, _LEAST) // 4),
-        cause=_describe(cause, limit // 2, depth + 1, seen) if cause is not None else None,
-        notes=tuple(_middle(note, max(limit, _LEAST) // 16) for note in notes[-16:]),
         members=members or facts.get("members", ()),
-        non_retryable=any(map(_is_permanent, _linked(exc))),
-        retry_after=_retry_after(exc),
+        non_retryable=any(each.non_retryable for each in shown) or any(map(_is_permanent, judged)),
+        retry_after=_retry_after(judged, shown),
     )
     return Failure(**facts)
 
 
-def _facts(exc: BaseException, limit: int) -> dict[str, Any]:
-    """Return what an exception is, without what belongs to where it was raised."""
-    cls = type(exc)
-    skip = {Exception, BaseException, object}
-    try:
-        message = _text(str(exc))
-    except Exception as error:  # noqa: BLE001 - a broken __str__ must not hide the failure
-        message = f"<str() of it raised {type(error).__name__}>"
-    short = _middle(message, limit)
-    args, attributes = _contents(exc)
-    state: dict[str, Any] = {}
-    lost: list[str] = []
-    for name, value in attributes.items():
-        try:
-            state[_text(name)] = small(to_plain(value), limit)
-        except Exception:  # noqa: BLE001 - values of any class, with any __len__ or __iter__
-            lost.append(_text(name))
-    plain_args: list[Any] | None = None
-    with contextlib.suppress(Exception):
-        # A group's second argument is its members, which are described by themselves.
-        given = args[:1] if isinstance(exc, BaseExceptionGroup) else args
-        if short == message:
-            plain_args = small([to_plain(each) for each in given], limit)
+def _story(  # noqa: PLR0917 - what `_describe` knows
+    exc: BaseException,
+    room: int,
+    depth: int,
+    level: int,
+    seen: set[int],
+    cut: list[str],
+    hidden: list[BaseException],
+) -> dict[str, Any]:
+    """Return where and why an exception was raised, and what was said to it."""
+    cause, remote = exc.__cause__, ""
+    if isinstance(cause, RemoteTraceback):
+        remote, cause = cause.text, None
+    notes = [storable(note) for note in getattr(exc, "__notes__", ())]
+    if cause is not None and (id(cause) in seen or depth >= _MAX_DEPTH or room < _LEAST):
+        notes.append(f"caused by {type_name(type(cause))}, not shown here")
+        hidden.append(cause)
+        cause = None
+    notes = [*notes, *cut][-16 if room >= _LEAST else -4 :]
     return {
-        "type": type_name(cls),
-        "message": short,
-        "args": plain_args,
-        "state": small(state, limit) if fits(state, limit) else {},
-        "lost": tuple(lost) if fits(state, limit) else (*state, *lost),
-        "bases": tuple(type_name(base) for base in cls.__mro__[1:] if base not in skip),
+        "traceback": middle(traceback_of(exc, remote), max(room, _LEAST) // 4),
+        "cause": None if cause is None else _describe(cause, room // 2, depth + 1, level, seen),
+        "notes": tuple(middle(note, max(room, _LEAST) // 16) for note in notes),
     }
 
 
-def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments and attributes of an exception, those kept in C and slots included."""
-    args: tuple[Any, ...] = exc.args
-    attributes: dict[str, Any] = {}
-    with contextlib.suppress(Exception):
-        # OSError and others keep a part outside of `args` and `__dict__`.
-        reduced: Any = _builtin_base(type(exc)).__reduce__(exc)
-        args = reduced[1]
-        attributes.update(reduced[2] if len(reduced) > 2 and reduced[2] else {})  # noqa: PLR2004
-    attributes.update(vars(exc))
-    for cls in type(exc).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            with contextlib.suppress(AttributeError):
-                attributes[name] = getattr(exc, name)
-    # What is Python's own, as __notes__, has its own ways here or cannot be set.
-    own = [name for name in attributes if name[:2] == "__" or name in ("args", _ORIGIN)]
-    for name in own:
-        del attributes[name]
-    return args, attributes
-
-
-def _members(
-    exc: BaseException, limit: int, depth: int, seen: set[int]
-) -> tuple[tuple[Failure, ...], str]:
-    if not isinstance(exc, BaseExceptionGroup):
-        return (), ""
-    group = cast("BaseExceptionGroup[BaseException]", exc).exceptions
-    failed = [each for each in group if type_name(type(each)) not in _CANCELLED]
-    count = min(len(failed), limit // _LEAST) if depth < _MAX_DEPTH else 0
-    share = limit // max(count, 1)
-    shown = tuple(_describe(each, share, depth + 1, seen) for each in failed[:count])
-    more = len(failed) - count
-    return shown, f"{more} more exceptions in the group are not shown here" if more else ""
-
-
-def _linked(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes and members, and theirs, each once."""
-    seen: set[int] = set()
-    queue: list[BaseException] = [exc]
-    while queue:
-        each = queue.pop()
-        if id(each) in seen:
+def _members(  # noqa: PLR0917 - what `_describe` knows
+    exc: BaseException,
+    room: int,
+    depth: int,
+    level: int,
+    seen: set[int],
+    hidden: list[BaseException],
+) -> tuple[tuple[Failure, ...], list[str]]:
+    """Describe what a group holds, and say what was cut to make it fit."""
+    failed, cut = failed_in(exc), list[str]()
+    if level >= _MAX_LEVELS and any(isinstance(each, BaseExceptionGroup) for each in failed):
+        hidden += failed
+        failed = list(leaves_of(failed))
+        cut.append(f"groups nested more than {_MAX_LEVELS} deep are shown here as one")
+    rest = sum(map(count_of, failed))
+    shown: list[Failure] = []
+    left_out: list[BaseException] = []
+    shortened = 0
+    for each in failed:
+        count = count_of(each)
+        rest -= count
+        # Those that come first are shown in full as long as all others can at least be named.
+        share = room - rest * _LEAST_BRIEF
+        if share < count * _LEAST_BRIEF:
+            share = min(count * _LEAST_BRIEF, room)
+        elif room < (count + rest) * _FULL:
+            share = min(count * _FULL, share)
+        else:
+            share = room * count // (count + rest)
+        if share < _LEAST_BRIEF:
+            left_out.append(each)
             continue
-        seen.add(id(each))
-        yield each
-        if each.__cause__ is not None:
-            queue.append(each.__cause__)
-        if isinstance(each, BaseExceptionGroup):
-            queue.extend(cast("BaseExceptionGroup[BaseException]", each).exceptions)
+        room -= share
+        shortened += share < _FULL
+        shown.append(_describe(each, share, depth, level + 1, seen))
+    if shortened:
+        cut.append(f"{shortened} of the group's exceptions are shown without their tracebacks")
+    if left_out:
+        hidden += left_out
+        types = Counter(type_name(type(leaf)) for leaf in leaves_of(left_out))
+        named = ", ".join(f"{number} {name}" for name, number in types.most_common(8))
+        more = ", and others" if len(types) > 8 else ""  # noqa: PLR2004 - as many as are named
+        cut.append(
+            f"{types.total()} more exceptions in the group are not shown here: {named}{more}"
+        )
+    return tuple(shown), cut
 
 
 def _is_permanent(exc: BaseException) -> bool:
-    origin = vars(exc).get(_ORIGIN)
+    origin = vars(exc).get(ORIGIN)
     return isinstance(exc, _PERMANENT) or (isinstance(origin, Failure) and origin.non_retryable)
 
 
-def _retry_after(exc: BaseException) -> float | None:
-    found: list[float] = []
-    for each in _linked(exc):
-        origin = vars(each).get(_ORIGIN)
+def _retry_after(judged: list[BaseException], shown: Iterable[Failure]) -> float | None:
+    found = [each.retry_after for each in shown if each.retry_after is not None]
+    for each in judged:
+        origin = vars(each).get(ORIGIN)
         after = origin.retry_after if isinstance(origin, Failure) else getattr(each, "after", None)
         if isinstance(each, (Retry, RemoteError)) and after is not None and math.isfinite(after):
             found.append(max(0.0, after))
     return max(found, default=None)
 
 
-def _traceback(exc: BaseException, remote: str) -> str:
-    """Return the traceback of one exception without its causes, which have their own."""
-    parts = [remote.rstrip(), "\n\nIt was raised on here:\n\n"] if remote else []
-    context = exc.__context__
-    if exc.__cause__ is None and context is not None and not exc.__suppress_context__:
-        shown = traceback.TracebackException.from_exception(context, compact=True)
-        parts += [*shown.format(), _DURING]
-    if exc.__traceback__ is not None:
-        parts.append("Traceback (most recent call last):\n")
-        parts += traceback.format_tb(_without_internals(exc.__traceback__))
+def _sealed(failure: Failure, codec: Codec) -> Failure:
+    """Put what a failure says behind the codec; its type and what policies ask stay outside."""
     try:
-        parts += traceback.format_exception_only(exc)
-    except Exception:  # noqa: BLE001 - it runs the exception's own code
-        parts.append(type_name(type(exc)))
-    return _text("".join(parts))
+        text = codec.encode(msgspec.to_builtins(failure)).decode()
+    except Exception as error:  # noqa: BLE001 - rather nothing than in plain
+        return msgspec.structs.replace(
+            _outside(failure),
+            message=f"<the codec failed to store what it says: {type(error).__name__}>",
+        )
+    return msgspec.structs.replace(_outside(failure), sealed=text)
 
 
-def _without_internals(tb: TracebackType) -> TracebackType:
-    own: TracebackType | None = tb
-    while own is not None:
-        module = str(own.tb_frame.f_globals.get("__name__"))
-        if module.partition(".")[0] not in _INTERNAL:
-            return own
-        own = own.tb_next
-    return tb
-
-
-def _text(text: object) -> str:
-    """Return a string that UTF-8 can express."""
-    return str(text).encode(errors="backslashreplace").decode()
-
-
-def _middle(text: str, limit: int) -> str:
-    """Cut the middle out of a text that is too long: both ends of a traceback matter."""
-    if len(text) <= limit:
-        return text
-    half = max(limit // 2 - 20, 10)
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+def _outside(failure: Failure) -> Failure:
+    return Failure(
+        type=failure.type,
+        bases=failure.bases,
+        cause=None if failure.cause is None else _outside(failure.cause),
+        members=tuple(map(_outside, failure.members)),
+        non_retryable=failure.non_retryable,
+        retry_after=failure.retry_after,
+    )
 
 
 # --- from a failure to an exception -------------------------------------------------------------
 
 
-def _rebuild(failure: Failure, later: tuple[str, ...]) -> BaseException:
+def _rebuild(failure: Failure, codec: Codec | None, later: tuple[str, ...]) -> BaseException:
     """Rebuild a failure; ``later`` are the tracebacks of what it caused, the nearest first."""
-    exc = _rebuild_group(failure) if failure.members else _rebuild_class(failure)
+    if failure.sealed and codec is not None:
+        failure = failure.opened(codec)
+    exc = _rebuild_group(failure, codec) if failure.members else _rebuild_class(failure)
     if exc is None:
         exc = RemoteError(failure.type, failure.message)
-        vars(exc)[_ORIGIN] = failure
+        vars(exc)[ORIGIN] = failure
     notes = list(failure.notes)
     if failure.lost and type(exc) is not RemoteError:
         notes.append(f"attributes that could not be stored: {', '.join(failure.lost)}")
@@ -356,15 +379,15 @@ def _rebuild(failure: Failure, later: tuple[str, ...]) -> BaseException:
         vars(exc)["__notes__"] = notes
     tracebacks = (failure.traceback.rstrip(), *later)
     if failure.cause is not None:
-        cause = _rebuild(failure.cause, tracebacks)
+        cause = _rebuild(failure.cause, codec, tracebacks)
     else:
         cause = RemoteTraceback(_DIRECT.join(filter(None, tracebacks)))
     BaseException.__setattr__(exc, "__cause__", cause)
     return exc
 
 
-def _rebuild_group(failure: Failure) -> BaseException:
-    members = [cast("Exception", member.rebuild()) for member in failure.members]
+def _rebuild_group(failure: Failure, codec: Codec | None) -> BaseException:
+    members = [cast("Exception", member.rebuild(codec)) for member in failure.members]
     title = str(failure.args[0]) if failure.args else failure.message
     # BaseExceptionGroup becomes this as well: whatever it may hold was made an Exception.
     group = ExceptionGroup(title, members)
@@ -381,7 +404,7 @@ def _rebuild_class(failure: Failure) -> BaseException | None:
     cls = _imported_class(failure.type, Exception)
     if cls is None or issubclass(cls, _UNRAISABLE):
         return None
-    base = _builtin_base(cls)
+    base = builtin_base(cls)
     # Arguments that are not plain data, or read differently here as a set may, are given up before
     # the class is: it can be caught.
     for args in (failure.args, [failure.message], []):
@@ -392,7 +415,7 @@ def _rebuild_class(failure: Failure) -> BaseException | None:
             exc: BaseException = base.__new__(cls, *given)
             base.__init__(exc, *given)
             _restore(exc, failure.state)
-            if type(exc) is cls and _text(str(exc)) == failure.message:
+            if type(exc) is cls and storable(str(exc)) == failure.message:
                 return exc
     return None
 
@@ -409,12 +432,3 @@ def _restore(exc: BaseException, state: dict[str, Any]) -> None:
             BaseException.__setattr__(exc, name, from_plain(value))
         else:
             vars(exc)[name] = from_plain(value)
-
-
-def _builtin_base(cls: type[BaseException]) -> Any:
-    """Return the class written in C whose layout ``cls`` has, and so whose constructor makes it."""
-    heap_type = 1 << 9
-    base: Any = cls
-    while base.__flags__ & heap_type:
-        base = base.__base__
-    return base

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["at", "locate", "readable"]
+__all__ = ["at", "locate", "parts_of", "readable"]
 
 # A value that contains itself has no end.
 _MAX_DEPTH = 64
@@ -35,14 +35,14 @@ def locate(value: object, bad: Callable[[object], bool]) -> tuple[str, object]:
     """Follow the bad parts of a bad value down to the one whose own parts are all good."""
     path = ""
     for _ in range(_MAX_DEPTH):
-        found = next(((step, part) for step, part in _parts(value) if bad(part)), None)
+        found = next(((step, part) for step, part in parts_of(value) if bad(part)), None)
         if found is None:
             break
         path, value = path + found[0], found[1]
     return path, value
 
 
-def _parts(value: Any) -> Iterator[tuple[str, object]]:
+def parts_of(value: Any) -> Iterator[tuple[str, object]]:
     """Yield what a value contains, each with its step of the path."""
     if isinstance(value, dict):
         for key, part in cast("dict[object, object]", value).items():

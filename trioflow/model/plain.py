@@ -6,7 +6,6 @@ Nothing is imported to read it back, and no class but those named here and impor
 from __future__ import annotations
 
 import math
-import sys
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -15,7 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-__all__ = ["fits", "from_plain", "imported", "small", "to_plain"]
+from trioflow.model.names import imported, qualified
+
+__all__ = ["fits", "from_plain", "small", "to_plain"]
 
 _MAX_DEPTH: Final = 16
 _SCALARS: Final[dict[str, Any]] = {
@@ -58,7 +59,7 @@ def to_plain(value: Any, depth: int = 0) -> Any:  # noqa: C901, PLR0911 - a line
     if cls in (tuple, set, frozenset):
         return {f"${cls.__name__}": [to_plain(each, depth + 1) for each in value]}
     if isinstance(value, Enum):
-        return {"$enum": [f"{cls.__module__}.{cls.__qualname__}", value.name]}
+        return {"$enum": [qualified(cls), value.name]}
     base: Any  # the constructors have nothing in common but this use
     for base in (str, int, float):
         if isinstance(value, base):
@@ -105,21 +106,3 @@ def small(data: Any, limit: int) -> Any:
     if not fits(data, limit):
         raise ValueError("over the limit")
     return data
-
-
-def imported(name: str) -> object | None:
-    """Return the class of that name if its module is imported; nothing is run to find it."""
-    parts = name.split(".")
-    if len(parts) == 1:
-        parts = ["builtins", name]
-    for end in range(len(parts) - 1, 0, -1):
-        found: object = sys.modules.get(".".join(parts[:end]))
-        for part in parts[end:]:
-            try:
-                # Not getattr(): a lazy module would be executed by it, or import others.
-                found = object.__getattribute__(found, "__dict__").get(part)
-            except AttributeError:
-                found = None
-        if isinstance(found, type):
-            return found
-    return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from trioflow.model.failures import Failure, matches, type_name
+from trioflow.model.names import canonical
 
 __all__ = ["DEFAULT_ACTIVITY_RETRY", "NO_RETRY", "RetryPolicy"]
 
@@ -152,7 +153,7 @@ def _name(exception: object) -> str:
     if isinstance(exception, str):
         known = getattr(builtins, exception, None)
         if "." in exception or (isinstance(known, type) and issubclass(known, BaseException)):
-            return exception
+            return canonical(exception)
         raise ValueError(
             f"non_retryable names {exception!r}, which is no builtin exception; give the class, or "
             "its qualified name, as in 'shop.errors.CardExpired'"

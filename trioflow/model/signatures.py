@@ -6,27 +6,37 @@ a value may be is the codec's business (:mod:`trioflow.model.values`).
 
 from __future__ import annotations
 
-import functools
+import difflib
 import inspect
 import re
 import sys
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from trioflow.errors import ArgumentError, DefinitionError, ValueMismatch
+from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
+from trioflow.model.annotations import (
+    name_of,
+    resolve,
+    result_type,
+    signature_of,
+    stored_type,
+)
+from trioflow.model.paths import at
+from trioflow.model.round_trip import find_change
 from trioflow.model.values import (
     MAX_PAYLOAD,
     Codec,
     JsonCodec,
+    WrappedCodec,
     check_size,
     check_type,
-    encode_verified,
     named,
+    warn_untyped,
+    write_and_read,
 )
 
 __all__ = ["CallSignature"]
@@ -63,6 +73,7 @@ class CallSignature:
         "_struct",
         "_typed",
         "_types",
+        "_untyped",
         "name",
     )
 
@@ -75,10 +86,10 @@ class CallSignature:
     ) -> None:
         self._fn = fn
         self._localns = localns
-        self._signature = _inspect(fn, method=method)
+        self._signature = signature_of(fn, method=method)
         self._parameters = tuple(self._signature.parameters.values())
         self._names = tuple(p.name for p in self._parameters)
-        self.name = _name(fn)
+        self.name = name_of(fn)
         positional = [p for p in self._parameters if p.kind in _POSITIONAL]
         required = [p for p in self._parameters if _is_required(p)]
         # With only required positional parameters a decoded record is the argument list.
@@ -92,6 +103,7 @@ class CallSignature:
         self._types: dict[str, Any] = {}
         self._result: Any = Any
         self._typed = False
+        self._untyped: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -147,6 +159,9 @@ class CallSignature:
     ) -> bytes:
         """Return the arguments of a call as one JSON document.
 
+        There is a warning if an argument without a declared type would come back as something
+        else.
+
         Args:
             codec: The codec to use.
             args: The positional arguments.
@@ -164,17 +179,11 @@ class CallSignature:
         if kwargs or not self._needed <= len(args) <= self._most:
             args = self._bind(args, kwargs, what)
         try:
-            if codec.__class__ is JsonCodec:
-                # A record encodes three times as fast as a dict of the same.
-                data = codec.encode(struct(*args))
-                if self._typed:
-                    codec.decode(data, struct)
-            else:
-                given = zip(self._names, args, strict=False)
-                record = {name: value for name, value in given if value is not UNSET}
-                data = encode_verified(codec, record, struct)
+            data = self._encode(codec, struct, args, what)
+        except UserWarning:
+            raise
         except Exception as error:
-            raise self._explain(codec, error, what) from error
+            raise self._explain(codec, error, what, ArgumentError) from error
         if len(data) > limit:
             check_size(data, f"{what or self.name}() arguments", limit)
         return data
@@ -190,7 +199,7 @@ class CallSignature:
             what: The name in messages, instead of :attr:`name`.
 
         Raises:
-            ArgumentError: A stored argument has no parameter any more, a parameter without
+            UndecodableValue: A stored argument has no parameter any more, a parameter without
                 a default has no stored argument, or one is not of its declared type, and where.
             DefinitionError: As for :meth:`check`.
         """
@@ -198,9 +207,9 @@ class CallSignature:
         try:
             record: Any = codec.decode(data, struct)
         except Exception as error:
-            raise self._explain(codec, error, what) from error
+            raise self._explain(codec, error, what, UndecodableValue) from error
         if record.__class__ is not struct:
-            raise ArgumentError(
+            raise UndecodableValue(
                 f"{what or self.name}() arguments: {codec.__class__.__name__}.decode() returned "
                 f"{record.__class__.__name__} where an instance of the given type was asked for"
             )
@@ -208,6 +217,37 @@ class CallSignature:
         if self._simple:
             return list(values), {}
         return self._spread(values, what)
+
+    def _encode(
+        self, codec: Codec, struct: type[msgspec.Struct], args: Sequence[Any], what: str | None
+    ) -> bytes:
+        record: Any
+        if _writes_structs(codec):
+            # A record encodes three times as fast as a dict of the same.
+            record = struct(*args)
+            if self._typed:
+                data, back = write_and_read(codec, record, struct, self._untyped)
+            elif all(value.__class__ in _SIMPLE for value in args):
+                return codec.encode(record)
+            else:
+                data = codec.encode(record)
+                back = codec.decode(data, struct)
+        else:
+            given = zip(self._names, args, strict=False)
+            record = {name: value for name, value in given if value is not UNSET}
+            data = codec.encode(record)
+            back = codec.decode(data, struct)
+            if back.__class__ is struct:
+                _compare(self._names, record, back, self._untyped)
+        self._warn(args, back, what)
+        return data
+
+    def _warn(self, args: Sequence[Any], back: Any, what: str | None) -> None:
+        """Warn of arguments that come back as something else, because nobody declared a type."""
+        for number, (name, value) in enumerate(zip(self._names, args, strict=False)):
+            if name in self._untyped and value.__class__ not in _SIMPLE:
+                text = f"{what or self.name}() parameter {name!r}"
+                warn_untyped(value, getattr(back, f"p{number}"), text)
 
     def _spread(
         self, values: tuple[Any, ...], what: str | None
@@ -219,7 +259,7 @@ class CallSignature:
         for parameter, value in zip(self._parameters, values, strict=True):
             if value is UNSET:
                 if _is_required(parameter):
-                    raise self._missing(parameter.name, what)
+                    raise UndecodableValue(self._missing(parameter.name, what))
                 if parameter.kind in _POSITIONAL:
                     skipped.append(parameter.default)
             elif parameter.kind in _POSITIONAL:
@@ -240,6 +280,7 @@ class CallSignature:
             values = self._bind_by_name(args, kwargs)
             if values is not None:
                 return values
+        self._refuse_unknown(kwargs, what)
         try:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
@@ -250,6 +291,19 @@ class CallSignature:
                 name = parameter.name
                 raise ArgumentError(f"{what or self.name}() missing a required argument: {name!r}")
         return [bound.get(name, UNSET) for name in self._names]
+
+    def _refuse_unknown(self, kwargs: Mapping[str, Any], what: str | None) -> None:
+        """Name the keyword that is wrong; bind() would name the one that is missing for it."""
+        if any(p.kind is _VAR_KEYWORD for p in self._parameters):
+            return
+        known = [p.name for p in self._parameters if p.kind in _BY_NAME]
+        for name in kwargs:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ArgumentError(
+                    f"{what or self.name}() got an unexpected keyword argument {name!r}{hint}"
+                )
 
     def _bind_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Do what ``bind()`` does in a fifth of its time; ``None`` is for it to explain."""
@@ -265,11 +319,11 @@ class CallSignature:
         return None if left else values
 
     def _compile(self) -> type[msgspec.Struct]:
-        hints = self._resolve()
+        hints = resolve(self._fn, self._localns, self.name)
         fields: list[Any] = []
         optional = False
         for number, parameter in enumerate(self._parameters):
-            hint = _stored_type(hints.get(parameter.name, Any), parameter.kind)
+            hint = stored_type(hints.get(parameter.name, Any), parameter.kind)
             self._types[parameter.name] = hint
             # A record's required fields come first; _spread() checks those that cannot.
             optional = optional or not _is_required(parameter)
@@ -277,55 +331,53 @@ class CallSignature:
             # Numbered fields, so that a parameter may have any name, `__struct_fields__` too.
             field = msgspec.field(name=parameter.name, default=default)
             fields.append((f"p{number}", hint, field))
-        self._typed = any(hint is not Any for hint in self._types.values())
-        self._result = _result_type(hints.get("return", Any))
+        self._untyped = frozenset(
+            name
+            for name, hint in self._types.items()
+            if hint in (Any, list[Any], dict[str, Any]) and hints.get(name, Any) is Any
+        )
+        self._typed = len(self._untyped) < len(self._types)
+        self._result = result_type(hints.get("return", Any))
         struct = msgspec.defstruct(f"{self.name}_arguments", fields, forbid_unknown_fields=True)
         self._struct = struct
         return struct
-
-    def _resolve(self) -> dict[str, Any]:
-        fn = _function(self._fn)
-        names = {**_closure(fn), **(self._localns or {})}
-        try:
-            return typing.get_type_hints(fn, localns=names or None, include_extras=True)
-        except Exception as error:
-            where, annotation = _find_unresolved(fn, names)
-            subject = "result" if where == "return" else f"parameter {where!r}"
-            raise DefinitionError(
-                f"{self.name}() {subject}: the annotation {annotation} cannot be resolved "
-                f"({error}); what it names must exist at run time: import it outside of "
-                "`if TYPE_CHECKING`, and define classes at module level"
-            ) from error
 
     def _check_parameters(self, codec: Codec) -> None:
         for name, hint in self._types.items():
             check_type(codec, hint, f"{self.name}() parameter {name!r}")
 
-    def _missing(self, parameter: str, what: str | None) -> ArgumentError:
-        return ArgumentError(
+    def _missing(self, parameter: str, what: str | None) -> str:
+        return (
             f"{what or self.name}() missing a required argument: {parameter!r}; a parameter that "
             "is added while calls are stored needs a default"
         )
 
-    def _explain(self, codec: Codec, error: Exception, what: str | None) -> Exception:
+    def _explain(
+        self,
+        codec: Codec,
+        error: Exception,
+        what: str | None,
+        kind: type[ArgumentError | UndecodableValue],
+    ) -> Exception:
         """Return what a codec raised about the whole record as an error about one argument."""
         prefix = f"{what or self.name}()"
         if isinstance(error, DefinitionError):
             self._check_parameters(codec)
-        if not isinstance(error, ValueMismatch):
             return named(codec, error, f"{prefix} arguments")
+        if not isinstance(error, ValueMismatch):
+            return kind(str(named(codec, error, f"{prefix} arguments")))
         text = str(error)
         if match := _IN_ARGUMENT.fullmatch(text):
             rest = f" - at ${match['rest']}" if match["rest"] else ""
-            return ArgumentError(f"{prefix} argument {match['name']!r}: {match['text']}{rest}")
+            return kind(f"{prefix} argument {match['name']!r}: {match['text']}{rest}")
         if match := _MISSING.fullmatch(text):
-            return self._missing(match["name"], what)
+            return kind(self._missing(match["name"], what))
         if match := _UNKNOWN.fullmatch(text):
-            return ArgumentError(
+            return kind(
                 f"{prefix} got a stored argument {match['name']!r} that is no parameter (any "
                 "more); keep a removed parameter, with a default, until no stored call has it"
             )
-        return ArgumentError(f"{prefix} arguments: {text}")
+        return kind(f"{prefix} arguments: {text}")
 
 
 _IN_ARGUMENT = re.compile(r"(?P<text>.*) - at \$\.(?P<name>\w+)(?P<rest>.*)", re.DOTALL)
@@ -333,83 +385,27 @@ _MISSING = re.compile(r"Object missing required field (?P<name>\w+)")
 _UNKNOWN = re.compile(r"Object contains unknown field (?P<name>.+)", re.DOTALL)
 
 
+def _compare(
+    names: Sequence[str], record: dict[str, Any], back: Any, untyped: frozenset[str]
+) -> None:
+    for number, name in enumerate(names):
+        if name in record and name not in untyped:
+            change = find_change(record[name], getattr(back, f"p{number}"))
+            if change is not None:
+                path, text = change
+                raise ValueMismatch(at(text, f".{name}{path}"))
+
+
+# What comes back as it is without a declared type.
+_SIMPLE = frozenset({str, int, float, bool, types.NoneType, msgspec.UnsetType})
+
+
+def _writes_structs(codec: Codec) -> bool:
+    while isinstance(codec, WrappedCodec):
+        codec = codec.inner
+    return isinstance(codec, JsonCodec)
+
+
 def _is_required(parameter: inspect.Parameter) -> bool:
     variadic = parameter.kind is _VAR_POSITIONAL or parameter.kind is _VAR_KEYWORD
     return parameter.default is inspect.Parameter.empty and not variadic
-
-
-def _inspect(fn: Callable[..., Any], *, method: bool) -> inspect.Signature:
-    if method:
-        # Binding to anything drops the first parameter just as an instance would.
-        fn = types.MethodType(fn, fn)
-    try:
-        if sys.version_info >= (3, 14):
-            import annotationlib  # noqa: PLC0415 - not there before
-
-            return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
-        return inspect.signature(fn)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(f"the parameters of {fn!r} cannot be known: {error}") from error
-
-
-def _name(fn: Any) -> str:
-    while fn.__class__ is functools.partial:
-        fn = fn.func
-    name: str = getattr(fn, "__name__", fn.__class__.__name__)
-    return name
-
-
-def _function(fn: Any) -> Any:
-    """Return what carries the annotations of a callable."""
-    while fn.__class__ is functools.partial:
-        fn = fn.func
-    if inspect.isroutine(fn) or inspect.isclass(fn):
-        return fn
-    return fn.__class__.__call__
-
-
-def _closure(fn: Any) -> dict[str, Any]:
-    """Return the enclosing functions' names that ``fn`` uses; its annotations may use them too."""
-    fn = inspect.unwrap(fn)
-    fn = getattr(fn, "__func__", fn)
-    names: dict[str, Any] = {}
-    code = getattr(fn, "__code__", None)
-    for name, cell in zip(getattr(code, "co_freevars", ()), fn.__closure__ or (), strict=False):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # Not assigned yet.
-            continue
-    return names
-
-
-def _find_unresolved(fn: Any, names: dict[str, Any]) -> tuple[str, str]:
-    annotations: dict[str, Any] = getattr(fn, "__annotations__", {})
-    for where, annotation in annotations.items():
-        alone = types.SimpleNamespace(__annotations__={where: annotation})
-        scope = getattr(inspect.unwrap(fn), "__globals__", {})
-        try:
-            typing.get_type_hints(alone, globalns=scope, localns=names or None)
-        except Exception:  # noqa: BLE001 - annotations are any code
-            return where, repr(annotation)
-    return "return", "of the result"
-
-
-def _stored_type(hint: Any, kind: Any) -> Any:
-    """Return the type that a parameter's field of the record has."""
-    if isinstance(hint, (typing.ParamSpecArgs, typing.ParamSpecKwargs)):
-        hint = Any
-    elif isinstance(hint, typing.TypeVar) and hint.__constraints__:
-        hint = typing.Union[hint.__constraints__]  # noqa: UP007 - a tuple of members
-    if kind is _VAR_POSITIONAL or kind is _VAR_KEYWORD:
-        if typing.get_origin(hint) is typing.Unpack:
-            (inner,) = typing.get_args(hint)
-            # `*args: *tuple[int, str]` and `**kwargs: Unpack[SomeTypedDict]` are themselves.
-            return list[Any] if isinstance(inner, typing.TypeVarTuple) else inner
-        return list[hint] if kind is _VAR_POSITIONAL else dict[str, hint]
-    return hint
-
-
-def _result_type(hint: Any) -> Any:
-    if hint is typing.NoReturn or hint is typing.Never:
-        return types.NoneType
-    return hint

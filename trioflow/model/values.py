@@ -1,7 +1,8 @@
-"""How values become stored bytes and come back: the codec and the checks around it.
+"""How values become stored bytes and come back: codecs and the checks around them.
 
-Only codecs and functions of ``(codec, value, type)`` live here; what a function's parameters
-are is known to :mod:`trioflow.model.signatures`.
+Only codecs (the default is in :mod:`trioflow.model.json_codec`) and functions of
+``(codec, value, type)`` live here; what a function's parameters are is known to
+:mod:`trioflow.model.signatures`.
 
 A payload is always one JSON document, whatever the codec, so that stores, exports and the web
 page can embed it as it is.
@@ -11,17 +12,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import json
-import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection
 from types import NoneType
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol
 
-import msgspec
-
-from trioflow.errors import DefinitionError, PayloadTooLarge, TrioflowError, ValueMismatch
-from trioflow.model.paths import at, locate, readable
+from trioflow.errors import (
+    DefinitionError,
+    PayloadTooLarge,
+    TrioflowError,
+    UndecodableValue,
+    ValueMismatch,
+)
+from trioflow.model.json_codec import JsonCodec
+from trioflow.model.limits import MAX_PAYLOAD
+from trioflow.model.paths import at
+from trioflow.model.round_trip import equal, find_change
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -32,11 +38,16 @@ __all__ = [
     "check_type",
     "decode_as",
     "encode_checked",
+    "encode_plain",
     "encode_verified",
+    "is_plain",
+    "open_text",
+    "seal_text",
+    "warn_untyped",
+    "write_and_read",
 ]
 
-MAX_PAYLOAD = 2 * 1024 * 1024
-"""The default limit of one encoded value, in bytes: 2 MiB."""
+_SEALED: Final = "sealed:"
 
 
 class Codec(Protocol):
@@ -67,169 +78,6 @@ class Codec(Protocol):
             DefinitionError: Values of that type cannot be stored at all.
         """
         ...
-
-
-class JsonCodec:
-    """The default codec: JSON through msgspec, typed by the annotations.
-
-    Stores what JSON has, and dataclasses, ``msgspec.Struct``, attrs classes, ``TypedDict``,
-    ``NamedTuple``, enums, ``datetime`` and its relatives, ``UUID``, ``Decimal``, bytes, sets,
-    tuples and unions of these; and pydantic models where pydantic is in use.
-
-    - Without an annotation (or with ``Any``) a value comes back as plain JSON data: a tuple as a
-      list, a dataclass as a dict, a dict's keys as strings.
-    - A value is judged by its JSON form, so a ``str`` that reads as a datetime is taken where
-      a ``datetime`` is declared, an ``int`` where a ``float`` is, and fields that only
-      a subclass has are dropped where its base class is declared.
-    - ``nan`` and the infinities are refused: JSON has no word for them. ``Decimal("NaN")`` is fine.
-    - Subclasses of ``str``, ``int``, ``float`` and ``bytes`` are stored as their base.
-
-    Args:
-        enc_hook: Called with an object that cannot be stored by itself; returns one that can, or
-            raises ``NotImplementedError``.
-        dec_hook: Called with ``(type, data)`` for a type unknown here, with plain JSON data;
-            returns the value, or raises ``ValueError``.
-    """
-
-    __slots__ = ("_dec_hook", "_decoders", "_enc_hook", "_encode")
-
-    def __init__(
-        self,
-        *,
-        enc_hook: Callable[[Any], Any] | None = None,
-        dec_hook: Callable[[Any, Any], Any] | None = None,
-    ) -> None:
-        self._enc_hook = enc_hook
-        self._dec_hook = dec_hook
-        self._encode = msgspec.json.Encoder(enc_hook=self._to_storable).encode
-        self._decoders: dict[object, Callable[[bytes], object]] = {}
-
-    def encode(self, value: object, /) -> bytes:
-        """Return ``value`` as one JSON document.
-
-        Raises:
-            ValueMismatch: It, or something in it, cannot be stored as JSON.
-        """
-        try:
-            data = self._encode(value)
-        except RecursionError:
-            raise ValueMismatch("the value contains itself, or is nested too deeply") from None
-        except Exception as error:
-            raise ValueMismatch(self._why_not(value, error)) from error
-        # msgspec writes nan as null, so only a document with a null in it can hide one.
-        if data.find(b"null") >= 0 and value is not None:
-            self._refuse_nan(value)
-        return data
-
-    def decode(self, data: bytes, type: object, /) -> object:
-        """Return the value of ``type`` that ``data`` holds.
-
-        Raises:
-            ValueMismatch: The data is not of that type; the message ends in ``- at $.path``
-                unless the whole value is wrong.
-            DefinitionError: Values of that type cannot be stored as JSON.
-        """
-        try:
-            decode = self._decoders[type]
-        except (KeyError, TypeError):
-            decode = self.prepare(type)
-        try:
-            return decode(data)
-        except msgspec.ValidationError as error:
-            raise ValueMismatch(readable(str(error))) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueMismatch(f"not a JSON document: {error}") from error
-        except RecursionError:
-            raise ValueMismatch("the stored value is nested too deeply") from None
-        except Exception as error:
-            raise ValueMismatch(f"{error.__class__.__name__} while building it: {error}") from error
-
-    def prepare(self, type: object, /) -> Callable[[bytes], object]:
-        """Return the decoder of ``type``, made once and kept.
-
-        Raises:
-            DefinitionError: Values of that type cannot be stored as JSON.
-        """
-        try:
-            decoder = msgspec.json.Decoder(cast("Any", type), dec_hook=self._from_stored)
-            unknown = None if self._dec_hook else _find_unknown(msgspec.inspect.type_info(type))
-        except Exception as error:
-            raise DefinitionError(_unsupported(type, error)) from error
-        if unknown is not None:
-            raise DefinitionError(
-                f"values of type {_type_name(unknown)} cannot be stored as JSON; use a dataclass, "
-                "a msgspec.Struct or a pydantic model, pass an id instead, or give the codec hooks"
-            )
-        with contextlib.suppress(TypeError):  # An annotation may carry unhashable metadata.
-            self._decoders[type] = decoder.decode
-        return decoder.decode
-
-    def _to_storable(self, value: Any) -> Any:
-        if self._enc_hook is not None:
-            try:
-                return self._enc_hook(value)
-            except NotImplementedError:
-                pass
-        if _is_pydantic(value.__class__):
-            # Aliases and `round_trip` make the document one that the model itself accepts.
-            return msgspec.Raw(value.model_dump_json(by_alias=True, round_trip=True).encode())
-        base: Any  # the constructors have nothing in common but this use
-        for base in (str, int, float, bytes):
-            if isinstance(value, base):
-                return base.__new__(base, value)
-        raise TypeError
-
-    def _from_stored(self, type: Any, data: Any) -> Any:
-        if self._dec_hook is not None:
-            try:
-                return self._dec_hook(type, data)
-            except NotImplementedError:
-                pass
-        if _is_pydantic(type):
-            try:
-                # Strict models take a JSON string for a datetime only when they read JSON.
-                return type.model_validate_json(msgspec.json.encode(data))
-            except ValueError as error:
-                raise ValueError(_pydantic_text(error)) from error
-        return data
-
-    def _why_not(self, value: object, error: Exception) -> str:
-        path, leaf = locate(value, lambda part: not self._can_encode(part))
-        if isinstance(leaf, str):
-            text = "the text holds lone surrogates, which UTF-8 cannot express"
-        elif isinstance(leaf, dict):
-            text = "keys of a dict must be strings or numbers"
-        elif isinstance(error, TypeError) and not str(error):
-            text = f"a value of type {_type_name(type(leaf))} cannot be stored as JSON"
-        else:
-            text = str(error) or error.__class__.__name__
-        return at(text, path)
-
-    def _can_encode(self, value: object) -> bool:
-        try:
-            self._encode(value)
-        except Exception:  # noqa: BLE001 - whatever the reason, this is the part
-            return False
-        return True
-
-    def _refuse_nan(self, value: object) -> None:
-        if not self._has_nan(value):
-            return
-        path, leaf = locate(value, self._has_nan)
-        raise ValueMismatch(at(f"JSON has no {leaf!r}; use None or a string instead", path))
-
-    def _has_nan(self, value: object) -> bool:
-        try:
-            _strict_json(msgspec.to_builtins(value, str_keys=True, enc_hook=self._to_builtin))
-        except ValueError:
-            return True
-        return False
-
-    def _to_builtin(self, value: Any) -> Any:
-        # What a pydantic model or a Raw writes is already JSON text: it holds no nan.
-        if isinstance(value, msgspec.Raw) or _is_pydantic(value.__class__):
-            return None
-        return self._to_storable(value)
 
 
 class WrappedCodec:
@@ -319,18 +167,91 @@ def check_type(codec: Codec, type: object, what: str) -> None:
 
 
 def encode_verified(codec: Codec, value: object, type: object) -> bytes:
-    """Encode ``value`` and check that it would come back as ``type``.
+    """Encode ``value`` and check that it would come back as what it is, read as a ``type``.
 
     Raises:
         ValueMismatch: It cannot be stored, or would not come back.
         DefinitionError: Values of that type cannot be stored at all.
     """
-    if isinstance(codec, WrappedCodec):
+    return write_and_read(codec, value, type)[0]
+
+
+def write_and_read(
+    codec: Codec, value: object, type: object, untyped: Collection[str] = ()
+) -> tuple[bytes, object]:
+    """Do as `encode_verified` does, and return also what would come back.
+
+    Args:
+        codec: The codec to use.
+        value: The value.
+        type: Its declared type.
+        untyped: Fields of a Struct whose types are not declared; they are not compared.
+    """
+    cls: Any = codec.__class__
+    if cls is WrappedCodec:
         # The check needs no wrapping, which may cost more than everything else here.
-        return codec.seal(encode_verified(codec.inner, value, type))
+        wrapped: Any = codec
+        data, back = write_and_read(wrapped.inner, value, type, untyped)
+        return wrapped.seal(data), back
+    if cls is JsonCodec:
+        json: Any = codec
+        return json.encode_verified(value, type, untyped)  # type: ignore[no-any-return]  # as declared there
     data = codec.encode(value)
-    codec.decode(data, type)
-    return data
+    back = codec.decode(data, type)
+    change = find_change(value, back, untyped)
+    if change is not None:
+        path, text = change
+        raise ValueMismatch(at(text, path))
+    return data, back
+
+
+def warn_untyped(value: object, back: object, what: str) -> None:
+    """Warn if a value without a declared type would come back as something else."""
+    # Equal to plain JSON data is plain JSON data only.
+    change = None if equal(value, back) else find_change(value, back)
+    if change is not None:
+        path, text = change
+        warnings.warn(at(f"{what} has no declared type: {text}", path), stacklevel=2)
+
+
+def is_plain(codec: Codec) -> bool:
+    """Tell whether what a codec stores can be read in the store by everybody anyway."""
+    return codec.__class__ is JsonCodec
+
+
+def seal_text(codec: Codec, text: str | None) -> str | None:
+    """Return a text of a user, such as the reason of a cancel, as it is to be stored.
+
+    Raises:
+        ValueMismatch: The codec cannot store it.
+    """
+    if text is None or is_plain(codec):
+        return text
+    return _SEALED + codec.encode(text).decode()
+
+
+def open_text(codec: Codec, text: str | None) -> str | None:
+    """Return what `seal_text` was given; a text that another codec sealed is returned as it is."""
+    if text is None or is_plain(codec) or not text.startswith(_SEALED):
+        return text
+    try:
+        return str(codec.decode(text[len(_SEALED) :].encode(), str))
+    except Exception:  # noqa: BLE001 - of another key; it is no reason to fail what it explains
+        return text
+
+
+def encode_plain(codec: Codec, value: object, what: str, limit: int = MAX_PAYLOAD) -> bytes:
+    """Encode a value that somebody else will read as a type of theirs, or as plain JSON data.
+
+    Raises:
+        ValueMismatch: The value cannot be stored, and where.
+        PayloadTooLarge: The encoded value is larger than ``limit``.
+    """
+    try:
+        data = codec.encode(value)
+    except Exception as error:
+        raise named(codec, error, what) from error
+    return data if len(data) <= limit else check_size(data, what, limit)
 
 
 def encode_checked(
@@ -341,7 +262,8 @@ def encode_checked(
     Args:
         codec: The codec to use.
         value: The value.
-        type: Its declared type; ``None`` means ``None``, ``typing.Any`` is not checked.
+        type: Its declared type; ``None`` means ``None``. With ``typing.Any`` there is a warning if
+            it comes back as something else.
         what: What the value is, for messages: ``"charge() result"``.
         limit: The number of bytes allowed.
 
@@ -349,16 +271,22 @@ def encode_checked(
         One JSON document.
 
     Raises:
-        ValueMismatch: The value cannot be stored or is not of that type, and where.
+        ValueMismatch: The value cannot be stored, is not of that type or would come back
+            different, and where.
         DefinitionError: Values of that type cannot be stored at all.
         PayloadTooLarge: The encoded value is larger than ``limit``.
     """
     type = NoneType if type is None else type
     try:
-        if type == Any or (value.__class__ is type and type in _SELF_EVIDENT):
+        if value.__class__ in _SELF_EVIDENT and (type == Any or value.__class__ is type):
             data = codec.encode(value)
+        elif type == Any:
+            data = codec.encode(value)
+            warn_untyped(value, codec.decode(data, Any), what)
         else:
             data = encode_verified(codec, value, type)
+    except UserWarning:
+        raise
     except Exception as error:
         raise named(codec, error, what) from error
     return data if len(data) <= limit else check_size(data, what, limit)
@@ -374,75 +302,25 @@ def decode_as(codec: Codec, data: bytes, type: object, what: str) -> Any:
         what: What the value is, for messages: ``"charge() result"``.
 
     Raises:
-        ValueMismatch: The data is not of that type, and where.
+        UndecodableValue: The data is not of that type, and where.
         DefinitionError: Values of that type cannot be stored at all.
     """
     try:
         return codec.decode(data, NoneType if type is None else type)
     except Exception as error:
-        raise named(codec, error, what) from error
+        raise named(codec, error, what, UndecodableValue) from error
 
 
-def named(codec: Codec, error: Exception, what: str) -> TrioflowError:
+def named(
+    codec: Codec, error: Exception, what: str, kind: type[ValueMismatch] = ValueMismatch
+) -> TrioflowError:
     """Return what a codec raised as an error that says what was encoded or decoded."""
     if isinstance(error, DefinitionError):
         return DefinitionError(f"{what}: {error}")
     if isinstance(error, ValueMismatch):
-        return ValueMismatch(f"{what}: {error}")
-    return ValueMismatch(f"{what}: {codec.__class__.__name__} failed: {error!r}")
+        return kind(f"{what}: {error}")
+    return kind(f"{what}: {codec.__class__.__name__} failed: {error!r}")
 
 
 # Values of exactly these classes need no decoding to be known as what they are.
 _SELF_EVIDENT: frozenset[object] = frozenset({str, int, float, bool, bytes, NoneType})
-
-_strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
-
-
-def _type_name(type: Any) -> str:
-    name = getattr(type, "__qualname__", None) or repr(type)
-    module = getattr(type, "__module__", "builtins")
-    return name if module in ("builtins", "typing") else f"{module}.{name}"
-
-
-def _unsupported(type: object, error: Exception) -> str:
-    text = str(error).replace("`", "")
-    if "union" in text:
-        text += (
-            "; JSON alone cannot tell the members apart: use msgspec.Struct classes with tag=True, "
-            "or a pydantic model with a discriminator"
-        )
-    return text or f"{_type_name(type)} cannot be stored as JSON: {error!r}"
-
-
-def _find_unknown(info: object) -> object | None:
-    """Return the first class in a described type that only a hook could build."""
-    seen: set[int] = set()
-    queue: list[Any] = [info]
-    while queue:
-        node = queue.pop()
-        if node.__class__ is tuple:
-            queue.extend(node)
-        elif isinstance(node, msgspec.inspect.Field):
-            queue.append(node.type)
-        elif isinstance(node, msgspec.inspect.CustomType):
-            if node.cls is not object and not _is_pydantic(node.cls):
-                return node.cls
-        elif isinstance(node, msgspec.inspect.Type) and id(node) not in seen:
-            seen.add(id(node))
-            queue.extend(getattr(node, name) for name in node.__struct_fields__)
-    return None
-
-
-def _is_pydantic(type: Any) -> bool:
-    # A model can only be met where pydantic was imported, so it never has to be imported here.
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and isinstance(type, pydantic.BaseModel.__class__)
-
-
-def _pydantic_text(error: Any) -> str:
-    if not hasattr(error, "errors"):
-        return str(error)
-    first, *others = error.errors(include_url=False)
-    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
-    more = f" (and {len(others)} more)" if others else ""
-    return f"{first['msg']}{more}" + (f" - at `${path}`" if path else "")

@@ -18,7 +18,6 @@ from trioflow.model.values import Codec
 from trioflow.registry import Registry
 from trioflow.worker.attempts import Again, Attempts
 from trioflow.worker.capacity import Capacity
-from trioflow.worker.commits import decode_options
 from trioflow.worker.host import DetachedGroup, current_time
 from trioflow.worker.lanes import Lane, Run
 
@@ -59,7 +58,8 @@ class ActivityRunner:
         listener: Whom to tell.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
-        on_interrupt: Called when a function was interrupted by Ctrl-C.
+        on_interrupt: Called with a `KeyboardInterrupt` that came out of a function, or with what
+            went wrong in here: the worker is to end.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class ActivityRunner:
         What does not stop then is given up. Nothing waits for it any more: a thread that blocks
         does not even keep the process from exiting.
         """
-        self.capacity.closed = True
+        self.capacity.closed = self._attempts.leaving = True
         with anyio.move_on_after(grace):
             while not self.capacity.idle:
                 await self._next_end()
@@ -219,7 +219,7 @@ class ActivityRunner:
             run.scope.cancel()
         if run.stop == "dropped":
             self._detach(run, None)
-        elif run.stop == "cancelled" and self._is_abandoned(run.task):
+        elif run.stop == "cancelled" and self._is_abandoned(run):
             self._give_up_at(run, current_time() + _OBEY)
         return True
 
@@ -230,11 +230,11 @@ class ActivityRunner:
         self.capacity.release(lane)
         self._detach(run, None)
 
-    def _is_abandoned(self, task: ActivityTask) -> bool:
-        options = decode_options(task.options)
-        if options is not None and options.on_cancel is not None:
-            return options.on_cancel == "abandon"
-        return self._activities[task.activity].on_cancel == "abandon"
+    def _is_abandoned(self, run: Run) -> bool:
+        """Whether nobody waits for what was cancelled."""
+        if run.options is not None and run.options.on_cancel is not None:
+            return run.options.on_cancel == "abandon"
+        return self._activities[run.task.activity].on_cancel == "abandon"
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
@@ -247,6 +247,12 @@ class ActivityRunner:
             self._group.start_soon(self._run, run, lane, name=run.task.activity)
 
     async def _run(self, run: Run, lane: Lane) -> None:
+        try:
+            await self._run_in(lane, run)
+        except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
+            self._on_interrupt(exc)
+
+    async def _run_in(self, lane: Lane, run: Run) -> None:
         lane.fresh -= 1
         result: Event | Again | None = None
         if not run.stop:
@@ -329,6 +335,12 @@ class ActivityRunner:
 
     async def _oversee(self) -> None:
         """Give up what does not stop in time, and give back what waits too long."""
+        try:
+            await self._watch()
+        except Exception as exc:  # noqa: BLE001  # ours; as above
+            self._on_interrupt(exc)
+
+    async def _watch(self) -> None:
         with self._overseer:
             while True:
                 self._alarm = anyio.Event()
@@ -357,7 +369,7 @@ class ActivityRunner:
                 self._give_back(run, lane)
 
     def _overdue(self, run: Run) -> None:
-        if run.stop == "cancelled" and self._is_abandoned(run.task):
+        if run.stop == "cancelled" and self._is_abandoned(run):
             self._give_up(run, "its cancel", None)
         elif not run.detached:
             result = self._attempts.failed(run, self._attempts.timeout(run))

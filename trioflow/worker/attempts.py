@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
+import anyio
 import msgspec
-import outcome
 import trio
 
 from trioflow.errors import ActivityTimeout, WorkerLost
@@ -55,6 +56,9 @@ class Attempts:
         now: The store's clock.
         on_limit: Told of each attempt that begins with a time limit, with when it is over, by the
             loop's clock.
+
+    Attributes:
+        leaving: Whether the worker ends. A cancel of whatever origin is then no failure.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Attempts:
         self._now = now
         self._on_limit = on_limit
         self._unreadable: set[str] = set()
+        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has one
+        self.leaving = False
 
     async def make(self, run: Run) -> Event | Again | None:
         """Make one attempt.
@@ -87,18 +93,21 @@ class Attempts:
         began = self._ready(definition, run)
         if not isinstance(began, _Call):
             return began
-        returned, result = False, None
+        returned = False
+        result: Any = None
         scope = run.scope = began.scope
         try:
             with scope:
                 result = await self._invoke(definition, began, run)
-                if isinstance(result, outcome.Outcome):  # a thread's
+                if run.thread is not None:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
         except BaseException as exc:  # whatever the function raises is its failure
             if _is_interrupt(exc):
                 raise
-            if not (run.detached or (scope.cancel_called and _is_cancel(exc))):
+            if self.leaving and not run.stop and _is_cancel(exc):
+                run.stop = "given back"  # it is perhaps the loop that ends
+            if not (run.detached or (_is_cancel(exc) and (run.stop or scope.cancel_called))):
                 return self.failed(run, exc)
         if run.detached:
             return None
@@ -114,7 +123,10 @@ class Attempts:
     def _ready(self, definition: Activity[..., Any], run: Run) -> _Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
-        options = decode_options(task.options)
+        try:
+            options = run.options = decode_options(task.options)
+        except msgspec.MsgspecError as exc:
+            return self._wait_for_code(task, exc)
         over = self._used_up(task, definition, options)
         if over is not None:
             return over
@@ -167,7 +179,7 @@ class Attempts:
             "process, or needs more memory than there is"
         )
         failure = msgspec.structs.replace(Failure.of(error), cause=last)
-        _log_failed(task, failure)
+        _log_failed(task, failure.opened(self._codec))
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: Exception) -> Again:
@@ -175,9 +187,9 @@ class Attempts:
         if task.activity not in self._unreadable:
             self._unreadable.add(task.activity)
             logger.warning(
-                "activity %r of instance %r (%s): its stored arguments do not fit the present code "
-                "(%s: %s). It waits in the store, and so does every other such call, until a "
-                "worker's code or codec can read it.",
+                "activity %r of instance %r (%s): what is stored of its call does not fit the "
+                "present code (%s: %s). It waits in the store, and so does every other such call, "
+                "until a worker's code or codec can read it",
                 task.activity,
                 task.key.instance,
                 task.key.command,
@@ -186,18 +198,18 @@ class Attempts:
             )
         # As long again as it has waited: no count of such looks is stored.
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
-        return Again(task.attempt, delay, Failure.of(exc))
+        return Again(task.attempt, delay, Failure.of(exc, self._codec))
 
     # --- the call -----------------------------------------------------------------------
 
-    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> object:
+    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> Any:
         fn, args, kwargs = definition.fn, call.args, call.kwargs
         if definition.runtime == "async":
             return await fn(*args, **kwargs)
         if definition.runtime == "asyncio":
             return await in_asyncio(fn, args, kwargs)
         run.thread = ThreadCall(lambda: fn(*args, **kwargs))
-        return await run.thread.run(call.scope)
+        return await run.thread.run(call.scope, self._no_limit)
 
     def _encode(self, definition: Activity[..., Any], result: object) -> msgspec.Raw:
         type_ = definition.signature.result_type
@@ -219,13 +231,12 @@ class Attempts:
         if run.stop == "given back":
             return None
         task = run.task
-        failure = Failure.of(exc)
+        failure = Failure.of(exc, self._codec)
         definition = self._activities[task.activity]
-        options = decode_options(task.options)
-        delay = self._next_delay(task, failure, definition, options)
+        delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure)
+                _log_failed(task, failure.opened(self._codec))
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -234,7 +245,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                failure.message,
+                failure.opened(self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)
@@ -301,16 +312,20 @@ def _last_failure(task: ActivityTask) -> Failure | None:
 
 
 def _is_interrupt(exc: BaseException) -> bool:
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.subgroup(KeyboardInterrupt) is not None
-    return isinstance(exc, KeyboardInterrupt)
+    return any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(exc))
 
 
 def _is_cancel(exc: BaseException) -> bool:
     """Whether there is nothing else in it than cancels."""
+    return all(isinstance(leaf, _CANCELLED) for leaf in _leaves(exc))
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(_CANCELLED)[1] is None
-    return isinstance(exc, _CANCELLED)
+        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+            yield from _leaves(member)
+    else:
+        yield exc
 
 
 def _log_failed(task: ActivityTask, failure: Failure) -> None:

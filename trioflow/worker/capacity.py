@@ -61,9 +61,9 @@ class Capacity:
         return self.lane.waiting + self.thread_lane.waiting
 
     @property
-    def has_room(self) -> bool:
-        """Whether more could be taken, of either kind."""
-        return bool(self._room(self.lane) or self._room(self.thread_lane))
+    def wants(self) -> bool:
+        """Whether there is room for what the store may have."""
+        return any(lane.window.short and self._room(lane) for lane in self.lanes)
 
     @property
     def idle(self) -> bool:
@@ -80,9 +80,8 @@ class Capacity:
 
         What is given is to be accepted before the next; if it is less, that was all (`saw_all`).
         """
-        for lane in self.lanes:
-            lane.window.short = True
         plain, others = self._names(plain=True), self._names(plain=False)
+        self.lane.window.short, self.thread_lane.window.short = bool(others), bool(plain)
         room, thread_room = self._room(self.lane), self._room(self.thread_lane)
         if not plain or not others:
             if most := min(most, room if others else thread_room):

@@ -27,6 +27,7 @@ from trioflow.model.records import (
     TakenInstance,
     Unit,
 )
+from trioflow.model.values import Codec
 from trioflow.worker import cancels
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
@@ -71,6 +72,7 @@ class Committer:
         on_wake_at: Called with the time when a stored instance will be due.
         on_lease_lost: Called when the worker's row is gone.
         on_successor: Called with a row that waited until another life of its id was let go.
+        codec: For failures.
 
     Attributes:
         worker: The worker's id.
@@ -89,6 +91,7 @@ class Committer:
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
         on_successor: Callable[[TakenInstance], None],
+        codec: Codec,
     ) -> None:
         self._backend = backend
         self._holdings = holdings
@@ -99,7 +102,7 @@ class Committer:
         self._on_wake_at = on_wake_at
         self._on_lease_lost = on_lease_lost
         self._on_successor = on_successor
-        self._rejections = Rejections(holdings, batch, recorder, wake)
+        self._rejections = Rejections(holdings, batch, recorder, wake, codec)
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
         self.worker = ""
         self.under_way: list[OpenUnit] = []

@@ -135,6 +135,8 @@ class HeldInstance:
         execution: The running code; ``None`` until the history is loaded.
         received: Events that wait for a turn.
         last_seq: The newest inbox row that was received.
+        wake_at: The earliest deadline, with the turns of the open batch.
+        stored_wake_at: The same without them.
         due: The earliest deadline may have come.
         queued: It is in the pump's queue.
         commit: What the open batch, or the one under way, says of it.
@@ -174,6 +176,7 @@ class HeldInstance:
         "report",
         "start",
         "state",
+        "stored_wake_at",
         "successor",
         "suspect",
         "to_cancel",
@@ -216,6 +219,7 @@ class HeldInstance:
         self.last_seq = 0
         self.due = False
         self.wake_at: float | None = None
+        self.stored_wake_at: float | None = None
         self.queued = False
         self.new: NewInstance | None = None
         self.start: Start | None = None
@@ -250,7 +254,7 @@ class HeldInstance:
         held.turns = row.turns
         held.events = row.events
         held.carried = row.carried
-        held.wake_at = row.wake_at
+        held.wake_at = held.stored_wake_at = row.wake_at
         return held
 
     # --- what may be asked ----------------------------------------------------------------
@@ -321,6 +325,7 @@ class HeldInstance:
         commit = self.commit
         assert commit is not None
         self.commit = self.unit = self.new = None
+        self.stored_wake_at = commit.wake_at
         self.alone = False
         self.failures = 0
         self.used.clear()
@@ -341,7 +346,7 @@ class HeldInstance:
         self.turns = self.events = 0
         self.input = commit.continued
         self.carried = commit.carried
-        self.wake_at = None
+        self.wake_at = self.stored_wake_at = None
         self.due = False
         # What was sent for the old execution alone is no longer in the inbox either.
         self.received = deque(r for r in self.received if r.seq is not None)
@@ -362,6 +367,8 @@ class HeldInstance:
         self.received.extendleft(reversed(again))
         self.used.clear()
         self.turns = commit.number
+        self.wake_at, self.due = self.stored_wake_at, False  # due is known after the replay
+        self.together_from = -1
         self.alone = True
 
     def park(self) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import anyio
+import outcome
 import trio
 
 from trioflow.errors import NonRetryable
@@ -33,6 +34,10 @@ __all__ = [
 logger = logging.getLogger("trioflow.worker")
 
 
+_LOOK = 1.0
+"""Seconds between two looks whether a caller that must not be interrupted has been cancelled."""
+
+
 class TaskGroup(Protocol):
     """What trio's nurseries and anyio's task groups have in common."""
 
@@ -44,6 +49,7 @@ class TaskGroup(Protocol):
     @property
     def cancel_scope(self) -> Scope:
         """The scope around all of them, and around the block."""
+        ...
 
 
 class Scope(Protocol):
@@ -65,6 +71,7 @@ class Scope(Protocol):
     @property
     def cancel_called(self) -> bool:
         """Whether it was cancelled, or its deadline has passed."""
+        ...
 
 
 def task_group() -> AbstractAsyncContextManager[TaskGroup]:
@@ -145,26 +152,43 @@ class DetachedGroup:
             self._ended.set()
 
 
-async def outlast(event: anyio.Event) -> None:
-    """Wait for an event, however often the caller is cancelled; that comes at its next await."""
+async def outlast(event: anyio.Event, patience: float) -> bool:
+    """Wait for an event, also if the caller is cancelled meanwhile; that comes at its next await.
+
+    Args:
+        event: What is waited for.
+        patience: The seconds for which it is, from about the time on that the caller is cancelled.
+
+    Returns:
+        Whether the event has come.
+    """
     if trio.lowlevel.in_trio_run():
-        with trio.CancelScope(shield=True):
+        try:
             await event.wait()
-        return
-    cancels: list[tuple[Any, ...]] = []
-    # The shield is against anyio's scopes, the rest against a task that is cancelled by itself.
-    with anyio.CancelScope(shield=True):
-        while not event.is_set():
+        except trio.Cancelled:  # it is raised again by every await that is not shielded
+            with trio.move_on_after(patience, shield=True):
+                await event.wait()
+        return event.is_set()
+    until, cancels = math.inf, list[tuple[Any, ...]]()
+    while not event.is_set() and anyio.current_time() < until:
+        # The shield is against scopes, the rest against a task of asyncio that is cancelled.
+        with anyio.move_on_after(min(_LOOK, patience), shield=True) as look:
             try:
                 await event.wait()
             except asyncio.CancelledError as exc:
+                if look.cancel_called:
+                    raise
                 cancels.append(exc.args)
-    task = asyncio.current_task()
-    if cancels and task is not None:
+        if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
+            until = anyio.current_time() + patience
+    task = asyncio.current_task() if cancels else None
+    if task is not None:
+        # Asked for again, so that it comes at the next await, after the result.
         for _ in cancels:
             task.uncancel()
         for args in cancels:
             task.cancel(*args)
+    return event.is_set()
 
 
 async def in_asyncio(
@@ -186,4 +210,6 @@ async def in_asyncio(
             "pip install 'trioflow[asyncio]'"
         ) from exc
     async with bridge.open_loop():
-        return await bridge.aio_as_trio(fn)(*args, **kwargs)
+        # Or what it raises would come in a group.
+        result = await outcome.acapture(bridge.aio_as_trio(fn), *args, **kwargs)
+    return result.unwrap()

@@ -8,6 +8,7 @@ import time
 from itertools import count
 from typing import Literal
 
+from trioflow.model.commands import ActivityOptions
 from trioflow.model.records import ActivityTask
 from trioflow.worker.host import Scope
 from trioflow.worker.threads import ThreadCall
@@ -33,6 +34,7 @@ class Run:
         came_after: How many activities of its lane had begun then.
         stop: Why it is to stop, or must not begin.
         waits: Whether it waits in its lane.
+        options: Those of its call, once it has begun.
         scope: Around its function, once that runs.
         limit: What its time is limited by, in words; ``""`` if it is not.
         due: When it is given up if it has not ended, by the loop's clock.
@@ -49,6 +51,7 @@ class Run:
         "given_up",
         "limit",
         "number",
+        "options",
         "scope",
         "stop",
         "task",
@@ -65,6 +68,7 @@ class Run:
         self.waits = False
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
         self.limit = ""
+        self.options: ActivityOptions | None = None
         self.due = math.inf
         self.detached = self.given_up = False
         self.thread: ThreadCall | None = None

@@ -104,6 +104,7 @@ class Pump:
             on_wake_at=on_wake_at,
             on_lease_lost=on_lease_lost,
             on_successor=self.receive,
+            codec=codec,
         )
         self._isolated: list[HeldInstance] = []
         self._wake = anyio.Event()
@@ -181,7 +182,7 @@ class Pump:
             live.suspect, live.deaths = True, row.deaths
             self._isolated.append(live)
         if row.turns == live.turns:  # otherwise the open batch knows better
-            live.wake_at = row.wake_at
+            live.wake_at = live.stored_wake_at = row.wake_at
             live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
         try:
             for message in row.inbox:

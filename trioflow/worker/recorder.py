@@ -161,7 +161,9 @@ class Recorder:
         commit.closing = commits.closing_of(turn.outcome)
         commit.leased = False
         if isinstance(turn.outcome, Failed):
-            live.report = f"{turn.outcome.failure.type}: {turn.outcome.failure.message}"
+            assert live.execution is not None
+            failure = turn.outcome.failure.opened(live.execution.codec)
+            live.report = f"{failure.type}: {failure.message}"
         if live.parent is None:
             return
         event = commits.child_end(turn.outcome, live.parent.command)

@@ -16,6 +16,7 @@ from trioflow.model.events import encode_event
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
 from trioflow.model.records import ActivityResult, ActivityRetry
+from trioflow.model.values import Codec
 from trioflow.worker import commits
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.held import HeldInstance
@@ -23,6 +24,8 @@ from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
 
 __all__ = ["Rejections"]
+
+_TRIES = 5  # to store a suspension
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -35,15 +38,22 @@ class Rejections:
         batch: The batch that is being built.
         recorder: Who builds it.
         wake: Called when there is something to commit.
+        codec: For what the store says, in which a user's values may be.
     """
 
-    def __init__(
-        self, holdings: Holdings, batch: Batch, recorder: Recorder, wake: Callable[[], None]
+    def __init__(  # the parts of a worker that meet here
+        self,
+        holdings: Holdings,
+        batch: Batch,
+        recorder: Recorder,
+        wake: Callable[[], None],
+        codec: Codec,
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
         self._wake = wake
+        self._codec = codec
 
     @staticmethod
     def is_shared(unit: OpenUnit) -> bool:
@@ -62,9 +72,10 @@ class Rejections:
                 self._create_only(live)
             else:
                 self._give_up_birth(live, error)
-        elif commit.suspended is None:
+        elif live.failures < _TRIES:  # of the suspension, if it was none
             live.begin_again(commit)
             self._holdings.evict(live)
+            live.failures += commit.suspended is not None
             self._recorder.suspend(live, _report(live, commit.number, error))
         else:
             # It stays leased to this worker: nobody else will try it for as long as this one lives.
@@ -103,7 +114,7 @@ class Rejections:
         for result in unit.unit.results:
             logger.error("the store rejects the result of activity %s: %s", result.key, error)
             if not unit.replaced:
-                event = ev.ActivityFailed(result.key.command, Failure.of(error))
+                event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
                 end = ActivityResult(result.key, encode_event(event), result.at)
                 self._add_replacement(results=[end])
         for retry in unit.unit.retries:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import anyio
 
+from trioflow.errors import BackendUnavailable
 from trioflow.model.records import NewInstance
 from trioflow.worker.host import outlast
 
 __all__ = ["Start"]
+
+_PATIENCE = 10.0
+"""Seconds for which a cancelled start waits to be stored."""
 
 
 class Start:
@@ -42,12 +46,18 @@ class Start:
     async def wait(self) -> bool:
         """Return whether the instance was created. A caller that is cancelled waits for that too.
 
-        What was handed over may be stored at any moment; so the cancellation comes afterwards.
+        What was handed over may be stored at any moment; so the cancellation comes afterwards. But
+        a store that is away must not keep a program from ending: then that is said.
 
         Raises:
+            BackendUnavailable: The caller was cancelled, and the store does not answer.
             BackendError: The store refused it, or the worker ended before it was stored.
         """
-        await outlast(self._done)
+        if not await outlast(self._done, _PATIENCE):
+            raise BackendUnavailable(
+                f"the store does not answer, and the start of instance {self.new.id!r} was "
+                "cancelled: whether it is stored shows when the store is back"
+            )
         if self.error is not None:
             raise self.error
         return bool(self.created)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import math
 import time
-from collections.abc import Callable, Iterator
-from types import CoroutineType
+from collections.abc import Callable, Generator
 from typing import Any
 
 import anyio
@@ -55,11 +53,12 @@ class ThreadCall:
         self.left = False
         self.processor = self.began_at = self.ended_at = 0.0
 
-    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+    async def run(self, scope: Scope, limiter: anyio.CapacityLimiter) -> outcome.Outcome[object]:
         """Call the function and wait for it, whatever is cancelled meanwhile.
 
         Args:
             scope: The scope of whose cancel ``from_thread.check_cancelled()`` tells the function.
+            limiter: For the host's threads; one without a limit, if that is kept elsewhere.
 
         Returns:
             What it returned or raised.
@@ -69,9 +68,8 @@ class ThreadCall:
         """
         if trio.lowlevel.in_trio_run():
             self._task = trio.lowlevel.current_task()
-            limit: Any = anyio.CapacityLimiter(math.inf)  # how many there are is seen to elsewhere
             try:
-                return await anyio.to_thread.run_sync(self._call_in_trio, limiter=limit)
+                return await anyio.to_thread.run_sync(self._call_in_trio, limiter=limiter)
             finally:
                 self._task = None
         return await self._run_in_asyncio(scope)
@@ -138,12 +136,12 @@ def _waits(task: trio.lowlevel.Task) -> bool:
         inner = getattr(frame, "cr_await", None)
         if frame.cr_code.co_name == "to_thread_run_sync":
             return getattr(inner, "__name__", "") == "wait_task_rescheduled"
-        frame = inner if isinstance(inner, CoroutineType) else None
+        frame = inner if hasattr(inner, "cr_code") else None
     return False
 
 
 @contextlib.contextmanager
-def _anyio_thread(loop: asyncio.AbstractEventLoop, scope: Scope) -> Iterator[None]:
+def _anyio_thread(loop: asyncio.AbstractEventLoop, scope: Scope) -> Generator[None]:
     """Make the thread one of anyio's worker threads, for as long as the block lasts."""
     # Not at the top: trio hosts need no asyncio back-end.
     from anyio._backends._asyncio import AsyncIOBackend  # noqa: PLC0415

@@ -16,6 +16,7 @@ from trioflow.backends.base import Backend
 from trioflow.client import Client
 from trioflow.engine import guard
 from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
+from trioflow.model.limits import check_name
 from trioflow.model.records import ActivityKey, ActivityRetry, ActivityTask, Unit
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
@@ -40,7 +41,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
-        interrupt: The `KeyboardInterrupt` that came out of an activity, or ``None``.
+        interrupt: The `KeyboardInterrupt` that came out of an activity, or what else ended it.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class Worker:
     ) -> None:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._backend = backend
-        self._queues = tuple(queues)
-        self._activity_queues = tuple(activity_queues)
+        self._queues = tuple(check_name(each, "a queue") for each in queues)
+        self._activity_queues = tuple(check_name(each, "a queue") for each in activity_queues)
         self._lease = lease
         self._drain_time = drain
         self._sticky = sticky
@@ -160,7 +161,7 @@ class Worker:
             grace,
         )
         await self._activities.drain(grace)
-        if not self._failed:
+        if not (self._failed or self._services.cancel_called):
             with anyio.move_on_after(max(grace, 5.0)) as patience:
                 await self._pump.settle()
             if patience.cancelled_caught:
@@ -175,8 +176,10 @@ class Worker:
             self._heart.stop()
         self._pump.drop_everything()
         try:
-            with anyio.move_on_after(5.0):
+            with anyio.move_on_after(5.0) as patience:
                 await self._backend.release_worker(self._id)
+            if patience.cancelled_caught:
+                logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
         seconds = time.monotonic() - began_at
@@ -276,6 +279,8 @@ class Worker:
             self._note_wake_at(taken.next_at)
             if taken.suspects and room:
                 await self._take_suspect(more=more)
+        if self._pump.isolating:
+            return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
 
     async def _take_activities(self) -> bool:
@@ -293,8 +298,8 @@ class Worker:
             self._note_wake_at(taken.next_at)
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
-                return False
-        return capacity.has_room
+                break
+        return capacity.wants  # perhaps by now also for what was left out
 
     async def _take_suspect(self, *, more: bool) -> None:
         """Take a suspect if there is nothing else to take, and now and then if there is."""

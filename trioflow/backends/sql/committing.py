@@ -198,8 +198,9 @@ class Committing(SqlCore):
             with self.dialect.transaction(self.connection):
                 return self._commit_judged(worker, [unit])[0]
         except self._conflicts:
-            # The fences held, so it is what was stored that cannot be right.
-            return CommitFailure(lost=[commit.id for commit in unit.instances])
+            # The fences held, so it is what was stored that cannot be right. Whose it is, is not
+            # known: the worker tries again, and suspends what fails each time.
+            return CommitFailure()
 
     def _commit_judged(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         """Write those units together that can be stored; return why the others cannot."""

@@ -216,6 +216,8 @@ class Queries:
     bury_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
     instances_without_row = _WITHOUT_ROW.format(holders="{holders_of_instances}")
     activities_without_row = _WITHOUT_ROW.format(holders="{holders_of_activities}")
+    isolated_of_worker = """SELECT 1 FROM instances
+        WHERE finished_at IS NULL AND worker = ? AND deaths > 0 LIMIT 1"""
     # What a dead worker held are suspects; the death was counted when such a one was taken.
     bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         level = priority - {_SUSPECT},

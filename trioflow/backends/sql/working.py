@@ -109,10 +109,12 @@ class Working(SqlCore):
 
     def _free(self, worker: str, *, died: bool) -> None:
         now = self.clock()
+        # If it held an instance in isolation, that is to blame, and not its activities.
+        blamed = died and self._execute(self.queries.isolated_of_worker, worker).fetchone()
         free = self.queries.bury_instances if died else self.queries.free_instances
         self._execute(free, now, now, worker)
         # First those that are not marked: what is marked meanwhile is found by what follows.
-        self._execute(self.queries.free_activities, int(died), now, worker)
+        self._execute(self.queries.free_activities, int(died and not blamed), now, worker)
         self._end_cancelled(self._execute(self.queries.cancelled_of_worker, worker).fetchall(), now)
 
     def _end_cancelled(self, marked: Sequence[Sequence[Any]], now: float) -> None:

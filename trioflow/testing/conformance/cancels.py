@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trioflow.model.events import CancelRequested, ParentRef, encode_event
 from trioflow.model.records import (
     ActivityRetry,
     CancelledActivity,
@@ -233,6 +234,21 @@ async def a_parents_cancel_ends_a_child_that_has_not_begun(stage: Stage) -> None
     assert child_cancelled(await stage.take()) == ("0:7", "enough")
 
 
+async def a_parent_ends_no_child_of_another(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("p", "q")
+    asked = encode_event(CancelRequested("enough", by=ParentRef("q", 1, "0:0")))
+    for id, parent in (("hers", "p"), ("his", "q")):
+        await stage.create(id, parent=ParentRef(parent, 1, "0:0"), queue="served by nobody")
+    messages = [Message(id, asked, unstarted=CANCELLED) for id in ("hers", "his")]
+    await stage.stored(step("q", 0, messages=messages))
+    row = await stage.record("hers")
+    assert (row.status, row.unread) == ("running", 1)
+    assert (await stage.record("his")).status == "cancelled"
+    (told,) = await stage.take()
+    assert (told.id, child_cancelled([told])) == ("q", ("0:0", "enough"))
+
+
 async def what_was_ended_unbegun_can_be_used_again(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.create("a", "b")
@@ -260,5 +276,6 @@ CASES: tuple[Case, ...] = (
     another_parent_of_what_had_not_begun_is_not_told,
     a_message_may_end_what_has_not_begun,
     a_parents_cancel_ends_a_child_that_has_not_begun,
+    a_parent_ends_no_child_of_another,
     what_was_ended_unbegun_can_be_used_again,
 )

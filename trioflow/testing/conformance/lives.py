@@ -325,6 +325,20 @@ async def a_result_finds_its_own_life(stage: Stage) -> None:
     assert stage.backend.heartbeat("w2") == Heartbeat(alive=True)
 
 
+async def a_result_beside_the_new_life_ends_the_old_one(stage: Stage) -> None:
+    await _ended_with_an_activity(stage)
+    again = InstanceCommit(
+        id="a", execution=1, number=0, new=new("a", life=_NEW), life=_NEW, leased=False
+    )
+    unit = result("a", "0:0", b"late", life=_OLD)
+    unit.instances = [again]
+    assert await stage.backend.commit("w2", [unit]) == [None]
+    assert stage.backend.heartbeat("w2") == Heartbeat(alive=True)
+    (taken,) = await stage.take()
+    assert (taken.life, taken.inbox) == (_NEW, [])
+    assert [one.running_activities for one in await stage.backend.stats()] == [0]
+
+
 async def a_new_life_runs_at_once(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a", life=_OLD)
@@ -373,6 +387,7 @@ CASES: tuple[Case, ...] = (
     the_old_life_is_not_recalled,
     two_lives_have_activities_of_their_own,
     a_result_finds_its_own_life,
+    a_result_beside_the_new_life_ends_the_old_one,
     a_new_life_runs_at_once,
     a_removed_id_gets_no_messages_of_its_past,
 )

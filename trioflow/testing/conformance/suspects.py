@@ -51,6 +51,22 @@ async def what_the_dead_held_is_suspect(stage: Stage) -> None:
     assert (taken.instances, taken.suspects) == ([], False)
 
 
+async def who_dies_with_one_in_isolation_blames_that(stage: Stage) -> None:
+    """What its activities did is not held against them."""
+    await _suspects(stage, "a", "b")
+    await stage.create("busy", queue="mine")
+    (busy,) = await stage.take("w2", queues=("mine",))
+    step_of = step(busy.id, 0, activities=named("0:0", leased=True))
+    await stage.stored(step_of, worker="w2")
+    await stage.take("w2", 9, suspect=True)
+    await stage.bury("w2", survivors=("w9",))
+    assert (await stage.task("busy", "0:0")).attempt == 1
+    (task,) = (await stage.backend.take_activities("w9", ("default",), 9)).activities
+    assert task.attempt == 1
+    await stage.bury("w9", survivors=())
+    assert (await stage.task("busy", "0:0")).attempt > 1
+
+
 async def only_what_was_held_is_suspect(stage: Stage) -> None:
     await stage.workers("w1", "w9")
     await stage.hold("parked", "ended", "asleep")
@@ -313,6 +329,7 @@ async def what_belongs_to_no_row_is_freed(stage: Stage) -> None:
 CASES: tuple[Case, ...] = (
     what_the_dead_held_is_suspect,
     only_what_was_held_is_suspect,
+    who_dies_with_one_in_isolation_blames_that,
     leaving_makes_no_suspects,
     only_suspects_are_given_to_who_asks_for_one,
     suspects_are_taken_by_queue_and_name,

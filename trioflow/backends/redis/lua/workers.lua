@@ -29,18 +29,22 @@ local function rowless()
   end
 end
 
--- Free all that a worker holds, and delete it. If it died, its activities count an attempt.
+-- Free all that a worker holds, and delete it. If it died, its activities count an attempt, unless
+-- it held an instance in isolation, which is to blame then.
 local function bury(worker, died)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
   local held = redis.call('ZRANGE', P .. 'held:' .. worker, 0, -1, 'WITHSCORES')
+  local blamed = false
   for at = 1, #held, 2 do
+    local deaths = redis.call('HGET', P .. 'i:' .. held[at], 'deaths')
+    blamed = blamed or (tonumber(deaths or '') or 0) > 0
     free_instance(held[at], math.min(tonumber(held[at + 1]), now), died)
   end
   local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
   redis.call('DEL', P .. 'held:' .. worker)
   flush()
-  give_back_all(worker, tokens, died and function(activity)
+  give_back_all(worker, tokens, died and not blamed and function(activity)
     activity.attempt = activity.attempt + 1
   end)
   flush()

@@ -1,0 +1,171 @@
+"""A call without ``await`` fails the workflow at the end of its turn, and says where it is."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import inspect
+
+import anyio
+import pytest
+import trio
+
+from tests.engine.driver import Driver, act, child_done, done, nothing_left, on_host, stopped
+from trioflow.errors import ArgumentError
+from trioflow.model.commands import CancelActivity
+from trioflow.model.definitions import Workflow
+from trioflow.model.turns import Failed
+
+a = act("a", int)
+b = act("b", int)
+
+
+async def _child() -> int:
+    return 1
+
+
+child = Workflow(_child, name="child")
+
+
+def line_in(fn, text):
+    lines, first = inspect.getsourcelines(fn)
+    return f"{__file__}:{first + next(n for n, line in enumerate(lines) if text in line)}"
+
+
+async def forgets():
+    await a()
+    b()
+    await a()
+
+
+def test_the_error_names_the_activity_and_the_line(host):
+    def check():
+        driver = Driver(forgets)
+        turn = driver.turn(done("0:0", 1))
+        assert turn.commands == []  # the call that came after it was not stored
+        assert isinstance(turn.outcome, Failed)
+        message = turn.outcome.failure.message
+        assert "activity 'b'" in message
+        assert line_in(forgets, "    b()") in message
+        assert "await" in message
+        driver.check()
+
+    with nothing_left():
+        on_host(host, check)
+
+
+def test_what_runs_is_cancelled_and_waited_for_first():
+    cleaned = []
+
+    async def wf():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(b)
+            try:
+                await a()
+                child()
+                await trio.sleep(100)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(1)
+                    cleaned.append(True)
+
+    with nothing_left():
+        driver = Driver(wf)
+        turn = driver.turn(done("0:0", 1))
+        assert turn.outcome is None
+        assert turn.commands == [CancelActivity("0.0:0")]
+        driver.turn(stopped("0.0:0"))
+        driver.wake()
+        assert "workflow 'child'" in driver.outcome.failure.message
+        assert cleaned == [True]
+        driver.check()
+
+
+def test_at_the_end_it_fails_too_and_an_error_of_its_own_gets_a_note():
+    async def ends() -> int:
+        forgotten = b()
+        return 1 if forgotten else 2
+
+    async def raises() -> int:
+        b()
+        raise ValueError("mine")
+
+    with nothing_left():
+        driver = Driver(ends)
+        assert "activity 'b'" in driver.outcome.failure.message
+        driver.check()
+        driver = Driver(raises)
+        failure = driver.outcome.failure
+        assert failure.message == "mine"
+        assert "activity 'b'" in failure.notes[0]
+        driver.check()
+
+
+def test_a_call_may_be_made_in_one_turn_and_awaited_in_another(drive):
+    async def wf() -> int:
+        later = b()
+        await a()
+        return await later
+
+    with nothing_left():
+        driver = drive(wf)
+        driver.turn(done("0:0", 1))
+        driver.turn(done("0:1", 2))
+        assert driver.check().result() == 2
+        driver.evict()
+
+
+def test_a_call_that_is_held_when_its_execution_is_evicted_is_closed():
+    async def wf() -> int:
+        later = b()
+        await a()
+        return await later
+
+    with nothing_left():
+        Driver(wf).evict()
+
+
+def test_calls_that_others_start_are_awaited(run):
+    async def wf() -> list[int]:
+        found = list(await anyio.gather(a(), b()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a)
+            nursery.start_soon(a.options(queue="other"))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(a)
+        return found
+
+    assert run(wf, a=lambda: 1, b=lambda: 2) == [1, 2]
+
+
+def test_executions_of_older_rules_know_no_such_end():
+    async def wf() -> int:
+        b()
+        return await a()
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        driver = Driver(wf, rules=0)
+    driver.turn(done("0:0", 1))
+    assert driver.result() == 1
+
+
+@pytest.mark.parametrize("call", [a, child, trio.sleep_forever])
+def test_a_coroutine_that_is_returned_is_told_to_be_awaited(call):
+    async def wf():
+        return call()
+
+    with nothing_left():
+        driver = Driver(Workflow(wf, name="shop"))
+        with pytest.raises(ArgumentError, match=r"shop\(\).*returned a coroutine.*await"):
+            driver.check().result()
+
+
+def test_a_workflow_is_awaited_like_an_activity():
+    async def wf() -> int:
+        return await child()
+
+    driver = Driver(wf)
+    driver.turn(child_done("0:0", 7))
+    assert driver.check().result() == 7

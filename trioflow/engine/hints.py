@@ -1,0 +1,29 @@
+"""What to do about errors of others' code that do not say it themselves."""
+
+from __future__ import annotations
+
+from typing import cast
+
+__all__ = ["add_hints"]
+
+_TIMES = (
+    "trio's times are numbers, in a workflow too: seconds since 1970 where a moment is asked for "
+    "(datetime.timestamp()), seconds where a duration is (timedelta.total_seconds())"
+)
+
+
+def add_hints(error: BaseException) -> None:
+    """Add a note to an error that trio raised because of what a workflow gave it."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            add_hints(member)
+    elif isinstance(error, TypeError) and "datetime." in str(error) and _is_from_trio(error):
+        error.add_note(_TIMES)
+
+
+def _is_from_trio(error: BaseException) -> bool:
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    module = "" if tb is None else str(tb.tb_frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in ("trio", "anyio")

@@ -1,0 +1,156 @@
+"""What every store takes: one table of limits, checked where something is given.
+
+The numbers are those of the narrowest store, so that a program does not work on one store and
+fail on another. Only the numbers and their checks live here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trioflow.errors import ArgumentError, PayloadTooLarge
+
+__all__ = [
+    "COMMAND_LENGTH",
+    "ID_LENGTH",
+    "MAX_PAYLOAD",
+    "MAX_TURN",
+    "NAME_LENGTH",
+    "REASON_LENGTH",
+    "TABLE",
+    "check_characters",
+    "check_command_id",
+    "check_given",
+    "check_id",
+    "check_name",
+    "check_reason",
+]
+
+ID_LENGTH: Final = 500
+"""Characters of an instance's id; what every server's index takes beside other columns of a key."""
+
+NAME_LENGTH: Final = 255
+"""Characters of the name of a workflow, an activity, a signal or a queue."""
+
+COMMAND_LENGTH: Final = 250
+"""Characters of the id of a command: the path of its task and a number, two for each level.
+
+With that of an instance it fills what InnoDB takes for a key, 3072 bytes at four a character.
+"""
+
+REASON_LENGTH: Final = 4_000
+"""Characters of the reason of a cancel or a terminate."""
+
+MAX_PAYLOAD: Final = 2 * 1024 * 1024
+"""The default limit of one encoded value, in bytes: 2 MiB."""
+
+MAX_TURN: Final = 4 * 1024 * 1024
+"""Bytes of all the values that a workflow gives between two waits: 4 MiB.
+
+MariaDB takes statements of 16 MiB unless it is told otherwise, where bytes may take twice their
+room, and a value is written twice: in the turn, and in the row of what it is for.
+"""
+
+TABLE: Final = {
+    "id of an instance": f"{ID_LENGTH} characters",
+    "name of a workflow, an activity, a signal or a queue": f"{NAME_LENGTH} characters",
+    "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
+    "nesting of tasks": f"{COMMAND_LENGTH} characters of path, two or more for each nursery",
+    "one value: the arguments of a call, a result, a signal, a status": (
+        f"{MAX_PAYLOAD // 2**20} MiB encoded"
+    ),
+    "all that a workflow gives between two waits": f"{MAX_TURN // 2**20} MiB encoded",
+}
+"""What is limited, and how: the table in the operations manual."""
+
+
+def check_characters(text: object, what: str) -> str:
+    """Return ``text`` if it is a string of characters that every store takes.
+
+    Raises:
+        ArgumentError: It is no string, or has a NUL or half a surrogate pair in it.
+    """
+    if not isinstance(text, str):
+        raise ArgumentError(f"{what} is a string, not {text!r}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ArgumentError(
+                f"{what}, {_short(text)}, holds half a surrogate pair (character {error.start}), "
+                "which UTF-8 cannot express"
+            ) from None
+    if "\0" in text:
+        raise ArgumentError(f"{what}, {_short(text)}, holds a NUL (character {text.index(chr(0))})")
+    return text
+
+
+def check_id(id: object) -> str:
+    """Return an instance's id if every store takes it.
+
+    Raises:
+        ArgumentError: It is no string, empty, too long, or holds a NUL or half a surrogate pair.
+    """
+    return _check(id, "an instance's id", ID_LENGTH)
+
+
+def check_name(name: object, what: str) -> str:
+    """Return the name of ``what``, ``"a queue"``, if every store takes it.
+
+    Raises:
+        ArgumentError: As for `check_id`.
+    """
+    return _check(name, f"the name of {what}", NAME_LENGTH)
+
+
+def check_reason(reason: str | None) -> str | None:
+    """Return a reason if every store takes it.
+
+    Raises:
+        ArgumentError: As for `check_id`; an empty one is taken.
+    """
+    return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
+
+
+def check_command_id(id: str, what: str) -> str:
+    """Return the id of a command if every store takes it.
+
+    Raises:
+        ArgumentError: The task that calls ``what`` is nested too deeply.
+    """
+    if len(id) > COMMAND_LENGTH:
+        raise ArgumentError(
+            f"{what} is called in a task that is nested too deeply: its path has "
+            f"{len(id.partition(':')[0].split('.'))} levels and {len(id):,} characters, the limit "
+            f"is {COMMAND_LENGTH}; start the tasks from fewer nurseries, or call a sub-workflow"
+        )
+    return id
+
+
+def check_given(size: int, what: str) -> None:
+    """Check the number of bytes that a workflow has given since its last wait, ``what`` included.
+
+    Raises:
+        PayloadTooLarge: They are too many.
+    """
+    if size > MAX_TURN:
+        raise PayloadTooLarge(
+            f"{what}: with it the workflow has given {size:,} bytes since it last waited, the "
+            f"limit is {MAX_TURN:,}; wait between the calls, or store the data elsewhere and pass "
+            "references"
+        )
+
+
+def _check(text: object, what: str, most: int, *, least: int = 1) -> str:
+    good = check_characters(text, what)
+    if len(good) < least:
+        raise ArgumentError(f"{what} cannot be empty")
+    if len(good) > most:
+        raise ArgumentError(
+            f"{what}, {_short(good)}, has {len(good):,} characters, at most {most:,}"
+        )
+    return good
+
+
+def _short(text: str) -> str:
+    return ascii(text if len(text) <= 40 else f"{text[:40]}…")  # noqa: PLR2004 - as much as one reads
