@@ -341,7 +341,7 @@ class ActivityRunner:
             return await definition.fn(*args, **kwargs)
         if definition.runtime == "asyncio":
             return await in_asyncio(definition.fn, args, kwargs)
-        return await self._in_thread(lambda: definition.fn(*args, **kwargs))
+        return await self._in_thread(lambda: definition.call_plain(args, kwargs))
 
     async def _in_thread(self, call: Callable[[], object]) -> object:
         processor = began_at = ended_at = 0.0
