@@ -35,7 +35,13 @@ _WRITES = {
             " FROM {v}"
         ),
     ),
-    "message": ("id seq event", "INSERT INTO {s}.inbox SELECT id, seq, 1, event FROM {v}"),
+    "message": (
+        "id seq event",
+        (
+            "INSERT INTO {s}.inbox (instance, seq, execution, event)"
+            " SELECT id, seq, 1, event FROM {v}"
+        ),
+    ),
     "notify": (
         "ready_at id",
         (

@@ -19,7 +19,7 @@ _SQL = {
     "activity": "INSERT INTO activities (instance, execution, command, queue, activity, input,"
     " options, visible_at, scheduled_at, worker)"
     " VALUES (?, 1, ?, 'default', 'echo', ?, x'', ?, ?, 'w')",
-    "message": "INSERT INTO inbox VALUES (?, ?, 1, ?)",
+    "message": "INSERT INTO inbox (instance, seq, execution, event) VALUES (?, ?, 1, ?)",
     "notify": "UPDATE instances SET unread = unread + 2, ready_at = ? WHERE id = ?",
     "take": "UPDATE instances SET ready_at = NULL WHERE id = ?",
     "close": "UPDATE instances SET status = 'completed', outcome = ?, finished_at = ?, turns = 2,"

@@ -282,6 +282,33 @@ def test_a_batch_larger_than_a_packet_is_sent_in_parts(mysql):
         mysql.admin(f"SET GLOBAL max_allowed_packet = {before}")
 
 
+def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
+    ((before,),) = mysql.admin("SELECT @@GLOBAL.max_allowed_packet")
+    mysql.admin("SET GLOBAL max_allowed_packet = 1048576")
+
+    async def main():
+        async with opened(mysql.url) as backend:
+            await hold(backend, "large", "small")
+            store = backend._store()
+
+            def commit(id, data):
+                return store.commit("w1", [Unit(instances=[step(id, 0, turns=[data])])])
+
+            with pytest.raises(DataRefused, match="max_allowed_packet"):
+                store.call(commit, "large", b"x" * 1_048_576)
+            first, second = store.call_together(
+                [lambda: commit("small", b"{}"), lambda: commit("large", b"x" * 1_048_576)]
+            )
+            assert first.unwrap() == [None]
+            assert isinstance(second.error, DataRefused)
+            assert await turns(backend, "small") == [b"{}"]
+
+    try:
+        trio.run(main)
+    finally:
+        mysql.admin(f"SET GLOBAL max_allowed_packet = {before}")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

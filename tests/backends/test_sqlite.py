@@ -422,6 +422,49 @@ def test_the_finished_leave_nothing_in_the_tables_of_the_living(tmp_path):
     trio.run(main)
 
 
+def test_a_prefix_means_all_ids_that_begin_so_whatever_their_characters(tmp_path):
+    top = chr(sys.maxunicode)
+    ids = [
+        "a",
+        "a\0",
+        "a\0b",
+        "a\1",
+        "b\ud7ff",
+        "b\ud7ffx",
+        "b\ue000",
+        f"c{top}",
+        f"c{top}x",
+        "d",
+        top,
+    ]
+
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        await backend.create([new(id) for id in ids])
+        for prefix in {id[:length] for id in ids for length in range(len(id) + 1)}:
+            found = await backend.list(InstanceFilter(id_prefix=prefix), limit=99)
+            assert [one.id for one in reversed(found)] == [
+                id for id in ids if id.startswith(prefix)
+            ]
+        await backend.aclose()
+
+    trio.run(main)
+
+
+def test_who_holds_something_is_found_without_reading_all_of_it(tmp_path):
+    async def main():
+        backend = await opened(tmp_path / "flow.db")
+        store = backend._store()
+        for query in (store.queries.instances_without_row, store.queries.activities_without_row):
+            plan = [row[3] for row in store._execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
+            held = [step for step in plan if "instances" in step or "activities" in step]
+            assert len(held) == 2
+            assert all("SEARCH" in step and "worker>?" in step for step in held), plan
+        await backend.aclose()
+
+    trio.run(main)
+
+
 # --- waking and beating ------------------------------------------------------------------------
 
 

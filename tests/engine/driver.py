@@ -21,7 +21,7 @@ import trio
 
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.loop import EndedUnseen
+from trioflow.engine.steps import EndedUnseen
 from trioflow.model import events as ev
 from trioflow.model.commands import (
     CancelActivity,

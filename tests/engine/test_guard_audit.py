@@ -249,9 +249,9 @@ def test_finalizers_that_happen_to_run_in_a_step_are_let_through(tmp_path):
     assert not Path(name).exists()
 
 
-def test_printing_and_the_environment_are_let_through(capsys):
+def test_printing_is_let_through(capsys):
     def talks():
-        print(os.environ.get("HOME", ""), os.getpid())
+        print("here", os.getpid())
 
     step(talks)
     assert capsys.readouterr().out

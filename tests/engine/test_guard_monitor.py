@@ -14,6 +14,7 @@ import datetime
 import functools
 import gc
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -488,3 +489,55 @@ def test_logging_of_the_user_is_let_through(caplog):
         step(flow)
     logger.removeFilter(stamp)
     assert caplog.messages == ["hello"]
+
+
+def test_what_a_models_default_factory_calls_is_stopped():
+    pydantic = pytest.importorskip("pydantic")
+
+    def made_at():
+        return datetime.datetime.now(datetime.UTC)
+
+    class Timed(pydantic.BaseModel):
+        at: datetime.datetime = pydantic.Field(default_factory=made_at)
+
+    class Named(pydantic.BaseModel):
+        id: uuid.UUID = pydantic.Field(default_factory=uuid.uuid4)
+
+    class Plain(pydantic.BaseModel):
+        items: list[int] = pydantic.Field(default_factory=list)
+
+    def wf(model):
+        return model()
+
+    assert step(wf, Plain).items == []
+    with pytest.raises(DeterminismError, match="TF101"):
+        step(wf, Timed)
+    with pytest.raises(DeterminismError, match=rf"{__file__}.*uuid4\(\).*TF104"):
+        step(wf, Named)
+    Timed()
+    Named()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: os.environ["HOME"],
+        lambda: os.environ.get("HOME"),
+        lambda: os.getenv("HOME"),
+        lambda: "HOME" in os.environ,
+        lambda: dict(os.environ),
+    ],
+)
+def test_the_environment_is_no_part_of_a_workflow(read):
+    def wf():
+        return read()
+
+    with pytest.raises(DeterminismError, match="TF114"):
+        step(wf)
+    read()
+    guard.watch(wf)
+    token = guard.enter_step(0)
+    try:
+        wf()  # its history may have gone on with it
+    finally:
+        guard.leave_step(token)

@@ -78,9 +78,9 @@ class Backend(Protocol):
 
         In one transaction per worker: its row is deleted, its instances are freed, become
         *suspects* and are made ready at once, its activities are freed with ``attempt`` one higher
-        and visible at once; with the same ``attempt`` if the worker held a suspect that it had taken
-        in isolation, which is then to blame. (An activity marked for cancellation is deleted instead, and reported
-        to its instance as cancelled; several of them in any order.)
+        and visible at once. The ``attempt`` stays the same if the worker held a suspect that it had
+        taken in isolation: that is to blame then. (An activity marked for cancellation is deleted
+        instead, and reported to its instance as cancelled; several of them in any order.)
 
         A suspect may be what killed its worker. It is taken in isolation (see `take_instances`)
         until a commit appends a turn to it: that one makes it an ordinary instance again. It

@@ -140,7 +140,8 @@ class MysqlConnection:
     def _is_open(self, raw: RawConnection[Any]) -> bool:
         """Return whether the server still has the transaction, after an error."""
         try:
-            raw.query("DO 0")
+            with raw.cursor() as cursor:
+                cursor.execute("DO 0")
         except pymysql.Error:
             self._drop()
             return False

@@ -91,18 +91,24 @@ class Caller:
         self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, R]:
         """Run an activity and wait for its result."""
-        call = self._execution.calls.note(f"activity {activity.name!r}", sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        return self._execution.calls.made(call, self._call_activity(call, activity, args, kwargs))
+        calls = self._execution.calls
+        if not calls.watched:
+            return self._call_activity(None, activity, args, kwargs)
+        call = Call("activity", activity.name, sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        call.made = made = self._call_activity(call, activity, args, kwargs)
+        calls.waiting[call] = None
+        return made
 
     async def _call_activity(
         self,
-        call: Call,
+        call: Call | None,
         activity: Activity[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
         execution = self._execution
-        execution.calls.began(call)
+        if call is not None:
+            execution.calls.began(call)
         state = await self._checkpoint(f"activity {activity.name!r}")
         command_id = state.next_id()
         command = execution.recorded(command_id)
@@ -121,7 +127,12 @@ class Caller:
             )
         else:
             self._given_before(command.input)
-        answer = await self._await_activity(command, abandon=activity.on_cancel == "abandon")
+        abandon = activity.on_cancel == "abandon"
+        limit = None if command.options is None else command.options.schedule_timeout
+        if limit is None or execution.rules < IN_ORDER_OF_TIME:
+            answer = await execution.give_and_wait(command, abandon=abandon)
+        else:
+            answer = await self._wait_within(limit, command, abandon=abandon)
         match answer:
             case ev.ActivityCompleted():
                 result: Any = self._read(
@@ -144,14 +155,10 @@ class Caller:
             return options
         return msgspec.structs.replace(options or ActivityOptions(), schedule_timeout=float(limit))
 
-    async def _await_activity(self, command: RunActivity, *, abandon: bool) -> ev.Event:
+    async def _wait_within(self, limit: float, command: RunActivity, *, abandon: bool) -> ev.Event:
         """Wait for an activity, no longer than its ``schedule_timeout`` wherever it waits."""
-        execution = self._execution
-        limit = None if command.options is None else command.options.schedule_timeout
-        if limit is None or execution.rules < IN_ORDER_OF_TIME:
-            return await execution.give_and_wait(command, abandon=abandon)
         with trio.move_on_after(limit):
-            return await execution.give_and_wait(command, abandon=abandon)
+            return await self._execution.give_and_wait(command, abandon=abandon)
         raise ActivityTimeout(
             f"activity {command.activity!r} took longer than its schedule_timeout of {limit:g} s"
         )
@@ -160,17 +167,23 @@ class Caller:
         self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, R]:
         """Start a sub-workflow and wait for its result, as often as its policy says."""
-        call = self._execution.calls.note(f"workflow {workflow.name!r}", sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        return self._execution.calls.made(call, self._call_workflow(call, workflow, args, kwargs))
+        calls = self._execution.calls
+        if not calls.watched:
+            return self._call_workflow(None, workflow, args, kwargs)
+        call = Call("workflow", workflow.name, sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        call.made = made = self._call_workflow(call, workflow, args, kwargs)
+        calls.waiting[call] = None
+        return made
 
     async def _call_workflow(
         self,
-        call: Call,
+        call: Call | None,
         workflow: Workflow[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
-        self._execution.calls.began(call)
+        if call is not None:
+            self._execution.calls.began(call)
         began_at = trio.current_time()
         attempt = 1
         while True:

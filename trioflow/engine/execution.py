@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import outcome
 import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
+from trioflow.engine.ending import raised, returned
 from trioflow.engine.forgotten import Calls
-from trioflow.engine.hints import add_hints
-from trioflow.engine.loop import NestedLoop, StepsUsedUp
+from trioflow.engine.loop import NestedLoop
 from trioflow.engine.mailbox import Mailbox
+from trioflow.engine.pending import Identity, Pending
 from trioflow.engine.replay import check_turn, line_of
+from trioflow.engine.steps import StepsUsedUp
 from trioflow.engine.suspension import (
     NeedsSuspension,
     does_not_wait,
@@ -26,15 +26,15 @@ from trioflow.engine.suspension import (
     unknown_rules,
     unreadable_turn,
 )
-from trioflow.errors import ArgumentError, ContinueAsNew, DeterminismError, Evicted
+from trioflow.errors import DeterminismError, Evicted
 from trioflow.model import events as ev
 from trioflow.model.commands import Command, command_order
 from trioflow.model.definitions import Workflow, current_invoker
 from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
-from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, encode_checked, open_text
+from trioflow.model.turns import Cancelled, Continued, Failed, Outcome, Turn
+from trioflow.model.values import Codec, open_text
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -42,36 +42,6 @@ __all__ = ["Execution", "Identity", "Pending"]
 _immortal: list[NestedLoop] = []
 
 _MAX_STEPS = 1_000_000
-
-
-class Pending:
-    """A command whose task waits for its event."""
-
-    __slots__ = ("abandon", "command", "raise_cancel", "task", "turn")
-
-    def __init__(
-        self, command: Command, task: trio.lowlevel.Task, turn: int, *, abandon: bool
-    ) -> None:
-        self.command = command
-        self.task = task
-        self.turn = turn
-        self.abandon = abandon
-        self.raise_cancel: Callable[[], Any] | None = None
-
-
-class Identity:
-    """Which execution of which instance; what does not change in its life."""
-
-    __slots__ = ("execution", "id", "life", "priority", "queue")
-
-    def __init__(
-        self, id: str, execution: int, queue: str, priority: int = 0, life: str = ""
-    ) -> None:
-        self.id = id
-        self.life = life
-        self.execution = execution
-        self.queue = queue
-        self.priority = priority
 
 
 class Execution:
@@ -198,7 +168,7 @@ class Execution:
             at, together_from = at or recorded.at, recorded.together_from
         events, times = self._in_order(events, at, now)
         never_started, mixed = False, False
-        token = guard.enter_step()
+        token = guard.enter_step(self.rules)
         try:
             if self.turns == 0:
                 never_started = self._begin(events, now)
@@ -208,7 +178,7 @@ class Execution:
                 for event in events:
                     self._apply(event)
                 self.loop.step(now)
-            if self.calls and self.calls.watched:
+            if self.calls.waiting and self.calls.watched:
                 self._end_for_forgotten(now)
         except StepsUsedUp as used:
             self._trouble = self._trouble or self._spinning(used)
@@ -533,44 +503,15 @@ class Execution:
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
-        outcome = (
-            self._raised(end.error) if isinstance(end, Error) else self._returned(end.unwrap())
-        )
-        if self.calls:
+        outcome: Outcome
+        if isinstance(end, Error):
+            outcome = raised(self.codec, end.error)
+        elif why is not None and self.loop.root.cancelled_caught:
+            outcome = Cancelled(why.reason)
+        else:
+            outcome = returned(self.definition, self.codec, end.unwrap())
+        if self.calls.waiting:
             self.calls.close()
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start
         return outcome
-
-    def _returned(self, value: object) -> Outcome:
-        why, definition = self._cancelled_why, self.definition
-        if why is not None and self.loop.root.cancelled_caught:
-            return Cancelled(why.reason)
-        if inspect.iscoroutine(value):
-            value.close()
-            called = f"{definition.name}() ({definition.where}) returned a coroutine"
-            error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")
-            return Failed(Failure.of(error))
-        what = f"{definition.name}() result"
-        try:
-            data = encode_checked(self.codec, value, definition.signature.result_type, what)
-        except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
-            return Failed(Failure.of(exc, self.codec))
-        return Completed(msgspec.Raw(data))
-
-    def _raised(self, error: BaseException) -> Outcome:
-        again = _continuation(error)
-        if again is not None:
-            return Continued(msgspec.Raw(again.input))
-        add_hints(error)
-        return Failed(Failure.of(error, self.codec))
-
-
-def _continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
-    while isinstance(error, BaseExceptionGroup):
-        members = cast("tuple[BaseException, ...]", error.exceptions)
-        if len(members) != 1:
-            break
-        error = members[0]
-    return error if isinstance(error, ContinueAsNew) else None

@@ -15,9 +15,10 @@ import trio
 
 from trioflow.errors import Evicted
 
-__all__ = ["close_left", "is_collecting", "warn_of"]
+__all__ = ["close_left", "finish_at_once", "is_collecting", "warn_of"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
+_MOST_ROUNDS = 100  # so often a cleanup may object to its end
 _collecting = False
 
 
@@ -69,3 +70,14 @@ async def close_left(agen: Any, loop: _Loop) -> None:
                 "the context where they're generated",
                 name,
             )
+
+
+def finish_at_once(agen: Any) -> None:
+    """Run an async generator's cleanup as far as it goes without waiting."""
+    closer = agen.aclose()
+    try:
+        closer.send(None)
+        for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
+            closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
+    except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
+        return

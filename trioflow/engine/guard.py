@@ -25,6 +25,7 @@ TF110  threads; use a sync activity, or trio's events and channels
 TF111  asyncio; use what trio or anyio has for it
 TF112  trio or anyio beyond the workflow; use an activity or a nursery
 TF113  a database connection; use an activity
+TF114  the process' environment; use an argument or an activity
 ====== ===============================================================================
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dis
 import functools
 import logging
+import os
 import sys
 import threading
 import weakref
@@ -113,6 +114,9 @@ if sys.version_info >= (3, 12):
     _weakly: set[type] = {FunctionType}
     _passing: set[weakref.ref[object]] = set()
     _BUILTIN = frozenset({BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType})
+    # What a library's function of these rules calls is stopped, too, where no watched code calls
+    # the function itself.
+    _INNER = frozenset({"TF104"})
     _FOLLOWED = (type, FunctionType, MethodType, functools.partial, _CACHE_WRAPPER)
 
     def _acquire() -> int | None:
@@ -129,6 +133,8 @@ if sys.version_info >= (3, 12):
                 except ValueError:
                     continue
                 _monitoring.register_callback(candidate, _CALL, _on_call)
+                for method in (type(os.environ).__getitem__, type(os.environ).__iter__):
+                    _monitoring.set_local_events(candidate, method.__code__, _CALL)
                 _tool = candidate
                 return _tool
             _refused = True
@@ -180,7 +186,8 @@ if sys.version_info >= (3, 12):
                 yield from _user_functions(member)
             return
         for function in unwrap(found):
-            if is_user_file(function.__code__.co_filename):
+            named = TABLE.find_code(function.__code__)
+            if is_user_file(function.__code__.co_filename) or (named and named.rule.code in _INNER):
                 yield function
 
     def _class_members(cls: type) -> Iterator[object]:
@@ -188,6 +195,11 @@ if sys.version_info >= (3, 12):
         if _is_quiet(cls):
             return
         _remember(cls)
+        fields = getattr(cls, "__pydantic_fields__", None)
+        if isinstance(fields, dict):
+            # pydantic's core, which nobody can watch, calls them.
+            for field in cast("dict[str, object]", fields).values():
+                yield getattr(field, "default_factory", None)
         for base in cls.__mro__[:-1]:
             for member in tuple(vars(base).values()):
                 if isinstance(member, property):
@@ -239,10 +251,11 @@ if sys.version_info >= (3, 12):
                 follow(fn)
                 if not TABLE.depends_on_owner(fn):
                     _remember(fn)
-            elif not _is_fine(hit, code, offset, arg0):
+            elif hit.rule.since <= stepping.rules and not _is_fine(hit, code, offset, arg0):
                 place = place_of_caller()
                 if place is not None:
-                    raise make_error(hit, place)
+                    # A library's function that a rule names says more than what it calls itself.
+                    raise make_error(place.hit or hit, place)
         if type(arg0) is FunctionType and not _is_quiet(arg0):
             # map(helper, ...), sorted(..., key) and decorators call it from code not watched
             follow(arg0)

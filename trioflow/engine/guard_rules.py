@@ -21,6 +21,8 @@ class Rule:
         calls: The callables, each as ``"module:qualified.name"``.
         events: Audit events that mean the same; a trailing ``*`` stands for any ending.
         fine_with: The number of arguments from which a call is fine; 0 when it never is.
+        since: The first number of the engine's rules by which it is stopped as it happens; the
+            histories of older executions may have gone on with it.
     """
 
     code: str
@@ -28,6 +30,7 @@ class Rule:
     calls: tuple[str, ...]
     events: tuple[str, ...] = ()
     fine_with: int = 0
+    since: int = 0
 
 
 def _of(prefix: str, names: str) -> tuple[str, ...]:
@@ -328,5 +331,15 @@ _TRIO = (
     ),
 )
 
+_ENVIRONMENT = (
+    Rule(
+        "TF114",
+        "give the value to the workflow as an argument, or read it in an activity or with "
+        "trioflow.side_effect(...)",
+        ("os:getenv", "os:getenvb", "os:environ"),
+        since=1,
+    ),
+)
+
 #: Every rule. A callable named by two rules belongs to the first.
-RULES: tuple[Rule, ...] = (*_CLOCKS, *_CHANCE, *_FILES, *_OUTSIDE, *_ASYNCIO, *_TRIO)
+RULES: tuple[Rule, ...] = (*_CLOCKS, *_CHANCE, *_FILES, *_ENVIRONMENT, *_OUTSIDE, *_ASYNCIO, *_TRIO)

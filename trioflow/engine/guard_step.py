@@ -18,6 +18,7 @@ import trio
 
 from trioflow.engine.guard_table import TABLE, Hit
 from trioflow.errors import DeterminismError
+from trioflow.model.rules import CURRENT_RULES
 
 __all__ = [
     "Place",
@@ -36,23 +37,29 @@ __all__ = [
 
 class _Stepping(threading.local):
     active: bool = False
+    rules: int = 0
 
 
-#: ``stepping.active`` is true while this thread steps a workflow and the guard is on.
+#: ``stepping.active`` is true while this thread steps a workflow and the guard is on;
+#: ``stepping.rules`` is then the number of the execution's rules.
 stepping = _Stepping()
 
 
-def enter_step() -> object:
+def enter_step(rules: int = CURRENT_RULES) -> object:
     """Turn the guard on in this thread; the steps of several threads do not see each other.
 
     The function that calls this should stay on the stack during the step: the search for the
     line at fault ends there.
+
+    Args:
+        rules: By which the execution runs; rules of the guard that are newer are left out.
 
     Returns:
         A token for :func:`leave_step`. Steps may be nested.
     """
     token = stepping.active
     stepping.active = True
+    stepping.rules = rules
     return token
 
 

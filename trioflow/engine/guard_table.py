@@ -6,6 +6,7 @@ Only the lookup may live here; it imports none of the modules that the rules nam
 from __future__ import annotations
 
 import functools
+import os
 import random
 import re
 import sys
@@ -112,6 +113,9 @@ class Table:
         if found is MISSING:
             return
         items: list[object] = [found]
+        if found is os.environ:
+            # Every read of it, a subscript too, calls one of these (see `guard_monitor`).
+            items += [os.environ.encodekey, os.environ.decodekey]
         behind: object = getattr(found, "__func__", None)
         if isinstance(found, classmethod | staticmethod):
             # not of a bound method: another object's may have the same function

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import sys
 import types
 import weakref
 from collections import deque
@@ -23,10 +22,10 @@ from typing import Any, NoReturn, TypeVar
 
 import trio
 from outcome import Error, Outcome, Value
-from sniffio import thread_local as _sniffio
 from trio._core import _run, _traps
 
-from trioflow.engine.generators import close_left, is_collecting, warn_of
+from trioflow.engine.generators import close_left, finish_at_once, is_collecting, warn_of
+from trioflow.engine.hosting import Host, enter_host, leave_host
 from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
 from trioflow.engine.sharing import (
     WAIT_MODULES,
@@ -36,15 +35,15 @@ from trioflow.engine.sharing import (
     refusal,
     take_back,
 )
-from trioflow.engine.standins import FORBIDDEN_LOOP, TurnClock
-from trioflow.errors import DeterminismError, Evicted
+from trioflow.engine.standins import TurnClock
+from trioflow.engine.steps import EndedUnseen, StepLimit
+from trioflow.errors import DeterminismError
 
-__all__ = ["EndedUnseen", "NestedLoop", "StepsUsedUp"]
+__all__ = ["NestedLoop"]
 
 T = TypeVar("T")
 
 _MOST_ROUNDS = 100  # so often code may swallow what is to end it
-_PARTS = 20  # into which the limit of a turn's task steps is divided
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
@@ -52,32 +51,6 @@ _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
 _generators = itertools.count()
-
-
-class EndedUnseen(Exception):
-    """Raised out of a step in which the main task ended before all that happened was applied.
-
-    Attributes:
-        number: Of the thing or deadline that ended it; see `NestedLoop.step_in_order`.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"the main task ended at {number}, with something left")
-        self.number = number
-
-
-class StepsUsedUp(Exception):
-    """Raised out of a step in which tasks ran more often than they may, or that was halted.
-
-    Attributes:
-        task: One that was about to run again.
-        cancelled: Whether it goes on although it is cancelled.
-    """
-
-    def __init__(self, task: trio.lowlevel.Task) -> None:
-        super().__init__("the tasks of a workflow do not come to wait")
-        self.task = task
-        self.cancelled = task._cancel_status.effectively_cancelled
 
 
 class NestedLoop:
@@ -100,11 +73,8 @@ class NestedLoop:
         "_first",
         "_fn",
         "_main",
-        "_part",
         "_runner",
         "_steps",
-        "_stubborn",
-        "_tally",
         "fenced",
         "outcome",
         "quiet",
@@ -124,9 +94,7 @@ class NestedLoop:
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self.quiet = False
         self.fenced = False
-        self._steps = inf  # task steps until the tally is taken
-        self._part = self._tally = inf  # task steps between two of them, and altogether
-        self._stubborn: dict[_run.Task, int] = {}
+        self._steps = StepLimit()
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
@@ -157,25 +125,19 @@ class NestedLoop:
         try:
             self.root._cancel(_run.CancelReason(source="explicit", reason=reason))
         finally:
-            self._leave(host)
+            leave_host(host)
 
     def keep_order(self) -> None:
         """Call what a cancel concerns in the order of age; said before the loop is started."""
         self._runner.in_order = True
 
     def limit(self, steps: float) -> None:
-        """Say how many task steps may be made from now on; ``inf`` for no limit.
-
-        A task that is cancelled and runs on and on is stopped after a tenth of them.
-        """
-        self._part = steps if steps == inf else steps // _PARTS + 1
-        self._steps, self._tally = self._part, steps
-        if self._stubborn:
-            self._stubborn = {}
+        """Say how many task steps may be made from now on; ``inf`` for no limit."""
+        self._steps.set(steps)
 
     def halt(self) -> None:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
-        self._steps = self._tally = -inf
+        self._steps.exhaust()
 
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
@@ -196,9 +158,9 @@ class NestedLoop:
                 self._run_batch()
                 deadlines.expire(now)
         finally:
-            self._leave(host)
+            leave_host(host)
 
-    def step_in_order(  # noqa: PLR0917  # what happened, when, and what must be seen
+    def step_in_order(  # noqa: C901, PLR0917  # one loop over two kinds of things
         self,
         now: float,
         things: Sequence[T],
@@ -242,6 +204,10 @@ class NestedLoop:
         last = max((at for at, seen in enumerate(to_see) if seen), default=-1)
         host = self._enter()
         try:
+            if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
+                apply(things[0])  # as mostly; what follows would come to the same
+                self._run_until_all_wait(now)
+                return False
             for thing, time in zip(things, times, strict=True):
                 while deadlines._heap and (due := deadlines.next_deadline()) < now:
                     if due >= time:
@@ -269,7 +235,7 @@ class NestedLoop:
             deadlines.present = -inf
             if deadlines.past:
                 deadlines.past = []
-            self._leave(host)
+            leave_host(host)
         return mixed
 
     def _apply_together(
@@ -343,9 +309,9 @@ class NestedLoop:
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
             for agen in list((self._agens or {}).values()):
-                self._context.copy().run(_finish_agen, agen)
+                self._context.copy().run(finish_at_once, agen)
         finally:
-            self._leave(host)
+            leave_host(host)
         return not runner.tasks
 
     # --- inside -------------------------------------------------------------------------
@@ -380,9 +346,10 @@ class NestedLoop:
     def _run_batch(self) -> None:
         runq = self._runner.runq
         count = len(runq)
-        self._steps -= count
-        if self._steps < 0:
-            self._take_tally()
+        steps = self._steps
+        steps.left -= count
+        if steps.left < 0:
+            steps.take_tally(runq)
         if count == 1:
             self._run_task(runq.popleft())
             return
@@ -393,21 +360,6 @@ class NestedLoop:
                 self._run_task(batch.popleft())
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
-
-    def _take_tally(self) -> None:
-        """Stop what has used up its steps; let the others go on with a part of what is left."""
-        ready = sorted(self._runner.runq, key=age_of)
-        self._tally -= self._part
-        if self._tally < 0:
-            raise StepsUsedUp(ready[0])
-        before, self._stubborn = self._stubborn, {}
-        for task in ready:
-            if task._cancel_status.effectively_cancelled:
-                points = task._schedule_points
-                if points - before.get(task, points) > self._part // _PARTS:
-                    raise StepsUsedUp(task)
-                self._stubborn[task] = points
-        self._steps += self._part
 
     def _run_task(self, task: _run.Task) -> None:
         _RUN.task = task
@@ -531,38 +483,8 @@ class NestedLoop:
         runner.states[task] = TaskState(None, self._cleaned)
         self._cleaners.add(task)
 
-    def _enter(self) -> _Host:
-        """Make this the thread's trio loop and hide the host's; return what to restore."""
-        asyncio_events: Any = sys.modules.get("asyncio.events")
-        host = (
-            getattr(_RUN, "runner", None),
-            getattr(_RUN, "task", None),
-            _sniffio.name,
-            sys.get_asyncgen_hooks(),
-            asyncio_events,
-            None if asyncio_events is None else asyncio_events._get_running_loop(),
-        )
-        if asyncio_events is not None:
-            asyncio_events._set_running_loop(FORBIDDEN_LOOP)
-        sys.set_asyncgen_hooks(self._agen_began, self._agen_dropped)
-        _RUN.runner = self._runner
-        if host[1] is not None:
-            del _RUN.task
-        _sniffio.name = "trio"
-        return host
-
-    def _leave(self, host: _Host) -> None:
-        runner, task, library, hooks, asyncio_events, asyncio_loop = host
-        _sniffio.name = library
-        if runner is None:
-            del _RUN.runner
-        else:
-            _RUN.runner = runner
-        if task is not None:
-            _RUN.task = task
-        sys.set_asyncgen_hooks(*hooks)
-        if asyncio_events is not None:
-            asyncio_events._set_running_loop(asyncio_loop)
+    def _enter(self) -> Host:
+        return enter_host(self._runner, self._agen_began, self._agen_dropped)
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
@@ -583,28 +505,14 @@ class NestedLoop:
         fenced, self.fenced = self.fenced, True
         host = self._enter()
         try:
-            self._context.copy().run(_finish_agen, agen)
+            self._context.copy().run(finish_at_once, agen)
         finally:
-            self._leave(host)
+            leave_host(host)
             self.fenced = fenced
-
-
-_Host = tuple[Any, Any, Any, Any, Any, Any]
 
 
 def _never() -> NoReturn:
     raise AssertionError("the cancel that never was is not raised")
-
-
-def _finish_agen(agen: Any) -> None:
-    """Run an async generator's cleanup as far as it goes without waiting."""
-    closer = agen.aclose()
-    try:
-        closer.send(None)
-        for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
-            closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
-    except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
-        return
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

@@ -5,6 +5,7 @@ of each task, and who says no to system tasks, threads and instruments. `loop` s
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
+# pyright: reportIncompatibleVariableOverride=false
 # Using what trio keeps to itself, typed or not, is the purpose of this file.
 
 # ruff: noqa: D102 - the methods of these classes are those of what they stand in for

@@ -17,13 +17,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anyio
 import trio
+from anyio._backends import _trio as _anyio_on_trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from trioflow.engine.guard_step import is_user_file
@@ -49,8 +51,11 @@ _PRIMITIVES: tuple[Any, ...] = (
 _MODULES = frozenset(
     {
         *("trio._sync", "trio._channel", "trio._core._parking_lot"),
-        *("anyio._core._synchronization", "anyio.streams.memory", "anyio._backends._trio"),
+        *("anyio._core._synchronization", "anyio.streams.memory", _anyio_on_trio.__name__),
     }
+)
+_FILES = frozenset(
+    module.__file__ for name, module in sys.modules.items() if name in _MODULES and module.__file__
 )
 _MOST_MEMBERS = 1000  # of one container that a module holds
 
@@ -76,6 +81,8 @@ class Use(NamedTuple):
 
 def find_use(coro: Any) -> Use | None:
     """Find the primitive that a suspended coroutine is in, if it is in one."""
+    if not _passes_primitive(coro):
+        return None
     thing = inner = place = None
     callers: list[types.FrameType] = []
     while coro is not None:
@@ -92,11 +99,20 @@ def find_use(coro: Any) -> Use | None:
     return None if place is None else Use(thing, inner, place, callers)
 
 
+def _passes_primitive(coro: Any) -> bool:
+    """Say, quickly, whether it is worth while to look closer; that is for every checkpoint."""
+    while type(coro) is types.CoroutineType:
+        if coro.cr_code.co_filename in _FILES:
+            return True
+        coro = coro.cr_await
+    return coro is not None and type(coro) is not types.GeneratorType
+
+
 def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
     if isinstance(coro, types.CoroutineType):
         return coro.cr_frame, coro.cr_await
     if isinstance(coro, types.GeneratorType):
-        return coro.gi_frame, coro.gi_yieldfrom
+        return coro.gi_frame, coro.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # anything
     if type(coro).__name__ in ("async_generator_asend", "async_generator_athrow"):
         for each in gc.get_referents(coro):  # there is no other way to what it drives
             if isinstance(each, types.AsyncGeneratorType):
@@ -184,7 +200,7 @@ def _primitives_in(value: object) -> Iterator[object]:
         return
     members: Any = ()
     if isinstance(value, (list, tuple, set, frozenset)):
-        members = value
+        members = cast("Any", value)
     elif isinstance(value, dict):
         members = list(value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # anything
     elif not isinstance(value, types.ModuleType) or is_user_file(

@@ -167,6 +167,12 @@ class ActivityRunner:
             if key.instance == instance and life in (None, key.life):
                 self._stop(key, how)
 
+    def stop_other_lives(self, instance: str, life: str) -> None:
+        """Cancel the activities of earlier lives of an id, which has been used again."""
+        for key in list(self._runs):
+            if key.instance == instance and key.life != life:
+                self._stop(key, "cancelled")
+
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.
 

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import trio
 
-from trioflow.errors import ActivityTimeout, WorkerLost
+from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 from trioflow.model import events as ev
 from trioflow.model.commands import ActivityOptions
 from trioflow.model.definitions import Activity
@@ -169,7 +169,7 @@ class Attempts:
             limit = f"its policy begins none later than {policy.timeout} s after the first"
         if not limit:
             return None
-        last = _last_failure(task)
+        last = _last_failure(task, self._codec)
         died = f"{task.attempt - 1} workers" if task.attempt > 2 else "a worker"  # noqa: PLR2004
         if last is not None:
             died = "the last worker that had it, or more of them,"
@@ -178,7 +178,8 @@ class Attempts:
             f"after attempt {task.attempt - 1}. See whether the function ends or blocks its "
             "process, or needs more memory than there is"
         )
-        failure = msgspec.structs.replace(Failure.of(error), cause=last)
+        error.__cause__ = last
+        failure = Failure.of(error, self._codec)
         _log_failed(task, failure.opened(self._codec))
         return ev.ActivityFailed(task.key.command, failure)
 
@@ -302,12 +303,12 @@ def _schedule_timeout(
     return definition.schedule_timeout
 
 
-def _last_failure(task: ActivityTask) -> Failure | None:
+def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
     if not task.failure:
         return None
     try:
-        return _decode_failure(task.failure)
-    except msgspec.MsgspecError:  # an older form, or another codec's
+        return _decode_failure(task.failure).rebuild(codec)
+    except (msgspec.MsgspecError, UndecodableValue):  # an older form, or another codec's
         return None
 
 

@@ -175,6 +175,8 @@ class Pump:
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
+        if self.activities.busy_with(row.id):
+            self.activities.stop_other_lives(row.id, row.life)
         live = self._place_of(row)
         if live is None:
             return

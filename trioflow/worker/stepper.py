@@ -12,7 +12,7 @@ import msgspec
 from trioflow.backends.base import Backend
 from trioflow.engine.calls import Caller
 from trioflow.engine.execution import Execution
-from trioflow.engine.loop import EndedUnseen
+from trioflow.engine.steps import EndedUnseen
 from trioflow.engine.suspension import NeedsSuspension
 from trioflow.model import events as ev
 from trioflow.model.definitions import Workflow

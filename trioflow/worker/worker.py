@@ -279,6 +279,8 @@ class Worker:
             self._note_wake_at(taken.next_at)
             if taken.suspects and room:
                 await self._take_suspect(more=more)
+        if self._pump.isolating:
+            return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
 
     async def _take_activities(self) -> bool:

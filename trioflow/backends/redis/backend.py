@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.notices import child_terminated, id_taken
+from trioflow.backends.notices import child_terminated
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.link import Address, Link, Request
 from trioflow.backends.redis.listening import Listener
@@ -235,7 +235,7 @@ class RedisBackend:
         reply = await self._commit(worker, units, {})
         if reply == b"notice":
             # A child's id is taken, which is seldom: only now its parent's event is made.
-            reply = await self._commit(worker, units, _notices(units))
+            reply = await self._commit(worker, units, wire.notices_of(units))
         return [rows.commit_result(one) for one in reply]
 
     async def _commit(
@@ -405,15 +405,6 @@ class RedisBackend:
             if not before:
                 break
         return listed
-
-
-def _notices(units: Sequence[Unit]) -> dict[ParentRef, bytes]:
-    return {
-        commit.new.parent: id_taken(commit.id, commit.new.parent).event
-        for unit in units
-        for commit in unit.instances
-        if commit.new is not None and commit.new.parent is not None
-    }
 
 
 def _parts(ids: Sequence[str] | None) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import asked_by, child_cancelled
+from trioflow.backends.notices import asked_by, child_cancelled, id_taken
 from trioflow.errors import DataRefused
 from trioflow.model.events import ParentRef
 from trioflow.model.records import (
@@ -28,6 +28,7 @@ from trioflow.model.records import (
 __all__ = [
     "TakeRequest",
     "meant",
+    "notices_of",
     "pack",
     "pack_filter",
     "pack_new",
@@ -85,6 +86,16 @@ def pack_units(units: Iterable[Unit]) -> bytes:
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
     """Return instances to be created."""
     return pack([_new_instance(new) for new in instances])
+
+
+def notices_of(units: Iterable[Unit]) -> dict[ParentRef, bytes]:
+    """Return what each parent of a new instance is told if that one's id is taken."""
+    return {
+        commit.new.parent: id_taken(commit.id, commit.new.parent).event
+        for unit in units
+        for commit in unit.instances
+        if commit.new is not None and commit.new.parent is not None
+    }
 
 
 def pack_notices(notices: dict[ParentRef, bytes]) -> bytes:

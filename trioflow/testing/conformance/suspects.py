@@ -64,7 +64,7 @@ async def who_dies_with_one_in_isolation_blames_that(stage: Stage) -> None:
     (task,) = (await stage.backend.take_activities("w9", ("default",), 9)).activities
     assert task.attempt == 1
     await stage.bury("w9", survivors=())
-    assert (await stage.task("busy", "0:0")).attempt == 2
+    assert (await stage.task("busy", "0:0")).attempt > 1
 
 
 async def only_what_was_held_is_suspect(stage: Stage) -> None:
@@ -328,8 +328,8 @@ async def what_belongs_to_no_row_is_freed(stage: Stage) -> None:
 
 CASES: tuple[Case, ...] = (
     what_the_dead_held_is_suspect,
-    only_what_was_held_is_suspect,
     who_dies_with_one_in_isolation_blames_that,
+    only_what_was_held_is_suspect,
     leaving_makes_no_suspects,
     only_suspects_are_given_to_who_asks_for_one,
     suspects_are_taken_by_queue_and_name,

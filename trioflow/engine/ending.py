@@ -1,0 +1,51 @@
+"""From how a workflow's function ended to the outcome of its execution."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, cast
+
+import msgspec
+
+from trioflow.engine.hints import add_hints
+from trioflow.errors import ArgumentError, ContinueAsNew
+from trioflow.model.definitions import Workflow
+from trioflow.model.failures import Failure
+from trioflow.model.turns import Completed, Continued, Failed
+from trioflow.model.values import Codec, encode_checked
+
+__all__ = ["raised", "returned"]
+
+
+def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
+    """Return the outcome of a workflow whose function returned ``value``."""
+    if inspect.iscoroutine(value):
+        value.close()
+        called = f"{definition.name}() ({definition.where}) returned a coroutine"
+        error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")
+        return Failed(Failure.of(error, codec))
+    what = f"{definition.name}() result"
+    try:
+        data = encode_checked(codec, value, definition.signature.result_type, what)
+    except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
+        return Failed(Failure.of(exc, codec))
+    return Completed(msgspec.Raw(data))
+
+
+def raised(codec: Codec, error: BaseException) -> Failed | Continued:
+    """Return the outcome of a workflow whose function raised."""
+    again = _continuation(error)
+    if again is not None:
+        return Continued(msgspec.Raw(again.input))
+    add_hints(error)
+    return Failed(Failure.of(error, codec))
+
+
+def _continuation(error: BaseException) -> ContinueAsNew | None:
+    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
+    while isinstance(error, BaseExceptionGroup):
+        members = cast("tuple[BaseException, ...]", error.exceptions)
+        if len(members) != 1:
+            break
+        error = members[0]
+    return error if isinstance(error, ContinueAsNew) else None
