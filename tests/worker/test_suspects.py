@@ -7,6 +7,7 @@ import trio
 
 from tests.worker.flow import Dying, until
 from trioflow import Registry, RetryPolicy, Signal, activity_info, side_effect
+from trioflow.testing.conformance.stage import new
 
 number = Signal("number", int)
 
@@ -151,5 +152,83 @@ def test_one_who_only_waits_is_not_blamed(cached):
             await patient.signal(number, 3)
             async with cached.worker(town.flows):
                 assert await patient.result() == 3
+
+    cached.run(main, timeout=30)
+
+
+class Late:
+    """Passes all calls on, but asks for messages just before a suspect makes its turn.
+
+    What comes then is given while that turn waits to be stored.
+    """
+
+    def __init__(self, backend, stepped, meanwhile):
+        self._backend = backend
+        self._stepped, self._meanwhile = stepped, meanwhile
+        self._given = self._asked = False
+        self._asking = anyio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    async def load(self, ids):
+        if self._given:
+            await self._asking.wait()
+        return await self._backend.load(ids)
+
+    async def take_instances(self, *args, suspect=False, **options):
+        if self._given and not suspect and not self._asked:
+            self._asked = True
+            self._asking.set()
+            await until(self._stepped)
+            await self._meanwhile()
+        taken = await self._backend.take_instances(*args, suspect=suspect, **options)
+        if suspect and taken.instances:
+            self._given = True
+            await self._backend.create([new("next")])  # so that it asks again at once
+        return taken
+
+
+def test_a_suspect_that_is_sent_something_at_its_end(cached):
+    flows = Registry()
+    steps = []
+
+    @flows.workflow
+    async def drains() -> int:
+        await trio.sleep(0.5)
+        steps.append("the last")
+        total = 0
+        while True:
+            try:
+                total += number.receive_nowait()
+            except trio.WouldBlock:
+                return total
+
+    async def main():
+        async with cached.client(flows) as client:
+            backend = client.backend
+            handle = await client.start(drains)
+
+            async def held():
+                return (await backend.take_instances("dead", ("default",), 1)).instances
+
+            async def stepped():
+                return steps
+
+            async def begun():
+                return (await backend.get(handle.id)).turns
+
+            dying = Dying(await cached.backend())
+            async with cached.worker(flows, backend=dying):
+                await until(begun)
+                dying.die()
+            await backend.reclaim(-1.0)
+            await backend.register_worker("dead", "one that takes it and dies")
+            await until(held)
+            assert await backend.reclaim(-1.0) == ["dead"]
+            steps.clear()
+            late = Late(await cached.backend(), stepped, lambda: handle.signal(number, 5))
+            async with cached.worker(flows, backend=late):
+                assert await handle.result() == 5
 
     cached.run(main, timeout=30)

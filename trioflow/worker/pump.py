@@ -319,8 +319,8 @@ class Pump:
         """Let the others go on when the suspects have made their turn, or are let go."""
         held = self._holdings.held
         self._isolated = [x for x in self._isolated if x.suspect and held.get(x.id) is x]
+        self._woken()  # also for one that stood in the queue until its commit was refused
         if not self._isolated:
-            self._woken()
             self._on_wake_at(self._backend.now())  # there may be more suspects
 
     async def settle(self) -> None:
