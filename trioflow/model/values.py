@@ -41,6 +41,7 @@ __all__ = [
     "encode_plain",
     "encode_verified",
     "is_plain",
+    "named",
     "open_text",
     "seal_text",
     "warn_untyped",
