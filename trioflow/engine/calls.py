@@ -433,6 +433,7 @@ class Caller:
             return codec.decode(bytes(data), NoneType if type_ is None else type_)
         except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
             error = named(codec, exc, what, UndecodableValue)
+            error.__cause__ = exc
             state = current_task_state()
             raise execution.cannot_read(what, error, "" if state is None else state.path) from None
 

@@ -158,7 +158,7 @@ class NestedLoop:
         finally:
             leave_host(host)
 
-    def step_in_order(  # noqa: C901, PLR0917  # one loop over two kinds of things
+    def step_in_order(  # noqa: C901, PLR0912, PLR0917  # one loop over two kinds of things
         self,
         now: float,
         things: Sequence[T],
@@ -197,6 +197,9 @@ class NestedLoop:
         runner = self._runner
         deadlines = runner.deadlines
         deadlines.present = now
+        mixed = False
+        number = 0  # of things and deadlines, in the order in which they come
+        applied = 0
         host = enter_host(runner, self._agen_began, self._agen_dropped)
         try:
             if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
@@ -207,9 +210,6 @@ class NestedLoop:
                     if deadlines.past:
                         deadlines.expire_past(now)
                 return False
-            mixed = False
-            number = 0  # of things and deadlines, in the order in which they come
-            applied = 0
             seeing = [to_see(thing) for thing in things]
             last = max((at for at, seen in enumerate(seeing) if seen), default=-1)
             for thing, time in zip(things, times, strict=True):
