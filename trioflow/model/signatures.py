@@ -105,7 +105,7 @@ class CallSignature:
         self._types: dict[str, Any] = {}
         self._result: Any = Any
         self._typed = False
-        # The classes of arguments that come back as they are; empty if that depends on their values.
+        # The classes of arguments that come back as they are; empty where values decide that.
         self._evident: list[Any] = []
         self._untyped: frozenset[str] = frozenset()
 

@@ -72,6 +72,8 @@ class Capacity:
 
     def next_lane(self) -> Lane:
         """Return the lane whose turn it is: neither may keep the other out of a full worker."""
+        if not self.thread_lane.waiting:
+            return self.lane
         one, other = self.lane.head, self.thread_lane.head
         return self.thread_lane if other and (one is None or other < one) else self.lane
 
@@ -142,7 +144,8 @@ class Capacity:
     def release(self, lane: Lane) -> None:
         """Note that one of a lane is no longer held."""
         lane.window.held -= 1
-        self.see_room(lane)
+        if lane.window.short:
+            self.see_room(lane)
 
     def see_room(self, lane: Lane) -> None:
         """Tell of room in a lane, if the store may have something for it."""

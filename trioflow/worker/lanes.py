@@ -123,8 +123,9 @@ class Lane:
             return None
         self.running += 1
         self.fresh += 1
-        _, run = heapq.heappop(self._heap)
-        self.remove(run)
+        run = heapq.heappop(self._heap)[1]
+        run.waits = False
+        self.waiting -= 1
         return run
 
     def remove(self, run: Run) -> bool:

@@ -38,7 +38,7 @@ from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.committer import Committer
 from trioflow.worker.heart import Step
-from trioflow.worker.held import HeldInstance, Received
+from trioflow.worker.held import HeldInstance, Received, State
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
 from trioflow.worker.starts import Start
@@ -366,7 +366,7 @@ class Pump:
                 self._look_at(live)
 
     def _look_at(self, live: HeldInstance) -> None:
-        if not live.may_step or self._holdings.held.get(live.id) is not live:
+        if live.state is not State.HELD or self._holdings.held.get(live.id) is not live:
             return  # it comes back when its commit is stored
         if live.deaths > _MOST_DEATHS:
             self._recorder.suspend(live, reports.crashes_its_worker(live, live.deaths - 1))
