@@ -166,7 +166,11 @@ class Execution:
             self._expected = {c.id: c for c in recorded.commands}
             self.loop.steps.set(inf)
             at, together_from = at or recorded.at, recorded.together_from
-        events, times = self._in_order(events, at, now)
+        events, times = (
+            self._in_order(events, at, now)
+            if at or not self.turns
+            else (events, (now,) * len(events))
+        )
         never_started, mixed = False, False
         token = guard.enter_step(self.rules)
         try:

@@ -190,8 +190,9 @@ class TaskState:
     def path(self) -> str:
         """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
         if self._path is None:
+            parent = self.parent
             self._path = (
-                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+                str(self.index) if parent is None else f"{parent._path or parent.path}.{self.index}"
             )
         return self._path
 

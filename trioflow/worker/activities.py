@@ -246,13 +246,12 @@ class ActivityRunner:
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        capacity = self.capacity
-        one, other = capacity.lanes
-        while (one.waiting or other.waiting) and self._group is not None and not capacity.full:
-            lane = capacity.next_lane()
-            run = lane.next()
-            if run is None:
+        one, other = self.capacity.lanes
+        while (one.waiting or other.waiting) and self._group is not None:
+            following = self.capacity.next_run()
+            if following is None:
                 return
+            run, lane = following
             self._begun.add(run)
             self._group.start_soon(self._run, run, lane, name=run.task.activity)
 
@@ -274,8 +273,7 @@ class ActivityRunner:
             lane.running -= 1
             self._begun.discard(run)
             self._due.discard(run)
-            if self.capacity.waiting:
-                self._fill()
+            self._fill()
             self.capacity.release(lane)
             self._detach(run, result)
             if self.capacity.closed:

@@ -90,7 +90,7 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, backend.now)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
         self._stepper = Stepper(
             backend, self._workflows, codec, self._holdings, self._batch, recorder
         )
@@ -220,7 +220,12 @@ class Pump:
         key = task.key
         live = self._holdings.held.get(key.instance)
         now = self._backend.now()
-        if live is not None and live.key(key.command) == key and not live.sealed:
+        if (
+            live is not None
+            and live.number == key.execution
+            and live.life == key.life
+            and not live.sealed
+        ):
             live.received.append(Received(event, now, finished=key.command))
             self._holdings.queue(live)
         else:

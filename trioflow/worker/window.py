@@ -127,5 +127,4 @@ class Window:
         else:
             self._usual *= 1.1 if took > self._usual else 0.9
         self._most = self._limit * min(_BACKLOG, 1.0 + _SOON / self._usual)
-        cut = self._cut
-        self.size = int(self._most if self._most < cut else cut)
+        self.size = int(min(self._most, self._cut))
