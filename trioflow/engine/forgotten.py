@@ -22,45 +22,57 @@ takes longer to find.)"""
 class Calls:
     """The calls of one execution that have not begun.
 
+    It is only counted how many have begun; mostly that is soon all of them. Only at the end of a
+    turn in which it is not, each is looked at.
+
     Attributes:
-        waiting: Those calls by their numbers. Each takes itself out when it begins.
-        number: Of the last one, from 1.
+        made: Those calls, and some that have begun.
+        begun: How many these are.
         watched: Whether calls are kept, so that a forgotten one can be found. Executions of older
             rules leave them to Python, which warns of them somewhere.
     """
 
-    __slots__ = ("number", "waiting", "watched")
+    __slots__ = ("begun", "made", "watched")
 
     def __init__(self) -> None:
-        self.waiting: dict[int, Call] = {}
-        self.number = 0
+        self.made: list[Call] = []
+        self.begun = 0
         self.watched = False
 
     def find_forgotten(self) -> TrioflowError | None:
         """Return an error for the first call that nobody can await any more, ``None`` without one.
 
-        That is one whose coroutine nothing refers to but this. Such coroutines are closed.
+        That is one whose coroutine nothing refers to but this. Such coroutines are closed. What has
+        begun is let go of.
         """
         error: TrioflowError | None = None
-        for number, call in list(self.waiting.items()):
+        made, self.made, self.begun = self.made, [], 0
+        for call in made:
             if inspect.getcoroutinestate(call[0]) != inspect.CORO_CREATED:
-                del self.waiting[number]
-            elif sys.getrefcount(call[0]) <= 2:  # noqa: PLR2004  # the call's and the argument's
-                call[0].close()
-                del self.waiting[number]
-                _, kind, name, code, offset = call
-                error = error or TrioflowError(
-                    f"{kind} {name!r} was called at {code.co_filename}:{_line(code, offset)} "
-                    "and is not awaited, so it never runs. Write 'await' before the call, or "
-                    "start it in a nursery."
-                )
+                continue
+            if sys.getrefcount(call[0]) > 2:  # noqa: PLR2004  # the call's and the argument's
+                self.made.append(call)
+                continue
+            call[0].close()
+            _, kind, name, code, offset = call
+            error = error or TrioflowError(
+                f"{kind} {name!r} was called at {code.co_filename}:{_line(code, offset)} "
+                "and is not awaited, so it never runs. Write 'await' before the call, or "
+                "start it in a nursery."
+            )
         return error
+
+    def forget(self) -> None:
+        """Let go of all calls: they have begun."""
+        self.made.clear()
+        self.begun = 0
 
     def close(self) -> None:
         """Close all coroutines that have not begun: whoever holds them will not go on."""
-        for made, *_ in self.waiting.values():
-            made.close()
-        self.waiting.clear()
+        for call in self.made:
+            if inspect.getcoroutinestate(call[0]) == inspect.CORO_CREATED:
+                call[0].close()
+        self.forget()
 
 
 def _line(code: CodeType, offset: int) -> int | None:
