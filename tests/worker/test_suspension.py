@@ -279,3 +279,31 @@ def test_an_unreadable_history_suspends_with_the_reason(sqlite):
                 await handle.result(wait_suspended=False)
 
     sqlite.run(main)
+
+
+def test_a_workflow_that_does_not_wait(flow, caplog):
+    """It is suspended with the line, and others go on."""
+    flows = Registry()
+
+    @flows.workflow
+    async def spins() -> None:
+        with trio.move_on_after(1):
+            while True:
+                await trio.sleep(0)
+
+    @flows.workflow
+    async def healthy() -> int:
+        return 7
+
+    async def main():
+        async with flow.worker(flows, max_steps=1000) as worker:
+            bad = await worker.client.start(spins.options(id="bad"))
+            assert await worker.client.run(healthy) == 7
+            await until_status(bad, "suspended")
+            report = (await bad.describe()).suspension
+            assert report.kind == "does not wait"
+            assert "'bad'" in report.message
+            assert f"{__name__.rpartition('.')[2]}.py:" in report.line
+
+    flow.run(main)
+    assert "instance 'bad' (spins) is suspended" in caplog.text

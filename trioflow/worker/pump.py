@@ -65,6 +65,7 @@ class Pump:
         queues: Which queues' instances are stepped here; empty for none.
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
+        max_steps: How many task steps a turn may have.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
     """
@@ -78,6 +79,7 @@ class Pump:
         queues: Collection[str],
         limit: int,
         cache_size: int,
+        max_steps: int,
         on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
@@ -92,7 +94,7 @@ class Pump:
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
         self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, backend.now)
         self._stepper = Stepper(
-            backend, self._workflows, codec, self._holdings, self._batch, recorder
+            backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
         )
         self._committer = Committer(
             backend=backend,

@@ -57,6 +57,7 @@ async def open_worker(
     drain: float = 10.0,
     sticky: float = 1.0,
     stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
 ) -> AsyncGenerator[Worker, None]:
@@ -83,6 +84,8 @@ async def open_worker(
         drain: Seconds that running activities are given at the end.
         sticky: Seconds for which an instance is left to the worker that has it in memory.
         stuck_after: Seconds after which a workflow's step that does not come back is reported.
+        max_steps: How many task steps a workflow may make without coming to wait; then its instance
+            is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
 
@@ -104,6 +107,7 @@ async def open_worker(
             "max_activities": max_activities,
             "max_threads": max_threads,
             "max_instances": max_instances,
+            "max_steps": max_steps,
         },
         above_zero={"lease": lease, "stuck_after": stuck_after},
         zero_or_more={"cache_size": cache_size, "drain": drain, "sticky": sticky},
@@ -126,6 +130,7 @@ async def open_worker(
             drain=drain,
             sticky=sticky,
             stuck_after=stuck_after,
+            max_steps=max_steps,
             name=name,
         )
         await worker.register()  # out here, so that its errors are not in a group
@@ -168,6 +173,7 @@ async def run_worker(
     drain: float = 10.0,
     sticky: float = 1.0,
     stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
@@ -196,6 +202,7 @@ async def run_worker(
             drain=drain,
             sticky=sticky,
             stuck_after=stuck_after,
+            max_steps=max_steps,
             codec=codec,
             name=name,
         ) as worker:

@@ -60,6 +60,7 @@ class Worker:
         drain: float,
         sticky: float,
         stuck_after: float,
+        max_steps: int,
         name: str | None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
@@ -78,6 +79,7 @@ class Worker:
             queues=queues,
             limit=max_instances,
             cache_size=cache_size,
+            max_steps=max_steps,
             on_end=self._tell_end,
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
