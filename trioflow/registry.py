@@ -203,6 +203,12 @@ class Registry:
     def _put(self, definitions: dict[str, Any], new: Any) -> None:
         old = definitions.get(new.name)
         if old is not None and _identity(old.fn) != _identity(new.fn):
+            if old.where == new.where != "unknown place":
+                raise DefinitionError(
+                    f"{new.kind} {new.name!r} ({new.where}): its file runs twice in this process, "
+                    f"as the modules {old.fn.__module__!r} and {new.fn.__module__!r}; put what is "
+                    "started as a script into a file of its own"
+                )
             raise DefinitionError(
                 f"{new.kind} {new.name!r} ({new.where}): the name is taken by {old.where}. Give "
                 f"one of them another: @{new.kind}(name=...)"
@@ -225,8 +231,8 @@ class _ActivityDecorator:
 
 def _identity(fn: Callable[..., Any]) -> object:
     """The same function decorated again (a reloaded module, a cell run twice) is no conflict."""
-    if inspect.ismethod(fn):
-        return fn
+    if not inspect.isroutine(fn) or inspect.ismethod(fn):
+        return fn  # two objects of one class are two
     return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
 
 

@@ -10,7 +10,8 @@ import functools
 import pytest
 import trio
 
-from trioflow import Registry, RetryPolicy
+from tests.worker.flow import run_virtual
+from trioflow import Registry, RetryPolicy, open_worker
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
 from trioflow.model.definitions import Activity, Workflow
 from trioflow.model.signatures import CallSignature
@@ -85,6 +86,28 @@ def test_a_coroutine_that_nobody_awaited_is_called_that():
     for value, where in ((fetch(), ""), ({"a": [fetch()]}, r" - at \$\.a\[0\]")):
         with pytest.raises(ValueMismatch, match=rf"^f\(\) result: it is a coroutine: .*{where}$"):
             encode_checked(CODEC, value, int, "f() result")
+
+
+def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async():
+    async def fetch(n: int) -> int:
+        return n
+
+    activity = Activity(lambda n: fetch(n + 1), name="fetch")
+    with pytest.raises(DefinitionError, match=r"^activity 'fetch' \(.*\) gave a coroutine"):
+        trio.run(activity, 1)
+    registry = Registry()
+    registry.add(activity)
+
+    @registry.workflow
+    async def call() -> int:
+        return await activity(1)
+
+    async def main(backend):
+        async with open_worker(backend, registry=registry) as worker:
+            with pytest.raises(DefinitionError, match="gave a coroutine"):
+                await worker.client.run(call)
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +199,26 @@ def test_a_registry_takes_one_object_of_a_class():
         registry.add(other)
     assert trio.run(registry.find_activity("Desk.who")) == "a"
     Registry().add(other)
+
+
+def test_two_objects_that_can_be_called_need_two_names():
+    registry = Registry()
+    one = Caller("x")
+    registry.activity(one)
+    registry.activity(one)
+    with pytest.raises(DefinitionError, match="the name is taken"):
+        registry.activity(Caller("y"))
+    registry.activity(name="another")(Caller("y"))
+
+
+def test_a_file_that_runs_as_two_modules_is_told_so():
+    source = "@registry.activity\ndef act() -> None: ..."
+    code = compile(source, "shop.py", "exec")
+    registry = Registry()
+    exec(code, {"registry": registry, "__name__": "__main__"})
+    exec(code, {"registry": registry, "__name__": "__main__"})
+    with pytest.raises(DefinitionError, match=r"'act' \(shop\.py:1\): its file runs twice"):
+        exec(code, {"registry": registry, "__name__": "shop"})
 
 
 def test_a_method_does_not_take_the_name_of_another_activity():

@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -257,6 +257,21 @@ class Activity(_Definition, Generic[P, R]):
             return self._run_here(args, kwargs)
         return invoker.call_activity(self, args, kwargs)
 
+    def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function that is not async.
+
+        Raises:
+            DefinitionError: It gave a coroutine all the same.
+        """
+        result: object = self.fn(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()  # the one message is enough
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
+                "a thread; make it 'async def' and await the coroutine in it"
+            )
+        return result
+
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         caller = current_activity.get()
         if caller is not None and (caller.activity, self.name) not in _called_inline:
@@ -268,8 +283,10 @@ class Activity(_Definition, Generic[P, R]):
                 caller.activity,
                 self.name,
             )
-        result: Any = self.fn(*args, **kwargs)
-        return result if self.runtime == "thread" else await result  # type: ignore[no-any-return]  # what fn gives
+        if self.runtime == "thread":
+            return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
+        result: Any = await self.fn(*args, **kwargs)
+        return result  # type: ignore[no-any-return]  # what fn gives
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Learn that the function is a method, which can only be called on an object."""

@@ -46,10 +46,13 @@ class JsonCodec:
     tuples and unions of these; and pydantic models where pydantic is in use.
 
     - Without an annotation (or with ``Any``) a value comes back as plain JSON data: a tuple as a
-      list, a dataclass as a dict, a dict's keys as strings.
+      list, a dataclass as a dict, a dict's keys as strings. There is a warning.
     - A value is judged by its JSON form, so a ``str`` that reads as a datetime is taken where
-      a ``datetime`` is declared, an ``int`` where a ``float`` is, and fields that only
-      a subclass has are dropped where its base class is declared.
+      a ``datetime`` is declared, and an ``int`` where a ``float`` is. What would come back as
+      something else is refused, such as an object of a subclass where its base class is declared.
+    - A datetime keeps the name of its ``ZoneInfo``: ``"2026-01-15T09:00:00+01:00[Europe/Berlin]"``.
+    - A stored field that a class does not have is an error, unless the class has a true
+      ``__allow_unknown_fields__``. A pydantic model decides by its ``extra``.
     - ``nan`` and the infinities are refused: JSON has no word for them. ``Decimal("NaN")`` is fine.
     - Subclasses of ``str``, ``int``, ``float`` and ``bytes`` are stored as their base.
 

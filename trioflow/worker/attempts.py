@@ -209,7 +209,7 @@ class Attempts:
             return await fn(*args, **kwargs)
         if definition.runtime == "asyncio":
             return await in_asyncio(fn, args, kwargs)
-        run.thread = ThreadCall(lambda: fn(*args, **kwargs))
+        run.thread = ThreadCall(lambda: definition.call_plain(args, kwargs))
         return await run.thread.run(call.scope, self._no_limit)
 
     def _encode(self, definition: Activity[..., Any], result: object) -> msgspec.Raw:
