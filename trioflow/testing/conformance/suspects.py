@@ -1,6 +1,6 @@
 """Conformance: what a worker held when it died is taken in isolation, until it has gone on."""
 
-# ruff: noqa: D103, PLR2004 - assertions; a case is described by its name
+# ruff: noqa: D103 - assertions; a case is described by its name
 
 from __future__ import annotations
 
