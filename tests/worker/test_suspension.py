@@ -305,5 +305,9 @@ def test_a_workflow_that_does_not_wait(flow, caplog):
             assert "'bad'" in report.message
             assert f"{__name__.rpartition('.')[2]}.py:" in report.line
 
+            async def logged():
+                return "instance 'bad' (spins) is suspended" in caplog.text
+
+            await until(logged)
+
     flow.run(main)
-    assert "instance 'bad' (spins) is suspended" in caplog.text
