@@ -248,20 +248,19 @@ class Committer:
                 self._holdings.drop(live)
                 dropped.append(live)
             else:
+                waiting = bool(live.received)  # beyond what the refused turns had consumed
                 live.begin_again(commit)
                 if failure.unseen:
-                    self._await_unseen(live, failure)
+                    self._await_unseen(live, at_once=waiting or live.id not in failure.unseen)
                 else:
                     live.failures += 1
                     self._restart(live)
         await self._release(dropped, unsure_since)
 
-    def _await_unseen(self, live: HeldInstance, failure: CommitFailure) -> None:
-        """Make the last turn again, with the messages that came before it could be stored."""
+    def _await_unseen(self, live: HeldInstance, *, at_once: bool) -> None:
+        """Make the last turns again; not before what had not been seen is at hand."""
         self._holdings.evict(live)
-        if live.id not in failure.unseen or any(
-            r.seq is not None and r not in live.used for r in live.received
-        ):
+        if at_once:
             self._holdings.queue(live)
         # The store gives it again, with all of its inbox.
         self._on_wake_at(self._backend.now())

@@ -184,7 +184,8 @@ class Pump:
             return
         if row.deaths:
             live.suspect, live.deaths = True, row.deaths
-            self._isolated.append(live)
+            if live not in self._isolated:
+                self._isolated.append(live)
         if row.turns == live.turns:  # otherwise the open batch knows better
             live.wake_at = live.stored_wake_at = row.wake_at
             live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
@@ -212,6 +213,8 @@ class Pump:
                 return None
             self._holdings.drop(live)
             live = None
+            if self._isolated:
+                self._end_isolation()
         if live is None:
             live = self._holdings.unpark(row)
             self._holdings.hold(live)
