@@ -31,7 +31,7 @@ from trioflow.model.values import Codec
 from trioflow.worker import cancels
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
-from trioflow.worker.held import HeldInstance
+from trioflow.worker.held import HeldInstance, State
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
 from trioflow.worker.rejections import Rejections
@@ -146,7 +146,7 @@ class Committer:
         if live.start is not None:
             live.start.settle(created=True)
             live.start = None
-        if live.gone:  # the worker has ended meanwhile
+        if live.state is State.GONE:  # the worker has ended meanwhile
             return
         report = live.report
         commit = live.stored()
@@ -174,6 +174,7 @@ class Committer:
             self._park(live, commit)
 
     def _begin_activities(self, live: HeldInstance, commit: InstanceCommit) -> None:
+        now = self._backend.now()
         for activity in commit.activities:
             if activity.leased:
                 self.activities.start(
@@ -184,7 +185,7 @@ class Committer:
                         activity.input,
                         activity.options,
                         1,
-                        self._backend.now(),
+                        now,
                         priority=activity.priority,
                     )
                 )

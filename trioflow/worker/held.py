@@ -314,11 +314,17 @@ class HeldInstance:
 
     def seal(self) -> None:
         """Make no further turn before `commit` is stored."""
-        self._move(_Move.SEAL)
+        if self.state is State.HELD:  # as mostly; the table says the same
+            self.state = State.SEALED
+        else:
+            self._move(_Move.SEAL)
 
     def begin_storing(self) -> None:
         """Note that the commit is under way."""
-        self._move(_Move.STORE)
+        if self.state is State.HELD:
+            self.state = State.STORING
+        else:
+            self._move(_Move.STORE)
 
     def stored(self) -> InstanceCommit:
         """Note that the commit is stored, and return it; a move out of STORING follows."""
@@ -335,7 +341,10 @@ class HeldInstance:
 
     def go_on(self) -> None:
         """Hold it further after its commit was stored."""
-        self._move(_Move.GO_ON)
+        if self.state is State.STORING:
+            self.state = State.HELD
+        else:
+            self._move(_Move.GO_ON)
 
     def continue_as_next(self, commit: InstanceCommit) -> None:
         """Become the next execution, whose input `commit` has stored."""
@@ -381,4 +390,4 @@ class HeldInstance:
 
     def let_go(self) -> None:
         """Note that nothing of it is kept."""
-        self._move(_Move.LET_GO)
+        self.state = State.GONE  # from anywhere

@@ -38,7 +38,7 @@ from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.committer import Committer
 from trioflow.worker.heart import Step
-from trioflow.worker.held import HeldInstance, Received
+from trioflow.worker.held import HeldInstance, Received, State
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
 from trioflow.worker.starts import Start
@@ -92,7 +92,7 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, backend.now)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
         self._stepper = Stepper(
             backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
         )
@@ -225,7 +225,12 @@ class Pump:
         key = task.key
         live = self._holdings.held.get(key.instance)
         now = self._backend.now()
-        if live is not None and live.key(key.command) == key and not live.sealed:
+        if (
+            live is not None
+            and live.number == key.execution
+            and live.life == key.life
+            and not live.sealed
+        ):
             live.received.append(Received(event, now, finished=key.command))
             self._holdings.queue(live)
         else:
@@ -371,7 +376,7 @@ class Pump:
                 self._look_at(live)
 
     def _look_at(self, live: HeldInstance) -> None:
-        if not live.may_step or self._holdings.held.get(live.id) is not live:
+        if live.state is not State.HELD or self._holdings.held.get(live.id) is not live:
             return  # it comes back when its commit is stored
         if live.deaths > _MOST_DEATHS:
             self._recorder.suspend(live, reports.crashes_its_worker(live, live.deaths - 1))
