@@ -195,7 +195,13 @@ class Worker:
     async def _register(self) -> None:
         self._id = secrets.token_hex(16)
         self._pump.serve(self._id)
-        await self._backend.register_worker(self._id, self.name)
+        await self._backend.register_worker(
+            self._id,
+            self.name,
+            queues=self._queues,
+            activity_queues=self._activity_queues,
+            lease=self._lease if self._backend.shared else None,
+        )
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
