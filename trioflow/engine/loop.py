@@ -49,6 +49,7 @@ _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _EMPTY_CONTEXT = contextvars.Context()
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _generators = itertools.count()
@@ -322,13 +323,9 @@ class NestedLoop:
 
     def _throw(self, task: _run.Task, error: BaseException) -> None:
         """Wake a task with an error, after telling what it waits for that it does so no more."""
-
-        def raise_error() -> NoReturn:
-            raise error
-
         abort, task._abort_func = task._abort_func, None
         if abort is not None:
-            abort(raise_error)
+            abort(_raising(error))
         self._runner.reschedule(task, Error(error))
 
     def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
@@ -365,7 +362,7 @@ class NestedLoop:
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
 
-    def _run_task(self, task: _run.Task) -> None:
+    def _run_task(self, task: _run.Task) -> None:  # noqa: C901, PLR0912  # one branch for each end
         _RUN.task = task
         send, value = task._next_send_fn, task._next_send
         task._next_send_fn = task._next_send = None
@@ -383,6 +380,8 @@ class NestedLoop:
         finally:
             del send, value
         try:
+            if self._runner.refused is not None and self._throw_refusal(task, message, final):
+                return
             if final is not None:
                 self._task_ended(task, final)
                 return
@@ -403,6 +402,36 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
+
+    def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
+        """Throw into a task what it is to get for waking another run's; say whether that was done.
+
+        Args:
+            task: The task that has just run.
+            message: What it waits for.
+            final: How it ended, if it has.
+        """
+        runner = self._runner
+        assert runner.refused is not None
+        culprit, error = runner.refused
+        if culprit is not None and culprit is not task:
+            return False
+        runner.refused = None
+        if self.fenced:
+            return False
+        if type(message) is _Detach:
+            final = message.final_outcome
+        if final is not None:
+            if isinstance(final, Error):
+                error.__context__ = final.error
+            self._task_ended(task, Error(error))
+            return True
+        task._schedule_points += 1
+        if type(message) is _Wait and message.abort_func(_raising(error)) is not _SUCCEEDED:
+            runner.refused = task, error  # it cannot leave now: where it next waits
+        else:
+            runner.wake(task, Error(error))
+        return True
 
     def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
         """Throw an error into a task that uses what belongs to another run; say whether it does."""
@@ -518,6 +547,13 @@ class NestedLoop:
 
 def _never() -> NoReturn:
     raise AssertionError("the cancel that never was is not raised")
+
+
+def _raising(error: BaseException) -> Callable[[], NoReturn]:
+    def raise_error() -> NoReturn:
+        raise error
+
+    return raise_error
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:
