@@ -12,9 +12,7 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
-import itertools
 import types
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from math import inf
@@ -24,7 +22,7 @@ import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow.engine.generators import close_left, finish_at_once, is_collecting, warn_of
+from trioflow.engine.generators import Begun, close_left, finish_at_once, is_collecting, warn_of
 from trioflow.engine.hosting import Host, enter_host, leave_host
 from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
 from trioflow.engine.sharing import (
@@ -52,7 +50,6 @@ _Detach = _traps.PermanentlyDetachCoroutineObject
 _SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _EMPTY_CONTEXT = contextvars.Context()
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
-_generators = itertools.count()
 
 
 class NestedLoop:
@@ -91,7 +88,7 @@ class NestedLoop:
         self._main: _run.Task | None = None
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
-        self._agens: weakref.WeakValueDictionary[int, Any] | None = None
+        self._agens: Begun | None = None
         self._cleaned = 0  # tasks that were made to clean up
         self._cleaners: set[_run.Task] = set()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
@@ -313,8 +310,10 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            for agen in list((self._agens or {}).values()):
-                self._context.copy().run(finish_at_once, agen)
+            if self._agens is not None:
+                left, self._agens = self._agens.left(), None
+                for agen in left:
+                    self._context.copy().run(finish_at_once, agen)
         finally:
             leave_host(host)
         return not runner.tasks
@@ -489,8 +488,7 @@ class NestedLoop:
         if self._final is None or self._cleaners:
             return
         if self._runner.in_order and not self.fenced and self._agens:
-            left = [agen for agen in self._agens.values() if agen.ag_frame is not None]
-            self._agens = None
+            left, self._agens = self._agens.left(), None
             if left:
                 self._spawn_cleaner(left)
                 return
@@ -522,18 +520,24 @@ class NestedLoop:
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
-            self._agens = weakref.WeakValueDictionary()
-        self._agens[next(_generators)] = agen
+            self._agens = Begun()
+        self._agens.add(agen)
 
     def _agen_dropped(self, agen: Any) -> None:
         """Have an async generator cleaned up that nobody has any more and that has not ended."""
-        runner = self._runner
-        ours = getattr(_RUN, "runner", None) is runner and not self.fenced
-        if ours and runner.in_order and self.outcome is None and not is_collecting():
-            self._spawn_cleaner([agen])
-            if not self.quiet:
-                warn_of(agen)
-            return
+        runner, begun = self._runner, self._agens
+        if runner.in_order and self.outcome is None and not self.fenced:
+            if is_collecting():
+                if begun is not None:
+                    begun.keep(agen)
+                    return
+            elif getattr(_RUN, "runner", None) is runner:
+                if begun is not None:
+                    begun.drop(agen)
+                self._spawn_cleaner([agen])
+                if not self.quiet:
+                    warn_of(agen)
+                return
         # What the garbage collector finds, it finds anywhere and at any time, in another execution
         # or in an activity: that cleanup may not have effects.
         fenced, self.fenced = self.fenced, True
