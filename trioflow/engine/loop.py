@@ -310,10 +310,8 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            if self._agens is not None:
-                left, self._agens = self._agens.left(), None
-                for agen in left:
-                    self._context.copy().run(finish_at_once, agen)
+            for agen in self._take_agens():
+                self._context.copy().run(finish_at_once, agen)
         finally:
             leave_host(host)
         return not runner.tasks
@@ -487,8 +485,8 @@ class NestedLoop:
         """End once the main task has, and async generators that are left have been closed."""
         if self._final is None or self._cleaners:
             return
-        if self._runner.in_order and not self.fenced and self._agens:
-            left, self._agens = self._agens.left(), None
+        if self._runner.in_order and not self.fenced:
+            left = self._take_agens()
             if left:
                 self._spawn_cleaner(left)
                 return
@@ -522,6 +520,10 @@ class NestedLoop:
         if self._agens is None:
             self._agens = Begun()
         self._agens.add(agen)
+
+    def _take_agens(self) -> list[Any]:
+        begun, self._agens = self._agens, None
+        return [] if begun is None else begun.left()
 
     def _agen_dropped(self, agen: Any) -> None:
         """Have an async generator cleaned up that nobody has any more and that has not ended."""
