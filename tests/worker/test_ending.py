@@ -186,7 +186,7 @@ async def main() -> None:
         while not began.is_set():
             await anyio.sleep(0.01)
     if "let go" in sys.argv:
-        # What was left behind asks something of a loop that still runs.
+        # What was abandoned asks something of a loop that still runs.
         never.set()
         for _ in range(20):
             await anyio.sleep(0.005)

@@ -66,7 +66,7 @@ async def open_worker(
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
     cancellation, drains the worker, and no further cancellation shortens that: turns under way are
     stored, activities get ``drain`` seconds and are then cancelled and given back. What has not
-    stopped half a second later is left behind. A second Ctrl-C ends it at once.
+    stopped half a second later is abandoned. A second Ctrl-C ends it at once.
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a

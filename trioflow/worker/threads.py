@@ -1,4 +1,4 @@
-"""Plain functions in threads that can be left behind.
+"""Plain functions in threads that can be abandoned.
 
 A thread cannot be stopped. So a worker whose time is over must be able to go, and the process to
 exit, while a function still blocks: the threads are daemons, and the task that waits for one can be
@@ -30,14 +30,14 @@ _trio_data: Any = getattr(getattr(trio, "_threads", None), "PARENT_TASK_DATA", N
 
 
 class LeftBehind(BaseException):
-    """Raised where a function was waited for that was left behind."""
+    """Raised where a function was waited for that was abandoned."""
 
 
 class ThreadCall:
     """One call of a plain function in a thread of its own.
 
     Attributes:
-        left: Whether it was left behind.
+        left: Whether it was abandoned.
         processor: How long the function had the processor, seconds.
         began_at: When it began, by `time.perf_counter`.
         ended_at: When it ended, likewise; 0 before.
@@ -64,7 +64,7 @@ class ThreadCall:
             What it returned or raised.
 
         Raises:
-            LeftBehind: It was left behind.
+            LeftBehind: It was abandoned.
         """
         if trio.lowlevel.in_trio_run():
             self._task = trio.lowlevel.current_task()
