@@ -45,8 +45,8 @@ def does_not_wait(
         message=(
             f"workflow {workflow!r} of instance {instance!r} never blocks in turn {turn}: some "
             f"task always stays runnable, lastly task {task}{where}. {why} (A turn may "
-            f"have {limit:,} task steps, one that is cancelled a part of them.) Nothing of this turn "
-            "was stored. Mend the code, then resume the instance."
+            f"have {limit:,} task steps, one that is cancelled a part of them.) Nothing of this "
+            "turn was stored. Mend the code, then resume the instance."
         ),
         turn=turn,
         task=task,
