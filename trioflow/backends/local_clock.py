@@ -33,10 +33,13 @@ class LocalClock:
     def __call__(self) -> float:
         """Return the time."""
         # In this order: whoever is interrupted between the two sees a smaller difference.
-        difference = self._wall() - self._monotonic()
-        with self._lock:
-            self._difference = max(self._difference, difference)
-            return self._monotonic() + self._difference
+        wall = self._wall()
+        now = self._monotonic()
+        if wall - now > self._difference:
+            with self._lock:
+                self._difference = max(self._difference, wall - now)
+        # Both only grow, so that no later call gives less.
+        return now + self._difference
 
     def not_before(self, time: float) -> None:
         """Give at least this time from now on."""

@@ -13,6 +13,7 @@ import random
 import sys
 import uuid
 from collections.abc import Callable, Coroutine
+from types import NoneType
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -20,7 +21,6 @@ import trio
 
 from trioflow.engine import guard
 from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.forgotten import Call
 from trioflow.engine.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow.errors import (
     ActivityTimeout,
@@ -29,6 +29,7 @@ from trioflow.errors import (
     Evicted,
     InstanceCancelled,
     NotInWorkflow,
+    UndecodableValue,
 )
 from trioflow.model import events as ev
 from trioflow.model.commands import (
@@ -44,9 +45,16 @@ from trioflow.model.commands import (
 from trioflow.model.definitions import Activity, Workflow, current_invoker
 from trioflow.model.failures import Failure
 from trioflow.model.info import Info
-from trioflow.model.limits import check_characters, check_command_id, check_given, check_id
+from trioflow.model.limits import (
+    COMMAND_LENGTH,
+    MAX_TURN,
+    check_characters,
+    check_command_id,
+    check_given,
+    check_id,
+)
 from trioflow.model.rules import IN_ORDER_OF_TIME
-from trioflow.model.values import decode_as, encode_checked, encode_plain, open_text
+from trioflow.model.values import decode_as, encode_checked, encode_plain, named, open_text
 
 __all__ = ["Caller", "current_caller", "current_caller_or_none"]
 
@@ -93,27 +101,28 @@ class Caller:
         """Run an activity and wait for its result."""
         calls = self._execution.calls
         if not calls.watched:
-            return self._call_activity(None, activity, args, kwargs)
-        call = Call("activity", activity.name, sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        call.made = made = self._call_activity(call, activity, args, kwargs)
-        calls.waiting[call] = None
+            return self._call_activity(0, activity, args, kwargs)
+        calls.number = number = calls.number + 1
+        made = self._call_activity(number, activity, args, kwargs)
+        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        calls.waiting[number] = made, "activity", activity.name, frame.f_code, frame.f_lasti
         return made
 
     async def _call_activity(
         self,
-        call: Call | None,
+        call: int,
         activity: Activity[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
         execution = self._execution
-        if call is not None:
-            execution.calls.began(call)
-        state = await self._checkpoint(f"activity {activity.name!r}")
+        execution.calls.waiting.pop(call, None)
+        state = await self._checkpoint("activity", activity.name)
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not RunActivity or command.activity != activity.name:
-            check_command_id(command_id, f"activity {activity.name!r}")
+            if len(command_id) > COMMAND_LENGTH:
+                check_command_id(command_id, f"activity {activity.name!r}")
             command = RunActivity(
                 id=command_id,
                 activity=activity.name,
@@ -122,7 +131,9 @@ class Caller:
                     f"{activity.name}() arguments",
                 ),
                 queue=activity.queue or execution.identity.queue,
-                options=self._options_of(activity),
+                options=activity.overrides
+                if activity.schedule_timeout is None
+                else self._options_of(activity),
                 priority=_first(activity.priority, execution.identity.priority),
             )
         else:
@@ -169,21 +180,21 @@ class Caller:
         """Start a sub-workflow and wait for its result, as often as its policy says."""
         calls = self._execution.calls
         if not calls.watched:
-            return self._call_workflow(None, workflow, args, kwargs)
-        call = Call("workflow", workflow.name, sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        call.made = made = self._call_workflow(call, workflow, args, kwargs)
-        calls.waiting[call] = None
+            return self._call_workflow(0, workflow, args, kwargs)
+        calls.number = number = calls.number + 1
+        made = self._call_workflow(number, workflow, args, kwargs)
+        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        calls.waiting[number] = made, "workflow", workflow.name, frame.f_code, frame.f_lasti
         return made
 
     async def _call_workflow(
         self,
-        call: Call | None,
+        call: int,
         workflow: Workflow[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
-        if call is not None:
-            self._execution.calls.began(call)
+        self._execution.calls.waiting.pop(call, None)
         began_at = trio.current_time()
         attempt = 1
         while True:
@@ -213,16 +224,17 @@ class Caller:
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[ev.Event, str]:
         execution = self._execution
-        state = await self._checkpoint(f"workflow {workflow.name!r}")
+        state = await self._checkpoint("workflow", workflow.name)
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not StartChild or command.workflow != workflow.name:
-            check_command_id(command_id, f"workflow {workflow.name!r}")
+            if len(command_id) > COMMAND_LENGTH:
+                check_command_id(command_id, f"workflow {workflow.name!r}")
             me = execution.identity
             command = StartChild(
                 id=command_id,
                 workflow=workflow.name,
-                instance=check_id(workflow.id or _child_id(me, command_id)),
+                instance=check_id(workflow.id) if workflow.id else _child_id(me, command_id),
                 input=self._given(
                     workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
                     f"{workflow.name}() arguments",
@@ -245,7 +257,7 @@ class Caller:
 
     async def receive_signal(self, name: str, type_: object) -> Any:
         """Wait for the next signal of that name."""
-        await self._checkpoint(f"Signal({name!r}).receive()")
+        await self._checkpoint("signal", name)
         mailbox = self._execution.mailbox
         signal = mailbox.take(name)
         if signal is None:
@@ -267,7 +279,7 @@ class Caller:
     async def send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
         """Put a signal into another instance's inbox, and wait until it is there."""
         execution = self._execution
-        state = await self._checkpoint("send_signal()")
+        state = await self._checkpoint("signal", name)
         command_id = state.next_id()
         command = execution.recorded(command_id)
         if type(command) is not SendSignal or command.name != name:
@@ -332,20 +344,18 @@ class Caller:
 
     def _given(self, data: bytes, what: str) -> msgspec.Raw:
         """Return a value of a new command, if the turn still has room for it."""
-        check_given(self._count() + len(data), what)
-        self._bytes += len(data)
+        turn = self._execution.turns
+        size = len(data) if turn != self._turn else self._bytes + len(data)
+        if size > MAX_TURN:
+            check_given(size, what)
+        self._turn, self._bytes = turn, size
         return msgspec.Raw(data)
 
     def _given_before(self, data: msgspec.Raw) -> None:
         """Count a value of a recorded command, so that what was refused after it is so again."""
-        self._count()
-        self._bytes += memoryview(data).nbytes
-
-    def _count(self) -> int:
-        turn: int = self._execution.turns
-        if turn != self._turn:
-            self._turn, self._bytes = turn, 0
-        return self._bytes
+        turn, size = self._execution.turns, memoryview(data).nbytes
+        self._bytes = size if turn != self._turn else self._bytes + size
+        self._turn = turn
 
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
@@ -396,15 +406,17 @@ class Caller:
     def _state(self, what: str) -> TaskState:
         state = current_task_state()
         if state is None:
-            raise NotInWorkflow(f"{what} was called from outside of the workflow's tasks")
+            raise _outside(what)
         return state
 
-    async def _checkpoint(self, what: str) -> TaskState:
+    async def _checkpoint(self, kind: str, name: str) -> TaskState:
         """Refuse to begin in a cancelled scope, as trio's calls do, or in a fenced execution."""
         if self._execution.loop.fenced:
             # It has no effect any more; whoever unwinds us throws into this wait.
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        state = self._state(what)
+        state = current_task_state()
+        if state is None:
+            raise _outside(f"{kind} {name!r}")
         if in_cancelled_scope():
             await trio.lowlevel.checkpoint_if_cancelled()
         return state
@@ -416,11 +428,14 @@ class Caller:
     def _read(self, data: msgspec.Raw, type_: object, what: str) -> Any:
         """Decode what is stored; where that fails the instance is suspended, not the call."""
         execution = self._execution
-        try:
-            return decode_as(execution.codec, bytes(data), type_, what)
+        codec = execution.codec
+        try:  # as `decode_as` does
+            return codec.decode(bytes(data), NoneType if type_ is None else type_)
         except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+            error = named(codec, exc, what, UndecodableValue)
+            error.__cause__ = exc
             state = current_task_state()
-            raise execution.cannot_read(what, exc, "" if state is None else state.path) from None
+            raise execution.cannot_read(what, error, "" if state is None else state.path) from None
 
 
 def _child_id(me: Identity, command_id: str) -> str:
@@ -435,6 +450,10 @@ def _child_id(me: Identity, command_id: str) -> str:
         return whole
     digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
     return f"{whole[:_KEPT]}~{digest}"
+
+
+def _outside(what: str) -> NotInWorkflow:
+    return NotInWorkflow(f"{what} was called from outside of the workflow's tasks")
 
 
 def _first(own: int | None, inherited: int) -> int:

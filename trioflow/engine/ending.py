@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from types import CoroutineType
 from typing import Any, cast
 
 import msgspec
@@ -19,7 +19,7 @@ __all__ = ["raised", "returned"]
 
 def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
     """Return the outcome of a workflow whose function returned ``value``."""
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
         value.close()
         called = f"{definition.name}() ({definition.where}) returned a coroutine"
         error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")

@@ -161,19 +161,25 @@ class Execution:
         self.loop.quiet = recorded is not None
         if recorded is None:
             self._expected = None
-            self.loop.limit(self._max_steps)
+            self.loop.steps.set(self._max_steps)
         else:
             self._expected = {c.id: c for c in recorded.commands}
-            self.loop.limit(inf)
+            self.loop.steps.set(inf)
             at, together_from = at or recorded.at, recorded.together_from
-        events, times = self._in_order(events, at, now)
+        events, times = (
+            self._in_order(events, at, now)
+            if at or not self.turns
+            else (events, (now,) * len(events))
+        )
         never_started, mixed = False, False
         token = guard.enter_step(self.rules)
         try:
             if self.turns == 0:
                 never_started = self._begin(events, now)
             elif self.rules >= IN_ORDER_OF_TIME:
-                mixed = self._step_in_order(now, events, times, together_from)
+                mixed = self.loop.step_in_order(
+                    now, events, times, self._apply, _must_be_seen, together_from
+                )
             else:
                 for event in events:
                     self._apply(event)
@@ -245,7 +251,8 @@ class Execution:
         finally:
             guard.leave_step(token)
         self._pending.clear()
-        self.calls.close()
+        if self.calls.waiting:
+            self.calls.close()
         if gone:
             self.caller = None
             self.loop.forget()
@@ -360,13 +367,6 @@ class Execution:
             order = sorted(range(len(times)), key=times.__getitem__)
             return [events[i] for i in order], [times[i] for i in order]
         return events, times
-
-    def _step_in_order(
-        self, now: float, events: Sequence[ev.Event], times: Sequence[float], together_from: int
-    ) -> bool:
-        # A cancel or a result that comes after the end is of no use to anybody.
-        to_see = [isinstance(event, ev.SignalReceived) for event in events]
-        return self.loop.step_in_order(now, events, times, self._apply, to_see, together_from)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""
@@ -515,3 +515,8 @@ class Execution:
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start
         return outcome
+
+
+def _must_be_seen(event: ev.Event) -> bool:
+    # A cancel or a result that comes after the end is of no use to anybody.
+    return isinstance(event, ev.SignalReceived)

@@ -5,60 +5,36 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Coroutine
-from types import FrameType
-from typing import Any
+from types import CodeType
+from typing import Any, TypeAlias
 
 from trioflow.errors import TrioflowError
 
-__all__ = ["Call", "Calls"]
+__all__ = ["Calls"]
 
 
-class Call:
-    """A call whose coroutine has been made.
-
-    Attributes:
-        kind: ``"activity"`` or ``"workflow"``.
-        name: Of its definition.
-        code: That made it.
-        offset: Of the instruction; a line's number takes longer to find.
-        made: The coroutine, until it begins.
-    """
-
-    __slots__ = ("code", "kind", "made", "name", "offset")
-
-    def __init__(self, kind: str, name: str, frame: FrameType) -> None:
-        self.kind = kind
-        self.name = name
-        self.code = frame.f_code
-        self.offset = frame.f_lasti
-        self.made: Coroutine[Any, Any, Any] | None = None
-
-    @property
-    def line(self) -> int | None:
-        """The number of the line that made the call."""
-        lines = self.code.co_lines()
-        return next((line for start, end, line in lines if start <= self.offset < end), None)
+Call: TypeAlias = tuple[Coroutine[Any, Any, Any], str, str, CodeType, int]
+"""A call whose coroutine has been made: that coroutine, ``"activity"`` or ``"workflow"``, the name
+of its definition, the code that made it, and the offset of the instruction there. (A line's number
+takes longer to find.)"""
 
 
 class Calls:
     """The calls of one execution that have not begun.
 
     Attributes:
-        waiting: Those calls. Each takes itself out when it begins.
+        waiting: Those calls by their numbers. Each takes itself out when it begins.
+        number: Of the last one, from 1.
         watched: Whether calls are kept, so that a forgotten one can be found. Executions of older
             rules leave them to Python, which warns of them somewhere.
     """
 
-    __slots__ = ("waiting", "watched")
+    __slots__ = ("number", "waiting", "watched")
 
     def __init__(self) -> None:
-        self.waiting: dict[Call, None] = {}
+        self.waiting: dict[int, Call] = {}
+        self.number = 0
         self.watched = False
-
-    def began(self, call: Call) -> None:
-        """Forget a call that is awaited."""
-        call.made = None
-        self.waiting.pop(call, None)
 
     def find_forgotten(self) -> TrioflowError | None:
         """Return an error for the first call that nobody can await any more, ``None`` without one.
@@ -66,14 +42,15 @@ class Calls:
         That is one whose coroutine nothing refers to but this. Such coroutines are closed.
         """
         error: TrioflowError | None = None
-        for call in list(self.waiting):
-            if call.made is None or inspect.getcoroutinestate(call.made) != inspect.CORO_CREATED:
-                del self.waiting[call]
-            elif sys.getrefcount(call.made) <= 2:  # noqa: PLR2004  # the call's and the argument's
-                call.made.close()
-                del self.waiting[call]
+        for number, call in list(self.waiting.items()):
+            if inspect.getcoroutinestate(call[0]) != inspect.CORO_CREATED:
+                del self.waiting[number]
+            elif sys.getrefcount(call[0]) <= 2:  # noqa: PLR2004  # the call's and the argument's
+                call[0].close()
+                del self.waiting[number]
+                _, kind, name, code, offset = call
                 error = error or TrioflowError(
-                    f"{call.kind} {call.name!r} was called at {call.code.co_filename}:{call.line} "
+                    f"{kind} {name!r} was called at {code.co_filename}:{_line(code, offset)} "
                     "and is not awaited, so it never runs. Write 'await' before the call, or "
                     "start it in a nursery."
                 )
@@ -81,7 +58,11 @@ class Calls:
 
     def close(self) -> None:
         """Close all coroutines that have not begun: whoever holds them will not go on."""
-        for call in self.waiting:
-            if call.made is not None:
-                call.made.close()
+        for made, *_ in self.waiting.values():
+            made.close()
         self.waiting.clear()
+
+
+def _line(code: CodeType, offset: int) -> int | None:
+    """Return the number of the line of an instruction."""
+    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)

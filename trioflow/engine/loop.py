@@ -50,6 +50,7 @@ _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
 _EMPTY_CONTEXT = contextvars.Context()
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _generators = itertools.count()
 
 
@@ -59,6 +60,7 @@ class NestedLoop:
     Attributes:
         outcome: How the main task ended, ``None`` before.
         root: The cancel scope around the main task.
+        steps: How many task steps may be made from now on.
         fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
         quiet: Whether warnings and logs are held back, because they were given before.
     """
@@ -74,11 +76,11 @@ class NestedLoop:
         "_fn",
         "_main",
         "_runner",
-        "_steps",
         "fenced",
         "outcome",
         "quiet",
         "root",
+        "steps",
     )
 
     def __init__(self, context: contextvars.Context) -> None:
@@ -94,7 +96,7 @@ class NestedLoop:
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self.quiet = False
         self.fenced = False
-        self._steps = StepLimit()
+        self.steps = StepLimit()
         self.outcome: Outcome[Any] | None = None
         self.root = trio.CancelScope()
 
@@ -131,13 +133,9 @@ class NestedLoop:
         """Call what a cancel concerns in the order of age; said before the loop is started."""
         self._runner.in_order = True
 
-    def limit(self, steps: float) -> None:
-        """Say how many task steps may be made from now on; ``inf`` for no limit."""
-        self._steps.set(steps)
-
     def halt(self) -> None:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
-        self._steps.exhaust()
+        self.steps.exhaust()
 
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until all of them wait.
@@ -149,7 +147,7 @@ class NestedLoop:
         self._clock.now = now
         deadlines = self._runner.deadlines
         runq = self._runner.runq
-        host = self._enter()
+        host = enter_host(self._runner, self._agen_began, self._agen_dropped)
         try:
             if self._first is not None:
                 self._spawn_main(*self._first)
@@ -160,13 +158,13 @@ class NestedLoop:
         finally:
             leave_host(host)
 
-    def step_in_order(  # noqa: C901, PLR0917  # one loop over two kinds of things
+    def step_in_order(  # noqa: C901, PLR0912, PLR0917  # one loop over two kinds of things
         self,
         now: float,
         things: Sequence[T],
         times: Sequence[float],
         apply: Callable[[T], None],
-        to_see: Sequence[bool] = (),
+        to_see: Callable[[T], bool],
         together_from: int = -1,
     ) -> bool:
         """Set the clock; apply what happened and expire what is due, one after the other by time.
@@ -183,7 +181,7 @@ class NestedLoop:
             things: What happened.
             times: When each of them did, ascending, none after ``now``.
             apply: Called with each.
-            to_see: For each thing, whether it must come before the main task ends.
+            to_see: Says of a thing whether it must come before the main task ends.
             together_from: The number, from 0, of the thing or deadline together with which all
                 things that are left and must be seen are applied; -1 for none.
 
@@ -196,18 +194,24 @@ class NestedLoop:
             EndedUnseen: Likewise.
         """
         self._clock.now = now
-        deadlines = self._runner.deadlines
+        runner = self._runner
+        deadlines = runner.deadlines
         deadlines.present = now
         mixed = False
         number = 0  # of things and deadlines, in the order in which they come
         applied = 0
-        last = max((at for at, seen in enumerate(to_see) if seen), default=-1)
-        host = self._enter()
+        host = enter_host(runner, self._agen_began, self._agen_dropped)
         try:
             if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
                 apply(things[0])  # as mostly; what follows would come to the same
-                self._run_until_all_wait(now)
+                runq = runner.runq
+                while runq:
+                    self._run_batch()
+                    if deadlines.past:
+                        deadlines.expire_past(now)
                 return False
+            seeing = [to_see(thing) for thing in things]
+            last = max((at for at, seen in enumerate(seeing) if seen), default=-1)
             for thing, time in zip(things, times, strict=True):
                 while deadlines._heap and (due := deadlines.next_deadline()) < now:
                     if due >= time:
@@ -220,7 +224,7 @@ class NestedLoop:
                         raise EndedUnseen(number)
                     number += 1
                 if number == together_from:
-                    left = list(zip(things, to_see, strict=True))[applied:]
+                    left = list(zip(things, seeing, strict=True))[applied:]
                     self._apply_together(left, min(time, now), apply)
                     break
                 apply(thing)
@@ -231,12 +235,12 @@ class NestedLoop:
                 number += 1
             while deadlines._heap and (due := deadlines.next_deadline()) <= now:
                 self._expire(due)
+            return mixed
         finally:
             deadlines.present = -inf
             if deadlines.past:
                 deadlines.past = []
             leave_host(host)
-        return mixed
 
     def _apply_together(
         self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
@@ -287,7 +291,7 @@ class NestedLoop:
             False if some task survived all rounds, that is, swallowed everything.
         """
         self.fenced = True
-        self.limit(inf)
+        self.steps.set(inf)
         runner = self._runner
         if not runner.tasks and not self._agens:
             return True
@@ -346,7 +350,7 @@ class NestedLoop:
     def _run_batch(self) -> None:
         runq = self._runner.runq
         count = len(runq)
-        steps = self._steps
+        steps = self.steps
         steps.left -= count
         if steps.left < 0:
             steps.take_tally(runq)
@@ -440,7 +444,8 @@ class NestedLoop:
             if isinstance(final, Error):
                 left.__context__ = final.error
             final = Error(left)
-        self._runner.break_lots(task)
+        if task in _BREAKERS:
+            self._runner.break_lots(task)
         task._activate_cancel_status(None)  # as trio itself does at a task's end
         self._runner.tasks.remove(task)
         self._runner.states.pop(task, None)

@@ -68,7 +68,6 @@ _NEEDED: dict[object, tuple[str, ...]] = {
     _run: (
         "GLOBAL_RUN_CONTEXT",
         "GLOBAL_PARKING_LOT_BREAKER",
-        "Instruments",
         "_NO_SEND",
         "CancelReason",
         "CONTEXT_RUN_TB_FRAMES",
@@ -191,8 +190,9 @@ class TaskState:
     def path(self) -> str:
         """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
         if self._path is None:
+            parent = self.parent
             self._path = (
-                str(self.index) if self.parent is None else f"{self.parent.path}.{self.index}"
+                str(self.index) if parent is None else f"{parent._path or parent.path}.{self.index}"
             )
         return self._path
 
@@ -200,7 +200,7 @@ class TaskState:
         """Count a command of this task and return its id."""
         number = self.commands
         self.commands = number + 1
-        return f"{self.path}:{number}"
+        return f"{self._path or self.path}:{number}"
 
 
 def _no_threads() -> DeterminismError:
@@ -269,7 +269,13 @@ class Runner(_run.Runner):
         running = getattr(_RUN, "runner", None)
         if task._runner is not self or running is not self:
             self._refuse_waking(task, running)
-        self.wake(task, Value(None) if next_send is _run._NO_SEND else next_send)
+        # As in `wake`, without the call.
+        assert task._next_send_fn is None
+        task._next_send_fn = task.coro.send
+        task._next_send = Value(None) if next_send is _run._NO_SEND else next_send
+        task._abort_func = None
+        task.custom_sleep_data = None
+        self.runq.append(task)
 
     def wake(self, task: _run.Task, next_send: Any) -> None:
         """Have a task of this runner run again; also from outside of its run."""
@@ -331,8 +337,11 @@ class Runner(_run.Runner):
         )
 
 
-class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # trio does not export it
-    """What all executions share in place of trio's instruments."""
+class _NoInstruments(dict[str, Any]):
+    """What all executions share in place of trio's instruments.
+
+    Theirs is a `UserDict`, which is asked at every step of a task, and slower.
+    """
 
     __slots__ = ()
 
@@ -342,12 +351,15 @@ class _NoInstruments(_run.Instruments):  # type: ignore[name-defined,misc]  # tr
             "the host's loop."
         )
 
+    def remove_instrument(self, instrument: object) -> None:
+        raise KeyError(instrument)  # as trio's: it was never added
+
 
 _NO_IO: Any = NoIO()
 _NO_QUEUE: Any = NoQueue()
 _NO_ASYNCGENS: Any = object()
 _NEVER_IDLE: Any = None  # only `wait_all_tasks_blocked` would use it
-_NO_INSTRUMENTS = _NoInstruments(())
+_NO_INSTRUMENTS: Any = _NoInstruments()
 _NO_KI = KIManager()
 _NO_TASK: Any = None
 _EMPTY_CONTEXT = contextvars.Context()

@@ -101,7 +101,15 @@ class JsonCodec:
                 ends in ``- at $.path`` unless the whole value is wrong.
             DefinitionError: Values of that type cannot be stored as JSON.
         """
-        reader = self._reader(type)
+        try:
+            reader = self._readers[type]
+        except (KeyError, TypeError):
+            reader = self._reader(type)
+        if reader.facts.plain:
+            try:
+                return reader.decode(data)
+            except Exception as error:
+                raise _explained(error) from error
         value = self._read(reader, data)
         # What this code wrote itself has nothing that it does not know.
         if reader.facts.drops_unknown and (reader.facts.has_models or not self._wrote(data, value)):
@@ -179,14 +187,8 @@ class JsonCodec:
             if reader.facts.has_datetimes and data.find(b']"') >= 0:
                 return self._read_named(reader, data)
             return reader.decode(data)
-        except msgspec.ValidationError as error:
-            raise ValueMismatch(readable(str(error))) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueMismatch(f"not a JSON document: {error}") from error
-        except RecursionError:
-            raise ValueMismatch("the stored value is nested too deeply") from None
         except Exception as error:
-            raise ValueMismatch(f"{error.__class__.__name__} while building it: {error}") from error
+            raise _explained(error) from error
 
     def _read_named(self, reader: _Reader, data: bytes) -> object:
         """Read what may hold datetimes with the names of their zones."""
@@ -285,6 +287,16 @@ class JsonCodec:
 
 
 _strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+
+
+def _explained(error: Exception) -> ValueMismatch:
+    if isinstance(error, msgspec.ValidationError):
+        return ValueMismatch(readable(str(error)))
+    if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+        return ValueMismatch(f"not a JSON document: {error}")
+    if isinstance(error, RecursionError):
+        return ValueMismatch("the stored value is nested too deeply")
+    return ValueMismatch(f"{error.__class__.__name__} while building it: {error}")
 
 
 def _unsupported(type: object, error: Exception) -> str:

@@ -29,6 +29,7 @@ from trioflow.model.paths import at
 from trioflow.model.round_trip import find_change
 from trioflow.model.values import (
     MAX_PAYLOAD,
+    SELF_EVIDENT,
     Codec,
     JsonCodec,
     WrappedCodec,
@@ -61,6 +62,7 @@ class CallSignature:
 
     __slots__ = (
         "_by_name",
+        "_evident",
         "_fn",
         "_localns",
         "_most",
@@ -103,6 +105,8 @@ class CallSignature:
         self._types: dict[str, Any] = {}
         self._result: Any = Any
         self._typed = False
+        # The classes of arguments that come back as they are; empty where values decide that.
+        self._evident: list[Any] = []
         self._untyped: frozenset[str] = frozenset()
 
     @classmethod
@@ -179,7 +183,11 @@ class CallSignature:
         if kwargs or not self._needed <= len(args) <= self._most:
             args = self._bind(args, kwargs, what)
         try:
-            data = self._encode(codec, struct, args, what)
+            if codec.__class__ is JsonCodec and [*map(type, args)] == self._evident:
+                # All of them come back as what they are; there is nothing to compare.
+                data = codec.encode(struct(*args))
+            else:
+                data = self._encode(codec, struct, args, what)
         except UserWarning:
             raise
         except Exception as error:
@@ -337,6 +345,9 @@ class CallSignature:
             if hint in (Any, list[Any], dict[str, Any]) and hints.get(name, Any) is Any
         )
         self._typed = len(self._untyped) < len(self._types)
+        self._evident = [*self._types.values()]
+        if not all(isinstance(hint, type) and hint in SELF_EVIDENT for hint in self._evident):
+            self._evident = []
         self._result = result_type(hints.get("return", Any))
         struct = msgspec.defstruct(f"{self.name}_arguments", fields, forbid_unknown_fields=True)
         self._struct = struct

@@ -22,6 +22,7 @@ class TypeFacts(NamedTuple):
         has_datetimes: There may be a datetime in it.
         has_models: There may be a model of pydantic in it.
         drops_unknown: msgspec drops fields of stored values that it does not have.
+        plain: Reading it takes no more than msgspec: no datetime, and nothing is dropped.
     """
 
     unknown: Any
@@ -29,6 +30,7 @@ class TypeFacts(NamedTuple):
     has_datetimes: bool
     has_models: bool
     drops_unknown: bool
+    plain: bool
 
 
 def facts_of_type(type: Any) -> TypeFacts:
@@ -55,7 +57,8 @@ def facts_of_type(type: Any) -> TypeFacts:
             drops_unknown = drops_unknown or not config.forbid_unknown_fields
         elif isinstance(node, inspect.DictType):
             exact = exact and not isinstance(node.key_type, inspect.UnionType)
-    return TypeFacts(unknown, exact, has_datetimes, has_models, drops_unknown)
+    plain = not (has_datetimes or drops_unknown)
+    return TypeFacts(unknown, exact, has_datetimes, has_models, drops_unknown, plain)
 
 
 def _nodes(info: Any) -> list[Any]:

@@ -31,6 +31,7 @@ from trioflow.model.round_trip import equal, find_change
 
 __all__ = [
     "MAX_PAYLOAD",
+    "SELF_EVIDENT",
     "Codec",
     "JsonCodec",
     "WrappedCodec",
@@ -41,6 +42,7 @@ __all__ = [
     "encode_plain",
     "encode_verified",
     "is_plain",
+    "named",
     "open_text",
     "seal_text",
     "warn_untyped",
@@ -278,7 +280,7 @@ def encode_checked(
     """
     type = NoneType if type is None else type
     try:
-        if value.__class__ in _SELF_EVIDENT and (type == Any or value.__class__ is type):
+        if value.__class__ in SELF_EVIDENT and (type == Any or value.__class__ is type):
             data = codec.encode(value)
         elif type == Any:
             data = codec.encode(value)
@@ -323,4 +325,4 @@ def named(
 
 
 # Values of exactly these classes need no decoding to be known as what they are.
-_SELF_EVIDENT: frozenset[object] = frozenset({str, int, float, bool, bytes, NoneType})
+SELF_EVIDENT: frozenset[object] = frozenset({str, int, float, bool, bytes, NoneType})

@@ -20,6 +20,7 @@ from trioflow.worker.attempts import Again, Attempts
 from trioflow.worker.capacity import Capacity
 from trioflow.worker.host import DetachedGroup, current_time
 from trioflow.worker.lanes import Lane, Run
+from trioflow.worker.threads import ThreadCall
 
 __all__ = ["ActivityRunner", "Listener"]
 
@@ -121,7 +122,8 @@ class ActivityRunner:
         if self._refusing:  # signing off gives it back with all that this worker holds
             self.unreserve(task.key.instance, task.activity)
             return
-        self.drop(task.key)  # it was lost, and has come again
+        if task.key in self._runs:
+            self.drop(task.key)  # it was lost, and has come again
         run = Run(task, lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
@@ -244,44 +246,45 @@ class ActivityRunner:
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        while self._group is not None and not self.capacity.full:
-            lane = self.capacity.next_lane()
-            run = lane.next()
-            if run is None:
+        one, other = self.capacity.lanes
+        while (one.waiting or other.waiting) and self._group is not None:
+            following = self.capacity.next_run()
+            if following is None:
                 return
+            run, lane = following
             self._begun.add(run)
             self._group.start_soon(self._run, run, lane, name=run.task.activity)
 
     async def _run(self, run: Run, lane: Lane) -> None:
         try:
-            await self._run_in(lane, run)
+            lane.fresh -= 1
+            result: Event | Again | None = None
+            if not run.stop:
+                began_at = time.perf_counter()
+                self._begin(run, lane, began_at)
+                try:
+                    result = await self._attempts.make(run)
+                except BaseException as exc:  # noqa: BLE001  # it is an interrupt, perhaps in a group
+                    self._interrupted(run, exc)
+                ended_at = time.perf_counter()
+                lane.window.end(ended_at - began_at)
+                if run.thread is not None:
+                    self._ran_in_thread(run.thread, ended_at)
+            lane.running -= 1
+            self._begun.discard(run)
+            self._due.discard(run)
+            self._fill()
+            self.capacity.release(lane)
+            self._detach(run, result)
+            if self.capacity.closed:
+                self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
             self._on_interrupt(exc)
 
-    async def _run_in(self, lane: Lane, run: Run) -> None:
-        lane.fresh -= 1
-        result: Event | Again | None = None
-        if not run.stop:
-            began_at = time.perf_counter()
-            self._begin(run, lane, began_at)
-            try:
-                result = await self._attempts.make(run)
-            except BaseException as exc:  # noqa: BLE001  # it is an interrupt, perhaps in a group
-                self._interrupted(run, exc)
-            ended_at = time.perf_counter()
-            lane.window.end(ended_at - began_at)
-            thread = run.thread
-            if thread is not None and thread.ended_at:
-                ran = thread.ended_at - thread.began_at
-                self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
-        lane.running -= 1
-        self._begun.discard(run)
-        self._due.discard(run)
-        self._fill()
-        self.capacity.release(lane)
-        self._detach(run, result)
-        if self.capacity.closed:
-            self._idle.set()
+    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
+        if thread.ended_at:
+            ran = thread.ended_at - thread.began_at
+            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
 
     def _interrupted(self, run: Run, exc: BaseException) -> None:
         run.stop = run.stop or "given back"
@@ -292,7 +295,7 @@ class ActivityRunner:
         if window.begin(run.came_at, run.came_after, now):
             for other in lane.surplus(window.held - window.size):
                 self._give_back(other, lane)
-        else:
+        elif window.short:
             self.capacity.see_room(lane)
         self._fill()
 

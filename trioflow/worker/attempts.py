@@ -114,7 +114,9 @@ class Attempts:
         if not returned:
             return None if run.stop else self.failed(run, self.timeout(run))
         try:
-            return ev.ActivityCompleted(task.key.command, self._encode(definition, result))
+            type_ = definition.signature.result_type
+            data = encode_checked(self._codec, result, type_, f"{definition.name}() result")
+            return ev.ActivityCompleted(task.key.command, msgspec.Raw(data))
         except Exception as exc:  # noqa: BLE001  # so is a result that cannot be stored
             return self.failed(run, exc)
 
@@ -127,13 +129,15 @@ class Attempts:
             options = run.options = decode_options(task.options)
         except msgspec.MsgspecError as exc:
             return self._wait_for_code(task, exc)
-        over = self._used_up(task, definition, options)
-        if over is not None:
-            return over
-        timeout, what = self._time_left(definition, options, task)
-        run.limit = what
-        if timeout is not None and timeout <= 0:
-            return self.failed(run, self.timeout(run))
+        if task.attempt > 1:
+            over = self._used_up(task, definition, options)
+            if over is not None:
+                return over
+        timeout: float | None = None
+        if options or definition.timeout is not None or definition.schedule_timeout is not None:
+            timeout, run.limit = self._time_left(definition, options, task)
+            if timeout is not None and timeout <= 0:
+                return self.failed(run, self.timeout(run))
         try:
             args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
         except Exception as exc:  # noqa: BLE001  # of the codec and of any class's validation
@@ -159,8 +163,6 @@ class Attempts:
         self, task: ActivityTask, definition: Activity[..., Any], options: ActivityOptions | None
     ) -> Event | None:
         """Fail what has no attempt left, since workers died in attempts of it."""
-        if task.attempt == 1:
-            return None
         policy = _policy(definition, options)
         limit = ""
         if policy.max_attempts is not None and task.attempt > policy.max_attempts:
@@ -211,12 +213,6 @@ class Attempts:
             return await in_asyncio(fn, args, kwargs)
         run.thread = ThreadCall(lambda: definition.call_plain(args, kwargs))
         return await run.thread.run(call.scope, self._no_limit)
-
-    def _encode(self, definition: Activity[..., Any], result: object) -> msgspec.Raw:
-        type_ = definition.signature.result_type
-        return msgspec.Raw(
-            encode_checked(self._codec, result, type_, f"{definition.name}() result")
-        )
 
     # --- after --------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from trioflow.model.definitions import Activity
-from trioflow.worker.lanes import Lane, ThreadLane
+from trioflow.worker.lanes import Lane, Run, ThreadLane
 
 __all__ = ["Capacity"]
 
@@ -70,10 +70,20 @@ class Capacity:
         """Whether nothing is in hand, and nothing about to come; what was given up apart."""
         return not self._of_instance
 
-    def next_lane(self) -> Lane:
-        """Return the lane whose turn it is: neither may keep the other out of a full worker."""
-        one, other = self.lane.head, self.thread_lane.head
-        return self.thread_lane if other and (one is None or other < one) else self.lane
+    def next_run(self) -> tuple[Run, Lane] | None:
+        """Return one that is to get a task now, of the lane whose turn it is.
+
+        Neither lane may keep the other out of a full worker.
+        """
+        lane: Lane = self.lane
+        if lane.running + self.thread_lane.running >= self._limit:
+            return None
+        if self.thread_lane.waiting:
+            one, other = lane.head, self.thread_lane.head
+            if other and (one is None or other < one):
+                lane = self.thread_lane
+        run = lane.next()
+        return None if run is None else (run, lane)
 
     def looks(self, most: int) -> Iterator[tuple[int, frozenset[str]]]:
         """Yield how many to ask the store for, at most, and which names to leave out.
@@ -106,7 +116,8 @@ class Capacity:
         if self.closed or queue not in self._queues or name not in self._activities:
             return False
         lane = self.lane_of(name)
-        if not lane.window.admits or self._held >= self._most_held:
+        held = self.lane.window.held + self.thread_lane.window.held
+        if not lane.window.admits or held >= self._most_held:
             return False
         self.count(instance, lane)
         return True
@@ -124,11 +135,8 @@ class Capacity:
     def _room(self, lane: Lane) -> int:
         if self.closed or not self._queues:
             return 0
-        return max(0, min(lane.window.room, self._most_held - self._held))
-
-    @property
-    def _held(self) -> int:
-        return self.lane.window.held + self.thread_lane.window.held
+        held = self.lane.window.held + self.thread_lane.window.held
+        return max(0, min(lane.window.room, self._most_held - held))
 
     @property
     def _most_held(self) -> int:
@@ -142,7 +150,8 @@ class Capacity:
     def release(self, lane: Lane) -> None:
         """Note that one of a lane is no longer held."""
         lane.window.held -= 1
-        self.see_room(lane)
+        if lane.window.short:
+            self.see_room(lane)
 
     def see_room(self, lane: Lane) -> None:
         """Tell of room in a lane, if the store may have something for it."""

@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from trioflow.engine.execution import Execution, Identity
-from trioflow.model.events import Event, ParentRef
+from trioflow.model.events import CancelRequested, Event, ParentRef, SignalReceived
 from trioflow.model.records import (
     ActivityKey,
     InstanceCommit,
@@ -314,11 +314,17 @@ class HeldInstance:
 
     def seal(self) -> None:
         """Make no further turn before `commit` is stored."""
-        self._move(_Move.SEAL)
+        if self.state is State.HELD:  # as mostly; the table says the same
+            self.state = State.SEALED
+        else:
+            self._move(_Move.SEAL)
 
     def begin_storing(self) -> None:
         """Note that the commit is under way."""
-        self._move(_Move.STORE)
+        if self.state is State.HELD:
+            self.state = State.STORING
+        else:
+            self._move(_Move.STORE)
 
     def stored(self) -> InstanceCommit:
         """Note that the commit is stored, and return it; a move out of STORING follows."""
@@ -335,7 +341,10 @@ class HeldInstance:
 
     def go_on(self) -> None:
         """Hold it further after its commit was stored."""
-        self._move(_Move.GO_ON)
+        if self.state is State.STORING:
+            self.state = State.HELD
+        else:
+            self._move(_Move.GO_ON)
 
     def continue_as_next(self, commit: InstanceCommit) -> None:
         """Become the next execution, whose input `commit` has stored."""
@@ -348,8 +357,13 @@ class HeldInstance:
         self.carried = commit.carried
         self.wake_at = self.stored_wake_at = None
         self.due = False
-        # What was sent for the old execution alone is no longer in the inbox either.
-        self.received = deque(r for r in self.received if r.seq is not None)
+        # What was sent for the old execution alone, all that answers a command, is no longer in the
+        # inbox either.
+        self.received = deque(
+            r
+            for r in self.received
+            if r.seq is not None and isinstance(r.event, SignalReceived | CancelRequested)
+        )
 
     def unsay(self) -> InstanceCommit:
         """Forget the commit, which will not be stored as it is, and return it."""
@@ -381,4 +395,4 @@ class HeldInstance:
 
     def let_go(self) -> None:
         """Note that nothing of it is kept."""
-        self._move(_Move.LET_GO)
+        self.state = State.GONE  # from anywhere

@@ -119,12 +119,15 @@ class Lane:
 
     def next(self) -> Run | None:
         """Return one that is to get a task now."""
-        if self.head is None:
+        if not self.waiting or self.running >= self.limit or self.fresh >= _AHEAD:
             return None
         self.running += 1
         self.fresh += 1
-        _, run = heapq.heappop(self._heap)
-        self.remove(run)
+        run = heapq.heappop(self._heap)[1]
+        while not run.waits:
+            run = heapq.heappop(self._heap)[1]
+        run.waits = False
+        self.waiting -= 1
         return run
 
     def remove(self, run: Run) -> bool:

@@ -38,7 +38,7 @@ from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.committer import Committer
 from trioflow.worker.heart import Step
-from trioflow.worker.held import HeldInstance, Received
+from trioflow.worker.held import HeldInstance, Received, State
 from trioflow.worker.holdings import Holdings
 from trioflow.worker.recorder import Recorder
 from trioflow.worker.starts import Start
@@ -92,7 +92,7 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, backend.now)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
         self._stepper = Stepper(
             backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
         )
@@ -141,8 +141,10 @@ class Pump:
         return self._holdings.closed
 
     def close(self) -> None:
-        """Take no more instances."""
+        """Take no more instances, and isolate none: what is held has its last turns."""
         self._holdings.closed = True
+        self._isolated.clear()
+        self._woken()
 
     def current_step(self) -> Step | None:
         """Say which step is being made, for the watchdog."""
@@ -225,7 +227,12 @@ class Pump:
         key = task.key
         live = self._holdings.held.get(key.instance)
         now = self._backend.now()
-        if live is not None and live.key(key.command) == key and not live.sealed:
+        if (
+            live is not None
+            and live.number == key.execution
+            and live.life == key.life
+            and not live.sealed
+        ):
             live.received.append(Received(event, now, finished=key.command))
             self._holdings.queue(live)
         else:
@@ -277,9 +284,9 @@ class Pump:
     async def run(self) -> None:
         """Step what is ready, for ever."""
         while True:
-            while self._can_step or self._unloaded:
+            while self._can_step or self._can_load:
                 self._step_some()
-                if self._unloaded:
+                if self._can_load:
                     await self._load_some()
                 self._offer()
                 await anyio.lowlevel.checkpoint()
@@ -314,6 +321,13 @@ class Pump:
         if self._isolated:
             return any(live.queued and live.may_step for live in self._isolated)
         return bool(self._holdings.ready)
+
+    @property
+    def _can_load(self) -> bool:
+        """Whether a history may be loaded now: its replay may end the process as a step may."""
+        if self._isolated:
+            return any(live in self._isolated for live in self._unloaded)
+        return bool(self._unloaded)
 
     @property
     def isolating(self) -> bool:
@@ -371,7 +385,7 @@ class Pump:
                 self._look_at(live)
 
     def _look_at(self, live: HeldInstance) -> None:
-        if not live.may_step or self._holdings.held.get(live.id) is not live:
+        if live.state is not State.HELD or self._holdings.held.get(live.id) is not live:
             return  # it comes back when its commit is stored
         if live.deaths > _MOST_DEATHS:
             self._recorder.suspend(live, reports.crashes_its_worker(live, live.deaths - 1))
@@ -384,7 +398,11 @@ class Pump:
             self._stepper.step(live)
 
     async def _load_some(self) -> None:
-        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        if self._isolated:
+            lives = [live for live in self._unloaded if live in self._isolated]
+            self._unloaded = [live for live in self._unloaded if live not in self._isolated]
+        else:
+            lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
         await self._stepper.load(lives)
 
     def drop_everything(self) -> None:

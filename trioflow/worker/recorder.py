@@ -41,7 +41,6 @@ class Recorder:
         holdings: What the worker holds.
         batch: The batch that is being built.
         wake: Called when there is something to commit.
-        now: The store's clock.
     """
 
     def __init__(
@@ -49,12 +48,10 @@ class Recorder:
         holdings: Holdings,
         batch: Batch,
         wake: Callable[[], None],
-        now: Callable[[], float],
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._wake = wake
-        self._now = now
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
         self.unknown: set[str] = set()
 
@@ -103,7 +100,7 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self.activities.reserve(live.id, command.activity, command.queue)
+                leased = self.activities.capacity.reserve(live.id, command.activity, command.queue)
                 commit.activities.append(commits.new_activity(command, leased=leased))
             case StartChild():
                 self._begin_child(live, unit, command)
@@ -141,7 +138,7 @@ class Recorder:
         """
         if live.suspect:
             return bool(live.received)
-        if live.received or self.activities.busy_with(live.id):
+        if live.received or self.activities.capacity.busy_with(live.id):
             return True
         return live.execution is not None and any(
             isinstance(command, StartChild) and command.instance in self._holdings.held
@@ -185,7 +182,7 @@ class Recorder:
             return
         delivery = Delivery(live, parent, message)
         unit.deliveries.append(delivery)
-        parent.received.append(Received(event, self._now(), delivery=delivery))
+        parent.received.append(Received(event, turn.now, delivery=delivery))
         self._holdings.queue(parent)
 
     def suspend(self, live: HeldInstance, report: SuspendReport) -> None:

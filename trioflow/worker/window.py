@@ -24,31 +24,36 @@ class Window:
 
     Attributes:
         held: How many are held: reserved, waiting, or begun.
+        size: How many may be held now.
         begun: How many of them have begun.
         total: How many have ever begun.
         short: Whether the store may have activities for which there was no room.
     """
 
-    __slots__ = ("_cut", "_cut_at", "_limit", "_usual", "begun", "held", "short", "total")
+    __slots__ = (
+        "_cut",
+        "_cut_at",
+        "_limit",
+        "_most",
+        "_usual",
+        "begun",
+        "held",
+        "short",
+        "size",
+        "total",
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._usual = math.inf  # how long they take, seconds
+        self._most = self._limit * 1.0  # what `size` may be, by how many end soon
         self._cut = math.inf  # to so many, after some began late
         self._cut_at = -math.inf
         self.held = 0
+        self.size = limit
         self.begun = 0
         self.total = 0
         self.short = False
-
-    @property
-    def size(self) -> int:
-        """How many may be held now."""
-        return int(min(self._most, self._cut))
-
-    @property
-    def _most(self) -> float:
-        return self._limit * min(_BACKLOG, 1.0 + self._one_by_one)
 
     @property
     def _one_by_one(self) -> float:
@@ -94,6 +99,7 @@ class Window:
                 self._cut += 1
                 if self._cut > self._most:
                     self._cut = math.inf
+                self.size = int(min(self._most, self._cut))
             return False
         if came_at <= self._cut_at:
             return False  # it came when more were held than now
@@ -103,12 +109,14 @@ class Window:
             return False
         self._cut = self.begun + int(soon)
         self._cut_at = now
+        self.size = int(min(self._most, self._cut))
         return True
 
     def close(self, now: float) -> None:
         """Note that some have waited long and none begins: hold no more than what has begun."""
         self._cut = max(1, self.begun)
         self._cut_at = now
+        self.size = int(min(self._most, self._cut))
 
     def end(self, took: float) -> None:
         """Note that one has ended which took so many seconds."""
@@ -118,3 +126,5 @@ class Window:
             self._usual = max(took, 1e-6)
         else:
             self._usual *= 1.1 if took > self._usual else 0.9
+        self._most = self._limit * min(_BACKLOG, 1.0 + _SOON / self._usual)
+        self.size = int(min(self._most, self._cut))

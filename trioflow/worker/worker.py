@@ -24,6 +24,7 @@ from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.heart import Heart, Watchdog
 from trioflow.worker.host import TaskGroup
 from trioflow.worker.pump import Pump
+from trioflow.worker.unserved import watch_queues
 
 __all__ = ["Worker"]
 
@@ -195,7 +196,13 @@ class Worker:
     async def _register(self) -> None:
         self._id = secrets.token_hex(16)
         self._pump.serve(self._id)
-        await self._backend.register_worker(self._id, self.name)
+        await self._backend.register_worker(
+            self._id,
+            self.name,
+            queues=self._queues,
+            activity_queues=self._activity_queues,
+            lease=self._lease if self._backend.shared else None,
+        )
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
@@ -215,6 +222,7 @@ class Worker:
                     group.start_soon(self._take)
                     group.start_soon(self._use_little_room)
                     group.start_soon(self._register_again)
+                    group.start_soon(watch_queues, self._backend)
                     group.start_soon(self._reclaim if self._backend.shared else self._hear)
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends

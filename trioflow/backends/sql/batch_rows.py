@@ -101,7 +101,7 @@ class BatchRows:
 
     def _add_instance(self, commit: InstanceCommit) -> None:
         id, execution, number, now = commit.id, commit.execution, commit.number, self.now
-        life = life_of(commit)
+        life = commit.life if commit.new is None else commit.new.life
         turns = number
         for data in commit.turns:
             self.turns += (id, execution, turns, data)
@@ -114,7 +114,7 @@ class BatchRows:
                     commit.new, execution, now, ready_at=None, worker=self.worker
                 )
                 self.created += row
-            self._end(commit, turns)
+            self._end(commit, turns, life)
         else:
             self._go_on(commit, turns)
         for new in commit.activities:
@@ -162,7 +162,7 @@ class BatchRows:
         for seq in commit.consumed:
             self.consumed += (commit.id, seq)
 
-    def _end(self, commit: InstanceCommit, turns: int) -> None:
+    def _end(self, commit: InstanceCommit, turns: int, life: str) -> None:
         for seq in commit.consumed:
             self.consumed += (commit.id, seq)
         closing = commit.closing
@@ -170,7 +170,7 @@ class BatchRows:
             self.endings.append(commit)
             return
         self.closings += (
-            *(commit.id, self.worker, commit.execution, commit.number, life_of(commit), turns),
+            *(commit.id, self.worker, commit.execution, commit.number, life, turns),
             commit.events if commit.turns else None,
             len(commit.consumed),
             *(closing.status, closing.outcome, self.now, commit.status),
