@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context, copy_context
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -108,7 +109,7 @@ class DetachedGroup:
     def __init__(self, name: str) -> None:
         self._name = name
         self._group: TaskGroup | None = None
-        self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], object]] = []
+        self._early: list[tuple[Context, Callable[[TaskGroup], None]]] = []
         self._closing = anyio.Event()
         self._ended = anyio.Event()
         if trio.lowlevel.in_trio_run():
@@ -121,9 +122,13 @@ class DetachedGroup:
     def start_soon(
         self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
     ) -> None:
-        """Start a task, which must raise nothing."""
+        """Start a task, which must raise nothing, in a copy of the present context."""
         if self._group is None:
-            self._early.append((func, args, name))
+
+            def start(group: TaskGroup) -> None:
+                group.start_soon(func, *args, name=name)
+
+            self._early.append((copy_context(), start))
         else:
             self._group.start_soon(func, *args, name=name)
 
@@ -139,8 +144,8 @@ class DetachedGroup:
         try:
             async with task_group() as group:
                 self._group = group
-                for func, args, name in self._early:
-                    group.start_soon(func, *args, name=name)
+                for context, start in self._early:
+                    context.run(start, group)
                 self._early.clear()
                 await self._closing.wait()
         except Exception:
