@@ -100,10 +100,11 @@ _detached: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference 
 
 
 class DetachedGroup:
-    """A group of tasks that belongs to the loop, and not to the task that makes it.
+    """A nursery run by a system task, so it can outlive the task that opened it.
 
-    So no cancel of that task reaches them, and they may outlive it: whoever has code to run that
-    perhaps does not obey can leave it behind. Only the end of the loop cancels them.
+    No cancel of that task reaches what runs in it: code that perhaps does not stop when it is
+    cancelled can be abandoned. Only the end of the loop cancels it. On asyncio it is a task group
+    run by a task of its own.
     """
 
     def __init__(self, name: str) -> None:
@@ -158,7 +159,9 @@ class DetachedGroup:
 
 
 async def outlast(event: anyio.Event, patience: float) -> bool:
-    """Wait for an event, also if the caller is cancelled meanwhile; that comes at its next await.
+    """Wait for an event even if the caller is cancelled meanwhile.
+
+    The cancellation is delivered at its next checkpoint.
 
     Args:
         event: What is waited for.
@@ -176,14 +179,16 @@ async def outlast(event: anyio.Event, patience: float) -> bool:
         return event.is_set()
     until, cancels = math.inf, list[tuple[Any, ...]]()
     while not event.is_set() and anyio.current_time() < until:
-        # The shield is against scopes, the rest against a task of asyncio that is cancelled.
-        with anyio.move_on_after(min(_LOOK, patience), shield=True) as look:
+        # One for each look: where the loop ends, it is cancelled as all tasks are.
+        waiter = asyncio.ensure_future(event.wait())
+        # The shield is against scopes, the rest against a task of asyncio that is cancelled. It
+        # has no deadline, since that would cancel the task too, and be taken for the other.
+        with anyio.CancelScope(shield=True):
             try:
-                await event.wait()
+                await asyncio.wait((waiter,), timeout=min(_LOOK, patience))
             except asyncio.CancelledError as exc:
-                if look.cancel_called:
-                    raise
                 cancels.append(exc.args)
+        waiter.cancel()
         if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
             until = anyio.current_time() + patience
     task = asyncio.current_task() if cancels else None
