@@ -136,3 +136,74 @@ def test_both_are_raised_if_the_worker_has_failed_too():
         assert mine in caught.value.exceptions
 
     run_virtual(main, Broken)
+
+
+def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
+    flows = Registry()
+    steps = []
+
+    @flows.workflow
+    async def interrupted() -> int:
+        steps.append("step")
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+        return 1
+
+    async def main():
+        backend = await host.backend()
+        with pytest.raises(KeyboardInterrupt):
+            async with host.worker(flows, backend=backend, drain=3600) as worker:
+                await worker.client.run(interrupted.options(id="w"))
+        async with host.worker(flows, backend=backend) as worker:
+            assert await worker.client.handle("w", interrupted).result() == 1
+
+    host.run(main)
+    assert not recwarn.list
+
+
+def test_ctrl_c_while_work_is_taken_gives_what_runs_its_time(host):
+    flows = Registry()
+    gate = []
+
+    @flows.activity
+    async def wait() -> str:
+        await gate[0].wait()
+        return "finished"
+
+    @flows.workflow
+    async def work() -> str:
+        return await wait()
+
+    @flows.workflow
+    async def idle() -> None:
+        await trio.sleep_forever()
+
+    async def main():
+        gate.append(Gate())
+        backend = await host.backend()
+        take = backend.take_instances
+
+        async def interrupted(*args, **kwargs):
+            if gate[0].entered:
+                backend.take_instances = take
+                group.start_soon(opened_soon)
+                raise KeyboardInterrupt
+            return await take(*args, **kwargs)
+
+        async def opened_soon():
+            await anyio.sleep(0.02)
+            gate[0].open()
+
+        async with anyio.create_task_group() as group:
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                async with host.worker(flows, backend=backend, drain=30) as worker:
+                    backend.take_instances = interrupted
+                    handle = await worker.client.start(idle)
+                    await worker.client.start(work.options(id="w"))
+                    await gate[0].until_entered()
+                    await handle.signal(Signal("poke", int), 1)
+                    await anyio.sleep_forever()
+        async with host.client(flows) as client:
+            assert (await client.handle("w", work).describe()).result == "finished"
+
+    host.run(main)
