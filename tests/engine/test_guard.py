@@ -48,6 +48,15 @@ def test_steps_may_be_nested():
     assert not guard.stepping.active
 
 
+def test_a_nested_step_leaves_the_outer_ones_rules_alone():
+    outer = guard.enter_step(0)
+    inner = guard.enter_step(1)
+    assert guard.stepping.rules == 1
+    guard.leave_step(inner)
+    assert guard.stepping.rules == 0
+    guard.leave_step(outer)
+
+
 def test_permitted_turns_the_guard_off_and_back_on_also_after_an_error():
     token = guard.enter_step()
     try:

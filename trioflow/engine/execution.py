@@ -173,6 +173,7 @@ class Execution:
         )
         never_started, mixed = False, False
         token = guard.enter_step(self.rules)
+        self.calls.begin_turn()
         try:
             if self.turns == 0:
                 never_started = self._begin(events, now)
@@ -189,6 +190,7 @@ class Execution:
         except StepsUsedUp as used:
             self._trouble = self._trouble or self._spinning(used)
         finally:
+            self.calls.end_turn()
             guard.leave_step(token)
         if self._trouble is not None:
             raise NeedsSuspension(self._trouble)

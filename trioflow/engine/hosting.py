@@ -50,8 +50,9 @@ def enter_host(
 
 
 def leave_host(host: Host) -> None:
-    """Put back what `enter_host` returned."""
+    """Put back what `enter_host` returned, and wake the hosts' tasks that were woken since."""
     runner, task, library, hooks, asyncio_events, asyncio_loop = host
+    left: Any = _RUN.runner
     _sniffio.name = library
     if runner is None:
         del _RUN.runner
@@ -62,3 +63,5 @@ def leave_host(host: Host) -> None:
     sys.set_asyncgen_hooks(*hooks)
     if asyncio_events is not None:
         asyncio_events._set_running_loop(asyncio_loop)
+    if left.owed:
+        left.wake_owed()

@@ -12,9 +12,7 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 from __future__ import annotations
 
 import contextvars
-import itertools
 import types
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from math import inf
@@ -24,7 +22,7 @@ import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow.engine.generators import close_left, finish_at_once, is_collecting, warn_of
+from trioflow.engine.generators import Begun, close_left, finish_at_once, is_collecting, warn_of
 from trioflow.engine.hosting import Host, enter_host, leave_host
 from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
 from trioflow.engine.sharing import (
@@ -49,9 +47,9 @@ _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _EMPTY_CONTEXT = contextvars.Context()
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
-_generators = itertools.count()
 
 
 class NestedLoop:
@@ -90,7 +88,7 @@ class NestedLoop:
         self._main: _run.Task | None = None
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
-        self._agens: weakref.WeakValueDictionary[int, Any] | None = None
+        self._agens: Begun | None = None
         self._cleaned = 0  # tasks that were made to clean up
         self._cleaners: set[_run.Task] = set()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
@@ -312,8 +310,10 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            for agen in list((self._agens or {}).values()):
-                self._context.copy().run(finish_at_once, agen)
+            if self._agens is not None:
+                left, self._agens = self._agens.left(), None
+                for agen in left:
+                    self._context.copy().run(finish_at_once, agen)
         finally:
             leave_host(host)
         return not runner.tasks
@@ -322,13 +322,9 @@ class NestedLoop:
 
     def _throw(self, task: _run.Task, error: BaseException) -> None:
         """Wake a task with an error, after telling what it waits for that it does so no more."""
-
-        def raise_error() -> NoReturn:
-            raise error
-
         abort, task._abort_func = task._abort_func, None
         if abort is not None:
-            abort(raise_error)
+            abort(_raising(error))
         self._runner.reschedule(task, Error(error))
 
     def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
@@ -365,7 +361,7 @@ class NestedLoop:
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
 
-    def _run_task(self, task: _run.Task) -> None:
+    def _run_task(self, task: _run.Task) -> None:  # noqa: C901, PLR0912  # one branch for each end
         _RUN.task = task
         send, value = task._next_send_fn, task._next_send
         task._next_send_fn = task._next_send = None
@@ -383,6 +379,8 @@ class NestedLoop:
         finally:
             del send, value
         try:
+            if self._runner.refused is not None and self._throw_refusal(task, message, final):
+                return
             if final is not None:
                 self._task_ended(task, final)
                 return
@@ -403,6 +401,36 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
+
+    def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
+        """Throw into a task what it is to get for waking another run's; say whether that was done.
+
+        Args:
+            task: The task that has just run.
+            message: What it waits for.
+            final: How it ended, if it has.
+        """
+        runner = self._runner
+        assert runner.refused is not None
+        culprit, error = runner.refused
+        if culprit is not None and culprit is not task:
+            return False
+        runner.refused = None
+        if self.fenced:
+            return False
+        if type(message) is _Detach:
+            final = message.final_outcome
+        if final is not None:
+            if isinstance(final, Error):
+                error.__context__ = final.error
+            self._task_ended(task, Error(error))
+            return True
+        task._schedule_points += 1
+        if type(message) is _Wait and message.abort_func(_raising(error)) is not _SUCCEEDED:
+            runner.refused = task, error  # it cannot leave now: where it next waits
+        else:
+            runner.wake(task, Error(error))
+        return True
 
     def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
         """Throw an error into a task that uses what belongs to another run; say whether it does."""
@@ -460,8 +488,7 @@ class NestedLoop:
         if self._final is None or self._cleaners:
             return
         if self._runner.in_order and not self.fenced and self._agens:
-            left = [agen for agen in self._agens.values() if agen.ag_frame is not None]
-            self._agens = None
+            left, self._agens = self._agens.left(), None
             if left:
                 self._spawn_cleaner(left)
                 return
@@ -493,18 +520,24 @@ class NestedLoop:
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
-            self._agens = weakref.WeakValueDictionary()
-        self._agens[next(_generators)] = agen
+            self._agens = Begun()
+        self._agens.add(agen)
 
     def _agen_dropped(self, agen: Any) -> None:
         """Have an async generator cleaned up that nobody has any more and that has not ended."""
-        runner = self._runner
-        ours = getattr(_RUN, "runner", None) is runner and not self.fenced
-        if ours and runner.in_order and self.outcome is None and not is_collecting():
-            self._spawn_cleaner([agen])
-            if not self.quiet:
-                warn_of(agen)
-            return
+        runner, begun = self._runner, self._agens
+        if runner.in_order and self.outcome is None and not self.fenced:
+            if is_collecting():
+                if begun is not None:
+                    begun.keep(agen)
+                    return
+            elif getattr(_RUN, "runner", None) is runner:
+                if begun is not None:
+                    begun.drop(agen)
+                self._spawn_cleaner([agen])
+                if not self.quiet:
+                    warn_of(agen)
+                return
         # What the garbage collector finds, it finds anywhere and at any time, in another execution
         # or in an activity: that cleanup may not have effects.
         fenced, self.fenced = self.fenced, True
@@ -518,6 +551,13 @@ class NestedLoop:
 
 def _never() -> NoReturn:
     raise AssertionError("the cancel that never was is not raised")
+
+
+def _raising(error: BaseException) -> Callable[[], NoReturn]:
+    def raise_error() -> NoReturn:
+        raise error
+
+    return raise_error
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

@@ -12,6 +12,7 @@ of each task, and who says no to system tasks, threads and instruments. `loop` s
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import itertools
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from heapq import heappush
 from math import inf
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import trio
 from outcome import Error, Outcome, Value
@@ -229,13 +230,21 @@ _USES_THREADS = (
 
 
 class Runner(_run.Runner):
-    """trio's runner, less what a workflow must not use, plus the state of each task."""
+    """trio's runner, less what a workflow must not use, plus the state of each task.
 
-    __slots__ = ("in_order", "mark", "states")
+    Attributes:
+        owed: Tasks of hosts that are to be woken once this run has been left, and with what.
+        refused: The task that woke one of another run (``None`` if no task was running), and the
+            error that it is to get for that.
+    """
+
+    __slots__ = ("in_order", "mark", "owed", "refused", "states")
 
     deadlines: Deadlines
     in_order: bool
     mark: object
+    owed: list[tuple[_run.Task, Outcome[Any]]]
+    refused: tuple[_run.Task | None, DeterminismError] | None
     states: dict[_run.Task, TaskState]
 
     def spawn_impl(
@@ -266,9 +275,9 @@ class Runner(_run.Runner):
         return task
 
     def reschedule(self, task: _run.Task, next_send: Any = _run._NO_SEND) -> None:
-        running = getattr(_RUN, "runner", None)
-        if task._runner is not self or running is not self:
-            self._refuse_waking(task, running)
+        if task._runner is not self or getattr(_RUN, "runner", None) is not self:
+            self._wake_and_refuse(task, Value(None) if next_send is _run._NO_SEND else next_send)
+            return
         # As in `wake`, without the call.
         assert task._next_send_fn is None
         task._next_send_fn = task.coro.send
@@ -286,14 +295,42 @@ class Runner(_run.Runner):
         task.custom_sleep_data = None
         self.runq.append(task)
 
-    def _refuse_waking(self, task: _run.Task, running: object) -> NoReturn:
-        """Say no to code that wakes a task of another run, and leave that as it can go on."""
-        lot = task.custom_sleep_data
-        if isinstance(lot, trio.lowlevel.ParkingLot) and task not in lot._parked:
-            lot._parked[task] = None
-            lot._parked.move_to_end(task, last=False)
+    def _wake_and_refuse(self, task: _run.Task, next_send: Outcome[Any]) -> None:
+        """Wake a task of another run all the same, and remember the error for who does it.
+
+        trio's primitives call this when they have half changed: an error here would lose the
+        wake-up, and often a value with it. The task at fault gets the error where it next waits or
+        ends.
+        """
+        running = getattr(_RUN, "runner", None)
         thing, where = sharing.caller_of_primitive(sys._getframe(2))
-        raise sharing.refusal(task if thing is None else thing, where)
+        error = sharing.refusal(task if thing is None else thing, where)
+        if isinstance(running, Runner):
+            if running.refused is None:
+                running.refused = getattr(_RUN, "task", None), error
+            running.wake_elsewhere(task, next_send)
+        else:  # the host cancels a scope of a workflow: it is the workflow that has let it do so
+            self.wake(task, Error(error))
+
+    def wake_elsewhere(self, task: _run.Task, next_send: Outcome[Any]) -> None:
+        """Wake a task of another run from inside of this one: a host's once this has been left."""
+        runner = task._runner
+        if isinstance(runner, Runner):
+            runner.wake(task, next_send)
+        else:
+            task._abort_func = None  # what it waited in knows it no more
+            self.owed.append((task, next_send))
+
+    def wake_owed(self) -> None:
+        """Wake the hosts' tasks that are to be; called where this run has been left."""
+        owed, self.owed = self.owed, []
+        for task, next_send in owed:
+            runner = task._runner
+            if runner is getattr(_RUN, "runner", None):
+                runner.reschedule(task, next_send)
+            else:  # it runs in another thread
+                with contextlib.suppress(trio.RunFinishedError):
+                    runner.entry_queue.run_sync_soon(runner.reschedule, task, next_send)
 
     def break_lots(self, task: _run.Task) -> None:
         """Tell those who wait for what a task held and took with it, also those of another run."""
@@ -303,9 +340,8 @@ class Runner(_run.Runner):
                 del lot._parked[each]
             lot.break_lot(task)
             for each in others:
-                runner = each._runner
-                wake = runner.wake if isinstance(runner, Runner) else runner.reschedule
-                wake(each, Error(trio.BrokenResourceError(f"{task.name} ended and held it")))
+                broken = trio.BrokenResourceError(f"{task.name} ended and held it")
+                self.wake_elsewhere(each, Error(broken))
 
     def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
         if task in _BREAKERS:
@@ -409,5 +445,7 @@ def make_runner(clock: TurnClock) -> Runner:
     )
     runner.in_order = False
     runner.mark = object()
+    runner.owed = []
+    runner.refused = None
     runner.states = {}
     return runner
