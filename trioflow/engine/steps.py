@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import Any
 
 import trio
 
@@ -29,7 +30,7 @@ class EndedUnseen(Exception):
 
 
 def _is_cancelled(task: trio.lowlevel.Task) -> bool:
-    status = task._cancel_status  # what has not run yet and is in no nursery has none
+    status: Any = task._cancel_status  # what has not run yet and is in no nursery has none
     return status is not None and status.effectively_cancelled
 
 
