@@ -101,22 +101,23 @@ class Caller:
         """Run an activity and wait for its result."""
         calls = self._execution.calls
         if not calls.watched:
-            return self._call_activity(0, activity, args, kwargs)
-        calls.number = number = calls.number + 1
-        made = self._call_activity(number, activity, args, kwargs)
+            return self._call_activity(activity, args, kwargs)
+        made = self._call_activity(activity, args, kwargs)
         frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        calls.waiting[number] = made, "activity", activity.name, frame.f_code, frame.f_lasti
+        calls.made.append((made, "activity", activity.name, frame.f_code, frame.f_lasti))
         return made
 
     async def _call_activity(
         self,
-        call: int,
         activity: Activity[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
         execution = self._execution
-        execution.calls.waiting.pop(call, None)
+        calls = execution.calls
+        calls.begun += 1
+        if calls.begun == len(calls.made):
+            calls.forget()
         state = await self._checkpoint("activity", activity.name)
         command_id = state.next_id()
         command = execution.recorded(command_id)
@@ -146,11 +147,8 @@ class Caller:
             answer = await self._wait_within(limit, command, abandon=abandon)
         match answer:
             case ev.ActivityCompleted():
-                result: Any = self._read(
-                    answer.result,
-                    activity.signature.result_type,
-                    f"{activity.name}() result",
-                )
+                type_ = activity.signature.result_type
+                result: Any = self._read(answer.result, type_, "{}() result", activity.name)
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
                 raise answer.failure.rebuild(execution.codec)
@@ -180,29 +178,30 @@ class Caller:
         """Start a sub-workflow and wait for its result, as often as its policy says."""
         calls = self._execution.calls
         if not calls.watched:
-            return self._call_workflow(0, workflow, args, kwargs)
-        calls.number = number = calls.number + 1
-        made = self._call_workflow(number, workflow, args, kwargs)
+            return self._call_workflow(workflow, args, kwargs)
+        made = self._call_workflow(workflow, args, kwargs)
         frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
-        calls.waiting[number] = made, "workflow", workflow.name, frame.f_code, frame.f_lasti
+        calls.made.append((made, "workflow", workflow.name, frame.f_code, frame.f_lasti))
         return made
 
     async def _call_workflow(
         self,
-        call: int,
         workflow: Workflow[..., R],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> R:
-        self._execution.calls.waiting.pop(call, None)
+        calls = self._execution.calls
+        calls.begun += 1
+        if calls.begun == len(calls.made):
+            calls.forget()
         began_at = trio.current_time()
         attempt = 1
         while True:
             answer, child = await self._run_child(workflow, args, kwargs)
             match answer:
                 case ev.ChildCompleted():
-                    what = f"{workflow.name}() result"
-                    result: Any = self._read(answer.result, workflow.signature.result_type, what)
+                    type_ = workflow.signature.result_type
+                    result: Any = self._read(answer.result, type_, "{}() result", workflow.name)
                     return result  # type: ignore[no-any-return]  # decoded as the annotated type
                 case ev.ChildFailed():
                     delay = None
@@ -262,7 +261,7 @@ class Caller:
         signal = mailbox.take(name)
         if signal is None:
             signal = await mailbox.wait(name)
-        return self._read(signal.value, type_, f"signal {name!r}")
+        return self._read(signal.value, type_, "signal {!r}", name)
 
     def receive_signal_nowait(self, name: str, type_: object) -> Any:
         """Return the next signal of that name.
@@ -274,7 +273,7 @@ class Caller:
         signal = self._execution.mailbox.take(name)
         if signal is None:
             raise trio.WouldBlock
-        return self._read(signal.value, type_, f"signal {name!r}")
+        return self._read(signal.value, type_, "signal {!r}", name)
 
     async def send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
         """Put a signal into another instance's inbox, and wait until it is there."""
@@ -320,7 +319,7 @@ class Caller:
         if command.failure is not None:
             raise command.failure.rebuild(execution.codec)
         if execution.replaying:
-            value: Any = self._read(command.value, declared, what)
+            value: Any = self._read(command.value, declared, "{}", what)
         else:  # not stored yet: what cannot be read is this call's error
             value = decode_as(execution.codec, bytes(command.value), declared, what)
         return value  # type: ignore[no-any-return]  # decoded as the declared type
@@ -425,13 +424,17 @@ class Caller:
         if self._execution.loop.fenced:
             raise Evicted
 
-    def _read(self, data: msgspec.Raw, type_: object, what: str) -> Any:
-        """Decode what is stored; where that fails the instance is suspended, not the call."""
+    def _read(self, data: msgspec.Raw, type_: object, form: str, name: str) -> Any:
+        """Decode what is stored; where that fails the instance is suspended, not the call.
+
+        ``form`` is what the value is, for messages, once ``name`` has been put into it.
+        """
         execution = self._execution
         codec = execution.codec
         try:  # as `decode_as` does
             return codec.decode(bytes(data), NoneType if type_ is None else type_)
         except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+            what = form.format(name)
             error = named(codec, exc, what, UndecodableValue)
             error.__cause__ = exc
             state = current_task_state()

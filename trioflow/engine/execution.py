@@ -185,7 +185,7 @@ class Execution:
                 for event in events:
                     self._apply(event)
                 self.loop.step(now)
-            if self.calls.waiting and self.calls.watched:
+            if self.calls.made:
                 self._end_for_forgotten(now)
         except StepsUsedUp as used:
             self._trouble = self._trouble or self._spinning(used)
@@ -200,10 +200,12 @@ class Execution:
         self._commands.clear()
         self._cancels.clear()
         end = self._outcome(never_started=never_started)
-        if recorded is not None:
-            check_turn(self.loop, self.turns, recorded.commands, recorded.outcome, commands, end)
+        number = self.turns
         self.turns += 1
         self.events += len(events) + len(commands)
+        if recorded is not None:
+            check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+            return recorded
         return Turn(
             now=now,
             events=list(events),
@@ -215,7 +217,11 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
-        for turn in turns:
+        # The last one may have an outcome, whose value is encoded where the host's loop is present.
+        with self.loop.entered():
+            for turn in turns[:-1]:
+                self.advance(turn.events, turn.now, turn)
+        for turn in turns[-1:]:
             self.advance(turn.events, turn.now, turn)
         self._expected = None
 
@@ -253,7 +259,7 @@ class Execution:
         finally:
             guard.leave_step(token)
         self._pending.clear()
-        if self.calls.waiting:
+        if self.calls.made:
             self.calls.close()
         if gone:
             self.caller = None
@@ -512,7 +518,7 @@ class Execution:
             outcome = Cancelled(why.reason)
         else:
             outcome = returned(self.definition, self.codec, end.unwrap())
-        if self.calls.waiting:
+        if self.calls.made:
             self.calls.close()
         if why is not None and isinstance(outcome, Continued):
             return Cancelled(why.reason)  # the next execution would be cancelled at its start

@@ -41,76 +41,81 @@ gc.callbacks.append(_note_collection)
 class Calls:
     """The calls of one execution that have not begun.
 
+    It is only counted how many have begun; mostly that is soon all of them. Only at the end of a
+    turn in which it is not, each is looked at.
+
     Attributes:
-        waiting: Those calls by their numbers. Each takes itself out when it begins.
-        number: Of the last one, from 1.
+        made: Those calls, and some that have begun.
+        begun: How many these are.
         watched: Whether calls are kept, so that a forgotten one can be found. Executions of older
             rules leave them to Python, which warns of them somewhere.
     """
 
-    __slots__ = ("_collected", "_decided", "_held", "number", "waiting", "watched")
+    __slots__ = ("_collected", "_decided", "_held", "begun", "made", "watched")
 
     def __init__(self) -> None:
-        self.waiting: dict[int, Call] = {}
-        self.number = 0
+        self.made: list[Call] = []
+        self.begun = 0
         self.watched = False
-        self._decided = 0  # the last call of the turn before
-        self._held: list[int] = []  # calls of this turn that somebody has as a collection begins
-        self._collected: set[int] = set()  # those that nobody has since a collection
+        self._decided = 0  # how many of `made`, the first ones, were made in earlier turns
+        self._held: list[Call] = []  # those of this turn that somebody has as a collection begins
+        self._collected: list[Call] = []  # those that nobody has since a collection
 
     def begin_turn(self) -> None:
         """Say that the calls from now on are those of a new turn."""
-        self._decided = self.number
+        self._decided = len(self.made)
         _watching.add(self)
 
     def end_turn(self) -> None:
         """Say that no more calls are made in this turn."""
         _watching.discard(self)
         if self._collected:
-            self._collected = set()
+            self._collected = []
 
     def note_collection(self, *, ends: bool) -> None:
         """Note which calls of this turn the garbage collector lets go of."""
         if not ends:
-            self._held = [
-                number
-                for number, call in list(self.waiting.items())
-                if number > self._decided and sys.getrefcount(call[0]) > _NOBODY
-            ]
+            new = self.made[self._decided :]
+            self._held = [call for call in new if sys.getrefcount(call[0]) > _NOBODY]
             return
         held, self._held = self._held, []
-        for number in held:
-            call = self.waiting.get(number)
-            if call is not None and sys.getrefcount(call[0]) <= _NOBODY:
-                self._collected.add(number)
+        self._collected += [call for call in held if sys.getrefcount(call[0]) <= _NOBODY]
 
     def find_forgotten(self) -> TrioflowError | None:
         """Return an error for the first call of this turn that nobody can await any more.
 
-        That is one whose coroutine nothing refers to but this. Such coroutines are closed.
+        That is one whose coroutine nothing refers to but this. Such coroutines are closed. What has
+        begun is let go of.
         """
         error: TrioflowError | None = None
-        for number, call in list(self.waiting.items()):
+        made, self.made, self.begun = self.made, [], 0
+        for number, call in enumerate(made):
             if inspect.getcoroutinestate(call[0]) != inspect.CORO_CREATED:
-                del self.waiting[number]
-            elif number <= self._decided or number in self._collected:
                 continue
-            elif sys.getrefcount(call[0]) <= _NOBODY:
-                call[0].close()
-                del self.waiting[number]
-                _, kind, name, code, offset = call
-                error = error or TrioflowError(
-                    f"{kind} {name!r} was called at {code.co_filename}:{_line(code, offset)} "
-                    "and is not awaited, so it never runs. Write 'await' before the call, or "
-                    "start it in a nursery."
-                )
+            decided = number < self._decided or any(call is one for one in self._collected)
+            if decided or sys.getrefcount(call[0]) > _NOBODY:
+                self.made.append(call)
+                continue
+            call[0].close()
+            _, kind, name, code, offset = call
+            error = error or TrioflowError(
+                f"{kind} {name!r} was called at {code.co_filename}:{_line(code, offset)} "
+                "and is not awaited, so it never runs. Write 'await' before the call, or "
+                "start it in a nursery."
+            )
         return error
+
+    def forget(self) -> None:
+        """Let go of all calls: they have begun."""
+        self.made.clear()
+        self.begun = self._decided = 0
 
     def close(self) -> None:
         """Close all coroutines that have not begun: whoever holds them will not go on."""
-        for made, *_ in self.waiting.values():
-            made.close()
-        self.waiting.clear()
+        for call in self.made:
+            if inspect.getcoroutinestate(call[0]) == inspect.CORO_CREATED:
+                call[0].close()
+        self.forget()
 
 
 def _line(code: CodeType, offset: int) -> int | None:

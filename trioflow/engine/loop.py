@@ -13,10 +13,11 @@ I/O, in an order that never depends on chance: tasks by age, deadlines by time a
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from math import inf
 from typing import Any, NoReturn, TypeVar
 
@@ -74,6 +75,7 @@ class NestedLoop:
         "_final",
         "_first",
         "_fn",
+        "_host",
         "_main",
         "_runner",
         "fenced",
@@ -94,6 +96,7 @@ class NestedLoop:
         self._cleaned = 0  # tasks that were made to clean up
         self._cleaners: set[_run.Task] = set()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
+        self._host: Host | None = None  # what is to be restored after several steps
         self.quiet = False
         self.fenced = False
         self.steps = StepLimit()
@@ -137,6 +140,16 @@ class NestedLoop:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
         self.steps.exhaust()
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make this the thread's loop for several steps; each does so by itself otherwise."""
+        self._host = host = self._enter()
+        try:
+            yield
+        finally:
+            self._host = None
+            leave_host(host)
+
     def step(self, now: float) -> None:
         """Set the clock, expire what is due, and run tasks until every task is blocked.
 
@@ -147,7 +160,7 @@ class NestedLoop:
         self._clock.now = now
         deadlines = self._runner.deadlines
         runq = self._runner.runq
-        host = enter_host(self._runner, self._agen_began, self._agen_dropped)
+        host = self._host or enter_host(self._runner, self._agen_began, self._agen_dropped)
         try:
             if self._first is not None:
                 self._spawn_main(*self._first)
@@ -156,7 +169,8 @@ class NestedLoop:
                 self._run_batch()
                 deadlines.expire(now)
         finally:
-            leave_host(host)
+            if host is not self._host:
+                leave_host(host)
 
     def step_in_order(  # noqa: C901, PLR0912, PLR0917  # one loop over two kinds of things
         self,
@@ -200,7 +214,7 @@ class NestedLoop:
         mixed = False
         number = 0  # of things and deadlines, in the order in which they come
         applied = 0
-        host = enter_host(runner, self._agen_began, self._agen_dropped)
+        host = self._host or enter_host(runner, self._agen_began, self._agen_dropped)
         try:
             if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
                 apply(things[0])  # as mostly; what follows would come to the same
@@ -240,7 +254,8 @@ class NestedLoop:
             deadlines.present = -inf
             if deadlines.past:
                 deadlines.past = []
-            leave_host(host)
+            if host is not self._host:
+                leave_host(host)
 
     def _apply_together(
         self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from heapq import heappush
 from math import inf
+from operator import attrgetter
 from types import FrameType
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from trio._core._ki import KIManager
 from trioflow.engine import guard, sharing
 from trioflow.engine.standins import NoIO, NoQueue, TurnClock
 from trioflow.errors import DeterminismError
+from trioflow.model.definitions import Activity, Workflow
 
 __all__ = [
     "AgedStatus",
@@ -102,6 +104,9 @@ _check_trio()
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 _registrations = itertools.count()
+
+age_of: Callable[[_run.Task], int] = attrgetter("_counter")
+"""Returns the number of a task's spawn; what is older has a smaller one."""
 
 
 class Deadlines(_run.Deadlines):
@@ -259,7 +264,9 @@ class Runner(_run.Runner):
         system_task: bool = False,
         context: contextvars.Context | None = None,
     ) -> _run.Task:
-        guard.judge(async_fn)
+        kind = type(async_fn)
+        if kind is not Activity and kind is not Workflow:  # which no rule names
+            guard.judge(async_fn)
         if nursery is not None:
             if nursery._parent_task._runner is not self:
                 raise sharing.refusal(nursery, sys._getframe(2))
@@ -416,11 +423,6 @@ def in_cancelled_scope() -> bool:
     """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
     cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
     return cancelled
-
-
-def age_of(task: _run.Task) -> int:
-    """Return the number of a task's spawn; what is older has a smaller one."""
-    return task._counter
 
 
 def _no_deadlines() -> Deadlines:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 import trio
 
@@ -31,7 +31,7 @@ class EndedUnseen(Exception):
 
 def _is_cancelled(task: trio.lowlevel.Task) -> bool:
     # What has not run yet and is in no nursery has none, whatever trio's types say.
-    status: Any = cast("Any", task)._cancel_status
+    status: Any = task._cancel_status
     return status is not None and bool(status.effectively_cancelled)
 
 

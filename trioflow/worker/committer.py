@@ -127,14 +127,24 @@ class Committer:
             self.under_way = []
             self._on_lease_lost()
             return
-        self.under_way = []
+        try:
+            await self._work_through(units, results, began_at if tries > 1 else None)
+        finally:
+            self.under_way = []
+
+    async def _work_through(
+        self,
+        units: list[OpenUnit],
+        results: list[CommitFailure | Exception | None],
+        unsure_since: float | None,
+    ) -> None:
         for unit, result in zip(units, results, strict=True):
             if result is None:
                 for live in unit.lives:
                     self._committed(live)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
-                await self._refused(unit, result, began_at if tries > 1 else None)
+                await self._refused(unit, result, unsure_since)
             elif self._rejections.is_shared(unit):
                 await self._refused(unit, CommitFailure(), None)
             else:
@@ -157,6 +167,7 @@ class Committer:
         if commit.closing is not None or commit.suspended is not None:
             self._holdings.drop(live)
             self._hand_over(live)
+            self._look_at_parent(live)
             self._report_end(live, commit, report)
         elif commit.continued is not None:
             self._holdings.evict(live)

@@ -141,8 +141,10 @@ class Pump:
         return self._holdings.closed
 
     def close(self) -> None:
-        """Take no more instances."""
+        """Take no more instances, and isolate none: what is held has its last turns."""
         self._holdings.closed = True
+        self._isolated.clear()
+        self._woken()
 
     def current_step(self) -> Step | None:
         """Say which step is being made, for the watchdog."""
@@ -282,9 +284,9 @@ class Pump:
     async def run(self) -> None:
         """Step what is ready, for ever."""
         while True:
-            while self._can_step or self._unloaded:
+            while self._can_step or self._can_load:
                 self._step_some()
-                if self._unloaded:
+                if self._can_load:
                     await self._load_some()
                 self._offer()
                 await anyio.lowlevel.checkpoint()
@@ -319,6 +321,13 @@ class Pump:
         if self._isolated:
             return any(live.queued and live.may_step for live in self._isolated)
         return bool(self._holdings.ready)
+
+    @property
+    def _can_load(self) -> bool:
+        """Whether a history may be loaded now: its replay may end the process as a step may."""
+        if self._isolated:
+            return any(live in self._isolated for live in self._unloaded)
+        return bool(self._unloaded)
 
     @property
     def isolating(self) -> bool:
@@ -389,7 +398,11 @@ class Pump:
             self._stepper.step(live)
 
     async def _load_some(self) -> None:
-        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        if self._isolated:
+            lives = [live for live in self._unloaded if live in self._isolated]
+            self._unloaded = [live for live in self._unloaded if live not in self._isolated]
+        else:
+            lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
         await self._stepper.load(lives)
 
     def drop_everything(self) -> None:

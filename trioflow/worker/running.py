@@ -10,6 +10,7 @@ import anyio.abc
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
+from trioflow.model.groups import joined
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
 from trioflow.worker.host import task_group
@@ -115,6 +116,7 @@ async def open_worker(
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
     try:
         worker = Worker(
             store,
@@ -134,24 +136,27 @@ async def open_worker(
             name=name,
         )
         await worker.register()  # out here, so that its errors are not in a group
-        async with task_group() as group:
-            worker.start(group)
-            group.start_soon(worker.client.endings.watch)
-            try:
-                yield worker
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
-                error = exc  # raised below, as it is and not in a group
-            finally:
+        try:
+            async with task_group() as group:
+                worker.start(group)
+                group.start_soon(worker.client.endings.watch)
                 try:
-                    await worker.drain()
-                except KeyboardInterrupt as exc:
-                    error = exc
-                worker.client.close()
-        error = worker.interrupt or error
+                    yield worker
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    try:
+                        await worker.drain()
+                    except KeyboardInterrupt as exc:
+                        error = exc
+                    worker.client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(worker.interrupt or error, left)
         if error is not None:
             raise error
     finally:
-        del error
+        del error, left
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()

@@ -147,6 +147,8 @@ class Stepper:
         """Read the histories of instances, and replay them."""
         known: list[HeldInstance] = []
         for live in lives:
+            if not live.may_step:
+                continue  # it comes back when its commit is stored, which may begin below, too
             if live.workflow in self._workflows:
                 known.append(live)
             else:
@@ -155,7 +157,8 @@ class Stepper:
             lambda: self._backend.load([(live.id, live.number) for live in known])
         )
         for live, turns in zip(known, stored, strict=True):
-            if self._holdings.held.get(live.id) is live and live.execution is None:
+            here = self._holdings.held.get(live.id) is live and live.may_step
+            if here and live.execution is None:
                 self._replay(live, turns)
                 await anyio.lowlevel.checkpoint()
 

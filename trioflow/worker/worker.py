@@ -8,7 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 
@@ -42,7 +43,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
-        interrupt: The `KeyboardInterrupt` that came out of an activity, or what else ended it.
+        interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
     def __init__(
@@ -217,18 +218,27 @@ class Worker:
         try:
             with self._services:
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._pump.run)
-                    group.start_soon(self._pump.run_commits)
-                    group.start_soon(self._take)
-                    group.start_soon(self._use_little_room)
-                    group.start_soon(self._register_again)
-                    group.start_soon(watch_queues, self._backend)
-                    group.start_soon(self._reclaim if self._backend.shared else self._hear)
+                    group.start_soon(self._run, self._pump.run)
+                    group.start_soon(self._run, self._pump.run_commits)
+                    group.start_soon(self._run, self._take)
+                    group.start_soon(self._run, self._use_little_room)
+                    group.start_soon(self._run, self._register_again)
+                    group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(
+                        self._run, self._reclaim if self._backend.shared else self._hear
+                    )
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
             if isinstance(exc, Exception):
                 logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
             raise
+
+    async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await service(*args)
+        except KeyboardInterrupt as exc:  # asyncio would end the loop if it left the task
+            self._failed |= service in (self._pump.run, self._pump.run_commits)
+            self._interrupted(exc)
 
     # --- taking -------------------------------------------------------------------------
 
