@@ -17,7 +17,7 @@ import contextlib
 import contextvars
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
 from typing import Any, NoReturn, TypeVar
 
@@ -141,7 +141,7 @@ class NestedLoop:
         self.steps.exhaust()
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> Generator[None]:
         """Make this the thread's loop for several steps; each does so by itself otherwise."""
         self._host = host = self._enter()
         try:
