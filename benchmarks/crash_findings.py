@@ -151,7 +151,7 @@ def _wrong_in_history(
     if [execution.number for execution in history] != [1]:
         yield f"has the executions {[execution.number for execution in history]}"
         return
-    turns = history[0].turns
+    turns = [turn for turn in history[0].turns if isinstance(turn, Turn)]
     if len(turns) != one.turns or not turns:
         yield f"has {len(turns)} turns, not {one.turns}"
         return

@@ -35,7 +35,12 @@ OLD_BYTES = (
 
 async def old_rows_go_on(backend):
     """Demand of a store that has just been brought up to date that all goes on."""
+    (stats,) = await backend.stats()
+    # Nobody knows what it serves, so nothing is said to be served by nobody.
+    assert (stats.queue, stats.workers, stats.activity_workers) == ("q", 1, 1)
     assert await backend.reclaim(60.0) == ["w1"]
+    (stats,) = await backend.stats()
+    assert (stats.workers, stats.activity_workers) == (0, 0)
     await backend.register_worker("w2", "w")
     parent, child, unborn = (await backend.take_instances("w2", ("q",), 9)).instances
     assert [one.id for one in (parent, child, unborn)] == ["p", "c", "u"]

@@ -68,7 +68,7 @@ CREATE TABLE workers (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     heartbeat_at REAL NOT NULL
-) WITHOUT ROWID;
+, queues TEXT, activity_queues TEXT, lease REAL) WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 CREATE INDEX activities_visible ON activities
     (worker, queue, priority, visible_at, scheduled_at);

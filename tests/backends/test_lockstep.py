@@ -136,9 +136,14 @@ BROKEN = {
     "a commit does not ask for the lease": ("AND instances.worker = v.worker", ""),
     "a commit does not ask for the number of turns": ("AND instances.turns = v.number", ""),
     "a commit does not ask for the execution": ("AND instances.execution = v.execution", ""),
+    "a commit does not ask for the life": ("AND instances.life = v.life AND", "AND"),
+    "messages reach any life": ("AND (v.life IS NULL OR instances.life = v.life)", ""),
+    "what killed its worker is ordinary": ("level = priority - 1000,", "level = priority,"),
+    "children of other lives are ended": ("AND child.parent_life = family.life", ""),
+    "what is marked is given to others": ("? AND cancel IS NULL", "?"),
     "what has finished is not deleted": (
-        "DELETE FROM activities WHERE (instance = ? AND execution = ? AND command = ?)",
-        "DELETE FROM activities WHERE (instance = ? AND execution = ? AND command = '?' || ?)",
+        "DELETE FROM activities WHERE (instance = ? AND execution = ? AND command = ? AND",
+        "DELETE FROM activities WHERE (instance = ? AND execution = ? AND command = '?' || ? AND",
     ),
     "a longer wait counts less": ("ORDER BY ready_at, seq LIMIT", "ORDER BY -ready_at, seq LIMIT"),
     "the lowest priority comes first": ("ORDER BY priority DESC", "ORDER BY priority"),
@@ -160,7 +165,10 @@ BROKEN = {
         "wake_at = ?, worker = NULL",
         "wake_at = ?, worker = worker",
     ),
-    "descendants are not ended": ("JOIN family ON", "JOIN family ON 0 AND"),
+    "descendants are not ended": (
+        "ON child.parent = family.id",
+        "ON 0 AND child.parent = family.id",
+    ),
     "what waits survives a termination": (
         "WHERE instance = ? AND worker IS NULL",
         "WHERE 0 AND instance = ? AND worker IS NULL",

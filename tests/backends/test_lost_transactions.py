@@ -90,7 +90,7 @@ def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
 
 
 async def demand_only_b_is_refused(store, unread):
-    store.register_worker("w", "w")
+    store.register_worker("w", "w", (), (), None)
     store.create([NewInstance("sender", "flow", "of w", b"[]")])
     assert len(store.take_instances("w", ("of w",), 1, (), 0.0).instances) == 1
     telling = InstanceCommit(id="sender", execution=1, number=0, messages=[Message("b", b"event")])

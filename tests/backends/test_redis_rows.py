@@ -152,6 +152,9 @@ async def take(backend, worker, **options):
 def test_what_an_older_schema_left_goes_on(old_store):
     async def main(backend):
         assert old_store.server.get(old_store.key("schema")) == b"3"
+        (stats,) = await backend.stats()
+        # Nobody knows what it serves, so nothing is said to be served by nobody.
+        assert (stats.workers, stats.activity_workers) == (1, 1)
         assert backend.heartbeat("w1") == Heartbeat(alive=True, cancelled=[key("p", "0:2")])
         taken = {one.id: one for one in await take(backend, "w1")}
         assert set(taken) == {"p", "again", "c", "fresh"}

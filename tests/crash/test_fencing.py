@@ -24,8 +24,8 @@ class Deaf:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    async def register_worker(self, worker, name):
-        await self._store.register_worker(worker, name)
+    async def register_worker(self, *args, **kwargs):
+        await self._store.register_worker(*args, **kwargs)
         self.registered.set()
 
     async def commit(self, worker, units):

@@ -1,4 +1,4 @@
-"""A turn that does not come to wait is not stored, and what made it is thrown away safely."""
+"""A turn that never blocks is not stored, and its execution is thrown away safely."""
 
 # mypy: ignore-errors
 
@@ -169,3 +169,26 @@ def test_an_execution_of_newer_rules_is_left_to_newer_code():
         Driver(polls, rules=99)
     assert caught.value.report.kind == "newer rules"
     assert "Update trioflow" in caught.value.report.message
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.parametrize("limit", range(1, 10))
+def test_the_tally_may_be_taken_while_a_generator_is_about_to_be_closed(limit, monkeypatch):
+    async def numbers():
+        yield 1
+        yield 2
+
+    async def spins():
+        await a()
+        while True:
+            async for _ in numbers():
+                break
+            await trio.sleep(0)
+
+    monkeypatch.setattr(Limited, "limit", 20 * limit)
+    driver = Limited(spins)
+    with pytest.raises(NeedsSuspension) as caught:
+        driver.turn(done("0:0", 1))
+    assert caught.value.report.kind == "does not wait"
+    assert "time stands still" in caught.value.report.message
+    driver.evict()

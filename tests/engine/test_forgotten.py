@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 
 import anyio
@@ -169,3 +170,73 @@ def test_a_workflow_is_awaited_like_an_activity():
     driver = Driver(wf)
     driver.turn(child_done("0:0", 7))
     assert driver.check().result() == 7
+
+
+class Holder:
+    """Holds a call, and itself."""
+
+    def __init__(self, call):
+        self.me = self
+        self.call = call
+
+
+def test_when_the_collector_comes_changes_nothing():
+    def program(collects):
+        async def wf() -> int:
+            Holder(b())
+            if "within" in collects:
+                gc.collect()
+            await a()
+            Holder(child())
+            await a()
+            return 7
+
+        wf.__qualname__ = "wf"
+        return wf
+
+    def history(collects):
+        driver = Driver(program(collects))
+        for id in ("0:0", "0:1"):
+            if "between" in collects:
+                gc.collect()
+            driver.turn(done(id, 1))
+        driver.check()
+        assert driver.result() == 7
+        return driver.history
+
+    gc.collect()
+    gc.disable()
+    try:
+        with nothing_left():
+            never = history("never")
+            assert history("within") == never
+            assert history("between") == never
+            assert history("within and between") == never
+    finally:
+        gc.enable()
+
+
+def test_a_call_that_is_forgotten_is_found_although_the_collector_comes():
+    async def wf() -> int:
+        b()
+        gc.collect()
+        await a()
+
+    with nothing_left():
+        driver = Driver(wf)
+        assert "activity 'b'" in driver.outcome.failure.message
+
+
+def test_a_call_that_is_let_go_of_in_a_later_turn_is_closed_at_the_end():
+    async def wf() -> int:
+        later = b()
+        await a()
+        del later
+        await a()
+        return 7
+
+    with nothing_left():
+        driver = Driver(wf)
+        driver.turn(done("0:0", 1))
+        driver.turn(done("0:1", 1))
+        assert driver.check().result() == 7

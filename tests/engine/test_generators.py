@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import gc
 import itertools
+import threading
 
 import pytest
 import trio
 import trio.testing
 
-from tests.engine.driver import Driver, act, done, stopped
+from tests.engine.driver import Driver, act, done, nothing_left, stopped
+from trioflow.engine import generators
 from trioflow.model import events as ev
 from trioflow.model.turns import Completed
 
@@ -198,3 +200,145 @@ def test_executions_of_older_rules_close_them_without_effect():
     driver = Driver(wf, rules=0).finish()
     assert isinstance(driver.outcome, Completed)
     assert driver.check().result() == []
+
+
+class Reader:
+    """Refers to a generator that refers to it."""
+
+    def __init__(self, cleanup):
+        self.cleanup = cleanup
+        self.numbers = self.read()
+
+    async def read(self):
+        try:
+            yield 1
+            yield 2
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.cleanup()
+
+
+async def refers_to_itself():
+    async def use(cleanup):
+        async for number in Reader(cleanup).numbers:
+            return number
+
+    x = await use(a)
+    y = await use(b)
+    await trio.sleep(5)
+    return x + y
+
+
+async def held_by_an_exception():
+    async def use(event):
+        async def numbers():
+            try:
+                yield 1
+                yield 2
+            finally:
+                event.set()
+
+        try:
+            raise ValueError
+        except ValueError as exc:
+            saved = exc  # frame -> exception -> traceback -> frame: the usual cycle
+        it = numbers()
+        async for number in it:
+            return number, saved
+
+    event = trio.Event()
+    await use(event)
+    with trio.move_on_after(10):
+        await event.wait()
+        return "set"
+    return "timed out"
+
+
+async def one_refers_to_another():
+    async def outer(inner):
+        async for number in inner:
+            yield number
+
+    async def inner():
+        try:
+            yield 1
+            yield 2
+        finally:
+            with trio.CancelScope(shield=True):
+                await a()
+
+    async def use():
+        numbers = outer(inner())
+        loop = [numbers]
+        loop.append(loop)
+        async for number in numbers:
+            return number
+
+    await use()
+    await trio.sleep(5)
+    return await b()
+
+
+@pytest.mark.parametrize("wf", [refers_to_itself, held_by_an_exception, one_refers_to_another])
+def test_when_the_collector_comes_changes_nothing(wf):
+    def in_a_thread():
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+
+    def goes_on(collects):
+        driver = Driver(wf)
+        while driver.outcome is None:
+            collects()
+            if driver.running:
+                driver.turn(done(next(iter(driver.running)), 1))
+            else:
+                driver.wake()
+            assert len(driver.history) < 10
+        execution = driver.fresh()
+        for turn in driver.turns:
+            execution.advance(turn.events, turn.now, turn)
+            collects()
+        execution.evict()
+        return driver.history
+
+    gc.collect()
+    gc.disable()
+    try:
+        never = goes_on(lambda: None)
+        assert goes_on(gc.collect) == never
+        assert goes_on(in_a_thread) == never
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+@pytest.mark.parametrize("wf", [refers_to_itself, one_refers_to_another])
+def test_what_the_collector_found_is_closed_without_effect_on_eviction(wf):
+    with nothing_left():
+        driver = Driver(wf)
+        gc.collect()
+        driver.evict()
+
+
+def test_what_goes_while_another_thread_collects_goes_at_its_time(monkeypatch):
+    async def wf() -> list[str]:
+        monkeypatch.setattr(generators, "_collector", -1)
+        return list(await leaves([]))
+
+    assert Driver(wf).finish().result() == ["cleaned up"]
+
+
+def test_those_that_have_ended_are_forgotten():
+    async def wf() -> int:
+        async def numbers():
+            yield 1
+
+        for _ in range(1000):
+            async for _ in numbers():
+                pass
+        return await a()
+
+    driver = Driver(wf)
+    assert len(driver.execution.loop._agens._noted) < 300
+    driver.evict()

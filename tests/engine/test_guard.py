@@ -48,6 +48,15 @@ def test_steps_may_be_nested():
     assert not guard.stepping.active
 
 
+def test_a_nested_step_leaves_the_outer_ones_rules_alone():
+    outer = guard.enter_step(0)
+    inner = guard.enter_step(1)
+    assert guard.stepping.rules == 1
+    guard.leave_step(inner)
+    assert guard.stepping.rules == 0
+    guard.leave_step(outer)
+
+
 def test_permitted_turns_the_guard_off_and_back_on_also_after_an_error():
     token = guard.enter_step()
     try:
@@ -191,13 +200,18 @@ def test_looking_for_an_object_runs_no_code_of_it():
     assert TABLE.find(Liar()) is None
 
 
-def test_a_module_imported_later_is_found_then(monkeypatch):
+@pytest.mark.parametrize("by_code", [False, True])
+def test_a_module_imported_later_is_found_then(monkeypatch, by_code):
     table = Table([Rule("TF999", "do not", ("surely_no_such_module:thing",))])
     late = types.ModuleType("surely_no_such_module")
     late.thing = lambda: None
-    assert table.find(late.thing) is None
+
+    def find():
+        return table.find_code(late.thing.__code__) if by_code else table.find(late.thing)
+
+    assert find() is None
     monkeypatch.setitem(sys.modules, "surely_no_such_module", late)
-    hit = table.find(late.thing)
+    hit = find()
     assert hit is not None
     assert hit.call == "surely_no_such_module.thing"
 

@@ -14,7 +14,6 @@ import trio
 from tests.engine.driver import Driver, act, done, nothing_left
 from trioflow.engine.replay import Diverged
 from trioflow.errors import DeterminismError
-from trioflow.model import events as ev
 from trioflow.model.turns import Completed
 
 a = act("a", int)
@@ -149,24 +148,6 @@ def test_what_is_found_in_another_way_is_refused_to_the_second_that_uses_it():
         with pytest.raises(Diverged):  # its replay is another use
             execution.replay(first.turns[:1])
         execution.evict()
-
-
-def test_waking_a_task_of_another_execution_is_refused_and_wakes_nobody():
-    hidden_event = hidden()
-
-    async def waits_for_it():
-        await hidden_event().event.wait()
-
-    async def sets_it():
-        hidden_event().event.set()
-
-    first, second = Driver(waits_for_it, id="first"), Driver(sets_it, id="second")
-    with pytest.raises(DeterminismError, match=r"in .*sets_it: this Event does not belong"):
-        second.result()
-    assert first.outcome is None
-    first.turn(ev.Woken())
-    assert first.outcome is None
-    first.evict()
 
 
 def test_a_task_in_the_nursery_of_another_execution_is_refused():

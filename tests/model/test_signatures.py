@@ -437,9 +437,11 @@ def test_type_variables_are_their_bounds():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax came with Python 3.12")
-def test_type_parameters_are_their_bounds():
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_type_parameters_are_their_bounds(future):
     names: dict[str, Any] = {}
-    exec("def f[T: int](a: T, b: list[T]) -> T: ...", names)
+    source = f"{future}def f[T: int](a: T, b: list[T]) -> T: ..."
+    exec(compile(source, "source", "exec", dont_inherit=True), names)
     assert stored(names["f"], 1, [2]) == {"a": 1, "b": [2]}
     with pytest.raises(ArgumentError, match=r"argument 'b': Expected int, got str - at \$\[0\]"):
         stored(names["f"], 1, ["x"])

@@ -129,6 +129,7 @@ _KINDS = (
     "marked",
     "workers",
     "names",
+    "serves",
     "finished",
 )
 

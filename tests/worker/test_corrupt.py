@@ -90,6 +90,7 @@ def test_a_repaired_message_is_read(sqlite):
             await handle.signal(number, 100)
             with sqlite3.connect(sqlite.file) as connection:
                 (good,) = connection.execute("SELECT event FROM inbox ORDER BY seq").fetchone()
+            connection.close()
             change(
                 sqlite.file,
                 f"UPDATE inbox SET event = {GARBAGE} WHERE seq IN (SELECT min(seq) FROM inbox)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+import trio
 
 from tests.worker.flow import Gate, until
 from trioflow import Registry, activity_info, uuid4
@@ -124,6 +125,8 @@ def test_a_start_while_the_terminated_one_commits(sqlite):
         begun.append(n)
         for _ in range(200):  # so that it has not ended when it is terminated
             await quick(n)
+        if n < 20:
+            await trio.sleep_forever()
         return n
 
     async def main():
@@ -140,6 +143,6 @@ def test_a_start_while_the_terminated_one_commits(sqlite):
             last = await client.start(busy.options(id="one"), 99)
             assert await last.result() == 99
             with anyio.fail_after(5):
-                assert await worker.client.run(busy, 3) == 3
+                assert await worker.client.run(busy, 30) == 30
 
     sqlite.run(main)

@@ -28,6 +28,7 @@ def make_pump(backend):
         queues=["default"],
         limit=10,
         cache_size=10,
+        max_steps=1000,
         on_end=lambda *_: None,
         on_wake_at=lambda _: None,
         on_lease_lost=lambda: None,

@@ -279,3 +279,124 @@ def test_an_unreadable_history_suspends_with_the_reason(sqlite):
                 await handle.result(wait_suspended=False)
 
     sqlite.run(main)
+
+
+def test_a_workflow_that_does_not_wait(flow, caplog):
+    """It is suspended with the line, and others go on."""
+    caplog.set_level(logging.ERROR, "trioflow.worker")
+    flows = Registry()
+
+    @flows.workflow
+    async def spins() -> None:
+        with trio.move_on_after(1):
+            while True:
+                await trio.sleep(0)
+
+    @flows.workflow
+    async def healthy() -> int:
+        return 7
+
+    async def main():
+        async with flow.worker(flows, max_steps=1000) as worker:
+            bad = await worker.client.start(spins.options(id="bad"))
+            assert await worker.client.run(healthy) == 7
+            await until_status(bad, "suspended")
+            report = (await bad.describe()).suspension
+            assert report.kind == "does not wait"
+            assert "'bad'" in report.message
+            assert f"{__name__.rpartition('.')[2]}.py:" in report.line
+
+            async def logged():
+                return "instance 'bad' (spins) is suspended" in caplog.text
+
+            await until(logged)
+
+    flow.run(main)
+
+
+def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite):
+    flows = Registry()
+
+    @flows.workflow
+    async def child() -> None:
+        while True:
+            await trio.sleep(0)
+
+    @flows.workflow
+    async def parent() -> None:
+        await child()
+
+    async def main():
+        async with sqlite.worker(flows, max_steps=100, max_instances=5) as worker:
+            parents = [await worker.client.start(parent) for _ in range(5)]
+
+            async def free():
+                described = [await handle.describe() for handle in parents]
+                suspended = await worker.client.count(status="suspended")
+                return suspended == 5 and all(d.worker is None for d in described)
+
+            await until(free)
+
+    sqlite.run(main)
+
+
+class Slow:
+    """Loads the second time while the commit of what is open then is under way."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.loads = 0
+        self.storing = anyio.Event()
+        self.loaded = anyio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    async def load(self, ids):
+        self.loads += 1
+        if self.loads == 2:
+            with anyio.move_on_after(2):
+                await self.storing.wait()
+            self.loaded.set()
+        return await self._backend.load(ids)
+
+    async def commit(self, worker, units):
+        if self.loads == 2 and not self.loaded.is_set():
+            self.storing.set()
+            await self.loaded.wait()
+            await anyio.sleep(0.05)
+        return await self._backend.commit(worker, units)
+
+
+def test_a_history_that_diverges_while_a_commit_is_under_way(flow):
+    """A signal came after the deadline that ends it: its turn is made again, after a replay."""
+    flows = Registry()
+    runs = []
+
+    @flows.activity
+    async def one() -> int:
+        return 1
+
+    @flows.activity
+    async def other() -> int:
+        return 2
+
+    @flows.workflow
+    async def changing() -> int:
+        runs.append(1)
+        await (one if len(runs) < 3 else other)()
+        await trio.sleep(0.1)
+        return 1
+
+    async def main():
+        async with flow.client(flows) as client:
+            handle = await client.start(changing)
+            async with flow.worker(flows):
+                await until_parked(handle, turns=2)
+            await anyio.sleep(0.15)
+            await handle.signal(number, 1)
+            async with flow.worker(flows, backend=Slow(await flow.backend()), cache_size=0):
+                await until_status(handle, "suspended")
+                assert (await handle.describe()).suspension.kind == "diverged"
+
+    flow.run(main)

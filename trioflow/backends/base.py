@@ -63,8 +63,28 @@ class Backend(Protocol):
 
     # --- workers ------------------------------------------------------------------------
 
-    async def register_worker(self, worker: str, name: str) -> None:
-        """Store the row of a new worker; ``worker`` is a fresh random id."""
+    async def register_worker(
+        self,
+        worker: str,
+        name: str,
+        *,
+        queues: Sequence[str] = (),
+        activity_queues: Sequence[str] = (),
+        lease: float | None = None,
+    ) -> None:
+        """Store the row of a new worker.
+
+        All but the id is for `stats` alone. A row that an older trioflow wrote says nothing of
+        queues; such a worker counts for every queue.
+
+        Args:
+            worker: A fresh random id.
+            name: For people.
+            queues: Whose instances it will take.
+            activity_queues: Whose activities it will take.
+            lease: For how many seconds a heartbeat shows that it lives; ``None`` for as long as
+                its row is there.
+        """
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. Called from a thread of the worker's own; may block.
@@ -297,7 +317,11 @@ class Backend(Protocol):
         ...
 
     async def stats(self) -> list[QueueStats]:
-        """Return the numbers of each queue with an unfinished instance or an activity, by name."""
+        """Return the numbers of each queue with an unfinished instance or an activity, by name.
+
+        Of workers those count that have a row whose last heartbeat is not older than the lease
+        that `register_worker` stored.
+        """
         ...
 
     async def remove(

@@ -126,7 +126,15 @@ ALTER TABLE activities
 
 # An instance's life tells it from others of the same id; it is part of the key of its activities,
 # where there is room for 64 bytes. `level` is what the ready ones are read by, see `sql.queries`.
+#
+# The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
+# registered it.
 _LIVES = (
+    """
+ALTER TABLE workers
+    ADD COLUMN queues MEDIUMTEXT,
+    ADD COLUMN activity_queues MEDIUMTEXT,
+    ADD COLUMN lease DOUBLE""",
     """
 ALTER TABLE instances
     ADD COLUMN life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',

@@ -113,7 +113,12 @@ CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker
 
 # An instance's life tells it from others of the same id; it is part of the key of its activities.
 # `level` is what the ready ones are read by, see `sql.queries`.
+#
+# The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
+# registered it.
 _LIVES = """
+ALTER TABLE {schema}.workers ADD COLUMN queues text, ADD COLUMN activity_queues text,
+    ADD COLUMN lease float8;
 ALTER TABLE {schema}.instances ADD COLUMN life text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN parent_life text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN first_execution bigint NOT NULL DEFAULT 1,

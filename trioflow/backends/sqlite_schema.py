@@ -116,7 +116,14 @@ CREATE INDEX activities_visible ON activities
 #
 # The greatest time that was stored is kept beside the inbox numbers: it grows with each delivery,
 # and with the heartbeat of each worker that goes, which stood for all that the worker had stored.
+#
+# The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
+# registered it.
 _LIVES = """
+ALTER TABLE workers ADD COLUMN queues TEXT;
+ALTER TABLE workers ADD COLUMN activity_queues TEXT;
+ALTER TABLE workers ADD COLUMN lease REAL;
+
 ALTER TABLE instances ADD COLUMN life TEXT NOT NULL DEFAULT '';
 ALTER TABLE instances ADD COLUMN parent_life TEXT NOT NULL DEFAULT '';
 ALTER TABLE instances ADD COLUMN first_execution INTEGER NOT NULL DEFAULT 1;

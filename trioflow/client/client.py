@@ -26,6 +26,7 @@ from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
 from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 from trioflow.model.definitions import Workflow
+from trioflow.model.groups import joined
 from trioflow.model.lives import new_life
 from trioflow.model.records import NewInstance, QueueStats, Status
 from trioflow.model.values import Codec, JsonCodec
@@ -341,20 +342,25 @@ async def open_client(
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
     try:
         client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
-        async with anyio.create_task_group() as group:
-            group.start_soon(client.endings.watch)
-            try:
-                yield client
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
-                error = exc  # raised below, as it is and not in a group
-            finally:
-                client.close()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.endings.watch)
+                try:
+                    yield client
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(error, left)
         if error is not None:
             raise error
     finally:
-        del error
+        del error, left
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()

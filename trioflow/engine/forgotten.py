@@ -1,7 +1,13 @@
-"""Calls of activities and sub-workflows that have not begun, and those that never will."""
+"""Calls of activities and sub-workflows that have not begun, and those that never will.
+
+Whether a call is forgotten may not depend on when the garbage collector comes. So that is decided
+once, at the end of the turn that made the call, and a call that only the collector has let go of by
+then counts as held.
+"""
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Coroutine
@@ -19,6 +25,19 @@ of its definition, the code that made it, and the offset of the instruction ther
 takes longer to find.)"""
 
 
+_NOBODY = 2  # references to a coroutine that nobody has: the call's, and the argument's
+
+_watching: set[Calls] = set()
+
+
+def _note_collection(phase: str, _: object) -> None:
+    for calls in list(_watching):
+        calls.note_collection(ends=phase == "stop")
+
+
+gc.callbacks.append(_note_collection)
+
+
 class Calls:
     """The calls of one execution that have not begun.
 
@@ -32,25 +51,49 @@ class Calls:
             rules leave them to Python, which warns of them somewhere.
     """
 
-    __slots__ = ("begun", "made", "watched")
+    __slots__ = ("_collected", "_decided", "_held", "begun", "made", "watched")
 
     def __init__(self) -> None:
         self.made: list[Call] = []
         self.begun = 0
         self.watched = False
+        self._decided = 0  # how many of `made`, the first ones, were made in earlier turns
+        self._held: list[Call] = []  # those of this turn that somebody has as a collection begins
+        self._collected: list[Call] = []  # those that nobody has since a collection
+
+    def begin_turn(self) -> None:
+        """Say that the calls from now on are those of a new turn."""
+        self._decided = len(self.made)
+        _watching.add(self)
+
+    def end_turn(self) -> None:
+        """Say that no more calls are made in this turn."""
+        _watching.discard(self)
+        if self._collected:
+            self._collected = []
+
+    def note_collection(self, *, ends: bool) -> None:
+        """Note which calls of this turn the garbage collector lets go of."""
+        if not ends:
+            new = self.made[self._decided :]
+            self._held = [call for call in new if sys.getrefcount(call[0]) > _NOBODY]
+            return
+        held, self._held = self._held, []
+        self._collected += [call for call in held if sys.getrefcount(call[0]) <= _NOBODY]
 
     def find_forgotten(self) -> TrioflowError | None:
-        """Return an error for the first call that nobody can await any more, ``None`` without one.
+        """Return an error for the first call of this turn that nobody can await any more.
 
         That is one whose coroutine nothing refers to but this. Such coroutines are closed. What has
         begun is let go of.
         """
         error: TrioflowError | None = None
         made, self.made, self.begun = self.made, [], 0
-        for call in made:
+        for number, call in enumerate(made):
             if inspect.getcoroutinestate(call[0]) != inspect.CORO_CREATED:
                 continue
-            if sys.getrefcount(call[0]) > 2:  # noqa: PLR2004  # the call's and the argument's
+            decided = number < self._decided or any(call is one for one in self._collected)
+            if decided or sys.getrefcount(call[0]) > _NOBODY:
                 self.made.append(call)
                 continue
             call[0].close()
@@ -65,7 +108,7 @@ class Calls:
     def forget(self) -> None:
         """Let go of all calls: they have begun."""
         self.made.clear()
-        self.begun = 0
+        self.begun = self._decided = 0
 
     def close(self) -> None:
         """Close all coroutines that have not begun: whoever holds them will not go on."""

@@ -45,7 +45,7 @@ class _Stepping(threading.local):
 stepping = _Stepping()
 
 
-def enter_step(rules: int = CURRENT_RULES) -> object:
+def enter_step(rules: int = CURRENT_RULES) -> tuple[bool, int]:
     """Turn the guard on in this thread; the steps of several threads do not see each other.
 
     The function that calls this should stay on the stack during the step: the search for the
@@ -57,15 +57,15 @@ def enter_step(rules: int = CURRENT_RULES) -> object:
     Returns:
         A token for :func:`leave_step`. Steps may be nested.
     """
-    token = stepping.active
+    token = stepping.active, stepping.rules
     stepping.active = True
     stepping.rules = rules
     return token
 
 
-def leave_step(token: object) -> None:
+def leave_step(token: tuple[bool, int]) -> None:
     """Put the guard back to what it was at the :func:`enter_step` that gave the token."""
-    stepping.active = token is True
+    stepping.active, stepping.rules = token
 
 
 class permitted:  # noqa: N801 - a context manager, named like a function

@@ -196,6 +196,8 @@ class Table:
 
     def find_code(self, code: CodeType) -> Hit | None:
         """Return the rule that names the Python function this code belongs to, or ``None``."""
+        if len(sys.modules) != self._modules_seen:
+            self.refresh()
         return self._codes.get(id(code))
 
     def find_event(self, event: str) -> Rule | None:

@@ -1,4 +1,4 @@
-"""Whose event loop this thread is in: changed for a step, and changed back."""
+"""Which event loop this thread runs: replaced for a step, and restored after it."""
 
 # pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
 
@@ -28,7 +28,7 @@ def enter_host(
     Args:
         runner: Whose step is made.
         began: Called with each async generator that begins.
-        dropped: Called with each of them that nobody has any more.
+        dropped: Called with each of them that nothing refers to any more.
     """
     asyncio_events: Any = sys.modules.get("asyncio.events")
     host = (
@@ -50,8 +50,9 @@ def enter_host(
 
 
 def leave_host(host: Host) -> None:
-    """Put back what `enter_host` returned."""
+    """Put back what `enter_host` returned, and wake the hosts' tasks that were woken since."""
     runner, task, library, hooks, asyncio_events, asyncio_loop = host
+    left: Any = _RUN.runner
     _sniffio.name = library
     if runner is None:
         del _RUN.runner
@@ -62,3 +63,5 @@ def leave_host(host: Host) -> None:
     sys.set_asyncgen_hooks(*hooks)
     if asyncio_events is not None:
         asyncio_events._set_running_loop(asyncio_loop)
+    if left.owed:
+        left.wake_owed()

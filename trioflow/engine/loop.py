@@ -1,4 +1,6 @@
-"""A private trio scheduler that somebody else steps; with `runner` all that knows trio's insides.
+"""A private trio scheduler, stepped by its owner.
+
+Together with `runner`, the only code that touches trio's internals.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
@@ -13,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import itertools
 import types
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
@@ -25,7 +25,7 @@ import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow.engine.generators import close_left, finish_at_once, is_collecting, warn_of
+from trioflow.engine.generators import Begun, close_left, finish_at_once, is_collecting, warn_of
 from trioflow.engine.hosting import Host, enter_host, leave_host
 from trioflow.engine.runner import TaskState, age_of, current_task_state, make_runner
 from trioflow.engine.sharing import (
@@ -44,15 +44,15 @@ __all__ = ["NestedLoop"]
 
 T = TypeVar("T")
 
-_MOST_ROUNDS = 100  # so often code may swallow what is to end it
+_MOST_ROUNDS = 100  # how often code may swallow the error that is to end it
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _EMPTY_CONTEXT = contextvars.Context()
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
-_generators = itertools.count()
 
 
 class NestedLoop:
@@ -92,7 +92,7 @@ class NestedLoop:
         self._main: _run.Task | None = None
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
-        self._agens: weakref.WeakValueDictionary[int, Any] | None = None
+        self._agens: Begun | None = None
         self._cleaned = 0  # tasks that were made to clean up
         self._cleaners: set[_run.Task] = set()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
@@ -111,7 +111,7 @@ class NestedLoop:
         name: str,
         fn: Callable[..., Any] | None = None,
     ) -> None:
-        """Say what the main task is, and for which function; the first `step` runs it."""
+        """Set the main task, and the workflow's function; the first `step` runs it."""
         self._fn = fn
 
         async def enter() -> Any:
@@ -133,7 +133,7 @@ class NestedLoop:
             leave_host(host)
 
     def keep_order(self) -> None:
-        """Call what a cancel concerns in the order of age; said before the loop is started."""
+        """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
         self._runner.in_order = True
 
     def halt(self) -> None:
@@ -151,11 +151,11 @@ class NestedLoop:
             leave_host(host)
 
     def step(self, now: float) -> None:
-        """Set the clock, expire what is due, and run tasks until all of them wait.
+        """Set the clock, expire what is due, and run tasks until every task is blocked.
 
         Raises:
-            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
-            StepsUsedUp: Likewise.
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
         """
         self._clock.now = now
         deadlines = self._runner.deadlines
@@ -203,9 +203,9 @@ class NestedLoop:
             Whether anything was applied ahead of a deadline that had passed before ``now``.
 
         Raises:
-            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
-            StepsUsedUp: Likewise.
-            EndedUnseen: Likewise.
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
+            EndedUnseen: The main task ended too early (see above); likewise.
         """
         self._clock.now = now
         runner = self._runner
@@ -243,7 +243,7 @@ class NestedLoop:
                     break
                 apply(thing)
                 applied += 1
-                self._run_until_all_wait(time)
+                self._run_until_blocked(time)
                 if applied <= last and self.outcome is not None:
                     raise EndedUnseen(number)
                 number += 1
@@ -270,11 +270,11 @@ class NestedLoop:
         for thing, seen in left:
             if seen:
                 apply(thing)
-        self._run_until_all_wait(time)
+        self._run_until_blocked(time)
         for thing, seen in left:
             if not seen:
                 apply(thing)
-                self._run_until_all_wait(time)
+                self._run_until_blocked(time)
 
     @property
     def next_deadline(self) -> float:
@@ -291,13 +291,13 @@ class NestedLoop:
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
     def forget(self) -> None:
-        """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
+        """Drop the references to the owner of this loop, so that no cycle is left."""
         self._context = _EMPTY_CONTEXT
         self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
     def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
-        """Throw ``error()`` into every task that waits, again and again, until no task is left.
+        """Throw ``error()`` into every blocked task, again and again, until no task is left.
 
         A task in a nursery's exit is left to its children. Suspended coroutines must not be left
         to the garbage collector: their ``finally`` blocks would run anywhere.
@@ -327,7 +327,7 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            for agen in list((self._agens or {}).values()):
+            for agen in self._take_agens():
                 self._context.copy().run(finish_at_once, agen)
         finally:
             leave_host(host)
@@ -336,14 +336,10 @@ class NestedLoop:
     # --- inside -------------------------------------------------------------------------
 
     def _throw(self, task: _run.Task, error: BaseException) -> None:
-        """Wake a task with an error, after telling what it waits for that it does so no more."""
-
-        def raise_error() -> NoReturn:
-            raise error
-
+        """Wake a task with an error, after aborting its wait."""
         abort, task._abort_func = task._abort_func, None
         if abort is not None:
-            abort(raise_error)
+            abort(_raising(error))
         self._runner.reschedule(task, Error(error))
 
     def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
@@ -353,9 +349,9 @@ class NestedLoop:
 
     def _expire(self, due: float) -> None:
         self._runner.deadlines.expire(due)
-        self._run_until_all_wait(due)
+        self._run_until_blocked(due)
 
-    def _run_until_all_wait(self, reached: float) -> None:
+    def _run_until_blocked(self, reached: float) -> None:
         runq, deadlines = self._runner.runq, self._runner.deadlines
         while runq:
             self._run_batch()
@@ -380,7 +376,7 @@ class NestedLoop:
         finally:
             runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
 
-    def _run_task(self, task: _run.Task) -> None:
+    def _run_task(self, task: _run.Task) -> None:  # noqa: C901, PLR0912  # one branch for each end
         _RUN.task = task
         send, value = task._next_send_fn, task._next_send
         task._next_send_fn = task._next_send = None
@@ -398,6 +394,8 @@ class NestedLoop:
         finally:
             del send, value
         try:
+            if self._runner.refused is not None and self._throw_refusal(task, message, final):
+                return
             if final is not None:
                 self._task_ended(task, final)
                 return
@@ -418,6 +416,36 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
+
+    def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
+        """Throw the error for waking another run's task; return whether it was this task's.
+
+        Args:
+            task: The task that has just run.
+            message: What it waits for.
+            final: How it ended, if it has.
+        """
+        runner = self._runner
+        assert runner.refused is not None
+        culprit, error = runner.refused
+        if culprit is not None and culprit is not task:
+            return False
+        runner.refused = None
+        if self.fenced:
+            return False
+        if type(message) is _Detach:
+            final = message.final_outcome
+        if final is not None:
+            if isinstance(final, Error):
+                error.__context__ = final.error
+            self._task_ended(task, Error(error))
+            return True
+        task._schedule_points += 1
+        if type(message) is _Wait and message.abort_func(_raising(error)) is not _SUCCEEDED:
+            runner.refused = task, error  # it cannot leave now: where it next waits
+        else:
+            runner.wake(task, Error(error))
+        return True
 
     def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
         """Throw an error into a task that uses what belongs to another run; say whether it does."""
@@ -474,9 +502,8 @@ class NestedLoop:
         """End once the main task has, and async generators that are left have been closed."""
         if self._final is None or self._cleaners:
             return
-        if self._runner.in_order and not self.fenced and self._agens:
-            left = [agen for agen in self._agens.values() if agen.ag_frame is not None]
-            self._agens = None
+        if self._runner.in_order and not self.fenced:
+            left = self._take_agens()
             if left:
                 self._spawn_cleaner(left)
                 return
@@ -508,18 +535,28 @@ class NestedLoop:
 
     def _agen_began(self, agen: Any) -> None:
         if self._agens is None:
-            self._agens = weakref.WeakValueDictionary()
-        self._agens[next(_generators)] = agen
+            self._agens = Begun()
+        self._agens.add(agen)
+
+    def _take_agens(self) -> list[Any]:
+        begun, self._agens = self._agens, None
+        return [] if begun is None else begun.left()
 
     def _agen_dropped(self, agen: Any) -> None:
-        """Have an async generator cleaned up that nobody has any more and that has not ended."""
-        runner = self._runner
-        ours = getattr(_RUN, "runner", None) is runner and not self.fenced
-        if ours and runner.in_order and self.outcome is None and not is_collecting():
-            self._spawn_cleaner([agen])
-            if not self.quiet:
-                warn_of(agen)
-            return
+        """Clean up an async generator that nothing refers to any more and that has not ended."""
+        runner, begun = self._runner, self._agens
+        if runner.in_order and self.outcome is None and not self.fenced:
+            if is_collecting():
+                if begun is not None:
+                    begun.keep(agen)
+                    return
+            elif getattr(_RUN, "runner", None) is runner:
+                if begun is not None:
+                    begun.drop(agen)
+                self._spawn_cleaner([agen])
+                if not self.quiet:
+                    warn_of(agen)
+                return
         # What the garbage collector finds, it finds anywhere and at any time, in another execution
         # or in an activity: that cleanup may not have effects.
         fenced, self.fenced = self.fenced, True
@@ -533,6 +570,13 @@ class NestedLoop:
 
 def _never() -> NoReturn:
     raise AssertionError("the cancel that never was is not raised")
+
+
+def _raising(error: BaseException) -> Callable[[], NoReturn]:
+    def raise_error() -> NoReturn:
+        raise error
+
+    return raise_error
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

@@ -1,7 +1,8 @@
-"""trio's runner, less what a workflow must not use. Only this file and `loop` touch its insides.
+"""trio's runner, without what a workflow must not use.
 
-What belongs to one private runner lives here: the check of trio's version, its deadlines, the state
-of each task, and who says no to system tasks, threads and instruments. `loop` steps it.
+Together with `loop`, the only code that touches trio's internals. What belongs to one private
+runner lives here: the check of trio's version, its deadlines, the state of each task, and the
+refusal of system tasks, threads and instruments. `loop` steps it.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
@@ -12,6 +13,7 @@ of each task, and who says no to system tasks, threads and instruments. `loop` s
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import itertools
@@ -21,7 +23,7 @@ from heapq import heappush
 from math import inf
 from operator import attrgetter
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import trio
 from outcome import Error, Outcome, Value
@@ -79,7 +81,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
 
 
 def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
+    """Refuse at import, with the reason, a trio whose internals are not the ones used here."""
     missing = [
         f"{getattr(owner, '__name__', owner)}.{name}"
         for owner, names in _NEEDED.items()
@@ -91,7 +93,7 @@ def _check_trio() -> None:
         missing = ["Runner.spawn_impl(...) with the known parameters"]
     if missing:
         raise ImportError(
-            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
+            f"trioflow does not know the internals of trio {trio.__version__}: it lacks "
             f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
             "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
         )
@@ -127,10 +129,11 @@ class Deadlines(_run.Deadlines):
             self.past.append((deadline, cancel_scope))
 
     def expire_past(self, reached: float) -> None:
-        """Expire those of `past` that lie before ``reached`` or say "now"; others have their turn.
+        """Cancel scopes whose deadline is at or before ``reached``, or equals the turn's time.
 
-        A scope whose deadline is moved into the past, or to the present, ends at once, as in trio;
-        one that is moved by some seconds and is overdue all the same ends in the order of time.
+        The rest expire in deadline order. So a scope whose deadline is moved into the past, or to
+        the present, ends at once, as in trio. One that is moved by some seconds, and is overdue all
+        the same, does not overtake an earlier deadline.
         """
         past, self.past = self.past, []
         for deadline, scope in past:
@@ -140,9 +143,9 @@ class Deadlines(_run.Deadlines):
 
 
 class AgedStatus(_run.CancelStatus):
-    """trio's status of a scope, which tells a cancel to the tasks in it in the order of their age.
+    """trio's status of a scope, which delivers a cancel to the tasks in it in spawn order.
 
-    trio goes through sets, that is, by address. Every status around a nursery becomes one of
+    trio iterates over sets, that is, by address. Every status around a nursery becomes one of
     these; the others have no more than one task.
     """
 
@@ -222,7 +225,7 @@ class RunToken:
     __slots__ = ("__weakref__",)
 
     def run_sync_soon(self, *_: object, **__: object) -> None:
-        """Refuse: what other threads say has no place in a workflow's history."""
+        """Refuse: a call from another thread is not recorded in a workflow's history."""
         raise _no_threads()
 
 
@@ -234,13 +237,21 @@ _USES_THREADS = (
 
 
 class Runner(_run.Runner):
-    """trio's runner, less what a workflow must not use, plus the state of each task."""
+    """trio's runner, without what a workflow must not use, plus the state of each task.
 
-    __slots__ = ("in_order", "mark", "states")
+    Attributes:
+        owed: Tasks of hosts that are to be woken once this run has been left, and with what.
+        refused: The task that woke one of another run (``None`` if no task was running), and the
+            error that it is to get for that.
+    """
+
+    __slots__ = ("in_order", "mark", "owed", "refused", "states")
 
     deadlines: Deadlines
     in_order: bool
     mark: object
+    owed: list[tuple[_run.Task, Outcome[Any]]]
+    refused: tuple[_run.Task | None, DeterminismError] | None
     states: dict[_run.Task, TaskState]
 
     def spawn_impl(
@@ -273,9 +284,9 @@ class Runner(_run.Runner):
         return task
 
     def reschedule(self, task: _run.Task, next_send: Any = _run._NO_SEND) -> None:
-        running = getattr(_RUN, "runner", None)
-        if task._runner is not self or running is not self:
-            self._refuse_waking(task, running)
+        if task._runner is not self or getattr(_RUN, "runner", None) is not self:
+            self._wake_and_refuse(task, Value(None) if next_send is _run._NO_SEND else next_send)
+            return
         # As in `wake`, without the call.
         assert task._next_send_fn is None
         task._next_send_fn = task.coro.send
@@ -293,26 +304,52 @@ class Runner(_run.Runner):
         task.custom_sleep_data = None
         self.runq.append(task)
 
-    def _refuse_waking(self, task: _run.Task, running: object) -> NoReturn:
-        """Say no to code that wakes a task of another run, and leave that as it can go on."""
-        lot = task.custom_sleep_data
-        if isinstance(lot, trio.lowlevel.ParkingLot) and task not in lot._parked:
-            lot._parked[task] = None
-            lot._parked.move_to_end(task, last=False)
+    def _wake_and_refuse(self, task: _run.Task, next_send: Outcome[Any]) -> None:
+        """Wake another run's task, and remember the error for the task at fault.
+
+        A primitive calls this when it has changed already: an error here would lose the wake-up,
+        and often a value with it. The task at fault gets the error where it next waits or ends.
+        """
+        running = getattr(_RUN, "runner", None)
         thing, where = sharing.caller_of_primitive(sys._getframe(2))
-        raise sharing.refusal(task if thing is None else thing, where)
+        error = sharing.refusal(task if thing is None else thing, where)
+        if isinstance(running, Runner):
+            if running.refused is None:
+                running.refused = getattr(_RUN, "task", None), error
+            running.wake_elsewhere(task, next_send)
+        else:  # the host cancels a scope of a workflow: it is the workflow that has let it do so
+            self.wake(task, Error(error))
+
+    def wake_elsewhere(self, task: _run.Task, next_send: Outcome[Any]) -> None:
+        """Wake a task of another run from inside of this one: a host's once this has been left."""
+        runner = task._runner
+        if isinstance(runner, Runner):
+            runner.wake(task, next_send)
+        else:
+            task._abort_func = None  # what it waited in knows it no more
+            self.owed.append((task, next_send))
+
+    def wake_owed(self) -> None:
+        """Wake the hosts' tasks that are to be; called where this run has been left."""
+        owed, self.owed = self.owed, []
+        for task, next_send in owed:
+            runner = task._runner
+            if runner is getattr(_RUN, "runner", None):
+                runner.reschedule(task, next_send)
+            else:  # it runs in another thread
+                with contextlib.suppress(trio.RunFinishedError):
+                    runner.entry_queue.run_sync_soon(runner.reschedule, task, next_send)
 
     def break_lots(self, task: _run.Task) -> None:
-        """Tell those who wait for what a task held and took with it, also those of another run."""
+        """Break the lots that a task held as it ended; their waiters may belong to another run."""
         for lot in _BREAKERS.pop(task, ()):
             others = [each for each in lot._parked if each._runner is not self]
             for each in others:
                 del lot._parked[each]
             lot.break_lot(task)
             for each in others:
-                runner = each._runner
-                wake = runner.wake if isinstance(runner, Runner) else runner.reschedule
-                wake(each, Error(trio.BrokenResourceError(f"{task.name} ended and held it")))
+                broken = trio.BrokenResourceError(f"{task.name} ended and held it")
+                self.wake_elsewhere(each, Error(broken))
 
     def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
         if task in _BREAKERS:
@@ -396,7 +433,7 @@ def _no_deadlines() -> Deadlines:
 
 
 def make_runner(clock: TurnClock) -> Runner:
-    """Return a bare runner that says the clock's time and has neither I/O nor threads."""
+    """Return a bare runner that uses the clock and has neither I/O nor threads."""
     runner = Runner(
         clock=clock,
         instruments=_NO_INSTRUMENTS,
@@ -411,5 +448,7 @@ def make_runner(clock: TurnClock) -> Runner:
     )
     runner.in_order = False
     runner.mark = object()
+    runner.owed = []
+    runner.refused = None
     runner.states = {}
     return runner

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import Any
 
 import trio
 
@@ -28,6 +29,12 @@ class EndedUnseen(Exception):
         self.number = number
 
 
+def _is_cancelled(task: trio.lowlevel.Task) -> bool:
+    # What has not run yet and is in no nursery has none, whatever trio's types say.
+    status: Any = task._cancel_status
+    return status is not None and bool(status.effectively_cancelled)
+
+
 class StepsUsedUp(Exception):
     """Raised out of a step in which tasks ran more often than they may, or that was halted.
 
@@ -37,9 +44,9 @@ class StepsUsedUp(Exception):
     """
 
     def __init__(self, task: trio.lowlevel.Task) -> None:
-        super().__init__("the tasks of a workflow do not come to wait")
+        super().__init__("the tasks of a workflow never block")
         self.task = task
-        self.cancelled = task._cancel_status.effectively_cancelled
+        self.cancelled = _is_cancelled(task)
 
 
 class StepLimit:
@@ -84,7 +91,7 @@ class StepLimit:
             raise StepsUsedUp(tasks[0])
         before, self._stubborn = self._stubborn, {}
         for task in tasks:
-            if task._cancel_status.effectively_cancelled:
+            if _is_cancelled(task):
                 points = task._schedule_points
                 if points - before.get(task, points) > self._part // _PARTS:
                     raise StepsUsedUp(task)

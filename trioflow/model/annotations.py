@@ -30,7 +30,7 @@ def resolve(fn: Any, localns: Mapping[str, Any] | None, name: str) -> dict[str, 
         DefinitionError: An annotation names something that does not exist.
     """
     fn = _function(fn)
-    names = {**_closure(fn), **(localns or {})}
+    names = {**_closure(fn), **(localns or {}), **_type_parameters(fn)}
     try:
         return typing.get_type_hints(fn, localns=names or None, include_extras=True)
     except Exception as error:
@@ -91,6 +91,12 @@ def _closure(fn: Any) -> dict[str, Any]:
         except ValueError:  # Not assigned yet.
             continue
     return names
+
+
+def _type_parameters(fn: Any) -> dict[str, Any]:
+    """Return those of ``def f[T](…)``, which `typing` in the first releases of 3.12 misses."""
+    fn = inspect.unwrap(fn)
+    return {each.__name__: each for each in getattr(fn, "__type_params__", ())}
 
 
 def _find_unresolved(fn: Any, names: dict[str, Any]) -> tuple[str, str]:

@@ -87,9 +87,13 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     Attributes:
         kind: ``"diverged"``: the code gave other commands than the history. ``"history limit"``:
-            the history has reached ``max_events``. ``"unreadable history"``: a turn could
-            not be decoded. ``"undecodable"``: a stored argument, result or signal does not fit the
-            present code or codec. ``"does not wait"``: a turn made more task steps than it may.
+            the history has reached ``max_events``. ``"unreadable history"``: stored turns or
+            messages cannot be read, are missing, or do not fit what is counted.
+            ``"unreadable row"``: the instance's row is damaged. ``"undecodable"``: a stored
+            argument, result or signal does not fit the present code or codec.
+            ``"does not wait"``: a turn made more task steps than it may.
+            ``"crashes its worker"``: workers died one after the other while they stepped it and
+            nothing else. ``"refused by the store"``: the store does not take what a turn gives.
             ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
             it.
         message: All of it, for people.

@@ -383,6 +383,8 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
         pending_instances: Those of them that are ready and not held by a worker.
         pending_activities: Activities that wait for a worker, retries included.
         running_activities: Activities that a worker holds.
+        workers: Living workers that take the queue's instances.
+        activity_workers: Living workers that take the queue's activities.
     """
 
     queue: str
@@ -391,6 +393,8 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     pending_instances: int = 0
     pending_activities: int = 0
     running_activities: int = 0
+    workers: int = 0
+    activity_workers: int = 0
 
 
 Update = Literal["done", "not found", "finished", "unchanged"]

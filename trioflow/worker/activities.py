@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
+from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
 import anyio
@@ -88,11 +89,13 @@ class ActivityRunner:
         self._look_at = math.inf
         self._idle = anyio.Event()
         self._group: DetachedGroup | None = None
+        self._context = Context()
         self._refusing = False
 
     def open(self) -> None:
-        """Begin; before the first is started."""
+        """Begin, before the first is started. All run in the context variables of the caller."""
         self._group = DetachedGroup("trioflow activities")
+        self._context = copy_context()
         self._overseer = anyio.CancelScope()
         self._group.start_soon(self._oversee, name="trioflow overseer")
 
@@ -253,7 +256,10 @@ class ActivityRunner:
                 return
             run, lane = following
             self._begun.add(run)
-            self._group.start_soon(self._run, run, lane, name=run.task.activity)
+            # This may be the task of an activity that has just ended: its context is not passed on.
+            # A copy, since a context cannot be entered twice, should the task begin at once.
+            start = self._context.copy().run
+            start(self._group.start_soon, self._run, run, lane, name=run.task.activity)
 
     async def _run(self, run: Run, lane: Lane) -> None:
         try:

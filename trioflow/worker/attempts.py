@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import anyio
 import msgspec
-import trio
 
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 from trioflow.model import events as ev
@@ -19,6 +16,7 @@ from trioflow.model.commands import ActivityOptions
 from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
+from trioflow.model.groups import first_interrupt, is_cancel
 from trioflow.model.info import ActivityInfo, current_activity
 from trioflow.model.records import ActivityTask
 from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
@@ -32,8 +30,6 @@ __all__ = ["Again", "Attempts", "info_of"]
 
 logger = logging.getLogger("trioflow.worker")
 
-# What may leave a function because its scope was cancelled; the last is what threads get of anyio.
-_CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
 _LONGEST_WAIT = 60.0  # seconds between two looks whether stored arguments fit the code by now
 
 _decode_failure = msgspec.json.Decoder(Failure).decode
@@ -103,11 +99,11 @@ class Attempts:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
         except BaseException as exc:  # whatever the function raises is its failure
-            if _is_interrupt(exc):
+            if first_interrupt(exc) is not None:
                 raise
-            if self.leaving and not run.stop and _is_cancel(exc):
+            if self.leaving and not run.stop and is_cancel(exc):
                 run.stop = "given back"  # it is perhaps the loop that ends
-            if not (run.detached or (_is_cancel(exc) and (run.stop or scope.cancel_called))):
+            if not (run.detached or (is_cancel(exc) and (run.stop or scope.cancel_called))):
                 return self.failed(run, exc)
         if run.detached:
             return None
@@ -306,23 +302,6 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
         return _decode_failure(task.failure).rebuild(codec)
     except (msgspec.MsgspecError, UndecodableValue):  # an older form, or another codec's
         return None
-
-
-def _is_interrupt(exc: BaseException) -> bool:
-    return any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(exc))
-
-
-def _is_cancel(exc: BaseException) -> bool:
-    """Whether there is nothing else in it than cancels."""
-    return all(isinstance(leaf, _CANCELLED) for leaf in _leaves(exc))
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
-            yield from _leaves(member)
-    else:
-        yield exc
 
 
 def _log_failed(task: ActivityTask, failure: Failure) -> None:

@@ -13,13 +13,13 @@ __all__ = ["Batch", "OpenUnit"]
 class OpenUnit:
     """Instances whose turns depend on each other within the open batch: they commit together."""
 
-    __slots__ = ("deliveries", "elsewhere", "lives", "replaced", "unit")
+    __slots__ = ("deliveries", "elsewhere", "lives", "rejections", "unit")
 
     def __init__(self) -> None:
         self.lives: list[HeldInstance] = []
         self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
         self.deliveries: list[Delivery] = []
-        self.replaced = False  # it stands in place of one that the store rejected
+        self.rejections = 0  # of what it says, before it stood in this unit
         self.unit = Unit(instances=[])
 
     def add(self, live: HeldInstance, commit: InstanceCommit) -> None:

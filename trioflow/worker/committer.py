@@ -127,14 +127,24 @@ class Committer:
             self.under_way = []
             self._on_lease_lost()
             return
-        self.under_way = []
+        try:
+            await self._work_through(units, results, began_at if tries > 1 else None)
+        finally:
+            self.under_way = []
+
+    async def _work_through(
+        self,
+        units: list[OpenUnit],
+        results: list[CommitFailure | Exception | None],
+        unsure_since: float | None,
+    ) -> None:
         for unit, result in zip(units, results, strict=True):
             if result is None:
                 for live in unit.lives:
                     self._committed(live)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
-                await self._refused(unit, result, began_at if tries > 1 else None)
+                await self._refused(unit, result, unsure_since)
             elif self._rejections.is_shared(unit):
                 await self._refused(unit, CommitFailure(), None)
             else:
@@ -157,6 +167,7 @@ class Committer:
         if commit.closing is not None or commit.suspended is not None:
             self._holdings.drop(live)
             self._hand_over(live)
+            self._look_at_parent(live)
             self._report_end(live, commit, report)
         elif commit.continued is not None:
             self._holdings.evict(live)
@@ -249,21 +260,22 @@ class Committer:
                 self._holdings.drop(live)
                 dropped.append(live)
             else:
+                waiting = bool(live.received)  # beyond what the refused turns had consumed
                 live.begin_again(commit)
                 if failure.unseen:
-                    self._await_unseen(live, failure)
+                    self._await_unseen(live, at_once=waiting or live.id not in failure.unseen)
                 else:
                     live.failures += 1
                     self._restart(live)
         await self._release(dropped, unsure_since)
 
-    def _await_unseen(self, live: HeldInstance, failure: CommitFailure) -> None:
-        """Make the last turn again, with the messages that came before it could be stored."""
+    def _await_unseen(self, live: HeldInstance, *, at_once: bool) -> None:
+        """Make the last turns again; not before what had not been seen is at hand."""
         self._holdings.evict(live)
-        if live.id not in failure.unseen or any(
-            r.seq is not None and r not in live.used for r in live.received
-        ):
+        if at_once:
             self._holdings.queue(live)
+        elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
+            self._hand_over(live)
         # The store gives it again, with all of its inbox.
         self._on_wake_at(self._backend.now())
 

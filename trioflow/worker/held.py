@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from trioflow.engine.execution import Execution, Identity
-from trioflow.model.events import Event, ParentRef
+from trioflow.model.events import CancelRequested, Event, ParentRef, SignalReceived
 from trioflow.model.records import (
     ActivityKey,
     InstanceCommit,
@@ -357,8 +357,13 @@ class HeldInstance:
         self.carried = commit.carried
         self.wake_at = self.stored_wake_at = None
         self.due = False
-        # What was sent for the old execution alone is no longer in the inbox either.
-        self.received = deque(r for r in self.received if r.seq is not None)
+        # What was sent for the old execution alone, all that answers a command, is no longer in the
+        # inbox either.
+        self.received = deque(
+            r
+            for r in self.received
+            if r.seq is not None and isinstance(r.event, SignalReceived | CancelRequested)
+        )
 
     def unsay(self) -> InstanceCommit:
         """Forget the commit, which will not be stored as it is, and return it."""

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context, copy_context
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol, cast
@@ -99,16 +100,17 @@ _detached: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference 
 
 
 class DetachedGroup:
-    """A group of tasks that belongs to the loop, and not to the task that makes it.
+    """A nursery run by a system task, so it can outlive the task that opened it.
 
-    So no cancel of that task reaches them, and they may outlive it: whoever has code to run that
-    perhaps does not obey can leave it behind. Only the end of the loop cancels them.
+    No cancel of that task reaches what runs in it: code that perhaps does not stop when it is
+    cancelled can be abandoned. Only the end of the loop cancels it. On asyncio it is a task group
+    run by a task of its own.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._group: TaskGroup | None = None
-        self._early: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], object]] = []
+        self._early: list[tuple[Context, Callable[[TaskGroup], None]]] = []
         self._closing = anyio.Event()
         self._ended = anyio.Event()
         if trio.lowlevel.in_trio_run():
@@ -121,9 +123,13 @@ class DetachedGroup:
     def start_soon(
         self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
     ) -> None:
-        """Start a task, which must raise nothing."""
+        """Start a task, which must raise nothing, in a copy of the present context."""
         if self._group is None:
-            self._early.append((func, args, name))
+
+            def start(group: TaskGroup) -> None:
+                group.start_soon(func, *args, name=name)
+
+            self._early.append((copy_context(), start))
         else:
             self._group.start_soon(func, *args, name=name)
 
@@ -139,8 +145,8 @@ class DetachedGroup:
         try:
             async with task_group() as group:
                 self._group = group
-                for func, args, name in self._early:
-                    group.start_soon(func, *args, name=name)
+                for context, start in self._early:
+                    context.run(start, group)
                 self._early.clear()
                 await self._closing.wait()
         except Exception:
@@ -153,7 +159,9 @@ class DetachedGroup:
 
 
 async def outlast(event: anyio.Event, patience: float) -> bool:
-    """Wait for an event, also if the caller is cancelled meanwhile; that comes at its next await.
+    """Wait for an event even if the caller is cancelled meanwhile.
+
+    The cancellation is delivered at its next checkpoint.
 
     Args:
         event: What is waited for.
@@ -171,14 +179,16 @@ async def outlast(event: anyio.Event, patience: float) -> bool:
         return event.is_set()
     until, cancels = math.inf, list[tuple[Any, ...]]()
     while not event.is_set() and anyio.current_time() < until:
-        # The shield is against scopes, the rest against a task of asyncio that is cancelled.
-        with anyio.move_on_after(min(_LOOK, patience), shield=True) as look:
+        # One for each look: where the loop ends, it is cancelled as all tasks are.
+        waiter = asyncio.ensure_future(event.wait())
+        # The shield is against scopes, the rest against a task of asyncio that is cancelled. It
+        # has no deadline, since that would cancel the task too, and be taken for the other.
+        with anyio.CancelScope(shield=True):
             try:
-                await event.wait()
+                await asyncio.wait((waiter,), timeout=min(_LOOK, patience))
             except asyncio.CancelledError as exc:
-                if look.cancel_called:
-                    raise
                 cancels.append(exc.args)
+        waiter.cancel()
         if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
             until = anyio.current_time() + patience
     task = asyncio.current_task() if cancels else None

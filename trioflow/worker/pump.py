@@ -65,6 +65,7 @@ class Pump:
         queues: Which queues' instances are stepped here; empty for none.
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
+        max_steps: How many task steps a turn may have.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
     """
@@ -78,6 +79,7 @@ class Pump:
         queues: Collection[str],
         limit: int,
         cache_size: int,
+        max_steps: int,
         on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
@@ -92,7 +94,7 @@ class Pump:
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
         self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
         self._stepper = Stepper(
-            backend, self._workflows, codec, self._holdings, self._batch, recorder
+            backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
         )
         self._committer = Committer(
             backend=backend,
@@ -139,8 +141,10 @@ class Pump:
         return self._holdings.closed
 
     def close(self) -> None:
-        """Take no more instances."""
+        """Take no more instances, and isolate none: what is held has its last turns."""
         self._holdings.closed = True
+        self._isolated.clear()
+        self._woken()
 
     def current_step(self) -> Step | None:
         """Say which step is being made, for the watchdog."""
@@ -182,7 +186,8 @@ class Pump:
             return
         if row.deaths:
             live.suspect, live.deaths = True, row.deaths
-            self._isolated.append(live)
+            if live not in self._isolated:
+                self._isolated.append(live)
         if row.turns == live.turns:  # otherwise the open batch knows better
             live.wake_at = live.stored_wake_at = row.wake_at
             live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
@@ -210,6 +215,8 @@ class Pump:
                 return None
             self._holdings.drop(live)
             live = None
+            if self._isolated:
+                self._end_isolation()
         if live is None:
             live = self._holdings.unpark(row)
             self._holdings.hold(live)
@@ -277,9 +284,9 @@ class Pump:
     async def run(self) -> None:
         """Step what is ready, for ever."""
         while True:
-            while self._can_step or self._unloaded:
+            while self._can_step or self._can_load:
                 self._step_some()
-                if self._unloaded:
+                if self._can_load:
                     await self._load_some()
                 self._offer()
                 await anyio.lowlevel.checkpoint()
@@ -314,6 +321,13 @@ class Pump:
         if self._isolated:
             return any(live.queued and live.may_step for live in self._isolated)
         return bool(self._holdings.ready)
+
+    @property
+    def _can_load(self) -> bool:
+        """Whether a history may be loaded now: its replay may end the process as a step may."""
+        if self._isolated:
+            return any(live in self._isolated for live in self._unloaded)
+        return bool(self._unloaded)
 
     @property
     def isolating(self) -> bool:
@@ -384,7 +398,11 @@ class Pump:
             self._stepper.step(live)
 
     async def _load_some(self) -> None:
-        lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        if self._isolated:
+            lives = [live for live in self._unloaded if live in self._isolated]
+            self._unloaded = [live for live in self._unloaded if live not in self._isolated]
+        else:
+            lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
         await self._stepper.load(lives)
 
     def drop_everything(self) -> None:

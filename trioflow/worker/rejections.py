@@ -25,7 +25,7 @@ from trioflow.worker.recorder import Recorder
 
 __all__ = ["Rejections"]
 
-_TRIES = 5  # to store a suspension
+_TRIES = 5  # to store what stands in place of something that was rejected
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -113,23 +113,24 @@ class Rejections:
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
         for result in unit.unit.results:
             logger.error("the store rejects the result of activity %s: %s", result.key, error)
-            if not unit.replaced:
+            if unit.rejections < _TRIES:
                 event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
                 end = ActivityResult(result.key, encode_event(event), result.at)
-                self._add_replacement(results=[end])
+                self._add_replacement(unit, results=[end])
         for retry in unit.unit.retries:
             logger.error("the store rejects the next attempt of %s: %s", retry.key, error)
-            if not unit.replaced:
+            if unit.rejections < _TRIES:
                 again = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
-                self._add_replacement(retries=[again])
+                self._add_replacement(unit, retries=[again])
 
     def _add_replacement(
         self,
+        rejected: OpenUnit,
         results: list[ActivityResult] | None = None,
         retries: list[ActivityRetry] | None = None,
     ) -> None:
         unit = OpenUnit()
-        unit.replaced = True
+        unit.rejections = rejected.rejections + 1
         unit.unit.results = results or []
         unit.unit.retries = retries or []
         self._batch.add(unit)

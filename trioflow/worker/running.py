@@ -10,6 +10,7 @@ import anyio.abc
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
+from trioflow.model.groups import joined
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
 from trioflow.worker.host import task_group
@@ -57,15 +58,17 @@ async def open_worker(
     drain: float = 10.0,
     sticky: float = 1.0,
     stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
 ) -> AsyncGenerator[Worker, None]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
-    cancellation, drains the worker, and no further cancellation shortens that: turns under way are
-    stored, activities get ``drain`` seconds and are then cancelled and given back. What has not
-    stopped half a second later is left behind. A second Ctrl-C ends it at once.
+    cancellation, drains the worker, and no cancel scope shortens that: turns under way are stored,
+    activities get ``drain`` seconds and are then cancelled and given back. What has not stopped
+    half a second later is abandoned. A second Ctrl-C ends it at once. So does ``Task.cancel()`` of
+    asyncio during the drain, since a loop that ends cancels its tasks in this way.
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
@@ -83,6 +86,8 @@ async def open_worker(
         drain: Seconds that running activities are given at the end.
         sticky: Seconds for which an instance is left to the worker that has it in memory.
         stuck_after: Seconds after which a workflow's step that does not come back is reported.
+        max_steps: How many task steps a workflow may make without coming to wait; then its instance
+            is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
 
@@ -104,6 +109,7 @@ async def open_worker(
             "max_activities": max_activities,
             "max_threads": max_threads,
             "max_instances": max_instances,
+            "max_steps": max_steps,
         },
         above_zero={"lease": lease, "stuck_after": stuck_after},
         zero_or_more={"cache_size": cache_size, "drain": drain, "sticky": sticky},
@@ -111,6 +117,7 @@ async def open_worker(
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
     try:
         worker = Worker(
             store,
@@ -126,27 +133,31 @@ async def open_worker(
             drain=drain,
             sticky=sticky,
             stuck_after=stuck_after,
+            max_steps=max_steps,
             name=name,
         )
         await worker.register()  # out here, so that its errors are not in a group
-        async with task_group() as group:
-            worker.start(group)
-            group.start_soon(worker.client.endings.watch)
-            try:
-                yield worker
-            except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
-                error = exc  # raised below, as it is and not in a group
-            finally:
+        try:
+            async with task_group() as group:
+                worker.start(group)
+                group.start_soon(worker.client.endings.watch)
                 try:
-                    await worker.drain()
-                except KeyboardInterrupt as exc:
-                    error = exc
-                worker.client.close()
-        error = worker.interrupt or error
+                    yield worker
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    try:
+                        await worker.drain()
+                    except KeyboardInterrupt as exc:
+                        error = exc
+                    worker.client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(worker.interrupt or error, left)
         if error is not None:
             raise error
     finally:
-        del error
+        del error, left
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
@@ -168,6 +179,7 @@ async def run_worker(
     drain: float = 10.0,
     sticky: float = 1.0,
     stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
@@ -196,6 +208,7 @@ async def run_worker(
             drain=drain,
             sticky=sticky,
             stuck_after=stuck_after,
+            max_steps=max_steps,
             codec=codec,
             name=name,
         ) as worker:

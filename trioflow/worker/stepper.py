@@ -46,6 +46,7 @@ class Stepper:
         holdings: What the worker holds.
         batch: The batch that is being built.
         recorder: Who builds it.
+        max_steps: How many task steps a turn may have.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of a worker that meet here
@@ -56,6 +57,7 @@ class Stepper:
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
+        max_steps: int,
     ) -> None:
         self._backend = backend
         self._workflows = workflows
@@ -63,6 +65,7 @@ class Stepper:
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
+        self._max_steps = max_steps
         self._steps = 0
         self._in_step: HeldInstance | None = None
 
@@ -79,7 +82,7 @@ class Stepper:
             if definition is None:
                 self._recorder.leave_unknown(live)
                 return
-            live.execution = Execution(definition, live.identity, self._codec, Caller)
+            live.execution = self._new(live, definition)
         unit = self._batch.unit_of(live)
         now = self._backend.now()
         events: list[Event] = []
@@ -115,6 +118,9 @@ class Stepper:
         self._batch.size += 1
         self._recorder.record(live, self._recorder.consume(live, unit), turn, data)
 
+    def _new(self, live: HeldInstance, definition: Workflow[..., Any]) -> Execution:
+        return Execution(definition, live.identity, self._codec, Caller, max_steps=self._max_steps)
+
     def _again(self, live: HeldInstance, together_from: int) -> None:
         """Have a turn made again in which the workflow ended before it had seen everything."""
         self._holdings.evict(live)
@@ -141,6 +147,8 @@ class Stepper:
         """Read the histories of instances, and replay them."""
         known: list[HeldInstance] = []
         for live in lives:
+            if not live.may_step:
+                continue  # it comes back when its commit is stored, which may begin below, too
             if live.workflow in self._workflows:
                 known.append(live)
             else:
@@ -149,17 +157,13 @@ class Stepper:
             lambda: self._backend.load([(live.id, live.number) for live in known])
         )
         for live, turns in zip(known, stored, strict=True):
-            if self._holdings.held.get(live.id) is live and live.execution is None:
+            here = self._holdings.held.get(live.id) is live and live.may_step
+            if here and live.execution is None:
                 self._replay(live, turns)
                 await anyio.lowlevel.checkpoint()
 
     def _replay(self, live: HeldInstance, stored: Sequence[bytes]) -> None:
-        execution = Execution(
-            self._workflows[live.workflow],
-            live.identity,
-            self._codec,
-            Caller,
-        )
+        execution = self._new(live, self._workflows[live.workflow])
         try:
             if len(stored) < live.turns:
                 self._recorder.suspend(live, reports.turns_missing(live, len(stored)))

@@ -8,7 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 
@@ -24,6 +25,7 @@ from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.heart import Heart, Watchdog
 from trioflow.worker.host import TaskGroup
 from trioflow.worker.pump import Pump
+from trioflow.worker.unserved import watch_queues
 
 __all__ = ["Worker"]
 
@@ -41,7 +43,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
-        interrupt: The `KeyboardInterrupt` that came out of an activity, or what else ended it.
+        interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Worker:
         drain: float,
         sticky: float,
         stuck_after: float,
+        max_steps: int,
         name: str | None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
@@ -78,6 +81,7 @@ class Worker:
             queues=queues,
             limit=max_instances,
             cache_size=cache_size,
+            max_steps=max_steps,
             on_end=self._tell_end,
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
@@ -139,8 +143,8 @@ class Worker:
     async def drain(self) -> None:
         """Take no more work, let what runs end or give it back, and sign off.
 
-        No cancel shortens it. An interrupt does: then nothing gets any more time, and it is raised
-        again at the end.
+        No cancel scope shortens it. An interrupt does, or asyncio's ``Task.cancel()``: then nothing
+        gets any more time, and it is raised again at the end.
         """
         with anyio.CancelScope(shield=True):
             try:
@@ -193,7 +197,13 @@ class Worker:
     async def _register(self) -> None:
         self._id = secrets.token_hex(16)
         self._pump.serve(self._id)
-        await self._backend.register_worker(self._id, self.name)
+        await self._backend.register_worker(
+            self._id,
+            self.name,
+            queues=self._queues,
+            activity_queues=self._activity_queues,
+            lease=self._lease if self._backend.shared else None,
+        )
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
@@ -208,17 +218,27 @@ class Worker:
         try:
             with self._services:
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._pump.run)
-                    group.start_soon(self._pump.run_commits)
-                    group.start_soon(self._take)
-                    group.start_soon(self._use_little_room)
-                    group.start_soon(self._register_again)
-                    group.start_soon(self._reclaim if self._backend.shared else self._hear)
+                    group.start_soon(self._run, self._pump.run)
+                    group.start_soon(self._run, self._pump.run_commits)
+                    group.start_soon(self._run, self._take)
+                    group.start_soon(self._run, self._use_little_room)
+                    group.start_soon(self._run, self._register_again)
+                    group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(
+                        self._run, self._reclaim if self._backend.shared else self._hear
+                    )
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
             if isinstance(exc, Exception):
                 logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
             raise
+
+    async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await service(*args)
+        except KeyboardInterrupt as exc:  # asyncio would end the loop if it left the task
+            self._failed |= service in (self._pump.run, self._pump.run_commits)
+            self._interrupted(exc)
 
     # --- taking -------------------------------------------------------------------------
 

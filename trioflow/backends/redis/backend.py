@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -145,8 +145,17 @@ class RedisBackend:
 
     # --- workers ------------------------------------------------------------------------
 
-    async def register_worker(self, worker: str, name: str) -> None:
-        await self._write("register_worker", worker, name, decode=_ignore)
+    async def register_worker(
+        self,
+        worker: str,
+        name: str,
+        *,
+        queues: Sequence[str] = (),
+        activity_queues: Sequence[str] = (),
+        lease: float | None = None,
+    ) -> None:
+        served = wire.pack([list(set(queues)), list(set(activity_queues)), lease])
+        await self._write("register_worker", worker, name, served, decode=_ignore)
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row on a connection of its own; any thread may call it.
@@ -336,7 +345,7 @@ class RedisBackend:
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
     ) -> int:
         packed, removed = wire.pack_filter(where), 0
-        for part in _parts(ids):
+        for part in wire.pack_parts(ids, _REMOVE_AT_MOST):
             kept, more = 0, 1
             while more and removed < limit:
                 most = min(limit - removed, _REMOVE_AT_MOST)
@@ -405,15 +414,6 @@ class RedisBackend:
             if not before:
                 break
         return listed
-
-
-def _parts(ids: Sequence[str] | None) -> Iterator[bytes]:
-    """Return what is to be looked through: all, or some ids after the others."""
-    if ids is None:
-        yield b""
-        return
-    for at in range(0, len(ids), _REMOVE_AT_MOST):
-        yield wire.pack(list(ids[at : at + _REMOVE_AT_MOST]))
 
 
 def _onwards(seq: bytes) -> str:

@@ -244,4 +244,6 @@ def queue_stats(row: Sequence[Any]) -> QueueStats:
         pending_instances=row[3],
         pending_activities=row[4],
         running_activities=row[5],
+        workers=row[6],
+        activity_workers=row[7],
     )

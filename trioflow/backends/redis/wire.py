@@ -6,7 +6,7 @@ UTF-8, which JSON is, and otherwise with a header that says text though they are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ __all__ = [
     "pack_filter",
     "pack_new",
     "pack_notices",
+    "pack_parts",
     "pack_units",
     "pack_unstarted",
     "parts_of_notice",
@@ -71,6 +72,15 @@ def pack(value: Any) -> bytes:
         return _packed(value)
     except (UnicodeError, OverflowError) as exc:
         raise refused(exc) from exc
+
+
+def pack_parts(ids: Sequence[str] | None, size: int) -> Iterator[bytes]:
+    """Return what is to be looked through: all, or some ids after the others."""
+    if ids is None:
+        yield b""
+        return
+    for at in range(0, len(ids), size):
+        yield pack(list(ids[at : at + size]))
 
 
 def refused(why: object) -> DataRefused:

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from trioflow.backends.notices import child_terminated
 from trioflow.backends.sql.batch_rows import new_instance_row
@@ -43,6 +46,7 @@ _IDS_AT_ONCE = 500
 _TRIES = 5
 _FORGET = (FORGET_TURNS, EMPTY_INBOXES, FORGET_ACTIVITIES, FORGET_INSTANCES)
 _NO_EVENT = b""
+_names = msgspec.json.Decoder(list[str])
 _SURROGATES = range(0xD800, 0xE000)
 
 
@@ -204,9 +208,11 @@ class Asking(Committing):
     def stats(self) -> list[QueueStats]:
         numbers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         with self.dialect.transaction(self.connection):
-            instances = self._execute(self.queries.instance_stats, self.clock()).fetchall()
+            now = self.clock()
+            instances = self._execute(self.queries.instance_stats, now).fetchall()
             pending_activities = self._execute(self.queries.pending_stats).fetchall()
             held = self._execute(self.queries.held_stats).fetchall()
+            workers = self._execute(self.queries.living_workers, now).fetchall()
         for queue, status, worker, number, ready in instances:
             numbers[queue][status] += number
             if worker is None:
@@ -215,6 +221,11 @@ class Asking(Committing):
             numbers[queue]["pending_activities"] = number
         for queue, number in held:
             numbers[queue]["running_activities"] = number
+        for queues, activity_queues in workers:
+            for each in _served(queues, numbers):
+                numbers[each]["workers"] += 1
+            for each in _served(activity_queues, numbers):
+                numbers[each]["activity_workers"] += 1
         return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
 
     def _select(
@@ -301,3 +312,11 @@ def _after_all(prefix: str) -> str | None:
     if following in _SURROGATES:
         following = _SURROGATES.stop
     return kept[:-1] + chr(following)
+
+
+def _served(stored: str | None, queues: Collection[str]) -> set[str]:
+    """Return which of some queues a worker serves: all, where its row does not say."""
+    if stored is not None:
+        with suppress(msgspec.DecodeError):  # damaged, which must hide nothing else
+            return set(queues).intersection(_names.decode(stored))
+    return set(queues)

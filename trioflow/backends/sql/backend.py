@@ -74,8 +74,17 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     # --- workers ------------------------------------------------------------------------
 
-    async def register_worker(self, worker: str, name: str) -> None:
-        await self._run(self._store().register_worker, worker, name)
+    async def register_worker(
+        self,
+        worker: str,
+        name: str,
+        *,
+        queues: Sequence[str] = (),
+        activity_queues: Sequence[str] = (),
+        lease: float | None = None,
+    ) -> None:
+        served = (tuple(queues), tuple(activity_queues))
+        await self._run(self._store().register_worker, worker, name, *served, lease)
 
     async def reclaim(self, lease: float) -> list[str]:
         buried = await self._run(self._store().reclaim, lease)

@@ -206,7 +206,8 @@ class Queries:
 
     # --- workers ------------------------------------------------------------------------
 
-    register_worker = "INSERT INTO workers (id, name, heartbeat_at) VALUES (?, ?, ?)"
+    register_worker = """INSERT INTO workers
+        (id, name, heartbeat_at, queues, activity_queues, lease) VALUES (?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may bury a worker that is taking something.
     worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ? {for_update}"
@@ -394,6 +395,8 @@ class Queries:
         GROUP BY queue"""
     held_stats = """SELECT queue, count(*) FROM activities WHERE worker IS NOT NULL
         GROUP BY queue"""
+    living_workers = """SELECT queues, activity_queues FROM workers
+        WHERE lease IS NULL OR heartbeat_at + lease >= ?"""
 
     def __init__(self, dialect: Dialect) -> None:
         words = {

@@ -9,6 +9,8 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from trioflow.backends.sql.core import SqlCore
 from trioflow.backends.sql.dialect import Dialect, Update
 from trioflow.backends.sql.queries import (
@@ -45,9 +47,18 @@ class _NotLeased(Exception):
 class Working(SqlCore):
     """Register, beat, bury; take instances and activities. See `Backend` for what each promises."""
 
-    def register_worker(self, worker: str, name: str) -> None:
+    def register_worker(
+        self,
+        worker: str,
+        name: str,
+        queues: Sequence[str],
+        activity_queues: Sequence[str],
+        lease: float | None,
+    ) -> None:
+        served = [msgspec.json.encode(each).decode() for each in (queues, activity_queues)]
         with self.dialect.transaction(self.connection):
-            self._execute(self.queries.register_worker, worker, name, self.clock())
+            register = self.queries.register_worker
+            self._execute(register, worker, name, self.clock(), *served, lease)
 
     def heartbeat(self, worker: str) -> Heartbeat:
         with self.dialect.transaction(self.connection):

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from trioflow.backends.base import Backend
 from trioflow.errors import InstanceNotFound
 from trioflow.model.records import (
     CommitFailure,
@@ -16,6 +19,7 @@ from trioflow.model.records import (
 )
 from trioflow.testing.conformance.stage import (
     DONE,
+    LEASE,
     TERMINATED,
     Case,
     Stage,
@@ -164,6 +168,43 @@ async def stats_count_by_queue(stage: Stage) -> None:
     ]
 
 
+async def stats_count_who_serves_a_queue(stage: Stage) -> None:
+    backend = stage.backend
+    register = partial(backend.register_worker, name="one of some")
+    queues = ["default", "default", "empty"]
+    await register("w1", queues=queues, activity_queues=["acts"])
+    queues = ["default", "acts", "acts"]
+    await register("w2", queues=["default"], activity_queues=queues)
+    await register("w3")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", queue="acts")))
+    await stage.create("free", queue="Default")
+    assert await _serving(backend) == {"acts": (0, 2), "default": (2, 1), "Default": (0, 0)}
+    await backend.release_worker("w2")
+    assert await _serving(backend) == {"acts": (0, 1), "default": (1, 0), "Default": (0, 0)}
+    await stage.bury("w1", "w3", survivors=())
+    assert await _serving(backend) == {"acts": (0, 0), "default": (0, 0), "Default": (0, 0)}
+
+
+async def stats_count_those_whose_heartbeat_holds(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.create("a")
+    queues = ("default",)
+    register = partial(backend.register_worker, queues=queues, activity_queues=queues)
+    await register("w1", "whose lease ends", lease=LEASE)
+    await register("w2", "whose lease is long", lease=LEASE * 100)
+    await register("w3", "without a lease")
+    assert await _serving(backend) == {"default": (3, 3)}
+    await stage.pass_time(LEASE * 1.1)
+    assert await _serving(backend) == {"default": (2, 2)}
+    assert backend.heartbeat("w1").alive
+    assert await _serving(backend) == {"default": (3, 3)}
+
+
+async def _serving(backend: Backend) -> dict[str, tuple[int, int]]:
+    return {one.queue: (one.workers, one.activity_workers) for one in await backend.stats()}
+
+
 async def only_finished_instances_are_removed(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1")
@@ -227,6 +268,8 @@ CASES: tuple[Case, ...] = (
     lists_are_paged_newest_first,
     lists_and_counts_can_be_filtered,
     stats_count_by_queue,
+    stats_count_who_serves_a_queue,
+    stats_count_those_whose_heartbeat_holds,
     only_finished_instances_are_removed,
     removing_is_limited,
     removed_instances_get_no_messages,

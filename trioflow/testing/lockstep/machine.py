@@ -33,6 +33,7 @@ from trioflow.testing.lockstep.sides import ALL, MANY, Each, Shape, plain
 
 __all__ = ["Machine"]
 
+_SERVED = (QUEUES, QUEUES[:1], (), (*QUEUES[1:], *QUEUES[1:]))  # by one worker after the other
 _STICKY = 1e9  # longer than anything is ready, but for what was ready long before
 
 _pick = plans.picks
@@ -179,7 +180,10 @@ class Machine(RuleBasedStateMachine):
 
     async def _register(self) -> None:
         worker = f"{self._draft.prefix}-w{len(self._facts.workers)}"
-        await self._change("register_worker", worker, "one of a run")
+        queues = _SERVED[len(self._facts.workers) % len(_SERVED)]
+        activity_queues = _SERVED[len(self._facts.workers) // 2 % len(_SERVED)]
+        served: dict[str, Any] = {"queues": queues, "activity_queues": activity_queues}
+        await self._change("register_worker", worker, "one of a run", **served)
         self._facts.workers.append(worker)
 
     async def _release_worker(self, worker: str) -> None:

@@ -261,7 +261,7 @@ _step = st.builds(
     stray=_mostly(False, True, weight=5),
     late=_mostly(0, 1, -1, weight=18),
     execution=_mostly(0, 1, -1, weight=24),
-    life=_mostly(_right, "wrong", weight=24),
+    life=_mostly(_right, "wrong", weight=9),
     turns=_mostly(1, 0, 2, weight=3),
     consume=_consume,
     ending=_ending,

@@ -22,6 +22,8 @@ local INF = math.huge
 --   lanes:<queue>    the priorities that occur besides 0, of instances and activities
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
 --   workers          by heartbeat;  names  of workers, gone only when what they held is free
+--   serves           of a worker: its queues, those of its activities, and its lease, packed; not
+--                    there for a worker that runs an older trioflow
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
 --   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
 

@@ -1,6 +1,7 @@
 -- include: base
--- Store the row of a new worker. ARGV: nonce, again, source, worker, name.
+-- Store the row of a new worker. ARGV: nonce, again, source, worker, name, what it serves.
 
 redis.call('ZADD', P .. 'workers', now, ARGV[4])
 redis.call('HSET', P .. 'names', ARGV[4], ARGV[5])
+redis.call('HSET', P .. 'serves', ARGV[4], ARGV[6])
 return 1

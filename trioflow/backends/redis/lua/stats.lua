@@ -1,8 +1,32 @@
 -- include: base
--- Return queue, running, suspended, pending instances, pending and running activities of each queue.
+-- Return queue, running, suspended, pending instances, pending and running activities, and who
+-- serves its instances and its activities, of each queue.
 
 local function number(what, queue)
   return tonumber(redis.call('HGET', P .. 'numbers', what .. ':' .. queue) or 0)
+end
+
+-- How many living workers serve a queue, for instances and for activities; and how many may serve
+-- any, since they do not say.
+local served = { {}, {} }
+local unknown = 0
+local beats = redis.call('ZRANGE', P .. 'workers', 0, -1, 'WITHSCORES')
+for at = 1, #beats, 2 do
+  local packed = redis.call('HGET', P .. 'serves', beats[at])
+  -- What is damaged must hide nothing else.
+  local read, serves = pcall(cmsgpack.unpack, packed or '')
+  if read and type(serves) == 'table' then
+    local lease = serves[3]
+    if not lease or tonumber(beats[at + 1]) + lease >= now then
+      for kind, workers in ipairs(served) do
+        for _, queue in ipairs(serves[kind]) do
+          workers[queue] = (workers[queue] or 0) + 1
+        end
+      end
+    end
+  else
+    unknown = unknown + 1
+  end
 end
 
 local reply = {}
@@ -20,7 +44,11 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   local running, suspended = number('running', queue), number('suspended', queue)
   local activities = number('activities', queue)
   if waiting + running + suspended + activities > 0 then
-    reply[#reply + 1] = { queue, running, suspended, ready, waiting, activities }
+    local workers = (served[1][queue] or 0) + unknown
+    local activity_workers = (served[2][queue] or 0) + unknown
+    reply[#reply + 1] = {
+      queue, running, suspended, ready, waiting, activities, workers, activity_workers,
+    }
   end
 end
 return reply

@@ -34,6 +34,7 @@ end
 local function bury(worker, died)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
+  redis.call('HDEL', P .. 'serves', worker)
   local held = redis.call('ZRANGE', P .. 'held:' .. worker, 0, -1, 'WITHSCORES')
   local blamed = false
   for at = 1, #held, 2 do

@@ -1,0 +1,209 @@
+"""What the block of a worker or a client raises leaves it as it is, and is never lost."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+import trio
+
+from tests.worker.flow import Flow, Gate, run_virtual
+from trioflow import Registry, Signal, open_client, open_worker
+from trioflow.backends.memory import MemoryBackend
+
+OPENERS = [open_worker, open_client]
+ERRORS = [OSError, KeyboardInterrupt, SystemExit]
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def host(request, tmp_path):
+    return Flow("memory", request.param, 1000, tmp_path)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_on_the_way_out_is_raised_though_a_scope_is_cancelled(host, opener, error):
+    mine = error("the cleanup of the service has failed")
+
+    async def main():
+        with pytest.raises(error) as caught:  # noqa: PT012
+            with anyio.CancelScope() as scope:
+                async with opener(await host.backend(), registry=Registry()):
+                    try:
+                        scope.cancel()
+                        await anyio.sleep_forever()
+                    finally:
+                        raise mine
+        assert caught.value is mine
+        await anyio.sleep(0)  # the cancel stays inside its scope
+
+    host.run(main)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_an_error_is_raised_though_the_task_of_asyncio_is_cancelled(tmp_path, opener):
+    host = Flow("memory", "asyncio", 1000, tmp_path)
+    mine = OSError("mine")
+
+    async def serve(backend):
+        async with opener(backend, registry=Registry()):
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                asyncio.current_task().cancel()  # comes while the group is left
+                raise mine
+
+    async def main():
+        task = asyncio.create_task(serve(await host.backend()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.exception() is mine
+
+    host.run(main)
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_mere_cancel_stays_a_cancel(host, opener):
+    async def main():
+        with anyio.CancelScope() as scope:
+            async with opener(await host.backend(), registry=Registry()):
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+
+    host.run(main)
+
+
+def test_an_activitys_ctrl_c_is_raised_though_a_scope_is_cancelled(host):
+    flows = Registry()
+    gate = []
+
+    @flows.activity
+    async def interrupted() -> None:
+        try:
+            await gate[0].wait()
+        finally:
+            raise KeyboardInterrupt  # when the drain is over
+
+    @flows.workflow
+    async def work() -> None:
+        await interrupted()
+
+    async def main():
+        gate.append(Gate())
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            with anyio.CancelScope() as scope:
+                async with host.worker(flows) as worker:
+                    await worker.client.start(work)
+                    await gate[0].until_entered()
+                    scope.cancel()
+
+    host.run(main)
+
+
+def test_both_are_raised_if_the_worker_has_failed_too():
+    class Broken(MemoryBackend):
+        broken = False
+
+        async def take_instances(self, *args, **kwargs):
+            if self.broken:
+                raise ZeroDivisionError
+            return await super().take_instances(*args, **kwargs)
+
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> None:
+        await trio.sleep_forever()
+
+    mine = OSError("mine")
+
+    async def main(backend):
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with open_worker(backend, registry=flows) as worker:
+                try:
+                    handle = await worker.client.start(work)
+                    backend.broken = True
+                    await handle.signal(Signal("poke", int), 1)
+                    await anyio.sleep_forever()
+                finally:
+                    raise mine
+        assert caught.value.subgroup(ZeroDivisionError)
+        assert mine in caught.value.exceptions
+
+    run_virtual(main, Broken)
+
+
+def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
+    flows = Registry()
+    steps = []
+
+    @flows.workflow
+    async def interrupted() -> int:
+        steps.append("step")
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+        return 1
+
+    async def main():
+        backend = await host.backend()
+        with pytest.raises(KeyboardInterrupt):
+            async with host.worker(flows, backend=backend, drain=3600) as worker:
+                await worker.client.run(interrupted.options(id="w"))
+        async with host.worker(flows, backend=backend) as worker:
+            assert await worker.client.handle("w", interrupted).result() == 1
+
+    host.run(main)
+    assert not recwarn.list
+
+
+def test_ctrl_c_while_work_is_taken_gives_what_runs_its_time(host):
+    flows = Registry()
+    gate = []
+
+    @flows.activity
+    async def wait() -> str:
+        await gate[0].wait()
+        return "finished"
+
+    @flows.workflow
+    async def work() -> str:
+        return await wait()
+
+    @flows.workflow
+    async def idle() -> None:
+        await trio.sleep_forever()
+
+    async def main():
+        gate.append(Gate())
+        backend = await host.backend()
+        take = backend.take_instances
+
+        async def interrupted(*args, **kwargs):
+            if gate[0].entered:
+                backend.take_instances = take
+                group.start_soon(opened_soon)
+                raise KeyboardInterrupt
+            return await take(*args, **kwargs)
+
+        async def opened_soon():
+            await anyio.sleep(0.02)
+            gate[0].open()
+
+        async with anyio.create_task_group() as group:
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                async with host.worker(flows, backend=backend, drain=30) as worker:
+                    backend.take_instances = interrupted
+                    handle = await worker.client.start(idle)
+                    await worker.client.start(work.options(id="w"))
+                    await gate[0].until_entered()
+                    await handle.signal(Signal("poke", int), 1)
+                    await anyio.sleep_forever()
+        async with host.client(flows) as client:
+            assert (await client.handle("w", work).describe()).result == "finished"
+
+    host.run(main)

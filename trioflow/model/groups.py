@@ -1,0 +1,51 @@
+"""Exceptions in groups: what they consist of, and which one leaves a block."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Iterator
+from typing import cast
+
+import trio
+
+__all__ = ["first_interrupt", "is_cancel", "joined"]
+
+# What is raised where something was cancelled; the last is what threads get of anyio.
+_CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
+
+
+def is_cancel(exc: BaseException) -> bool:
+    """Whether there is nothing else in it than cancels."""
+    return all(isinstance(leaf, _CANCELLED) for leaf in _leaves(exc))
+
+
+def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
+    """Return the first `KeyboardInterrupt` in it, or ``None``."""
+    return next((leaf for leaf in _leaves(exc) if isinstance(leaf, KeyboardInterrupt)), None)
+
+
+def joined(own: BaseException | None, other: BaseException | None) -> BaseException | None:
+    """Return what is to be raised after a block with a task group in it.
+
+    Args:
+        own: What the block itself has raised. It is returned as it is, and not in a group, if
+            nothing else has failed; a cancellation is not a failure.
+        other: What the task group has raised.
+    """
+    if own is None:
+        return other
+    if other is None or is_cancel(other):
+        return own
+    if isinstance(other, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", other)
+        return BaseExceptionGroup(group.message, [*group.exceptions, own])
+    return BaseExceptionGroup("unhandled errors of a block and its tasks", [other, own])
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+            yield from _leaves(member)
+    else:
+        yield exc
