@@ -42,6 +42,7 @@ def fails_at(driver, kind, function):
     where = rf"test_waking.py:\d+, in .*{function}: this {kind} does not belong"
     with pytest.raises(DeterminismError, match=where):
         driver.result()
+    driver.evict()
     return True
 
 
@@ -187,6 +188,7 @@ def test_a_wait_that_cannot_be_left_is_waited_for_first():
     with pytest.raises(ExceptionGroup) as caught:
         driver.result()
     assert caught.group_contains(DeterminismError, match="this Event does not belong")
+    driver.evict()
 
 
 @pytest.mark.parametrize("kind", ["Event", "MemorySendChannel"])
