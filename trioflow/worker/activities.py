@@ -89,15 +89,17 @@ class ActivityRunner:
         self._look_at = math.inf
         self._idle = anyio.Event()
         self._group: DetachedGroup | None = None
+        self._groups: list[DetachedGroup] = []  # it, and those that broke and have not ended
         self._context = Context()
         self._refusing = False
 
     def open(self) -> None:
         """Begin, before the first is started. All run in the context variables of the caller."""
-        self._group = DetachedGroup("trioflow activities")
         self._context = copy_context()
+        self._open_group()
         self._overseer = anyio.CancelScope()
-        self._group.start_soon(self._oversee, name="trioflow overseer")
+        self._watcher = DetachedGroup("trioflow overseer")  # no attempt can break it
+        self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
@@ -199,6 +201,17 @@ class ActivityRunner:
 
     # --- inside -------------------------------------------------------------------------
 
+    def _open_group(self) -> None:
+        """Run all that begins from now on in a new group.
+
+        An attempt that leaves a nursery open breaks the group that it ran in: the host cancels all
+        that runs there. Those attempts are given back.
+        """
+        group = DetachedGroup("trioflow activities", self._open_group)
+        self._group = group
+        self._groups = [old for old in self._groups if not old.ended]
+        self._groups.append(group)
+
     async def _leave(self) -> None:
         """Let go of what does not stop, and wait for the rest of the tasks."""
         for run in list(self._begun):
@@ -209,9 +222,11 @@ class ActivityRunner:
                 run.thread.leave()
         if self._group is not None:
             self._overseer.cancel()
+            self._watcher.close()
             self._group.close()
             with anyio.move_on_after(_OBEY):
-                await self._group.wait()
+                for group in (*self._groups, self._watcher):
+                    await group.wait()
 
     async def _next_end(self) -> None:
         self._idle = anyio.Event()
@@ -259,6 +274,7 @@ class ActivityRunner:
             # This may be the task of an activity that has just ended: its context is not passed on.
             # A copy, since a context cannot be entered twice, should the task begin at once.
             start = self._context.copy().run
+            run.group = self._group
             start(self._group.start_soon, self._run, run, lane, name=run.task.activity)
 
     async def _run(self, run: Run, lane: Lane) -> None:

@@ -101,8 +101,9 @@ class Attempts:
         except BaseException as exc:  # whatever the function raises is its failure
             if first_interrupt(exc) is not None:
                 raise
-            if self.leaving and not run.stop and is_cancel(exc):
-                run.stop = "given back"  # it is perhaps the loop that ends
+            if not run.stop and is_cancel(exc) and (self.leaving or run.interrupted):
+                # It is perhaps the loop that ends, or another attempt that broke the group.
+                run.stop = "given back"
             if not (run.detached or (is_cancel(exc) and (run.stop or scope.cancel_called))):
                 return self.failed(run, exc)
         if run.detached:
