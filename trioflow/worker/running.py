@@ -10,6 +10,7 @@ import anyio.abc
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
+from trioflow.client.cancels import raise_cancel
 from trioflow.model.groups import joined
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
@@ -118,6 +119,7 @@ async def open_worker(
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
+        await raise_cancel()
         worker = Worker(
             store,
             registry=registry or default_registry,
@@ -160,6 +162,7 @@ async def open_worker(
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
+    await raise_cancel()
 
 
 async def run_worker(
