@@ -134,7 +134,7 @@ class Execution:
         at: Sequence[float] = (),
         together_from: int = -1,
     ) -> Turn:
-        """Apply events, run until every task waits, and return the turn.
+        """Apply events, run until every task is blocked, and return the turn.
 
         Args:
             events: The first turn's first is `Started`.
@@ -154,7 +154,7 @@ class Execution:
             EndedUnseen: Likewise: the workflow ended at something that came before the last signal
                 in ``events``. The turn is to be made again by a fresh execution, with the number
                 that this gives as ``together_from``: then it can receive all of them.
-            KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
+            KeyboardInterrupt: It was raised inside workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
         self._turn_events, self._turn_turns = self.events, self.turns
@@ -507,7 +507,7 @@ class Execution:
         end = self.loop.outcome
         if end is None:
             return None
-        if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
+        if self.loop.alive:  # only a nursery that was never closed can have tasks left
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))

@@ -66,9 +66,10 @@ async def open_worker(
     """Run a worker for as long as the block lasts; for embedding in a service.
 
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
-    cancellation, drains the worker, and no further cancellation shortens that: turns under way are
-    stored, activities get ``drain`` seconds and are then cancelled and given back. What has not
-    stopped half a second later is left behind. A second Ctrl-C ends it at once.
+    cancellation, drains the worker, and no cancel scope shortens that: turns under way are stored,
+    activities get ``drain`` seconds and are then cancelled and given back. What has not stopped
+    half a second later is abandoned. A second Ctrl-C ends it at once. So does ``Task.cancel()`` of
+    asyncio during the drain, since a loop that ends cancels its tasks in this way.
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a

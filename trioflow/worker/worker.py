@@ -143,8 +143,8 @@ class Worker:
     async def drain(self) -> None:
         """Take no more work, let what runs end or give it back, and sign off.
 
-        No cancel shortens it. An interrupt does: then nothing gets any more time, and it is raised
-        again at the end.
+        No cancel scope shortens it. An interrupt does, or asyncio's ``Task.cancel()``: then nothing
+        gets any more time, and it is raised again at the end.
         """
         with anyio.CancelScope(shield=True):
             try:
