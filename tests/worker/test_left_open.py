@@ -47,7 +47,7 @@ def sloppy(flows):
     return careless, careful
 
 
-def test_only_the_attempt_fails_and_the_worker_goes_on(host):
+def test_only_the_attempt_fails_and_the_worker_goes_on(host, caplog):
     flows = Registry()
     careless, careful = sloppy(flows)
 
@@ -57,6 +57,7 @@ def test_only_the_attempt_fails_and_the_worker_goes_on(host):
                 with pytest.raises(RuntimeError, match="scope"):
                     await worker.client.run(careless)
                 assert await worker.client.run(careful) == 2
+        assert caplog.text.count("a task group still open") == 3
 
     host.run(main)
 

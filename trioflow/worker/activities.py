@@ -202,15 +202,20 @@ class ActivityRunner:
     # --- inside -------------------------------------------------------------------------
 
     def _open_group(self) -> None:
-        """Run all that begins from now on in a new group.
-
-        An attempt that leaves a nursery open breaks the group that it ran in: the host cancels all
-        that runs there. Those attempts are given back.
-        """
-        group = DetachedGroup("trioflow activities", self._open_group)
-        self._group = group
+        """Run all that begins from now on in a new group."""
+        self._group = DetachedGroup("trioflow activities", self._group_broke)
         self._groups = [old for old in self._groups if not old.ended]
-        self._groups.append(group)
+        self._groups.append(self._group)
+
+    def _group_broke(self) -> None:
+        """Go on after an attempt that has left a nursery open: what ran beside it is cancelled."""
+        logger.error(
+            "an activity has ended with a nursery or a task group still open, so all that ran "
+            "beside it in this worker was cancelled, and is attempted again. It has failed with an "
+            "error that speaks of cancel scopes. Open groups with 'async with' only, and wrap a "
+            "generator that has one inside in contextlib.aclosing()"
+        )
+        self._open_group()
 
     async def _leave(self) -> None:
         """Let go of what does not stop, and wait for the rest of the tasks."""
