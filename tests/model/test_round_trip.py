@@ -323,7 +323,7 @@ def test_an_argument_of_a_type_variable_is_refused_and_one_without_a_type_warned
                                ((1,), {"k": Line("s")}, "others")):  # fmt: skip
         with pytest.warns(UserWarning, match=rf"^untyped\(\) parameter '{name}' has no declared"):
             signature.encode(CODEC, args, kwargs)
-    signature.encode(CODEC, (1, "a", None), {"k": [1, {"a": (2,)}]})
+    signature.encode(CODEC, (1, "a", None), {"k": [1, {"a": [2]}]})
 
 
 # --- pydantic -------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ __all__ = [
     "equal",
     "find_change",
     "find_unknown",
+    "find_untyped",
     "is_object",
 ]
 
@@ -83,6 +84,15 @@ def find_change(value: Any, back: Any, untyped: Collection[str] = ()) -> Change 
     if untyped and value.__class__ is back.__class__:
         return _find_change_of_fields(value, back, untyped)
     return _compare(value, back)
+
+
+def find_untyped(value: Any, back: Any) -> Change | None:
+    """Return the first part of a value without a declared type that came back as something else.
+
+    As `find_change`, but nothing was declared: so a tuple or a set that came back as a list is no
+    list that was asked for.
+    """
+    return _find_list(value, back) or find_change(value, back)
 
 
 def find_unknown(plain: Any, value: Any) -> Change | None:
@@ -222,6 +232,26 @@ def _find_change_of_list(value: Any, back: Any) -> Change | None:
     return _first(
         (f"[{number}]", _compare(part, part_back))
         for number, (part, part_back) in enumerate(zip(parts, parts_back, strict=True))
+    )
+
+
+def _find_list(value: Any, back: Any) -> Change | None:
+    if isinstance(value, _DICT):
+        if not isinstance(back, _DICT) or len(value) != len(back):
+            return None
+        pairs: Iterator[tuple[Any, Any]] = zip(value.items(), back.values(), strict=True)
+        return _first(
+            (f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]", found)
+            for (key, part), part_back in pairs
+            if (found := _find_list(part, part_back)) is not None
+        )
+    if not isinstance(value, _LISTS) or back.__class__ is not list:
+        return None
+    if not isinstance(value, list):
+        return _untyped(value, back)
+    return _first(
+        (f"[{number}]", _find_list(part, part_back))
+        for number, (part, part_back) in enumerate(zip(value, back, strict=False))
     )
 
 

@@ -255,6 +255,8 @@ class CallSignature:
         for number, (name, value) in enumerate(zip(self._names, args, strict=False)):
             if name in self._untyped and value.__class__ not in _SIMPLE:
                 text = f"{what or self.name}() parameter {name!r}"
+                if self._parameters[number].kind is _VAR_POSITIONAL:
+                    value = list(value)  # noqa: PLW2901  # it comes back as a tuple all the same
                 warn_untyped(value, getattr(back, f"p{number}"), text)
 
     def _spread(
