@@ -33,7 +33,7 @@ def test_the_log_of_a_failed_instance_names_its_line(flow, caplog, fn):
 
     async def main():
         async with flow.worker(flows) as worker:
-            with pytest.raises(Exception):  # noqa: B017, PT011
+            with pytest.raises(Exception):  # noqa: B017
                 await worker.client.run(program)
 
     flow.run(main)
