@@ -19,6 +19,7 @@ from trioflow.client.arguments import (
     check_limit,
     check_time,
     check_workflow,
+    finished_statuses,
     instance_filter,
 )
 from trioflow.client.description import Description, describe
@@ -133,7 +134,7 @@ class Client:
             life=new_life(),
         )
         if not await self._create(new):
-            known = f"client.handle({new.id!r}) gives a handle of it"
+            known = f"client.handle({new.id!r}, {definition.name}) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
         return Handle(self, new.id, definition, life=new.life)
 
@@ -270,10 +271,10 @@ class Client:
             How many were removed.
 
         Raises:
-            TypeError, ValueError: As `list`.
+            TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
         """
         where = instance_filter(
-            status=status,
+            status=finished_statuses(status),
             workflow=workflow,
             queue=queue,
             id_prefix=id_prefix,

@@ -343,10 +343,11 @@ def _find_change_of_time(value: Any, back: Any) -> Change | None:  # noqa: PLR09
         name = zone.key
         kept = isinstance(zone_back, ZoneInfo) and zone_back.key == name
         if not kept:
-            return "", (
-                f"its time zone {name or 'without a name'} would come back as {zone_back}; store "
-                "the zone's name in a field of its own"
-            )
+            shown = f"ZoneInfo({name!r})" if name else "without a name"
+            do = "store the zone's name in a field of its own"
+            if name == "UTC":
+                do = "use datetime.UTC"
+            return "", f"its time zone {shown} would come back as {zone_back!r}; {do}"
         same = value.replace(tzinfo=None) == back.replace(tzinfo=None) and value.fold == back.fold
         return None if same else ("", f"{value} is in a gap of its time zone {name}")
     if value != back:

@@ -311,6 +311,8 @@ class CallSignature:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
+                if not near and name in _OPTIONS:
+                    hint = f"; if it is meant as an option: {self.name}.options({name}=…)"
                 raise ArgumentError(
                     f"{what or self.name}() got an unexpected keyword argument {name!r}{hint}"
                 )
@@ -394,8 +396,9 @@ class CallSignature:
 
 
 _IN_ARGUMENT = re.compile(r"(?P<text>.*) - at \$\.(?P<name>\w+)(?P<rest>.*)", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field (?P<name>\w+)")
-_UNKNOWN = re.compile(r"Object contains unknown field (?P<name>.+)", re.DOTALL)
+_OPTIONS = frozenset({"id", "queue", "priority", "retry", "timeout", "schedule_timeout"})
+_MISSING = re.compile(r"Object missing required field '?(?P<name>\w+)'?")
+_UNKNOWN = re.compile(r"Object contains unknown field '?(?P<name>.+?)'?", re.DOTALL)
 
 
 def _compare(
