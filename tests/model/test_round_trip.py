@@ -277,7 +277,7 @@ ODD = timezone(timedelta(hours=2, seconds=17))
         (datetime(1900, 1, 1, tzinfo=ODD), datetime, ": an offset of UTC with seconds"),
         (datetime(2026, 1, 1, tzinfo=Nameless()), datetime, "; use zoneinfo.ZoneInfo"),
         (datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN), datetime, "in a gap of its time zone Europe"),
-        (time(9, tzinfo=BERLIN), time, "time zone ZoneInfo('Europe/Berlin') would come back as None"),
+        (time(9, tzinfo=BERLIN), time, "zone ZoneInfo('Europe/Berlin') would come back as None"),
         (time(9, tzinfo=ZoneInfo("UTC")), time, "ZoneInfo('UTC') would .*; use datetime.UTC"),
         (datetime(2026, 1, 2, tzinfo=UTC), date, "date; of a datetime give its .date()"),
         (datetime(2026, 1, 1, fold=1), datetime, "fold=1 of a time without a time zone"),  # noqa: DTZ001
