@@ -134,7 +134,7 @@ class Client:
             life=new_life(),
         )
         if not await self._create(new):
-            known = f"client.handle({new.id!r}, {definition.name}) gives a handle of it"
+            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
         return Handle(self, new.id, definition, life=new.life)
 

@@ -249,9 +249,10 @@ def _find_list(value: Any, back: Any) -> Change | None:
         return None
     if not isinstance(value, list):
         return _untyped(value, back)
+    parts = cast("list[Any]", value)
     return _first(
         (f"[{number}]", _find_list(part, part_back))
-        for number, (part, part_back) in enumerate(zip(value, back, strict=False))
+        for number, (part, part_back) in enumerate(zip(parts, back, strict=False))
     )
 
 
