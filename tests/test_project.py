@@ -14,6 +14,7 @@ import pytest
 
 import trioflow
 from trioflow import errors
+from trioflow.model.info import SuspendReport
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trioflow"
@@ -133,3 +134,11 @@ SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_can_be_run(script: Path):
     assert os.access(script, os.X_OK)
+
+
+def test_the_operations_guide_says_what_to_do_about_every_kind_of_suspension():
+    section = (ROOT / "docs/operations.md").read_text("utf-8").split("## Suspended instances")[1]
+    table = set(re.findall(r"^\| `([a-z ]+)` \|", section.split("\n## ")[0], re.MULTILINE))
+    kinds = set(re.findall(r"``\"([a-z ]+)\"``:", SuspendReport.__doc__ or ""))
+    assert len(kinds) > 5
+    assert table == kinds

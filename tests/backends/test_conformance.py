@@ -9,12 +9,12 @@ import pytest
 
 pytest.register_assert_rewrite("trioflow.testing.conformance")
 
-from tests.stores import ALL, clock_of, forget_worker, open_store  # noqa: E402 - after the rewriting is set up
+from tests.stores import ALL, clock_of, forget_worker, marked, open_store  # noqa: E402 - after the rewriting is set up
 from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
 
 
 @pytest.mark.parametrize("host", ["trio", "asyncio"])
-@pytest.mark.parametrize("store", ALL)
+@pytest.mark.parametrize("store", marked(ALL))
 @pytest.mark.parametrize("case", conformance_cases(), ids=lambda case: case.__name__)
 def test_contract(case, store, host, tmp_path, servers):
     async def main():

@@ -1,4 +1,4 @@
-"""A turn that does not come to wait is not stored, and what made it is thrown away safely."""
+"""A turn that never blocks is not stored, and its execution is thrown away safely."""
 
 # mypy: ignore-errors
 

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 
 import pytest
 import trio
 import trio.testing
 
-from tests.engine.driver import Driver, act, nothing_left
+from tests.engine.driver import Driver, act, done, nothing_left
+from trioflow.engine.replay import Diverged
 from trioflow.errors import DeterminismError
 from trioflow.model import events as ev
 
@@ -40,6 +42,7 @@ def fails_at(driver, kind, function):
     where = rf"test_waking.py:\d+, in .*{function}: this {kind} does not belong"
     with pytest.raises(DeterminismError, match=where):
         driver.result()
+    driver.evict()
     return True
 
 
@@ -185,6 +188,7 @@ def test_a_wait_that_cannot_be_left_is_waited_for_first():
     with pytest.raises(ExceptionGroup) as caught:
         driver.result()
     assert caught.group_contains(DeterminismError, match="this Event does not belong")
+    driver.evict()
 
 
 @pytest.mark.parametrize("kind", ["Event", "MemorySendChannel"])
@@ -267,3 +271,34 @@ def test_an_eviction_that_wakes_a_task_of_the_host_ends_as_ever():
 
     on_trio(main)
     assert got == ["set"]
+
+
+def test_a_replay_that_wakes_a_task_of_the_host_diverges_and_the_host_goes_on():
+    find, got = Hidden(), []
+
+    async def wakes() -> None:
+        with contextlib.suppress(trio.WouldBlock):
+            find().send.send_nowait(5)
+        await a()
+        await a()
+
+    async def main():
+        driver = Driver(wakes)  # nobody receives
+        driver.turn(done("0:0", 1))
+
+        async def receive():
+            got.append(await _receives(find()))
+
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                execution = driver.fresh()
+                with pytest.raises(Diverged):
+                    execution.replay(driver.turns)
+                execution.evict()
+        driver.evict()
+
+    with nothing_left():
+        on_trio(main)
+    assert got == [5]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -186,7 +187,7 @@ async def main() -> None:
         while not began.is_set():
             await anyio.sleep(0.01)
     if "let go" in sys.argv:
-        # What was left behind asks something of a loop that still runs.
+        # What was abandoned asks something of a loop that still runs.
         never.set()
         for _ in range(20):
             await anyio.sleep(0.005)
@@ -235,6 +236,30 @@ def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
                     runner.drain = interrupted
             assert graces == [3600, 0.0]
             described = await client.handle("w").describe()
+            assert described.worker is None
+            assert [a.attempt for a in described.activities] == [1]
+
+    host.run(main)
+
+
+def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_order(tmp_path):
+    host = Flow("sqlite", "asyncio", 1000, tmp_path)
+    flows, work, gates, _ = gated()
+
+    async def main():
+        gates[:] = [Gate()]
+        url = f"sqlite:///{host.file}"
+        async with open_client(url, registry=flows) as client:
+            handle = await client.start(work)
+            task = asyncio.create_task(run_worker(url, registry=flows, drain=3600))
+            await gates[0].until_entered()
+            task.cancel()
+            await asyncio.sleep(0.02)
+            assert gates[0].left == [], "it drains"
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            described = await handle.describe()
             assert described.worker is None
             assert [a.attempt for a in described.activities] == [1]
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import until
+from tests.worker.flow import Gate, until
 from trioflow import InstanceFinished, Registry, Signal
 
 number = Signal("number", int)
@@ -115,3 +115,39 @@ def test_a_flood_of_signals_while_it_drains(cached):
         assert accepted
 
     cached.run(main, timeout=30)
+
+
+def test_a_signal_while_the_worker_drains_keeps_the_result(cached):
+    """The last turn cannot be stored, since nothing is taken any more; what it consumed is."""
+    flows = Registry()
+    runs = []
+
+    @flows.activity
+    async def act() -> str:
+        runs.append(1)
+        await gate[0].wait()
+        return "done"
+
+    @flows.workflow
+    async def work() -> str:
+        return await act()
+
+    gate = []
+
+    async def main():
+        gate.append(Gate())
+        holding = Holding(await cached.backend())
+        async with cached.client(flows) as client:
+            async with cached.worker(flows, backend=holding, drain=5) as worker:
+                handle = await client.start(work.options(id="one"))
+                await gate[0].until_entered()
+                worker._pump.close()
+                await handle.signal(number, 1)
+                gate[0].open()
+                holding.go.set()
+            assert (await handle.describe()).status == "running"
+            async with cached.worker(flows):
+                assert await handle.result() == "done"
+        assert runs == [1]
+
+    cached.run(main)

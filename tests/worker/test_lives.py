@@ -123,7 +123,7 @@ def test_a_start_while_the_terminated_one_commits(sqlite):
     @flows.workflow
     async def busy(n: int) -> int:
         begun.append(n)
-        for _ in range(50):
+        for _ in range(200):  # so that it has not ended when it is terminated
             await quick(n)
         if n < 20:
             await trio.sleep_forever()

@@ -177,7 +177,9 @@ class Endings:
         wait_suspended: bool,  # noqa: FBT001
     ) -> tuple[str, bytes] | None:
         # Registered first, so that an end between the look and the wait is not missed.
-        waiter.told, waiter.woken = None, anyio.Event()
+        waiter.told = None
+        if waiter.woken.is_set():
+            waiter.woken = anyio.Event()
         self._waiters.setdefault(id, []).append(waiter)
         try:
             if self._closed:

@@ -14,7 +14,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.turns import Completed, Continued, Failed
 from trioflow.model.values import Codec, encode_checked
 
-__all__ = ["raised", "returned"]
+__all__ = ["continuation", "raised", "returned"]
 
 
 def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
@@ -34,14 +34,14 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
 
 def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     """Return the outcome of a workflow whose function raised."""
-    again = _continuation(error)
+    again = continuation(error)
     if again is not None:
         return Continued(msgspec.Raw(again.input))
     add_hints(error)
     return Failed(Failure.of(error, codec))
 
 
-def _continuation(error: BaseException) -> ContinueAsNew | None:
+def continuation(error: BaseException) -> ContinueAsNew | None:
     """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
     while isinstance(error, BaseExceptionGroup):
         members = cast("tuple[BaseException, ...]", error.exceptions)

@@ -12,7 +12,7 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
-from trioflow.engine.ending import raised, returned
+from trioflow.engine.ending import continuation, raised, returned
 from trioflow.engine.forgotten import Calls
 from trioflow.engine.loop import NestedLoop
 from trioflow.engine.mailbox import Mailbox
@@ -34,7 +34,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow.model.turns import Cancelled, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, open_text
+from trioflow.model.values import Codec, is_plain, open_text
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -134,7 +134,7 @@ class Execution:
         at: Sequence[float] = (),
         together_from: int = -1,
     ) -> Turn:
-        """Apply events, run until every task waits, and return the turn.
+        """Apply events, run until every task is blocked, and return the turn.
 
         Args:
             events: The first turn's first is `Started`.
@@ -154,7 +154,7 @@ class Execution:
             EndedUnseen: Likewise: the workflow ended at something that came before the last signal
                 in ``events``. The turn is to be made again by a fresh execution, with the number
                 that this gives as ``together_from``: then it can receive all of them.
-            KeyboardInterrupt: It came down on workflow code; the execution must be evicted.
+            KeyboardInterrupt: It was raised inside workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
         self._turn_events, self._turn_turns = self.events, self.turns
@@ -346,7 +346,8 @@ class Execution:
         if self.replaying and self.rules < IN_ORDER_OF_TIME:
             return error  # its history may have gone on with it
         me, name = self.identity.id, self.definition.name
-        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, error)
+        said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
+        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
         self._expected = {}  # as on replay, nothing is logged
         self.loop.fenced = True
         self.loop.halt()
@@ -394,8 +395,9 @@ class Execution:
         error = self.calls.find_forgotten()
         if error is None or self.loop.fenced:
             return
-        if isinstance(self.loop.outcome, Error):
-            self.loop.outcome.error.add_note(str(error))
+        ended = self.loop.outcome
+        if isinstance(ended, Error) and continuation(ended.error) is None:
+            ended.error.add_note(str(error))
             return
         self._doomed = self._doomed or error
         if self.loop.outcome is None:
@@ -507,7 +509,7 @@ class Execution:
         end = self.loop.outcome
         if end is None:
             return None
-        if self.loop.alive:  # only nurseries that were left without being closed leave tasks behind
+        if self.loop.alive:  # only a nursery that was never closed can have tasks left
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))

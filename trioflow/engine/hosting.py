@@ -1,4 +1,4 @@
-"""Whose event loop this thread is in: changed for a step, and changed back."""
+"""Which event loop this thread runs: replaced for a step, and restored after it."""
 
 # pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
 
@@ -28,7 +28,7 @@ def enter_host(
     Args:
         runner: Whose step is made.
         began: Called with each async generator that begins.
-        dropped: Called with each of them that nobody has any more.
+        dropped: Called with each of them that nothing refers to any more.
     """
     asyncio_events: Any = sys.modules.get("asyncio.events")
     host = (

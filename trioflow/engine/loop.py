@@ -1,4 +1,6 @@
-"""A private trio scheduler that somebody else steps; with `runner` all that knows trio's insides.
+"""A private trio scheduler, stepped by its owner.
+
+Together with `runner`, the only code that touches trio's internals.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
@@ -15,7 +17,7 @@ import contextlib
 import contextvars
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
 from typing import Any, NoReturn, TypeVar
 
@@ -42,7 +44,7 @@ __all__ = ["NestedLoop"]
 
 T = TypeVar("T")
 
-_MOST_ROUNDS = 100  # so often code may swallow what is to end it
+_MOST_ROUNDS = 100  # how often code may swallow the error that is to end it
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
@@ -109,7 +111,7 @@ class NestedLoop:
         name: str,
         fn: Callable[..., Any] | None = None,
     ) -> None:
-        """Say what the main task is, and for which function; the first `step` runs it."""
+        """Set the main task, and the workflow's function; the first `step` runs it."""
         self._fn = fn
 
         async def enter() -> Any:
@@ -131,7 +133,7 @@ class NestedLoop:
             leave_host(host)
 
     def keep_order(self) -> None:
-        """Call what a cancel concerns in the order of age; said before the loop is started."""
+        """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
         self._runner.in_order = True
 
     def halt(self) -> None:
@@ -139,7 +141,7 @@ class NestedLoop:
         self.steps.exhaust()
 
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> Generator[None]:
         """Make this the thread's loop for several steps; each does so by itself otherwise."""
         self._host = host = self._enter()
         try:
@@ -149,11 +151,11 @@ class NestedLoop:
             leave_host(host)
 
     def step(self, now: float) -> None:
-        """Set the clock, expire what is due, and run tasks until all of them wait.
+        """Set the clock, expire what is due, and run tasks until every task is blocked.
 
         Raises:
-            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
-            StepsUsedUp: Likewise.
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
         """
         self._clock.now = now
         deadlines = self._runner.deadlines
@@ -201,9 +203,9 @@ class NestedLoop:
             Whether anything was applied ahead of a deadline that had passed before ``now``.
 
         Raises:
-            KeyboardInterrupt: It came down on workflow code; the loop must be thrown away.
-            StepsUsedUp: Likewise.
-            EndedUnseen: Likewise.
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
+            EndedUnseen: The main task ended too early (see above); likewise.
         """
         self._clock.now = now
         runner = self._runner
@@ -241,7 +243,7 @@ class NestedLoop:
                     break
                 apply(thing)
                 applied += 1
-                self._run_until_all_wait(time)
+                self._run_until_blocked(time)
                 if applied <= last and self.outcome is not None:
                     raise EndedUnseen(number)
                 number += 1
@@ -268,11 +270,11 @@ class NestedLoop:
         for thing, seen in left:
             if seen:
                 apply(thing)
-        self._run_until_all_wait(time)
+        self._run_until_blocked(time)
         for thing, seen in left:
             if not seen:
                 apply(thing)
-                self._run_until_all_wait(time)
+                self._run_until_blocked(time)
 
     @property
     def next_deadline(self) -> float:
@@ -289,15 +291,13 @@ class NestedLoop:
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
     def forget(self) -> None:
-        """Let go of what refers to who owns this loop, so that no cycle is left to be collected."""
+        """Drop the references to the owner of this loop, so that no cycle is left."""
         self._context = _EMPTY_CONTEXT
         self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
-    def unwind(  # noqa: C901  # rounds within rounds
-        self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS
-    ) -> bool:
-        """Throw ``error()`` into every task that waits, again and again, until no task is left.
+    def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
+        """Throw ``error()`` into every blocked task, again and again, until no task is left.
 
         A task in a nursery's exit is left to its children. Suspended coroutines must not be left
         to the garbage collector: their ``finally`` blocks would run anywhere.
@@ -327,10 +327,8 @@ class NestedLoop:
                     in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
                     if task._next_send_fn is None and not in_exit:
                         self._throw(task, error())
-            if self._agens is not None:
-                left, self._agens = self._agens.left(), None
-                for agen in left:
-                    self._context.copy().run(finish_at_once, agen)
+            for agen in self._take_agens():
+                self._context.copy().run(finish_at_once, agen)
         finally:
             leave_host(host)
         return not runner.tasks
@@ -338,7 +336,7 @@ class NestedLoop:
     # --- inside -------------------------------------------------------------------------
 
     def _throw(self, task: _run.Task, error: BaseException) -> None:
-        """Wake a task with an error, after telling what it waits for that it does so no more."""
+        """Wake a task with an error, after aborting its wait."""
         abort, task._abort_func = task._abort_func, None
         if abort is not None:
             abort(_raising(error))
@@ -351,9 +349,9 @@ class NestedLoop:
 
     def _expire(self, due: float) -> None:
         self._runner.deadlines.expire(due)
-        self._run_until_all_wait(due)
+        self._run_until_blocked(due)
 
-    def _run_until_all_wait(self, reached: float) -> None:
+    def _run_until_blocked(self, reached: float) -> None:
         runq, deadlines = self._runner.runq, self._runner.deadlines
         while runq:
             self._run_batch()
@@ -420,7 +418,7 @@ class NestedLoop:
             del _RUN.task, task, final, message
 
     def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
-        """Throw into a task what it is to get for waking another run's; say whether that was done.
+        """Throw the error for waking another run's task; return whether it was this task's.
 
         Args:
             task: The task that has just run.
@@ -504,8 +502,8 @@ class NestedLoop:
         """End once the main task has, and async generators that are left have been closed."""
         if self._final is None or self._cleaners:
             return
-        if self._runner.in_order and not self.fenced and self._agens:
-            left, self._agens = self._agens.left(), None
+        if self._runner.in_order and not self.fenced:
+            left = self._take_agens()
             if left:
                 self._spawn_cleaner(left)
                 return
@@ -540,8 +538,12 @@ class NestedLoop:
             self._agens = Begun()
         self._agens.add(agen)
 
+    def _take_agens(self) -> list[Any]:
+        begun, self._agens = self._agens, None
+        return [] if begun is None else begun.left()
+
     def _agen_dropped(self, agen: Any) -> None:
-        """Have an async generator cleaned up that nobody has any more and that has not ended."""
+        """Clean up an async generator that nothing refers to any more and that has not ended."""
         runner, begun = self._runner, self._agens
         if runner.in_order and self.outcome is None and not self.fenced:
             if is_collecting():

@@ -1,7 +1,8 @@
-"""trio's runner, less what a workflow must not use. Only this file and `loop` touch its insides.
+"""trio's runner, without what a workflow must not use.
 
-What belongs to one private runner lives here: the check of trio's version, its deadlines, the state
-of each task, and who says no to system tasks, threads and instruments. `loop` steps it.
+Together with `loop`, the only code that touches trio's internals. What belongs to one private
+runner lives here: the check of trio's version, its deadlines, the state of each task, and the
+refusal of system tasks, threads and instruments. `loop` steps it.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
@@ -80,7 +81,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
 
 
 def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose insides are not the ones used here."""
+    """Refuse at import, with the reason, a trio whose internals are not the ones used here."""
     missing = [
         f"{getattr(owner, '__name__', owner)}.{name}"
         for owner, names in _NEEDED.items()
@@ -92,7 +93,7 @@ def _check_trio() -> None:
         missing = ["Runner.spawn_impl(...) with the known parameters"]
     if missing:
         raise ImportError(
-            f"trioflow does not know the insides of trio {trio.__version__}: it lacks "
+            f"trioflow does not know the internals of trio {trio.__version__}: it lacks "
             f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
             "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
         )
@@ -128,10 +129,11 @@ class Deadlines(_run.Deadlines):
             self.past.append((deadline, cancel_scope))
 
     def expire_past(self, reached: float) -> None:
-        """Expire those of `past` that lie before ``reached`` or say "now"; others have their turn.
+        """Cancel scopes whose deadline is at or before ``reached``, or equals the turn's time.
 
-        A scope whose deadline is moved into the past, or to the present, ends at once, as in trio;
-        one that is moved by some seconds and is overdue all the same ends in the order of time.
+        The rest expire in deadline order. So a scope whose deadline is moved into the past, or to
+        the present, ends at once, as in trio. One that is moved by some seconds, and is overdue all
+        the same, does not overtake an earlier deadline.
         """
         past, self.past = self.past, []
         for deadline, scope in past:
@@ -141,9 +143,9 @@ class Deadlines(_run.Deadlines):
 
 
 class AgedStatus(_run.CancelStatus):
-    """trio's status of a scope, which tells a cancel to the tasks in it in the order of their age.
+    """trio's status of a scope, which delivers a cancel to the tasks in it in spawn order.
 
-    trio goes through sets, that is, by address. Every status around a nursery becomes one of
+    trio iterates over sets, that is, by address. Every status around a nursery becomes one of
     these; the others have no more than one task.
     """
 
@@ -223,7 +225,7 @@ class RunToken:
     __slots__ = ("__weakref__",)
 
     def run_sync_soon(self, *_: object, **__: object) -> None:
-        """Refuse: what other threads say has no place in a workflow's history."""
+        """Refuse: a call from another thread is not recorded in a workflow's history."""
         raise _no_threads()
 
 
@@ -235,7 +237,7 @@ _USES_THREADS = (
 
 
 class Runner(_run.Runner):
-    """trio's runner, less what a workflow must not use, plus the state of each task.
+    """trio's runner, without what a workflow must not use, plus the state of each task.
 
     Attributes:
         owed: Tasks of hosts that are to be woken once this run has been left, and with what.
@@ -303,11 +305,10 @@ class Runner(_run.Runner):
         self.runq.append(task)
 
     def _wake_and_refuse(self, task: _run.Task, next_send: Outcome[Any]) -> None:
-        """Wake a task of another run all the same, and remember the error for who does it.
+        """Wake another run's task, and remember the error for the task at fault.
 
-        trio's primitives call this when they have half changed: an error here would lose the
-        wake-up, and often a value with it. The task at fault gets the error where it next waits or
-        ends.
+        A primitive calls this when it has changed already: an error here would lose the wake-up,
+        and often a value with it. The task at fault gets the error where it next waits or ends.
         """
         running = getattr(_RUN, "runner", None)
         thing, where = sharing.caller_of_primitive(sys._getframe(2))
@@ -340,7 +341,7 @@ class Runner(_run.Runner):
                     runner.entry_queue.run_sync_soon(runner.reschedule, task, next_send)
 
     def break_lots(self, task: _run.Task) -> None:
-        """Tell those who wait for what a task held and took with it, also those of another run."""
+        """Break the lots that a task held as it ended; their waiters may belong to another run."""
         for lot in _BREAKERS.pop(task, ()):
             others = [each for each in lot._parked if each._runner is not self]
             for each in others:
@@ -432,7 +433,7 @@ def _no_deadlines() -> Deadlines:
 
 
 def make_runner(clock: TurnClock) -> Runner:
-    """Return a bare runner that says the clock's time and has neither I/O nor threads."""
+    """Return a bare runner that uses the clock and has neither I/O nor threads."""
     runner = Runner(
         clock=clock,
         instruments=_NO_INSTRUMENTS,

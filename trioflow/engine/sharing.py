@@ -1,15 +1,15 @@
-"""Locks, events and channels of another run, where a workflow comes upon them.
+"""Finds locks, events and channels of another run where a workflow uses them.
 
-A workflow's history says nothing of what other instances and the service around it do, and trio's
-primitives belong to one run. No object says whose it is; one is held to be another's if
+What other instances and the service around it do is not recorded in a workflow's history, and
+trio's primitives belong to one run. No object says which; one is taken to be another run's if
 
 - a module, something that a module holds, or what the workflow was defined in refers to it;
 - another execution has used it before (as this one itself has, before it was evicted);
 - a task of another run waits in it or holds it;
 - anyio made it outside of any event loop.
 
-What is reached in another way is not seen before a second execution uses it, and a call that never
-lets another task run (``event.set()``, ``send_nowait()``) not before it concerns another's task.
+What is reached in another way is not noticed before a second execution uses it. A call that is not
+awaited (``event.set()``, ``send_nowait()``) is not noticed before it wakes another run's task.
 """
 
 from __future__ import annotations
@@ -245,10 +245,10 @@ def refusal(thing: object, where: types.FrameType | None) -> DeterminismError:
         place = f"{where.f_code.co_filename}:{where.f_lineno}, in {where.f_code.co_qualname}: "
     return DeterminismError(
         f"{place}this {name} does not belong to this execution of the workflow: other instances or "
-        "the service around it use it too, whose doings are not in this instance's history, and "
-        "after a restart it is a new one. Make it inside of the workflow. To wait for another "
-        "instance use a Signal, or a sub-workflow with an id of its own; to limit what runs at "
-        "the same time give the activities a queue of their own, served by a worker with "
+        "the service around it use it too, and what they do is not recorded in this instance's "
+        "history; after a restart it is a new one. Make it inside of the workflow. To wait for "
+        "another instance use a Signal, or a sub-workflow with an id of its own; to limit what "
+        "runs at the same time give the activities a queue of their own, served by a worker with "
         "max_activities."
     )
 

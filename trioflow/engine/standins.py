@@ -17,7 +17,7 @@ __all__ = ["FORBIDDEN_LOOP", "ForbiddenLoop", "NoIO", "NoQueue", "TurnClock"]
 
 
 class NoIO:
-    """Stands where trio keeps its I/O manager; every use of it is a workflow doing I/O."""
+    """Replaces trio's I/O manager; every use of it is a workflow doing I/O."""
 
     def force_wakeup(self) -> None:
         pass
@@ -36,7 +36,7 @@ class NoIO:
 
 
 class NoQueue:
-    """Stands where trio keeps the calls of other threads: there are none."""
+    """Replaces trio's queue of calls from other threads: there are none."""
 
     def size(self) -> int:
         return 0
@@ -46,7 +46,7 @@ class NoQueue:
 
 
 class TurnClock(trio.abc.Clock):
-    """Says the turn's ``now``, in epoch seconds."""
+    """A clock that returns the turn's ``now``, in epoch seconds."""
 
     __slots__ = ("now",)
 

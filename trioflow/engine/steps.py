@@ -30,8 +30,9 @@ class EndedUnseen(Exception):
 
 
 def _is_cancelled(task: trio.lowlevel.Task) -> bool:
-    status: Any = task._cancel_status  # what has not run yet and is in no nursery has none
-    return status is not None and status.effectively_cancelled
+    # What has not run yet and is in no nursery has none, whatever trio's types say.
+    status: Any = task._cancel_status
+    return status is not None and bool(status.effectively_cancelled)
 
 
 class StepsUsedUp(Exception):

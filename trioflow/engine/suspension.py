@@ -26,7 +26,7 @@ class NeedsSuspension(Exception):
 def does_not_wait(
     *, workflow: str, instance: str, turn: int, limit: int, task: str, line: str, cancelled: bool
 ) -> SuspendReport:
-    """Report a turn that has used up its steps."""
+    """Report a turn whose tasks never block."""
     where = f" at {line}" if line else ""
     if cancelled:
         why = (
@@ -43,10 +43,10 @@ def does_not_wait(
     return SuspendReport(
         kind="does not wait",
         message=(
-            f"workflow {workflow!r} of instance {instance!r} does not come to wait in turn {turn}, "
-            f"lastly in task {task}{where}. {why} (A turn may have {limit:,} task steps, one that "
-            "is cancelled a part of them.) Nothing of this turn was stored. Mend the code, then "
-            "resume the instance."
+            f"workflow {workflow!r} of instance {instance!r} never blocks in turn {turn}: some "
+            f"task always stays runnable, lastly task {task}{where}. {why} (A turn may "
+            f"have {limit:,} task steps, one that is cancelled a part of them.) Nothing of this "
+            "turn was stored. Mend the code, then resume the instance."
         ),
         turn=turn,
         task=task,
@@ -55,9 +55,13 @@ def does_not_wait(
 
 
 def undecodable(  # noqa: PLR0917  # who, where, what
-    workflow: str, instance: str, turn: int, task: str, what: str, error: Exception
+    workflow: str, instance: str, turn: int, task: str, what: str, error: str
 ) -> SuspendReport:
-    """Report a stored value that the present code, or this process' codec, cannot read."""
+    """Report a stored value that the present code, or this process' codec, cannot read.
+
+    ``error`` is what the reader said, or only its type where a codec hides what users store: a
+    report is stored in plain.
+    """
     return SuspendReport(
         kind="undecodable",
         message=(

@@ -39,6 +39,7 @@ Change: TypeAlias = tuple[str, str]
 _EXACT: Final = frozenset({NoneType, bool, int, str, bytes, UUID, date, timedelta})
 # Any, so that type checkers do not take what is of one of these for one of unknown content.
 _DICT: Final[Any] = dict
+_LIST: Final[Any] = list
 _LISTS: Final[Any] = (list, tuple, AbstractSet, deque)
 _SEQUENCES: Final[Any] = (list, tuple, deque)
 _NUMBERS: Final[Any] = (bool, int, float, Decimal, bytes, bytearray, memoryview)
@@ -247,12 +248,11 @@ def _find_list(value: Any, back: Any) -> Change | None:
         )
     if not isinstance(value, _LISTS) or back.__class__ is not list:
         return None
-    if not isinstance(value, list):
+    if not isinstance(value, _LIST):
         return _untyped(value, back)
-    parts = cast("list[Any]", value)
     return _first(
         (f"[{number}]", _find_list(part, part_back))
-        for number, (part, part_back) in enumerate(zip(parts, back, strict=False))
+        for number, (part, part_back) in enumerate(zip(value, back, strict=False))
     )
 
 

@@ -262,7 +262,7 @@ class Attempts:
         return delay
 
 
-class _Call(NamedTuple):
+class _Call(msgspec.Struct):
     """What is called, and the scope around it."""
 
     scope: Any  # a `Scope`; for the type checkers its __exit__ may swallow exceptions

@@ -116,8 +116,9 @@ class Capacity:
         if self.closed or queue not in self._queues or name not in self._activities:
             return False
         lane = self.lane_of(name)
-        held = self.lane.window.held + self.thread_lane.window.held
-        if not lane.window.admits or held >= self._most_held:
+        one, other = self.lane.window, self.thread_lane.window
+        most = max(self._limit, one.size, other.size)
+        if not lane.window.admits or one.held + other.held >= most:
             return False
         self.count(instance, lane)
         return True
@@ -135,12 +136,9 @@ class Capacity:
     def _room(self, lane: Lane) -> int:
         if self.closed or not self._queues:
             return 0
-        held = self.lane.window.held + self.thread_lane.window.held
-        return max(0, min(lane.window.room, self._most_held - held))
-
-    @property
-    def _most_held(self) -> int:
-        return max(self._limit, self.lane.window.size, self.thread_lane.window.size)
+        one, other = self.lane.window, self.thread_lane.window
+        most = max(self._limit, one.size, other.size)
+        return max(0, min(lane.window.room, most - one.held - other.held))
 
     def count(self, instance: str, lane: Lane) -> None:
         """Note that an activity of an instance is held, or about to be."""

@@ -282,6 +282,8 @@ class Committer:
         self._holdings.evict(live)
         if at_once:
             self._holdings.queue(live)
+        elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
+            self._hand_over(live)
         # The store gives it again, with all of its inbox.
         self._on_wake_at(self._backend.now())
 

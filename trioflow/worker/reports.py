@@ -13,6 +13,7 @@ import trioflow
 from trioflow.engine.execution import Execution
 from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
+from trioflow.model.values import Codec, is_plain
 from trioflow.worker.held import HeldInstance
 
 __all__ = [
@@ -75,13 +76,18 @@ def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
     )
 
 
-def engine_failed(live: HeldInstance, error: Exception) -> SuspendReport:
-    """Return the report of a mistake in trioflow itself, or in data that it cannot store."""
+def engine_failed(live: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+    """Return the report of a mistake in trioflow itself, or in data that it cannot store.
+
+    A report is stored in plain, so it says no more than the error's type where a codec hides what
+    users store; the log has all of it.
+    """
+    said = f": {error}" if is_plain(codec) else " (see the worker's log)"
     return SuspendReport(
         kind="engine",
         message=(
             f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
-            f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+            f"{type(error).__name__}{said}".encode("utf-8", "backslashreplace").decode()
         ),
         turn=live.turns,
     )

@@ -1,4 +1,4 @@
-"""Plain functions in threads that can be left behind.
+"""Plain functions in threads that can be abandoned.
 
 A thread cannot be stopped. So a worker whose time is over must be able to go, and the process to
 exit, while a function still blocks: the threads are daemons, and the task that waits for one can be
@@ -23,21 +23,21 @@ import trio
 
 from trioflow.worker.host import Scope
 
-__all__ = ["LeftBehind", "ThreadCall"]
+__all__ = ["Abandoned", "ThreadCall"]
 
 # Where trio keeps, for each of its worker threads, to which task the thread belongs.
 _trio_data: Any = getattr(getattr(trio, "_threads", None), "PARENT_TASK_DATA", None)
 
 
-class LeftBehind(BaseException):
-    """Raised where a function was waited for that was left behind."""
+class Abandoned(BaseException):
+    """Raised where a function was waited for that was abandoned."""
 
 
 class ThreadCall:
     """One call of a plain function in a thread of its own.
 
     Attributes:
-        left: Whether it was left behind.
+        left: Whether it was abandoned.
         processor: How long the function had the processor, seconds.
         began_at: When it began, by `time.perf_counter`.
         ended_at: When it ended, likewise; 0 before.
@@ -64,7 +64,7 @@ class ThreadCall:
             What it returned or raised.
 
         Raises:
-            LeftBehind: It was left behind.
+            Abandoned: It was abandoned.
         """
         if trio.lowlevel.in_trio_run():
             self._task = trio.lowlevel.current_task()
@@ -81,7 +81,7 @@ class ThreadCall:
             self._hold.cancel()
         elif self._task is not None and self._register is not None and _waits(self._task):
             self._register[0] = None  # the thread's end wakes nobody
-            trio.lowlevel.reschedule(self._task, outcome.Value(outcome.Error(LeftBehind())))
+            trio.lowlevel.reschedule(self._task, outcome.Value(outcome.Error(Abandoned())))
             self._task = None
 
     def __bool__(self) -> bool:
@@ -126,7 +126,7 @@ class ThreadCall:
         trio.lowlevel.start_thread_soon(call, deliver, "trioflow activity")
         with anyio.CancelScope(shield=True) as self._hold:
             return await future
-        raise LeftBehind
+        raise Abandoned
 
 
 def _waits(task: trio.lowlevel.Task) -> bool:
