@@ -20,6 +20,7 @@ from trioflow.client.arguments import (
     check_limit,
     check_time,
     check_workflow,
+    finished_statuses,
     instance_filter,
 )
 from trioflow.client.cancels import hears_cancels, raise_cancel
@@ -145,7 +146,7 @@ class Client:
                 exc.add_note(f"instance {new.id!r} was started all the same")
             raise
         if not created:
-            known = f"client.handle({new.id!r}) gives a handle of it"
+            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
         return Handle(self, new.id, definition, life=new.life)
 
@@ -286,10 +287,10 @@ class Client:
             How many were removed.
 
         Raises:
-            TypeError, ValueError: As `list`.
+            TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
         """
         where = instance_filter(
-            status=status,
+            status=finished_statuses(status),
             workflow=workflow,
             queue=queue,
             id_prefix=id_prefix,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
+from trioflow.engine.hints import add_asyncio_hint
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 from trioflow.model import events as ev
 from trioflow.model.commands import ActivityOptions
@@ -173,13 +174,13 @@ class Attempts:
         if last is not None:
             died = "the last worker that had it, or more of them,"
         error = WorkerLost(
-            f"activity {task.activity!r}: {died} died while running it; {limit}, so there is none "
-            f"after attempt {task.attempt - 1}. See whether the function ends or blocks its "
+            f"activity {task.activity!r}: {died} died while running it; {limit}, so attempt "
+            f"{task.attempt - 1} was the last one. See whether the function ends or blocks its "
             "process, or needs more memory than there is"
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, failure.opened(self._codec))
+        _log_failed(task, failure.opened(self._codec), task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: Exception) -> Again:
@@ -225,12 +226,14 @@ class Attempts:
         if run.stop == "given back":
             return None
         task = run.task
-        failure = Failure.of(exc, self._codec)
         definition = self._activities[task.activity]
+        if definition.runtime == "async" and isinstance(exc, (RuntimeError, TypeError)):
+            add_asyncio_hint(exc, task.activity)
+        failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.opened(self._codec))
+                _log_failed(task, failure.opened(self._codec), task.attempt)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -305,13 +308,13 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure) -> None:
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
     logger.error(
         "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
         task.activity,
         task.key.instance,
         task.key.command,
-        task.attempt,
+        attempt,
         failure.type,
         failure.message,
     )
