@@ -8,8 +8,8 @@ import dataclasses
 
 import pytest
 
-from tests.worker.flow import Flow
-from trioflow import Registry, RetryPolicy, ValueMismatch
+from tests.worker.flow import Flow, until_status
+from trioflow import JsonCodec, Registry, RetryPolicy, ValueMismatch, WrappedCodec, open_client
 
 
 class Own(BaseException):
@@ -167,5 +167,43 @@ def test_a_result_whose_code_raises_when_it_is_compared_is_compared_by_its_field
             back = await worker.client.run(compares, where)
             assert back.x == 1
             assert await worker.client.run(innocent) == "fine"
+
+    host.run(main)
+
+
+def test_a_failure_that_the_codec_cannot_read_again_is_no_reason_to_end(host, error):
+    broken = []
+
+    def unwrap(data):
+        if broken:
+            raise error
+        return data
+
+    keyed = Registry()
+
+    @keyed.activity(retry=RetryPolicy(max_attempts=1))
+    async def breaks() -> None:
+        broken.append(True)
+        raise ValueError("secret")
+
+    @keyed.workflow
+    async def work() -> None:
+        await breaks()
+
+    @keyed.workflow
+    async def other() -> str:
+        return "fine"
+
+    async def main():
+        backend = await host.backend()
+        whole, codec = (WrappedCodec(JsonCodec(), bytes, each) for each in (bytes, unwrap))
+        async with (
+            host.worker(keyed, backend=backend, codec=codec) as worker,
+            open_client(backend, registry=keyed, codec=whole) as client,
+        ):
+            handle = await client.start(work)
+            await until_status(handle, "suspended", "failed")
+            broken.clear()
+            assert await worker.client.run(other) == "fine"
 
     host.run(main)

@@ -432,7 +432,7 @@ def _imported_class(name: str, base: type[BaseException]) -> Any:
 
 def _is_usable(exc: BaseException, cls: type[BaseException]) -> bool:
     """Tell whether an exception can be handled as others are; this may raise anything."""
-    return type(exc) is exc.__class__ is cls and isinstance(vars(exc), dict)
+    return type(exc) is exc.__class__ is cls and vars(exc) is exc.__dict__
 
 
 def _restore(exc: BaseException, state: dict[str, Any]) -> None:

@@ -16,13 +16,13 @@ from trioflow.model.commands import ActivityOptions
 from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
-from trioflow.model.foreign import said, suppressed
+from trioflow.model.foreign import said
 from trioflow.model.groups import first_interrupt, is_cancel
 from trioflow.model.info import ActivityInfo, current_activity
 from trioflow.model.records import ActivityTask
 from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow.model.values import Codec, encode_checked
-from trioflow.worker.commits import decode_options
+from trioflow.worker.commits import decode_options, legible
 from trioflow.worker.host import cancel_scope, current_time, in_asyncio
 from trioflow.worker.lanes import Run
 from trioflow.worker.threads import ThreadCall
@@ -188,7 +188,7 @@ class Attempts:
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, _opened(failure, self._codec))
+        _log_failed(task, legible(failure, self._codec))
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
@@ -239,7 +239,7 @@ class Attempts:
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, _opened(failure, self._codec))
+                _log_failed(task, legible(failure, self._codec))
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -248,7 +248,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                _opened(failure, self._codec).message,
+                legible(failure, self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)
@@ -312,13 +312,6 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
         return _decode_failure(task.failure).rebuild(codec)
     except (msgspec.MsgspecError, UndecodableValue):  # an older form, or another codec's
         return None
-
-
-def _opened(failure: Failure, codec: Codec) -> Failure:
-    """Return a failure as it is to be logged: sealed, if the codec cannot read what it wrote."""
-    with suppressed():
-        return failure.opened(codec)
-    return failure
 
 
 def _log_failed(task: ActivityTask, failure: Failure) -> None:

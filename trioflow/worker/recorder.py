@@ -159,7 +159,7 @@ class Recorder:
         commit.leased = False
         if isinstance(turn.outcome, Failed):
             assert live.execution is not None
-            failure = turn.outcome.failure.opened(live.execution.codec)
+            failure = commits.legible(turn.outcome.failure, live.execution.codec)
             live.report = f"{failure.type}: {failure.message}"
         if live.parent is None:
             return
