@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import json
 import math
+import re
 import subprocess
 import sys
 import traceback
@@ -28,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import errors
+from trioflow.errors import RemoteError
 from trioflow.model.failures import FAILURE_LIMIT, Failure, RemoteTraceback, matches, type_name
 
 
@@ -755,3 +757,98 @@ def test_exceptions_that_cannot_be_read_are_described_all_the_same():
     failure = Failure.of(Awful("x"))
     assert failure.type == f"{__name__}.Awful"
     assert "awful" in failure.message
+
+
+class Own(BaseException):
+    pass
+
+
+BASES = [SystemExit, GeneratorExit, Own, ZeroDivisionError]
+
+
+def says(error):
+    class Saying(Exception):
+        def __str__(self):
+            raise error
+
+        __repr__ = __str__
+
+    return Saying
+
+
+def denies(error):
+    class Denying(Exception):
+        def __getattribute__(self, name):
+            raise error
+
+    return Denying
+
+
+def has_no_class(error):
+    class Classless(Exception):
+        @property
+        def __class__(self):
+            raise error
+
+    return Classless
+
+
+def has_a_bad_attribute(error):
+    value = type("Value", (), {"__class__": property(lambda self: says(error)().__str__())})()
+
+    class Holding(Exception):
+        def __init__(self):
+            super().__init__(value)
+            self.value = value
+
+        def __str__(self):
+            return "holding"
+
+    return Holding
+
+
+@pytest.mark.parametrize("error", BASES)
+@pytest.mark.parametrize("kind", [says, denies, has_no_class, has_a_bad_attribute])
+def test_whatever_an_exceptions_code_raises_it_becomes_a_failure(kind, error):
+    cls = kind(error)
+    for each in (cls(), BaseExceptionGroup("both", [cls(), Plain("fine")])):
+        failure = Failure.of(each)
+        assert failure.type == type_name(type(each))
+        assert failure.message
+
+
+def test_what_reading_an_exception_raised_need_not_be_readable_itself():
+    failure = Failure.of(denies(says(Own)())())
+    assert re.fullmatch(r"<reading it raised <Saying, .* raised Own>>", failure.message)
+
+
+class Grown(Exception):
+    broken = False
+
+    def __str__(self):
+        if self.broken:
+            raise SystemExit
+        return "grown"
+
+
+def test_a_class_whose_code_raises_when_it_is_rebuilt_is_given_up(monkeypatch):
+    failure = Failure.of(Grown())
+    monkeypatch.setattr(Grown, "broken", True)
+    back = failure.rebuild()
+    assert type(back) is RemoteError
+    assert back.type == type_name(Grown)
+
+
+def test_an_interrupt_while_an_exception_is_read_is_an_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        Failure.of(says(KeyboardInterrupt)())
+
+
+@pytest.mark.parametrize("error", BASES)
+def test_a_codec_may_raise_anything_while_it_seals(error):
+    class Broken:
+        def encode(self, value):
+            raise error
+
+    failure = Failure.of(Plain("secret"), Broken())
+    assert failure.message == (f"<the codec failed to store what it says: {error.__name__}>")

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.errors import DefinitionError, PayloadTooLarge, ValueMismatch
+from trioflow.errors import DefinitionError, PayloadTooLarge, UndecodableValue, ValueMismatch
 from trioflow.model.values import (
     MAX_PAYLOAD,
     JsonCodec,
@@ -32,6 +32,7 @@ from trioflow.model.values import (
     check_type,
     decode_as,
     encode_checked,
+    encode_plain,
     encode_verified,
 )
 
@@ -469,3 +470,103 @@ def test_pydantic_is_not_imported_for_others():
         with pytest.raises(ValueMismatch):
             JsonCodec().encode(Opaque())
         assert "pydantic" not in sys.modules
+
+
+class Own(BaseException):
+    pass
+
+
+BASES = [SystemExit, GeneratorExit, Own, ZeroDivisionError]
+
+
+@dataclasses.dataclass
+class Trap:
+    """Raises what is set for the moment that is set."""
+
+    x: int = 1
+
+    def __post_init__(self):
+        self.spring("read")
+
+    def __eq__(self, other):
+        self.spring("compare")
+        return self.x == other.x
+
+    __hash__ = None
+
+    def __repr__(self):
+        self.spring("show")
+        return "Trap"
+
+    def spring(self, moment):
+        if moment == type(self).moment:
+            raise type(self).error("sprung")
+
+
+def trap(monkeypatch, moment, error):
+    monkeypatch.setattr(Trap, "moment", moment, raising=False)
+    monkeypatch.setattr(Trap, "error", error, raising=False)
+
+
+@pytest.mark.parametrize("codec", [JsonCodec(), WrappedCodec(JsonCodec(), bytes, bytes)])
+@pytest.mark.parametrize("error", BASES)
+def test_whatever_a_values_code_raises_when_it_is_read_back_is_a_mismatch(
+    monkeypatch, codec, error
+):
+    trap(monkeypatch, "", error)
+    value = Trap()
+    data = encode_checked(codec, value, Trap, "it")
+    trap(monkeypatch, "read", error)
+    with pytest.raises(ValueMismatch, match=f"it: {error.__name__} while building it"):
+        encode_checked(codec, value, Trap, "it")
+    with pytest.raises(UndecodableValue, match=f"it: {error.__name__} while building it"):
+        decode_as(codec, data, Trap, "it")
+
+
+@pytest.mark.parametrize("error", BASES)
+@pytest.mark.parametrize("moment", ["compare", "show"])
+def test_whatever_a_values_code_raises_its_fields_are_compared(monkeypatch, moment, error):
+    trap(monkeypatch, moment, error)
+    assert encode_checked(JsonCodec(), [Trap()], list[Trap], "it") == b'[{"x":1}]'
+    with pytest.raises(ValueMismatch, match="it: "):
+        encode_checked(JsonCodec(), [Trap()], list[int], "it")
+
+
+class Unreadable(BaseException):
+    def __str__(self):
+        raise Own
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("error", [*BASES, Unreadable])
+def test_a_codec_may_raise_anything(error):
+    class Broken:
+        def encode(self, value):
+            raise error
+
+        def decode(self, data, type):
+            raise error
+
+    with pytest.raises(ValueMismatch, match=f"it: Broken failed: .*{error.__name__}"):
+        encode_checked(Broken(), 1, int, "it")
+    with pytest.raises(ValueMismatch, match=f"it: Broken failed: .*{error.__name__}"):
+        encode_plain(Broken(), 1, "it")
+    with pytest.raises(UndecodableValue, match=f"it: Broken failed: .*{error.__name__}"):
+        decode_as(Broken(), b"1", int, "it")
+
+    def unwrap(data):
+        raise error
+
+    wrapped = WrappedCodec(JsonCodec(), bytes, unwrap)
+    with pytest.raises(UndecodableValue, match=f"cannot be unwrapped .*{error.__name__}"):
+        decode_as(wrapped, wrapped.encode(1), int, "it")
+
+
+def test_an_interrupt_while_a_value_is_read_is_an_interrupt(monkeypatch):
+    trap(monkeypatch, "", KeyboardInterrupt)
+    value = Trap()
+    for moment in ("read", "compare"):
+        trap(monkeypatch, moment, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            encode_checked(JsonCodec(), value, Trap, "it")

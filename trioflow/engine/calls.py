@@ -461,7 +461,9 @@ class Caller:
         codec = execution.codec
         try:  # as `decode_as` does
             return codec.decode(bytes(data), NoneType if type_ is None else type_)
-        except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a codec or a type says
             what = form.format(name)
             error = named(codec, exc, what, UndecodableValue)
             error.__cause__ = exc

@@ -11,6 +11,7 @@ from trioflow.engine.hints import add_hints
 from trioflow.errors import ArgumentError, ContinueAsNew
 from trioflow.model.definitions import Workflow
 from trioflow.model.failures import Failure
+from trioflow.model.foreign import suppressed
 from trioflow.model.turns import Completed, Continued, Failed
 from trioflow.model.values import Codec, encode_checked
 
@@ -27,7 +28,9 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
     what = f"{definition.name}() result"
     try:
         data = encode_checked(codec, value, definition.signature.result_type, what)
-    except Exception as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
         return Failed(Failure.of(exc, codec))
     return Completed(msgspec.Raw(data))
 
@@ -37,15 +40,17 @@ def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     again = continuation(error)
     if again is not None:
         return Continued(msgspec.Raw(again.input))
-    add_hints(error)
+    with suppressed():  # a hint is no reason to lose the error
+        add_hints(error)
     return Failed(Failure.of(error, codec))
 
 
 def continuation(error: BaseException) -> ContinueAsNew | None:
     """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
-    while isinstance(error, BaseExceptionGroup):
-        members = cast("tuple[BaseException, ...]", error.exceptions)
+    # Not isinstance(): it may run the code of the exception's class.
+    while issubclass(type(error), BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
         if len(members) != 1:
             break
         error = members[0]
-    return error if isinstance(error, ContinueAsNew) else None
+    return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None

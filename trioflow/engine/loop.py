@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -390,7 +391,9 @@ class NestedLoop:
             del _RUN.task
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
-            final = Error(exc.with_traceback(_without_top(exc.__traceback__)))
+            # Not by its attributes, which its class may have replaced.
+            top = _without_top(sys.exc_info()[2])
+            final = Error(BaseException.with_traceback(exc, top))
         finally:
             del send, value
         try:

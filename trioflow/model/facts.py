@@ -5,13 +5,13 @@ Only functions of one exception live here; causes and members have failures of t
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, cast
 
+from trioflow.model.foreign import suppressed
 from trioflow.model.names import qualified
 from trioflow.model.plain import fits, small, to_plain
 
@@ -44,7 +44,9 @@ def facts_of(exc: BaseException, limit: int) -> dict[str, Any]:
     skip = {Exception, BaseException, object}
     try:
         message = storable(str(exc))
-    except Exception as error:  # noqa: BLE001 - a broken __str__ must not hide the failure
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a broken __str__ must not hide the failure
         message = f"<str() of it raised {type(error).__name__}>"
     short = middle(message, limit)
     args, attributes = _contents(exc)
@@ -53,10 +55,12 @@ def facts_of(exc: BaseException, limit: int) -> dict[str, Any]:
     for name, value in attributes.items():
         try:
             state[storable(name)] = small(to_plain(value), limit)
-        except Exception:  # noqa: BLE001 - values of any class, with any __len__ or __iter__
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - values of any class, with any __len__ or __iter__
             lost.append(storable(name))
     plain_args: list[Any] | None = None
-    with contextlib.suppress(Exception):
+    with suppressed():
         # A group's second argument is its members, which are described by themselves.
         given = args[:1] if isinstance(exc, BaseExceptionGroup) else args
         if short == message:
@@ -75,7 +79,7 @@ def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments and attributes of an exception, those kept in C and slots included."""
     args: tuple[Any, ...] = exc.args
     attributes: dict[str, Any] = {}
-    with contextlib.suppress(Exception):
+    with suppressed():
         # OSError and others keep a part outside of `args` and `__dict__`.
         reduced: Any = builtin_base(type(exc)).__reduce__(exc)
         args = reduced[1]
@@ -84,7 +88,7 @@ def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     for cls in type(exc).__mro__:
         slots = vars(cls).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            with contextlib.suppress(AttributeError):
+            with suppressed():
                 attributes[name] = getattr(exc, name)
     # What is Python's own, as __notes__, has its own ways here or cannot be set.
     own = [name for name in attributes if name[:2] == "__" or name in ("args", ORIGIN)]
@@ -154,7 +158,9 @@ def traceback_of(exc: BaseException, remote: str) -> str:
             parts.append(f"{qualified(type(exc))}: {exc}\n")
         else:
             parts += traceback.format_exception_only(exc)
-    except Exception:  # noqa: BLE001 - it runs the exception's own code
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it runs the exception's own code
         parts.append(qualified(type(exc)))
     return storable("".join(parts))
 

@@ -6,7 +6,6 @@ Nothing is ever imported, and no constructor written in Python is run, because o
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -41,6 +40,7 @@ from trioflow.model.facts import (
     storable,
     traceback_of,
 )
+from trioflow.model.foreign import shown, suppressed
 from trioflow.model.names import canonical, imported
 from trioflow.model.names import qualified as type_name
 from trioflow.model.paths import readable
@@ -133,8 +133,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         try:
             failure = _describe(exc, limit, 0, 0, set())
-        except Exception as error:  # noqa: BLE001 - an exception may be of any code
-            failure = cls(type=type_name(exc.__class__), message=f"<reading it raised {error!r}>")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an exception may be of any code
+            failure = cls(type=type_name(type(exc)), message=f"<reading it raised {shown(error)}>")
         return failure if codec is None or is_plain(codec) else _sealed(failure, codec)
 
     def rebuild(self, codec: Codec | None = None) -> BaseException:
@@ -341,7 +343,9 @@ def _sealed(failure: Failure, codec: Codec) -> Failure:
     """Put what a failure says behind the codec; its type and what policies ask stay outside."""
     try:
         text = codec.encode(msgspec.to_builtins(failure)).decode()
-    except Exception as error:  # noqa: BLE001 - rather nothing than in plain
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - rather nothing than in plain
         return msgspec.structs.replace(
             _outside(failure),
             message=f"<the codec failed to store what it says: {type(error).__name__}>",
@@ -393,10 +397,11 @@ def _rebuild_group(failure: Failure, codec: Codec | None) -> BaseException:
     group = ExceptionGroup(title, members)
     cls = _imported_class(failure.type, ExceptionGroup)
     if cls is not None and cls is not ExceptionGroup:
-        with contextlib.suppress(Exception):
+        with suppressed():
             own: BaseException = BaseExceptionGroup.__new__(cls, title, members)
             _restore(own, failure.state)
-            return own
+            if _is_usable(own, cls):
+                return own
     return group
 
 
@@ -410,12 +415,12 @@ def _rebuild_class(failure: Failure) -> BaseException | None:
     for args in (failure.args, [failure.message], []):
         if args is None:
             continue
-        with contextlib.suppress(Exception):
+        with suppressed():
             given = from_plain(args)
             exc: BaseException = base.__new__(cls, *given)
             base.__init__(exc, *given)
             _restore(exc, failure.state)
-            if type(exc) is cls and storable(str(exc)) == failure.message:
+            if _is_usable(exc, cls) and storable(str(exc)) == failure.message:
                 return exc
     return None
 
@@ -423,6 +428,11 @@ def _rebuild_class(failure: Failure) -> BaseException | None:
 def _imported_class(name: str, base: type[BaseException]) -> Any:
     found = imported(name)
     return found if isinstance(found, type) and issubclass(found, base) else None
+
+
+def _is_usable(exc: BaseException, cls: type[BaseException]) -> bool:
+    """Tell whether an exception can be handled as others are; this may raise anything."""
+    return type(exc) is exc.__class__ is cls and vars(exc) is exc.__dict__
 
 
 def _restore(exc: BaseException, state: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, Final, cast
 
 import trio
 
@@ -13,16 +13,20 @@ __all__ = ["first_interrupt", "is_cancel", "joined"]
 
 # What is raised where something was cancelled; the last is what threads get of anyio.
 _CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
+_GROUP: Final[Any] = BaseExceptionGroup
 
 
 def is_cancel(exc: BaseException) -> bool:
     """Whether there is nothing else in it than cancels."""
-    return all(isinstance(leaf, _CANCELLED) for leaf in _leaves(exc))
+    return all(issubclass(type(leaf), _CANCELLED) for leaf in _leaves(exc))
 
 
 def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
     """Return the first `KeyboardInterrupt` in it, or ``None``."""
-    return next((leaf for leaf in _leaves(exc) if isinstance(leaf, KeyboardInterrupt)), None)
+    for leaf in _leaves(exc):
+        if issubclass(type(leaf), KeyboardInterrupt):
+            return cast("KeyboardInterrupt", leaf)
+    return None
 
 
 def joined(own: BaseException | None, other: BaseException | None) -> BaseException | None:
@@ -44,8 +48,9 @@ def joined(own: BaseException | None, other: BaseException | None) -> BaseExcept
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for member in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+    if issubclass(type(exc), BaseExceptionGroup):
+        # Not exc.exceptions, and not isinstance(): both may run the code of the exception's class.
+        for member in _GROUP.exceptions.__get__(exc):
             yield from _leaves(member)
     else:
         yield exc

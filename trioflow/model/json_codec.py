@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from trioflow.errors import DefinitionError, ValueMismatch
+from trioflow.model.foreign import said, shown
 from trioflow.model.paths import at, locate, readable
 from trioflow.model.pydantic_models import is_model, read_model, write_model
 from trioflow.model.round_trip import (
@@ -86,7 +87,9 @@ class JsonCodec:
             data = self._encode(value)
         except RecursionError:
             raise ValueMismatch("the value contains itself, or is nested too deeply") from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ValueMismatch(self._why_not(value, error)) from error
         # msgspec writes nan as null, so only a document with a null in it can hide one.
         if data.find(b"null") >= 0 and value is not None:
@@ -108,7 +111,9 @@ class JsonCodec:
         if reader.facts.plain:
             try:
                 return reader.decode(data)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise _explained(error) from error
         value = self._read(reader, data)
         # What this code wrote itself has nothing that it does not know.
@@ -172,7 +177,9 @@ class JsonCodec:
         try:
             decoder = msgspec.json.Decoder(cast("Any", type), dec_hook=self._from_stored)
             facts = facts_of_type(type)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise DefinitionError(_unsupported(type, error)) from error
         if facts.unknown is not None and self._dec_hook is None:
             raise DefinitionError(
@@ -187,7 +194,9 @@ class JsonCodec:
             if reader.facts.has_datetimes and data.find(b']"') >= 0:
                 return self._read_named(reader, data)
             return reader.decode(data)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise _explained(error) from error
 
     def _read_named(self, reader: _Reader, data: bytes) -> object:
@@ -213,7 +222,9 @@ class JsonCodec:
     def _wrote(self, data: bytes, value: object) -> bool:
         try:
             return self._encode(value) == data
-        except Exception:  # noqa: BLE001 - then it is looked at
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - then it is looked at
             return False
 
     def _to_storable(self, value: Any) -> Any:
@@ -238,7 +249,7 @@ class JsonCodec:
                 pass
         return read_model(type, data) if is_model(type) else data
 
-    def _why_not(self, value: object, error: Exception) -> str:
+    def _why_not(self, value: object, error: BaseException) -> str:
         path, leaf = locate(value, lambda part: not self._can_encode(part))
         if isinstance(error, ChangedValue):
             path, text = path + error.path, error.text
@@ -249,16 +260,18 @@ class JsonCodec:
             text = "the text holds lone surrogates, which UTF-8 cannot express"
         elif isinstance(leaf, dict):
             text = "keys of a dict must be strings or numbers"
-        elif isinstance(error, TypeError) and not str(error):
+        elif isinstance(error, TypeError) and not said(error):
             text = f"a value of type {class_name(type(leaf))} cannot be stored as JSON"
         else:
-            text = str(error) or error.__class__.__name__
+            text = said(error) or type(error).__name__
         return at(text, path)
 
     def _can_encode(self, value: object) -> bool:
         try:
             self._encode(value)
-        except Exception:  # noqa: BLE001 - whatever the reason, this is the part
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever the reason, this is the part
             return False
         return True
 
@@ -289,21 +302,21 @@ class JsonCodec:
 _strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
-def _explained(error: Exception) -> ValueMismatch:
+def _explained(error: BaseException) -> ValueMismatch:
     if isinstance(error, msgspec.ValidationError):
         return ValueMismatch(readable(str(error)))
     if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
         return ValueMismatch(f"not a JSON document: {error}")
     if isinstance(error, RecursionError):
         return ValueMismatch("the stored value is nested too deeply")
-    return ValueMismatch(f"{error.__class__.__name__} while building it: {error}")
+    return ValueMismatch(f"{type(error).__name__} while building it: {said(error)}")
 
 
-def _unsupported(type: object, error: Exception) -> str:
-    text = str(error).replace("`", "")
+def _unsupported(type: object, error: BaseException) -> str:
+    text = said(error).replace("`", "")
     if "union" in text:
         text += (
             "; JSON alone cannot tell the members apart: use msgspec.Struct classes with tag=True, "
             "or a pydantic model with a discriminator"
         )
-    return text or f"{class_name(type)} cannot be stored as JSON: {error!r}"
+    return text or f"{class_name(type)} cannot be stored as JSON: {shown(error)}"

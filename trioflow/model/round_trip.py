@@ -176,14 +176,18 @@ def equal(value: object, back: object) -> bool:
     """Tell whether two values are equal, whatever their code does."""
     try:
         return bool(value == back)
-    except Exception:  # noqa: BLE001 - it is the user's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it is the user's code
         return False
 
 
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - it is the user's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it is the user's code
         text = f"<{class_name(value.__class__)}>"
     return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004 - as much as one reads
 

@@ -190,7 +190,9 @@ class CallSignature:
                 data = self._encode(codec, struct, args, what)
         except UserWarning:
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise self._explain(codec, error, what, ArgumentError) from error
         if len(data) > limit:
             check_size(data, f"{what or self.name}() arguments", limit)
@@ -214,7 +216,9 @@ class CallSignature:
         struct = self._struct or self._compile()
         try:
             record: Any = codec.decode(data, struct)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise self._explain(codec, error, what, UndecodableValue) from error
         if record.__class__ is not struct:
             raise UndecodableValue(
@@ -370,7 +374,7 @@ class CallSignature:
     def _explain(
         self,
         codec: Codec,
-        error: Exception,
+        error: BaseException,
         what: str | None,
         kind: type[ArgumentError | UndecodableValue],
     ) -> Exception:

@@ -25,6 +25,7 @@ from trioflow.errors import (
     UndecodableValue,
     ValueMismatch,
 )
+from trioflow.model.foreign import shown
 from trioflow.model.json_codec import JsonCodec
 from trioflow.model.limits import MAX_PAYLOAD
 from trioflow.model.paths import at
@@ -130,9 +131,12 @@ class WrappedCodec:
         except binascii.Error as error:
             text = "the stored value is not base64; was it stored by another codec?"
             raise ValueMismatch(text) from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ValueMismatch(
-                f"the stored value cannot be unwrapped ({error!r}); was it stored with another key?"
+                f"the stored value cannot be unwrapped ({shown(error)}); was it stored with "
+                "another key?"
             ) from error
         return self.inner.decode(document, type)
 
@@ -260,7 +264,9 @@ def open_text(codec: Codec, text: str | None) -> str | None:
         return text
     try:
         return str(codec.decode(text[len(_SEALED) :].encode(), str))
-    except Exception:  # noqa: BLE001 - of another key; it is no reason to fail what it explains
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - of another key; it is no reason to fail what it explains
         return text
 
 
@@ -273,7 +279,9 @@ def encode_plain(codec: Codec, value: object, what: str, limit: int = MAX_PAYLOA
     """
     try:
         data = codec.encode(value)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise named(codec, error, what) from error
     return data if len(data) <= limit else check_size(data, what, limit)
 
@@ -312,7 +320,9 @@ def encode_checked(
             data = encode_verified(codec, value, type)
     except UserWarning:
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise named(codec, error, what) from error
     return data if len(data) <= limit else check_size(data, what, limit)
 
@@ -332,19 +342,21 @@ def decode_as(codec: Codec, data: bytes, type: object, what: str) -> Any:
     """
     try:
         return codec.decode(data, NoneType if type is None else type)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise named(codec, error, what, UndecodableValue) from error
 
 
 def named(
-    codec: Codec, error: Exception, what: str, kind: type[ValueMismatch] = ValueMismatch
+    codec: Codec, error: BaseException, what: str, kind: type[ValueMismatch] = ValueMismatch
 ) -> TrioflowError:
     """Return what a codec raised as an error that says what was encoded or decoded."""
     if isinstance(error, DefinitionError):
         return DefinitionError(f"{what}: {error}")
     if isinstance(error, ValueMismatch):
         return kind(f"{what}: {error}")
-    return kind(f"{what}: {codec.__class__.__name__} failed: {error!r}")
+    return kind(f"{what}: {codec.__class__.__name__} failed: {shown(error)}")
 
 
 # Values of exactly these classes need no decoding to be known as what they are.

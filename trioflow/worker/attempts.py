@@ -17,12 +17,13 @@ from trioflow.model.commands import ActivityOptions
 from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
+from trioflow.model.foreign import said
 from trioflow.model.groups import first_interrupt, is_cancel
 from trioflow.model.info import ActivityInfo, current_activity
 from trioflow.model.records import ActivityTask
 from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow.model.values import Codec, encode_checked
-from trioflow.worker.commits import decode_options
+from trioflow.worker.commits import decode_options, legible
 from trioflow.worker.host import cancel_scope, current_time, in_asyncio
 from trioflow.worker.lanes import Run
 from trioflow.worker.threads import ThreadCall
@@ -111,11 +112,18 @@ class Attempts:
             return None
         if not returned:
             return None if run.stop else self.failed(run, self.timeout(run))
+        return self._returned(definition, run, result)
+
+    def _returned(
+        self, definition: Activity[..., Any], run: Run, result: Any
+    ) -> Event | Again | None:
         try:
             type_ = definition.signature.result_type
             data = encode_checked(self._codec, result, type_, f"{definition.name}() result")
-            return ev.ActivityCompleted(task.key.command, msgspec.Raw(data))
-        except Exception as exc:  # noqa: BLE001  # so is a result that cannot be stored
+            return ev.ActivityCompleted(run.task.key.command, msgspec.Raw(data))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # so is a result that cannot be stored
             return self.failed(run, exc)
 
     # --- before -------------------------------------------------------------------------
@@ -138,7 +146,9 @@ class Attempts:
                 return self.failed(run, self.timeout(run))
         try:
             args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
-        except Exception as exc:  # noqa: BLE001  # of the codec and of any class's validation
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
         if timeout is None:
             return _Call(cancel_scope(), args, kwargs)
@@ -180,10 +190,10 @@ class Attempts:
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, failure.opened(self._codec), task.attempt - 1)
+        _log_failed(task, legible(failure, self._codec), task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
-    def _wait_for_code(self, task: ActivityTask, exc: Exception) -> Again:
+    def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
         """Leave in the store what the present code cannot read: other code may."""
         if task.activity not in self._unreadable:
             self._unreadable.add(task.activity)
@@ -195,7 +205,7 @@ class Attempts:
                 task.key.instance,
                 task.key.command,
                 type(exc).__name__,
-                exc,
+                said(exc),
             )
         # As long again as it has waited: no count of such looks is stored.
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
@@ -233,7 +243,7 @@ class Attempts:
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.opened(self._codec), task.attempt)
+                _log_failed(task, legible(failure, self._codec), task.attempt)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -242,7 +252,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                failure.opened(self._codec).message,
+                legible(failure, self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)

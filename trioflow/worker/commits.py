@@ -11,10 +11,12 @@ from trioflow.model import events as ev
 from trioflow.model.commands import ActivityOptions, RunActivity, SendSignal, StartChild
 from trioflow.model.events import Event, ParentRef, encode_event
 from trioflow.model.failures import Failure
+from trioflow.model.foreign import suppressed
 from trioflow.model.info import SuspendReport
 from trioflow.model.lives import new_life
 from trioflow.model.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
 from trioflow.model.turns import Cancelled, Completed, Continued, Failed, Outcome
+from trioflow.model.values import Codec
 from trioflow.worker.held import HeldInstance
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "decode_metadata",
     "decode_options",
     "encode_report",
+    "legible",
     "new_activity",
     "new_child",
     "signal_message",
@@ -128,3 +131,10 @@ def child_end(outcome: Outcome, command: str) -> Event:
 def encode_report(report: SuspendReport) -> bytes:
     """Return the stored form of the reason for a suspension."""
     return _encode(report)
+
+
+def legible(failure: Failure, codec: Codec) -> Failure:
+    """Return a failure as it is to be logged: sealed, if the codec cannot read what it wrote."""
+    with suppressed():
+        return failure.opened(codec)
+    return failure

@@ -160,7 +160,8 @@ class Recorder:
         assert live.execution is not None
         live.unread = reports.unread_signals(live.execution)
         if isinstance(turn.outcome, Failed):
-            live.report = reports.failed(turn.outcome.failure.opened(live.execution.codec))
+            failure = commits.legible(turn.outcome.failure, live.execution.codec)
+            live.report = reports.failed(failure)
         if live.parent is None:
             return
         event = commits.child_end(turn.outcome, live.parent.command)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import sys
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -90,7 +91,13 @@ class ThreadCall:
 
     def _call(self) -> outcome.Outcome[object]:
         self.began_at, processor = time.perf_counter(), time.thread_time()
-        result = outcome.capture(self._fn)
+        result: outcome.Outcome[object]
+        try:
+            result = outcome.Value(self._fn())
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, somebody waits for it
+            # Not outcome.capture(): it calls methods that the exception's class may have replaced.
+            tb = sys.exc_info()[2]
+            result = outcome.Error(BaseException.with_traceback(exc, tb and tb.tb_next))
         self.processor, self.ended_at = time.thread_time() - processor, time.perf_counter()
         return result
 
