@@ -23,9 +23,10 @@ def add_hints(error: BaseException) -> None:
 
 def add_asyncio_hint(error: BaseException, activity: str) -> None:
     """Add a note to an error that asyncio code has raised on trio, or trio because of it."""
-    text = str(error)
-    if (isinstance(error, RuntimeError) and text == "no running event loop") or (
-        isinstance(error, TypeError) and text.startswith("trio.run received unrecognized yield")
+    kind, said = type(error), error.args[:1]
+    text = said[0] if said and type(said[0]) is str else ""
+    if (kind is RuntimeError and text == "no running event loop") or (
+        kind is TypeError and text.startswith("trio.run received unrecognized yield")
     ):
         error.add_note(
             f"if activity {activity!r} needs asyncio, declare it so: "

@@ -237,7 +237,7 @@ class Attempts:
             return None
         task = run.task
         definition = self._activities[task.activity]
-        if definition.runtime == "async" and isinstance(exc, (RuntimeError, TypeError)):
+        if definition.runtime == "async" and type(exc) in {RuntimeError, TypeError}:
             add_asyncio_hint(exc, task.activity)
         failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
