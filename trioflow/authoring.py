@@ -5,8 +5,19 @@ from __future__ import annotations
 import logging
 import random as _random
 import uuid as _uuid
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar, Unpack, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Never,
+    NoReturn,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from trioflow.engine import guard
 from trioflow.engine.calls import current_caller, current_caller_or_none
@@ -76,15 +87,14 @@ class Signal(Generic[T]):
     def __repr__(self) -> str:
         return f"Signal({self.name!r}, {getattr(self.type, '__name__', self.type)})"
 
-    async def receive(self) -> T:
+    def receive(self) -> Coroutine[Never, object, T]:
         """Wait for the next value and return it. A cancelled wait loses nothing.
 
         Raises:
             NotInWorkflow: Outside of a workflow.
         """
-        return cast(
-            "T", await current_caller("Signal.receive()").receive_signal(self.name, self.type)
-        )
+        # Not async: the engine is to know of a call that is not awaited, and of its line.
+        return current_caller("Signal.receive()").receive_signal(self.name, self.type)
 
     def receive_nowait(self) -> T:
         """Return the next value that has already arrived.
@@ -101,11 +111,11 @@ class Signal(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> T:
-        return await self.receive()
+    def __anext__(self) -> Coroutine[Never, object, T]:
+        return current_caller("Signal.receive()").receive_signal(self.name, self.type)
 
 
-async def send_signal(instance: str, signal: Signal[T], value: T) -> None:
+def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, object, None]:
     """Send a signal to another instance, and wait until it is in its inbox.
 
     Args:
@@ -119,7 +129,8 @@ async def send_signal(instance: str, signal: Signal[T], value: T) -> None:
         ValueMismatch: The value is not of the signal's type. Nothing was sent.
         NotInWorkflow: Outside of a workflow; use ``client.handle(id).signal(...)`` there.
     """
-    await current_caller("send_signal()").send_signal(instance, signal.name, value, signal.type)
+    caller = current_caller("send_signal()")
+    return caller.send_signal(instance, signal.name, value, signal.type)
 
 
 def now() -> float:

@@ -138,10 +138,17 @@ class Retry(TrioflowError):
 
     Attributes:
         after: Seconds until the next attempt; it takes the place of the policy's interval.
+
+    Raises:
+        TypeError: ``after`` is no number.
     """
 
     def __init__(self, message: str = "retry requested", *, after: float) -> None:
         super().__init__(message)
+        given: object = after
+        if not hasattr(given, "__float__"):
+            hint = "; give its .total_seconds()" if hasattr(given, "total_seconds") else ""
+            raise TypeError(f"Retry(after=...) is in seconds, a number, not {given!r}{hint}")
         self.after = float(after)
 
 

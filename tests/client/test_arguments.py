@@ -53,6 +53,8 @@ OF_SOME = [
     ("list count", {"created_before": date(2026, 1, 2)}, TypeError, r"combine\(created_before"),
     ("list count", {"created_after": True}, TypeError, "created_after.*True"),
     ("list count", {"created_after": math.nan}, ValueError, "created_after: nan"),
+    ("remove", {"status": "running"}, ValueError, "only finished .*'terminated'.*not 'running'"),
+    ("remove", {"status": ("failed", "suspended")}, ValueError, "not 'suspended'"),
     ("list remove", {"limit": -1}, ValueError, "limit: 0 or more, not -1"),
     ("list remove", {"limit": 2.0}, TypeError, r"limit: a whole number.*not 2\.0"),
     ("list remove", {"limit": "5"}, TypeError, "limit.*'5'"),

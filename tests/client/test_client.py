@@ -49,7 +49,8 @@ def test_an_id_is_used_once_at_a_time(flow):
             handle = await client.start(waiting.options(id="x"))
             for definition in (waiting.options(id="x"), quick.options(id="x")):
                 with pytest.raises(
-                    InstanceAlreadyExists, match=r"'x' is already running: client.handle\('x'\)"
+                    InstanceAlreadyExists,
+                    match=r"'x' is already running: client.handle\('x', workflow\)",
                 ):
                     await client.start(definition, 1)
             await until_parked(handle)

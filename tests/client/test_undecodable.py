@@ -47,6 +47,11 @@ async def twice(again: bool) -> int:
     return 1
 
 
+@flows.workflow
+async def greets(text: str) -> str:
+    return text
+
+
 def flip(data):
     return bytes(byte ^ 0x55 for byte in data)
 
@@ -285,3 +290,39 @@ def test_an_activity_that_cannot_be_read_is_shown_beside_the_others(sqlite):
             assert (activity.options, activity.failure) == (None, None)
 
     sqlite.run(main)
+
+
+def test_what_a_wrapped_codec_stored_is_seen_without_it(cached):
+    codec = WrappedCodec(JsonCodec(), flip, flip)
+
+    async def main():
+        async with cached.worker(flows, codec=codec) as worker, cached.client(flows) as blind:
+            handle = await worker.client.start(work, 1)
+            await until_parked(handle)
+            seen = await blind.handle(handle.id).describe()
+            assert set(seen.undecodable) == {"input", "custom_status"}
+            for name, why in seen.undecodable.items():
+                assert getattr(seen, name) == Undecodable(why)
+                assert "stored by another codec" in why
+                assert "codec=" in why
+            (execution,) = await blind.handle(handle.id).history()
+            assert isinstance(execution.turns[0].events[0].input, Undecodable)
+            await handle.signal(number, 1)
+            assert await handle.result() == 4
+            seen = await blind.handle(handle.id).describe()
+            assert isinstance(seen.result, Undecodable)
+            assert "result" in seen.undecodable
+            assert (await handle.describe()).undecodable == {}
+
+    cached.run(main)
+
+
+def test_a_text_in_base64_is_a_text(cached):
+    async def main():
+        async with cached.worker(flows) as worker:
+            handle = await worker.client.start(greets, "YQ==")
+            assert await handle.result() == "YQ=="
+            described = await handle.describe()
+            assert (described.result, described.undecodable) == ("YQ==", {})
+
+    cached.run(main)

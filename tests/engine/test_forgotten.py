@@ -11,7 +11,17 @@ import anyio
 import pytest
 import trio
 
-from tests.engine.driver import Driver, act, child_done, done, nothing_left, on_host, stopped
+from tests.engine.driver import (
+    Driver,
+    act,
+    child_done,
+    done,
+    nothing_left,
+    on_host,
+    signal,
+    stopped,
+)
+from trioflow.authoring import Signal, send_signal
 from trioflow.errors import ArgumentError
 from trioflow.model.commands import CancelActivity
 from trioflow.model.definitions import Workflow
@@ -53,6 +63,71 @@ def test_the_error_names_the_activity_and_the_line(host):
 
     with nothing_left():
         on_host(host, check)
+
+
+approved = Signal("approved", bool)
+
+
+async def charges_unasked():
+    if not approved.receive():
+        return 0
+    return await a()
+
+
+async def sends_nothing():
+    send_signal("other", approved, True)
+    return await a()
+
+
+async def steps_by_hand():
+    anext(approved)
+    return await a()
+
+
+@pytest.mark.parametrize(
+    ("program", "what", "text"),
+    [
+        (charges_unasked, "receive() of signal 'approved'", "approved.receive()"),
+        (sends_nothing, "send_signal() of 'approved'", "send_signal("),
+        (steps_by_hand, "receive() of signal 'approved'", "anext("),
+    ],
+)
+def test_signals_are_awaited_too(program, what, text):
+    with nothing_left():
+        driver = Driver(program)
+        assert driver.last.commands == []
+        message = driver.outcome.failure.message
+        assert what in message
+        assert line_in(program, text) in message
+        driver.check()
+
+
+def test_signals_that_are_awaited_later_or_by_others_are_not_forgotten(drive):
+    async def wf() -> int:
+        later = approved.receive()
+        await a()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(approved.receive)
+        async for _ in approved:
+            return int(await later)
+
+    with nothing_left():
+        driver = drive(wf)
+        driver.turn(done("0:0", 1))
+        for _ in range(3):
+            driver.turn(signal("approved", True))
+        assert driver.check().result() == 1
+
+
+def test_executions_of_older_rules_know_no_forgotten_signals():
+    async def wf() -> int:
+        approved.receive()
+        return await a()
+
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        driver = Driver(wf, rules=0)
+    driver.turn(done("0:0", 1))
+    assert driver.result() == 1
 
 
 def test_what_runs_is_cancelled_and_waited_for_first():

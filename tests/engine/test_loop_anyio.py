@@ -20,7 +20,8 @@ def test_gather_keeps_the_order_of_its_arguments(run):
     a, b = act("a", int), act("b", int)
 
     async def wf():
-        return [await anyio.gather(later(2, "x"), later(1, "y")), await anyio.gather(a(), b(), a())]
+        first = await anyio.gather(later(2, "x"), later(1, "y"))
+        return [list(first), list(await anyio.gather(a(), b(), a()))]
 
     assert run(wf, a=lambda: 1, b=lambda: 2) == [["x", "y"], [1, 2, 1]]
 

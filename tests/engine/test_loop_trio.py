@@ -22,7 +22,7 @@ def test_tasks_run_in_the_order_of_their_age_in_every_batch(run):
 
         async def worker(number):
             for round_number in range(3):
-                seen.append((round_number, number))
+                seen.append([round_number, number])
                 await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:

@@ -277,7 +277,9 @@ ODD = timezone(timedelta(hours=2, seconds=17))
         (datetime(1900, 1, 1, tzinfo=ODD), datetime, ": an offset of UTC with seconds"),
         (datetime(2026, 1, 1, tzinfo=Nameless()), datetime, "; use zoneinfo.ZoneInfo"),
         (datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN), datetime, "in a gap of its time zone Europe"),
-        (time(9, tzinfo=BERLIN), time, "its time zone Europe/Berlin would come back as None"),
+        (time(9, tzinfo=BERLIN), time, "zone ZoneInfo('Europe/Berlin') would come back as None"),
+        (time(9, tzinfo=ZoneInfo("UTC")), time, "ZoneInfo('UTC') would .*; use datetime.UTC"),
+        (datetime(2026, 1, 2, tzinfo=UTC), date, "date; of a datetime give its .date()"),
         (datetime(2026, 1, 1, fold=1), datetime, "fold=1 of a time without a time zone"),  # noqa: DTZ001
         (Basket([Priced("s", 1)]), Basket, "what only the subclass has; .* - at $.lines[0]"),
         (Basket([], {"a": [Line("s")]}), Basket, "Line would come .* a dict; .* - at $.notes.a"),
@@ -323,7 +325,7 @@ def test_an_argument_of_a_type_variable_is_refused_and_one_without_a_type_warned
                                ((1,), {"k": Line("s")}, "others")):  # fmt: skip
         with pytest.warns(UserWarning, match=rf"^untyped\(\) parameter '{name}' has no declared"):
             signature.encode(CODEC, args, kwargs)
-    signature.encode(CODEC, (1, "a", None), {"k": [1, {"a": (2,)}]})
+    signature.encode(CODEC, (1, "a", None), {"k": [1, {"a": [2]}]})
 
 
 # --- pydantic -------------------------------------------------------------------------------------

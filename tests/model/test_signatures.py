@@ -454,3 +454,17 @@ def test_a_codec_that_ignores_the_type_is_found_out():
 
     with pytest.raises(UndecodableValue, match=r"Careless\.decode\(\) returned dict"):
         CallSignature.of(f).decode(Careless(), b'{"a":1}')
+
+
+def test_an_option_among_the_arguments_is_told_where_it_goes():
+    def start(order): ...
+
+    with pytest.raises(ArgumentError, match=r"'id'; if it is .*start\.options\(id=…\)"):
+        CallSignature.of(start).encode(CODEC, (3,), {"id": "x"})
+
+
+def test_the_name_of_a_missing_field_is_quoted():
+    def pay(order: Order): ...
+
+    with pytest.raises(UndecodableValue, match="missing required field 'lines'"):
+        again(pay, {"order": {}})

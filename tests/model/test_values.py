@@ -253,6 +253,10 @@ def test_a_function_declared_to_return_none_returns_none(type):
             r"datetime .* - at \$\.t",
         ),
         ([Colour.RED], ["red"], r"Colour would come back as a str; declare .* - at \$\[0\]"),
+        ((1, "a"), [1, "a"], "a tuple would come back as a list; declare its type"),
+        ({1}, [1], "a set would come back as a list; declare its type"),
+        ({"a": [(1,)]}, {"a": [[1]]}, r"a tuple would come back as a list; .* - at \$\.a\[0\]"),
+        (b"a", "YQ==", r"b'a' would come back as 'YQ=='; declare its type"),
     ],
     ids=repr,
 )
@@ -262,8 +266,14 @@ def test_without_a_declared_type_values_come_back_plain_with_a_warning(value, ba
     assert decode_as(JsonCodec(), data, Any, "it") == back
 
 
-@pytest.mark.parametrize("value", [(1, "a"), {"a": [None, 1.5]}, [], Words("text"), "text", None])
-def test_plain_data_and_tuples_need_no_declared_type(value):
+def test_the_warning_is_at_the_callers_line():
+    with pytest.warns(UserWarning, match="no declared type") as warned:
+        encode_checked(JsonCodec(), (1, 2), Any, "it")
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("value", [[1, "a"], {"a": [None, 1.5]}, [], Words("text"), "text", None])
+def test_plain_data_needs_no_declared_type(value):
     encode_checked(JsonCodec(), value, Any, "it")
 
 

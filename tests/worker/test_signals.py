@@ -243,3 +243,28 @@ def test_a_cancelled_receive_loses_no_signal(flow):
             assert await handle.result() == [5]
 
     flow.run(main)
+
+
+def test_signals_that_were_never_received_are_logged_when_the_instance_ends(flow, caplog):
+    flows = Registry()
+
+    @flows.workflow
+    async def receives_words() -> str:
+        return await word.receive()
+
+    async def main():
+        async with flow.client() as client:
+            handle = await client.start(receives_words.options(id="w-1"))
+            for _ in range(2):
+                await handle.signal(number, 1)
+            await handle.signal(word, "go")
+            silent = await client.start(receives_words)
+            await silent.signal(word, "go")
+            async with flow.worker(flows):
+                assert await handle.result() == "go"
+                assert await silent.result() == "go"
+
+    flow.run(main)
+    [told] = [r.getMessage() for r in caplog.records if "never received" in r.getMessage()]
+    assert "instance 'w-1'" in told
+    assert "'number' (2)" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import anyio
 import trio
 
@@ -230,5 +232,38 @@ def test_a_suspect_that_is_sent_something_at_its_end(cached):
             late = Late(await cached.backend(), stepped, lambda: handle.signal(number, 5))
             async with cached.worker(flows, backend=late):
                 assert await handle.result() == 5
+
+    cached.run(main, timeout=30)
+
+
+def test_what_ends_its_worker_in_order_is_found_too(cached):
+    """A KeyboardInterrupt that workflow code raises looks like one of the keyboard."""
+    flows = Registry()
+
+    @flows.workflow
+    async def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    @flows.workflow
+    async def healthy(n: int) -> int:
+        return n
+
+    async def main():
+        async with cached.client(flows) as client:
+            bad = await client.start(interrupts)
+            good = [await client.start(healthy, n) for n in range(5)]
+            ended = 0
+
+            async def settled():
+                return await client.count(status="running") == 0
+
+            while not await settled():
+                ended += 1
+                assert ended < 10
+                with contextlib.suppress(KeyboardInterrupt):
+                    async with cached.worker(flows):
+                        await until(settled)
+            assert (await bad.describe()).suspension.kind == "crashes its worker"
+            assert [await handle.result() for handle in good] == list(range(5))
 
     cached.run(main, timeout=30)

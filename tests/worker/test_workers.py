@@ -26,9 +26,9 @@ class Lost(SqliteBackend):
     def heartbeat(self, worker):
         return Heartbeat(alive=True) if self.lost else super().heartbeat(worker)
 
-    async def release_worker(self, worker):
+    async def release_worker(self, worker, **options):
         if not self.lost:
-            await super().release_worker(worker)
+            await super().release_worker(worker, **options)
 
     async def commit(self, worker, units):
         return [None] * len(units) if self.lost else await super().commit(worker, units)

@@ -111,10 +111,12 @@ class Backend(Protocol):
         """
         ...
 
-    async def release_worker(self, worker: str) -> None:
+    async def release_worker(self, worker: str, *, died: bool = False) -> None:
         """Delete a worker's row; free what it holds, with the same ``attempt``.
 
-        As `reclaim` does, but nothing becomes a suspect. Nothing happens if the row is gone.
+        As `reclaim` does, but nothing becomes a suspect. With ``died`` all is done as `reclaim`
+        does it: the worker ends in order, but perhaps because of something that it holds. Nothing
+        happens if the row is gone.
         """
 
     # --- work ---------------------------------------------------------------------------

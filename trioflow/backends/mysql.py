@@ -121,9 +121,9 @@ class _MysqlStore(SqlStore):
         self._mysql.announce()
         return super().reclaim(lease)
 
-    def release_worker(self, worker: str) -> None:
+    def release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT001, FBT002
         self._mysql.announce()
-        super().release_worker(worker)
+        super().release_worker(worker, died)
 
     def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         self._mysql.announce()

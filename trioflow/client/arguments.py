@@ -15,13 +15,14 @@ from typing import Any, Final, cast, get_args
 from trioflow.errors import ArgumentError
 from trioflow.model.definitions import Workflow
 from trioflow.model.limits import check_characters
-from trioflow.model.records import InstanceFilter, Status
+from trioflow.model.records import ENDED, InstanceFilter, Status
 
 __all__ = [
     "check_id",
     "check_limit",
     "check_time",
     "check_workflow",
+    "finished_statuses",
     "instance_filter",
 ]
 
@@ -52,6 +53,23 @@ def instance_filter(
         created_before=_time_or_none(created_before, "created_before"),
         finished_before=_time_or_none(finished_before, "finished_before"),
     )
+
+
+def finished_statuses(status: Status | Sequence[Status]) -> tuple[Status, ...]:
+    """Return the statuses of instances that are to be removed.
+
+    Raises:
+        TypeError, ValueError: There is no such status, or instances of it have not ended.
+    """
+    statuses = _statuses(status)
+    for one in statuses:
+        if one not in ENDED:
+            finished = ", ".join(map(repr, ENDED))
+            raise ValueError(
+                f"status: only finished instances are removed ({finished}), not {one!r}; cancel or "
+                "terminate it first"
+            )
+    return statuses
 
 
 def check_id(id: object, name: str = "id") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import secrets
 import time
@@ -19,8 +20,10 @@ from trioflow.client.arguments import (
     check_limit,
     check_time,
     check_workflow,
+    finished_statuses,
     instance_filter,
 )
+from trioflow.client.cancels import hears_cancels, raise_cancel
 from trioflow.client.description import Description, describe
 from trioflow.client.endings import Endings
 from trioflow.client.handle import Handle
@@ -99,11 +102,14 @@ class Client:
     @overload
     async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
 
+    @hears_cancels
     async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start an instance. It is stored when this returns.
 
         A caller that is cancelled gets its cancellation before anything is done, or else the
-        handle: then the cancellation comes at its next checkpoint.
+        handle: then the cancellation comes at its next checkpoint. But a cancel of asyncio's own
+        (``task.cancel()``, ``asyncio.timeout()``) is raised here, once the instance is stored; a
+        note of it names the instance.
 
         Args:
             workflow: The workflow, or a variant of it: ``checkout.options(id="order-7")``, or the
@@ -132,8 +138,15 @@ class Client:
             priority=definition.priority or 0,
             life=new_life(),
         )
-        if not await self._create(new):
-            known = f"client.handle({new.id!r}) gives a handle of it"
+        created = await self._create(new)
+        try:
+            await raise_cancel()
+        except asyncio.CancelledError as exc:
+            if created:
+                exc.add_note(f"instance {new.id!r} was started all the same")
+            raise
+        if not created:
+            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
         return Handle(self, new.id, definition, life=new.life)
 
@@ -175,6 +188,7 @@ class Client:
         check_workflow(workflow)
         return Handle(self, check_id(id), workflow)
 
+    @hears_cancels
     async def list(
         self,
         *,
@@ -219,6 +233,7 @@ class Client:
         found = await self.backend.list(where, limit=page[0], after=page[1])
         return [describe(record, [], self.codec) for record in found]
 
+    @hears_cancels
     async def count(
         self,
         *,
@@ -242,10 +257,12 @@ class Client:
         )
         return await self.backend.count(where)
 
+    @hears_cancels
     async def stats(self) -> builtins.list[QueueStats]:
         """Return the numbers of each queue that has unfinished instances or activities."""
         return await self.backend.stats()
 
+    @hears_cancels
     async def remove(
         self,
         *,
@@ -270,10 +287,10 @@ class Client:
             How many were removed.
 
         Raises:
-            TypeError, ValueError: As `list`.
+            TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
         """
         where = instance_filter(
-            status=status,
+            status=finished_statuses(status),
             workflow=workflow,
             queue=queue,
             id_prefix=id_prefix,
@@ -344,6 +361,7 @@ async def open_client(
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
+        await raise_cancel()
         client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
         try:
             async with anyio.create_task_group() as group:
@@ -364,3 +382,4 @@ async def open_client(
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
+    await raise_cancel()

@@ -6,8 +6,9 @@ wrong with an instance must not be refused because of it.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +24,7 @@ __all__ = [
     "ActivityDescription",
     "Description",
     "Undecodable",
+    "as_arguments",
     "decode_outcome",
     "decode_report",
     "describe",
@@ -36,6 +38,15 @@ decode_report = msgspec.json.Decoder(SuspendReport).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+
+_FOREIGN = (
+    "these are no arguments by name but something else in JSON; it looks as if they were stored by "
+    "another codec. Give this client the workers' codec: open_client(..., codec=...)"
+)
+_SEALED = (
+    "it looks as if it was stored by another codec, as the input was. Give this client the "
+    "workers' codec: open_client(..., codec=...)"
+)
 
 
 class Undecodable(msgspec.Struct, frozen=True):
@@ -139,6 +150,7 @@ class _Reader:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
+        self._sealed = False  # whether the input looks as if another codec had wrapped it
         self.undecodable: dict[str, str] = {}
 
     def part(self, name: str, decode: Callable[[bytes], T], data: bytes) -> T | None:
@@ -154,6 +166,11 @@ class _Reader:
     def value(self, name: str, data: bytes) -> Any:
         """Return a payload as plain data, or `Undecodable`."""
         value = readable(self._codec, data)
+        if name == "input":
+            value = as_arguments(value)
+            self._sealed = isinstance(value, Undecodable) and value.why == _FOREIGN
+        elif self._sealed and isinstance(value, str) and _is_base64(value):
+            value = Undecodable(_SEALED)
         if isinstance(value, Undecodable):
             self.undecodable[name] = value.why
         return value
@@ -165,6 +182,16 @@ def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
         return codec.decode(bytes(data) if isinstance(data, msgspec.Raw) else data, Any)
     except Exception as exc:  # noqa: BLE001 - bytes of any kind, and a codec of the user's
         return Undecodable(_why(exc))
+
+
+def as_arguments(value: Any) -> Any:
+    """Return what was read of a call's arguments, or `Undecodable` if it cannot be arguments.
+
+    What a `WrappedCodec` stored is JSON too, a text, so a client without it can read that.
+    """
+    if isinstance(value, (dict, Undecodable)):
+        return cast("Any", value)
+    return Undecodable(_FOREIGN)
 
 
 def describe(
@@ -219,6 +246,14 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         failure=reader.part("failure", _decode_failure, task.failure),
         undecodable=reader.undecodable,
     )
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _why(exc: Exception) -> str:

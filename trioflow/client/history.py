@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trioflow.client.description import Undecodable, readable
+from trioflow.client.description import Undecodable, as_arguments, readable
 from trioflow.model.events import Started
 from trioflow.model.records import Execution
 from trioflow.model.turns import Continued, Turn, decode_turn
@@ -75,7 +75,8 @@ def _shown(fact: T, codec: Codec) -> T:
     for name in fact.__struct_fields__:
         value = getattr(fact, name)
         if isinstance(value, msgspec.Raw):
-            values[name] = readable(codec, value)
+            plain = readable(codec, value)
+            values[name] = as_arguments(plain) if name == "input" else plain
     if isinstance(fact, Started):
         values["carried"] = [_shown(signal, codec) for signal in fact.carried]
     return msgspec.structs.replace(fact, **values) if values else fact

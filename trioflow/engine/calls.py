@@ -254,8 +254,21 @@ class Caller:
 
     # --- signals ------------------------------------------------------------------------
 
-    async def receive_signal(self, name: str, type_: object) -> Any:
+    def receive_signal(self, name: str, type_: object) -> Coroutine[Any, Any, Any]:
         """Wait for the next signal of that name."""
+        calls = self._execution.calls
+        if not calls.watched:
+            return self._receive_signal(name, type_)
+        made = self._receive_signal(name, type_)
+        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        calls.made.append((made, "receive() of signal", name, frame.f_code, frame.f_lasti))
+        return made
+
+    async def _receive_signal(self, name: str, type_: object) -> Any:
+        calls = self._execution.calls
+        calls.begun += 1
+        if calls.begun == len(calls.made):
+            calls.forget()
         await self._checkpoint("signal", name)
         mailbox = self._execution.mailbox
         signal = mailbox.take(name)
@@ -275,9 +288,24 @@ class Caller:
             raise trio.WouldBlock
         return self._read(signal.value, type_, "signal {!r}", name)
 
-    async def send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
+    def send_signal(
+        self, instance: str, name: str, value: object, type_: object
+    ) -> Coroutine[Any, Any, None]:
         """Put a signal into another instance's inbox, and wait until it is there."""
+        calls = self._execution.calls
+        if not calls.watched:
+            return self._send_signal(instance, name, value, type_)
+        made = self._send_signal(instance, name, value, type_)
+        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
+        calls.made.append((made, "send_signal() of", name, frame.f_code, frame.f_lasti))
+        return made
+
+    async def _send_signal(self, instance: str, name: str, value: object, type_: object) -> None:
         execution = self._execution
+        calls = execution.calls
+        calls.begun += 1
+        if calls.begun == len(calls.made):
+            calls.forget()
         state = await self._checkpoint("signal", name)
         command_id = state.next_id()
         command = execution.recorded(command_id)

@@ -15,7 +15,7 @@ from trioflow.model.foreign import suppressed
 from trioflow.model.turns import Completed, Continued, Failed
 from trioflow.model.values import Codec, encode_checked
 
-__all__ = ["raised", "returned"]
+__all__ = ["continuation", "raised", "returned"]
 
 
 def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
@@ -37,7 +37,7 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
 
 def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     """Return the outcome of a workflow whose function raised."""
-    again = _continuation(error)
+    again = continuation(error)
     if again is not None:
         return Continued(msgspec.Raw(again.input))
     with suppressed():  # a hint is no reason to lose the error
@@ -45,7 +45,7 @@ def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     return Failed(Failure.of(error, codec))
 
 
-def _continuation(error: BaseException) -> ContinueAsNew | None:
+def continuation(error: BaseException) -> ContinueAsNew | None:
     """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
     # Not isinstance(): it may run the code of the exception's class.
     while issubclass(type(error), BaseExceptionGroup):

@@ -12,7 +12,7 @@ import trio
 from outcome import Error, Value
 
 from trioflow.engine import guard
-from trioflow.engine.ending import raised, returned
+from trioflow.engine.ending import continuation, raised, returned
 from trioflow.engine.forgotten import Calls
 from trioflow.engine.loop import NestedLoop
 from trioflow.engine.mailbox import Mailbox
@@ -34,7 +34,7 @@ from trioflow.model.failures import Failure
 from trioflow.model.info import Info, SuspendReport
 from trioflow.model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow.model.turns import Cancelled, Continued, Failed, Outcome, Turn
-from trioflow.model.values import Codec, open_text
+from trioflow.model.values import Codec, is_plain, open_text
 
 __all__ = ["Execution", "Identity", "Pending"]
 
@@ -346,7 +346,8 @@ class Execution:
         if self.replaying and self.rules < IN_ORDER_OF_TIME:
             return error  # its history may have gone on with it
         me, name = self.identity.id, self.definition.name
-        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, error)
+        said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
+        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
         self._expected = {}  # as on replay, nothing is logged
         self.loop.fenced = True
         self.loop.halt()
@@ -394,8 +395,9 @@ class Execution:
         error = self.calls.find_forgotten()
         if error is None or self.loop.fenced:
             return
-        if isinstance(self.loop.outcome, Error):
-            self.loop.outcome.error.add_note(str(error))
+        ended = self.loop.outcome
+        if isinstance(ended, Error) and continuation(ended.error) is None:
+            ended.error.add_note(str(error))
             return
         self._doomed = self._doomed or error
         if self.loop.outcome is None:

@@ -1,4 +1,4 @@
-"""Calls of activities and sub-workflows that have not begun, and those that never will.
+"""Calls of activities, sub-workflows and signals that have not begun, and those that never will.
 
 Whether a call is forgotten may not depend on when the garbage collector comes. So that is decided
 once, at the end of the turn that made the call, and a call that only the collector has let go of by
@@ -20,9 +20,9 @@ __all__ = ["Calls"]
 
 
 Call: TypeAlias = tuple[Coroutine[Any, Any, Any], str, str, CodeType, int]
-"""A call whose coroutine has been made: that coroutine, ``"activity"`` or ``"workflow"``, the name
-of its definition, the code that made it, and the offset of the instruction there. (A line's number
-takes longer to find.)"""
+"""A call whose coroutine has been made: that coroutine, what was called (``"activity"``), the name
+of its definition or signal, the code that made it, and the offset of the instruction there. (A
+line's number takes longer to find.)"""
 
 
 _NOBODY = 2  # references to a coroutine that nobody has: the call's, and the argument's

@@ -39,7 +39,7 @@ def _of(prefix: str, names: str) -> tuple[str, ...]:
 
 
 _NOW = "use trioflow.now()"
-_RANDOM = "use trioflow.random()"
+_RANDOM = "use trioflow.random().random(), .randint() and so on"
 _UUID = "use trioflow.uuid4()"
 _ACTIVITY = "do this in an activity"
 _SYNC_ACTIVITY = "make the function a sync activity, which runs in a thread, and await that"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-__all__ = ["add_hints"]
+__all__ = ["add_asyncio_hint", "add_hints"]
 
 _TIMES = (
     "trio's times are numbers, in a workflow too: seconds since 1970 where a moment is asked for "
@@ -19,6 +19,18 @@ def add_hints(error: BaseException) -> None:
             add_hints(member)
     elif isinstance(error, TypeError) and "datetime." in str(error) and _is_from_trio(error):
         error.add_note(_TIMES)
+
+
+def add_asyncio_hint(error: BaseException, activity: str) -> None:
+    """Add a note to an error that asyncio code has raised on trio, or trio because of it."""
+    text = str(error)
+    if (isinstance(error, RuntimeError) and text == "no running event loop") or (
+        isinstance(error, TypeError) and text.startswith("trio.run received unrecognized yield")
+    ):
+        error.add_note(
+            f"if activity {activity!r} needs asyncio, declare it so: "
+            '@activity(runtime="asyncio"); it then runs there also where the worker runs on trio'
+        )
 
 
 def _is_from_trio(error: BaseException) -> bool:

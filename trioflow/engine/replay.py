@@ -128,8 +128,10 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
     if near := _nearest(was, is_now, recorded, current):
         lines.append(f"The nearest match is {near}.")
     lines.append(
-        "Nothing was changed. Bring the code back to what this history needs, then resume the "
-        "instance; let new code begin with new instances, or under another workflow name."
+        "The code has changed since, or it is not deterministic (random numbers, clocks, the order "
+        "of sets). Nothing was changed. Bring the code back to what this history needs, then "
+        "resume the instance; let new code begin with new instances, or under another workflow "
+        "name."
     )
     return SuspendReport(
         kind="diverged",

@@ -55,9 +55,13 @@ def does_not_wait(
 
 
 def undecodable(  # noqa: PLR0917  # who, where, what
-    workflow: str, instance: str, turn: int, task: str, what: str, error: Exception
+    workflow: str, instance: str, turn: int, task: str, what: str, error: str
 ) -> SuspendReport:
-    """Report a stored value that the present code, or this process' codec, cannot read."""
+    """Report a stored value that the present code, or this process' codec, cannot read.
+
+    ``error`` is what the reader said, or only its type where a codec hides what users store: a
+    report is stored in plain.
+    """
     return SuspendReport(
         kind="undecodable",
         message=(

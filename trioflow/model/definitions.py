@@ -23,6 +23,7 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
+    get_args,
     overload,
 )
 
@@ -30,6 +31,7 @@ from trioflow.errors import DefinitionError, NotInWorkflow
 from trioflow.model.commands import ActivityOptions
 from trioflow.model.info import current_activity
 from trioflow.model.limits import check_id, check_name
+from trioflow.model.options import check_choice, check_count, check_limit_in_seconds
 from trioflow.model.priorities import check_priority
 from trioflow.model.retry import RetryPolicy
 from trioflow.model.signatures import CallSignature
@@ -107,11 +109,6 @@ def _check_queue(queue: str | None) -> None:
         check_name(queue, "a queue")
 
 
-def _check_seconds(what: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{what} is a number of seconds above 0, not {value!r}")
-
-
 class _Definition:
     """What activities and workflows share."""
 
@@ -179,11 +176,8 @@ class Activity(_Definition, Generic[P, R]):
     ) -> None:
         super().__init__(fn, name)
         is_async = _is_async(fn)
-        if runtime not in ("auto", "async", "thread", "asyncio"):
-            raise DefinitionError(
-                f"activity {self.name!r}: runtime is 'auto', 'async', 'thread' or "
-                f"'asyncio', not {runtime!r}"
-            )
+        check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
+        check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
         if runtime != "auto" and is_async != (runtime != "thread"):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
@@ -193,8 +187,8 @@ class Activity(_Definition, Generic[P, R]):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) is a generator; return a list instead"
             )
-        _check_seconds("timeout", timeout)
-        _check_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("timeout", timeout)
+        check_limit_in_seconds("schedule_timeout", schedule_timeout)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -224,10 +218,14 @@ class Activity(_Definition, Generic[P, R]):
         Raises:
             ArgumentError: The queue's name is empty, too long, or has characters that a store
                 does not take.
+            DefinitionError: There is no such ``on_cancel``.
+            TypeError: Seconds are not given as a number.
             ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
-        _check_seconds("timeout", timeout)
-        _check_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("timeout", timeout)
+        check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        if on_cancel is not None:
+            check_choice("on_cancel", on_cancel, get_args(OnCancel))
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -349,9 +347,8 @@ class Workflow(_Definition, Generic[P, R]):
                 "workflow waits for its activities. Make it async, or decorate it with @activity "
                 "if it does side effects."
             )
-        _check_seconds("timeout", timeout)
-        if max_events < _LEAST_EVENTS:
-            raise ValueError(f"max_events is at least {_LEAST_EVENTS}, not {max_events!r}")
+        check_limit_in_seconds("timeout", timeout)
+        check_count("max_events", max_events, _LEAST_EVENTS)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)

@@ -74,7 +74,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     def idempotency_key(self) -> str:
         """The same for every attempt of this call and for no other, for what must happen once.
 
-        Nobody can guess it who knows the instance's id alone.
+        It cannot be guessed from the instance's id.
         """
         return f"{self.life or self.instance}/{self.execution}/{self.command}"
 

@@ -16,13 +16,16 @@ __all__ = ["at", "locate", "parts_of", "readable"]
 # A value that contains itself has no end.
 _MAX_DEPTH = 64
 _LOCATION = re.compile(r" - at (?:`?key`? in )?`\$(?P<path>[^`]*)`")
+_FIELD = re.compile(r"(required field|unknown field) `([^`]*)`")
 
 
 def readable(text: str) -> str:
     """Return msgspec's message without backticks, the paths of nested decoders joined."""
     paths = [match["path"] for match in _LOCATION.finditer(text)]
     keyed = " in a key" if "`key` in `$" in text else ""
-    plain = _LOCATION.sub("", text).replace("`", "")
+    plain = _FIELD.sub(r"\1 '\2'", _LOCATION.sub("", text)).replace("`", "")
+    if plain.endswith("encoded date"):
+        plain += "; of a datetime give its .date()"
     return at(plain + keyed, "".join(reversed(paths)))
 
 

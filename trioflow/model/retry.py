@@ -9,12 +9,14 @@ from __future__ import annotations
 import builtins
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from trioflow.model.failures import Failure, matches, type_name
 from trioflow.model.names import canonical
+from trioflow.model.options import is_number, seconds_needed
 
 __all__ = ["DEFAULT_ACTIVITY_RETRY", "NO_RETRY", "RetryPolicy"]
 
@@ -132,9 +134,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return delay
 
 
-def _check_number(name: str, value: Any, least: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least:
+def _check_number(name: str, value: object, least: float) -> None:
+    if isinstance(value, timedelta):
+        raise ValueError(seconds_needed(name, value))  # noqa: TRY004 - one kind of error, as below
+    if not is_number(value) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name}={value!r}: it is a number, {least:g} or more")
 
 

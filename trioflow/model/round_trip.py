@@ -29,6 +29,7 @@ __all__ = [
     "equal",
     "find_change",
     "find_unknown",
+    "find_untyped",
     "is_object",
 ]
 
@@ -38,6 +39,7 @@ Change: TypeAlias = tuple[str, str]
 _EXACT: Final = frozenset({NoneType, bool, int, str, bytes, UUID, date, timedelta})
 # Any, so that type checkers do not take what is of one of these for one of unknown content.
 _DICT: Final[Any] = dict
+_LIST: Final[Any] = list
 _LISTS: Final[Any] = (list, tuple, AbstractSet, deque)
 _SEQUENCES: Final[Any] = (list, tuple, deque)
 _NUMBERS: Final[Any] = (bool, int, float, Decimal, bytes, bytearray, memoryview)
@@ -83,6 +85,15 @@ def find_change(value: Any, back: Any, untyped: Collection[str] = ()) -> Change 
     if untyped and value.__class__ is back.__class__:
         return _find_change_of_fields(value, back, untyped)
     return _compare(value, back)
+
+
+def find_untyped(value: Any, back: Any) -> Change | None:
+    """Return the first part of a value without a declared type that came back as something else.
+
+    As `find_change`, but nothing was declared: so a tuple or a set that came back as a list is no
+    list that was asked for.
+    """
+    return _find_list(value, back) or find_change(value, back)
 
 
 def find_unknown(plain: Any, value: Any) -> Change | None:
@@ -229,6 +240,26 @@ def _find_change_of_list(value: Any, back: Any) -> Change | None:
     )
 
 
+def _find_list(value: Any, back: Any) -> Change | None:
+    if isinstance(value, _DICT):
+        if not isinstance(back, _DICT) or len(value) != len(back):
+            return None
+        pairs: Iterator[tuple[Any, Any]] = zip(value.items(), back.values(), strict=True)
+        return _first(
+            (f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]", found)
+            for (key, part), part_back in pairs
+            if (found := _find_list(part, part_back)) is not None
+        )
+    if not isinstance(value, _LISTS) or back.__class__ is not list:
+        return None
+    if not isinstance(value, _LIST):
+        return _untyped(value, back)
+    return _first(
+        (f"[{number}]", _find_list(part, part_back))
+        for number, (part, part_back) in enumerate(zip(value, back, strict=False))
+    )
+
+
 def _find_change_of_set(parts: list[Any], parts_back: list[Any]) -> Change | None:
     mine = {each: each for each in parts_back}
     for number, part in enumerate(parts):
@@ -317,10 +348,11 @@ def _find_change_of_time(value: Any, back: Any) -> Change | None:  # noqa: PLR09
         name = zone.key
         kept = isinstance(zone_back, ZoneInfo) and zone_back.key == name
         if not kept:
-            return "", (
-                f"its time zone {name or 'without a name'} would come back as {zone_back}; store "
-                "the zone's name in a field of its own"
-            )
+            shown = f"ZoneInfo({name!r})" if name else "without a name"
+            do = "store the zone's name in a field of its own"
+            if name == "UTC":
+                do = "use datetime.UTC"
+            return "", f"its time zone {shown} would come back as {zone_back!r}; {do}"
         same = value.replace(tzinfo=None) == back.replace(tzinfo=None) and value.fold == back.fold
         return None if same else ("", f"{value} is in a gap of its time zone {name}")
     if value != back:

@@ -259,6 +259,8 @@ class CallSignature:
         for number, (name, value) in enumerate(zip(self._names, args, strict=False)):
             if name in self._untyped and value.__class__ not in _SIMPLE:
                 text = f"{what or self.name}() parameter {name!r}"
+                if self._parameters[number].kind is _VAR_POSITIONAL:
+                    value = list(value)  # noqa: PLW2901  # it comes back as a tuple all the same
                 warn_untyped(value, getattr(back, f"p{number}"), text)
 
     def _spread(
@@ -313,6 +315,8 @@ class CallSignature:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
+                if not near and name in _OPTIONS:
+                    hint = f"; if it is meant as an option: {self.name}.options({name}=…)"
                 raise ArgumentError(
                     f"{what or self.name}() got an unexpected keyword argument {name!r}{hint}"
                 )
@@ -396,8 +400,9 @@ class CallSignature:
 
 
 _IN_ARGUMENT = re.compile(r"(?P<text>.*) - at \$\.(?P<name>\w+)(?P<rest>.*)", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field (?P<name>\w+)")
-_UNKNOWN = re.compile(r"Object contains unknown field (?P<name>.+)", re.DOTALL)
+_OPTIONS = frozenset({"id", "queue", "priority", "retry", "timeout", "schedule_timeout"})
+_MISSING = re.compile(r"Object missing required field '?(?P<name>\w+)'?")
+_UNKNOWN = re.compile(r"Object contains unknown field '?(?P<name>.+?)'?", re.DOTALL)
 
 
 def _compare(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import warnings
 from collections.abc import Callable, Collection
 from types import NoneType
@@ -28,7 +29,7 @@ from trioflow.model.foreign import shown
 from trioflow.model.json_codec import JsonCodec
 from trioflow.model.limits import MAX_PAYLOAD
 from trioflow.model.paths import at
-from trioflow.model.round_trip import equal, find_change
+from trioflow.model.round_trip import equal, find_change, find_untyped
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _SEALED: Final = "sealed:"
+_LOOPS: Final = frozenset({"anyio", "asyncio", "contextvars", "outcome", "threading", "trio"})
 
 
 class Codec(Protocol):
@@ -214,10 +216,30 @@ def write_and_read(
 def warn_untyped(value: object, back: object, what: str) -> None:
     """Warn if a value without a declared type would come back as something else."""
     # Equal to plain JSON data is plain JSON data only.
-    change = None if equal(value, back) else find_change(value, back)
+    change = None if equal(value, back) else find_untyped(value, back)
     if change is not None:
         path, text = change
-        warnings.warn(at(f"{what} has no declared type: {text}", path), stacklevel=2)
+        warnings.warn(
+            at(f"{what} has no declared type: {text}", path), stacklevel=_level_of_caller()
+        )
+
+
+def _level_of_caller() -> int:
+    """Return the level of the line outside of trioflow from which the value came.
+
+    Where there is none, as for a result, which only the loop asks for, it is `warn_untyped`.
+    """
+    frame = inspect.currentframe()
+    level = 0
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in _LOOPS:
+            return 1
+        if package != "trioflow":
+            return level
+        frame = frame.f_back
+        level += 1
+    return 1
 
 
 def is_plain(codec: Codec) -> bool:
@@ -288,7 +310,8 @@ def encode_checked(
     """
     type = NoneType if type is None else type
     try:
-        if value.__class__ in SELF_EVIDENT and (type == Any or value.__class__ is type):
+        cls: Any = value.__class__
+        if cls in SELF_EVIDENT and (cls is type or (type == Any and cls is not bytes)):
             data = codec.encode(value)
         elif type == Any:
             data = codec.encode(value)

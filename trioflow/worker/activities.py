@@ -89,15 +89,17 @@ class ActivityRunner:
         self._look_at = math.inf
         self._idle = anyio.Event()
         self._group: DetachedGroup | None = None
+        self._groups: list[DetachedGroup] = []  # it, and those that broke and have not ended
         self._context = Context()
         self._refusing = False
 
     def open(self) -> None:
         """Begin, before the first is started. All run in the context variables of the caller."""
-        self._group = DetachedGroup("trioflow activities")
         self._context = copy_context()
+        self._open_group()
         self._overseer = anyio.CancelScope()
-        self._group.start_soon(self._oversee, name="trioflow overseer")
+        self._watcher = DetachedGroup("trioflow overseer")  # no attempt can break it
+        self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
@@ -199,6 +201,22 @@ class ActivityRunner:
 
     # --- inside -------------------------------------------------------------------------
 
+    def _open_group(self) -> None:
+        """Run all that begins from now on in a new group."""
+        self._group = DetachedGroup("trioflow activities", self._group_broke)
+        self._groups = [old for old in self._groups if not old.ended]
+        self._groups.append(self._group)
+
+    def _group_broke(self) -> None:
+        """Go on after an attempt that has left a nursery open: what ran beside it is cancelled."""
+        logger.error(
+            "an activity has ended with a nursery or a task group still open, so all that ran "
+            "beside it in this worker was cancelled, and is attempted again. It has failed with an "
+            "error that speaks of cancel scopes. Open groups with 'async with' only, and wrap a "
+            "generator that has one inside in contextlib.aclosing()"
+        )
+        self._open_group()
+
     async def _leave(self) -> None:
         """Let go of what does not stop, and wait for the rest of the tasks."""
         for run in list(self._begun):
@@ -209,9 +227,11 @@ class ActivityRunner:
                 run.thread.leave()
         if self._group is not None:
             self._overseer.cancel()
+            self._watcher.close()
             self._group.close()
             with anyio.move_on_after(_OBEY):
-                await self._group.wait()
+                for group in (*self._groups, self._watcher):
+                    await group.wait()
 
     async def _next_end(self) -> None:
         self._idle = anyio.Event()
@@ -259,6 +279,7 @@ class ActivityRunner:
             # This may be the task of an activity that has just ended: its context is not passed on.
             # A copy, since a context cannot be entered twice, should the task begin at once.
             start = self._context.copy().run
+            run.group = self._group
             start(self._group.start_soon, self._run, run, lane, name=run.task.activity)
 
     async def _run(self, run: Run, lane: Lane) -> None:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
+from trioflow.engine.hints import add_asyncio_hint
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 from trioflow.model import events as ev
 from trioflow.model.commands import ActivityOptions
 from trioflow.model.definitions import Activity
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
-from trioflow.model.foreign import said
+from trioflow.model.foreign import said, suppressed
 from trioflow.model.groups import first_interrupt, is_cancel
 from trioflow.model.info import ActivityInfo, current_activity
 from trioflow.model.records import ActivityTask
@@ -102,8 +103,9 @@ class Attempts:
         except BaseException as exc:  # whatever the function raises is its failure
             if first_interrupt(exc) is not None:
                 raise
-            if self.leaving and not run.stop and is_cancel(exc):
-                run.stop = "given back"  # it is perhaps the loop that ends
+            if not run.stop and is_cancel(exc) and (self.leaving or run.interrupted):
+                # It is perhaps the loop that ends, or another attempt that broke the group.
+                run.stop = "given back"
             if not (run.detached or (is_cancel(exc) and (run.stop or scope.cancel_called))):
                 return self.failed(run, exc)
         if run.detached:
@@ -182,13 +184,13 @@ class Attempts:
         if last is not None:
             died = "the last worker that had it, or more of them,"
         error = WorkerLost(
-            f"activity {task.activity!r}: {died} died while running it; {limit}, so there is none "
-            f"after attempt {task.attempt - 1}. See whether the function ends or blocks its "
+            f"activity {task.activity!r}: {died} died while running it; {limit}, so attempt "
+            f"{task.attempt - 1} was the last one. See whether the function ends or blocks its "
             "process, or needs more memory than there is"
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, legible(failure, self._codec))
+        _log_failed(task, legible(failure, self._codec), task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
@@ -234,12 +236,15 @@ class Attempts:
         if run.stop == "given back":
             return None
         task = run.task
-        failure = Failure.of(exc, self._codec)
         definition = self._activities[task.activity]
+        if definition.runtime == "async" and issubclass(type(exc), (RuntimeError, TypeError)):
+            with suppressed():  # a hint is no reason to lose the error
+                add_asyncio_hint(exc, task.activity)
+        failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, legible(failure, self._codec))
+                _log_failed(task, legible(failure, self._codec), task.attempt)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -314,13 +319,13 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure) -> None:
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
     logger.error(
         "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
         task.activity,
         task.key.instance,
         task.key.command,
-        task.attempt,
+        attempt,
         failure.type,
         failure.message,
     )

@@ -209,6 +209,14 @@ class Committer:
         assert closing is not None
         if closing.status == "failed":
             logger.error("instance %r (%s) failed: %s", live.id, live.workflow, report)
+        if live.unread:
+            logger.warning(
+                "instance %r (%s) has ended with signals that it never received: %s. Does the "
+                "workflow receive them under these names?",
+                live.id,
+                live.workflow,
+                live.unread,
+            )
         self._on_end(live.id, live.life, closing.status, closing.outcome)
 
     def _hand_over(self, live: HeldInstance) -> None:

@@ -150,6 +150,7 @@ class HeldInstance:
         successor: Another life of the id, or another execution, which the store gave while the
             open batch still spoke of this one.
         report: Why `commit` suspends it, for the log.
+        unread: With the end in `commit`: its signals that were never received, for the log.
     """
 
     __slots__ = (
@@ -183,6 +184,7 @@ class HeldInstance:
         "together_from",
         "turns",
         "unit",
+        "unread",
         "used",
         "wake_at",
         "workflow",
@@ -233,6 +235,7 @@ class HeldInstance:
         self.deaths = 0
         self.successor: TakenInstance | None = None
         self.report = ""
+        self.unread = ""
 
     @classmethod
     def born(cls, new: NewInstance) -> HeldInstance:

@@ -103,12 +103,18 @@ class DetachedGroup:
     """A nursery run by a system task, so it can outlive the task that opened it.
 
     No cancel of that task reaches what runs in it: code that perhaps does not stop when it is
-    cancelled can be abandoned. Only the end of the loop cancels it. On asyncio it is a task group
-    run by a task of its own.
+    cancelled can be abandoned. Only the end of the loop cancels it, or a task that fails. On
+    asyncio it is a task group run by a task of its own.
+
+    Args:
+        name: Of the task that runs it.
+        on_break: Called when a task has failed, so that all of them are cancelled. It soon takes
+            no more.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_break: Callable[[], None] | None = None) -> None:
         self._name = name
+        self._on_break = on_break
         self._group: TaskGroup | None = None
         self._early: list[tuple[Context, Callable[[TaskGroup], None]]] = []
         self._closing = anyio.Event()
@@ -133,6 +139,16 @@ class DetachedGroup:
         else:
             self._group.start_soon(func, *args, name=name)
 
+    @property
+    def broken(self) -> bool:
+        """Whether a task of it has failed, so that all of them are cancelled."""
+        return self._group is not None and self._group.cancel_scope.cancel_called
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of its tasks have ended, and it with them."""
+        return self._ended.is_set()
+
     def close(self) -> None:
         """Let it end as soon as all of its tasks have ended."""
         self._closing.set()
@@ -148,11 +164,16 @@ class DetachedGroup:
                 for context, start in self._early:
                     context.run(start, group)
                 self._early.clear()
-                await self._closing.wait()
+                try:
+                    await self._closing.wait()
+                except BaseException:  # a cancel
+                    if self.broken and self._on_break is not None:
+                        self._on_break()
+                    raise
         except Exception:
             # It is nobody's child: an error that left it would end the whole loop.
             logger.exception(
-                "%s: a task failed, which must not be; all of them are ended", self._name
+                "%s: a task failed, which must not be; all of them are cancelled", self._name
             )
         finally:
             self._ended.set()

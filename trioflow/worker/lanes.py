@@ -10,7 +10,7 @@ from typing import Literal
 
 from trioflow.model.commands import ActivityOptions
 from trioflow.model.records import ActivityTask
-from trioflow.worker.host import Scope
+from trioflow.worker.host import DetachedGroup, Scope
 from trioflow.worker.threads import ThreadCall
 from trioflow.worker.window import Window
 
@@ -41,6 +41,7 @@ class Run:
         detached: It has been reported, or must not be; what it still does is dropped.
         given_up: It was cancelled, and did not stop in time.
         thread: Its thread, if it is a plain function that runs.
+        group: The group that its task is in, once it has one.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Run:
         "detached",
         "due",
         "given_up",
+        "group",
         "limit",
         "number",
         "options",
@@ -72,6 +74,12 @@ class Run:
         self.due = math.inf
         self.detached = self.given_up = False
         self.thread: ThreadCall | None = None
+        self.group: DetachedGroup | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its task is cancelled because another one has failed."""
+        return self.group is not None and self.group.broken
 
     @property
     def rank(self) -> tuple[int, int]:

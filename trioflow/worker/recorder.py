@@ -157,10 +157,11 @@ class Recorder:
             return
         commit.closing = commits.closing_of(turn.outcome)
         commit.leased = False
+        assert live.execution is not None
+        live.unread = reports.unread_signals(live.execution)
         if isinstance(turn.outcome, Failed):
-            assert live.execution is not None
             failure = commits.legible(turn.outcome.failure, live.execution.codec)
-            live.report = f"{failure.type}: {failure.message}"
+            live.report = reports.failed(failure)
         if live.parent is None:
             return
         event = commits.child_end(turn.outcome, live.parent.command)

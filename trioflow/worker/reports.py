@@ -1,19 +1,65 @@
-"""Why the worker suspends an instance, in words for people."""
+"""Why the worker suspends an instance and how one has ended, in words for people."""
 
 from __future__ import annotations
 
+import re
+import sysconfig
+from collections import Counter
+from pathlib import Path
+
+import trio
+
+import trioflow
 from trioflow.engine.execution import Execution
+from trioflow.model.failures import Failure
 from trioflow.model.info import SuspendReport
+from trioflow.model.values import Codec, is_plain
 from trioflow.worker.held import HeldInstance
 
 __all__ = [
     "crashes_its_worker",
     "engine_failed",
+    "failed",
     "limit_reached",
     "turns_missing",
+    "unread_signals",
     "unreadable_message",
     "unreadable_turn",
 ]
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in ', re.MULTILINE)
+_LIBRARIES = (
+    str(Path(trioflow.__file__).parent),
+    str(Path(trio.__file__).parent.parent),  # with all that is installed
+    sysconfig.get_path("stdlib"),
+    "<frozen ",
+)
+
+
+def failed(failure: Failure) -> str:
+    """Return what an instance failed with, and at which line of its own code."""
+    text = f"{failure.type}: {failure.message}"
+    place = _last_line(failure)
+    return f"{text} (at {place})" if place else text
+
+
+def unread_signals(execution: Execution) -> str:
+    """Return the names of the signals that were never received, with counts; ``""`` for none."""
+    unread = execution.unread_signals()
+    if not unread:
+        return ""
+    counts = Counter(signal.name for signal in unread)
+    return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
+
+
+def _last_line(failure: Failure) -> str:
+    """Return ``file:line`` of the last frame that is no library's; of a group, its first member."""
+    for member in failure.members:
+        place = _last_line(member)
+        if place:
+            return place
+    frames = [m for m in _FRAME.findall(failure.traceback) if not m[0].startswith(_LIBRARIES)]
+    return ":".join(frames[-1]) if frames else ""
 
 
 def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
@@ -30,13 +76,18 @@ def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
     )
 
 
-def engine_failed(live: HeldInstance, error: Exception) -> SuspendReport:
-    """Return the report of a mistake in trioflow itself, or in data that it cannot store."""
+def engine_failed(live: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+    """Return the report of a mistake in trioflow itself, or in data that it cannot store.
+
+    A report is stored in plain, so it says no more than the error's type where a codec hides what
+    users store; the log has all of it.
+    """
+    said = f": {error}" if is_plain(codec) else " (see the worker's log)"
     return SuspendReport(
         kind="engine",
         message=(
             f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
-            f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+            f"{type(error).__name__}{said}".encode("utf-8", "backslashreplace").decode()
         ),
         turn=live.turns,
     )

@@ -10,7 +10,9 @@ import anyio.abc
 
 from trioflow.backends.base import Backend
 from trioflow.backends.urls import open_backend
+from trioflow.client.cancels import raise_cancel
 from trioflow.model.groups import joined
+from trioflow.model.options import check_count, check_seconds
 from trioflow.model.values import Codec, JsonCodec
 from trioflow.registry import Registry, default_registry
 from trioflow.worker.host import task_group
@@ -27,16 +29,15 @@ def _check_options(
     at_least_one: dict[str, int],
     above_zero: dict[str, float],
     zero_or_more: dict[str, float],
+    cache_size: int,
 ) -> None:
     for what, number in at_least_one.items():
-        if number < 1:
-            raise ValueError(f"{what} is at least 1, not {number!r}")
+        check_count(what, number, 1)
+    check_count("cache_size", cache_size, 0)
     for what, seconds in above_zero.items():
-        if not seconds > 0:
-            raise ValueError(f"{what} is a number of seconds above 0, not {seconds!r}")
-    for what, amount in zero_or_more.items():
-        if not amount >= 0:
-            raise ValueError(f"{what} is 0 or more, not {amount!r}")
+        check_seconds(what, seconds)
+    for what, seconds in zero_or_more.items():
+        check_seconds(what, seconds, zero=True)
     if isinstance(queues, str) or isinstance(activity_queues, str):
         raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
 
@@ -100,7 +101,7 @@ async def open_worker(
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
             be stored.
         ValueError: A number is out of its range.
-        TypeError: Queues were given as one string.
+        TypeError: Queues were given as one string, or a number as something else.
     """
     _check_options(
         queues,
@@ -112,13 +113,15 @@ async def open_worker(
             "max_steps": max_steps,
         },
         above_zero={"lease": lease, "stuck_after": stuck_after},
-        zero_or_more={"cache_size": cache_size, "drain": drain, "sticky": sticky},
+        zero_or_more={"drain": drain, "sticky": sticky},
+        cache_size=cache_size,
     )
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
+        await raise_cancel()
         worker = Worker(
             store,
             registry=registry or default_registry,
@@ -161,6 +164,7 @@ async def open_worker(
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
+    await raise_cancel()
 
 
 async def run_worker(

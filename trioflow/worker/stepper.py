@@ -111,7 +111,7 @@ class Stepper:
             return
         except Exception as exc:
             logger.exception("trioflow failed on instance %r; it is suspended", live.id)
-            self._recorder.suspend(live, reports.engine_failed(live, exc))
+            self._recorder.suspend(live, reports.engine_failed(live, exc, self._codec))
             return
         finally:
             self._in_step = None
@@ -178,7 +178,7 @@ class Stepper:
         except Exception as exc:
             logger.exception("trioflow failed to replay instance %r", live.id)
             execution.evict()
-            self._recorder.suspend(live, reports.engine_failed(live, exc))
+            self._recorder.suspend(live, reports.engine_failed(live, exc, self._codec))
         else:
             execution.take_custom_status()
             live.execution = execution

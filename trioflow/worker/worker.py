@@ -181,7 +181,10 @@ class Worker:
         self._pump.drop_everything()
         try:
             with anyio.move_on_after(5.0) as patience:
-                await self._backend.release_worker(self._id)
+                if self._failed:  # perhaps because of an instance: the next worker must find it
+                    await self._backend.release_worker(self._id, died=True)
+                else:
+                    await self._backend.release_worker(self._id)
             if patience.cancelled_caught:
                 logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:

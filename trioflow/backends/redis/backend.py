@@ -183,8 +183,8 @@ class RedisBackend:
             await self.remove(old, limit=10 * _LOOK_AT_MOST)
         return buried
 
-    async def release_worker(self, worker: str) -> None:
-        await self._write("release_worker", worker, decode=_ignore)
+    async def release_worker(self, worker: str, *, died: bool = False) -> None:
+        await self._write("release_worker", worker, int(died), decode=_ignore)
         self._watcher.notify()
 
     # --- work ---------------------------------------------------------------------------

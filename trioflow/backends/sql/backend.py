@@ -92,8 +92,8 @@ class SqlBackend(abc.ABC, Generic[S]):
             self._watcher.notify()
         return buried
 
-    async def release_worker(self, worker: str) -> None:
-        await self._run(self._store().release_worker, worker)
+    async def release_worker(self, worker: str, *, died: bool = False) -> None:
+        await self._run(self._store().release_worker, worker, died)
         self._watcher.notify()
 
     # --- work ---------------------------------------------------------------------------

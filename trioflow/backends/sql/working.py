@@ -89,10 +89,10 @@ class Working(SqlCore):
         held += self._execute(self.queries.activities_without_row).fetchall()
         return sorted({worker for (worker,) in held})
 
-    def release_worker(self, worker: str) -> None:
+    def release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT001, FBT002
         with self.dialect.transaction(self.connection):
             if self._execute(self.queries.delete_worker, worker).rowcount:
-                self._free(worker, died=False)
+                self._free(worker, died=died)
 
     def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         released: list[str] = []

@@ -67,6 +67,15 @@ async def who_dies_with_one_in_isolation_blames_that(stage: Stage) -> None:
     assert (await stage.task("busy", "0:0")).attempt > 1
 
 
+async def who_leaves_as_if_dead_leaves_suspects(stage: Stage) -> None:
+    await stage.workers("w1", "w9")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
+    await stage.backend.release_worker("w1", died=True)
+    assert await stage.suspects() == [("a", 1)]
+    assert (await stage.task("a", "0:0")).attempt == 2  # noqa: PLR2004 - the second
+
+
 async def only_what_was_held_is_suspect(stage: Stage) -> None:
     await stage.workers("w1", "w9")
     await stage.hold("parked", "ended", "asleep")
@@ -329,6 +338,7 @@ async def what_belongs_to_no_row_is_freed(stage: Stage) -> None:
 CASES: tuple[Case, ...] = (
     what_the_dead_held_is_suspect,
     who_dies_with_one_in_isolation_blames_that,
+    who_leaves_as_if_dead_leaves_suspects,
     only_what_was_held_is_suspect,
     leaving_makes_no_suspects,
     only_suspects_are_given_to_who_asks_for_one,

@@ -1,8 +1,9 @@
 -- include: base activities instances workers
--- Delete a worker and free what it holds. ARGV: nonce, again, source, worker.
+-- Delete a worker and free what it holds. ARGV: nonce, again, source, worker,
+-- whether it died.
 
 if alive(ARGV[4]) then
-  bury(ARGV[4], false)
+  bury(ARGV[4], ARGV[5] == '1')
   publish(ARGV[3])
 end
 return 1

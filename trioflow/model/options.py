@@ -1,0 +1,87 @@
+"""Checks of the options that definitions, policies and workers are given.
+
+Callers may have no type checker, and an option that is wrong must be refused where it is given,
+not where it is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeGuard
+
+from trioflow.errors import DefinitionError
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_limit_in_seconds",
+    "check_seconds",
+    "is_number",
+    "seconds_needed",
+]
+
+
+def check_seconds(what: str, value: object, *, zero: bool = False) -> None:
+    """Accept a number of seconds above 0.
+
+    Args:
+        what: The option's name.
+        value: What was given.
+        zero: Whether 0 is accepted too.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    if not is_number(value):
+        raise TypeError(seconds_needed(what, value))
+    if math.isnan(value) or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "above 0"
+        raise ValueError(f"{what} is a number of seconds, {least}, not {value!r}")
+
+
+def check_limit_in_seconds(what: str, value: object) -> None:
+    """Accept what `check_seconds` does, or ``None`` for no limit; raises the same."""
+    if value is not None:
+        check_seconds(what, value)
+
+
+def check_count(what: str, value: object, least: int) -> None:
+    """Accept a whole number that is not too small.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is below ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} is a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{what} is at least {least}, not {value!r}")
+
+
+def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
+    """Accept one of a few strings.
+
+    Raises:
+        DefinitionError: It is something else; the message names a similar one.
+    """
+    if value in choices:
+        return
+    near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else ()
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+    raise DefinitionError(f"{what} is {known}, not {value!r}{hint}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether it is what a field for a number can store."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def seconds_needed(what: str, value: object) -> str:
+    """Return what to say of a value that should be seconds and is no number."""
+    hint = "; give its .total_seconds()" if isinstance(value, timedelta) else ""
+    return f"{what} is in seconds, a number, not {value!r}{hint}"
