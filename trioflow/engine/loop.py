@@ -392,8 +392,8 @@ class NestedLoop:
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
             # Not by its attributes, which its class may have replaced.
-            top = _without_top(sys.exc_info()[2])
-            final = Error(BaseException.with_traceback(exc, top))
+            # No local may hold the traceback: it would be a cycle through this frame.
+            final = Error(BaseException.with_traceback(exc, _without_top(sys.exc_info()[2])))
         finally:
             del send, value
         try:
