@@ -76,7 +76,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("trio", [nox.param(f"=={OLDEST_TRIO}", id="oldest"), nox.param("", id="newest")])
 def tests_trio(session: nox.Session, trio: str) -> None:
-    """Run the engine's tests on the oldest and the newest trio, whose private names it uses."""
+    """Run what the engine does on the oldest and the newest trio, whose private names it uses."""
     session.install("-e", ".[test]")
     session.install("--upgrade", f"trio{trio}")
     session.run("pytest", *(session.posargs or ["tests/engine", "tests/histories"]))

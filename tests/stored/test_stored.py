@@ -128,7 +128,7 @@ def stored(request, tmp_path, servers):
         backend = restored(request.param, tmp_path, servers)
 
         async def bounded():
-            with trio.fail_after(45):
+            with trio.fail_after(50):
                 await backend.open()
                 try:
                     await main(backend)
@@ -205,7 +205,11 @@ def test_a_worker_finishes_all_that_is_stored(stored, caplog):
 
     async def main(backend):
         async with open_worker(backend, registry=flows, queues=QUEUES, drain=0.0) as worker:
-            await finish(worker.client)
+            with trio.move_on_after(40) as scope:
+                await finish(worker.client)
+            unfinished = await worker.client.list(status=("running", "suspended"))
+            assert not scope.cancelled_caught, [(each.id, each.status) for each in unfinished]
+            assert unfinished == []
 
     stored(main)
 
