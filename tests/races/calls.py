@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -55,12 +57,16 @@ class Told:
     Attributes:
         accepted: Values of signals that were accepted, by the id of whom they were for.
         started: Tokens of what was started and not ended by a client, by id.
+        ending: How many calls that may end what has an id are under way.
+        ended: How many there were.
         calls: How many calls of each kind succeeded.
         errors: Calls that raised what no call should: the server was there all the time.
     """
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
     started: dict[str, list[str]] = field(default_factory=dict)
+    ending: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
 
@@ -101,8 +107,9 @@ class Calls:
     async def _start(self, id: str, chance: random.Random) -> None:
         shape = chance.choice(SHAPES)
         token = self._token()
+        ended = self.told.ended[id]
         await self._client.start(shape.options(id=id), token, chance.randint(1, 4))
-        self.told.started.setdefault(id, []).append(token)
+        self._note_start(id, token, ended)
 
     async def _signal(self, id: str, chance: random.Random) -> None:
         await self._client.handle(id).signal(numbers, chance.randrange(10**6))
@@ -115,24 +122,35 @@ class Calls:
             await self._client.handle(id).signal(numbers, value)
         except (InstanceFinished, InstanceNotFound):
             token = self._token()
+            ended = self.told.ended[id]
             await self._client.start(drains.options(id=id), token, [])
-            self.told.started.setdefault(id, []).append(token)
+            self._note_start(id, token, ended)
             return
         self.told.accepted.setdefault(id, []).append(value)
 
     async def _cancel(self, id: str, chance: random.Random) -> None:
-        self._forget(id)
-        await self._client.handle(id).cancel("a race")
-        self._forget(id)
+        with self._ending(id):
+            await self._client.handle(id).cancel("a race")
 
     async def _terminate(self, id: str, chance: random.Random) -> None:
-        self._forget(id)
-        await self._client.handle(id).terminate("a race")
-        self._forget(id)
+        with self._ending(id):
+            await self._client.handle(id).terminate("a race")
 
-    def _forget(self, id: str) -> None:
+    @contextlib.contextmanager
+    def _ending(self, id: str) -> Iterator[None]:
         """Expect nothing of what was started under an id: it may end before it has begun."""
-        self.told.started.pop(id, None)
+        self.told.ending[id] += 1
+        try:
+            yield
+        finally:
+            self.told.ending[id] -= 1
+            self.told.ended[id] += 1
+            self.told.started.pop(id, None)
+
+    def _note_start(self, id: str, token: str, ended: int) -> None:
+        """Expect what was started, unless another client may have ended it before this was told."""
+        if not self.told.ending[id] and self.told.ended[id] == ended:
+            self.told.started.setdefault(id, []).append(token)
 
     async def _again(self, id: str, chance: random.Random) -> None:
         """End one and start another with its id at once."""
@@ -145,8 +163,8 @@ class Calls:
         await self._client.handle(id).resume()
 
     async def _remove(self, id: str, chance: random.Random) -> None:
-        await self._client.handle(id).remove()
-        self._forget(id)
+        with self._ending(id):
+            await self._client.handle(id).remove()
 
     async def _look(self, id: str, chance: random.Random) -> None:
         await self._client.handle(id).describe()

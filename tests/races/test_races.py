@@ -48,7 +48,7 @@ def race(store, *, seconds, rounds=None):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("store", STORES)
 def test_a_few_races(store):
-    race(store, seconds=40, rounds=8)
+    race(store, seconds=25, rounds=5)
 
 
 @pytest.mark.campaign
