@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ import anyio
 from trioflow.model import events as ev
 from trioflow.model.events import Event
 from trioflow.model.failures import Failure
-from trioflow.model.records import ActivityKey, ActivityTask
+from trioflow.model.records import ActivityKey, ActivityTask, NewActivity
 from trioflow.model.values import Codec
 from trioflow.registry import Registry
 from trioflow.worker.attempts import Again, Attempts
@@ -104,6 +104,12 @@ class ActivityRunner:
     def reserve(self, instance: str, name: str, queue: str) -> bool:
         """Make room for an activity that is about to be stored; False if it is for others."""
         return self.capacity.reserve(instance, name, queue)
+
+    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
+        """Give back the room of activities that were to be stored here, and are not."""
+        for activity in activities:
+            if activity.leased:
+                self.unreserve(instance, activity.activity)
 
     def unreserve(self, instance: str, name: str) -> None:
         """Give back the room of an activity that does not come."""

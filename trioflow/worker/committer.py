@@ -18,7 +18,6 @@ import anyio
 from trioflow.backends.base import Backend
 from trioflow.errors import BackendUnavailable, LeaseLost
 from trioflow.model.events import encode_event
-from trioflow.model.info import SuspendReport
 from trioflow.model.records import (
     ActivityResult,
     ActivityTask,
@@ -28,7 +27,7 @@ from trioflow.model.records import (
     Unit,
 )
 from trioflow.model.values import Codec
-from trioflow.worker import cancels
+from trioflow.worker import cancels, reports
 from trioflow.worker.activities import ActivityRunner
 from trioflow.worker.batch import Batch, OpenUnit
 from trioflow.worker.held import HeldInstance, State
@@ -257,9 +256,7 @@ class Committer:
             if live.gone:
                 continue
             commit = live.unsay()
-            for activity in commit.activities:
-                if activity.leased:
-                    self.activities.unreserve(live.id, activity.activity)
+            self.activities.unreserve_all(live.id, commit.activities)
             if live.start is not None and live.id not in failure.taken_ids:
                 live.begin_again(commit)
                 self._batch.unit_of(live)
@@ -292,24 +289,14 @@ class Committer:
         if live.failures < _TRIES:
             self._holdings.queue(live)
             return
-        message = (
-            f"the store refused the turns of instance {live.id!r} {live.failures} times, from turn "
-            f"{live.turns} on: what it counts and what it has do not fit. Look at the stored turns "
-            "of execution "
-            f"{live.number}; resume() tries again."
-        )
-        self._recorder.suspend(
-            live, SuspendReport(kind="unreadable history", message=message, turn=live.turns)
-        )
+        self._recorder.suspend(live, reports.always_refused(live))
 
     def _reject(self, unit: OpenUnit, error: Exception) -> None:
         for live in unit.lives:
             if live.gone:
                 return
             assert live.commit is not None
-            for activity in live.commit.activities:
-                if activity.leased:
-                    self.activities.unreserve(live.id, activity.activity)
+            self.activities.unreserve_all(live.id, live.commit.activities)
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:

@@ -78,7 +78,6 @@ _MOVES: dict[tuple[State, _Move], State] = {
 }
 
 _SEALED = (State.SEALED, State.STORING_SEALED)
-_STORING = (State.STORING, State.STORING_SEALED)
 
 
 class Received:
@@ -281,11 +280,6 @@ class HeldInstance:
     def sealed(self) -> bool:
         """Whether the open batch, or the one under way, says the last of it for now."""
         return self.state in _SEALED
-
-    @property
-    def storing(self) -> bool:
-        """Whether its commit is under way."""
-        return self.state in _STORING
 
     @property
     def gone(self) -> bool:

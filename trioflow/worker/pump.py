@@ -409,9 +409,7 @@ class Pump:
         """Let go of all instances at once: this worker's lease is lost, or it ends."""
         for live in self._holdings.held.values():
             if live.commit is not None:  # it will never be stored
-                for activity in live.commit.activities:
-                    if activity.leased:
-                        self.activities.unreserve(live.id, activity.activity)
+                self.activities.unreserve_all(live.id, live.commit.activities)
                 live.unsay()
         self._holdings.clear()
         self._isolated.clear()

@@ -17,6 +17,7 @@ from trioflow.model.values import Codec, is_plain
 from trioflow.worker.held import HeldInstance
 
 __all__ = [
+    "always_refused",
     "crashes_its_worker",
     "engine_failed",
     "failed",
@@ -102,6 +103,19 @@ def turns_missing(live: HeldInstance, found: int) -> SuspendReport:
             f"says {live.turns}: some are missing. Restore them, and resume it."
         ),
         turn=found,
+    )
+
+
+def always_refused(live: HeldInstance) -> SuspendReport:
+    """Return the report of an instance whose turns the store refuses again and again."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"the store refused the turns of instance {live.id!r} {live.failures} times, from turn "
+            f"{live.turns} on: what it counts and what it has do not fit. Look at the stored turns "
+            f"of execution {live.number}; resume() tries again."
+        ),
+        turn=live.turns,
     )
 
 
