@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import CodeType
 from typing import Any, TypeAlias
 
@@ -58,8 +58,8 @@ class Calls:
         self.begun = 0
         self.watched = False
         self._decided = 0  # how many of `made`, the first ones, were made in earlier turns
-        self._held: list[Call] = []  # those of this turn that somebody has as a collection begins
-        self._collected: list[Call] = []  # those that nobody has since a collection
+        self._held: Sequence[Call] = ()  # those of this turn that somebody has as a collection begins
+        self._collected: Sequence[Call] = ()  # those that nobody has since a collection
 
     def begin_turn(self) -> None:
         """Say that the calls from now on are those of a new turn."""
@@ -70,7 +70,7 @@ class Calls:
         """Say that no more calls are made in this turn."""
         _watching.discard(self)
         if self._collected:
-            self._collected = []
+            self._collected = ()
 
     def note_collection(self, *, ends: bool) -> None:
         """Note which calls of this turn the garbage collector lets go of."""
@@ -78,8 +78,9 @@ class Calls:
             new = self.made[self._decided :]
             self._held = [call for call in new if sys.getrefcount(call[0]) > _NOBODY]
             return
-        held, self._held = self._held, []
-        self._collected += [call for call in held if sys.getrefcount(call[0]) <= _NOBODY]
+        held, self._held = self._held, ()
+        dropped = [call for call in held if sys.getrefcount(call[0]) <= _NOBODY]
+        self._collected = (*self._collected, *dropped)
 
     def find_forgotten(self) -> TrioflowError | None:
         """Return an error for the first call of this turn that nobody can await any more.

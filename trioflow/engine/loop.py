@@ -95,7 +95,7 @@ class NestedLoop:
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: Begun | None = None
         self._cleaned = 0  # tasks that were made to clean up
-        self._cleaners: set[_run.Task] = set()
+        self._cleaners: frozenset[_run.Task] = frozenset()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self._host: Host | None = None  # what is to be restored after several steps
         self.quiet = False
@@ -253,8 +253,7 @@ class NestedLoop:
             return mixed
         finally:
             deadlines.present = -inf
-            if deadlines.past:
-                deadlines.past = []
+            deadlines.past = None
             if host is not self._host:
                 leave_host(host)
 
@@ -498,7 +497,7 @@ class NestedLoop:
         if task is self._main:
             self._final = final
         else:
-            self._cleaners.remove(task)
+            self._cleaners -= {task}
         self._end_when_clean()
 
     def _end_when_clean(self) -> None:
@@ -531,7 +530,7 @@ class NestedLoop:
             state.spawned = spawned  # it is no spawn of the program's
         self._cleaned += 1
         runner.states[task] = TaskState(None, self._cleaned)
-        self._cleaners.add(task)
+        self._cleaners |= {task}
 
     def _enter(self) -> Host:
         return enter_host(self._runner, self._agen_began, self._agen_dropped)

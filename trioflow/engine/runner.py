@@ -114,18 +114,21 @@ class Deadlines(_run.Deadlines):
 
     Attributes:
         present: The turn's time where deadlines are expired one after the other, else ``-inf``.
-        past: Deadlines that were set in this turn and had passed when they were.
+        past: Deadlines that were set in this turn and had passed when they were; ``None`` for none,
+            as nearly always (an empty list for each execution costs the garbage collector).
     """
 
     __slots__ = ("past", "present")
 
     present: float
-    past: list[tuple[float, trio.CancelScope]]
+    past: list[tuple[float, trio.CancelScope]] | None
 
     def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
         heappush(self._heap, (deadline, next(_registrations), cancel_scope))
         self._active += 1
         if deadline <= self.present:
+            if self.past is None:
+                self.past = []
             self.past.append((deadline, cancel_scope))
 
     def expire_past(self, reached: float) -> None:
@@ -135,8 +138,8 @@ class Deadlines(_run.Deadlines):
         the present, ends at once, as in trio. One that is moved by some seconds, and is overdue all
         the same, does not overtake an earlier deadline.
         """
-        past, self.past = self.past, []
-        for deadline, scope in past:
+        past, self.past = self.past, None
+        for deadline, scope in past or ():
             due = deadline <= reached or deadline == self.present
             if due and deadline == scope._registered_deadline:
                 scope._cancel(_run.CancelReason(source="deadline"))
@@ -240,7 +243,8 @@ class Runner(_run.Runner):
     """trio's runner, without what a workflow must not use, plus the state of each task.
 
     Attributes:
-        owed: Tasks of hosts that are to be woken once this run has been left, and with what.
+        owed: Tasks of hosts that are to be woken once this run has been left, and with what;
+            ``None`` for none.
         refused: The task that woke one of another run (``None`` if no task was running), and the
             error that it is to get for that.
     """
@@ -250,7 +254,7 @@ class Runner(_run.Runner):
     deadlines: Deadlines
     in_order: bool
     mark: object
-    owed: list[tuple[_run.Task, Outcome[Any]]]
+    owed: list[tuple[_run.Task, Outcome[Any]]] | None
     refused: tuple[_run.Task | None, DeterminismError] | None
     states: dict[_run.Task, TaskState]
 
@@ -327,12 +331,14 @@ class Runner(_run.Runner):
             runner.wake(task, next_send)
         else:
             task._abort_func = None  # what it waited in knows it no more
+            if self.owed is None:
+                self.owed = []
             self.owed.append((task, next_send))
 
     def wake_owed(self) -> None:
         """Wake the hosts' tasks that are to be; called where this run has been left."""
-        owed, self.owed = self.owed, []
-        for task, next_send in owed:
+        owed, self.owed = self.owed, None
+        for task, next_send in owed or ():
             runner = task._runner
             if runner is getattr(_RUN, "runner", None):
                 runner.reschedule(task, next_send)
@@ -428,7 +434,7 @@ def in_cancelled_scope() -> bool:
 def _no_deadlines() -> Deadlines:
     deadlines = Deadlines()
     deadlines.present = -inf
-    deadlines.past = []
+    deadlines.past = None
     return deadlines
 
 
@@ -448,7 +454,7 @@ def make_runner(clock: TurnClock) -> Runner:
     )
     runner.in_order = False
     runner.mark = object()
-    runner.owed = []
+    runner.owed = None
     runner.refused = None
     runner.states = {}
     return runner

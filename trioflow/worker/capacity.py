@@ -88,22 +88,29 @@ class Capacity:
     def looks(self, most: int) -> Iterator[tuple[int, frozenset[str]]]:
         """Yield how many to ask the store for, at most, and which names to leave out.
 
-        What is given is to be accepted before the next; if it is less, that was all (`saw_all`).
+        What is given is to be accepted before the next. To go on means that it was as many as asked
+        for; if it was less, that was all (`saw_all`).
         """
         plain, others = self._names(plain=True), self._names(plain=False)
-        self.lane.window.short, self.thread_lane.window.short = bool(others), bool(plain)
+        for lane, names in zip(self.lanes, (others, plain), strict=True):
+            lane.window.short = bool(names) and not self._room(lane)
         room, thread_room = self._room(self.lane), self._room(self.thread_lane)
         if not plain or not others:
+            lane = self.lane if others else self.thread_lane
             if most := min(most, room if others else thread_room):
                 yield most, _NONE
+                lane.window.short = bool(plain or others)
             return
         if room and thread_room:
             yield min(most, room, thread_room), _NONE
+            self.lane.window.short = self.thread_lane.window.short = True
             room, thread_room = self._room(self.lane), self._room(self.thread_lane)
         if room > thread_room:
             yield min(most, room), plain
+            self.lane.window.short = True
         elif thread_room > room:
             yield min(most, thread_room), others
+            self.thread_lane.window.short = True
 
     def saw_all(self, left_out: frozenset[str]) -> None:
         """Say that the store has no more but for what was left out."""
