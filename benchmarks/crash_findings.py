@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.crash_worker import expected, job, part
 from trioflow import Client, Description, ExecutionHistory
-from trioflow.model import commands as cmd
-from trioflow.model import events as ev
-from trioflow.model.turns import Turn
+from trioflow._model import commands as cmd
+from trioflow._model import events as ev
+from trioflow._model.turns import Turn
 
 __all__ = ["Attempt", "Outage", "Tally", "look_into_log", "look_into_store", "read_log"]
 

@@ -17,10 +17,10 @@ from benchmarks.flows import go, marks, stepper, two, wide
 from benchmarks.measuring import Figure, Sizes, alternate, scratch, working
 from benchmarks.stores import fresh
 from trioflow import Client, Handle, JsonCodec, Workflow
-from trioflow.backends.sqlite_dialect import connect
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution, Identity
-from trioflow.model.turns import decode_turn
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution, Identity
+from trioflow._model.turns import decode_turn
+from trioflow.backends.sqlite.dialect import connect
 
 __all__ = ["finished", "history", "replay"]
 

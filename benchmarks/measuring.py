@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from benchmarks.flows import registry
 from trioflow import Client, open_worker
-from trioflow.backends.base import Backend
+from trioflow.backends.abc import Backend
 
 __all__ = [
     "Commits",

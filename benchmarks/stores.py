@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from trioflow.backends.base import Backend
+from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
 
 __all__ = ["SERVERS", "Aims", "aims", "fresh", "kind_of", "missing", "serving", "url_of"]

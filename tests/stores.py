@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 __all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "forget_worker", "marked", "open_store"]
 
@@ -65,7 +65,7 @@ def open_store(kind, path, servers, *, clock=None):
     url = servers.url(kind)
     # Here, because drivers are optional.
     if kind == "postgres":
-        from trioflow.backends.postgres import PostgresBackend  # noqa: PLC0415
+        from trioflow.backends.postgres.backend import PostgresBackend  # noqa: PLC0415
 
         return lambda: PostgresBackend(url, schema=name, **given)
     if kind == "mariadb":
@@ -104,7 +104,7 @@ async def forget_worker(backend, worker):
 def _mariadb(url, name):
     import pymysql  # noqa: PLC0415
 
-    from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415
+    from trioflow.backends.mysql.backend import MysqlBackend  # noqa: PLC0415
 
     socket = parse_qs(urlsplit(url).query)["unix_socket"][0]
     connection = pymysql.connect(unix_socket=socket, user="root", autocommit=True)

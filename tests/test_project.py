@@ -14,7 +14,7 @@ import pytest
 
 import trioflow
 from trioflow import errors
-from trioflow.model.info import SuspendReport
+from trioflow._model.info import SuspendReport
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trioflow"

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from trioflow import errors
+from trioflow._client import (
+    ActivityDescription,
+    Client,
+    Description,
+    ExecutionHistory,
+    Handle,
+    Undecodable,
+    open_client,
+)
+from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
+from trioflow._engine.guard import DeterminismWarning
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.retry import RetryPolicy
+from trioflow._registry import Registry, default_registry
+from trioflow._worker import Worker, open_worker, run_worker
 from trioflow.authoring import (
     Signal,
     activity,
@@ -21,16 +37,6 @@ from trioflow.authoring import (
     workflow,
     workflow_by_name,
 )
-from trioflow.client import (
-    ActivityDescription,
-    Client,
-    Description,
-    ExecutionHistory,
-    Handle,
-    Undecodable,
-    open_client,
-)
-from trioflow.engine.guard import DeterminismWarning
 from trioflow.errors import (
     ActivityTimeout,
     ArgumentError,
@@ -62,12 +68,6 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
-from trioflow.model.definitions import Activity, Workflow
-from trioflow.model.info import ActivityInfo, Info, SuspendReport
-from trioflow.model.retry import RetryPolicy
-from trioflow.model.values import Codec, JsonCodec, WrappedCodec
-from trioflow.registry import Registry, default_registry
-from trioflow.worker import Worker, open_worker, run_worker
 
 __all__ = [
     "Activity",

@@ -19,15 +19,15 @@ from typing import (
     overload,
 )
 
-from trioflow.engine import guard
-from trioflow.engine.calls import current_caller, current_caller_or_none
+from trioflow._codec.limits import check_name
+from trioflow._codec.signatures.by_name import SignatureByName
+from trioflow._engine import guard
+from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._model.definitions import Activity, OnCancel, Workflow
+from trioflow._model.info import ActivityInfo, Info, current_activity
+from trioflow._model.retry import RetryPolicy
+from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
-from trioflow.model.by_name import SignatureByName
-from trioflow.model.definitions import Activity, OnCancel, Workflow
-from trioflow.model.info import ActivityInfo, Info, current_activity
-from trioflow.model.limits import check_name
-from trioflow.model.retry import RetryPolicy
-from trioflow.registry import default_registry
 
 __all__ = [
     "Signal",

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.raw.rows import COUNTS, Rows
-from trioflow.backends.mysql_connection import MysqlConnection
-from trioflow.backends.mysql_schema import migrate
-from trioflow.backends.mysql_server import from_url
-from trioflow.backends.mysql_values import statements
+from trioflow.backends.mysql.connection import MysqlConnection
+from trioflow.backends.mysql.schema import migrate
+from trioflow.backends.mysql.server import from_url
+from trioflow.backends.mysql.values import statements
 from trioflow.backends.sql.dialect import Delete, Insert, Update, Write
 
 __all__ = ["MysqlWriter"]

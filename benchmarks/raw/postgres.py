@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.raw.rows import Rows
-from trioflow.backends.postgres_connection import PgConnection, Statement
-from trioflow.backends.postgres_schema import migrate
-from trioflow.backends.postgres_values import array, array_type
+from trioflow.backends.postgres.connection import PgConnection, Statement
+from trioflow.backends.postgres.schema import migrate
+from trioflow.backends.postgres.values import array, array_type
 
 __all__ = ["PostgresWriter"]
 

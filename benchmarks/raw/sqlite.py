@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.raw.rows import COUNTS, Rows
-from trioflow.backends.sqlite_dialect import connect
-from trioflow.backends.sqlite_schema import migrate
+from trioflow.backends.sqlite.dialect import connect
+from trioflow.backends.sqlite.schema import migrate
 
 __all__ = ["SqliteWriter"]
 

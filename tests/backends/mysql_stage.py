@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import parse_qs, urlsplit
 
-from trioflow.model.records import InstanceCommit, NewInstance
+from trioflow.backends.records import InstanceCommit, NewInstance
 
 __all__ = ["Database", "hold", "new", "opened", "step", "turns"]
 
@@ -62,7 +62,7 @@ class Database:
 
 @contextlib.asynccontextmanager
 async def opened(*args, **options):
-    from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415 - as above
+    from trioflow.backends.mysql.backend import MysqlBackend  # noqa: PLC0415 - as above
 
     backend = MysqlBackend(*args, **options)
     await backend.open()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow.model.events import ParentRef
-from trioflow.model.records import ActivityKey, ActivityResult, InstanceFilter, Unit
+from trioflow._model.events import ParentRef
+from trioflow.backends.records import ActivityKey, ActivityResult, InstanceFilter, Unit
 
 __all__ = ["OLD_BYTES", "OLD_ROWS", "old_rows_go_on"]
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from tests.stores import marked, open_store
+from trioflow.backends.records import InstanceCommit, NewActivity, NewInstance, Unit
 from trioflow.backends.sql.queries import LEASE_ACTIVITIES, LEASE_INSTANCES, LEASE_SUSPECTS
-from trioflow.model.records import InstanceCommit, NewActivity, NewInstance, Unit
 
 SQL = ("sqlite", "postgres", "mariadb")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trioflow.backends import sqlite
-from trioflow.backends.local_clock import LocalClock
+from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.model.records import (
+from trioflow.backends.records import (
     Closing,
     InstanceCommit,
     NewInstance,
     Unit,
 )
+from trioflow.backends.sqlite import backend as sqlite
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 HOUR = 3600.0
 START = 1_700_000_000.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.stores import SERVERS, open_store
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.testing.lockstep import run_lockstep
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import trio
 from outcome import Error, Value
 
 from tests.stores import marked, open_store
+from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
 from trioflow.errors import BackendError, DataRefused
-from trioflow.model.records import InstanceCommit, Message, NewInstance, Unit
 
 SQL = ("sqlite", "postgres", "mariadb")
 

@@ -14,9 +14,10 @@ import pymysql
 from tests.backends.mysql_stage import hold, new, opened, step, turns
 from tests.backends.old_rows import OLD_ROWS, old_rows_go_on
 from trioflow import open_worker, workflow
-from trioflow.backends import mysql_schema
-from trioflow.backends.mysql import MysqlBackend
-from trioflow.backends.mysql_values import filled, literal
+from trioflow.backends.mysql import schema as mysql_schema
+from trioflow.backends.mysql.backend import MysqlBackend
+from trioflow.backends.mysql.values import filled, literal
+from trioflow.backends.records import InstanceFilter, Unit
 from trioflow.errors import (
     ArgumentError,
     BackendError,
@@ -24,7 +25,6 @@ from trioflow.errors import (
     DataRefused,
     SchemaError,
 )
-from trioflow.model.records import InstanceFilter, Unit
 
 # --- migrations --------------------------------------------------------------------------------
 

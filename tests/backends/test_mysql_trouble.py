@@ -18,16 +18,18 @@ import pymysql
 from tests.backends.mysql_stage import hold, new, opened, step, turns
 from tests.servers import required
 from trioflow import activity, open_worker, workflow
-from trioflow.backends import mysql as mysql_backend
-from trioflow.backends import mysql_connection, mysql_server, server_clock
-from trioflow.backends.mysql import MysqlBackend
-from trioflow.backends.mysql_dialect import MysqlDialect
-from trioflow.backends.mysql_values import filled
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.turns import Failed
+from trioflow.backends._common import server_clock
+from trioflow.backends.mysql import backend as mysql_backend
+from trioflow.backends.mysql import connection as mysql_connection
+from trioflow.backends.mysql import server as mysql_server
+from trioflow.backends.mysql.backend import MysqlBackend
+from trioflow.backends.mysql.dialect import MysqlDialect
+from trioflow.backends.mysql.values import filled
+from trioflow.backends.records import Closing, Unit
 from trioflow.backends.sql.queries import Queries
 from trioflow.errors import BackendUnavailable
-from trioflow.model.failures import Failure
-from trioflow.model.records import Closing, Unit
-from trioflow.model.turns import Failed
 
 DONE = Closing("completed", b"{}")
 TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))

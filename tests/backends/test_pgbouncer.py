@@ -14,9 +14,9 @@ pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite i
 from tests.servers import pgbouncer, postgres, required  # noqa: E402
 from tests.stores import Clock  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
-from trioflow.backends.postgres import PostgresBackend  # noqa: E402
+from trioflow.backends.postgres.backend import PostgresBackend  # noqa: E402
+from trioflow.backends.records import NewInstance  # noqa: E402
 from trioflow.errors import BackendUnavailable  # noqa: E402
-from trioflow.model.records import NewInstance  # noqa: E402
 from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
 
 pytestmark = pytest.mark.servers

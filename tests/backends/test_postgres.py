@@ -16,12 +16,14 @@ psycopg = pytest.importorskip("psycopg")
 from tests.backends.old_rows import OLD_ROWS, old_rows_go_on  # noqa: E402
 from tests.servers import required  # noqa: E402 - only if the driver is there
 from trioflow import Registry, open_worker  # noqa: E402
-from trioflow.backends import postgres_schema  # noqa: E402
-from trioflow.backends.postgres import PostgresBackend  # noqa: E402
-from trioflow.backends.postgres_connection import PgConnection  # noqa: E402
-from trioflow.backends.postgres_dialect import PostgresDialect  # noqa: E402
-from trioflow.backends.postgres_values import array  # noqa: E402
-from trioflow.backends.server_clock import ServerClock  # noqa: E402
+from trioflow._model.events import ParentRef  # noqa: E402
+from trioflow.backends._common.server_clock import ServerClock  # noqa: E402
+from trioflow.backends.postgres import schema as postgres_schema  # noqa: E402
+from trioflow.backends.postgres.backend import PostgresBackend  # noqa: E402
+from trioflow.backends.postgres.connection import PgConnection  # noqa: E402
+from trioflow.backends.postgres.dialect import PostgresDialect  # noqa: E402
+from trioflow.backends.postgres.values import array  # noqa: E402
+from trioflow.backends.records import InstanceCommit, InstanceFilter, NewInstance, Unit  # noqa: E402
 from trioflow.backends.sql.queries import Queries  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     ArgumentError,
@@ -30,8 +32,6 @@ from trioflow.errors import (  # noqa: E402
     InstanceAlreadyExists,
     SchemaError,
 )
-from trioflow.model.events import ParentRef  # noqa: E402
-from trioflow.model.records import InstanceCommit, InstanceFilter, NewInstance, Unit  # noqa: E402
 
 SCHEMA_FILE = Path(__file__).with_name("postgres_schema.txt")
 _numbers = itertools.count()

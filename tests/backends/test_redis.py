@@ -17,6 +17,14 @@ pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite i
 
 from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
+from trioflow.backends.records import (  # noqa: E402
+    ActivityResult,
+    InstanceCommit,
+    InstanceFilter,
+    Message,
+    NewInstance,
+    Unit,
+)
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.trouble import explain  # noqa: E402
 from trioflow.errors import (  # noqa: E402
@@ -25,14 +33,6 @@ from trioflow.errors import (  # noqa: E402
     DataRefused,
     LeaseLost,
     SchemaError,
-)
-from trioflow.model.records import (  # noqa: E402
-    ActivityResult,
-    InstanceCommit,
-    InstanceFilter,
-    Message,
-    NewInstance,
-    Unit,
 )
 from trioflow.testing.conformance.stage import (  # noqa: E402
     DONE,

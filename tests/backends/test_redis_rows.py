@@ -11,9 +11,8 @@ import trio
 redis = pytest.importorskip("redis")
 pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
-from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
-from trioflow.model.events import ParentRef, decode_event  # noqa: E402
-from trioflow.model.records import (  # noqa: E402
+from trioflow._model.events import ParentRef, decode_event  # noqa: E402
+from trioflow.backends.records import (  # noqa: E402
     ActivityKey,
     CancelledActivity,
     Heartbeat,
@@ -23,6 +22,7 @@ from trioflow.model.records import (  # noqa: E402
     StoredMessage,
     Unit,
 )
+from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.testing.conformance.stage import (  # noqa: E402
     CANCELLED,
     DONE,

@@ -17,10 +17,7 @@ import trio.testing
 from outcome import Value
 
 from tests.backends.old_rows import OLD_BYTES, OLD_ROWS, old_rows_go_on
-from trioflow.backends import sqlite_dialect, sqlite_schema
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
-from trioflow.model.records import (
+from trioflow.backends.records import (
     Closing,
     Heartbeat,
     InstanceCommit,
@@ -28,6 +25,10 @@ from trioflow.model.records import (
     NewInstance,
     Unit,
 )
+from trioflow.backends.sqlite import dialect as sqlite_dialect
+from trioflow.backends.sqlite import schema as sqlite_schema
+from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.errors import BackendUnavailable, CorruptStore, LeaseLost, SchemaError
 
 SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
 
@@ -81,8 +82,8 @@ def test_opening_again_changes_nothing(tmp_path):
 def test_processes_may_open_a_new_file_at_once(tmp_path):
     program = (
         "import sys, trio\n"
-        "from trioflow.backends.sqlite import SqliteBackend\n"
-        "from trioflow.model.records import NewInstance\n"
+        "from trioflow.backends.sqlite.backend import SqliteBackend\n"
+        "from trioflow.backends.records import NewInstance\n"
         "async def main():\n"
         "    backend = SqliteBackend(sys.argv[1])\n"
         "    sys.stdin.readline()\n"
@@ -372,8 +373,8 @@ def test_what_is_committed_survives_without_closing(tmp_path):
     path = tmp_path / "flow.db"
     program = (
         "import os, sys, trio\n"
-        "from trioflow.backends.sqlite import SqliteBackend\n"
-        "from trioflow.model.records import NewInstance\n"
+        "from trioflow.backends.sqlite.backend import SqliteBackend\n"
+        "from trioflow.backends.records import NewInstance\n"
         "async def main():\n"
         "    backend = SqliteBackend(sys.argv[1])\n"
         "    await backend.open()\n"

@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow.backends.storage_thread import StorageThread, one_by_one
+from trioflow.backends._common.thread import StorageThread, one_by_one
 from trioflow.errors import BackendUnavailable
 
 HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
@@ -157,7 +157,7 @@ def test_closing_lets_what_was_handed_over_finish(host):
 def test_a_process_that_does_not_close_ends_quietly(end):
     program = (
         "import os, threading, time, trio\n"
-        "from trioflow.backends.storage_thread import StorageThread\n"
+        "from trioflow.backends._common.thread import StorageThread\n"
         "async def main():\n"
         "    thread = StorageThread('storage')\n"
         "    await thread.run(int)\n"

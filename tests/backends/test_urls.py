@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.backends.urls import open_backend
 from trioflow.errors import BackendError
 

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from trioflow import ArgumentError, Registry, Signal, open_client
+from trioflow._client.client import Client
+from trioflow._codec.values import JsonCodec
 from trioflow.backends.memory import MemoryBackend
-from trioflow.client.client import Client
-from trioflow.model.values import JsonCodec
 
 number = Signal("number", int)
 flows = Registry()

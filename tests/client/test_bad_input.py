@@ -207,7 +207,7 @@ def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
 
     async def main():
         async with flow.worker(flows) as worker:
-            from trioflow.model.records import NewInstance  # noqa: PLC0415
+            from trioflow.backends.records import NewInstance  # noqa: PLC0415
 
             broken = NewInstance("broken", "work", "default", b'{"n": ')
             await worker.client.backend.create([broken])

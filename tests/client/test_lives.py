@@ -21,9 +21,9 @@ from trioflow import (
     open_client,
     open_worker,
 )
+from trioflow._client.waiting import _Waiter
 from trioflow.backends.memory import MemoryBackend
-from trioflow.client.endings import _Waiter
-from trioflow.model.records import NewInstance
+from trioflow.backends.records import NewInstance
 
 number = Signal("number", int)
 GONE = (InstanceTerminated, InstanceNotFound)

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from trioflow import InstanceNotFound, Registry, Signal, open_client, open_worker
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.client.cancels import hears_cancels
+from trioflow._client.cancels import hears_cancels
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 flows = Registry()
 number = Signal("number", int)

@@ -21,7 +21,7 @@ from trioflow import (
     set_status,
     side_effect,
 )
-from trioflow.model.records import NewInstance
+from trioflow.backends.records import NewInstance
 
 number = Signal("number", int)
 flows = Registry()

@@ -24,10 +24,10 @@ from trioflow import (
     open_worker,
     side_effect,
 )
+from trioflow._model import events as ev
+from trioflow._model.commands import RunActivity, StartChild
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.model import events as ev
-from trioflow.model.commands import RunActivity, StartChild
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 FASTER = 50  # how many seconds go by in one, for the worker's pauses and for the store's clock
 MOST = 60  # calls of one method; more than any run makes that goes well

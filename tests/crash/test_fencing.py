@@ -7,8 +7,8 @@ import trio
 
 from trioflow import Registry, activity_info, open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.model.records import Heartbeat, TakenActivities, TakenInstances
+from trioflow.backends.records import Heartbeat, TakenActivities, TakenInstances
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 PATIENCE = 20  # seconds, for what takes much less
 

@@ -16,7 +16,7 @@ from tests.crash.program import LONG, cleaner, receiver, registry, sleeper, step
 from tests.crash.workers import PATIENCE, log_of, until
 from tests.crash.workers import workers as all_workers
 from trioflow import open_client
-from trioflow.worker.sigterm import sigterm_event
+from trioflow._worker.sigterm import sigterm_event
 
 HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine import driver
-from trioflow.engine import guard
+from trioflow._engine import guard
 
 guard.install()  # as a worker does
 

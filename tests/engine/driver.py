@@ -19,11 +19,13 @@ import anyio
 import msgspec
 import trio
 
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.steps import EndedUnseen
-from trioflow.model import events as ev
-from trioflow.model.commands import (
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import JsonCodec
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._model import events as ev
+from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
@@ -32,11 +34,9 @@ from trioflow.model.commands import (
     StartChild,
     command_target,
 )
-from trioflow.model.definitions import Activity, Workflow
-from trioflow.model.failures import Failure
-from trioflow.model.rules import CURRENT_RULES
-from trioflow.model.turns import Completed, Failed, Turn, decode_turn, encode_turn
-from trioflow.model.values import JsonCodec
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.rules import CURRENT_RULES
+from trioflow._model.turns import Completed, Failed, Turn, decode_turn, encode_turn
 
 START = 1_000_000.0
 CODEC = JsonCodec()

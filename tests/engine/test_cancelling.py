@@ -9,11 +9,11 @@ import trio
 
 from tests.engine.driver import START, act, child_done, done, failed, shown, signal, stopped
 from trioflow import Signal, info, send_signal
+from trioflow._model import events as ev
+from trioflow._model.commands import CancelChild
+from trioflow._model.definitions import Workflow
+from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow.errors import InstanceCancelled
-from trioflow.model import events as ev
-from trioflow.model.commands import CancelChild
-from trioflow.model.definitions import Workflow
-from trioflow.model.turns import Cancelled, Completed, Failed
 
 a, b, cleanup = act("a", int), act("b", int), act("cleanup", int)
 item = Signal("item", int)

@@ -16,8 +16,8 @@ import trio
 from tests.engine import test_property
 from tests.engine.driver import Driver, act, done
 from tests.engine.world import World
-from trioflow.engine.execution import Execution
-from trioflow.engine.loop import NestedLoop
+from trioflow._engine.execution import Execution
+from trioflow._engine.loop.nested import NestedLoop
 
 a = act("a", int)
 

@@ -12,9 +12,9 @@ import trio
 
 from tests.engine.driver import Driver, act, done, failed, shown, stopped
 from trioflow import send_signal
+from trioflow._model.definitions import Activity
 from trioflow.authoring import Signal
 from trioflow.errors import ArgumentError
-from trioflow.model.definitions import Activity
 
 a, b, c, d = (act(name, int) for name in "abcd")
 

@@ -11,11 +11,11 @@ import trio
 
 from tests.engine.driver import CODEC, Driver, act, done, failed, nothing_left
 from trioflow import Signal, continue_as_new, send_signal, side_effect
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution
-from trioflow.engine.replay import Diverged
-from trioflow.model import events as ev
-from trioflow.model.definitions import Activity, Workflow
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution
+from trioflow._engine.replay import Diverged
+from trioflow._model import events as ev
+from trioflow._model.definitions import Activity, Workflow
 
 charge, ship, notify, audit = (act(name, int) for name in ("charge", "ship", "notify", "audit"))
 item = Signal("item", int)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.engine.driver import START, Driver, act, done, signal
 from trioflow import Signal, now, set_status
-from trioflow.model import events as ev
-from trioflow.model.turns import Cancelled, decode_turn, encode_turn
+from trioflow._model import events as ev
+from trioflow._model.turns import Cancelled, decode_turn, encode_turn
 
 a = act("a", int)
 go = Signal("go", int)

@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from tests.engine.driver import CODEC, START, Driver, act, done, nothing_left, on_host, stopped
-from trioflow.engine import execution as execution_module
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution
-from trioflow.engine.suspension import NeedsSuspension
-from trioflow.model import events as ev
-from trioflow.model.turns import Completed
+from trioflow._engine import execution as execution_module
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution
+from trioflow._engine.suspension import NeedsSuspension
+from trioflow._model import events as ev
+from trioflow._model.turns import Completed
 
 a = act("a", int)
 

@@ -18,12 +18,12 @@ import trio
 
 from tests.engine.driver import Driver, act, done, nothing_left, on_host, signal
 from trioflow import authoring
-from trioflow.engine import execution as execution_module
-from trioflow.engine.execution import Execution
-from trioflow.engine.loop import NestedLoop
+from trioflow._engine import execution as execution_module
+from trioflow._engine.execution import Execution
+from trioflow._engine.loop.nested import NestedLoop
+from trioflow._model import events as ev
+from trioflow._model.definitions import Workflow
 from trioflow.errors import Evicted
-from trioflow.model import events as ev
-from trioflow.model.definitions import Workflow
 
 a, b = act("a", int), act("b", int)
 go, never = authoring.Signal("go", int), authoring.Signal("never", int)

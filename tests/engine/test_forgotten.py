@@ -21,11 +21,11 @@ from tests.engine.driver import (
     signal,
     stopped,
 )
+from trioflow._model.commands import CancelActivity
+from trioflow._model.definitions import Workflow
+from trioflow._model.turns import Failed
 from trioflow.authoring import Signal, send_signal
 from trioflow.errors import ArgumentError
-from trioflow.model.commands import CancelActivity
-from trioflow.model.definitions import Workflow
-from trioflow.model.turns import Failed
 
 a = act("a", int)
 b = act("b", int)

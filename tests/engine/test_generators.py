@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 from tests.engine.driver import Driver, act, done, nothing_left, stopped
-from trioflow.engine import generators
-from trioflow.model import events as ev
-from trioflow.model.turns import Completed
+from trioflow._engine.loop import generators
+from trioflow._model import events as ev
+from trioflow._model.turns import Completed
 
 a = act("a", int)
 b = act("b", int)

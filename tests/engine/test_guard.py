@@ -25,9 +25,10 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow.engine import guard, guard_step
-from trioflow.engine.guard_rules import RULES, Rule
-from trioflow.engine.guard_table import TABLE, Table
+from trioflow._engine import guard
+from trioflow._engine.guard import step as guard_step
+from trioflow._engine.guard.rules import RULES, Rule
+from trioflow._engine.guard.table import TABLE, Table
 from trioflow.errors import DeterminismError
 
 

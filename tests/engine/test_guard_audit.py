@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trioflow.engine import guard
+from trioflow._engine import guard
 from trioflow.errors import DeterminismError
 
 needs_thread_events = pytest.mark.skipif(

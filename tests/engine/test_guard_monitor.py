@@ -31,7 +31,8 @@ import anyio
 import pytest
 import trio
 
-from trioflow.engine import guard, guard_monitor
+from trioflow._engine import guard
+from trioflow._engine.guard import monitor as guard_monitor
 from trioflow.errors import DeterminismError
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring is new in 3.12")
@@ -436,7 +437,8 @@ import logging, sys, time, warnings
 logging.basicConfig(format="%(name)s %(levelname)s %(message)s", stream=sys.stdout)
 for tool in {taken}:
     sys.monitoring.use_tool_id(tool, "another")
-from trioflow.engine import guard, guard_monitor
+from trioflow._engine import guard
+from trioflow._engine.guard import monitor as guard_monitor
 from flow_of_the_test import flow
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -23,7 +23,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow.engine.guard import Finding, check_source
+from trioflow._engine.guard import Finding, check_source
 
 
 def calls(fn):

@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from tests.engine.driver import START, Driver, act, nothing_left
+from trioflow._model import events as ev
+from trioflow._model.turns import Failed
 from trioflow.errors import DeterminismError
-from trioflow.model import events as ev
-from trioflow.model.turns import Failed
 
 a = act("a", int)
 runvar = anyio.lowlevel.RunVar("runvar", "unset")

@@ -9,9 +9,9 @@ import trio
 
 from tests.engine.driver import START, Driver, act, done, failed, stopped
 from trioflow import random, uuid4
+from trioflow._model.commands import CancelActivity
+from trioflow._model.definitions import Workflow
 from trioflow.errors import ActivityTimeout
-from trioflow.model.commands import CancelActivity
-from trioflow.model.definitions import Workflow
 
 a = act("a", int)
 soon = a.options(schedule_timeout=60.0)

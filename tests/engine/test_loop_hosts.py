@@ -21,7 +21,7 @@ import trio
 from trio._core import _run  # noqa: TID251  # what the loop has to leave as it was
 
 from tests.engine.driver import HOSTS, START, Driver, act, nothing_left, on_host
-from trioflow.engine import runner as runner_module
+from trioflow._engine.loop import runner as runner_module
 from trioflow.errors import DeterminismError
 
 

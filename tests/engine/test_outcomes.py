@@ -9,11 +9,11 @@ import trio
 
 from tests.engine.driver import START, Driver, act, child_done, child_failed, done, failed, shown
 from trioflow import NonRetryable, RetryPolicy, continue_as_new
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
+from trioflow._model.definitions import Workflow
+from trioflow._model.turns import Cancelled, Completed
 from trioflow.errors import ActivityTimeout, DeterminismError, RemoteError, ValueMismatch
-from trioflow.model import events as ev
-from trioflow.model.definitions import Workflow
-from trioflow.model.failures import Failure
-from trioflow.model.turns import Cancelled, Completed
 
 a, b = act("a", int), act("b", int)
 

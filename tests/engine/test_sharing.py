@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from tests.engine.driver import Driver, act, done, nothing_left
-from trioflow.engine.replay import Diverged
+from trioflow._engine.replay import Diverged
+from trioflow._model.turns import Completed
 from trioflow.errors import DeterminismError
-from trioflow.model.turns import Completed
 
 a = act("a", int)
 

@@ -8,10 +8,10 @@ import trio
 
 from tests.engine.driver import START, act, done, signal
 from trioflow import Signal, continue_as_new, send_signal
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
+from trioflow._model.turns import Continued
 from trioflow.errors import InstanceNotFound
-from trioflow.model import events as ev
-from trioflow.model.failures import Failure
-from trioflow.model.turns import Continued
 
 number, word = Signal("number", int), Signal("word", str)
 a = act("a", int)

@@ -12,12 +12,12 @@ import trio
 
 from tests.engine.driver import START, Driver, act, child_done, done, nothing_left, signal
 from trioflow import Signal, logger, set_status, side_effect
-from trioflow.engine.suspension import NeedsSuspension
+from trioflow._engine.suspension import NeedsSuspension
+from trioflow._model import events as ev
+from trioflow._model.commands import RunActivity
+from trioflow._model.definitions import Workflow
+from trioflow._model.turns import Turn, encode_turn
 from trioflow.errors import ValueMismatch
-from trioflow.model import events as ev
-from trioflow.model.commands import RunActivity
-from trioflow.model.definitions import Workflow
-from trioflow.model.turns import Turn, encode_turn
 
 a = act("a", int)
 b = act("b", int)

@@ -22,11 +22,11 @@ from trioflow import (
     side_effect,
     uuid4,
 )
+from trioflow._model import events as ev
+from trioflow._model.commands import RecordSideEffect
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.turns import Completed, Continued
 from trioflow.errors import ArgumentError, NotInWorkflow, PayloadTooLarge, ValueMismatch
-from trioflow.model import events as ev
-from trioflow.model.commands import RecordSideEffect
-from trioflow.model.definitions import Activity, Workflow
-from trioflow.model.turns import Completed, Continued
 
 a, b = act("a", int), act("b", int)
 

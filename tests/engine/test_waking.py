@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from tests.engine.driver import Driver, act, done, nothing_left
-from trioflow.engine.replay import Diverged
+from trioflow._engine.replay import Diverged
+from trioflow._model import events as ev
 from trioflow.errors import DeterminismError
-from trioflow.model import events as ev
 
 a = act("a", int)
 

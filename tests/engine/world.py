@@ -21,9 +21,9 @@ from tests.engine.driver import (
     stopped,
 )
 from tests.engine.programs import Boom, Durable, Node, kind_of
-from trioflow.model import events as ev
-from trioflow.model.commands import CancelActivity, CancelChild, Command, RunActivity, StartChild
-from trioflow.model.turns import Cancelled, Completed, Failed, Turn
+from trioflow._model import events as ev
+from trioflow._model.commands import CancelActivity, CancelChild, Command, RunActivity, StartChild
+from trioflow._model.turns import Cancelled, Completed, Failed, Turn
 
 
 class World:

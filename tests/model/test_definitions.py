@@ -12,10 +12,10 @@ import trio
 
 from tests.worker.flow import run_virtual
 from trioflow import Registry, RetryPolicy, open_worker
+from trioflow._codec.signatures.signatures import CallSignature
+from trioflow._codec.values import JsonCodec, encode_checked
+from trioflow._model.definitions import Activity, Workflow
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
-from trioflow.model.definitions import Activity, Workflow
-from trioflow.model.signatures import CallSignature
-from trioflow.model.values import JsonCodec, encode_checked
 
 CODEC = JsonCodec()
 

@@ -29,8 +29,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import errors
+from trioflow._codec.failures.failures import (
+    FAILURE_LIMIT,
+    Failure,
+    RemoteTraceback,
+    matches,
+    type_name,
+)
 from trioflow.errors import RemoteError
-from trioflow.model.failures import FAILURE_LIMIT, Failure, RemoteTraceback, matches, type_name
 
 
 class Reason(enum.Enum):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from trioflow import Registry, Signal, activity_by_name, workflow_by_name
+from trioflow._codec import limits
 from trioflow.errors import ArgumentError, PayloadTooLarge
-from trioflow.model import limits
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 

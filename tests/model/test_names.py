@@ -12,10 +12,10 @@ import types
 import msgspec
 import pytest
 
-from trioflow.model.failures import Failure, matches, type_name
-from trioflow.model.names import canonical, imported, qualified
-from trioflow.model.plain import from_plain, to_plain
-from trioflow.model.retry import RetryPolicy
+from trioflow._codec.failures.failures import Failure, matches, type_name
+from trioflow._codec.names import canonical, imported, qualified
+from trioflow._codec.plain import from_plain, to_plain
+from trioflow._model.retry import RetryPolicy
 
 
 class Kind(enum.Enum):
@@ -25,10 +25,10 @@ class Kind(enum.Enum):
 SHOP = """
 import enum, json, sys
 import msgspec
-from trioflow.model.failures import Failure, matches
-from trioflow.model.names import imported, qualified
-from trioflow.model.plain import from_plain, to_plain
-from trioflow.model.retry import RetryPolicy
+from trioflow._codec.failures.failures import Failure, matches
+from trioflow._codec.names import imported, qualified
+from trioflow._codec.plain import from_plain, to_plain
+from trioflow._model.retry import RetryPolicy
 
 class Declined(Exception):
     class Reason(enum.Enum):

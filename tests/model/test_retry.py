@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, NO_RETRY, RetryPolicy
 from trioflow.errors import NonRetryable, Retry, ValueMismatch
-from trioflow.model.failures import Failure
-from trioflow.model.retry import DEFAULT_ACTIVITY_RETRY, NO_RETRY, RetryPolicy
 
 FAILED = Failure.of(OSError("down"))
 

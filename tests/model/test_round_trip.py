@@ -32,9 +32,9 @@ from pydantic import (
     field_validator,
 )
 
+from trioflow._codec.signatures.signatures import CallSignature
+from trioflow._codec.values import JsonCodec, WrappedCodec, decode_as, encode_checked
 from trioflow.errors import ArgumentError, UndecodableValue, ValueMismatch
-from trioflow.model.signatures import CallSignature
-from trioflow.model.values import JsonCodec, WrappedCodec, decode_as, encode_checked
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 BERLIN = ZoneInfo("Europe/Berlin")

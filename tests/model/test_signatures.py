@@ -29,6 +29,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from trioflow._codec.signatures.signatures import CallSignature
+from trioflow._codec.values import JsonCodec, WrappedCodec
 from trioflow.errors import (
     ArgumentError,
     DefinitionError,
@@ -36,8 +38,6 @@ from trioflow.errors import (
     UndecodableValue,
     ValueMismatch,
 )
-from trioflow.model.signatures import CallSignature
-from trioflow.model.values import JsonCodec, WrappedCodec
 
 if TYPE_CHECKING:
     from nowhere import OnlyForCheckers

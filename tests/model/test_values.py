@@ -23,8 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.errors import DefinitionError, PayloadTooLarge, UndecodableValue, ValueMismatch
-from trioflow.model.values import (
+from trioflow._codec.values import (
     MAX_PAYLOAD,
     JsonCodec,
     WrappedCodec,
@@ -35,6 +34,7 @@ from trioflow.model.values import (
     encode_plain,
     encode_verified,
 )
+from trioflow.errors import DefinitionError, PayloadTooLarge, UndecodableValue, ValueMismatch
 
 
 class Colour(enum.Enum):

@@ -12,14 +12,14 @@ import msgspec
 from tests.races.calls import Told
 from tests.races.flows import registry
 from tests.races.plans import Plan
-from trioflow.backends.base import Backend
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution, Identity
-from trioflow.model import commands as cm
-from trioflow.model import events as ev
-from trioflow.model.records import ENDED, InstanceFilter, InstanceRecord
-from trioflow.model.turns import Completed, Continued, Turn, decode_turn
-from trioflow.model.values import JsonCodec
+from trioflow._codec.values import JsonCodec
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution, Identity
+from trioflow._model import commands as cm
+from trioflow._model import events as ev
+from trioflow._model.turns import Completed, Continued, Turn, decode_turn
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord
 
 __all__ = ["History", "Line", "check", "read_log", "read_store"]
 

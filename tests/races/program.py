@@ -16,7 +16,7 @@ import trio
 
 from tests.races.flows import LOG, registry
 from trioflow import BackendUnavailable, run_worker
-from trioflow.worker.pump import Pump
+from trioflow._worker.instances.pump import Pump
 
 READY = "ready for SIGTERM"
 

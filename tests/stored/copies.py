@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 __all__ = ["backend_on", "dump_redis", "restored"]
 
@@ -24,11 +24,11 @@ def backend_on(kind, url):
     if kind == "sqlite":
         return SqliteBackend(url)
     if kind == "postgres":
-        from trioflow.backends.postgres import PostgresBackend  # noqa: PLC0415
+        from trioflow.backends.postgres.backend import PostgresBackend  # noqa: PLC0415
 
         return PostgresBackend(url, schema=NAME)
     if kind == "mariadb":
-        from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415
+        from trioflow.backends.mysql.backend import MysqlBackend  # noqa: PLC0415
 
         return MysqlBackend(url)
     from trioflow.backends.redis.backend import RedisBackend  # noqa: PLC0415

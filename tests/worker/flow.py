@@ -11,8 +11,8 @@ import trio.testing
 from tests.stores import open_store
 from trioflow import open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.records import Heartbeat
 from trioflow.errors import BackendUnavailable, LeaseLost
-from trioflow.model.records import Heartbeat
 
 EPOCH = 1_800_000_000.0
 

@@ -9,9 +9,9 @@ import trio
 import trio.testing
 
 from trioflow import JsonCodec, Registry
-from trioflow.model.records import ActivityKey, ActivityTask
-from trioflow.worker.activities import ActivityRunner
-from trioflow.worker.attempts import info_of
+from trioflow._worker.activities.attempts import info_of
+from trioflow._worker.activities.runner import ActivityRunner
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 
 def task(life, *, name="act", instance="i"):

@@ -13,8 +13,8 @@ import pytest
 
 from tests.worker.flow import Flow
 from trioflow import Registry, open_worker
+from trioflow._worker.host import DetachedGroup
 from trioflow.backends.memory import MemoryBackend
-from trioflow.worker.host import DetachedGroup
 
 tenant = ContextVar("tenant", default="nobody")
 

@@ -16,7 +16,7 @@ import trio
 from tests.worker.flow import Flow, Gate, run_virtual
 from trioflow import Registry, Signal, activity_info, open_client, open_worker, run_worker
 from trioflow.backends.memory import MemoryBackend
-from trioflow.model.records import CommitFailure
+from trioflow.backends.records import CommitFailure
 
 
 @pytest.fixture(params=["trio", "asyncio"])

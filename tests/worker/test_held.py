@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from trioflow.model.records import InstanceCommit, NewInstance
-from trioflow.worker.held import _MOVES, HeldInstance, State, _Move
+from trioflow._worker.instances.held import _MOVES, HeldInstance, State, _Move
+from trioflow.backends.records import InstanceCommit, NewInstance
 
 CALLS = {
     _Move.SEAL: lambda held: held.seal(),

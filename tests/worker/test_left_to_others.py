@@ -13,10 +13,10 @@ import trio
 
 from tests.worker.flow import Gate, run_virtual, until
 from trioflow import ActivityTimeout, Registry, RetryPolicy, open_worker
+from trioflow._worker.activities.capacity import Capacity
+from trioflow._worker.activities.lanes import Run
 from trioflow.backends.memory import MemoryBackend
-from trioflow.model.records import ActivityKey, ActivityTask
-from trioflow.worker.capacity import Capacity
-from trioflow.worker.lanes import Run
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 
 def test_functions_that_block_do_not_keep_the_one_that_would_end_them(cached):

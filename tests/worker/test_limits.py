@@ -16,7 +16,7 @@ from trioflow import (
     open_worker,
     send_signal,
 )
-from trioflow.model import limits
+from trioflow._codec import limits
 
 word = Signal("word", str)
 

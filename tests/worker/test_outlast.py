@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.worker.flow import Flow
-from trioflow.worker import host as host_module
-from trioflow.worker.host import outlast
+from trioflow._worker import host as host_module
+from trioflow._worker.host import outlast
 
 
 @pytest.fixture(params=["trio", "asyncio"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trioflow.model.events import ParentRef
-from trioflow.worker.held import HeldInstance
-from trioflow.worker.ready import Ready
+from trioflow._model.events import ParentRef
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.ready import Ready
 
 
 def live(id, *, turns=0, parent=None):

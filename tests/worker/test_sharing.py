@@ -18,7 +18,7 @@ def clock(monkeypatch):
     clock = SimpleNamespace(seconds=0.0)
     fake = SimpleNamespace(perf_counter=lambda: clock.seconds, thread_time=time.thread_time)
     for module in ("activities", "lanes"):
-        monkeypatch.setattr(f"trioflow.worker.{module}.time", fake)
+        monkeypatch.setattr(f"trioflow._worker.{module}.time", fake)
     return clock
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import trio
 
 from trioflow import JsonCodec, Registry
+from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.instances.pump import Pump
 from trioflow.backends.memory import MemoryBackend
-from trioflow.model.records import NewInstance, TakenInstance
-from trioflow.worker.activities import ActivityRunner
-from trioflow.worker.pump import Pump
+from trioflow.backends.records import NewInstance, TakenInstance
 
 registry = Registry()
 

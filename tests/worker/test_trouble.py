@@ -12,7 +12,7 @@ import trio
 from tests.worker.flow import Flow, Gate, run_virtual, until, until_parked
 from trioflow import BackendUnavailable, Registry, Signal, open_worker, side_effect
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.sqlite import SqliteBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 number = Signal("number", int)
 

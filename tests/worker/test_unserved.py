@@ -10,10 +10,10 @@ import trio.testing
 
 from tests.worker.flow import run_virtual
 from trioflow import Registry, open_client, open_worker
+from trioflow._worker.unserved import watch_queues
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.records import QueueStats
 from trioflow.errors import BackendUnavailable
-from trioflow.model.records import QueueStats
-from trioflow.worker.unserved import watch_queues
 
 MINUTE = 60.0
 DAY = 24 * 3600.0

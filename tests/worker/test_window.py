@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow.model.records import ActivityKey, ActivityTask
-from trioflow.worker.lanes import Lane, Run, ThreadLane
-from trioflow.worker.window import Window
+from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.prefetch import Window
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 SOON = 0.25
 

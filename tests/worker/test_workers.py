@@ -12,8 +12,8 @@ import trio
 
 from tests.worker.flow import Gate, until, until_parked
 from trioflow import Registry, RetryPolicy, Signal, activity_info, info, run_worker
-from trioflow.backends.sqlite import SqliteBackend
-from trioflow.model.records import Heartbeat
+from trioflow.backends.records import Heartbeat
+from trioflow.backends.sqlite.backend import SqliteBackend
 
 number = Signal("number", int)
 

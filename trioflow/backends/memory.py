@@ -8,13 +8,13 @@ from typing import TypeVar, TypeVarTuple
 
 import anyio.lowlevel
 
-from trioflow.backends.local_clock import LocalClock
+from trioflow.backends._common.local_clock import LocalClock
+from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.sqlite_dialect import SqliteDialect, connect
-from trioflow.backends.sqlite_schema import migrate
+from trioflow.backends.sqlite.dialect import SqliteDialect, connect
+from trioflow.backends.sqlite.schema import migrate
 from trioflow.errors import BackendUnavailable
-from trioflow.model.records import Heartbeat
 
 __all__ = ["MemoryBackend"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from trioflow.backends.base import Backend
-from trioflow.backends.url_text import shown
+from trioflow.backends._common.url_text import shown
+from trioflow.backends.abc import Backend
 from trioflow.errors import BackendError
 
 __all__ = ["open_backend"]
@@ -45,7 +45,7 @@ def open_backend(url: str | Backend) -> Backend:
             raise BackendError(f"{shown(url)}: a memory store has no name; write memory://")
         return MemoryBackend()
     if parts.scheme == "sqlite":
-        from trioflow.backends.sqlite import SqliteBackend  # noqa: PLC0415
+        from trioflow.backends.sqlite.backend import SqliteBackend  # noqa: PLC0415
 
         return SqliteBackend(_sqlite_path(url, parts.netloc, parts.path, parts.query))
     if parts.scheme in ("postgresql", "postgres"):
@@ -59,7 +59,7 @@ def open_backend(url: str | Backend) -> Backend:
 
 def _postgres(url: str) -> Backend:
     try:
-        from trioflow.backends.postgres import PostgresBackend  # noqa: PLC0415 - an extra
+        from trioflow.backends.postgres.backend import PostgresBackend  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise BackendError(
             f"a postgresql:// URL needs psycopg ({exc}); pip install 'trioflow[postgres]'"
@@ -84,7 +84,7 @@ def _postgres(url: str) -> Backend:
 
 def _mysql(url: str) -> Backend:
     try:
-        from trioflow.backends.mysql import MysqlBackend  # noqa: PLC0415 - an extra
+        from trioflow.backends.mysql.backend import MysqlBackend  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise BackendError(
             f"a mysql:// URL needs PyMySQL ({exc}); pip install 'trioflow[mysql]'"

@@ -12,16 +12,11 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.notices import child_terminated
-from trioflow.backends.redis import rows, wire
-from trioflow.backends.redis.link import Address, Link, Request
-from trioflow.backends.redis.listening import Listener
-from trioflow.backends.redis.opening import look_at_settings, open_store
-from trioflow.backends.storage_thread import StorageThread
-from trioflow.backends.watching import Watcher, concerns_others
-from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
-from trioflow.model.events import ParentRef
-from trioflow.model.records import (
+from trioflow._model.events import ParentRef
+from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.thread import StorageThread
+from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,
@@ -36,6 +31,11 @@ from trioflow.model.records import (
     Unit,
     Update,
 )
+from trioflow.backends.redis import rows, wire
+from trioflow.backends.redis.link import Address, Link, Request
+from trioflow.backends.redis.listening import Listener
+from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
 

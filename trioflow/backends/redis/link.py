@@ -177,7 +177,7 @@ class Link:
     def together(self, calls: Sequence[Callable[[], Any]]) -> list[outcome.Outcome[Any]]:
         """Make the requests that ``calls`` return, in one go; return an outcome for each.
 
-        As `trioflow.backends.storage_thread.StorageThread.run_together` wants it.
+        As `trioflow.backends._common.thread.StorageThread.run_together` wants it.
         """
         built = [_built(call, self.largest) for call in calls]
         requests = [made for made in built if isinstance(made, Request)]

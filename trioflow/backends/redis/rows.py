@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from trioflow.model.events import ParentRef
-from trioflow.model.info import SuspendReport
-from trioflow.model.records import (
+from trioflow._model.events import ParentRef
+from trioflow._model.info import SuspendReport
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,

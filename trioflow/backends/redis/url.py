@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from trioflow.backends._common.url_text import port_of, shown
 from trioflow.backends.redis.backend import RedisBackend
-from trioflow.backends.url_text import port_of, shown
 from trioflow.errors import BackendError
 
 __all__ = ["backend_of"]

@@ -11,10 +11,9 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import asked_by, child_cancelled, id_taken
-from trioflow.errors import DataRefused
-from trioflow.model.events import ParentRef
-from trioflow.model.records import (
+from trioflow._model.events import ParentRef
+from trioflow.backends._common.notices import asked_by, child_cancelled, id_taken
+from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
     InstanceCommit,
@@ -24,6 +23,7 @@ from trioflow.model.records import (
     NewInstance,
     Unit,
 )
+from trioflow.errors import DataRefused
 
 __all__ = [
     "TakeRequest",

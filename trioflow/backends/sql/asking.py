@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import child_terminated
+from trioflow.backends._common.notices import child_terminated
+from trioflow.backends.records import (
+    ActivityTask,
+    Execution,
+    InstanceFilter,
+    InstanceRecord,
+    Message,
+    NewInstance,
+    QueueStats,
+    Update,
+)
 from trioflow.backends.sql.batch_rows import new_instance_row
 from trioflow.backends.sql.committing import Committing
 from trioflow.backends.sql.dialect import Write
@@ -28,16 +38,6 @@ from trioflow.backends.sql.queries import (
 )
 from trioflow.backends.sql.working import activity_task
 from trioflow.errors import InstanceNotFound
-from trioflow.model.records import (
-    ActivityTask,
-    Execution,
-    InstanceFilter,
-    InstanceRecord,
-    Message,
-    NewInstance,
-    QueueStats,
-    Update,
-)
 
 __all__ = ["Asking"]
 

@@ -8,9 +8,8 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
-from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.watching import Watcher, concerns_others
-from trioflow.model.records import (
+from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,
@@ -25,6 +24,7 @@ from trioflow.model.records import (
     Unit,
     Update,
 )
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["SqlBackend"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trioflow._model.events import ParentRef
+from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, NewInstance, Unit
 from trioflow.backends.sql.core import Mail
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
@@ -18,8 +20,6 @@ from trioflow.backends.sql.queries import (
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
 )
-from trioflow.model.events import ParentRef
-from trioflow.model.records import ActivityRetry, InstanceCommit, Message, NewInstance, Unit
 
 __all__ = ["BatchRows", "life_of", "new_instance_row"]
 

@@ -14,7 +14,16 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.notices import id_taken
+from trioflow._model.events import ParentRef
+from trioflow.backends._common.notices import id_taken
+from trioflow.backends.records import (
+    ActivityKey,
+    ActivityRetry,
+    CommitFailure,
+    InstanceCommit,
+    Message,
+    Unit,
+)
 from trioflow.backends.sql.batch_rows import BatchRows, life_of
 from trioflow.backends.sql.core import SqlCore
 from trioflow.backends.sql.dialect import Write
@@ -27,15 +36,6 @@ from trioflow.backends.sql.queries import (
     STEP_INSTANCES,
 )
 from trioflow.errors import LeaseLost
-from trioflow.model.events import ParentRef
-from trioflow.model.records import (
-    ActivityKey,
-    ActivityRetry,
-    CommitFailure,
-    InstanceCommit,
-    Message,
-    Unit,
-)
 
 __all__ = ["Committing"]
 

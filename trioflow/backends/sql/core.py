@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from outcome import Error, Outcome, capture
 
-from trioflow.backends.notices import asked_by, child_cancelled
+from trioflow._model.events import ParentRef
+from trioflow.backends._common.notices import asked_by, child_cancelled
+from trioflow.backends.records import Message
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
 from trioflow.errors import BackendUnavailable
-from trioflow.model.events import ParentRef
-from trioflow.model.records import Message
 
 __all__ = ["Mail", "SqlCore"]
 

@@ -11,15 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from trioflow.backends.sql.core import SqlCore
-from trioflow.backends.sql.dialect import Dialect, Update
-from trioflow.backends.sql.queries import (
-    LEASE_ACTIVITIES,
-    LEASE_INSTANCES,
-    LEASE_SUSPECTS,
-    SUSPECTS_BELOW,
-)
-from trioflow.model.records import (
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     Heartbeat,
@@ -27,6 +19,14 @@ from trioflow.model.records import (
     TakenActivities,
     TakenInstance,
     TakenInstances,
+)
+from trioflow.backends.sql.core import SqlCore
+from trioflow.backends.sql.dialect import Dialect, Update
+from trioflow.backends.sql.queries import (
+    LEASE_ACTIVITIES,
+    LEASE_INSTANCES,
+    LEASE_SUSPECTS,
+    SUSPECTS_BELOW,
 )
 
 __all__ = ["Working", "activity_task"]

@@ -1,4 +1,4 @@
-"""The store contract as tests, for every implementation of `trioflow.backends.base.Backend`.
+"""The store contract as tests, for every implementation of `trioflow.backends.abc.Backend`.
 
 A case is an async function that is given a `Stage` and asserts. With pytest::
 

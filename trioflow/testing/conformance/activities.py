@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from trioflow.model.records import (
+from trioflow.backends.records import (
     ActivityResult,
     ActivityRetry,
     CancelledActivity,

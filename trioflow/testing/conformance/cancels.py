@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow.model.events import CancelRequested, ParentRef, encode_event
-from trioflow.model.records import (
+from trioflow._model.events import CancelRequested, ParentRef, encode_event
+from trioflow.backends.records import (
     ActivityRetry,
     CancelledActivity,
     Heartbeat,

@@ -8,15 +8,15 @@ from functools import partial
 
 import pytest
 
-from trioflow.backends.base import Backend
-from trioflow.errors import InstanceNotFound
-from trioflow.model.records import (
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import (
     CommitFailure,
     Heartbeat,
     InstanceFilter,
     Message,
     QueueStats,
 )
+from trioflow.errors import InstanceNotFound
 from trioflow.testing.conformance.stage import (
     DONE,
     LEASE,

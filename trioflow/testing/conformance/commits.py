@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trioflow.model.records import (
+from trioflow.backends.records import (
     ActivityResult,
     Closing,
     CommitFailure,

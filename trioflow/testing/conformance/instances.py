@@ -7,8 +7,8 @@ from __future__ import annotations
 import anyio
 import anyio.lowlevel
 
-from trioflow.model.events import ParentRef
-from trioflow.model.records import InstanceCommit, Message, StoredMessage
+from trioflow._model.events import ParentRef
+from trioflow.backends.records import InstanceCommit, Message, StoredMessage
 from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, new, seqs, step
 
 

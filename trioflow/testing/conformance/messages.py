@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from trioflow.model.records import CommitFailure, Message, Unit
+from trioflow.backends.records import CommitFailure, Message, Unit
 from trioflow.testing.conformance.stage import DONE, Case, Stage, events, new, step
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from trioflow.backends.base import Backend
-from trioflow.model.events import ChildCancelled, ChildFailed, ParentRef, decode_event
-from trioflow.model.failures import Failure
-from trioflow.model.records import (
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.events import ChildCancelled, ChildFailed, ParentRef, decode_event
+from trioflow._model.turns import Cancelled, Failed
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
     ActivityTask,
@@ -23,7 +24,6 @@ from trioflow.model.records import (
     TakenInstance,
     Unit,
 )
-from trioflow.model.turns import Cancelled, Failed
 
 __all__ = [
     "CANCELLED",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from trioflow.backends.records import InstanceCommit, InstanceFilter, Message
 from trioflow.errors import LeaseLost
-from trioflow.model.records import InstanceCommit, InstanceFilter, Message
 from trioflow.testing.conformance.stage import (
     CANCELLED,
     DONE,

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from trioflow.backends.records import CancelledActivity, Heartbeat, Unit
 from trioflow.errors import LeaseLost
-from trioflow.model.records import CancelledActivity, Heartbeat, Unit
 from trioflow.testing.conformance.stage import (
     DONE,
     LEASE,

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from trioflow.model.events import ChildCancelled, ChildFailed, decode_event
-from trioflow.model.records import (
+from trioflow._model.events import ChildCancelled, ChildFailed, decode_event
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,

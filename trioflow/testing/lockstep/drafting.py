@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from trioflow.model.events import ParentRef
-from trioflow.model.failures import Failure
-from trioflow.model.records import (
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.events import ParentRef
+from trioflow._model.turns import Cancelled, Failed
+from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
     ActivityRetry,
@@ -21,7 +22,6 @@ from trioflow.model.records import (
     NewInstance,
     Unit,
 )
-from trioflow.model.turns import Cancelled, Failed
 from trioflow.testing.lockstep.comparing import CANCELLED
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (

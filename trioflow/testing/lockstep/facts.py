@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trioflow.model.records import (
+from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,

@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-from trioflow.model.records import InstanceFilter, Status
+from trioflow.backends.records import InstanceFilter, Status
 from trioflow.testing.lockstep.drafting import Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import IDS, FilterPlan

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from anyio.from_thread import BlockingPortal
 
-from trioflow.backends.base import Backend
+from trioflow.backends.abc import Backend
 from trioflow.backends.memory import MemoryBackend
 from trioflow.testing.lockstep.facts import Clock
 from trioflow.testing.lockstep.sides import Side, Sides

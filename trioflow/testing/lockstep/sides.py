@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from trioflow.backends.base import Backend
-from trioflow.errors import InstanceNotFound, LeaseLost
-from trioflow.model.records import (
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import (
     CommitFailure,
     InstanceFilter,
     InstanceRecord,
     TakenInstance,
     Unit,
 )
+from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.comparing import comparable, difference, in_order, inbox
 from trioflow.testing.lockstep.facts import Clock
 

@@ -1,0 +1,18 @@
+"""The client's side: starting instances, speaking with them, waiting for their end."""
+
+from __future__ import annotations
+
+from trioflow._client.client import Client, open_client
+from trioflow._client.description import ActivityDescription, Description, Undecodable
+from trioflow._client.handle import Handle
+from trioflow._client.history import ExecutionHistory
+
+__all__ = [
+    "ActivityDescription",
+    "Client",
+    "Description",
+    "ExecutionHistory",
+    "Handle",
+    "Undecodable",
+    "open_client",
+]

@@ -1,0 +1,385 @@
+"""The client: starts instances and finds them again, from anywhere that reaches the store."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+import anyio
+import anyio.lowlevel
+
+from trioflow._client.arguments import (
+    check_id,
+    check_limit,
+    check_time,
+    check_workflow,
+    finished_statuses,
+    instance_filter,
+)
+from trioflow._client.cancels import hears_cancels, raise_cancel
+from trioflow._client.description import Description, describe
+from trioflow._client.handle import Handle
+from trioflow._client.waiting import Endings
+from trioflow._codec.failures.groups import joined
+from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.definitions import Workflow
+from trioflow._model.lives import new_life
+from trioflow._registry import Registry, default_registry
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import NewInstance, QueueStats, Status
+from trioflow.backends.urls import open_backend
+from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
+
+__all__ = ["Client", "open_client"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Start(Protocol):
+    async def wait(self) -> bool: ...
+
+
+class _LocalWorker(Protocol):
+    """What a client asks of a worker in the same process."""
+
+    def accepts(self, workflow: str, queue: str) -> bool: ...
+
+    def life_of(self, instance: str) -> str | None: ...
+
+    def start(self, new: NewInstance) -> _Start: ...
+
+
+class Client:
+    """Starts instances and finds them again. `open_client` makes one; a worker has one.
+
+    Attributes:
+        codec: How values are stored.
+        endings: Who waits for an instance's end.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        codec: Codec,
+        registry: Registry,
+        local: _LocalWorker | None = None,
+    ) -> None:
+        self.codec = codec
+        self._backend = backend
+        self._registry = registry
+        self._local = local
+        self.endings = Endings(backend, self._life_here)
+
+    @property
+    def backend(self) -> Backend:
+        """The store.
+
+        Raises:
+            ClientClosed: The client's block was left.
+        """
+        if self.endings.closed:
+            raise ClientClosed
+        return self._backend
+
+    def close(self) -> None:
+        """Refuse further calls, and send away those who wait: they get `ClientClosed`."""
+        self.endings.close()
+
+    # --- starting -----------------------------------------------------------------------
+
+    @overload
+    async def start(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
+
+    @overload
+    async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+
+    @hears_cancels
+    async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Start an instance. It is stored when this returns.
+
+        A caller that is cancelled gets its cancellation before anything is done, or else the
+        handle: then the cancellation comes at its next checkpoint. But a cancel of asyncio's own
+        (``task.cancel()``, ``asyncio.timeout()``) is raised here, once the instance is stored; a
+        note of it names the instance.
+
+        Args:
+            workflow: The workflow, or a variant of it: ``checkout.options(id="order-7")``, or the
+                name of a registered one.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            A handle of the new instance. It never shows another one that takes the id later.
+
+        Raises:
+            ArgumentError: The arguments do not fit the signature, or cannot be stored.
+            PayloadTooLarge: They are too large.
+            InstanceAlreadyExists: An unfinished instance has the id; ``client.handle(id)`` is a
+                handle of it. (A finished one's may be used again.)
+            UnknownDefinition: No workflow of that name is registered here.
+            BackendUnavailable: The store cannot be reached or written.
+        """
+        definition = self._definition(workflow)
+        data = definition.signature.encode(self.codec, args, kwargs, definition.name)
+        new = NewInstance(
+            id=definition.id or _fresh_id(definition.name),
+            workflow=definition.name,
+            queue=definition.queue or "default",
+            input=data,
+            priority=definition.priority or 0,
+            life=new_life(),
+        )
+        created = await self._create(new)
+        try:
+            await raise_cancel()
+        except asyncio.CancelledError as exc:
+            if created:
+                exc.add_note(f"instance {new.id!r} was started all the same")
+            raise
+        if not created:
+            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
+            raise InstanceAlreadyExists(new.id, known)
+        return Handle(self, new.id, definition, life=new.life)
+
+    @overload
+    async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    async def run(self, workflow: str, /, *args: Any, **kwargs: Any) -> Any: ...
+
+    async def run(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Start an instance and wait for its result; errors as `start` and `Handle.result`."""
+        handle = await self.start(workflow, *args, **kwargs)
+        return await handle.result()
+
+    # --- finding ------------------------------------------------------------------------
+
+    @overload
+    def handle(self, id: str) -> Handle[Any]: ...
+
+    @overload
+    def handle(self, id: str, workflow: Workflow[..., R]) -> Handle[R]: ...
+
+    def handle(self, id: str, workflow: Workflow[..., Any] | None = None) -> Handle[Any]:
+        """Return a handle of an instance by its id; whether it exists shows when it is used.
+
+        Each call of the handle means the instance that has the id then. (Once it has finished, the
+        id may be used again.)
+
+        Args:
+            id: The instance's id.
+            workflow: Its workflow, for the type of the result; without it the result is plain JSON
+                data.
+
+        Raises:
+            TypeError: The id is no string.
+            ValueError: The id is empty.
+            ArgumentError: The workflow is something else.
+        """
+        check_workflow(workflow)
+        return Handle(self, check_id(id), workflow)
+
+    @hears_cancels
+    async def list(
+        self,
+        *,
+        status: Status | Sequence[Status] = (),
+        workflow: Workflow[..., Any] | str | None = None,
+        queue: str | None = None,
+        parent: str | None = None,
+        id_prefix: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> builtins.list[Description]:
+        """Return instances, newest first.
+
+        Args:
+            status: Only those of this status, or of these.
+            workflow: Only those of this workflow, or of this name.
+            queue: Only those of this queue.
+            parent: Only the sub-workflows of this instance; ``""`` for those that have no parent.
+            id_prefix: Only those whose id begins so.
+            created_after: Epoch seconds.
+            created_before: Epoch seconds.
+            limit: How many at most.
+            after: The id of the last one of the page before.
+
+        Raises:
+            TypeError: A filter is of another type: times are numbers, for example.
+            ValueError: There is no such status, or ``limit`` is negative.
+            InstanceNotFound: ``after`` has been removed meanwhile.
+        """
+        where = instance_filter(
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            parent=parent,
+            id_prefix=id_prefix,
+            created_after=created_after,
+            created_before=created_before,
+        )
+        page = check_limit(limit), None if after is None else check_id(after, "after")
+        found = await self.backend.list(where, limit=page[0], after=page[1])
+        return [describe(record, [], self.codec) for record in found]
+
+    @hears_cancels
+    async def count(
+        self,
+        *,
+        status: Status | Sequence[Status] = (),
+        workflow: Workflow[..., Any] | str | None = None,
+        queue: str | None = None,
+        parent: str | None = None,
+        id_prefix: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+    ) -> int:
+        """Return how many instances there are; the arguments are those of `list`."""
+        where = instance_filter(
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            parent=parent,
+            id_prefix=id_prefix,
+            created_after=created_after,
+            created_before=created_before,
+        )
+        return await self.backend.count(where)
+
+    @hears_cancels
+    async def stats(self) -> builtins.list[QueueStats]:
+        """Return the numbers of each queue that has unfinished instances or activities."""
+        return await self.backend.stats()
+
+    @hears_cancels
+    async def remove(
+        self,
+        *,
+        finished_before: float,
+        status: Status | Sequence[Status] = (),
+        workflow: Workflow[..., Any] | str | None = None,
+        queue: str | None = None,
+        id_prefix: str | None = None,
+        limit: int = 1000,
+    ) -> int:
+        """Remove finished instances with their histories.
+
+        Args:
+            finished_before: Only those that ended before this time, epoch seconds.
+            status: Only those of this status, or of these.
+            workflow: Only those of this workflow, or of this name.
+            queue: Only those of this queue.
+            id_prefix: Only those whose id begins so.
+            limit: How many at most; call again while it returns as many.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
+        """
+        where = instance_filter(
+            status=finished_statuses(status),
+            workflow=workflow,
+            queue=queue,
+            id_prefix=id_prefix,
+            finished_before=check_time(finished_before, "finished_before"),
+        )
+        return await self.backend.remove(where, limit=check_limit(limit))
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _life_here(self, instance: str) -> str | None:
+        return None if self._local is None else self._local.life_of(instance)
+
+    async def _create(self, new: NewInstance) -> bool:
+        backend, local = self.backend, self._local
+        if local is None or not local.accepts(new.workflow, new.queue):
+            return await _store(backend, new)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if await local.start(new).wait():
+            return True
+        # The worker cannot say so if it had stored it and lost the answer, so this must be found
+        # out even if the caller is cancelled.
+        created = False
+        with anyio.CancelScope(shield=True):
+            created = await _store(backend, new)
+        return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
+
+    def _definition(self, workflow: object) -> Workflow[..., Any]:
+        if isinstance(workflow, Workflow):
+            return cast("Workflow[..., Any]", workflow)
+        if isinstance(workflow, str):
+            return self._registry.find_workflow(workflow)
+        raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
+
+
+async def _store(backend: Backend, new: NewInstance) -> bool:
+    """Create an instance; return whether it is there now, and is this one."""
+    if (await backend.create([new]))[0]:
+        return True
+    # A try before this one may have been stored, and its answer lost.
+    there = None
+    with anyio.CancelScope(shield=True):
+        there = await backend.get(new.id)
+    return there is not None and there.life == new.life
+
+
+def _fresh_id(name: str) -> str:
+    """Return an id that sorts by its time, so that those of one hour lie together in the store."""
+    return f"{name}-{int(time.time() * 1000):011x}{secrets.token_hex(7)}"
+
+
+@asynccontextmanager
+async def open_client(
+    backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
+) -> AsyncGenerator[Client, None]:
+    """Open a client on a store, for as long as the block lasts.
+
+    Args:
+        backend: A URL, as for `run_worker`, or a backend.
+        codec: How values are stored; the same as the workers'.
+        registry: Where workflows that are started by name are looked up.
+
+    Raises:
+        BackendUnavailable: The store cannot be reached.
+        SchemaError: The store's schema is newer than this code.
+    """
+    store = open_backend(backend)
+    await store.open()
+    error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
+    try:
+        await raise_cancel()
+        client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.endings.watch)
+                try:
+                    yield client
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(error, left)
+        if error is not None:
+            raise error
+    finally:
+        del error, left
+        if store is not backend:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
+    await raise_cancel()

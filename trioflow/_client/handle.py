@@ -1,0 +1,278 @@
+"""One instance, seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+import msgspec
+
+from trioflow._client.cancels import hears_cancels
+from trioflow._client.description import Description, decode_outcome, decode_report, describe
+from trioflow._client.history import ExecutionHistory, read_history, same_life
+from trioflow._client.waiting import TAKEN_SINCE
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.limits import check_characters, check_name, check_reason
+from trioflow._codec.values import decode_as, encode_checked, open_text, seal_text
+from trioflow._model.definitions import Workflow
+from trioflow._model.events import CancelRequested, Event, SignalReceived, encode_event
+from trioflow._model.turns import Cancelled, Completed, Failed
+from trioflow.authoring import Signal
+from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Update
+from trioflow.errors import (
+    CorruptStore,
+    InstanceCancelled,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceSuspended,
+    InstanceTerminated,
+)
+
+if TYPE_CHECKING:
+    from trioflow._client.client import Client
+
+__all__ = ["Handle"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Handle(Generic[R]):
+    """An instance, by its id.
+
+    One that ``client.start()`` gave is bound to the instance that was started: it never shows
+    another one that takes the id after that has finished. One of ``client.handle(id)`` is bound to
+    nothing: each of its calls means the instance that has the id then.
+
+    After the client was closed, every call raises `ClientClosed`.
+
+    Attributes:
+        id: The id.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        id: str,
+        workflow: Workflow[..., R] | None,
+        *,
+        life: str | None = None,
+    ) -> None:
+        self.id = check_characters(id, "an instance's id")
+        self._client = client
+        self._workflow = workflow
+        self._life = life
+
+    def __repr__(self) -> str:
+        return f"<Handle of instance {self.id!r}>"
+
+    @hears_cancels
+    async def result(self, *, wait_suspended: bool = True) -> R:
+        """Wait until the instance has ended, through all its executions, and return its result.
+
+        Args:
+            wait_suspended: False raises as soon as the instance is suspended, instead of waiting
+                until it is resumed.
+
+        It is the result of the instance that had the id at the beginning (of a handle from
+        ``start()``: that was started), whatever takes the id while this waits.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer: it was removed, or another
+                one has taken its id.
+            InstanceCancelled: It was cancelled.
+            InstanceTerminated: It was terminated.
+            InstanceSuspended: It is suspended, and ``wait_suspended`` is false.
+            ValueMismatch: The result does not have the declared type.
+            CorruptStore: What is stored of its end cannot be read.
+            ClientClosed: The client was closed, perhaps while this waited.
+            Exception: What the workflow raised: its own class where that is imported here,
+                otherwise `RemoteError`; the remote traceback is the cause.
+        """
+        status, outcome = await self._client.endings.wait(
+            self.id, self._life, wait_suspended=wait_suspended
+        )
+        if status == "suspended":
+            raise InstanceSuspended(self.id, self._read(decode_report, outcome).message)
+        match self._read(decode_outcome, outcome):
+            case Completed() as completed:
+                result_type = (
+                    Any if self._workflow is None else self._workflow.signature.result_type
+                )
+                what = f"result of instance {self.id!r}"
+                return cast(
+                    "R", decode_as(self._client.codec, bytes(completed.result), result_type, what)
+                )
+            case Cancelled() as cancelled:
+                raise InstanceCancelled(self.id, open_text(self._client.codec, cancelled.reason))
+            case Failed() as failed:
+                error = failed.failure.rebuild(self._client.codec)
+                if status != "terminated":
+                    error.add_note(f"raised in instance {self.id!r}")
+                raise error
+            case other:
+                raise AssertionError(f"instance {self.id!r} ended with {other!r}")
+
+    @hears_cancels
+    async def describe(self) -> Description:
+        """Return what is known of the instance now.
+
+        Once it has finished, its id may be used again; then the new instance's row takes the place
+        of this one's, and only its turns are kept, for ``client.handle(id).history()``.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+        """
+        record = await self._record()
+        backend = self._client.backend
+        activities = [] if record.status in ENDED else await backend.activities(self.id)
+        return describe(record, activities, self._client.codec)
+
+    @hears_cancels
+    async def history(self) -> list[ExecutionHistory]:
+        """Return the turns of all executions that are stored, in order.
+
+        When an id is used again, the turns of the instances that had it before stay, and are shown
+        too; a handle from ``start()`` leaves them out.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+        """
+        stored = await self._client.backend.history(self.id)
+        if not stored or self._life is not None:
+            await self._record()
+        history = read_history(stored, self._client.codec)
+        return history if self._life is None else same_life(history)
+
+    @overload
+    async def signal(self, signal: Signal[T], value: T) -> None: ...
+
+    @overload
+    async def signal(self, signal: str, value: object) -> None: ...
+
+    @hears_cancels
+    async def signal(self, signal: Signal[Any] | str, value: object) -> None:
+        """Put a signal into the instance's inbox. It is stored when this returns.
+
+        Args:
+            signal: Which one, or its name.
+            value: A value of its type.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ValueMismatch: The value is not of the signal's type. Nothing was sent.
+            ArgumentError: What is given as a signal is no name that a store takes.
+        """
+        name, type_ = _signal_of(signal)
+        data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
+        await self._send(SignalReceived(name, msgspec.Raw(data)))
+
+    @hears_cancels
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask the instance to end: its root scope is cancelled, and with it everything below.
+
+        Returns when the request is stored; `result` waits for the end. What has not begun, and is
+        held by no worker, ends at once, even if nobody serves its queue.
+
+        Args:
+            reason: Why, for those who look, and for ``InstanceCancelled.reason``.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
+        """
+        why = seal_text(self._client.codec, check_reason(reason))
+        self._check(
+            await self._client.backend.cancel(
+                self.id,
+                encode_event(CancelRequested(why)),
+                _encode(Cancelled(why)),
+                life=self._life,
+            )
+        )
+
+    @hears_cancels
+    async def terminate(self, reason: str | None = None) -> None:
+        """End the instance and its unfinished sub-workflows at once, without asking their code.
+
+        Args:
+            reason: Why, for those who look, and for ``InstanceTerminated.reason``.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
+        """
+        error = InstanceTerminated(self.id, check_reason(reason))
+        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
+        self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
+        # A worker of this process that holds it hears of it later.
+        self._client.endings.look_again(self.id)
+
+    @hears_cancels
+    async def resume(self) -> None:
+        """Let a suspended instance try again with the code as it is now; others are left alone.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+        """
+        self._check(await self._client.backend.resume(self.id, life=self._life))
+
+    @hears_cancels
+    async def remove(self) -> None:
+        """Remove the instance and its history from the store.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceNotFinished: It has not ended.
+        """
+        backend = self._client.backend
+        where = InstanceFilter()
+        if self._life is not None:
+            record = await self._record()
+            if record.finished_at is None:
+                raise InstanceNotFinished(self.id)
+            # What takes the id from now on ends later.
+            where = InstanceFilter(finished_before=record.finished_at + 0.001)
+        if not await backend.remove(where, ids=[self.id], limit=1):
+            await self._record()
+            raise InstanceNotFinished(self.id)
+
+    async def _record(self) -> InstanceRecord:
+        """Return the instance's row."""
+        record = await self._client.backend.get(self.id)
+        if record is None:
+            raise InstanceNotFound(self.id)
+        if self._life is not None and record.life != self._life:
+            raise InstanceNotFound(self.id, f"it has ended, and {TAKEN_SINCE}")
+        return record
+
+    async def _send(self, event: Event) -> None:
+        self._check(await self._client.backend.send(self.id, encode_event(event), life=self._life))
+
+    def _read(self, decode: Callable[[bytes], T], data: bytes) -> T:
+        try:
+            return decode(data)
+        except msgspec.MsgspecError as exc:
+            raise CorruptStore(
+                f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
+            ) from exc
+
+    def _check(self, update: Update) -> None:
+        if update == "not found":
+            raise InstanceNotFound(self.id)
+        if update == "finished":
+            raise InstanceFinished(self.id)
+
+
+def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:
+    """Return a signal's name, and the type of its values."""
+    if isinstance(signal, Signal):
+        return signal.name, signal.type
+    return check_name(signal, "a signal"), Any

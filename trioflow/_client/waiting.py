@@ -1,0 +1,247 @@
+"""Waiting for instances to end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+import msgspec
+
+from trioflow._model.turns import Continued, decode_turn
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import InstanceRecord
+from trioflow.errors import (
+    BackendUnavailable,
+    ClientClosed,
+    InstanceNotFound,
+    InstanceTerminated,
+)
+
+__all__ = ["TAKEN_SINCE", "Endings"]
+
+_ALL_EVERY = 5.0
+"""The longest time in seconds until those who wait hear what a store does not tell by itself: that
+an instance was removed, or lost, or is not what a worker of this process still takes it for."""
+
+TAKEN_SINCE = "another instance has taken its id since"
+
+
+class _Waiter:
+    """Somebody who waits for an instance's end.
+
+    Attributes:
+        life: Which life of the id is meant; ``None`` until it is known.
+        execution: The last execution that the store showed of it, 0 before.
+        told: How it ended: its status and its stored outcome. ``None`` after `woken`: look for
+            yourself.
+        doubtful: What a worker of this process holds is not to be trusted.
+    """
+
+    __slots__ = ("doubtful", "execution", "life", "told", "woken")
+
+    def __init__(self, life: str | None) -> None:
+        self.life = life
+        self.execution = 0
+        self.doubtful = False
+        self.told: tuple[str, bytes] | None = None
+        self.woken = anyio.Event()
+
+    def tell(self, status: str, outcome: bytes) -> None:
+        self.told = status, outcome
+        self.woken.set()
+
+    def look(self) -> None:
+        self.doubtful = True
+        self.woken.set()
+
+
+class Endings:
+    """Those who wait for an instance's end, and how they are told.
+
+    Args:
+        backend: The store.
+        life_here: Gives the life of an instance that a worker in this process holds; that worker
+            tells of its end by itself. ``None`` if it holds none of that id.
+    """
+
+    def __init__(self, backend: Backend, life_here: Callable[[str], str | None]) -> None:
+        self._backend = backend
+        self._life_here = life_here
+        self._waiters: dict[str, list[_Waiter]] = {}
+        self._watching = anyio.CancelScope()
+        self._wanted = anyio.Event()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many instances somebody waits for."""
+        return len(self._waiters)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    # --- hearing of ends ----------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tell those who wait for an instance when it has ended, until `close`."""
+        # A store of this process alone tells of everything. (And a clock of its own may jump.)
+        patience = _ALL_EVERY if self._backend.shared else math.inf
+        with self._watching:
+            all_at = anyio.current_time()
+            while True:
+                if not self._waiters:
+                    self._wanted = anyio.Event()
+                    await self._wanted.wait()
+                seen = self._backend.changes()
+                everybody = anyio.current_time() - all_at >= patience
+                try:
+                    await self._look_for_ends(everybody=everybody)
+                except BackendUnavailable:
+                    await anyio.sleep(0.5)
+                    continue
+                except Exception:  # noqa: BLE001 - each of them meets it by itself, and raises it
+                    for id in list(self._waiters):
+                        self.look_again(id)
+                if everybody:
+                    all_at = anyio.current_time()
+                await self._backend.wait_change(seen, patience)
+
+    def close(self) -> None:
+        """Stop `watch`, and send away those who wait."""
+        self._closed = True
+        self._watching.cancel()
+        for id in list(self._waiters):
+            self.look_again(id)
+
+    def tell(self, id: str, life: str, status: str, outcome: bytes) -> None:
+        """Accept word from the worker in this process that an instance has ended."""
+        for waiter in self._waiters.get(id, ()):
+            if waiter.life is None or waiter.life == life:
+                waiter.tell(status, outcome)
+
+    def look_again(self, id: str) -> None:
+        """Have those who wait for an instance look at the store, even if a worker here holds it."""
+        for waiter in self._waiters.get(id, ()):
+            waiter.look()
+
+    async def _look_for_ends(self, *, everybody: bool) -> None:
+        # Of what this process holds, `tell` tells.
+        asked = {
+            (id, waiter.life or ""): None
+            for id, waiters in self._waiters.items()
+            for waiter in waiters
+            if everybody or waiter.doubtful or self._life_here(id) != waiter.life
+        }
+        if not asked:
+            return
+        ids, lives = [id for id, _ in asked], [life for _, life in asked]
+        for id in set(await self._backend.not_running(ids, lives=lives)):
+            record = await self._backend.get(id)
+            for waiter in self._waiters.get(id, ()):
+                if record is None or record.life != waiter.life:
+                    waiter.look()
+                elif record.status != "running":
+                    waiter.tell(record.status, record.outcome)
+
+    # --- waiting ------------------------------------------------------------------------
+
+    async def wait(self, id: str, life: str | None, *, wait_suspended: bool) -> tuple[str, bytes]:
+        """Return the status and the stored outcome (the stored report if suspended).
+
+        Args:
+            id: The instance.
+            life: Which life of the id is meant, or ``None`` for the present one.
+            wait_suspended: Whether a suspended one is waited for.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            InstanceTerminated: It was, and another one has the id.
+            ClientClosed: The client was closed.
+        """
+        waiter = _Waiter(life)
+        while True:
+            told = await self._wait_once(id, waiter, wait_suspended)
+            if told is not None and (told[0] != "suspended" or not wait_suspended):
+                return told
+            if told is not None:
+                # It waits for a person: nothing is lost by looking now and then.
+                await anyio.sleep(0.5)
+
+    async def _wait_once(
+        self,
+        id: str,
+        waiter: _Waiter,
+        wait_suspended: bool,  # noqa: FBT001
+    ) -> tuple[str, bytes] | None:
+        # Registered first, so that an end between the look and the wait is not missed.
+        waiter.told = None
+        if waiter.woken.is_set():
+            waiter.woken = anyio.Event()
+        self._waiters.setdefault(id, []).append(waiter)
+        try:
+            if self._closed:
+                raise ClientClosed
+            if not self._is_here(id, waiter):
+                record = await self._get(id, waiter)
+                if record.status != "running" and (
+                    record.status != "suspended" or not wait_suspended
+                ):
+                    return record.status, record.outcome
+            self._wanted.set()
+            await waiter.woken.wait()
+        except BackendUnavailable as exc:
+            if self._closed:
+                raise ClientClosed from exc
+            raise
+        finally:
+            waiters = self._waiters[id]
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[id]
+        return waiter.told
+
+    def _is_here(self, id: str, waiter: _Waiter) -> bool:
+        """Return whether a worker of this process will tell."""
+        doubtful, waiter.doubtful = waiter.doubtful, False
+        here = None if doubtful else self._life_here(id)
+        if here is None or waiter.life not in (None, here):
+            return False
+        waiter.life = here
+        return True
+
+    async def _get(self, id: str, waiter: _Waiter) -> InstanceRecord:
+        """Return the row of what somebody waits for."""
+        record = await self._backend.get(id)
+        if record is None:
+            raise InstanceNotFound(id)
+        if waiter.life is None:
+            waiter.life = record.life
+        if waiter.life != record.life:
+            raise await self._gone(id, waiter, record)
+        waiter.execution = record.execution
+        return record
+
+    async def _gone(self, id: str, waiter: _Waiter, present: InstanceRecord) -> Exception:
+        """Say what is known of an instance whose id belongs to another one now.
+
+        Turns stay when an id is used again, so the last one may tell how it ended. They are gone
+        if it was removed; then those of other lives can have its numbers. So no result is taken
+        from them.
+        """
+        number, last = waiter.execution, None
+        if number:
+            stored = {each.number: each.turns for each in await self._backend.history(id)}
+            while number < present.execution and (turns := stored.get(number)):
+                try:
+                    last = decode_turn(turns[-1])
+                except msgspec.MsgspecError:
+                    break
+                if last.outcome is None:
+                    return InstanceTerminated(id, TAKEN_SINCE)
+                if not isinstance(last.outcome, Continued):
+                    break
+                number += 1
+        return InstanceNotFound(id, f"it has ended, and {TAKEN_SINCE}")

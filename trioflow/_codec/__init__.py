@@ -1,0 +1,1 @@
+"""Values, failures and signatures: how what users write becomes bytes, and comes back."""

@@ -1,0 +1,1 @@
+"""Arguments and results by a function's annotations."""

@@ -1,0 +1,56 @@
+"""From how a workflow's function ended to the outcome of its execution."""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import Any, cast
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.foreign import suppressed
+from trioflow._codec.values import Codec, encode_checked
+from trioflow._engine.hints import add_hints
+from trioflow._model.definitions import Workflow
+from trioflow._model.turns import Completed, Continued, Failed
+from trioflow.errors import ArgumentError, ContinueAsNew
+
+__all__ = ["continuation", "raised", "returned"]
+
+
+def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
+    """Return the outcome of a workflow whose function returned ``value``."""
+    if isinstance(value, CoroutineType):
+        value.close()
+        called = f"{definition.name}() ({definition.where}) returned a coroutine"
+        error = ArgumentError(f"{called}: write 'return await ...' where it returns a call")
+        return Failed(Failure.of(error, codec))
+    what = f"{definition.name}() result"
+    try:
+        data = encode_checked(codec, value, definition.signature.result_type, what)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
+        return Failed(Failure.of(exc, codec))
+    return Completed(msgspec.Raw(data))
+
+
+def raised(codec: Codec, error: BaseException) -> Failed | Continued:
+    """Return the outcome of a workflow whose function raised."""
+    again = continuation(error)
+    if again is not None:
+        return Continued(msgspec.Raw(again.input))
+    with suppressed():  # a hint is no reason to lose the error
+        add_hints(error)
+    return Failed(Failure.of(error, codec))
+
+
+def continuation(error: BaseException) -> ContinueAsNew | None:
+    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
+    # Not isinstance(): it may run the code of the exception's class.
+    while issubclass(type(error), BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(members) != 1:
+            break
+        error = members[0]
+    return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None

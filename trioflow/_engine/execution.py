@@ -1,0 +1,532 @@
+"""One execution of an instance: a fold over turns. No I/O, no clock but the turn's ``now``."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import outcome
+import trio
+from outcome import Error, Value
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec, is_plain, open_text
+from trioflow._engine import guard
+from trioflow._engine.ending import continuation, raised, returned
+from trioflow._engine.forgotten import Calls
+from trioflow._engine.loop.nested import NestedLoop
+from trioflow._engine.loop.steps import StepsUsedUp
+from trioflow._engine.mailbox import Mailbox
+from trioflow._engine.pending import Identity, Pending
+from trioflow._engine.replay import check_turn, line_of
+from trioflow._engine.suspension import (
+    NeedsSuspension,
+    does_not_wait,
+    undecodable,
+    unknown_rules,
+    unreadable_turn,
+)
+from trioflow._model import events as ev
+from trioflow._model.commands import Command, command_order
+from trioflow._model.definitions import Workflow, current_invoker
+from trioflow._model.info import Info, SuspendReport
+from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
+from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
+from trioflow.errors import DeterminismError, Evicted
+
+__all__ = ["Execution", "Identity", "Pending"]
+
+# What swallowed its eviction is kept: the garbage collector must not run its code.
+_immortal: list[NestedLoop] = []
+
+_MAX_STEPS = 1_000_000
+
+
+class Execution:
+    """Runs one execution of one instance, live and on replay.
+
+    Attributes:
+        identity: Which one it is.
+        definition: The workflow.
+        turns: How many turns were made.
+        events: Size of the history: events and commands.
+        now: The workflow's clock.
+        rules: The number of the rules by which it runs (`trioflow._model.rules`).
+        calls: Those of activities and sub-workflows that have not begun.
+        custom_status: The last value of ``set_status`` (one JSON document) that
+            `take_custom_status` has not given yet, or ``None``.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_cancelled_why",
+        "_cancels",
+        "_commands",
+        "_doomed",
+        "_expected",
+        "_mailbox",
+        "_max_steps",
+        "_pending",
+        "_started",
+        "_trouble",
+        "_turn_events",
+        "_turn_turns",
+        "caller",
+        "calls",
+        "codec",
+        "custom_status",
+        "definition",
+        "events",
+        "identity",
+        "loop",
+        "now",
+        "rules",
+        "started_at",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        definition: Workflow[..., Any],
+        identity: Identity,
+        codec: Codec,
+        make_caller: Callable[[Execution], Any],
+        max_steps: int = _MAX_STEPS,
+    ) -> None:
+        self.definition = definition
+        self.identity = identity
+        self.codec = codec
+        self.turns = 0
+        self.events = 0
+        self.now = 0.0
+        self.rules = 0
+        self.started_at = 0.0
+        self.custom_status: bytes | None = None
+        self.caller: Any = make_caller(self)
+        context = contextvars.Context()
+        context.run(current_invoker.set, self.caller)
+        self.loop = NestedLoop(context)
+        self._started: ev.Started | None = None
+        self._mailbox: Mailbox | None = None
+        self._pending: dict[str, Pending] = {}
+        self._commands: dict[str, Command] = {}
+        self._cancels: list[Command] = []
+        self._expected: dict[str, Command] | None = None
+        self._cancelled_why: ev.CancelRequested | None = None
+        self._turn_events = 0
+        self._turn_turns = 0
+        self._arrived = 0
+        self.calls = Calls()
+        self._doomed: Exception | None = None
+        self._max_steps = max_steps
+        self._trouble: SuspendReport | None = None
+
+    # --- what the worker calls ----------------------------------------------------------
+
+    def advance(
+        self,
+        events: Sequence[ev.Event],
+        now: float,
+        recorded: Turn | None = None,
+        *,
+        at: Sequence[float] = (),
+        together_from: int = -1,
+    ) -> Turn:
+        """Apply events, run until every task is blocked, and return the turn.
+
+        Args:
+            events: The first turn's first is `Started`.
+            now: Epoch seconds; the workflow's clock does not go back even if this does.
+            recorded: On replay, the stored turn whose events and time these are.
+            at: When each of the events happened, to be told from the deadlines that have passed
+                since the last turn; empty if that was now, or for those of ``recorded``.
+            together_from: What `EndedUnseen` said of the same turn when it was made before.
+
+        Returns:
+            The turn with the commands that are to be carried out once it is stored. Its events are
+            in the order in which they were applied.
+
+        Raises:
+            NeedsSuspension: Nothing of this turn may be stored; the execution must be evicted.
+            Diverged: Likewise: ``recorded`` has other commands, or another end.
+            EndedUnseen: Likewise: the workflow ended at something that came before the last signal
+                in ``events``. The turn is to be made again by a fresh execution, with the number
+                that this gives as ``together_from``: then it can receive all of them.
+            KeyboardInterrupt: It was raised inside workflow code; the execution must be evicted.
+        """
+        self.now = now = max(now, self.now)
+        self._turn_events, self._turn_turns = self.events, self.turns
+        self.loop.quiet = recorded is not None
+        if recorded is None:
+            self._expected = None
+            self.loop.steps.set(self._max_steps)
+        else:
+            self._expected = {c.id: c for c in recorded.commands}
+            self.loop.steps.set(inf)
+            at, together_from = at or recorded.at, recorded.together_from
+        events, times = (
+            self._in_order(events, at, now)
+            if at or not self.turns
+            else (events, (now,) * len(events))
+        )
+        never_started, mixed = False, False
+        token = guard.enter_step(self.rules)
+        self.calls.begin_turn()
+        try:
+            if self.turns == 0:
+                never_started = self._begin(events, now)
+            elif self.rules >= IN_ORDER_OF_TIME:
+                mixed = self.loop.step_in_order(
+                    now, events, times, self._apply, _must_be_seen, together_from
+                )
+            else:
+                for event in events:
+                    self._apply(event)
+                self.loop.step(now)
+            if self.calls.made:
+                self._end_for_forgotten(now)
+        except StepsUsedUp as used:
+            self._trouble = self._trouble or self._spinning(used)
+        finally:
+            self.calls.end_turn()
+            guard.leave_step(token)
+        if self._trouble is not None:
+            raise NeedsSuspension(self._trouble)
+        commands = [*self._commands.values(), *self._cancels]
+        if len(commands) > 1:
+            commands.sort(key=command_order)
+        self._commands.clear()
+        self._cancels.clear()
+        end = self._outcome(never_started=never_started)
+        number = self.turns
+        self.turns += 1
+        self.events += len(events) + len(commands)
+        if recorded is not None:
+            check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+            return recorded
+        return Turn(
+            now=now,
+            events=list(events),
+            commands=commands,
+            outcome=end,
+            at=list(times) if mixed else [],
+            together_from=together_from,
+        )
+
+    def replay(self, turns: Sequence[Turn]) -> None:
+        """Fold stored turns. Raises what `advance` raises."""
+        # The last one may have an outcome, whose value is encoded where the host's loop is present.
+        with self.loop.entered():
+            for turn in turns[:-1]:
+                self.advance(turn.events, turn.now, turn)
+        for turn in turns[-1:]:
+            self.advance(turn.events, turn.now, turn)
+        self._expected = None
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the instance has something to do though no event comes, or ``None``."""
+        deadline = self.loop.next_deadline
+        return None if deadline == inf else deadline
+
+    @property
+    def waits_for(self) -> list[Command]:
+        """The commands whose events have not come, in no order."""
+        return [pending.command for pending in self._pending.values()]
+
+    def unread_signals(self) -> list[ev.SignalReceived]:
+        """The signals that were delivered and not received, in the order of their arrival."""
+        return [] if self._mailbox is None else list(self._mailbox.unread())
+
+    def take_custom_status(self) -> bytes | None:
+        """Return a custom status that was set since the last call, or ``None``."""
+        status, self.custom_status = self.custom_status, None
+        return status
+
+    def evict(self) -> bool:
+        """Unwind every task without effects. The execution is of no use afterwards.
+
+        Returns:
+            False if workflow code swallowed its eviction again and again; it is kept aside, silent.
+        """
+        self._expected = {}  # as on replay, nothing is logged
+        self.loop.quiet = True
+        token = guard.enter_step()
+        try:
+            gone = self.loop.unwind(Evicted)
+        finally:
+            guard.leave_step(token)
+        self._pending.clear()
+        if self.calls.made:
+            self.calls.close()
+        if gone:
+            self.caller = None
+            self.loop.forget()
+        else:
+            _immortal.append(self.loop)
+        return gone
+
+    # --- what workflow code reaches through its caller ----------------------------------
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the current turn is a stored one."""
+        return self._expected is not None
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The instance's signals."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+        return self._mailbox
+
+    def recorded(self, command_id: str) -> Command | None:
+        """The stored turn's command of that id, ``None`` when live or if it has none."""
+        return None if self._expected is None else self._expected.get(command_id)
+
+    def give(self, command: Command) -> None:
+        """Add a command to the turn."""
+        self._commands[command.id] = command
+
+    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> ev.Event:
+        """Add a command to the turn and wait for the event that answers it.
+
+        If the wait is cancelled, the command's cancellation is asked for, and the wait goes on
+        until that is answered; a command given in this very turn is taken back instead.
+        """
+        pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
+        self._commands[command.id] = command
+        self._pending[command.id] = pending
+
+        def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+            return self._abort(pending, raise_cancel)
+
+        answer: ev.Event = await trio.lowlevel.wait_task_rescheduled(abort)
+        return answer
+
+    @property
+    def cancel_reason(self) -> str | None:
+        """Why the instance is being cancelled, ``None`` if it is not or nobody said."""
+        return None if self._cancelled_why is None else self._cancelled_why.reason
+
+    def info(self) -> Info:
+        """What the workflow may know of itself; the same live and on replay."""
+        started = self._started
+        assert started is not None, "workflow code runs only after Started"
+        return Info(
+            id=self.identity.id,
+            execution=self.identity.execution,
+            workflow=self.definition.name,
+            queue=self.identity.queue,
+            priority=self.identity.priority,
+            parent=started.parent,
+            metadata=dict(started.metadata),
+            started_at=self.started_at,
+            turns=self._turn_turns,
+            events=self._turn_events,
+            max_events=self.definition.max_events,
+        )
+
+    @property
+    def seed(self) -> str:
+        """What the generators of its tasks begin with, besides the tasks' paths."""
+        if self._started is not None and self._started.seed:
+            return self._started.seed
+        return f"{self.identity.id}/{self.identity.execution}"
+
+    def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
+        """Note that a stored value cannot be read: the instance is to be suspended.
+
+        Returns:
+            What the call must raise. Whether workflow code catches it does not matter: no task
+            runs after this one, and nothing of the turn is stored.
+        """
+        if self.replaying and self.rules < IN_ORDER_OF_TIME:
+            return error  # its history may have gone on with it
+        me, name = self.identity.id, self.definition.name
+        said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
+        self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
+        self._expected = {}  # as on replay, nothing is logged
+        self.loop.fenced = True
+        self.loop.halt()
+        return Evicted()
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _in_order(
+        self, events: Sequence[ev.Event], at: Sequence[float], now: float
+    ) -> tuple[Sequence[ev.Event], Sequence[float]]:
+        """Return events and their times by time; what happened at one time keeps its order."""
+        if self.turns == 0 and events and isinstance(events[0], ev.Started):
+            self.rules = events[0].rules
+            if self.rules > CURRENT_RULES:
+                me = self.identity.id
+                raise NeedsSuspension(unknown_rules(self.definition.name, me, self.rules))
+        if not at or self.rules < IN_ORDER_OF_TIME:
+            return events, (now,) * len(events)
+        if len(at) != len(events):
+            why = f"it has {len(events)} events and {len(at)} times"
+            raise NeedsSuspension(unreadable_turn(self.identity.id, self.turns, why))
+        times = [min(time, now) for time in at]
+        if self.turns == 0:
+            times[0] = -inf  # nothing comes before Started
+        if len(times) > 1:
+            order = sorted(range(len(times)), key=times.__getitem__)
+            return [events[i] for i in order], [times[i] for i in order]
+        return events, times
+
+    def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
+        """Make the first turn; return whether the workflow was cancelled before it began."""
+        for event in events:
+            self._apply(event)
+        if self._cancelled_why is not None:
+            return True
+        if self.rules >= IN_ORDER_OF_TIME:
+            self.loop.keep_order()
+            self.calls.watched = True
+        self._start()
+        self.loop.step(now)
+        return False
+
+    def _end_for_forgotten(self, now: float) -> None:
+        """Fail the workflow, after it has been unwound, if a call of this turn has no ``await``."""
+        error = self.calls.find_forgotten()
+        if error is None or self.loop.fenced:
+            return
+        ended = self.loop.outcome
+        if isinstance(ended, Error) and continuation(ended.error) is None:
+            ended.error.add_note(str(error))
+            return
+        self._doomed = self._doomed or error
+        if self.loop.outcome is None:
+            self.loop.cancel_root(str(error))
+            self.loop.step(now)
+
+    def _spinning(self, used: StepsUsedUp) -> SuspendReport:
+        found = dict(self.loop.tasks()).get(used.task)
+        path = "" if found is None else found.path
+        return does_not_wait(
+            workflow=self.definition.name,
+            instance=self.identity.id,
+            turn=self.turns,
+            limit=self._max_steps,
+            task=path,
+            line=line_of(self.loop, path),
+            cancelled=used.cancelled,
+        )
+
+    def _start(self) -> None:
+        started = self._started
+        if started is None:
+            raise DeterminismError("the first event of an execution is Started")
+        definition, codec, what = self.definition, self.codec, self.definition.name
+        if not definition.watched:
+            guard.watch(definition.fn)
+            definition.watched = True
+
+        async def main() -> Any:
+            try:
+                args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
+            except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
+                raise self.cannot_read(f"its input ({definition.where})", exc, "0") from None
+            if definition.timeout is None:
+                return await definition.fn(*args, **kwargs)
+            with trio.move_on_after(definition.timeout) as scope:
+                return await definition.fn(*args, **kwargs)
+            assert scope.cancelled_caught
+            raise TimeoutError(
+                f"workflow {what!r} took longer than its timeout of {definition.timeout} s"
+            )
+
+        self.started_at = self.now
+        self.loop.start(main, what, definition.fn)
+
+    def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        command = pending.command
+        if pending.turn == self.turns or self.loop.fenced:
+            self._commands.pop(command.id, None)
+            del self._pending[command.id]
+            return trio.lowlevel.Abort.SUCCEEDED
+        self._cancels.append(self.caller.cancel_of(command))
+        if pending.abandon:
+            del self._pending[command.id]
+            return trio.lowlevel.Abort.SUCCEEDED
+        pending.raise_cancel = raise_cancel
+        return trio.lowlevel.Abort.FAILED
+
+    def _apply(self, event: ev.Event) -> None:  # noqa: C901  # one branch for each kind
+        match event:
+            case (
+                ev.ActivityCompleted()
+                | ev.ChildCompleted()
+                | ev.ActivityFailed()
+                | ev.ChildFailed()
+            ):
+                self._answer(event.id, event)
+            case ev.SignalSent() | ev.SignalFailed():
+                self._answer(event.id, event)
+            case ev.ActivityCancelled() | ev.ChildCancelled():
+                pending = self._pending.get(event.id)
+                if pending is not None and pending.raise_cancel is not None:
+                    del self._pending[event.id]
+                    self.loop.reschedule(pending.task, outcome.capture(pending.raise_cancel))
+                else:
+                    self._answer(event.id, event)
+            case ev.SignalReceived():
+                self._deliver(event)
+            case ev.Started():
+                self._started = event
+                for signal in event.carried:
+                    self._deliver(signal)
+            case ev.CancelRequested():
+                mine = event.by is None or (
+                    self._started is not None and event.by == self._started.parent
+                )
+                if mine and self._cancelled_why is None:
+                    self._cancelled_why = event
+                    if self.turns:
+                        self.loop.cancel_root(open_text(self.codec, event.reason))
+            case ev.Woken():
+                pass  # the step itself expires what is due
+
+    def _deliver(self, signal: ev.SignalReceived) -> None:
+        self._arrived += 1
+        self.mailbox.deliver(self.loop, signal, self._arrived)
+
+    def _answer(self, command_id: str, event: ev.Event) -> None:
+        # An answer that nobody waits for is one to an abandoned command, or a repeated one.
+        pending = self._pending.pop(command_id, None)
+        if pending is not None:
+            self.loop.reschedule(pending.task, Value(event))
+
+    def _outcome(self, *, never_started: bool) -> Outcome | None:
+        why = self._cancelled_why
+        if never_started:
+            assert why is not None
+            return Cancelled(why.reason)
+        end = self.loop.outcome
+        if end is None:
+            return None
+        if self.loop.alive:  # only a nursery that was never closed can have tasks left
+            self.evict()
+        if self._doomed is not None:
+            return Failed(Failure.of(self._doomed, self.codec))
+        outcome: Outcome
+        if isinstance(end, Error):
+            outcome = raised(self.codec, end.error)
+        elif why is not None and self.loop.root.cancelled_caught:
+            outcome = Cancelled(why.reason)
+        else:
+            outcome = returned(self.definition, self.codec, end.unwrap())
+        if self.calls.made:
+            self.calls.close()
+        if why is not None and isinstance(outcome, Continued):
+            return Cancelled(why.reason)  # the next execution would be cancelled at its start
+        return outcome
+
+
+def _must_be_seen(event: ev.Event) -> bool:
+    # A cancel or a result that comes after the end is of no use to anybody.
+    return isinstance(event, ev.SignalReceived)

@@ -1,0 +1,117 @@
+"""The determinism guard: stops, or warns of, what a workflow cannot repeat on replay.
+
+Only the guard's public face may live here; its parts are
+
+- ``guard_rules``: the one table of what is judged, with the codes ``TF101`` … and their meaning;
+- ``guard_table``: how a callable, code or audit event is found in it;
+- ``guard_source``: the rules applied to source text (all versions, and lint);
+- ``guard_monitor``: the rules applied to calls as they happen (Python 3.12+);
+- ``guard_audit``: the rules applied to what reaches the operating system (all versions);
+- ``guard_step``: whether this thread is in a step, and whose line is at fault.
+
+What the guard says, by code:
+
+====== ===============================================================================
+TF101  a clock was read; use ``trioflow.now()``
+TF102  ``time.sleep``; use ``await trio.sleep(...)``
+TF103  unrepeatable chance; use ``trioflow.random()``
+TF104  a fresh UUID; use ``trioflow.uuid4()``
+TF105  the system's entropy; use ``trioflow.random()`` or ``trioflow.side_effect(...)``
+TF106  files and folders; use an activity
+TF107  the terminal; wait for a Signal
+TF108  the network; use an activity
+TF109  processes; use an activity
+TF110  threads; use a sync activity, or trio's events and channels
+TF111  asyncio; use what trio or anyio has for it
+TF112  trio or anyio beyond the workflow; use an activity or a nursery
+TF113  a database connection; use an activity
+TF114  the process' environment; use an argument or an activity
+====== ===============================================================================
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from trioflow._engine.guard import monitor as guard_monitor
+from trioflow._engine.guard.audit import install
+from trioflow._engine.guard.rules import RULES, Rule
+from trioflow._engine.guard.source import Finding, check_source
+from trioflow._engine.guard.step import (
+    enter_step,
+    leave_step,
+    make_error,
+    permitted,
+    place_of_caller,
+    stepping,
+)
+from trioflow._engine.guard.table import TABLE
+
+__all__ = [
+    "RULES",
+    "DeterminismWarning",
+    "Finding",
+    "Rule",
+    "check_source",
+    "enter_step",
+    "install",
+    "judge",
+    "leave_step",
+    "permitted",
+    "stepping",
+    "warn_source",
+    "watch",
+]
+
+
+class DeterminismWarning(UserWarning):
+    """A workflow's source calls something whose outcome cannot be repeated on replay."""
+
+
+def watch(fn: Callable[..., object]) -> None:
+    """Watch the calls of a workflow function, and of the user's functions that it calls.
+
+    Calls are judged only while a step runs in the calling thread. Idempotent. On Python 3.11 this
+    does nothing; where no monitoring tool is free it warns of what the source shows instead.
+
+    Args:
+        fn: The function that was decorated; wrappers and partials are looked behind.
+    """
+    if not guard_monitor.watch(fn) and guard_monitor.AVAILABLE:
+        warn_source(fn)
+
+
+def judge(fn: Callable[..., object]) -> None:
+    """Judge and watch a function that a nursery is about to run as a task of a workflow.
+
+    Nobody's watched code calls it, so neither the call nor what it calls would be seen otherwise.
+
+    Raises:
+        DeterminismError: While a step runs, when a rule names the function itself.
+    """
+    if not stepping.active:
+        return
+    hit = TABLE.find(fn)
+    if hit is not None and not hit.rule.fine_with:
+        place = place_of_caller()
+        if place is not None:
+            raise make_error(hit, place)
+    guard_monitor.follow(fn)
+
+
+def warn_source(fn: Callable[..., object]) -> None:
+    """Issue one :class:`DeterminismWarning` per finding of :func:`check_source`, at its line."""
+    namespace: dict[str, Any] = getattr(fn, "__globals__", {})
+    registry = namespace.setdefault("__warningregistry__", {})
+    for finding in check_source(fn):
+        warnings.warn_explicit(
+            f"{finding.call}() in a workflow cannot be repeated on replay [{finding.code}]; "
+            f"{finding.hint}",
+            DeterminismWarning,
+            finding.file,
+            finding.line,
+            module=getattr(fn, "__module__", None),
+            registry=registry,
+        )

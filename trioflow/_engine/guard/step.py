@@ -1,0 +1,227 @@
+"""Whether this thread is inside a workflow's step, and whose line of code is at fault.
+
+Only the step's state, the walk over the stack and the error made from it may live here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NamedTuple
+
+import anyio
+import trio
+
+from trioflow._engine.guard.table import TABLE, Hit
+from trioflow._model.rules import CURRENT_RULES
+from trioflow.errors import DeterminismError
+
+__all__ = [
+    "Place",
+    "add_user_root",
+    "enter_step",
+    "examine",
+    "is_trioflow_file",
+    "is_user_file",
+    "leave_step",
+    "make_error",
+    "permitted",
+    "place_of_caller",
+    "stepping",
+]
+
+
+class _Stepping(threading.local):
+    active: bool = False
+    rules: int = 0
+
+
+#: ``stepping.active`` is true while this thread steps a workflow and the guard is on;
+#: ``stepping.rules`` is then the number of the execution's rules.
+stepping = _Stepping()
+
+
+def enter_step(rules: int = CURRENT_RULES) -> tuple[bool, int]:
+    """Turn the guard on in this thread; the steps of several threads do not see each other.
+
+    The function that calls this should stay on the stack during the step: the search for the
+    line at fault ends there.
+
+    Args:
+        rules: By which the execution runs; rules of the guard that are newer are left out.
+
+    Returns:
+        A token for :func:`leave_step`. Steps may be nested.
+    """
+    token = stepping.active, stepping.rules
+    stepping.active = True
+    stepping.rules = rules
+    return token
+
+
+def leave_step(token: tuple[bool, int]) -> None:
+    """Put the guard back to what it was at the :func:`enter_step` that gave the token."""
+    stepping.active, stepping.rules = token
+
+
+class permitted:  # noqa: N801 - a context manager, named like a function
+    """Turn the guard off for a block of synchronous code: ``with permitted(): ...``.
+
+    The block must not await: the guard belongs to the thread, not to the task.
+    """
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = False
+
+    def __enter__(self) -> None:
+        self._token = stepping.active
+        stepping.active = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        stepping.active = self._token
+
+
+def _folder(file: str | None) -> str:
+    return os.path.normcase(Path(file or "").absolute().parent) + os.sep
+
+
+_TRIOFLOW = os.path.normcase(Path(__file__).absolute().parents[1]) + os.sep
+_LIBRARIES = (
+    *{
+        os.path.normcase(path) + os.sep
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+        if (path := sysconfig.get_path(name))
+    },
+    _folder(os.__file__),
+    _folder(trio.__file__),
+    _folder(anyio.__file__),
+)
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+_user_roots: set[str] = set()
+_user_files: dict[str, bool] = {}
+
+
+def is_trioflow_file(filename: str) -> bool:
+    """Say whether code of that file name is trioflow's own."""
+    return os.path.normcase(filename).startswith(_TRIOFLOW)
+
+
+def is_user_file(filename: str) -> bool:
+    """Say whether code of that file name is the user's: no library's, not trioflow's."""
+    known = _user_files.get(filename)
+    if known is None:
+        known = _user_files[filename] = _judge_file(os.path.normcase(filename))
+    return known
+
+
+def _judge_file(path: str) -> bool:
+    if path.startswith(("<frozen", _TRIOFLOW)):
+        return False
+    if any(path.startswith(root) for root in _user_roots):
+        return True
+    return not path.startswith(_LIBRARIES) and not any(part in path for part in _INSTALLED)
+
+
+def add_user_root(filename: str) -> bool:
+    """Count the installed package that a workflow comes from as user code; True if that is new."""
+    path = os.path.normcase(filename)
+    for part in _INSTALLED:
+        before, found, after = path.rpartition(part)
+        if found and not path.startswith(_TRIOFLOW):
+            top, separator, _ = after.partition(os.sep)
+            root = before + found + top + separator
+            if root not in _user_roots:
+                _user_roots.add(root)
+                _user_files.clear()
+                return True
+            break
+    return False
+
+
+# Whatever these do on behalf of a workflow does not change what the workflow does: imports read
+# files, a traceback or a warning reads sources, a log may go to a file, a time zone has a table,
+# and a finalizer runs wherever the garbage collector happens to.
+_HARMLESS = tuple(
+    name + "."
+    for name in (
+        *("importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "pkgutil"),
+        *("linecache", "traceback", "tokenize", "warnings", "inspect", "logging", "structlog"),
+        *("zoneinfo", "pytz", "dateutil.tz", "gettext", "locale", "mimetypes", "encodings"),
+        *("weakref", "pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy", "coverage"),
+    )
+)
+
+
+class Place(NamedTuple):
+    """Where a workflow went wrong.
+
+    Attributes:
+        file: The file of the user's line, or of the workflow's outermost frame when no line of
+            the user's is on the stack (a library's function that was started as a task).
+        line: Its line number.
+        function: The qualified name of the function it is in.
+        hit: The call that this line made on its way to what was stopped, when a rule names it.
+    """
+
+    file: str
+    line: int
+    function: str
+    hit: Hit | None
+
+
+def examine(frame: FrameType) -> Place | None:
+    """Find the user's line, outwards from a frame up to the step that is running.
+
+    Returns:
+        The place, or ``None`` when what happens is harmless (an import, a log record, …).
+    """
+    user: FrameType | None = None
+    nameless: FrameType | None = None
+    last = frame
+    hit: Hit | None = None
+    current: FrameType | None = frame
+    while current is not None:
+        code = current.f_code
+        module = current.f_globals.get("__name__")
+        if isinstance(module, str) and (module + ".").startswith(_HARMLESS):
+            return None
+        if code.co_name == "__del__":
+            return None
+        if user is None:
+            if not is_user_file(code.co_filename):
+                hit = TABLE.find_code(code) or hit
+            elif not code.co_filename.startswith("<"):
+                user = current
+            else:
+                nameless = nameless or current
+        if "enter_step" in code.co_names:
+            break
+        last = current
+        current = current.f_back
+    found = user or nameless or last
+    return Place(found.f_code.co_filename, found.f_lineno, found.f_code.co_qualname, hit)
+
+
+def place_of_caller() -> Place | None:
+    """Return :func:`examine` of the function that called the caller of this one."""
+    return examine(sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public way
+
+
+def make_error(hit: Hit, place: Place) -> DeterminismError:
+    """Return the error that says what was called, where, and what to do instead."""
+    return DeterminismError(
+        f"{place.file}:{place.line}, in {place.function}: {hit.call}() cannot be repeated on "
+        f"replay, so a workflow must not call it [{hit.rule.code}]; {hit.rule.hint}"
+    )

@@ -1,0 +1,595 @@
+"""A private trio scheduler, stepped by its owner.
+
+Together with `runner`, the only code that touches trio's internals.
+
+trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
+all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
+`trio._core._run.Runner`, and `NestedLoop.step` does what trio's loop does between two waits for
+I/O, in an order that never depends on chance: tasks by age, deadlines by time and age.
+"""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
+# Using what trio keeps to itself, typed or not, is the purpose of this file.
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from math import inf
+from typing import Any, NoReturn, TypeVar
+
+import trio
+from outcome import Error, Outcome, Value
+from trio._core import _run, _traps
+
+from trioflow._engine.loop.generators import (
+    Begun,
+    close_left,
+    finish_at_once,
+    is_collecting,
+    warn_of,
+)
+from trioflow._engine.loop.hosting import Host, enter_host, leave_host
+from trioflow._engine.loop.runner import TaskState, age_of, current_task_state, make_runner
+from trioflow._engine.loop.sharing import (
+    WAIT_MODULES,
+    find_use,
+    is_of_another,
+    line_of_use,
+    refusal,
+    take_back,
+)
+from trioflow._engine.loop.standins import TurnClock
+from trioflow._engine.loop.steps import EndedUnseen, StepLimit
+from trioflow.errors import DeterminismError
+
+__all__ = ["NestedLoop"]
+
+T = TypeVar("T")
+
+_MOST_ROUNDS = 100  # how often code may swallow the error that is to end it
+
+_RUN: Any = _run.GLOBAL_RUN_CONTEXT
+_Shielded = _traps.CancelShieldedCheckpoint
+_Wait = _traps.WaitTaskRescheduled
+_Detach = _traps.PermanentlyDetachCoroutineObject
+_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
+_EMPTY_CONTEXT = contextvars.Context()
+_BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
+
+
+class NestedLoop:
+    """One private scheduler: started once, then stepped until its main task ends.
+
+    Attributes:
+        outcome: How the main task ended, ``None`` before.
+        root: The cancel scope around the main task.
+        steps: How many task steps may be made from now on.
+        fenced: True while code runs only to be unwound: nothing it asks for may have an effect.
+        quiet: Whether warnings and logs are held back, because they were given before.
+    """
+
+    __slots__ = (
+        "_agens",
+        "_cleaned",
+        "_cleaners",
+        "_clock",
+        "_context",
+        "_final",
+        "_first",
+        "_fn",
+        "_host",
+        "_main",
+        "_runner",
+        "fenced",
+        "outcome",
+        "quiet",
+        "root",
+        "steps",
+    )
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self._clock = TurnClock()
+        self._runner = make_runner(self._clock)
+        self._context = context
+        self._main: _run.Task | None = None
+        self._fn: Callable[..., Any] | None = None
+        self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
+        self._agens: Begun | None = None
+        self._cleaned = 0  # tasks that were made to clean up
+        self._cleaners: frozenset[_run.Task] = frozenset()
+        self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
+        self._host: Host | None = None  # what is to be restored after several steps
+        self.quiet = False
+        self.fenced = False
+        self.steps = StepLimit()
+        self.outcome: Outcome[Any] | None = None
+        self.root = trio.CancelScope()
+
+    # --- what the host calls ------------------------------------------------------------
+
+    def start(
+        self,
+        main: Callable[[], Coroutine[Any, Any, Any]],
+        name: str,
+        fn: Callable[..., Any] | None = None,
+    ) -> None:
+        """Set the main task, and the workflow's function; the first `step` runs it."""
+        self._fn = fn
+
+        async def enter() -> Any:
+            with self.root:
+                return await main()
+
+        self._first = enter, name
+
+    def reschedule(self, task: trio.lowlevel.Task, outcome: Outcome[Any]) -> None:
+        """Wake a task that waits in `trio.lowlevel.wait_task_rescheduled`."""
+        self._runner.wake(task, outcome)
+
+    def cancel_root(self, reason: str | None) -> None:
+        """Cancel the scope around the main task."""
+        host = self._enter()
+        try:
+            self.root._cancel(_run.CancelReason(source="explicit", reason=reason))
+        finally:
+            leave_host(host)
+
+    def keep_order(self) -> None:
+        """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
+        self._runner.in_order = True
+
+    def halt(self) -> None:
+        """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
+        self.steps.exhaust()
+
+    @contextlib.contextmanager
+    def entered(self) -> Generator[None]:
+        """Make this the thread's loop for several steps; each does so by itself otherwise."""
+        self._host = host = self._enter()
+        try:
+            yield
+        finally:
+            self._host = None
+            leave_host(host)
+
+    def step(self, now: float) -> None:
+        """Set the clock, expire what is due, and run tasks until every task is blocked.
+
+        Raises:
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
+        """
+        self._clock.now = now
+        deadlines = self._runner.deadlines
+        runq = self._runner.runq
+        host = self._host or enter_host(self._runner, self._agen_began, self._agen_dropped)
+        try:
+            if self._first is not None:
+                self._spawn_main(*self._first)
+            deadlines.expire(now)
+            while runq:
+                self._run_batch()
+                deadlines.expire(now)
+        finally:
+            if host is not self._host:
+                leave_host(host)
+
+    def step_in_order(  # noqa: C901, PLR0912, PLR0917  # one loop over two kinds of things
+        self,
+        now: float,
+        things: Sequence[T],
+        times: Sequence[float],
+        apply: Callable[[T], None],
+        to_see: Callable[[T], bool],
+        together_from: int = -1,
+    ) -> bool:
+        """Set the clock; apply what happened and expire what is due, one after the other by time.
+
+        Between two of them tasks run until all of them wait. What happened at a deadline's own
+        time was before it. The clock says ``now`` throughout.
+
+        The main task may end while things are left that it has to see. Then the step has to be
+        made again, with all that is left applied before the tasks run that last time: see
+        ``together_from``.
+
+        Args:
+            now: The time of the step.
+            things: What happened.
+            times: When each of them did, ascending, none after ``now``.
+            apply: Called with each.
+            to_see: Says of a thing whether it must come before the main task ends.
+            together_from: The number, from 0, of the thing or deadline together with which all
+                things that are left and must be seen are applied; -1 for none.
+
+        Returns:
+            Whether anything was applied ahead of a deadline that had passed before ``now``.
+
+        Raises:
+            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
+            StepsUsedUp: The tasks never block; likewise.
+            EndedUnseen: The main task ended too early (see above); likewise.
+        """
+        self._clock.now = now
+        runner = self._runner
+        deadlines = runner.deadlines
+        deadlines.present = now
+        mixed = False
+        number = 0  # of things and deadlines, in the order in which they come
+        applied = 0
+        host = self._host or enter_host(runner, self._agen_began, self._agen_dropped)
+        try:
+            if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
+                apply(things[0])  # as mostly; what follows would come to the same
+                runq = runner.runq
+                while runq:
+                    self._run_batch()
+                    if deadlines.past:
+                        deadlines.expire_past(now)
+                return False
+            seeing = [to_see(thing) for thing in things]
+            last = max((at for at, seen in enumerate(seeing) if seen), default=-1)
+            for thing, time in zip(things, times, strict=True):
+                while deadlines._heap and (due := deadlines.next_deadline()) < now:
+                    if due >= time:
+                        mixed = True
+                        break
+                    if number == together_from:
+                        break
+                    self._expire(due)
+                    if applied <= last and self.outcome is not None:
+                        raise EndedUnseen(number)
+                    number += 1
+                if number == together_from:
+                    left = list(zip(things, seeing, strict=True))[applied:]
+                    self._apply_together(left, min(time, now), apply)
+                    break
+                apply(thing)
+                applied += 1
+                self._run_until_blocked(time)
+                if applied <= last and self.outcome is not None:
+                    raise EndedUnseen(number)
+                number += 1
+            while deadlines._heap and (due := deadlines.next_deadline()) <= now:
+                self._expire(due)
+            return mixed
+        finally:
+            deadlines.present = -inf
+            deadlines.past = None
+            if host is not self._host:
+                leave_host(host)
+
+    def _apply_together(
+        self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
+    ) -> None:
+        """Apply all that must be seen, with the deadline or thing that is next; then the rest."""
+        deadlines = self._runner.deadlines
+        if deadlines._heap and (due := deadlines.next_deadline()) < time:
+            deadlines.expire(due)
+        else:
+            apply(left[0][0])
+            left = left[1:]
+        for thing, seen in left:
+            if seen:
+                apply(thing)
+        self._run_until_blocked(time)
+        for thing, seen in left:
+            if not seen:
+                apply(thing)
+                self._run_until_blocked(time)
+
+    @property
+    def next_deadline(self) -> float:
+        """The earliest deadline, ``inf`` if there is none."""
+        return self._runner.deadlines.next_deadline()
+
+    @property
+    def alive(self) -> int:
+        """How many tasks there are."""
+        return len(self._runner.tasks)
+
+    def tasks(self) -> list[tuple[trio.lowlevel.Task, TaskState]]:
+        """The living tasks with their states, oldest first."""
+        return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
+
+    def forget(self) -> None:
+        """Drop the references to the owner of this loop, so that no cycle is left."""
+        self._context = _EMPTY_CONTEXT
+        self.outcome = self._final = None  # the frames of an exception's traceback lead here
+        self._main = self._runner.main_task = self._runner.init_task = None
+
+    def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
+        """Throw ``error()`` into every blocked task, again and again, until no task is left.
+
+        A task in a nursery's exit is left to its children. Suspended coroutines must not be left
+        to the garbage collector: their ``finally`` blocks would run anywhere.
+
+        Returns:
+            False if some task survived all rounds, that is, swallowed everything.
+        """
+        self.fenced = True
+        self.steps.set(inf)
+        runner = self._runner
+        if not runner.tasks and not self._agens:
+            return True
+        if self._main is not None:
+            self.cancel_root(None)
+        host = self._enter()
+        try:
+            for _ in range(rounds):
+                for _ in range(1000):
+                    if not runner.runq:
+                        break
+                    self._run_batch()
+                else:
+                    break  # it swallows everything and never waits: more rounds change nothing
+                if not runner.tasks:
+                    break
+                for task in sorted(runner.tasks, key=age_of, reverse=True):
+                    in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
+                    if task._next_send_fn is None and not in_exit:
+                        self._throw(task, error())
+            for agen in self._take_agens():
+                self._context.copy().run(finish_at_once, agen)
+        finally:
+            leave_host(host)
+        return not runner.tasks
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _throw(self, task: _run.Task, error: BaseException) -> None:
+        """Wake a task with an error, after aborting its wait."""
+        abort, task._abort_func = task._abort_func, None
+        if abort is not None:
+            abort(_raising(error))
+        self._runner.reschedule(task, Error(error))
+
+    def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
+        self._first = None
+        task = self._context.run(self._runner.spawn_impl, main, (), None, name)
+        self._main = self._runner.main_task = self._runner.init_task = task
+
+    def _expire(self, due: float) -> None:
+        self._runner.deadlines.expire(due)
+        self._run_until_blocked(due)
+
+    def _run_until_blocked(self, reached: float) -> None:
+        runq, deadlines = self._runner.runq, self._runner.deadlines
+        while runq:
+            self._run_batch()
+            if deadlines.past:
+                deadlines.expire_past(reached)
+
+    def _run_batch(self) -> None:
+        runq = self._runner.runq
+        count = len(runq)
+        steps = self.steps
+        steps.left -= count
+        if steps.left < 0:
+            steps.take_tally(runq)
+        if count == 1:
+            self._run_task(runq.popleft())
+            return
+        batch = deque(sorted(runq, key=age_of))
+        runq.clear()
+        try:
+            while batch:
+                self._run_task(batch.popleft())
+        finally:
+            runq.extend(batch)  # after a KeyboardInterrupt they are still to be unwound
+
+    def _run_task(self, task: _run.Task) -> None:  # noqa: C901, PLR0912  # one branch for each end
+        _RUN.task = task
+        send, value = task._next_send_fn, task._next_send
+        task._next_send_fn = task._next_send = None
+        final: Outcome[Any] | None = None
+        message: Any = None
+        try:
+            message = task.context.run(send, value)  # type: ignore[arg-type]  # set for a scheduled task
+        except StopIteration as stop:
+            final = Value(stop.value)
+        except KeyboardInterrupt:
+            del _RUN.task
+            raise
+        except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
+            # Not by its attributes, which its class may have replaced.
+            # No local may hold the traceback: it would be a cycle through this frame.
+            final = Error(BaseException.with_traceback(exc, _without_top(sys.exc_info()[2])))
+        finally:
+            del send, value
+        try:
+            if self._runner.refused is not None and self._throw_refusal(task, message, final):
+                return
+            if final is not None:
+                self._task_ended(task, final)
+                return
+            task._schedule_points += 1
+            if message is _Shielded:
+                if not self._refuses_use(task, None):
+                    self._runner.wake(task, Value(None))
+            elif type(message) is _Wait:
+                task._cancel_points += 1
+                abort = task._abort_func = message.abort_func
+                if abort.__module__ not in WAIT_MODULES or not self._refuses_use(task, abort):
+                    task._attempt_delivery_of_any_pending_cancel()
+            elif type(message) is _Detach:
+                self._task_ended(task, message.final_outcome)
+            else:
+                self._refuse(task, message)
+        finally:
+            # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
+            # when it has ended: whatever it still held would be a cycle.
+            del _RUN.task, task, final, message
+
+    def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
+        """Throw the error for waking another run's task; return whether it was this task's.
+
+        Args:
+            task: The task that has just run.
+            message: What it waits for.
+            final: How it ended, if it has.
+        """
+        runner = self._runner
+        assert runner.refused is not None
+        culprit, error = runner.refused
+        if culprit is not None and culprit is not task:
+            return False
+        runner.refused = None
+        if self.fenced:
+            return False
+        if type(message) is _Detach:
+            final = message.final_outcome
+        if final is not None:
+            if isinstance(final, Error):
+                error.__context__ = final.error
+            self._task_ended(task, Error(error))
+            return True
+        task._schedule_points += 1
+        if type(message) is _Wait and message.abort_func(_raising(error)) is not _SUCCEEDED:
+            runner.refused = task, error  # it cannot leave now: where it next waits
+        else:
+            runner.wake(task, Error(error))
+        return True
+
+    def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
+        """Throw an error into a task that uses what belongs to another run; say whether it does."""
+        runner = self._runner
+        if not runner.in_order or self.fenced:
+            return False
+        use = find_use(task.coro)
+        if use is None or not is_of_another(
+            use, runner.mark, self._fn, lambda each: each._runner is not runner
+        ):
+            return False
+        if abort is None:
+            take_back(use)
+        else:
+            abort(_never)
+        runner.wake(task, Error(refusal(use.thing, line_of_use(use))))
+        return True
+
+    def _refuse(self, task: _run.Task, message: object) -> None:
+        error = DeterminismError(
+            "a workflow awaited something that is not trio's or anyio's (it yielded "
+            f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
+            "here, and asyncio in activities."
+        )
+        thrown: Any = error  # as it is, no outcome: see the next but one line
+        self._runner.reschedule(task, thrown)
+        task._next_send_fn = task.coro.throw
+
+    def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
+        if task is not self._main and task not in self._cleaners:
+            self._runner.task_exited(task, final)
+            return
+        # trio's own exit of a task without a nursery ends its run; this is what else it does.
+        if task._child_nurseries:
+            for nursery in task._child_nurseries:
+                nursery.cancel_scope._cancel(None)
+                nursery._closed = True
+            left = RuntimeError(f"a nursery of {task.name} was left without being closed")
+            if isinstance(final, Error):
+                left.__context__ = final.error
+            final = Error(left)
+        if task in _BREAKERS:
+            self._runner.break_lots(task)
+        task._activate_cancel_status(None)  # as trio itself does at a task's end
+        self._runner.tasks.remove(task)
+        self._runner.states.pop(task, None)
+        if task is self._main:
+            self._final = final
+        else:
+            self._cleaners -= {task}
+        self._end_when_clean()
+
+    def _end_when_clean(self) -> None:
+        """End once the main task has, and async generators that are left have been closed."""
+        if self._final is None or self._cleaners:
+            return
+        if self._runner.in_order and not self.fenced:
+            left = self._take_agens()
+            if left:
+                self._spawn_cleaner(left)
+                return
+        self.outcome, self._final = self._final, None
+
+    def _spawn_cleaner(self, agens: list[Any]) -> None:
+        """Close async generators in a task of their own, as trio does in a system task."""
+        runner, state = self._runner, current_task_state()
+        spawned = 0 if state is None else state.spawned
+
+        async def clean() -> None:
+            while agens:
+                await close_left(agens.pop(0), self)
+
+        first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+        try:
+            name = f"close {agens[0].__qualname__}"
+            task = self._context.copy().run(runner.spawn_impl, clean, (), None, name)
+        finally:
+            runner.init_task = first
+        if state is not None:
+            state.spawned = spawned  # it is no spawn of the program's
+        self._cleaned += 1
+        runner.states[task] = TaskState(None, self._cleaned)
+        self._cleaners |= {task}
+
+    def _enter(self) -> Host:
+        return enter_host(self._runner, self._agen_began, self._agen_dropped)
+
+    def _agen_began(self, agen: Any) -> None:
+        if self._agens is None:
+            self._agens = Begun()
+        self._agens.add(agen)
+
+    def _take_agens(self) -> list[Any]:
+        begun, self._agens = self._agens, None
+        return [] if begun is None else begun.left()
+
+    def _agen_dropped(self, agen: Any) -> None:
+        """Clean up an async generator that nothing refers to any more and that has not ended."""
+        runner, begun = self._runner, self._agens
+        if runner.in_order and self.outcome is None and not self.fenced:
+            if is_collecting():
+                if begun is not None:
+                    begun.keep(agen)
+                    return
+            elif getattr(_RUN, "runner", None) is runner:
+                if begun is not None:
+                    begun.drop(agen)
+                self._spawn_cleaner([agen])
+                if not self.quiet:
+                    warn_of(agen)
+                return
+        # What the garbage collector finds, it finds anywhere and at any time, in another execution
+        # or in an activity: that cleanup may not have effects.
+        fenced, self.fenced = self.fenced, True
+        host = self._enter()
+        try:
+            self._context.copy().run(finish_at_once, agen)
+        finally:
+            leave_host(host)
+            self.fenced = fenced
+
+
+def _never() -> NoReturn:
+    raise AssertionError("the cancel that never was is not raised")
+
+
+def _raising(error: BaseException) -> Callable[[], NoReturn]:
+    def raise_error() -> NoReturn:
+        raise error
+
+    return raise_error
+
+
+def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """Drop our own frame, and those of ``Context.run``, from the top of a task's traceback."""
+    for _ in range(1 + _run.CONTEXT_RUN_TB_FRAMES):
+        if tb is not None:
+            tb = tb.tb_next
+    return tb

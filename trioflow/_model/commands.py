@@ -1,0 +1,109 @@
+"""What a workflow asked for: the closed union of commands that a turn gives.
+
+A command's ``id`` is structural, ``"<task path>:<n>"``: the n-th command of the task that was
+spawned along that path. A cancel carries the id of what it cancels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.retry import RetryPolicy
+
+__all__ = [
+    "ActivityOptions",
+    "CancelActivity",
+    "CancelChild",
+    "Command",
+    "RecordSideEffect",
+    "RunActivity",
+    "SendSignal",
+    "StartChild",
+    "command_order",
+    "command_target",
+]
+
+
+class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a call of an activity changes of its definition; ``None`` leaves the definition's."""
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    schedule_timeout: float | None = None
+    on_cancel: Literal["wait", "abandon"] | None = None
+
+
+class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):
+    id: str
+
+
+class RunActivity(_Command, frozen=True, tag="run activity"):
+    """Run the activity of that name on ``queue``."""
+
+    activity: str
+    input: msgspec.Raw
+    queue: str = "default"
+    options: ActivityOptions | None = None
+    priority: int = 0
+
+
+class StartChild(_Command, frozen=True, tag="start child"):
+    """Start a sub-workflow as the instance ``instance``."""
+
+    workflow: str
+    instance: str
+    input: msgspec.Raw
+    queue: str = "default"
+    priority: int = 0
+
+
+class SendSignal(_Command, frozen=True, tag="send signal"):
+    """Put a signal into another instance's inbox."""
+
+    instance: str
+    name: str
+    value: msgspec.Raw
+
+
+class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
+    """Keep what a side effect gave, a value or a failure; replay takes it from here."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
+class CancelActivity(_Command, frozen=True, tag="cancel activity"):
+    """Cancel the activity of that command."""
+
+
+class CancelChild(_Command, frozen=True, tag="cancel child"):
+    """Cancel the sub-workflow of that command."""
+
+    instance: str
+    reason: str | None = None
+
+
+Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+
+
+def command_target(command: Command) -> str:
+    """Return the name that replay compares besides kind and id; ``""`` where there is none."""
+    match command:
+        case RunActivity():
+            return command.activity
+        case StartChild():
+            return command.workflow
+        case SendSignal():
+            return command.name
+        case _:
+            return ""
+
+
+def command_order(command: Command) -> tuple[tuple[int, ...], int, int]:
+    """Return the key that puts a turn's commands into their one order: by task, then by id."""
+    path, _, number = command.id.partition(":")
+    is_cancel = isinstance(command, CancelActivity | CancelChild)
+    return tuple(map(int, path.split("."))), int(number), is_cancel

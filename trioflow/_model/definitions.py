@@ -1,0 +1,394 @@
+"""Decorated functions: what is known of an activity and of a workflow before anything runs.
+
+Calling a definition inside a workflow reaches the engine through `current_invoker`, a context
+variable that the engine sets in the contexts it runs workflow code in. So definitions need no
+engine.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    get_args,
+    overload,
+)
+
+from trioflow._codec.limits import check_id, check_name
+from trioflow._codec.signatures.signatures import CallSignature
+from trioflow._codec.signatures.unbound import UnboundSignature
+from trioflow._model.commands import ActivityOptions
+from trioflow._model.info import current_activity
+from trioflow._model.options import check_choice, check_count, check_limit_in_seconds
+from trioflow._model.priorities import check_priority
+from trioflow._model.retry import RetryPolicy
+from trioflow.errors import DefinitionError, NotInWorkflow
+
+__all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
+
+logger = logging.getLogger("trioflow.model")
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+Runtime = Literal["auto", "async", "thread", "asyncio"]
+_LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
+
+OnCancel = Literal["wait", "abandon"]
+
+_called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was given
+
+
+class Invoker(Protocol):
+    """What a definition calls when it is called inside a workflow."""
+
+    def call_activity(
+        self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, R]:
+        """Run an activity durably and wait for its result."""
+        ...
+
+    def call_workflow(
+        self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, R]:
+        """Run a sub-workflow and wait for its result."""
+        ...
+
+
+# Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
+# with Any mypy does not choose among overloads such as those of anyio.gather.
+
+current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
+
+
+def _default_name(fn: Any) -> str:
+    fn = _inner(fn)
+    name: str = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return name.rpartition("<locals>.")[2]
+
+
+def _inner(fn: Any) -> Any:
+    while fn.__class__ is functools.partial:
+        fn = fn.func
+    return fn
+
+
+def _is_async(fn: Any) -> bool:
+    """Tell whether calling it gives a coroutine, also if it is an object with ``__call__``."""
+    fn = _inner(fn)
+    cls: Any = fn.__class__
+    return any(
+        inspect.iscoroutinefunction(each)
+        for each in (fn, inspect.unwrap(fn), getattr(cls, "__call__", None))  # noqa: B004 - not whether it can be called
+    )
+
+
+def _check_retry(retry: RetryPolicy | None) -> None:
+    if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise DefinitionError(
+            f"retry is a RetryPolicy, not {retry!r}; for example RetryPolicy(max_attempts=5)"
+        )
+
+
+def _check_queue(queue: str | None) -> None:
+    if queue is not None:
+        check_name(queue, "a queue")
+
+
+class _Definition:
+    """What activities and workflows share."""
+
+    kind = "definition"
+
+    def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
+        # The attributes of an object with `__call__` are its own.
+        updated = ("__dict__",) if inspect.isroutine(fn) else ()
+        functools.update_wrapper(self, fn, updated=updated)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
+        self.fn: Callable[..., Any] = fn
+        self.name = check_name(name or _default_name(fn), f"the {self.kind}")
+        self.signature = CallSignature.of(fn)
+
+    def _variant(self, **changes: Any) -> Self:
+        clone = copy.copy(self)
+        clone.__dict__.update((key, value) for key, value in changes.items() if value is not None)
+        return clone
+
+    @property
+    def where(self) -> str:
+        """``file:line`` of the function, for messages."""
+        code = getattr(inspect.unwrap(self.fn), "__code__", None)
+        return "unknown place" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name!r}>"
+
+
+class Activity(_Definition, Generic[P, R]):
+    """A function that does side effects: called at least once, its result recorded once.
+
+    Calling it gives a coroutine. Inside a workflow that runs the activity durably; elsewhere it
+    simply runs the function, so that it can be tested as the function it is.
+
+    Attributes:
+        name: By which histories and workers know it.
+        fn: The function itself.
+        queue: Where it runs; ``None`` for the calling instance's queue.
+        priority: A whole number from -100 to 100: the larger, the sooner it is taken from its
+            queue; ``None`` for the calling instance's.
+        retry: What happens after a failed attempt; ``None`` for the default policy.
+        timeout: Seconds that one attempt may take.
+        schedule_timeout: Seconds that all attempts may take together, from the call on.
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+            ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
+            on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
+            ``"auto"`` decides by whether it is a coroutine function.
+        on_cancel: Whether a cancelled caller waits until the activity has stopped.
+    """
+
+    kind = "activity"
+
+    def __init__(
+        self,
+        fn: Callable[P, Awaitable[R]] | Callable[P, R],
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        runtime: Runtime = "auto",
+        on_cancel: OnCancel = "wait",
+    ) -> None:
+        super().__init__(fn, name)
+        is_async = _is_async(fn)
+        check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
+        check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
+        if runtime != "auto" and is_async != (runtime != "thread"):
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
+                f"function that is {'' if is_async else 'not '}async"
+            )
+        if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}) is a generator; return a list instead"
+            )
+        check_limit_in_seconds("timeout", timeout)
+        check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
+        self.queue = queue
+        self.priority = priority
+        self.retry = retry
+        self.timeout = timeout
+        self.schedule_timeout = schedule_timeout
+        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
+        if runtime == "asyncio":
+            self.runtime = "asyncio"
+        self.on_cancel: OnCancel = on_cancel
+        self.overrides: ActivityOptions | None = None
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        on_cancel: OnCancel | None = None,
+    ) -> Activity[P, R]:
+        """Return a variant with other options and the same signature; what is not given stays.
+
+        Raises:
+            ArgumentError: The queue's name is empty, too long, or has characters that a store
+                does not take.
+            DefinitionError: There is no such ``on_cancel``.
+            TypeError: Seconds are not given as a number.
+            ValueError: A number of seconds is not above 0, or the priority is out of range.
+        """
+        check_limit_in_seconds("timeout", timeout)
+        check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        if on_cancel is not None:
+            check_choice("on_cancel", on_cancel, get_args(OnCancel))
+        check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
+        before = self.overrides or ActivityOptions()
+        overrides = ActivityOptions(
+            retry=before.retry if retry is None else retry,
+            timeout=before.timeout if timeout is None else timeout,
+            schedule_timeout=before.schedule_timeout
+            if schedule_timeout is None
+            else schedule_timeout,
+            on_cancel=before.on_cancel if on_cancel is None else on_cancel,
+        )
+        return self._variant(
+            queue=queue,
+            priority=priority,
+            retry=retry,
+            timeout=timeout,
+            schedule_timeout=schedule_timeout,
+            on_cancel=on_cancel,
+            overrides=None if overrides == ActivityOptions() else overrides,
+        )
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
+        """Give a coroutine; see the class."""
+        invoker = current_invoker.get()
+        if invoker is None:
+            return self._run_here(args, kwargs)
+        return invoker.call_activity(self, args, kwargs)
+
+    def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function that is not async.
+
+        Raises:
+            DefinitionError: It gave a coroutine all the same.
+        """
+        result: object = self.fn(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()  # the one message is enough
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
+                "a thread; make it 'async def' and await the coroutine in it"
+            )
+        return result
+
+    async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        caller = current_activity.get()
+        if caller is not None and (caller.activity, self.name) not in _called_inline:
+            _called_inline.add((caller.activity, self.name))
+            logger.warning(
+                "activity %r calls activity %r: that runs as a part of it, without a timeout, a "
+                "retry or a record of its own. Call it in the workflow, or make what they share a "
+                "plain function",
+                caller.activity,
+                self.name,
+            )
+        if self.runtime == "thread":
+            return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
+        result: Any = await self.fn(*args, **kwargs)
+        return result  # type: ignore[no-any-return]  # what fn gives
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn that the function is a method, which can only be called on an object."""
+        method = getattr(self.fn, "__qualname__", "") == f"{owner.__qualname__}.{name}"
+        if method and not isinstance(self.fn, staticmethod):
+            self.signature = UnboundSignature.of(self.fn)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Activity[P, R]: ...
+
+    @overload
+    def __get__(
+        self: Activity[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Activity[Q, R]: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bind an activity that is defined as a method, as functions do."""
+        if instance is None:
+            return self
+        bound = self.fn.__get__(instance, owner)
+        return self._variant(fn=bound, signature=CallSignature.of(bound))
+
+
+class Workflow(_Definition, Generic[P, R]):
+    """A durable function, deterministic but for what trioflow records.
+
+    Calling it gives a coroutine. Inside a workflow that starts a sub-workflow and waits for its
+    result; elsewhere use ``client.run(workflow, ...)`` or ``client.start(workflow, ...)``.
+
+    Attributes:
+        name: By which the store and workers know it.
+        fn: The function itself.
+        queue: Where its instances run; ``None`` for the parent's queue, or ``"default"``.
+        priority: A whole number from -100 to 100: the larger, the sooner its instances, and the
+            activities that they call, are taken from their queues; ``None`` for the parent's, or 0.
+        retry: For sub-workflows: what happens after a failed run; ``None`` for no retry.
+        timeout: Seconds that one execution may take, a durable deadline around the function.
+        max_events: Size of the history (events and commands) at which an instance is suspended;
+            from 80 % on ``info().should_continue_as_new`` is true.
+        id: The id of the instance to be started; ``None`` for a generated one.
+    """
+
+    kind = "workflow"
+
+    def __init__(
+        self,
+        fn: Callable[P, Awaitable[R]],
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_events: int = 50_000,
+    ) -> None:
+        super().__init__(fn, name)
+        if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
+            raise DefinitionError(
+                f"workflow {self.name!r} ({self.where}) must be an 'async def' function: a "
+                "workflow waits for its activities. Make it async, or decorate it with @activity "
+                "if it does side effects."
+            )
+        check_limit_in_seconds("timeout", timeout)
+        check_count("max_events", max_events, _LEAST_EVENTS)
+        check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
+        self.queue = queue
+        self.priority = priority
+        self.retry = retry
+        self.timeout = timeout
+        self.max_events = max_events
+        self.id: str | None = None
+        self.watched = False  # by the determinism guard
+
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Workflow[P, R]:
+        """Return a variant with other options and the same signature; what is not given stays.
+
+        Raises:
+            ArgumentError: The id or the queue's name is empty, too long, or has characters that
+                a store does not take.
+            ValueError: The priority is out of range.
+        """
+        if id is not None:
+            check_id(id)
+        check_priority(priority)
+        _check_queue(queue)
+        _check_retry(retry)
+        return self._variant(id=id, queue=queue, priority=priority, retry=retry)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
+        """Give a coroutine; see the class."""
+        invoker = current_invoker.get()
+        if invoker is None:
+            raise NotInWorkflow(
+                f"workflow {self.name!r} was called outside of a workflow, where nothing would "
+                f"make it durable. Use 'await client.run({self.fn.__name__}, ...)' for its result, "
+                "or client.start(...) for a handle."
+            )
+        return invoker.call_workflow(self, args, kwargs)

@@ -1,0 +1,179 @@
+"""What happened to an instance: the closed union of facts that a turn consumes.
+
+Payloads are JSON documents (`msgspec.Raw`), so that a stored history is readable as it is and
+is neither decoded nor encoded twice on its way.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+
+__all__ = [
+    "ActivityCancelled",
+    "ActivityCompleted",
+    "ActivityFailed",
+    "CancelRequested",
+    "ChildCancelled",
+    "ChildCompleted",
+    "ChildFailed",
+    "Event",
+    "ParentRef",
+    "SignalFailed",
+    "SignalReceived",
+    "SignalSent",
+    "Started",
+    "Woken",
+    "decode_event",
+    "encode_event",
+]
+
+
+class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who started a sub-workflow: the parent's id, its execution, and the id of its command.
+
+    ``life`` is the parent's (`NewInstance.life`), ``""`` if it began before lives had one.
+    """
+
+    instance: str
+    execution: int
+    command: str
+    life: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", gc=False):
+    pass
+
+
+class SignalReceived(_Event, frozen=True, tag="signal received"):
+    """A signal was delivered; ``value`` is its payload."""
+
+    name: str
+    value: msgspec.Raw
+
+
+class Started(_Event, frozen=True, tag="started"):
+    """An execution began. Always the first event of its first turn.
+
+    Attributes:
+        workflow: The workflow's name.
+        input: Its arguments.
+        metadata: What propagators put there.
+        parent: Who called it, if a workflow did.
+        carried: Signals that the execution before it had received and not read.
+        rules: The number of the engine's rules (`trioflow._model.rules`) by which this execution
+            runs for as long as it lasts. 0 where it is absent.
+        seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
+            they are seeded with the instance's id.
+    """
+
+    workflow: str
+    input: msgspec.Raw
+    metadata: dict[str, str] = {}
+    parent: ParentRef | None = None
+    carried: list[SignalReceived] = []
+    rules: int = 0
+    seed: str = ""
+
+
+class Woken(_Event, frozen=True, tag="woken"):
+    """The earliest deadline of the instance has come."""
+
+
+class ActivityCompleted(_Event, frozen=True, tag="activity completed"):
+    """The activity of command ``id`` returned ``result``."""
+
+    id: str
+    result: msgspec.Raw
+
+
+class ActivityFailed(_Event, frozen=True, tag="activity failed"):
+    """The activity of command ``id`` failed for good."""
+
+    id: str
+    failure: Failure
+
+
+class ActivityCancelled(_Event, frozen=True, tag="activity cancelled"):
+    """The activity of command ``id`` was cancelled, as the workflow had asked."""
+
+    id: str
+
+
+class ChildCompleted(_Event, frozen=True, tag="child completed"):
+    """The sub-workflow of command ``id`` returned ``result``."""
+
+    id: str
+    result: msgspec.Raw
+
+
+class ChildFailed(_Event, frozen=True, tag="child failed"):
+    """The sub-workflow of command ``id`` failed, was terminated, or could not be started."""
+
+    id: str
+    failure: Failure
+
+
+class ChildCancelled(_Event, frozen=True, tag="child cancelled"):
+    """The sub-workflow of command ``id`` ended because it was cancelled."""
+
+    id: str
+    reason: str | None = None
+
+
+class SignalSent(_Event, frozen=True, tag="signal sent"):
+    """The signal of command ``id`` is in the inbox of its target."""
+
+    id: str
+
+
+class SignalFailed(_Event, frozen=True, tag="signal failed"):
+    """The signal of command ``id`` has no target: no such instance, or it has finished."""
+
+    id: str
+    failure: Failure
+
+
+class CancelRequested(_Event, frozen=True, tag="cancel requested"):
+    """Somebody asked for the instance to be cancelled.
+
+    ``by`` is set if a parent asked it of its sub-workflow. An instance that has another parent
+    does not listen: the parent's call for that id was refused, and it did not know that yet.
+    """
+
+    reason: str | None = None
+    by: ParentRef | None = None
+
+
+Event = (
+    Started
+    | Woken
+    | ActivityCompleted
+    | ActivityFailed
+    | ActivityCancelled
+    | ChildCompleted
+    | ChildFailed
+    | ChildCancelled
+    | SignalReceived
+    | SignalSent
+    | SignalFailed
+    | CancelRequested
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the stored form of an event."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """Read an event from its stored form.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not a stored event.
+    """
+    return _decoder.decode(data)

@@ -1,0 +1,113 @@
+"""What a workflow, a client or an operator is told of an instance."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+import msgspec
+
+from trioflow._model.events import ParentRef
+
+__all__ = ["ActivityInfo", "Info", "SuspendReport", "current_activity"]
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``info()`` says inside a workflow; the same on replay.
+
+    Attributes:
+        id: The instance's id.
+        execution: Counts from 1; ``continue_as_new`` begins the next.
+        workflow: The workflow's name.
+        queue: Where the instance runs.
+        priority: The larger, the sooner it is taken; its activities and sub-workflows inherit it.
+        parent: Who started it, or ``None``.
+        metadata: What the client's and the parent's propagators put there.
+        started_at: The first turn's time, epoch seconds.
+        turns: Turns before this one.
+        events: Size of the history before this turn: events and commands.
+        max_events: Size at which the instance is suspended.
+    """
+
+    id: str
+    execution: int
+    workflow: str
+    queue: str
+    parent: ParentRef | None
+    metadata: dict[str, str]
+    started_at: float
+    turns: int
+    events: int
+    max_events: int
+    priority: int = 0
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """True once the history has reached 80 % of its limit."""
+        return self.events >= self.max_events * 0.8
+
+
+class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``activity_info()`` says inside an activity.
+
+    Attributes:
+        activity: The activity's name.
+        instance: The id of the instance that called it.
+        execution: The instance's execution.
+        command: The id of the call, ``"0.2:3"``.
+        attempt: Counts from 1.
+        scheduled_at: When it was called, epoch seconds.
+        queue: Where it runs.
+        life: What tells the instance from others that had or will have its id; ``""`` for one that
+            was begun by a version that knew no lives.
+    """
+
+    activity: str
+    instance: str
+    execution: int
+    command: str
+    attempt: int
+    scheduled_at: float
+    queue: str
+    life: str = ""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this call and for no other, for what must happen once.
+
+        It cannot be guessed from the instance's id.
+        """
+        return f"{self.life or self.instance}/{self.execution}/{self.command}"
+
+
+current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
+
+
+class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why an instance was suspended, and what to do.
+
+    Attributes:
+        kind: ``"diverged"``: the code gave other commands than the history. ``"history limit"``:
+            the history has reached ``max_events``. ``"unreadable history"``: stored turns or
+            messages cannot be read, are missing, or do not fit what is counted.
+            ``"unreadable row"``: the instance's row is damaged. ``"undecodable"``: a stored
+            argument, result or signal does not fit the present code or codec.
+            ``"does not wait"``: a turn made more task steps than it may.
+            ``"crashes its worker"``: workers died one after the other while they stepped it and
+            nothing else. ``"refused by the store"``: the store does not take what a turn gives.
+            ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
+            it.
+        message: All of it, for people.
+        turn: The number of the turn, from 0.
+        task: The path of the task, ``"0.2"``.
+        recorded: What the history has there: kind, name and id, or ``""`` for nothing.
+        current: What the code gave instead, or ``""`` for nothing.
+        line: ``file:line`` of the workflow's code, where it could be found.
+    """
+
+    kind: str
+    message: str
+    turn: int = 0
+    task: str = ""
+    recorded: str = ""
+    current: str = ""
+    line: str = ""

@@ -1,0 +1,92 @@
+"""The unit of history: one step of an instance, and how an execution ends."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.commands import Command
+from trioflow._model.events import Event
+
+__all__ = [
+    "Cancelled",
+    "Completed",
+    "Continued",
+    "Failed",
+    "Outcome",
+    "Turn",
+    "decode_turn",
+    "encode_turn",
+]
+
+
+class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="outcome", gc=False):
+    pass
+
+
+class Completed(_Outcome, frozen=True, tag="completed"):
+    """The workflow function returned ``result``."""
+
+    result: msgspec.Raw
+
+
+class Failed(_Outcome, frozen=True, tag="failed"):
+    """The workflow function raised."""
+
+    failure: Failure
+
+
+class Cancelled(_Outcome, frozen=True, tag="cancelled"):
+    """The workflow function ended because the instance was cancelled."""
+
+    reason: str | None = None
+
+
+class Continued(_Outcome, frozen=True, tag="continued"):
+    """The workflow function asked for a new execution with ``input``."""
+
+    input: msgspec.Raw
+
+
+Outcome = Completed | Failed | Cancelled | Continued
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step: the events that were consumed, at which time, and what the workflow then asked for.
+
+    Attributes:
+        now: The workflow's clock during the turn, epoch seconds; it never goes backwards.
+        events: In the order in which they were applied.
+        commands: In the order of their ids (`command_order`).
+        outcome: Set in the last turn of an execution.
+        at: When each of ``events`` happened, by the store's clock, where that decides between it
+            and a deadline that passed before ``now``; otherwise empty.
+        together_from: The number, from 0, of the event or overdue deadline together with which all
+            events after it were applied, since the workflow would have ended there; -1 if each was
+            applied by itself.
+    """
+
+    now: float
+    events: list[Event]
+    commands: list[Command] = []
+    outcome: Outcome | None = None
+    at: list[float] = []
+    together_from: int = -1
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Turn] = msgspec.json.Decoder(Turn)
+
+
+def encode_turn(turn: Turn) -> bytes:
+    """Return the stored form of a turn."""
+    return _encoder.encode(turn)
+
+
+def decode_turn(data: bytes) -> Turn:
+    """Read a turn from its stored form.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not a stored turn.
+    """
+    return _decoder.decode(data)

@@ -1,0 +1,273 @@
+"""The definitions that a process knows, by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar, overload
+
+from trioflow._codec.values import Codec
+from trioflow._engine import guard
+from trioflow._model.definitions import Activity, OnCancel, Runtime, Workflow
+from trioflow._model.retry import RetryPolicy
+from trioflow.errors import DefinitionError, UnknownDefinition
+
+__all__ = ["Registry", "default_registry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+D = TypeVar("D")
+
+
+class Registry:
+    """Workflows and activities by name.
+
+    The decorators ``@workflow`` and ``@activity`` add to the process' default registry; those of a
+    registry of your own add to that one: ``@registry.workflow``.
+
+    Example:
+        >>> registry = Registry()
+        >>> @registry.activity
+        ... async def greet(name: str) -> str:
+        ...     return f"Hello {name}"
+        >>> list(registry.activities)
+        ['greet']
+    """
+
+    def __init__(self) -> None:
+        self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._activities: dict[str, Activity[..., Any]] = {}
+
+    @property
+    def workflows(self) -> Mapping[str, Workflow[..., Any]]:
+        """The workflows by name."""
+        return self._workflows
+
+    @property
+    def activities(self) -> Mapping[str, Activity[..., Any]]:
+        """The activities by name."""
+        return self._activities
+
+    def add(self, *definitions: object) -> None:
+        """Add definitions, or all activities that are methods of an object.
+
+        A registry takes one object of a class: which of several runs an activity could not be
+        told from its name.
+
+        Raises:
+            DefinitionError: Another definition, or another object of the class, has the name, or
+                there is nothing to add.
+        """
+        for definition in definitions:
+            match definition:
+                case Workflow():
+                    self._put(self._workflows, definition)
+                case Activity():
+                    self._put(self._activities, definition)
+                case _:
+                    methods = list(_activity_methods(definition))
+                    if not methods:
+                        raise DefinitionError(
+                            f"{definition!r} is neither a workflow nor an activity, nor an object "
+                            "with methods that are activities; decorate it with @workflow or "
+                            "@activity"
+                        )
+                    for method in methods:
+                        self._put_method(method)
+
+    @overload
+    def workflow(self, fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_events: int = 50_000,
+    ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
+
+    def workflow(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Decorate an async function as a workflow, and add it.
+
+        Args:
+            fn: The function, where the decorator is used without arguments.
+            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout`` and
+                ``max_events``: the attributes of `Workflow`.
+
+        Raises:
+            DefinitionError: It is not an async function, the name is taken, or there is no such
+                option.
+            ValueError: An option is out of its range.
+        """
+        _check_options("workflow", Workflow, options)
+
+        def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
+            definition: Workflow[..., Any] = Workflow(fn, **options)
+            self._put(self._workflows, definition)
+            if sys.version_info < (3, 12):  # from 3.12 on the calls themselves are watched
+                guard.warn_source(fn)
+            return definition
+
+        return decorate if fn is None else decorate(fn)
+
+    @overload
+    def activity(self, fn: Callable[P, Awaitable[R]], /) -> Activity[P, R]: ...
+
+    @overload
+    def activity(self, fn: Callable[P, R], /) -> Activity[P, R]: ...
+
+    @overload
+    def activity(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_timeout: float | None = None,
+        runtime: Runtime = "auto",
+        on_cancel: OnCancel = "wait",
+    ) -> _ActivityDecorator: ...
+
+    def activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Decorate a function, async or not, as an activity, and add it.
+
+        Args:
+            fn: The function, where the decorator is used without arguments.
+            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
+                ``schedule_timeout``, ``runtime`` and ``on_cancel``: the attributes of `Activity`.
+
+        Raises:
+            DefinitionError: The name is taken, the function cannot be an activity, or there is no
+                such option.
+            ValueError: An option is out of its range.
+        """
+        _check_options("activity", Activity, options)
+
+        def decorate(fn: Callable[..., Any]) -> Activity[..., Any]:
+            definition: Activity[..., Any] = Activity(fn, **options)
+            self._put(self._activities, definition)
+            return definition
+
+        return decorate if fn is None else decorate(fn)
+
+    def find_workflow(self, name: str) -> Workflow[..., Any]:
+        """Return the workflow of that name.
+
+        Raises:
+            UnknownDefinition: There is none; the message names similar ones.
+        """
+        return _find(self._workflows, name, "workflow")
+
+    def find_activity(self, name: str) -> Activity[..., Any]:
+        """Return the activity of that name.
+
+        Raises:
+            UnknownDefinition: There is none; the message names similar ones.
+        """
+        return _find(self._activities, name, "activity")
+
+    def check(self, codec: Codec) -> None:
+        """Resolve every annotation, so that a mistake is found when a worker starts.
+
+        Raises:
+            DefinitionError: An annotation cannot be resolved, or names a type that cannot be
+                stored.
+        """
+        for definition in (*self._workflows.values(), *self._activities.values()):
+            definition.signature.check(codec)
+
+    def _put_method(self, method: Activity[..., Any]) -> None:
+        old = self._activities.get(method.name)
+        function = method.fn.__func__  # type: ignore[attr-defined]  # it is a bound method
+        if old is not None and old.fn is not function and old.fn != method.fn:
+            owner = getattr(old.fn, "__self__", None)
+            if owner is not None and getattr(old.fn, "__func__", None) is function:
+                raise DefinitionError(
+                    f"activity {method.name!r}: another object of its class was added, {owner!r}, "
+                    "and a name stands for one. Pass as an argument what differs between them, or "
+                    "give each object a registry and a worker of its own"
+                )
+            self._put(self._activities, method)
+        self._activities[method.name] = method
+
+    def _put(self, definitions: dict[str, Any], new: Any) -> None:
+        old = definitions.get(new.name)
+        if old is not None and _identity(old.fn) != _identity(new.fn):
+            if old.where == new.where != "unknown place":
+                raise DefinitionError(
+                    f"{new.kind} {new.name!r} ({new.where}): its file runs twice in this process, "
+                    f"as the modules {old.fn.__module__!r} and {new.fn.__module__!r}; put what is "
+                    "started as a script into a file of its own"
+                )
+            raise DefinitionError(
+                f"{new.kind} {new.name!r} ({new.where}): the name is taken by {old.where}. Give "
+                f"one of them another: @{new.kind}(name=...)"
+            )
+        definitions[new.name] = new
+
+
+class _ActivityDecorator:
+    """What ``@activity(...)`` gives, for the type checker: it takes async and plain functions."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Activity[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Activity[P, R]: ...
+
+    def __call__(self, fn: Any, /) -> Any:
+        raise NotImplementedError
+
+
+def _identity(fn: Callable[..., Any]) -> object:
+    """The same function decorated again (a reloaded module, a cell run twice) is no conflict."""
+    if not inspect.isroutine(fn) or inspect.ismethod(fn):
+        return fn  # two objects of one class are two
+    return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
+
+
+def _check_options(kind: str, definition: type[Any], options: Mapping[str, Any]) -> None:
+    known = [*inspect.signature(definition).parameters][1:]
+    for name in options:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        if name in ("attempts", "max_attempts", "max_retries", "retries"):
+            hint = f"; say retry=RetryPolicy(max_attempts={options[name]!r})"
+        elif near:
+            hint = f"; did you mean {near[0]}=?"
+        else:
+            hint = f"; there are {', '.join(known)}"
+        raise DefinitionError(f"@{kind} has no option {name!r}{hint}")
+
+
+def _activity_methods(owner: object) -> Iterator[Activity[..., Any]]:
+    for name, member in inspect.getmembers_static(type(owner)):
+        if isinstance(member, Activity):
+            yield getattr(owner, name)
+
+
+def _find(definitions: Mapping[str, D], name: str, kind: str) -> D:
+    found = definitions.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, definitions, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownDefinition(
+            f"no {kind} {name!r} is registered in this process{hint or '.'} Import the module "
+            "that defines it before the worker or the client starts."
+        )
+    return found
+
+
+default_registry = Registry()
+"""What ``@workflow`` and ``@activity`` add to."""

@@ -1,0 +1,1 @@
+"""Activities that a worker runs: capacity, attempts, threads, cancellation."""

@@ -1,0 +1,330 @@
+"""One attempt of an activity: what it is called with, how it ends, and what is made of that."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.groups import first_interrupt, is_cancel
+from trioflow._codec.foreign import said
+from trioflow._codec.values import Codec, encode_checked
+from trioflow._engine.hints import add_asyncio_hint
+from trioflow._model import events as ev
+from trioflow._model.commands import ActivityOptions
+from trioflow._model.definitions import Activity
+from trioflow._model.events import Event
+from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
+from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.threads import ThreadCall
+from trioflow._worker.host import cancel_scope, current_time, in_asyncio
+from trioflow._worker.instances.records import decode_options, legible
+from trioflow.backends.records import ActivityTask
+from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
+
+__all__ = ["Again", "Attempts", "info_of"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_LONGEST_WAIT = 60.0  # seconds between two looks whether stored arguments fit the code by now
+
+_decode_failure = msgspec.json.Decoder(Failure).decode
+
+
+class Again(NamedTuple):
+    """An activity is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+
+    attempt: int
+    delay: float
+    failure: Failure | None
+
+
+class Attempts:
+    """Makes attempts.
+
+    Args:
+        activities: The functions by name.
+        codec: For arguments and results.
+        now: The store's clock.
+        on_limit: Told of each attempt that begins with a time limit, with when it is over, by the
+            loop's clock.
+
+    Attributes:
+        leaving: Whether the worker ends. A cancel of whatever origin is then no failure.
+    """
+
+    def __init__(
+        self,
+        activities: Mapping[str, Activity[..., Any]],
+        codec: Codec,
+        now: Callable[[], float],
+        on_limit: Callable[[Run, float], None],
+    ) -> None:
+        self._activities = activities
+        self._codec = codec
+        self._now = now
+        self._on_limit = on_limit
+        self._unreadable: set[str] = set()
+        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has one
+        self.leaving = False
+
+    async def make(self, run: Run) -> Event | Again | None:
+        """Make one attempt.
+
+        Returns:
+            How the activity ended, or when it is to be attempted again; ``None`` if it stopped
+            because `Run.stop` says so.
+
+        Raises:
+            KeyboardInterrupt: The function raised it, or was interrupted. Nothing else, of whatever
+                class, leaves an attempt: it is that attempt's failure.
+        """
+        task = run.task
+        definition = self._activities[task.activity]
+        current_activity.set(info_of(task))
+        began = self._ready(definition, run)
+        if not isinstance(began, _Call):
+            return began
+        returned = False
+        result: Any = None
+        scope = run.scope = began.scope
+        try:
+            with scope:
+                result = await self._invoke(definition, began, run)
+                if run.thread is not None:
+                    result = result.unwrap()  # here, where no StopIteration is changed
+                returned = True
+        except BaseException as exc:  # whatever the function raises is its failure
+            if first_interrupt(exc) is not None:
+                raise
+            if not run.stop and is_cancel(exc) and (self.leaving or run.interrupted):
+                # It is perhaps the loop that ends, or another attempt that broke the group.
+                run.stop = "given back"
+            if not (run.detached or (is_cancel(exc) and (run.stop or scope.cancel_called))):
+                return self.failed(run, exc)
+        if run.detached:
+            return None
+        if not returned:
+            return None if run.stop else self.failed(run, self.timeout(run))
+        return self._returned(definition, run, result)
+
+    def _returned(
+        self, definition: Activity[..., Any], run: Run, result: Any
+    ) -> Event | Again | None:
+        try:
+            type_ = definition.signature.result_type
+            data = encode_checked(self._codec, result, type_, f"{definition.name}() result")
+            return ev.ActivityCompleted(run.task.key.command, msgspec.Raw(data))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # so is a result that cannot be stored
+            return self.failed(run, exc)
+
+    # --- before -------------------------------------------------------------------------
+
+    def _ready(self, definition: Activity[..., Any], run: Run) -> _Call | Event | Again | None:
+        """Decide whether it may begin, and with what."""
+        task = run.task
+        try:
+            options = run.options = decode_options(task.options)
+        except msgspec.MsgspecError as exc:
+            return self._wait_for_code(task, exc)
+        if task.attempt > 1:
+            over = self._used_up(task, definition, options)
+            if over is not None:
+                return over
+        timeout: float | None = None
+        if options or definition.timeout is not None or definition.schedule_timeout is not None:
+            timeout, run.limit = self._time_left(definition, options, task)
+            if timeout is not None and timeout <= 0:
+                return self.failed(run, self.timeout(run))
+        try:
+            args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
+            return self._wait_for_code(task, exc)
+        if timeout is None:
+            return _Call(cancel_scope(), args, kwargs)
+        deadline = current_time() + timeout
+        self._on_limit(run, deadline)
+        return _Call(cancel_scope(deadline), args, kwargs)
+
+    def _time_left(
+        self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
+    ) -> tuple[float | None, str]:
+        timeout = options.timeout if options and options.timeout is not None else definition.timeout
+        total = _schedule_timeout(definition, options)
+        if total is not None:
+            left = task.scheduled_at + total - self._now()
+            if timeout is None or left < timeout:
+                return left, f"its schedule_timeout of {total} s"
+        return timeout, "" if timeout is None else f"its timeout of {timeout} s"
+
+    def _used_up(
+        self, task: ActivityTask, definition: Activity[..., Any], options: ActivityOptions | None
+    ) -> Event | None:
+        """Fail what has no attempt left, since workers died in attempts of it."""
+        policy = _policy(definition, options)
+        limit = ""
+        if policy.max_attempts is not None and task.attempt > policy.max_attempts:
+            limit = f"its policy allows {policy.max_attempts} attempts"
+        elif policy.timeout is not None and self._now() - task.scheduled_at > policy.timeout:
+            limit = f"its policy begins none later than {policy.timeout} s after the first"
+        if not limit:
+            return None
+        last = _last_failure(task, self._codec)
+        died = f"{task.attempt - 1} workers" if task.attempt > 2 else "a worker"  # noqa: PLR2004
+        if last is not None:
+            died = "the last worker that had it, or more of them,"
+        error = WorkerLost(
+            f"activity {task.activity!r}: {died} died while running it; {limit}, so attempt "
+            f"{task.attempt - 1} was the last one. See whether the function ends or blocks its "
+            "process, or needs more memory than there is"
+        )
+        error.__cause__ = last
+        failure = Failure.of(error, self._codec)
+        _log_failed(task, legible(failure, self._codec), task.attempt - 1)
+        return ev.ActivityFailed(task.key.command, failure)
+
+    def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
+        """Leave in the store what the present code cannot read: other code may."""
+        if task.activity not in self._unreadable:
+            self._unreadable.add(task.activity)
+            logger.warning(
+                "activity %r of instance %r (%s): what is stored of its call does not fit the "
+                "present code (%s: %s). It waits in the store, and so does every other such call, "
+                "until a worker's code or codec can read it",
+                task.activity,
+                task.key.instance,
+                task.key.command,
+                type(exc).__name__,
+                said(exc),
+            )
+        # As long again as it has waited: no count of such looks is stored.
+        delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
+        return Again(task.attempt, delay, Failure.of(exc, self._codec))
+
+    # --- the call -----------------------------------------------------------------------
+
+    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> Any:
+        fn, args, kwargs = definition.fn, call.args, call.kwargs
+        if definition.runtime == "async":
+            return await fn(*args, **kwargs)
+        if definition.runtime == "asyncio":
+            return await in_asyncio(fn, args, kwargs)
+        run.thread = ThreadCall(lambda: definition.call_plain(args, kwargs))
+        return await run.thread.run(call.scope, self._no_limit)
+
+    # --- after --------------------------------------------------------------------------
+
+    def timeout(self, run: Run) -> ActivityTimeout:
+        """Return the error of an attempt whose time is over."""
+        task = run.task
+        return ActivityTimeout(
+            f"activity {task.activity!r} took longer than {run.limit} (attempt {task.attempt})"
+        )
+
+    def failed(self, run: Run, exc: BaseException) -> Event | Again | None:
+        """Decide what follows a failed attempt; ``None`` if its worker is leaving."""
+        if run.stop == "given back":
+            return None
+        task = run.task
+        definition = self._activities[task.activity]
+        if definition.runtime == "async" and type(exc) in {RuntimeError, TypeError}:
+            add_asyncio_hint(exc, task.activity)
+        failure = Failure.of(exc, self._codec)
+        delay = self._next_delay(task, failure, definition, run.options)
+        if delay is None or run.stop == "cancelled":
+            if not run.stop:
+                _log_failed(task, legible(failure, self._codec), task.attempt)
+            return ev.ActivityFailed(task.key.command, failure)
+        if not run.stop:
+            logger.info(
+                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+                task.activity,
+                task.key.instance,
+                task.attempt,
+                failure.type,
+                legible(failure, self._codec).message,
+                delay,
+            )
+        return Again(task.attempt + 1, delay, failure)
+
+    def _next_delay(
+        self,
+        task: ActivityTask,
+        failure: Failure,
+        definition: Activity[..., Any],
+        options: ActivityOptions | None,
+    ) -> float | None:
+        elapsed = self._now() - task.scheduled_at
+        key = info_of(task).idempotency_key
+        delay = _policy(definition, options).next_delay(task.attempt, failure, elapsed, key)
+        total = _schedule_timeout(definition, options)
+        if delay is not None and total is not None and elapsed + delay >= total:
+            return None
+        return delay
+
+
+class _Call(msgspec.Struct):
+    """What is called, and the scope around it."""
+
+    scope: Any  # a `Scope`; for the type checkers its __exit__ may swallow exceptions
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def info_of(task: ActivityTask) -> ActivityInfo:
+    """Return what an activity may know of its call."""
+    key = task.key
+    return ActivityInfo(
+        activity=task.activity,
+        instance=key.instance,
+        execution=key.execution,
+        command=key.command,
+        attempt=task.attempt,
+        scheduled_at=task.scheduled_at,
+        queue=task.queue,
+        life=key.life,
+    )
+
+
+def _policy(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:
+    policy = options.retry if options and options.retry is not None else definition.retry
+    return DEFAULT_ACTIVITY_RETRY if policy is None else policy
+
+
+def _schedule_timeout(
+    definition: Activity[..., Any], options: ActivityOptions | None
+) -> float | None:
+    if options and options.schedule_timeout is not None:
+        return options.schedule_timeout
+    return definition.schedule_timeout
+
+
+def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
+    if not task.failure:
+        return None
+    try:
+        return _decode_failure(task.failure).rebuild(codec)
+    except (msgspec.MsgspecError, UndecodableValue):  # an older form, or another codec's
+        return None
+
+
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
+    logger.error(
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
+        task.activity,
+        task.key.instance,
+        task.key.command,
+        attempt,
+        failure.type,
+        failure.message,
+    )

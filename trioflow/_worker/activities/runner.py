@@ -1,0 +1,435 @@
+"""Running activities: how they begin, and how they stop. Knows no workflow and no store."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextvars import Context, copy_context
+from typing import Literal, Protocol
+
+import anyio
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec
+from trioflow._model import events as ev
+from trioflow._model.events import Event
+from trioflow._registry import Registry
+from trioflow._worker.activities.attempts import Again, Attempts
+from trioflow._worker.activities.capacity import Capacity
+from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.threads import ThreadCall
+from trioflow._worker.host import DetachedGroup, current_time
+from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
+
+__all__ = ["ActivityRunner", "Listener"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_OBEY = 0.5  # seconds in which what was cancelled must have stopped, where not it decides
+_LOOK = 0.25  # seconds between two looks at what waits
+
+
+class Listener(Protocol):
+    """Whom the runner tells how an activity went."""
+
+    def activity_ended(self, task: ActivityTask, event: Event) -> None:
+        """It completed, failed for good, or was cancelled."""
+
+    def activity_given_back(
+        self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
+    ) -> None:
+        """It is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+
+
+class ActivityRunner:
+    """Runs activities in tasks and threads of the host's loop, up to a limit.
+
+    Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
+    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
+    up: it is reported as if it had, and counts against the limits until it ends.
+
+    Args:
+        registry: Where the functions are.
+        codec: For arguments and results.
+        now: The store's clock.
+        queues: Which queues are served; empty for none.
+        limit: How many may run at once.
+        threads: How many plain functions may run at once.
+        listener: Whom to tell.
+        on_room: Called when there is room again, perhaps often; with whether it is worth a look
+            into the store at once.
+        on_interrupt: Called with a `KeyboardInterrupt` that came out of a function, or with what
+            went wrong in here: the worker is to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        codec: Codec,
+        now: Callable[[], float],
+        queues: Collection[str],
+        limit: int,
+        threads: int,
+        listener: Listener,
+        on_room: Callable[[bool], None],
+        on_interrupt: Callable[[BaseException], None],
+    ) -> None:
+        self._activities = registry.activities
+        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self._attempts = Attempts(registry.activities, codec, now, self._limited)
+        self._listener = listener
+        self._on_interrupt = on_interrupt
+        self._runs: dict[ActivityKey, Run] = {}
+        self._begun: set[Run] = set()
+        self._due: set[Run] = set()
+        self._alarm, self._alarm_at = anyio.Event(), math.inf
+        self._look_at = math.inf
+        self._idle = anyio.Event()
+        self._group: DetachedGroup | None = None
+        self._groups: list[DetachedGroup] = []  # it, and those that broke and have not ended
+        self._context = Context()
+        self._refusing = False
+
+    def open(self) -> None:
+        """Begin, before the first is started. All run in the context variables of the caller."""
+        self._context = copy_context()
+        self._open_group()
+        self._overseer = anyio.CancelScope()
+        self._watcher = DetachedGroup("trioflow overseer")  # no attempt can break it
+        self._watcher.start_soon(self._oversee, name="trioflow overseer")
+
+    def reserve(self, instance: str, name: str, queue: str) -> bool:
+        """Make room for an activity that is about to be stored; False if it is for others."""
+        return self.capacity.reserve(instance, name, queue)
+
+    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
+        """Give back the room of activities that were to be stored here, and are not."""
+        for activity in activities:
+            if activity.leased:
+                self.unreserve(instance, activity.activity)
+
+    def unreserve(self, instance: str, name: str) -> None:
+        """Give back the room of an activity that does not come."""
+        self.capacity.unreserve(instance, name)
+        if self.capacity.closed:
+            self._idle.set()
+
+    def busy_with(self, instance: str) -> bool:
+        """Whether an activity of that instance is in hand, or about to be."""
+        return self.capacity.busy_with(instance)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a function of that name."""
+        return name in self._activities
+
+    # --- running ------------------------------------------------------------------------
+
+    def start(self, task: ActivityTask) -> None:
+        """Run an activity for which room was reserved."""
+        lane = self.capacity.lane_of(task.activity)
+        if self._refusing:  # signing off gives it back with all that this worker holds
+            self.unreserve(task.key.instance, task.activity)
+            return
+        if task.key in self._runs:
+            self.drop(task.key)  # it was lost, and has come again
+        run = Run(task, lane.window.total)
+        self._runs[task.key] = run
+        lane.add(run)
+        self._fill()
+        if lane.waiting and self._look_at == math.inf:
+            self._look_at = current_time() + _LOOK
+            self._wake_at(self._look_at)
+
+    def accept(self, task: ActivityTask) -> None:
+        """Run an activity that was taken from the store."""
+        self.capacity.count(task.key.instance, self.capacity.lane_of(task.activity))
+        self.start(task)
+
+    def in_hand(self) -> list[ActivityKey]:
+        """The keys of all activities that run here or wait for it."""
+        return list(self._runs)
+
+    def runs(self, key: ActivityKey) -> bool:
+        """Whether that activity is in hand."""
+        return key in self._runs
+
+    def cancel(self, key: ActivityKey) -> bool:
+        """Cancel an activity as its workflow asked; False if it is not in hand."""
+        return self._stop(key, "cancelled")
+
+    def drop(self, key: ActivityKey) -> None:
+        """Stop an activity whose result nobody may have any more."""
+        self._stop(key, "dropped")
+
+    def drop_all(self) -> None:
+        """Stop everything without telling anyone: it belongs to others."""
+        for key in list(self._runs):
+            self._stop(key, "dropped")
+
+    def stop_of(
+        self, instance: str, how: Literal["cancelled", "dropped"], life: str | None = None
+    ) -> None:
+        """Stop the activities of one instance: cancel them, or drop them without telling anyone.
+
+        With ``life`` only those of that life of the id.
+        """
+        for key in list(self._runs):
+            if key.instance == instance and life in (None, key.life):
+                self._stop(key, how)
+
+    def stop_other_lives(self, instance: str, life: str) -> None:
+        """Cancel the activities of earlier lives of an id, which has been used again."""
+        for key in list(self._runs):
+            if key.instance == instance and key.life != life:
+                self._stop(key, "cancelled")
+
+    async def drain(self, grace: float) -> None:
+        """Take no more; after ``grace`` seconds stop what still runs and give it back.
+
+        What does not stop then is given up. Nothing waits for it any more: a thread that blocks
+        does not even keep the process from exiting.
+        """
+        self.capacity.closed = self._attempts.leaving = True
+        with anyio.move_on_after(grace):
+            while not self.capacity.idle:
+                await self._next_end()
+        # What is reserved and does not run waits for a commit, which may never come.
+        self._refusing = True
+        for key in list(self._runs):
+            self._stop(key, "given back")
+        with anyio.move_on_after(_OBEY):
+            while any(not run.given_up for run in self._begun):
+                await self._next_end()
+        await self._leave()
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _open_group(self) -> None:
+        """Run all that begins from now on in a new group."""
+        self._group = DetachedGroup("trioflow activities", self._group_broke)
+        self._groups = [old for old in self._groups if not old.ended]
+        self._groups.append(self._group)
+
+    def _group_broke(self) -> None:
+        """Go on after an attempt that has left a nursery open: what ran beside it is cancelled."""
+        logger.error(
+            "an activity has ended with a nursery or a task group still open, so all that ran "
+            "beside it in this worker was cancelled, and is attempted again. It has failed with an "
+            "error that speaks of cancel scopes. Open groups with 'async with' only, and wrap a "
+            "generator that has one inside in contextlib.aclosing()"
+        )
+        self._open_group()
+
+    async def _leave(self) -> None:
+        """Let go of what does not stop, and wait for the rest of the tasks."""
+        for run in list(self._begun):
+            if not run.given_up:
+                run.stop = "dropped" if run.stop == "dropped" else "given back"
+                self._give_up(run, "the end of the worker's time", None)
+            if run.thread is not None:
+                run.thread.leave()
+        if self._group is not None:
+            self._overseer.cancel()
+            self._watcher.close()
+            self._group.close()
+            with anyio.move_on_after(_OBEY):
+                for group in (*self._groups, self._watcher):
+                    await group.wait()
+
+    async def _next_end(self) -> None:
+        self._idle = anyio.Event()
+        await self._idle.wait()
+
+    def _stop(self, key: ActivityKey, how: Literal["cancelled", "given back", "dropped"]) -> bool:
+        run = self._runs.get(key)
+        if run is None:
+            return False
+        if not run.stop or how == "dropped":
+            run.stop = how
+        if run.waits:
+            self._take_out(run)
+            return True
+        if run.scope is not None:
+            run.scope.cancel()
+        if run.stop == "dropped":
+            self._detach(run, None)
+        elif run.stop == "cancelled" and self._is_abandoned(run):
+            self._give_up_at(run, current_time() + _OBEY)
+        return True
+
+    def _take_out(self, run: Run) -> None:
+        """End one that has not begun."""
+        lane = self.capacity.lane_of(run.task.activity)
+        lane.remove(run)
+        self.capacity.release(lane)
+        self._detach(run, None)
+
+    def _is_abandoned(self, run: Run) -> bool:
+        """Whether nobody waits for what was cancelled."""
+        if run.options is not None and run.options.on_cancel is not None:
+            return run.options.on_cancel == "abandon"
+        return self._activities[run.task.activity].on_cancel == "abandon"
+
+    def _fill(self) -> None:
+        """Give tasks to those whose turn it is."""
+        one, other = self.capacity.lanes
+        while (one.waiting or other.waiting) and self._group is not None:
+            following = self.capacity.next_run()
+            if following is None:
+                return
+            run, lane = following
+            self._begun.add(run)
+            # This may be the task of an activity that has just ended: its context is not passed on.
+            # A copy, since a context cannot be entered twice, should the task begin at once.
+            start = self._context.copy().run
+            run.group = self._group
+            start(self._group.start_soon, self._run, run, lane, name=run.task.activity)
+
+    async def _run(self, run: Run, lane: Lane) -> None:
+        try:
+            lane.fresh -= 1
+            result: Event | Again | None = None
+            if not run.stop:
+                began_at = time.perf_counter()
+                self._begin(run, lane, began_at)
+                try:
+                    result = await self._attempts.make(run)
+                except BaseException as exc:  # noqa: BLE001  # it is an interrupt, perhaps in a group
+                    self._interrupted(run, exc)
+                ended_at = time.perf_counter()
+                lane.window.end(ended_at - began_at)
+                if run.thread is not None:
+                    self._ran_in_thread(run.thread, ended_at)
+            lane.running -= 1
+            self._begun.discard(run)
+            self._due.discard(run)
+            self._fill()
+            self.capacity.release(lane)
+            self._detach(run, result)
+            if self.capacity.closed:
+                self._idle.set()
+        except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
+            self._on_interrupt(exc)
+
+    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
+        if thread.ended_at:
+            ran = thread.ended_at - thread.began_at
+            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
+
+    def _interrupted(self, run: Run, exc: BaseException) -> None:
+        run.stop = run.stop or "given back"
+        self._on_interrupt(exc)
+
+    def _begin(self, run: Run, lane: Lane, now: float) -> None:
+        window = lane.window
+        if window.begin(run.came_at, run.came_after, now):
+            for other in lane.surplus(window.held - window.size):
+                self._give_back(other, lane)
+        elif window.short:
+            self.capacity.see_room(lane)
+        self._fill()
+
+    def _give_back(self, run: Run, lane: Lane) -> None:
+        """Leave one that has not begun, and is no longer in its lane, to others."""
+        run.stop = run.stop or "given back"
+        self.capacity.release(lane)
+        self._detach(run, None)
+
+    def _detach(self, run: Run, result: Event | Again | None) -> None:
+        """Have no more to do with a run, and tell how it went; once."""
+        if run.detached:
+            return
+        run.detached = True
+        task = run.task
+        if self._runs.get(task.key) is run:
+            del self._runs[task.key]
+        self.capacity.forget(task.key.instance)
+        if self.capacity.closed:
+            self._idle.set()
+        if run.stop == "dropped":
+            return
+        if isinstance(result, Again):
+            self._listener.activity_given_back(task, *result)
+        elif result is not None:
+            self._listener.activity_ended(task, result)
+        elif run.stop == "cancelled":
+            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command))
+        elif run.stop == "given back":
+            self._listener.activity_given_back(task, task.attempt, 0.0, None)
+
+    # --- what does not obey, and what waits too long -----------------------------------------
+
+    def _limited(self, run: Run, deadline: float) -> None:
+        self._give_up_at(run, deadline + _OBEY)
+
+    def _give_up_at(self, run: Run, at: float) -> None:
+        run.due = min(run.due, at)
+        self._due.add(run)
+        self._wake_at(run.due)
+
+    def _wake_at(self, at: float) -> None:
+        if at < self._alarm_at:
+            self._alarm_at = at
+            self._alarm.set()
+
+    async def _oversee(self) -> None:
+        """Give up what does not stop in time, and give back what waits too long."""
+        try:
+            await self._watch()
+        except Exception as exc:  # noqa: BLE001  # ours; as above
+            self._on_interrupt(exc)
+
+    async def _watch(self) -> None:
+        with self._overseer:
+            while True:
+                self._alarm = anyio.Event()
+                self._alarm_at = min((run.due for run in self._due), default=math.inf)
+                self._alarm_at = min(self._alarm_at, self._look_at)
+                with anyio.move_on_after(self._alarm_at - current_time()):
+                    await self._alarm.wait()
+                now = current_time()
+                for run in [run for run in self._due if run.due <= now]:
+                    self._due.discard(run)
+                    self._overdue(run)
+                if self._look_at <= now:
+                    self._look()
+                    self._look_at = now + _LOOK if self.capacity.waiting else math.inf
+
+    def _look(self) -> None:
+        """Give back what has waited for a while in a lane in which nothing begins."""
+        full = self.capacity.full
+        for lane in self.capacity.lanes:
+            if not (full or lane.running >= lane.limit):
+                continue  # it is only the loop that was busy
+            stuck = lane.stuck()
+            if stuck:
+                lane.window.close(time.perf_counter())
+            for run in stuck:
+                self._give_back(run, lane)
+
+    def _overdue(self, run: Run) -> None:
+        if run.stop == "cancelled" and self._is_abandoned(run):
+            self._give_up(run, "its cancel", None)
+        elif not run.detached:
+            result = self._attempts.failed(run, self._attempts.timeout(run))
+            self._give_up(run, run.limit, result)
+
+    def _give_up(self, run: Run, limit: str, result: Event | Again | None) -> None:
+        """Report a run that does not stop as if it had."""
+        run.given_up = True
+        if not run.detached:
+            logger.warning(
+                "activity %r of instance %r (%s, attempt %d) has not stopped %.3g s after %s, and "
+                "is given up: what it still returns is dropped, and it counts against this "
+                "worker's limits until it ends",
+                run.task.activity,
+                run.task.key.instance,
+                run.task.key.command,
+                run.task.attempt,
+                _OBEY,
+                limit,
+            )
+        self._detach(run, result)

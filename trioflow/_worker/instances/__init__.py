@@ -1,0 +1,1 @@
+"""Instances that a worker holds: stepping them and committing their turns."""

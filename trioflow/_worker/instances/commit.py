@@ -1,0 +1,353 @@
+"""Storing batches, and what follows: effects where a unit was stored, a new beginning where not.
+
+A unit can fail in three ways. The store *refuses* it (`CommitFailure`): something is not as the
+unit expects, so its instances begin again from the store, or are let go. The store *rejects* it
+(an error that is not about being reachable): its data cannot be stored, and the one instance that
+they belong to is suspended; see `Rejections`. Or the worker's lease is lost, and with it all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from trioflow._codec.values import Codec
+from trioflow._model.events import encode_event
+from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.instances import cancel as cancels
+from trioflow._worker.instances import reports
+from trioflow._worker.instances.batch import Batch, OpenUnit
+from trioflow._worker.instances.held import HeldInstance, State
+from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.rejections import Rejections
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import (
+    ActivityResult,
+    ActivityTask,
+    CommitFailure,
+    InstanceCommit,
+    TakenInstance,
+    Unit,
+)
+from trioflow.errors import BackendUnavailable, LeaseLost
+
+__all__ = ["Committer", "patiently"]
+
+logger = logging.getLogger("trioflow.worker")
+
+T = TypeVar("T")
+
+_FIRST_DELAY = 0.05  # seconds, when the store does not answer
+_TRIES = 5  # of a unit that fails though none of its instances was lost
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Call the store until it answers; it may be away for a while."""
+    delay = _FIRST_DELAY
+    while True:
+        try:
+            return await call()
+        except BackendUnavailable as exc:
+            if delay == _FIRST_DELAY:
+                logger.warning("the store is not available, trying again: %s", exc)
+            await anyio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+
+class Committer:
+    """Stores the batches of one worker.
+
+    Args:
+        backend: The store.
+        holdings: What the worker holds.
+        batch: The batch that is being built meanwhile.
+        recorder: Who builds it.
+        wake: Called when there is something to commit.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        on_wake_at: Called with the time when a stored instance will be due.
+        on_lease_lost: Called when the worker's row is gone.
+        on_successor: Called with a row that waited until another life of its id was let go.
+        codec: For failures.
+
+    Attributes:
+        worker: The worker's id.
+        under_way: The units that are being stored.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        holdings: Holdings,
+        batch: Batch,
+        recorder: Recorder,
+        wake: Callable[[], None],
+        on_end: Callable[[str, str, str, bytes], None],
+        on_wake_at: Callable[[float], None],
+        on_lease_lost: Callable[[], None],
+        on_successor: Callable[[TakenInstance], None],
+        codec: Codec,
+    ) -> None:
+        self._backend = backend
+        self._holdings = holdings
+        self._batch = batch
+        self._recorder = recorder
+        self._wake = wake
+        self._on_end = on_end
+        self._on_wake_at = on_wake_at
+        self._on_lease_lost = on_lease_lost
+        self._on_successor = on_successor
+        self._rejections = Rejections(holdings, batch, recorder, wake, codec)
+        self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
+        self.worker = ""
+        self.under_way: list[OpenUnit] = []
+
+    async def commit(self, units: list[OpenUnit]) -> None:
+        """Store a batch, and carry out what its turns asked for."""
+        self.under_way = units
+        for unit in units:
+            for live in unit.lives:
+                live.begin_storing()
+        began_at = self._backend.now()
+        tries = 0
+
+        async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
+            nonlocal tries
+            tries += 1
+            return await self._backend.commit(self.worker, part)
+
+        try:
+            results = await _judge(attempt, [unit.unit for unit in units])
+        except LeaseLost:
+            self.under_way = []
+            self._on_lease_lost()
+            return
+        try:
+            await self._work_through(units, results, began_at if tries > 1 else None)
+        finally:
+            self.under_way = []
+
+    async def _work_through(
+        self,
+        units: list[OpenUnit],
+        results: list[CommitFailure | Exception | None],
+        unsure_since: float | None,
+    ) -> None:
+        for unit, result in zip(units, results, strict=True):
+            if result is None:
+                for live in unit.lives:
+                    self._committed(live)
+            elif isinstance(result, CommitFailure):
+                # Only after a first try without an answer may what is in the way be our own.
+                await self._refused(unit, result, unsure_since)
+            elif self._rejections.is_shared(unit):
+                await self._refused(unit, CommitFailure(), None)
+            else:
+                self._reject(unit, result)
+
+    # --- where a unit was stored ----------------------------------------------------------
+
+    def _committed(self, live: HeldInstance) -> None:
+        if live.start is not None:
+            live.start.settle(created=True)
+            live.start = None
+        if live.state is State.GONE:  # the worker has ended meanwhile
+            return
+        report = live.report
+        commit = live.stored()
+        if commit.activities:
+            self._begin_activities(live, commit)
+        if live.to_cancel:
+            cancels.tell_activities(live, self.activities)
+        if commit.closing is not None or commit.suspended is not None:
+            self._holdings.drop(live)
+            self._hand_over(live)
+            self._look_at_parent(live)
+            self._report_end(live, commit, report)
+        elif commit.continued is not None:
+            self._holdings.evict(live)
+            self._hand_over(live)
+            live.continue_as_next(commit)
+            self._holdings.queue(live)
+        elif commit.leased:
+            live.go_on()
+            if commit.wake_at is not None:
+                self._on_wake_at(commit.wake_at)
+            # What it was kept for may have ended while the commit was under way.
+            if live.has_work or not self._recorder.is_busy(live):
+                self._holdings.queue(live)
+        else:
+            self._park(live, commit)
+
+    def _begin_activities(self, live: HeldInstance, commit: InstanceCommit) -> None:
+        now = self._backend.now()
+        for activity in commit.activities:
+            if activity.leased:
+                self.activities.start(
+                    ActivityTask(
+                        live.key(activity.command),
+                        activity.activity,
+                        activity.queue,
+                        activity.input,
+                        activity.options,
+                        1,
+                        now,
+                        priority=activity.priority,
+                    )
+                )
+
+    def _report_end(self, live: HeldInstance, commit: InstanceCommit, report: str) -> None:
+        if commit.suspended is not None:
+            logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report)
+            return
+        closing = commit.closing
+        assert closing is not None
+        if closing.status == "failed":
+            logger.error("instance %r (%s) failed: %s", live.id, live.workflow, report)
+        if live.unread:
+            logger.warning(
+                "instance %r (%s) has ended with signals that it never received: %s. Does the "
+                "workflow receive them under these names?",
+                live.id,
+                live.workflow,
+                live.unread,
+            )
+        self._on_end(live.id, live.life, closing.status, closing.outcome)
+
+    def _hand_over(self, live: HeldInstance) -> None:
+        """Put results of activities into the inbox: no turn will consume them here."""
+        results = [r for r in live.received if r.finished is not None]
+        if not results:
+            return
+        live.received = deque(r for r in live.received if r.finished is None)
+        for result in results:
+            assert result.finished is not None
+            unit = OpenUnit()
+            event = encode_event(result.event)
+            unit.unit.results = [ActivityResult(live.key(result.finished), event, result.at)]
+            self._batch.add(unit)
+            self._wake()
+
+    def _park(self, live: HeldInstance, commit: InstanceCommit) -> None:
+        self._hand_over(live)
+        self._holdings.park(live)
+        if commit.wake_at is not None:
+            self._on_wake_at(commit.wake_at)
+        self._look_at_parent(live)
+
+    def _look_at_parent(self, live: HeldInstance) -> None:
+        """Have a parent looked at that was perhaps only kept for this child."""
+        parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
+        if parent is not None:
+            self._holdings.queue(parent)
+
+    # --- where it was refused ---------------------------------------------------------------
+
+    async def _refused(
+        self, unit: OpenUnit, failure: CommitFailure, unsure_since: float | None
+    ) -> None:
+        """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
+        dropped: list[HeldInstance] = []
+        for live in unit.lives:
+            if live.gone:
+                continue
+            commit = live.unsay()
+            self.activities.unreserve_all(live.id, commit.activities)
+            if live.start is not None and live.id not in failure.taken_ids:
+                live.begin_again(commit)
+                self._batch.unit_of(live)
+                self._restart(live)
+            elif live.new is not None or live.id in failure.lost:
+                self._holdings.drop(live)
+                dropped.append(live)
+            else:
+                waiting = bool(live.received)  # beyond what the refused turns had consumed
+                live.begin_again(commit)
+                if failure.unseen:
+                    self._await_unseen(live, at_once=waiting or live.id not in failure.unseen)
+                else:
+                    live.failures += 1
+                    self._restart(live)
+        await self._release(dropped, unsure_since)
+
+    def _await_unseen(self, live: HeldInstance, *, at_once: bool) -> None:
+        """Make the last turns again; not before what had not been seen is at hand."""
+        self._holdings.evict(live)
+        if at_once:
+            self._holdings.queue(live)
+        elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
+            self._hand_over(live)
+        # The store gives it again, with all of its inbox.
+        self._on_wake_at(self._backend.now())
+
+    def _restart(self, live: HeldInstance) -> None:
+        self._holdings.evict(live)
+        if live.failures < _TRIES:
+            self._holdings.queue(live)
+            return
+        self._recorder.suspend(live, reports.always_refused(live))
+
+    def _reject(self, unit: OpenUnit, error: Exception) -> None:
+        for live in unit.lives:
+            if live.gone:
+                return
+            assert live.commit is not None
+            self.activities.unreserve_all(live.id, live.commit.activities)
+        self._rejections.handle(unit, error)
+
+    async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:
+        """Give back what was dropped but is leased to this worker all the same.
+
+        So it is if the store took a commit and could not say so: tried again, it is refused.
+        """
+        if not dropped:
+            return
+        # What waits for its predecessor to be let go is leased to this worker by right.
+        ids = [live.id for live in dropped if live.successor is None]
+        ours: list[str] = []
+        if ids:
+            ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
+        for live in dropped:
+            self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
+            if live.start is not None:
+                created = live.id in ours
+                if not created and unsure_since is not None:
+                    created = await self._was_created(live)
+                live.start.settle(created=created)
+                live.start = None
+            # The rows of what had ended are still there.
+            live.received.extend(live.used)
+            live.used.clear()
+            self._hand_over(live)
+            self._look_at_parent(live)
+            if live.successor is not None:
+                self._on_successor(live.successor)
+
+    async def _was_created(self, live: HeldInstance) -> bool:
+        """Find out whether the row that has an instance's id is that instance, begun and left."""
+        row = await patiently(lambda: self._backend.get(live.id))
+        return row is not None and row.life == live.life
+
+
+async def _judge(
+    attempt: Callable[[list[Unit]], Awaitable[list[CommitFailure | None]]], units: list[Unit]
+) -> list[CommitFailure | Exception | None]:
+    """Commit units together; if their data are rejected, find out whose, half by half.
+
+    Raises:
+        LeaseLost: The worker's row is gone.
+    """
+    try:
+        return [*await patiently(lambda: attempt(units))]
+    except LeaseLost:
+        raise
+    except Exception as exc:  # noqa: BLE001  # whatever a store says of data that it does not take
+        if len(units) == 1:
+            return [exc]
+    half = len(units) // 2
+    return [*await _judge(attempt, units[:half]), *await _judge(attempt, units[half:])]

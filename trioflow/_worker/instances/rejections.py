@@ -1,0 +1,149 @@
+"""What becomes of a unit that the store rejects, so that no instance can end a worker.
+
+What a workflow or a client gives is checked where it is given. A store may reject it all the same:
+its limits are other than those known here, or a turn as a whole is too large for it. Tried again,
+it would be rejected again, here and by every other worker. So the one instance that it belongs to
+is suspended, with the store's words; what is not about an instance is replaced by the news of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec
+from trioflow._model import events as ev
+from trioflow._model.events import encode_event
+from trioflow._model.info import SuspendReport
+from trioflow._worker.instances import records as commits
+from trioflow._worker.instances.batch import Batch, OpenUnit
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.recorder import Recorder
+from trioflow.backends.records import ActivityResult, ActivityRetry
+
+__all__ = ["Rejections"]
+
+_TRIES = 5  # to store what stands in place of something that was rejected
+
+logger = logging.getLogger("trioflow.worker")
+
+
+class Rejections:
+    """Replaces what the store rejected by what it takes.
+
+    Args:
+        holdings: What the worker holds.
+        batch: The batch that is being built.
+        recorder: Who builds it.
+        wake: Called when there is something to commit.
+        codec: For what the store says, in which a user's values may be.
+    """
+
+    def __init__(  # the parts of a worker that meet here
+        self,
+        holdings: Holdings,
+        batch: Batch,
+        recorder: Recorder,
+        wake: Callable[[], None],
+        codec: Codec,
+    ) -> None:
+        self._holdings = holdings
+        self._batch = batch
+        self._recorder = recorder
+        self._wake = wake
+        self._codec = codec
+
+    @staticmethod
+    def is_shared(unit: OpenUnit) -> bool:
+        """Whether several instances share a unit: each then begins again alone."""
+        return len(unit.lives) > 1
+
+    def handle(self, unit: OpenUnit, error: Exception) -> None:
+        """Put something into the open batch in place of a unit that is about one thing."""
+        if not unit.lives:
+            self._replace_ends(unit, error)
+            return
+        (live,) = unit.lives
+        commit = live.unsay()
+        if live.new is not None:
+            if commit.turns:
+                self._create_only(live)
+            else:
+                self._give_up_birth(live, error)
+        elif live.failures < _TRIES:  # of the suspension, if it was none
+            live.begin_again(commit)
+            self._holdings.evict(live)
+            live.failures += commit.suspended is not None
+            self._recorder.suspend(live, _report(live, commit.number, error))
+        else:
+            # It stays leased to this worker: nobody else will try it for as long as this one lives.
+            logger.error(
+                "the store rejects even the suspension of instance %r (%s), which is left as it "
+                "is: %s",
+                live.id,
+                live.workflow,
+                error,
+            )
+            self._holdings.drop(live)
+
+    def _create_only(self, live: HeldInstance) -> None:
+        """Store an instance without its first turn, so that it can be suspended like any other."""
+        assert live.new is not None
+        birth = commits.birth(live.new, leased=False)
+        self._holdings.drop(live)
+        again = HeldInstance.born(live.new)
+        again.start, live.start = live.start, None
+        self._holdings.hold(again)
+        unit = OpenUnit()
+        unit.add(again, birth)
+        again.seal()
+        self._batch.add(unit)
+        self._wake()
+
+    def _give_up_birth(self, live: HeldInstance, error: Exception) -> None:
+        self._holdings.drop(live)
+        if live.start is not None:
+            live.start.fail(error)
+            live.start = None
+        else:
+            logger.error("the store rejects the new instance %r: %s", live.id, error)
+
+    def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
+        for result in unit.unit.results:
+            logger.error("the store rejects the result of activity %s: %s", result.key, error)
+            if unit.rejections < _TRIES:
+                event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
+                end = ActivityResult(result.key, encode_event(event), result.at)
+                self._add_replacement(unit, results=[end])
+        for retry in unit.unit.retries:
+            logger.error("the store rejects the next attempt of %s: %s", retry.key, error)
+            if unit.rejections < _TRIES:
+                again = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
+                self._add_replacement(unit, retries=[again])
+
+    def _add_replacement(
+        self,
+        rejected: OpenUnit,
+        results: list[ActivityResult] | None = None,
+        retries: list[ActivityRetry] | None = None,
+    ) -> None:
+        unit = OpenUnit()
+        unit.rejections = rejected.rejections + 1
+        unit.unit.results = results or []
+        unit.unit.retries = retries or []
+        self._batch.add(unit)
+        self._wake()
+
+
+def _report(live: HeldInstance, turn: int, error: Exception) -> SuspendReport:
+    text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    return SuspendReport(
+        kind="refused by the store",
+        message=(
+            f"the store does not take turn {turn} of instance {live.id!r}: {text[:2000]}. Change "
+            "what the workflow gives there, or the store's limits, and resume it."
+        ),
+        turn=turn,
+    )

@@ -1,0 +1,152 @@
+"""Why the worker suspends an instance and how one has ended, in words for people."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections import Counter
+from pathlib import Path
+
+import trio
+
+import trioflow
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec, is_plain
+from trioflow._engine.execution import Execution
+from trioflow._model.info import SuspendReport
+from trioflow._worker.instances.held import HeldInstance
+
+__all__ = [
+    "always_refused",
+    "crashes_its_worker",
+    "engine_failed",
+    "failed",
+    "limit_reached",
+    "turns_missing",
+    "unread_signals",
+    "unreadable_message",
+    "unreadable_turn",
+]
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in ', re.MULTILINE)
+_LIBRARIES = (
+    str(Path(trioflow.__file__).parent),
+    str(Path(trio.__file__).parent.parent),  # with all that is installed
+    sysconfig.get_path("stdlib"),
+    "<frozen ",
+)
+
+
+def failed(failure: Failure) -> str:
+    """Return what an instance failed with, and at which line of its own code."""
+    text = f"{failure.type}: {failure.message}"
+    place = _last_line(failure)
+    return f"{text} (at {place})" if place else text
+
+
+def unread_signals(execution: Execution) -> str:
+    """Return the names of the signals that were never received, with counts; ``""`` for none."""
+    unread = execution.unread_signals()
+    if not unread:
+        return ""
+    counts = Counter(signal.name for signal in unread)
+    return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
+
+
+def _last_line(failure: Failure) -> str:
+    """Return ``file:line`` of the last frame that is no library's; of a group, its first member."""
+    for member in failure.members:
+        place = _last_line(member)
+        if place:
+            return place
+    frames = [m for m in _FRAME.findall(failure.traceback) if not m[0].startswith(_LIBRARIES)]
+    return ":".join(frames[-1]) if frames else ""
+
+
+def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
+    """Return the report of a history that has reached its limit."""
+    return SuspendReport(
+        kind="history limit",
+        message=(
+            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
+            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
+            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
+            "one, raise its max_events and resume it."
+        ),
+        turn=live.turns,
+    )
+
+
+def engine_failed(live: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+    """Return the report of a mistake in trioflow itself, or in data that it cannot store.
+
+    A report is stored in plain, so it says no more than the error's type where a codec hides what
+    users store; the log has all of it.
+    """
+    said = f": {error}" if is_plain(codec) else " (see the worker's log)"
+    return SuspendReport(
+        kind="engine",
+        message=(
+            f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
+            f"{type(error).__name__}{said}".encode("utf-8", "backslashreplace").decode()
+        ),
+        turn=live.turns,
+    )
+
+
+def turns_missing(live: HeldInstance, found: int) -> SuspendReport:
+    """Return the report of a history that has fewer turns than the instance's row says."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"execution {live.number} of instance {live.id!r} has {found} stored turns, its row "
+            f"says {live.turns}: some are missing. Restore them, and resume it."
+        ),
+        turn=found,
+    )
+
+
+def always_refused(live: HeldInstance) -> SuspendReport:
+    """Return the report of an instance whose turns the store refuses again and again."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"the store refused the turns of instance {live.id!r} {live.failures} times, from turn "
+            f"{live.turns} on: what it counts and what it has do not fit. Look at the stored turns "
+            f"of execution {live.number}; resume() tries again."
+        ),
+        turn=live.turns,
+    )
+
+
+def unreadable_turn(live: HeldInstance, error: Exception) -> SuspendReport:
+    """Return the report of a stored turn that cannot be decoded."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=f"a stored turn of instance {live.id!r} cannot be read: {error}",
+    )
+
+
+def unreadable_message(live: HeldInstance, error: Exception) -> SuspendReport:
+    """Return the report of a row of the inbox that cannot be decoded."""
+    return SuspendReport(
+        kind="unreadable history",
+        message=(
+            f"a message in the inbox of instance {live.id!r} cannot be read: {error}. Repair or "
+            "delete the row, and resume it."
+        ),
+        turn=live.turns,
+    )
+
+
+def crashes_its_worker(live: HeldInstance, deaths: int) -> SuspendReport:
+    """Return the report of an instance whose steps ended the processes that made them."""
+    return SuspendReport(
+        kind="crashes its worker",
+        message=(
+            f"{deaths} workers died one after the other while they stepped instance {live.id!r} "
+            f"(workflow {live.workflow!r}, turn {live.turns}) and nothing else. Look for what ends "
+            "the process there: memory, a crash in a library, os._exit(). Then resume it."
+        ),
+        turn=live.turns,
+    )

@@ -1,0 +1,220 @@
+"""How a program runs a worker: for as long as a block lasts, or until it is told to end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+
+from trioflow._client.cancels import raise_cancel
+from trioflow._codec.failures.groups import joined
+from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.options import check_count, check_seconds
+from trioflow._registry import Registry, default_registry
+from trioflow._worker.host import task_group
+from trioflow._worker.sigterm import sigterm_event
+from trioflow._worker.worker import Worker
+from trioflow.backends.abc import Backend
+from trioflow.backends.urls import open_backend
+
+__all__ = ["open_worker", "run_worker"]
+
+
+def _check_options(
+    queues: Sequence[str],
+    activity_queues: Sequence[str] | None,
+    *,
+    at_least_one: dict[str, int],
+    above_zero: dict[str, float],
+    zero_or_more: dict[str, float],
+    cache_size: int,
+) -> None:
+    for what, number in at_least_one.items():
+        check_count(what, number, 1)
+    check_count("cache_size", cache_size, 0)
+    for what, seconds in above_zero.items():
+        check_seconds(what, seconds)
+    for what, seconds in zero_or_more.items():
+        check_seconds(what, seconds, zero=True)
+    if isinstance(queues, str) or isinstance(activity_queues, str):
+        raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
+
+
+@asynccontextmanager
+async def open_worker(
+    backend: str | Backend = "sqlite:///trioflow.db",
+    *,
+    registry: Registry | None = None,
+    queues: Sequence[str] = ("default",),
+    activity_queues: Sequence[str] | None = None,
+    workflows: bool = True,
+    activities: bool = True,
+    max_activities: int = 1000,
+    max_threads: int = 40,
+    max_instances: int = 5000,
+    cache_size: int = 1000,
+    lease: float = 15.0,
+    drain: float = 10.0,
+    sticky: float = 1.0,
+    stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
+    codec: Codec | None = None,
+    name: str | None = None,
+) -> AsyncGenerator[Worker, None]:
+    """Run a worker for as long as the block lasts; for embedding in a service.
+
+    Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
+    cancellation, drains the worker, and no cancel scope shortens that: turns under way are stored,
+    activities get ``drain`` seconds and are then cancelled and given back. What has not stopped
+    half a second later is abandoned. A second Ctrl-C ends it at once. So does ``Task.cancel()`` of
+    asyncio during the drain, since a loop that ends cancels its tasks in this way.
+
+    Args:
+        backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
+            backend.
+        registry: The definitions; by default all that were decorated in this process.
+        queues: Whose instances are run here.
+        activity_queues: Whose activities are run here; by default ``queues``.
+        workflows: False for a worker that runs activities only.
+        activities: False for a worker that runs workflows only.
+        max_activities: How many activities may be in hand at once.
+        max_threads: How many of them may be plain functions, each in a thread.
+        max_instances: How many instances may be held at once.
+        cache_size: How many suspended executions are kept in memory, besides those held.
+        lease: Seconds without a heartbeat after which a worker counts as dead.
+        drain: Seconds that running activities are given at the end.
+        sticky: Seconds for which an instance is left to the worker that has it in memory.
+        stuck_after: Seconds after which a workflow's step that does not come back is reported.
+        max_steps: How many task steps a workflow may make without coming to wait; then its instance
+            is suspended.
+        codec: How values are stored; by default `JsonCodec`.
+        name: What operators see; by default ``host:pid``.
+
+    Yields:
+        The worker; ``worker.client`` is a client on the same backend.
+
+    Raises:
+        BackendUnavailable: The store cannot be reached or written.
+        SchemaError: The store's schema is newer than this code.
+        DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
+            be stored.
+        ValueError: A number is out of its range.
+        TypeError: Queues were given as one string, or a number as something else.
+    """
+    _check_options(
+        queues,
+        activity_queues,
+        at_least_one={
+            "max_activities": max_activities,
+            "max_threads": max_threads,
+            "max_instances": max_instances,
+            "max_steps": max_steps,
+        },
+        above_zero={"lease": lease, "stuck_after": stuck_after},
+        zero_or_more={"drain": drain, "sticky": sticky},
+        cache_size=cache_size,
+    )
+    store = open_backend(backend)
+    await store.open()
+    error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
+    try:
+        await raise_cancel()
+        worker = Worker(
+            store,
+            registry=registry or default_registry,
+            codec=codec or JsonCodec(),
+            queues=queues if workflows else (),
+            activity_queues=(activity_queues or queues) if activities else (),
+            max_activities=max_activities,
+            max_threads=max_threads,
+            max_instances=max_instances,
+            cache_size=cache_size,
+            lease=lease,
+            drain=drain,
+            sticky=sticky,
+            stuck_after=stuck_after,
+            max_steps=max_steps,
+            name=name,
+        )
+        await worker.register()  # out here, so that its errors are not in a group
+        try:
+            async with task_group() as group:
+                worker.start(group)
+                group.start_soon(worker.client.endings.watch)
+                try:
+                    yield worker
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    try:
+                        await worker.drain()
+                    except KeyboardInterrupt as exc:
+                        error = exc
+                    worker.client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(worker.interrupt or error, left)
+        if error is not None:
+            raise error
+    finally:
+        del error, left
+        if store is not backend:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
+    await raise_cancel()
+
+
+async def run_worker(
+    backend: str | Backend = "sqlite:///trioflow.db",
+    *,
+    registry: Registry | None = None,
+    queues: Sequence[str] = ("default",),
+    activity_queues: Sequence[str] | None = None,
+    workflows: bool = True,
+    activities: bool = True,
+    max_activities: int = 1000,
+    max_threads: int = 40,
+    max_instances: int = 5000,
+    cache_size: int = 1000,
+    lease: float = 15.0,
+    drain: float = 10.0,
+    sticky: float = 1.0,
+    stuck_after: float = 2.0,
+    max_steps: int = 1_000_000,
+    codec: Codec | None = None,
+    name: str | None = None,
+    task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a worker until it is cancelled, or the process gets SIGTERM.
+
+    On SIGTERM the worker drains and the call returns; a second SIGTERM ends the process at once.
+    The signal is left alone where a handler of the program's own is installed, and outside the main
+    thread. A service that does more than run a worker uses `open_worker`, which leaves it alone.
+    ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments
+    are those of `open_worker`.
+    """
+    with sigterm_event() as asked_to_end:
+        async with open_worker(
+            backend,
+            registry=registry,
+            queues=queues,
+            activity_queues=activity_queues,
+            workflows=workflows,
+            activities=activities,
+            max_activities=max_activities,
+            max_threads=max_threads,
+            max_instances=max_instances,
+            cache_size=cache_size,
+            lease=lease,
+            drain=drain,
+            sticky=sticky,
+            stuck_after=stuck_after,
+            max_steps=max_steps,
+            codec=codec,
+            name=name,
+        ) as worker:
+            task_status.started(worker)
+            await asked_to_end.wait()

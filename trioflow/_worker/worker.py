@@ -1,0 +1,452 @@
+"""The worker as a whole: its row, its tasks and threads, how it begins and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+
+from trioflow._client import Client
+from trioflow._codec.limits import check_name
+from trioflow._codec.values import Codec
+from trioflow._engine import guard
+from trioflow._registry import Registry
+from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.heartbeat import Heart, Watchdog
+from trioflow._worker.host import TaskGroup
+from trioflow._worker.instances.pump import Pump
+from trioflow._worker.unserved import watch_queues
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import ActivityKey, ActivityRetry, ActivityTask, Unit
+from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_TAKE = 100  # rows asked for at once
+_PASSED_OVER = 16  # looks in which others go before a suspect
+_NIBBLE = 0.05  # seconds between two looks for few activities
+_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
+
+
+class Worker:
+    """A running worker. `open_worker` makes one.
+
+    Attributes:
+        client: A client on the same backend, which begins instances in this worker where it can.
+        name: What was given, or ``host:pid``.
+        interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        registry: Registry,
+        codec: Codec,
+        queues: Sequence[str],
+        activity_queues: Sequence[str],
+        max_activities: int,
+        max_threads: int,
+        max_instances: int,
+        cache_size: int,
+        lease: float,
+        drain: float,
+        sticky: float,
+        stuck_after: float,
+        max_steps: int,
+        name: str | None,
+    ) -> None:
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._backend = backend
+        self._queues = tuple(check_name(each, "a queue") for each in queues)
+        self._activity_queues = tuple(check_name(each, "a queue") for each in activity_queues)
+        self._lease = lease
+        self._drain_time = drain
+        self._sticky = sticky
+        self._codec = codec
+        self._registry = registry
+        self._pump = Pump(
+            backend=backend,
+            registry=registry,
+            codec=codec,
+            queues=queues,
+            limit=max_instances,
+            cache_size=cache_size,
+            max_steps=max_steps,
+            on_end=self._tell_end,
+            on_wake_at=self._note_wake_at,
+            on_lease_lost=self._lease_lost,
+        )
+        self._activities = ActivityRunner(
+            registry=registry,
+            codec=codec,
+            now=backend.now,
+            queues=activity_queues,
+            limit=max_activities,
+            threads=max_threads,
+            listener=self._pump,
+            on_room=self._see_room,
+            on_interrupt=self._interrupted,
+        )
+        self._pump.attach(self._activities)
+        self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
+        self._id = ""
+        self._heart: Heart | None = None
+        self._watchdog = Watchdog(stuck_after, self._pump.current_step)
+        self._wake_at = float("inf")
+        self._waiting: anyio.CancelScope | None = None
+        self._little_room = anyio.Event()
+        self._lost = anyio.Event()
+        self._lost_answers = False
+        self._away = False
+        self._unknown_activities: set[str] = set()
+        self._passed_over = 0
+        self._services = anyio.CancelScope(shield=True)
+        self._group: TaskGroup | None = None
+        self._failed = False
+        self.interrupt: BaseException | None = None
+
+    # --- begin and end ------------------------------------------------------------------
+
+    async def register(self) -> None:
+        """Check the definitions, and store the worker's row. What fails here starts nothing."""
+        guard.install()
+        self._registry.check(self._codec)
+        await self._register()
+
+    def start(self, group: TaskGroup) -> None:
+        """Start everything that belongs to the worker in ``group``."""
+        self._group = group
+        self._activities.open()
+        self._watchdog.start()
+        group.start_soon(self._serve, name="trioflow worker")
+        logger.info(
+            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
+            self.name,
+            self._id,
+            type(self._backend).__name__,
+            len(self._registry.workflows),
+            ", ".join(self._queues) or "(none)",
+            len(self._registry.activities),
+            ", ".join(self._activity_queues) or "(none)",
+        )
+
+    async def drain(self) -> None:
+        """Take no more work, let what runs end or give it back, and sign off.
+
+        No cancel scope shortens it. An interrupt does, or asyncio's ``Task.cancel()``: then nothing
+        gets any more time, and it is raised again at the end.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._wind_down(0.0 if self._failed else self._drain_time)
+            except BaseException:
+                logger.info("worker %s is interrupted; it ends at once", self.name)
+                await self._wind_down(0.0)
+                raise
+
+    async def _wind_down(self, grace: float) -> None:
+        began_at = time.monotonic()
+        self._pump.close()
+        self._poke()
+        logger.info(
+            "worker %s takes no more work; %d activities in hand have %.3g s",
+            self.name,
+            len(self._activities.in_hand()),
+            grace,
+        )
+        await self._activities.drain(grace)
+        if not (self._failed or self._services.cancel_called):
+            with anyio.move_on_after(max(grace, 5.0)) as patience:
+                await self._pump.settle()
+            if patience.cancelled_caught:
+                logger.warning(
+                    "worker %s could not store everything before its end: the store is slow or "
+                    "away. What was not stored is done again by others",
+                    self.name,
+                )
+        self._services.cancel()
+        self._watchdog.stop()
+        if self._heart is not None:
+            self._heart.stop()
+        self._pump.drop_everything()
+        try:
+            with anyio.move_on_after(5.0) as patience:
+                if self._failed:  # perhaps because of an instance: the next worker must find it
+                    await self._backend.release_worker(self._id, died=True)
+                else:
+                    await self._backend.release_worker(self._id)
+            if patience.cancelled_caught:
+                logger.warning("the worker could not sign off in 5 s; its lease will run out")
+        except BackendError as exc:
+            logger.warning("the worker could not sign off; its lease will run out: %s", exc)
+        seconds = time.monotonic() - began_at
+        logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
+
+    def _interrupted(self, exc: BaseException) -> None:
+        self.interrupt = exc
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    async def _register(self) -> None:
+        self._id = secrets.token_hex(16)
+        self._pump.serve(self._id)
+        await self._backend.register_worker(
+            self._id,
+            self.name,
+            queues=self._queues,
+            activity_queues=self._activity_queues,
+            lease=self._lease if self._backend.shared else None,
+        )
+        if self._backend.shared:
+            self._heart = Heart(
+                self._backend,
+                self._id,
+                min(self._lease / 3, _BEAT),
+                self._heart_failed,
+                self._cancel_activities,
+            )
+            self._heart.start()
+
+    async def _serve(self) -> None:
+        try:
+            with self._services:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._run, self._pump.run)
+                    group.start_soon(self._run, self._pump.run_commits)
+                    group.start_soon(self._run, self._take)
+                    group.start_soon(self._run, self._use_little_room)
+                    group.start_soon(self._run, self._register_again)
+                    group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(
+                        self._run, self._reclaim if self._backend.shared else self._hear
+                    )
+        except BaseException as exc:
+            self._failed = True  # then nobody can store how anything ends
+            if isinstance(exc, Exception):
+                logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
+            raise
+
+    async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
+        try:
+            await service(*args)
+        except KeyboardInterrupt as exc:  # asyncio would end the loop if it left the task
+            self._failed |= service in (self._pump.run, self._pump.run_commits)
+            self._interrupted(exc)
+
+    # --- taking -------------------------------------------------------------------------
+
+    async def _take(self) -> None:
+        trouble = False
+        while not self._pump.closed:
+            seen = self._backend.changes()
+            self._wake_at = float("inf")
+            try:
+                more = await self._take_once()
+            except BackendUnavailable as exc:
+                if not trouble:
+                    logger.warning("the store is not available, trying again: %s", exc)
+                trouble = self._lost_answers = self._away = True
+                await anyio.sleep(0.5)
+                continue
+            except LeaseLost:
+                self._lease_lost()
+                await anyio.sleep(0.1)
+                continue
+            trouble = False
+            if self._lost_answers:
+                await self._recall()
+                continue
+            if more:
+                continue
+            with anyio.CancelScope() as self._waiting:
+                timeout = max(0.0, self._wake_at - self._backend.now())
+                await self._backend.wait_change(seen, timeout)
+            self._waiting = None
+
+    async def _recall(self) -> None:
+        """After trouble: what was given in an answer that did not arrive must be given again."""
+        async with self._pump.store_lock:
+            try:
+                await self._backend.recall(self._id, self._pump.in_hand())
+            except BackendUnavailable:
+                self._lost_answers = True
+            else:
+                self._lost_answers = False
+
+    async def _take_once(self) -> bool:
+        """Take what there is room for; return whether there may be more at once."""
+        more = False
+        if self._queues:  # a full worker asks too, for what is sent to those that it holds
+            room = min(_TAKE, self._pump.room)
+            async with self._pump.store_lock:
+                taken = await self._backend.take_instances(
+                    self._id,
+                    self._queues,
+                    room,
+                    exclude=tuple(self._pump.unknown),
+                    sticky=self._sticky,
+                )
+                for row in taken.instances:
+                    self._pump.receive(row)
+            more = bool(room) and len(taken.instances) >= room
+            self._note_wake_at(taken.next_at)
+            if taken.suspects and room:
+                await self._take_suspect(more=more)
+        if self._pump.isolating:
+            return more  # what an activity does is not to be taken for what a suspect does
+        return await self._take_activities() or more
+
+    async def _take_activities(self) -> bool:
+        capacity = self._activities.capacity
+        for room, left_out in capacity.looks(_TAKE):
+            # A commit that gives an activity back may be tried again: it must not meet it taken.
+            async with self._pump.store_lock:
+                taken = await self._backend.take_activities(
+                    self._id,
+                    self._activity_queues,
+                    room,
+                    exclude=(*self._unknown_activities, *left_out),
+                )
+                await self._accept(taken.activities)
+            self._note_wake_at(taken.next_at)
+            if len(taken.activities) < room:
+                capacity.saw_all(left_out)
+                break
+        return capacity.wants  # perhaps by now also for what was left out
+
+    async def _take_suspect(self, *, more: bool) -> None:
+        """Take a suspect if there is nothing else to take, and now and then if there is."""
+        self._passed_over += 1
+        if self._pump.isolating or (more and self._passed_over < _PASSED_OVER):
+            return
+        self._passed_over = 0
+        async with self._pump.store_lock:
+            taken = await self._backend.take_instances(
+                self._id, self._queues, 1, exclude=tuple(self._pump.unknown), suspect=True
+            )
+            for row in taken.instances:
+                self._pump.receive(row)
+
+    async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
+        unknown: list[ActivityTask] = []
+        ending = self._pump.ending() if tasks else ()
+        for task in tasks:
+            if task.key in ending:
+                continue  # freed after an answer was lost; leased again, its result can be stored
+            if self._activities.knows(task.activity):
+                self._activities.accept(task)
+            else:
+                unknown.append(task)
+        if not unknown:
+            return
+        for name in {task.activity for task in unknown} - self._unknown_activities:
+            logger.warning(
+                "activity %r is not registered in this worker; it is left in the store. Import "
+                "its module here, or run a worker that knows it.",
+                name,
+            )
+            self._unknown_activities.add(name)
+        now = self._backend.now()
+        back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
+        await self._backend.commit(self._id, [Unit(retries=back)])
+
+    def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
+        self.client.endings.tell(instance, life, status, outcome)
+
+    def _note_wake_at(self, at: float | None) -> None:
+        if at is not None and at < self._wake_at:
+            self._wake_at = at
+            self._poke()
+
+    def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
+        if at_once:
+            self._poke()
+        else:
+            self._little_room.set()
+
+    async def _use_little_room(self) -> None:
+        """Ask for few activities too, but not each time that one has ended."""
+        while True:
+            await self._little_room.wait()
+            await anyio.sleep(_NIBBLE)
+            self._little_room = anyio.Event()
+            self._poke()
+
+    def _poke(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    # --- leases -------------------------------------------------------------------------
+
+    async def _reclaim(self) -> None:
+        while True:
+            try:
+                if self._away:
+                    # Any answer will do: others can reach it as well, and show that they live.
+                    await self._backend.get("")
+                    self._away = False
+                    await anyio.sleep(self._lease / 3)
+                for worker in await self._backend.reclaim(self._lease):
+                    logger.warning(
+                        "worker %s has not been heard of for %s s; its work is free",
+                        worker,
+                        self._lease,
+                    )
+            except BackendUnavailable:
+                self._away = True  # whoever takes work has already said so
+            await anyio.sleep(self._lease / 3)
+
+    async def _hear(self) -> None:
+        """Where no heartbeat is needed to live, ask for cancellations after every change."""
+        while True:
+            seen = self._backend.changes()
+            answer = self._backend.heartbeat(self._id)
+            if not answer.alive:
+                self._lease_lost()
+            self._cancel_activities(answer.cancelled)
+            await self._backend.wait_change(seen, math.inf)
+
+    def _heart_failed(self, worker: str) -> None:
+        if worker == self._id:
+            self._lease_lost()
+
+    def _lease_lost(self) -> None:
+        self._lost.set()
+
+    async def _register_again(self) -> None:
+        """After the lease is lost: drop everything, and begin anew as another worker."""
+        while True:
+            await self._lost.wait()
+            logger.warning(
+                "worker %s was declared dead (its heartbeat was late); what it held belongs to "
+                "others. It registers anew.",
+                self._id,
+            )
+            async with self._pump.store_lock:
+                if self._heart is not None:
+                    self._heart.stop()
+                self._activities.drop_all()
+                self._pump.drop_everything()
+                while True:
+                    try:
+                        await self._register()
+                    except BackendUnavailable:
+                        await anyio.sleep(0.5)
+                    else:
+                        break
+                self._lost = anyio.Event()
+            self._poke()
+
+    def _cancel_activities(self, keys: list[ActivityKey]) -> None:
+        for key in keys:
+            self._activities.cancel(key)

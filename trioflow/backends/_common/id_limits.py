@@ -1,0 +1,49 @@
+"""What a unit becomes whose new instances have longer ids than the store takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from trioflow._codec.limits import ID_LENGTH
+from trioflow.backends._common.notices import id_too_long
+from trioflow.backends.records import CommitFailure, InstanceCommit, Unit
+
+__all__ = ["ID_LENGTH", "storable"]
+
+
+def storable(units: Sequence[Unit]) -> tuple[list[Unit], dict[int, CommitFailure]]:
+    """Take out what cannot be stored, so that what is beside it does not fail as well.
+
+    A sub-workflow without turns becomes the news of its failure, for its parent. A unit with any
+    other such instance becomes empty and fails, as if the id was taken: a sub-workflow then comes
+    again, without turns.
+
+    Returns:
+        The units to be written, and by their index the failures of those that became empty.
+    """
+    written = list(units)
+    failures: dict[int, CommitFailure] = {}
+    for at, unit in enumerate(units):
+        long = [new for new in unit.instances if new.new is not None and len(new.id) > ID_LENGTH]
+        if not long:
+            continue
+        changed = _without(unit, long)
+        written[at] = Unit() if changed is None else changed
+        if changed is None:
+            failures[at] = CommitFailure(taken_ids=[commit.id for commit in long])
+    return written, failures
+
+
+def _without(unit: Unit, long: list[InstanceCommit]) -> Unit | None:
+    ids = {commit.id for commit in long}
+    rest = {commit.id: commit for commit in unit.instances if commit.id not in ids}
+    for commit in long:
+        ref = None if commit.new is None else commit.new.parent
+        parent = None if ref is None else rest.get(ref.instance)
+        if commit.turns or ref is None or parent is None:
+            return None
+        news = id_too_long(commit.id, ref, ID_LENGTH)
+        rest[parent.id] = msgspec.structs.replace(parent, messages=[*parent.messages, news])
+    return msgspec.structs.replace(unit, instances=list(rest.values()))

@@ -1,0 +1,368 @@
+"""The store contract. Whoever implements `Backend` can hold trioflow's instances.
+
+Words: an instance is *ready* when its ``ready_at`` is not null and has come; it is *leased* when
+its ``worker`` is a living worker's id. A worker lives as long as its row exists. Every method is
+one transaction: all of it is durable when it returns, nothing when it raises. A caller that is
+cancelled gets its cancellation before anything is done, or else the result: then it waits for it.
+All methods but `heartbeat` are called on the loop that opened the backend, possibly concurrently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from trioflow.backends.records import (
+    ActivityKey,
+    ActivityTask,
+    CommitFailure,
+    Execution,
+    Heartbeat,
+    InstanceFilter,
+    InstanceRecord,
+    NewInstance,
+    QueueStats,
+    TakenActivities,
+    TakenInstances,
+    Unit,
+    Update,
+)
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """A store of instances, histories, inboxes, activities and workers.
+
+    Attributes:
+        name: For messages and metrics: ``"sqlite"``, ``"memory"``, …
+        shared: Whether other processes can use the same store. If not, workers send no heartbeats
+            and reclaim nothing.
+    """
+
+    name: str
+    shared: bool
+
+    # --- life ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date. Idempotent.
+
+        Raises:
+            BackendUnavailable: The store cannot be reached or written.
+            SchemaError: The schema is newer than this code, or not ours.
+            CorruptStore: It cannot be read.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything. Idempotent, also after a failed `open`."""
+
+    def now(self) -> float:
+        """Return the store's clock, epoch seconds: it judges leases and visibility."""
+        ...
+
+    # --- workers ------------------------------------------------------------------------
+
+    async def register_worker(
+        self,
+        worker: str,
+        name: str,
+        *,
+        queues: Sequence[str] = (),
+        activity_queues: Sequence[str] = (),
+        lease: float | None = None,
+    ) -> None:
+        """Store the row of a new worker.
+
+        All but the id is for `stats` alone. A row that an older trioflow wrote says nothing of
+        queues; such a worker counts for every queue.
+
+        Args:
+            worker: A fresh random id.
+            name: For people.
+            queues: Whose instances it will take.
+            activity_queues: Whose activities it will take.
+            lease: For how many seconds a heartbeat shows that it lives; ``None`` for as long as
+                its row is there.
+        """
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        """Renew the worker's row. Called from a thread of the worker's own; may block.
+
+        Never brings back a row that is gone. A `commit` renews the row as well.
+        """
+        ...
+
+    async def reclaim(self, lease: float) -> list[str]:
+        """Bury every worker whose heartbeat is older than ``lease`` seconds; return their ids.
+
+        In one transaction per worker: its row is deleted, its instances are freed, become
+        *suspects* and are made ready at once, its activities are freed with ``attempt`` one higher
+        and visible at once. The ``attempt`` stays the same if the worker held a suspect that it had
+        taken in isolation: that is to blame then. (An activity marked for cancellation is deleted
+        instead, and reported to its instance as cancelled; several of them in any order.)
+
+        A suspect may be what killed its worker. It is taken in isolation (see `take_instances`)
+        until a commit appends a turn to it: that one makes it an ordinary instance again. It
+        remains one when it is given back without a turn, and through a suspension.
+
+        What belongs to a worker without a row is freed in the same way, though nobody should be
+        able to make such a thing.
+        """
+        ...
+
+    async def release_worker(self, worker: str, *, died: bool = False) -> None:
+        """Delete a worker's row; free what it holds, with the same ``attempt``.
+
+        As `reclaim` does, but nothing becomes a suspect. With ``died`` all is done as `reclaim`
+        does it: the worker ends in order, but perhaps because of something that it holds. Nothing
+        happens if the row is gone.
+        """
+
+    # --- work ---------------------------------------------------------------------------
+
+    async def take_instances(
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        exclude: Sequence[str] = (),
+        sticky: float = 0.0,
+        suspect: bool = False,
+    ) -> TakenInstances:
+        """Lease up to ``limit`` ready instances to ``worker``: the highest ``priority`` first.
+
+        Among equals, whatever their queues, the longest ready comes first. A lower priority waits
+        for as long as there is enough of a higher one.
+
+        Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
+        which is ready, and is free or already this worker's. One that is free but was last run by
+        another worker that still lives is left to that one for the first ``sticky`` seconds of its
+        being ready. Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets
+        it again, so that the instance is given again, with its whole inbox, to the worker that
+        holds it.
+
+        A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
+        any order: a worker that is full must still hear what is sent to what it holds.
+
+        A suspect (see `reclaim`) that is free is not eligible, unless ``suspect`` is true: then
+        nothing else is, at most one is given whatever ``limit`` says, the highest ``priority`` and
+        the longest ready first, and its count of ``deaths`` goes up by one. The count goes down
+        again when it is given back without a turn, by `commit`, `release_instances` or
+        `release_worker`, and to 0 when a turn is stored; so it counts the workers that died with
+        it. `resume` sets it to 0. A suspect that is this worker's already is given like any other.
+
+        Every statement that writes a lease demands in itself that the worker's row is there, and
+        that nobody else has the lease.
+
+        Returns:
+            The instances with their inboxes in the order of arrival; ``next_at``: when the next
+            of those that were not taken becomes eligible, a suspect included, in the past if
+            ``limit`` left one out, ``None`` if there is none; and ``suspects``: whether a suspect
+            is ready and free (which does not count for ``next_at``). If the worker's row is gone,
+            nothing is taken.
+        """
+        ...
+
+    async def take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
+    ) -> TakenActivities:
+        """Lease up to ``limit`` visible, free activities of ``queues`` to ``worker``.
+
+        The highest ``priority`` comes first, among equals the oldest ``visible_at``. ``exclude``
+        are names of activities. If the worker's row is gone, nothing is taken. ``next_at`` is as
+        in `take_instances`.
+        """
+        ...
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """Write many units in one transaction; each succeeds or fails by itself.
+
+        An `InstanceCommit` demands that the instance is running, leased to ``worker``, in that
+        ``execution`` and ``life`` with exactly ``number`` turns, and that what it consumed is in
+        its inbox: all of it if it closes the instance (``unseen`` otherwise). If it has ``new``,
+        that no running or suspended instance has the id; a finished one's id is used again: the
+        row is replaced, its ``execution`` goes on counting, its old turns stay. (Then a commit that
+        has ``turns`` as well fails with ``taken_ids``, as its execution is not the first; the
+        caller tries again without them.) Activities of the finished one that a worker still runs
+        are marked with an empty event: that worker is told to stop them.
+        A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
+        unit: the parent's inbox gets the `ChildFailed` event instead.
+        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
+        are silently dropped. A retry of an activity that is marked for cancellation ends it as
+        cancelled. No instance is in two units of a batch, nor twice in one, but for children that
+        have no turns: an id that is born before them is taken, and if its instance ends before them
+        in their unit, that fails with ``taken_ids``. Of an activity, a batch has one end at most.
+        Messages are delivered after all instances of the batch are written, units that fail left
+        out, and reach an inbox in their order: a unit's messages before those of its results, a
+        reply at once after what it answers. Cancelled activities come after them.
+        When an execution ends because the next begins, what is unread and was sent for that
+        execution alone (`Message.execution`) is dropped; the rest stays unread.
+
+        Returns:
+            For each unit ``None``, or why it was not stored.
+
+        Raises:
+            LeaseLost: The worker's row is gone. Nothing was stored.
+            BackendUnavailable: Nothing is known to be stored; trying again is safe, since the
+                numbers of turns tell what was.
+        """
+        ...
+
+    async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        """Give back running instances leased to ``worker``: free, and ready at once.
+
+        So are their activities that are leased to it, without raising ``attempt``.
+
+        Returns:
+            The ids of those that were its own.
+        """
+        ...
+
+    async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        """Give a worker again what it holds: for one that may have missed an answer.
+
+        Running instances leased to it become ready at once, so that `take_instances` gives them
+        again. Activities leased to it that are not in ``keep`` become free and visible at once,
+        without raising ``attempt``.
+        """
+
+    async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+        """Return the stored turns of each (instance, execution); unknown ones have none."""
+        ...
+
+    # --- what clients ask for -----------------------------------------------------------
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        """Create instances, free and ready at once; False where the id is running or suspended."""
+        ...
+
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
+
+        With ``life`` an instance of another life is ``"finished"``, here and below.
+        """
+        ...
+
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        """Put the request for a cancel into an instance's inbox; end at once what has not begun.
+
+        An instance that is running, in its first execution without turns, and held by nobody ends
+        as ``"cancelled"`` with ``outcome``, whether or not anybody serves its queue. Its parent, if
+        it has one, gets a `ChildCancelled` event.
+
+        Args:
+            instance: Its id.
+            event: The stored form of a `trioflow._model.events.CancelRequested`.
+            outcome: The stored form of a `trioflow._model.turns.Cancelled`.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"not found"`` or ``"finished"``.
+        """
+        ...
+
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+        """End an instance and all its unfinished descendants at once.
+
+        Their activities are deleted; running ones are marked, so that their workers stop them. The
+        parent, if it has one that was not terminated with it, gets a `ChildFailed` event: the
+        failure in ``outcome``.
+
+        Args:
+            instance: Its id.
+            outcome: The stored form of a `trioflow._model.turns.Failed`.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"not found"`` or ``"finished"``.
+        """
+        ...
+
+    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+        """Make a suspended instance running and ready.
+
+        Returns:
+            ``"done"``, ``"unchanged"`` if it is running, ``"finished"`` or ``"not found"``.
+        """
+        ...
+
+    async def get(self, instance: str) -> InstanceRecord | None:
+        """Return an instance's row."""
+        ...
+
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        """Return those of the ids whose instances have ended or are suspended.
+
+        Args:
+            instances: The ids.
+            lives: For each of them which life is meant. Then also those are returned that are not
+                there, and those of another life. An id may come several times.
+        """
+        ...
+
+    async def history(self, instance: str) -> list[Execution]:
+        """Return all stored executions of an instance in order, the running one last."""
+        ...
+
+    async def activities(self, instance: str) -> list[ActivityTask]:
+        """Return the unfinished activities of an instance's current execution, by command."""
+        ...
+
+    async def count(self, where: InstanceFilter) -> int:
+        """Return how many instances there are of that kind."""
+        ...
+
+    async def stats(self) -> list[QueueStats]:
+        """Return the numbers of each queue with an unfinished instance or an activity, by name.
+
+        Of workers those count that have a row whose last heartbeat is not older than the lease
+        that `register_worker` stored.
+        """
+        ...
+
+    async def remove(
+        self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
+    ) -> int:
+        """Remove up to ``limit`` finished instances with their histories; return how many.
+
+        The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
+        that a worker still runs are not deleted but marked with an empty event, so that it is told
+        to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    # --- waking -------------------------------------------------------------------------
+
+    def changes(self) -> int:
+        """Return a number that grows when there may be new work or a new outcome in the store."""
+        ...
+
+    async def wait_change(self, seen: int, timeout: float) -> None:
+        """Return soon after `changes` differs from ``seen``, or after ``timeout`` seconds.
+
+        ``seen`` was read before the store was last looked at; so no change between is missed.
+        Changes by other processes count too. A worker's own commits count if they leave something
+        for others: free instances or activities, messages, or outcomes. Returning early is allowed.
+        """
+
+    # Last, since its name hides the built-in type in what follows it.
+    async def list(
+        self, where: InstanceFilter, *, limit: int, after: str | None = None
+    ) -> list[InstanceRecord]:
+        """Return up to ``limit`` instances, newest first.
+
+        Args:
+            where: Which ones.
+            limit: How many at most.
+            after: The last id of the page before.
+
+        Raises:
+            InstanceNotFound: ``after`` has been removed meanwhile.
+        """
+        ...

@@ -1,0 +1,7 @@
+"""The PostgreSQL store."""
+
+from __future__ import annotations
+
+from trioflow.backends.postgres.backend import PostgresBackend
+
+__all__ = ["PostgresBackend"]

@@ -1,0 +1,206 @@
+"""PostgreSQL's tables, as numbered migrations. A published migration is never edited."""
+
+from __future__ import annotations
+
+from trioflow.backends.postgres.connection import PgConnection
+from trioflow.backends.postgres.dialect import qualified
+from trioflow.errors import SchemaError
+
+__all__ = ["SCHEMA_VERSION", "check", "migrate"]
+
+# Texts are compared byte by byte, which is fast and what a prefix needs. Instances have room in
+# their pages, so that an update that touches no index stays in its page. What is short-lived is
+# vacuumed often, so that it stays small however much goes through it.
+_INITIAL = """
+CREATE TABLE {schema}.workers (
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    name text NOT NULL,
+    heartbeat_at float8 NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+CREATE TABLE {schema}.instances (
+    seq bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    execution bigint NOT NULL,
+    workflow text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    parent text COLLATE "C",
+    parent_execution bigint,
+    parent_command text COLLATE "C",
+    turns bigint NOT NULL,
+    events bigint NOT NULL,
+    unread bigint NOT NULL DEFAULT 0,
+    ready_at float8,
+    wake_at float8,
+    worker text COLLATE "C",
+    sticky_worker text COLLATE "C",
+    input bytea NOT NULL,
+    metadata bytea NOT NULL,
+    carried bytea NOT NULL DEFAULT '',
+    outcome bytea NOT NULL DEFAULT '',
+    custom_status bytea NOT NULL DEFAULT '',
+    created_at float8 NOT NULL,
+    finished_at float8
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX instances_ready ON {schema}.instances (queue, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+CREATE INDEX instances_parent ON {schema}.instances (parent) WHERE parent IS NOT NULL;
+CREATE INDEX instances_held ON {schema}.instances (worker) WHERE finished_at IS NULL;
+CREATE INDEX instances_finished ON {schema}.instances (finished_at)
+    WHERE finished_at IS NOT NULL;
+
+CREATE TABLE {schema}.turns (
+    instance text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    number bigint NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (instance, execution, number)
+);
+
+CREATE TABLE {schema}.inbox (
+    instance text COLLATE "C" NOT NULL,
+    seq bigint NOT NULL,
+    execution bigint,
+    event bytea NOT NULL,
+    PRIMARY KEY (instance, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE TABLE {schema}.activities (
+    instance text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    command text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    activity text COLLATE "C" NOT NULL,
+    input bytea NOT NULL,
+    options bytea NOT NULL,
+    attempt bigint NOT NULL DEFAULT 1,
+    visible_at float8 NOT NULL,
+    scheduled_at float8 NOT NULL,
+    worker text COLLATE "C",
+    -- Set when its cancellation was asked for: the event that says it was cancelled.
+    cancel bytea,
+    failure bytea NOT NULL DEFAULT '',
+    PRIMARY KEY (instance, execution, command)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+CREATE INDEX activities_visible ON {schema}.activities (queue, visible_at)
+    WHERE worker IS NULL;
+CREATE INDEX activities_held ON {schema}.activities (worker) WHERE worker IS NOT NULL;
+
+-- Each delivery takes one number; it stands before those of its messages.
+CREATE SEQUENCE {schema}.inbox_numbers;
+-- Raised after every change that may concern somebody else, for those who cannot listen.
+CREATE SEQUENCE {schema}.changes;
+"""
+
+# What is ready or visible is read by queue and priority. The indexes of the unfinished and of the
+# leased hold all that is counted by `stats`, so that it need not read a row.
+_PRIORITY = """
+ALTER TABLE {schema}.instances ADD COLUMN priority smallint NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.activities ADD COLUMN priority smallint NOT NULL DEFAULT 0;
+DROP INDEX {schema}.instances_ready;
+CREATE INDEX instances_ready ON {schema}.instances (queue, priority, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+DROP INDEX {schema}.instances_held;
+CREATE INDEX instances_held ON {schema}.instances (worker, queue, status, ready_at)
+    WHERE finished_at IS NULL;
+DROP INDEX {schema}.activities_visible;
+CREATE INDEX activities_visible ON {schema}.activities (queue, priority, visible_at, scheduled_at)
+    WHERE worker IS NULL;
+DROP INDEX {schema}.activities_held;
+CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker IS NOT NULL;
+"""
+
+# An instance's life tells it from others of the same id; it is part of the key of its activities.
+# `level` is what the ready ones are read by, see `sql.queries`.
+#
+# The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
+# registered it.
+_LIVES = """
+ALTER TABLE {schema}.workers ADD COLUMN queues text, ADD COLUMN activity_queues text,
+    ADD COLUMN lease float8;
+ALTER TABLE {schema}.instances ADD COLUMN life text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN parent_life text COLLATE "C" NOT NULL DEFAULT '',
+    ADD COLUMN first_execution bigint NOT NULL DEFAULT 1,
+    ADD COLUMN level smallint NOT NULL DEFAULT 0,
+    ADD COLUMN deaths bigint NOT NULL DEFAULT 0;
+UPDATE {schema}.instances SET level = priority WHERE priority <> 0;
+DROP INDEX {schema}.instances_ready;
+CREATE INDEX instances_ready ON {schema}.instances (queue, level, ready_at, seq)
+    WHERE ready_at IS NOT NULL;
+ALTER TABLE {schema}.inbox ADD COLUMN arrived_at float8 NOT NULL DEFAULT 0;
+ALTER TABLE {schema}.activities ADD COLUMN life text COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
+ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
+"""
+
+# Name and script of each migration, in order.
+_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+
+SCHEMA_VERSION = _MIGRATIONS[-1][0]
+
+_TABLES = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = ?"
+# So that of several processes one makes the tables; any number that nobody else uses.
+_LOCK = 7_409_130_262_814_001
+
+
+def check(connection: PgConnection, schema: str, place: str) -> bool:
+    """Return whether the schema is up to date.
+
+    Raises:
+        SchemaError: It is newer than this code, or the tables are somebody else's.
+    """
+    return _missing(connection, schema, place) == []
+
+
+def _missing(connection: PgConnection, schema: str, place: str) -> list[tuple[str, str]]:
+    known = [name for name, _ in _MIGRATIONS]
+    applied: list[str] = []
+    # At once, since another process may make them meanwhile.
+    tables = {row[0] for row in connection.execute(_TABLES, (schema,)).fetchall()}
+    if "migrations" in tables:
+        rows = connection.execute(f"SELECT name FROM {qualified(schema)}.migrations ORDER BY name")  # noqa: S608 - a quoted name
+        applied = [row[0] for row in rows.fetchall()]
+    elif "instances" in tables:
+        raise SchemaError(
+            f"{place} has a table 'instances' in schema {schema!r} that trioflow did not make; "
+            "give trioflow a schema of its own"
+        )
+    if set(applied) - set(known):
+        raise SchemaError(
+            f"{place} has version {applied[-1]!r} of trioflow's tables in schema {schema!r}, but "
+            f"this trioflow knows only up to {SCHEMA_VERSION!r}; upgrade trioflow, or use another "
+            "schema"
+        )
+    return [migration for migration in _MIGRATIONS if migration[0] not in applied]
+
+
+def migrate(connection: PgConnection, schema: str, place: str) -> None:
+    """Bring the schema up to date. Several processes may do so at once.
+
+    Raises:
+        SchemaError: As `check` does.
+    """
+    if check(connection, schema, place):
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+        # Whoever waited for the lock finds the work done.
+        missing = _missing(connection, schema, place)
+        if not missing:
+            return
+        exists = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?"
+        if not connection.execute(exists, (schema,)).fetchone():
+            connection.execute(f"CREATE SCHEMA {qualified(schema)}")
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {qualified(schema)}.migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        for name, script in missing:
+            for statement in script.replace("{schema}", qualified(schema)).split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(
+                f"INSERT INTO {qualified(schema)}.migrations (name) VALUES (?)",  # noqa: S608
+                (name,),
+            )
