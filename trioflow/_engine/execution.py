@@ -236,6 +236,14 @@ class Execution:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self._pending.values()]
 
+    def waiting_tasks(self) -> dict[trio.lowlevel.Task, Command]:
+        """The tasks that wait for the answer to a command."""
+        return {pending.task: pending.command for pending in self._pending.values()}
+
+    def signal_waiters(self) -> dict[trio.lowlevel.Task, str]:
+        """The tasks that wait for a signal, with its name."""
+        return {} if self._mailbox is None else self._mailbox.waiters()
+
     def unread_signals(self) -> list[ev.SignalReceived]:
         """The signals that were delivered and not received, in the order of their arrival."""
         return [] if self._mailbox is None else list(self._mailbox.unread())
