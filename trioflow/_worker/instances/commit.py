@@ -71,6 +71,8 @@ class Committer:
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
         on_lease_lost: Called when the worker's row is gone.
+        on_lost_answer: Called after a commit that may have been stored more than once tried: then
+            the store may have leased activities to this worker of which it knows nothing.
         on_successor: Called with a row that waited until another life of its id was let go.
         codec: For failures.
 
@@ -90,6 +92,7 @@ class Committer:
         on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
+        on_lost_answer: Callable[[], None],
         on_successor: Callable[[TakenInstance], None],
         codec: Codec,
     ) -> None:
@@ -101,6 +104,7 @@ class Committer:
         self._on_end = on_end
         self._on_wake_at = on_wake_at
         self._on_lease_lost = on_lease_lost
+        self._on_lost_answer = on_lost_answer
         self._on_successor = on_successor
         self._rejections = Rejections(holdings, batch, recorder, wake, codec)
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
@@ -113,13 +117,15 @@ class Committer:
         for unit in units:
             for live in unit.lives:
                 live.begin_storing()
-        began_at = self._backend.now()
-        tries = 0
+        unsure = False
 
         async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
-            nonlocal tries
-            tries += 1
-            return await self._backend.commit(self.worker, part)
+            nonlocal unsure
+            try:
+                return await self._backend.commit(self.worker, part)
+            except BackendUnavailable:
+                unsure = True
+                raise
 
         try:
             results = await _judge(attempt, [unit.unit for unit in units])
@@ -128,15 +134,18 @@ class Committer:
             self._on_lease_lost()
             return
         try:
-            await self._work_through(units, results, began_at if tries > 1 else None)
+            await self._work_through(units, results, unsure=unsure)
         finally:
             self.under_way = []
+        if unsure:
+            self._on_lost_answer()
 
     async def _work_through(
         self,
         units: list[OpenUnit],
         results: list[CommitFailure | Exception | None],
-        unsure_since: float | None,
+        *,
+        unsure: bool,
     ) -> None:
         for unit, result in zip(units, results, strict=True):
             if result is None:
@@ -144,9 +153,9 @@ class Committer:
                     self._committed(live)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
-                await self._refused(unit, result, unsure_since)
+                await self._refused(unit, result, unsure=unsure)
             elif self._rejections.is_shared(unit):
-                await self._refused(unit, CommitFailure(), None)
+                await self._refused(unit, CommitFailure(), unsure=False)
             else:
                 self._reject(unit, result)
 
@@ -166,12 +175,12 @@ class Committer:
             cancels.tell_activities(live, self.activities)
         if commit.closing is not None or commit.suspended is not None:
             self._holdings.drop(live)
-            self._hand_over(live)
+            self.hand_over(live)
             self._look_at_parent(live)
             self._report_end(live, commit, report)
         elif commit.continued is not None:
             self._holdings.evict(live)
-            self._hand_over(live)
+            self.hand_over(live)
             live.continue_as_next(commit)
             self._holdings.queue(live)
         elif commit.leased:
@@ -219,7 +228,7 @@ class Committer:
             )
         self._on_end(live.id, live.life, closing.status, closing.outcome)
 
-    def _hand_over(self, live: HeldInstance) -> None:
+    def hand_over(self, live: HeldInstance) -> None:
         """Put results of activities into the inbox: no turn will consume them here."""
         results = [r for r in live.received if r.finished is not None]
         if not results:
@@ -234,7 +243,7 @@ class Committer:
             self._wake()
 
     def _park(self, live: HeldInstance, commit: InstanceCommit) -> None:
-        self._hand_over(live)
+        self.hand_over(live)
         self._holdings.park(live)
         if commit.wake_at is not None:
             self._on_wake_at(commit.wake_at)
@@ -248,9 +257,7 @@ class Committer:
 
     # --- where it was refused ---------------------------------------------------------------
 
-    async def _refused(
-        self, unit: OpenUnit, failure: CommitFailure, unsure_since: float | None
-    ) -> None:
+    async def _refused(self, unit: OpenUnit, failure: CommitFailure, *, unsure: bool) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         dropped: list[HeldInstance] = []
         for live in unit.lives:
@@ -273,7 +280,7 @@ class Committer:
                 else:
                     live.failures += 1
                     self._restart(live)
-        await self._release(dropped, unsure_since)
+        await self._release(dropped, unsure=unsure)
 
     def _await_unseen(self, live: HeldInstance, *, at_once: bool) -> None:
         """Make the last turns again; not before what had not been seen is at hand."""
@@ -281,7 +288,7 @@ class Committer:
         if at_once:
             self._holdings.queue(live)
         elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
-            self._hand_over(live)
+            self.hand_over(live)
         # The store gives it again, with all of its inbox.
         self._on_wake_at(self._backend.now())
 
@@ -300,10 +307,12 @@ class Committer:
             self.activities.unreserve_all(live.id, live.commit.activities)
         self._rejections.handle(unit, error)
 
-    async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:
+    async def _release(self, dropped: list[HeldInstance], *, unsure: bool) -> None:
         """Give back what was dropped but is leased to this worker all the same.
 
-        So it is if the store took a commit and could not say so: tried again, it is refused.
+        So it is if the store took a commit and could not say so: tried again, it is refused. What
+        is not ours any more may have ended, or go on elsewhere, or wait suspended. Its activities
+        that run here are still leased to this worker and go on, unless the store marks them.
         """
         if not dropped:
             return
@@ -313,17 +322,18 @@ class Committer:
         if ids:
             ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
         for live in dropped:
-            self.activities.stop_of(live.id, "dropped" if live.id in ours else "cancelled")
+            if live.id in ours:
+                self.activities.drop_of(live.id, live.life)
             if live.start is not None:
                 created = live.id in ours
-                if not created and unsure_since is not None:
+                if not created and unsure:
                     created = await self._was_created(live)
                 live.start.settle(created=created)
                 live.start = None
             # The rows of what had ended are still there.
             live.received.extend(live.used)
             live.used.clear()
-            self._hand_over(live)
+            self.hand_over(live)
             self._look_at_parent(live)
             if live.successor is not None:
                 self._on_successor(live.successor)

@@ -68,6 +68,8 @@ class Pump:
         max_steps: How many task steps a turn may have.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
+        on_lease_lost: Called when the worker's row is gone.
+        on_lost_answer: Called when it is not known whether a commit was stored at its first try.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Pump:
         on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
+        on_lost_answer: Callable[[], None],
     ) -> None:
         self._backend = backend
         self._workflows = registry.workflows
@@ -105,6 +108,7 @@ class Pump:
             on_end=on_end,
             on_wake_at=on_wake_at,
             on_lease_lost=on_lease_lost,
+            on_lost_answer=on_lost_answer,
             on_successor=self.receive,
             codec=codec,
         )
@@ -179,8 +183,6 @@ class Pump:
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
-        if self.activities.busy_with(row.id):
-            self.activities.stop_other_lives(row.id, row.life)
         live = self._place_of(row)
         if live is None:
             return
@@ -213,6 +215,7 @@ class Pump:
                 if live.start is not None:
                     live.start.settle(created=False)
                 return None
+            self._committer.hand_over(live)  # or the rows of what has ended would stay
             self._holdings.drop(live)
             live = None
             if self._isolated:
