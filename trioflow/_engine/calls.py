@@ -387,10 +387,9 @@ class Caller:
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
         state = self._state("random()")
-        if state.extra is None:
-            state.extra = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
-        generator: random.Random = state.extra
-        return generator
+        if not hasattr(state, "generator"):
+            state.generator = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
+        return state.generator
 
     def uuid4(self) -> uuid.UUID:
         """Return the next UUID of the running task, the same on replay."""
