@@ -43,7 +43,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow._model.definitions import Activity, Workflow, current_invoker
+from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.info import Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
@@ -77,10 +77,9 @@ def current_caller(what: str) -> Caller:
     Raises:
         NotInWorkflow: Outside of a workflow; ``what`` names what was called.
     """
-    caller = current_caller_or_none()
-    if caller is None:
-        raise NotInWorkflow(f"{what} can only be called inside a workflow")
-    return caller
+    invoker = invoker_for(what)
+    assert isinstance(invoker, Caller)
+    return invoker
 
 
 class Caller:

@@ -25,6 +25,7 @@ __all__ = [
     "StartChild",
     "command_order",
     "command_target",
+    "decode_options",
 ]
 
 
@@ -35,6 +36,18 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     schedule_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+
+
+_decode_options = msgspec.json.Decoder(ActivityOptions).decode
+
+
+def decode_options(data: bytes) -> ActivityOptions | None:
+    """Read the options of an activity's row, ``None`` if its call changed nothing.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not their stored form.
+    """
+    return _decode_options(data) if data else None
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):
