@@ -43,7 +43,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow._model.definitions import Activity, Workflow, current_invoker
+from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.info import Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
@@ -77,10 +77,9 @@ def current_caller(what: str) -> Caller:
     Raises:
         NotInWorkflow: Outside of a workflow; ``what`` names what was called.
     """
-    caller = current_caller_or_none()
-    if caller is None:
-        raise NotInWorkflow(f"{what} can only be called inside a workflow")
-    return caller
+    invoker = invoker_for(what)
+    assert isinstance(invoker, Caller)
+    return invoker
 
 
 class Caller:
@@ -387,10 +386,9 @@ class Caller:
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
         state = self._state("random()")
-        if state.extra is None:
-            state.extra = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
-        generator: random.Random = state.extra
-        return generator
+        if not hasattr(state, "generator"):
+            state.generator = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
+        return state.generator
 
     def uuid4(self) -> uuid.UUID:
         """Return the next UUID of the running task, the same on replay."""

@@ -31,6 +31,7 @@ from trioflow._engine.suspension import (
 from trioflow._model import events as ev
 from trioflow._model.commands import Command, command_order
 from trioflow._model.definitions import Workflow, current_invoker
+from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Info, SuspendReport
 from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
@@ -430,7 +431,7 @@ class Execution:
             try:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
-                raise self.cannot_read(f"its input ({definition.where})", exc, "0") from None
+                raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
             if definition.timeout is None:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:

@@ -18,6 +18,7 @@ from trioflow._model.commands import (
     command_order,
     command_target,
 )
+from trioflow._model.ids import MAIN_TASK, CommandId
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Outcome
 
@@ -87,9 +88,8 @@ def check_turn(  # noqa: PLR0917  # what was, then what is
     was, is_now = _first_difference(recorded, current)
     first = was or is_now
     assert first is not None
-    raise Diverged(
-        _command_report(loop, turn, first.id.partition(":")[0], was, is_now, recorded, current)
-    )
+    task = str(CommandId.parse(first.id).task)
+    raise Diverged(_command_report(loop, turn, task, was, is_now, recorded, current))
 
 
 def _first_difference(
@@ -164,7 +164,7 @@ def _outcome_report(
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
-    line = line_of(loop, "0")
+    line = line_of(loop, MAIN_TASK)
     if is_now is None:
         what = f"the history ends there ({ended}), but the code goes on" + (
             f" at {line}" if line else ""
@@ -183,7 +183,7 @@ def _outcome_report(
             "changed. Bring the code back to what this history needs, then resume the instance."
         ),
         turn=turn,
-        task="0",
+        task=MAIN_TASK,
         recorded=ended,
         current=ends,
         line=line,

@@ -16,7 +16,7 @@ from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec, encode_checked
 from trioflow._engine.hints import add_asyncio_hint
 from trioflow._model import events as ev
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import ActivityInfo, current_activity
@@ -24,7 +24,7 @@ from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.threads import ThreadCall
 from trioflow._worker.host import cancel_scope, current_time, in_asyncio
-from trioflow._worker.instances.records import decode_options, legible
+from trioflow._worker.instances.records import legible
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 

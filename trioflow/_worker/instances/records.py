@@ -10,7 +10,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec
 from trioflow._model import events as ev
-from trioflow._model.commands import ActivityOptions, RunActivity, SendSignal, StartChild
+from trioflow._model.commands import RunActivity, SendSignal, StartChild
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.lives import new_life
@@ -24,7 +24,6 @@ __all__ = [
     "child_end",
     "closing_of",
     "decode_metadata",
-    "decode_options",
     "encode_report",
     "legible",
     "new_activity",
@@ -33,7 +32,6 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
-_decode_options = msgspec.json.Decoder(ActivityOptions).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -48,11 +46,6 @@ def new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
         leased,
         command.priority,
     )
-
-
-def decode_options(data: bytes) -> ActivityOptions | None:
-    """Read the options of an activity's row."""
-    return _decode_options(data) if data else None
 
 
 def decode_metadata(data: bytes) -> dict[str, str]:
