@@ -15,7 +15,6 @@ import anyio.lowlevel
 
 from trioflow._client.arguments import (
     check_id,
-    check_limit,
     check_time,
     check_workflow,
     finished_statuses,
@@ -29,6 +28,7 @@ from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.definitions import Workflow
 from trioflow._model.lives import new_life
+from trioflow._model.options import check_count
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import NewInstance, QueueStats, Status
@@ -229,7 +229,7 @@ class Client:
             created_after=created_after,
             created_before=created_before,
         )
-        page = check_limit(limit), None if after is None else check_id(after, "after")
+        page = check_count("limit", limit, 0), None if after is None else check_id(after, "after")
         found = await self.backend.list(where, limit=page[0], after=page[1])
         return [describe(record, [], self.codec) for record in found]
 
@@ -296,7 +296,7 @@ class Client:
             id_prefix=id_prefix,
             finished_before=check_time(finished_before, "finished_before"),
         )
-        return await self.backend.remove(where, limit=check_limit(limit))
+        return await self.backend.remove(where, limit=check_count("limit", limit, 0))
 
     # --- inside -------------------------------------------------------------------------
 

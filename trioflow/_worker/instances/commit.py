@@ -25,6 +25,7 @@ from trioflow._worker.instances.held import HeldInstance, State
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
+from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
     ActivityResult,
@@ -42,21 +43,20 @@ logger = logging.getLogger("trioflow.worker")
 
 T = TypeVar("T")
 
-_FIRST_DELAY = 0.05  # seconds, when the store does not answer
+_FIRST_DELAY, _LONGEST_DELAY = 0.05, 5.0  # seconds, when the store does not answer
 _TRIES = 5  # of a unit that fails though none of its instances was lost
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Call the store until it answers; it may be away for a while."""
-    delay = _FIRST_DELAY
+    pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
     while True:
         try:
             return await call()
         except BackendUnavailable as exc:
-            if delay == _FIRST_DELAY:
+            if pauses.pause == _FIRST_DELAY:
                 logger.warning("the store is not available, trying again: %s", exc)
-            await anyio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+            await anyio.sleep(next(pauses))
 
 
 class Committer:
