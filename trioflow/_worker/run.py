@@ -12,9 +12,9 @@ from trioflow._client.cancels import raise_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
-from trioflow._worker.host import task_group
+from trioflow._worker.host import Host
 from trioflow._worker.options import WorkerOptions
-from trioflow._worker.sigterm import sigterm_event
+from trioflow._worker.real_host import running_host
 from trioflow._worker.worker import Worker
 from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
@@ -150,25 +150,36 @@ async def run_worker(
         codec=codec or JsonCodec(),
         name=name,
     )
-    with sigterm_event() as asked_to_end:
-        async with worker_on(backend, options) as worker:
+    host = running_host()
+    with host.sigterm() as asked_to_end:
+        async with worker_on(backend, options, host) as worker:
             task_status.started(worker)
             await asked_to_end.wait()
 
 
 @asynccontextmanager
-async def worker_on(backend: str | Backend, options: WorkerOptions) -> AsyncGenerator[Worker, None]:
-    """Do what `open_worker` does, with its options in one object."""
+async def worker_on(
+    backend: str | Backend, options: WorkerOptions, host: Host | None = None
+) -> AsyncGenerator[Worker, None]:
+    """Do what `open_worker` does, with its options in one object.
+
+    Args:
+        backend: As there.
+        options: Its keywords.
+        host: What the worker takes from its process; by default that of the running loop.
+    """
+    if host is None:
+        host = running_host()
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
         await raise_cancel()
-        worker = Worker(store, options)
+        worker = Worker(store, options, host)
         await worker.register()  # out here, so that its errors are not in a group
         try:
-            async with task_group() as group:
+            async with host.task_group() as group:
                 worker.start(group)
                 group.start_soon(worker.client.endings.watch)
                 try:

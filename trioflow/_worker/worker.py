@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Heart, Watchdog
-from trioflow._worker.host import TaskGroup
+from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.unserved import watch_queues
@@ -49,14 +47,16 @@ class Worker:
         interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
-    def __init__(self, backend: Backend, options: WorkerOptions) -> None:
+    def __init__(self, backend: Backend, options: WorkerOptions, host: Host) -> None:
         self.name = options.name or f"{socket.gethostname()}:{os.getpid()}"
         self._backend = backend
         self._options = options
+        self._host = host
         self._queues = _names(options.served_queues)
         self._activity_queues = _names(options.served_activity_queues)
         self._pump = Pump(
             backend=backend,
+            host=host,
             registry=options.registry,
             codec=options.codec,
             queues=self._queues,
@@ -68,6 +68,7 @@ class Worker:
             on_lease_lost=self._lease_lost,
         )
         self._activities = ActivityRunner(
+            host=host,
             registry=options.registry,
             codec=options.codec,
             now=backend.now,
@@ -80,11 +81,16 @@ class Worker:
         )
         self._pump.attach(self._activities)
         self.client = Client(
-            backend, codec=options.codec, registry=options.registry, local=self._pump
+            backend,
+            codec=options.codec,
+            registry=options.registry,
+            local=self._pump,
+            random=host.random,
+            wall=host.wall,
         )
         self._id = ""
         self._heart: Heart | None = None
-        self._watchdog = Watchdog(options.stuck_after, self._pump.current_step)
+        self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
         self._wake_at = float("inf")
         self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
@@ -138,7 +144,7 @@ class Worker:
                 raise
 
     async def _wind_down(self, grace: float) -> None:
-        began_at = time.monotonic()
+        began_at = self._host.monotonic()
         self._pump.close()
         self._poke()
         logger.info(
@@ -172,7 +178,7 @@ class Worker:
                 logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
-        seconds = time.monotonic() - began_at
+        seconds = self._host.monotonic() - began_at
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
 
     def _interrupted(self, exc: BaseException) -> None:
@@ -181,7 +187,7 @@ class Worker:
             self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
-        self._id = secrets.token_hex(16)
+        self._id = self._host.random.hex(16)
         self._pump.serve(self._id)
         await self._backend.register_worker(
             self._id,
@@ -194,11 +200,11 @@ class Worker:
             self._heart = Heart(
                 self._backend,
                 self._id,
-                min(self._options.lease / 3, _BEAT),
-                self._heart_failed,
-                self._cancel_activities,
+                host=self._host,
+                interval=min(self._options.lease / 3, _BEAT),
+                on_lost=self._heart_failed,
+                on_cancelled=self._cancel_activities,
             )
-            self._heart.start()
 
     async def _serve(self) -> None:
         try:
