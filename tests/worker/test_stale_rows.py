@@ -32,6 +32,7 @@ def make_pump(backend):
         on_end=lambda *_: None,
         on_wake_at=lambda _: None,
         on_lease_lost=lambda: None,
+        on_lost_answer=lambda: None,
     )
     pump.attach(
         ActivityRunner(

@@ -85,6 +85,7 @@ class Worker:
             on_end=self._tell_end,
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
+            on_lost_answer=self._note_lost_answer,
         )
         self._activities = ActivityRunner(
             registry=registry,
@@ -272,6 +273,10 @@ class Worker:
                 timeout = max(0.0, self._wake_at - self._backend.now())
                 await self._backend.wait_change(seen, timeout)
             self._waiting = None
+
+    def _note_lost_answer(self) -> None:
+        self._lost_answers = True
+        self._poke()
 
     async def _recall(self) -> None:
         """After trouble: what was given in an answer that did not arrive must be given again."""

@@ -117,10 +117,6 @@ class ActivityRunner:
         if self.capacity.closed:
             self._idle.set()
 
-    def busy_with(self, instance: str) -> bool:
-        """Whether an activity of that instance is in hand, or about to be."""
-        return self.capacity.busy_with(instance)
-
     def knows(self, name: str) -> bool:
         """Whether there is a function of that name."""
         return name in self._activities
@@ -157,7 +153,11 @@ class ActivityRunner:
         return key in self._runs
 
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity as its workflow asked; False if it is not in hand."""
+        """Cancel an activity; False if it is not in hand.
+
+        Only if the store says so of its row: whether its workflow has asked for it, or its
+        instance is no more, cannot be concluded from anything that this worker has seen.
+        """
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
@@ -169,22 +169,11 @@ class ActivityRunner:
         for key in list(self._runs):
             self._stop(key, "dropped")
 
-    def stop_of(
-        self, instance: str, how: Literal["cancelled", "dropped"], life: str | None = None
-    ) -> None:
-        """Stop the activities of one instance: cancel them, or drop them without telling anyone.
-
-        With ``life`` only those of that life of the id.
-        """
+    def drop_of(self, instance: str, life: str) -> None:
+        """Drop the activities of one life of an instance, which belong to others."""
         for key in list(self._runs):
-            if key.instance == instance and life in (None, key.life):
-                self._stop(key, how)
-
-    def stop_other_lives(self, instance: str, life: str) -> None:
-        """Cancel the activities of earlier lives of an id, which has been used again."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life != life:
-                self._stop(key, "cancelled")
+            if key.instance == instance and key.life == life:
+                self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.
