@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, assert_never
 
 import outcome
 import trio
@@ -291,11 +291,14 @@ class Execution:
         """Add a command to the turn."""
         self._commands[command.id] = command
 
-    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> ev.Event:
+    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> Any:
         """Add a command to the turn and wait for the event that answers it.
 
         If the wait is cancelled, the command's cancellation is asked for, and the wait goes on
         until that is answered; a command given in this very turn is taken back instead.
+
+        Returns:
+            One of `ActivityAnswer`, `ChildAnswer` or `SignalAnswer`, by the kind of the command.
         """
         pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
         self._commands[command.id] = command
@@ -304,8 +307,7 @@ class Execution:
         def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             return self._abort(pending, raise_cancel)
 
-        answer: ev.Event = await trio.lowlevel.wait_task_rescheduled(abort)
-        return answer
+        return await trio.lowlevel.wait_task_rescheduled(abort)
 
     @property
     def cancel_reason(self) -> str | None:
@@ -464,9 +466,9 @@ class Execution:
                 | ev.ChildCompleted()
                 | ev.ActivityFailed()
                 | ev.ChildFailed()
+                | ev.SignalSent()
+                | ev.SignalFailed()
             ):
-                self._answer(event.id, event)
-            case ev.SignalSent() | ev.SignalFailed():
                 self._answer(event.id, event)
             case ev.ActivityCancelled() | ev.ChildCancelled():
                 pending = self._pending.get(event.id)
@@ -491,6 +493,8 @@ class Execution:
                         self.loop.cancel_root(open_text(self.codec, event.reason))
             case ev.Woken():
                 pass  # the step itself expires what is due
+            case _:
+                assert_never(event)
 
     def _deliver(self, signal: ev.SignalReceived) -> None:
         self._arrived += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
@@ -43,6 +44,8 @@ def _kind(command: Command) -> str:
             return "cancel of activity"
         case CancelChild():
             return "cancel of sub-workflow"
+        case _:
+            assert_never(command)
 
 
 def _show(command: Command | None) -> str:

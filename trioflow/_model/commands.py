@@ -6,7 +6,7 @@ cancels.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -112,8 +112,10 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal():
             return command.name
-        case _:
+        case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
+        case _:
+            assert_never(command)
 
 
 def command_order(command: Command) -> tuple[IdOrder, bool]:
