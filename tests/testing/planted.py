@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import weakref
 
@@ -181,6 +180,3 @@ async def is_right() -> str:
     finally:
         uuid4()
     return "done"
-
-
-_ = gc

@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -42,7 +43,7 @@ async def replay_elsewhere(workflow: Workflow[..., Any], histories: Sequence[His
     data = msgspec.json.encode(list(histories))
     for seed in _SEEDS:
         command = [sys.executable, "-m", "trioflow.testing.elsewhere", *place]
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         done = await anyio.run_process(
             command,
             input=data,

@@ -1,4 +1,4 @@
-"""Functions that stand in for activities and sub-workflows in a test, and what they were called with."""
+"""Fakes: functions that stand in for activities and sub-workflows in a test."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def export_record(backend: Backend, record: InstanceRecord) -> History:
 
 
 async def export_history(handle: Handle[Any]) -> History:
-    """Read an instance's history, to be kept in a file: ``(await export_history(h)).save(path)``.
+    """Read an instance's history, so that it can be kept in a file with `History.save`.
 
     Raises:
         InstanceNotFound: There is no such instance.

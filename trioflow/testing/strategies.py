@@ -19,8 +19,7 @@ from trioflow._model.definitions import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.elsewhere import replay_elsewhere
-from trioflow.testing.schedules import Schedule
-from trioflow.testing.simulation import Functions, Simulation, simulate
+from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate
 
 __all__ = ["explore", "schedules"]
 

@@ -14,7 +14,7 @@ __all__ = ["Stuck", "report_of", "show_tasks"]
 
 
 class Stuck(TrioflowError, AssertionError):
-    """Raised where a test waits though nothing can happen any more; it shows what waits for what."""
+    """Raised where a test waits though nothing can happen any more; shows what waits for what."""
 
 
 async def report_of(client: Client, registry: Registry) -> str:

@@ -413,7 +413,8 @@ def in_cancelled_scope() -> bool:
 
 def effective_deadline(task: _run.Task) -> float:
     """Return the earliest deadline that a task's wait is under, ``inf`` for none."""
-    deadline, status = inf, task._cancel_status
+    deadline = inf
+    status: _run.CancelStatus | None = task._cancel_status
     while status is not None:
         scope = status._scope
         deadline = min(deadline, scope.deadline)
