@@ -26,6 +26,7 @@ from trioflow._model.events import Event, decode_event, encode_event
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Step
+from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.commit import Committer
@@ -60,6 +61,7 @@ class Pump:
 
     Args:
         backend: The store.
+        host: Where random bits come from, and how a start is waited for.
         registry: Where the workflows are.
         codec: For arguments and results.
         queues: Which queues' instances are stepped here; empty for none.
@@ -76,6 +78,7 @@ class Pump:
         self,
         *,
         backend: Backend,
+        host: Host,
         registry: Registry,
         codec: Codec,
         queues: Collection[str],
@@ -88,6 +91,7 @@ class Pump:
         on_lost_answer: Callable[[], None],
     ) -> None:
         self._backend = backend
+        self._host = host
         self._workflows = registry.workflows
         self._codec = codec
         self._on_wake_at = on_wake_at
@@ -95,9 +99,16 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, host.random)
         self._stepper = Stepper(
-            backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
+            backend,
+            self._workflows,
+            codec,
+            self._holdings,
+            self._batch,
+            recorder,
+            max_steps,
+            host.random,
         )
         self._committer = Committer(
             backend=backend,
@@ -169,7 +180,7 @@ class Pump:
         It is not created if this worker holds one of that id, which may have been terminated
         meanwhile: only the store knows.
         """
-        start = Start(new)
+        start = Start(new, self._host)
         if new.id in self._holdings.held or self._holdings.closed:
             start.settle(created=False)
             return start

@@ -19,6 +19,7 @@ from trioflow._model.commands import (
 )
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
+from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Continued, Failed, Turn
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import cancel as cancels
@@ -43,6 +44,7 @@ class Recorder:
         holdings: What the worker holds.
         batch: The batch that is being built.
         wake: Called when there is something to commit.
+        random: For the lives of sub-workflows.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Recorder:
         holdings: Holdings,
         batch: Batch,
         wake: Callable[[], None],
+        random: RandomSource,
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._wake = wake
+        self._random = random
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
         self.unknown: set[str] = set()
 
@@ -120,7 +124,7 @@ class Recorder:
                 assert_never(command)
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, instance)
+        new = commits.new_child(command, instance, self._random.new_life())
         if (
             instance.alone
             or new.id in self._holdings.held

@@ -13,7 +13,6 @@ from trioflow._model import events as ev
 from trioflow._model.commands import RunActivity, SendSignal, StartChild
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
-from trioflow._model.lives import new_life
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._worker.instances.held import HeldInstance
 from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
@@ -53,7 +52,7 @@ def decode_metadata(data: bytes) -> dict[str, str]:
     return _decode_metadata(data) if data else {}
 
 
-def new_child(command: StartChild, parent: HeldInstance) -> NewInstance:
+def new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
     return NewInstance(
         command.instance,
@@ -63,7 +62,7 @@ def new_child(command: StartChild, parent: HeldInstance) -> NewInstance:
         ParentRef(parent.id, parent.number, command.id, parent.life),
         parent.metadata,
         command.priority,
-        new_life(),
+        life,
     )
 
 
