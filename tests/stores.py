@@ -121,7 +121,7 @@ async def forget_worker(backend, worker):
 
     def forget():
         with store.dialect.transaction(store.connection):
-            store._execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
+            store.execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
 
     await backend._run(forget)
 
