@@ -205,7 +205,7 @@ class Execution:
         self.turns += 1
         self.events += len(events) + len(commands)
         if recorded is not None:
-            check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+            self._compare(number, recorded, commands, end)
             return recorded
         return Turn(
             now=now,
@@ -387,6 +387,12 @@ class Execution:
             order = sorted(range(len(times)), key=times.__getitem__)
             return [events[i] for i in order], [times[i] for i in order]
         return events, times
+
+    def _compare(
+        self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
+    ) -> None:
+        """Compare a replayed turn with the stored one. Raises `Diverged`."""
+        check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

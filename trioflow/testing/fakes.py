@@ -26,9 +26,10 @@ class FakeCall:
         at: When, in seconds since the test began, on the virtual clock.
         attempt: Which attempt of the activity, from 1; 1 for a sub-workflow.
         instance: The id of the instance that called the activity; ``""`` for a sub-workflow.
+        error: What it raised, ``None`` if it returned.
     """
 
-    __slots__ = ("args", "at", "attempt", "instance", "kwargs")
+    __slots__ = ("args", "at", "attempt", "error", "instance", "kwargs")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class FakeCall:
         self.at = at
         self.attempt = attempt
         self.instance = instance
+        self.error: BaseException | None = None
 
     def __repr__(self) -> str:
         given = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
@@ -92,9 +94,14 @@ class Fake(Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], attempt: int, instance: str
     ) -> Any:
         at = self._elapsed()
-        self.calls.append(FakeCall(args, kwargs, at=at, attempt=attempt, instance=instance))
-        result = self._fn(*args, **kwargs)
-        return await result if inspect.isawaitable(result) else result
+        call = FakeCall(args, kwargs, at=at, attempt=attempt, instance=instance)
+        self.calls.append(call)
+        try:
+            result = self._fn(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+        except BaseException as exc:
+            call.error = exc
+            raise
 
     def check(self) -> str:
         """Return what is wrong with the number of calls, ``""`` for nothing."""

@@ -13,7 +13,7 @@ from trioflow._client.handle import Handle
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
-from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.execution import Identity
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
@@ -22,6 +22,7 @@ from trioflow._model.turns import Turn, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import InstanceNotFound, TrioflowError
+from trioflow.testing.strict import StrictExecution
 
 __all__ = ["History", "Replay", "ReplayError", "check_replay", "export_history", "load_history"]
 
@@ -183,7 +184,7 @@ class Replay:
         self.number = number
         self.turns = found[number].decode()
         self.position = 0
-        self._execution = Execution(
+        self._execution = StrictExecution(
             workflow,
             Identity(
                 self.history.id,

@@ -20,6 +20,7 @@ from trioflow._model.info import TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow.testing.history import History, ReplayError, StoredExecution
+from trioflow.testing.strict import StrictExecution
 
 __all__ = ["SimulatedInstance"]
 
@@ -171,7 +172,7 @@ class SimulatedInstance:
 
     def _replayed(self) -> Execution:
         identity = Identity(self.id, self.number, "default", 0, self.life)
-        execution = Execution(self.workflow, identity, self._codec, Caller)
+        execution = StrictExecution(self.workflow, identity, self._codec, Caller)
         try:
             execution.replay([decode_turn(data) for data in self.turns])
         except NeedsSuspension as stop:

@@ -297,33 +297,37 @@ class Simulation(Generic[R]):
             self._run(call)
 
     def _run(self, call: SimulatedCall) -> None:
-        self._begin(call)
+        noted = self._begin(call)
         try:
             event = call.run()
         except Exception as exc:  # noqa: BLE001  # the function's failure is the activity's
+            noted.error = exc
             self._failed(call, exc)
         else:
             self._end(call, event)
 
     def _run_in_vain(self, call: SimulatedCall) -> None:
         """Make an attempt whose result is lost, since the worker is killed."""
-        self._begin(call)
+        noted = self._begin(call)
         try:
             call.run()
         except Exception as exc:  # noqa: BLE001  # as above
+            noted.error = exc
             self.trace[-1] += f" (it raised {type(exc).__name__})"
         call.attempt += 1
         self._evict_all()
 
     def _fail(self, call: SimulatedCall, error: Exception) -> None:
-        self._begin(call)
+        self._begin(call).error = error
         if call.timeout is not None and isinstance(error, ActivityTimeout):
             self.now += call.timeout
         self._failed(call, error)
 
-    def _begin(self, call: SimulatedCall) -> None:
+    def _begin(self, call: SimulatedCall) -> FakeCall:
         self.now = max(self.now, call.visible_at)
-        self._noted.setdefault(call.name, []).append(call.note(self.elapsed))
+        noted = call.note(self.elapsed)
+        self._noted.setdefault(call.name, []).append(noted)
+        return noted
 
     def _failed(self, call: SimulatedCall, error: Exception) -> None:
         event = call.fail(error, self.now)
@@ -470,7 +474,7 @@ class Simulation(Generic[R]):
 
 
 def _collect() -> None:
-    gc.collect()
+    gc.collect(1)  # what is older is of no interest, and slow to look at
 
 
 def _name(key: Activity[..., Any] | Workflow[..., Any] | str) -> str:
