@@ -353,6 +353,18 @@ class Pump:
             self._idle = anyio.Event()
             await self._idle.wait()
 
+    def unsettled(self) -> tuple[set[str], set[str]]:
+        """Return what is not stored, or perhaps not: ids of instances, and of their activities."""
+        lives = [*self._holdings.ready, *self._unloaded]
+        units = [*self._batch.units, *self._committer.under_way]
+        instances = {live.id for live in lives if live.has_work}
+        keys: set[ActivityKey] = set()
+        for unit in units:
+            instances.update(live.id for live in unit.lives)
+            keys.update(result.key for result in unit.unit.results)
+            keys.update(retry.key for retry in unit.unit.retries)
+        return instances, {f"{key.command} of {key.instance}" for key in keys}
+
     def _offer(self) -> None:
         if self._batch.units:
             self._dirty.set()
