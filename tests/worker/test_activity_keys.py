@@ -10,6 +10,7 @@ import trio.testing
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.attempts import info_of
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.real_host import running_host
 from trioflow.backends.records import ActivityKey, ActivityTask
 
 
@@ -43,6 +44,7 @@ def with_runner(body, *, stubborn=False, began=("first", "second")):
 
     async def main():
         runner = ActivityRunner(
+            host=running_host(),
             registry=flows,
             codec=JsonCodec(),
             now=trio.current_time,

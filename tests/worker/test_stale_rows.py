@@ -9,6 +9,7 @@ import trio
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.real_host import running_host
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import NewInstance, TakenInstance
 
@@ -21,8 +22,10 @@ async def nap() -> None:
 
 
 def make_pump(backend):
+    host = running_host()
     pump = Pump(
         backend=backend,
+        host=host,
         registry=registry,
         codec=JsonCodec(),
         queues=["default"],
@@ -36,6 +39,7 @@ def make_pump(backend):
     )
     pump.attach(
         ActivityRunner(
+            host=host,
             registry=registry,
             codec=JsonCodec(),
             now=backend.now,

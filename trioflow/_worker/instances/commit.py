@@ -115,8 +115,8 @@ class Committer:
         """Store a batch, and carry out what its turns asked for."""
         self.under_way = units
         for unit in units:
-            for live in unit.lives:
-                live.begin_storing()
+            for instance in unit.members:
+                instance.begin_storing()
         unsure = False
 
         async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
@@ -149,8 +149,8 @@ class Committer:
     ) -> None:
         for unit, result in zip(units, results, strict=True):
             if result is None:
-                for live in unit.lives:
-                    self._committed(live)
+                for instance in unit.members:
+                    self._committed(instance)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
                 await self._refused(unit, result, unsure=unsure)
@@ -161,45 +161,45 @@ class Committer:
 
     # --- where a unit was stored ----------------------------------------------------------
 
-    def _committed(self, live: HeldInstance) -> None:
-        if live.start is not None:
-            live.start.settle(created=True)
-            live.start = None
-        if live.state is State.GONE:  # the worker has ended meanwhile
+    def _committed(self, instance: HeldInstance) -> None:
+        if instance.start is not None:
+            instance.start.settle(created=True)
+            instance.start = None
+        if instance.state is State.GONE:  # the worker has ended meanwhile
             return
-        report = live.report
-        commit = live.stored()
+        report = instance.report
+        commit = instance.stored()
         if commit.activities:
-            self._begin_activities(live, commit)
-        if live.to_cancel:
-            cancels.tell_activities(live, self.activities)
+            self._begin_activities(instance, commit)
+        if instance.to_cancel:
+            cancels.tell_activities(instance, self.activities)
         if commit.closing is not None or commit.suspended is not None:
-            self._holdings.drop(live)
-            self.hand_over(live)
-            self._look_at_parent(live)
-            self._report_end(live, commit, report)
+            self._holdings.drop(instance)
+            self.hand_over(instance)
+            self._look_at_parent(instance)
+            self._report_end(instance, commit, report)
         elif commit.continued is not None:
-            self._holdings.evict(live)
-            self.hand_over(live)
-            live.continue_as_next(commit)
-            self._holdings.queue(live)
+            self._holdings.evict(instance)
+            self.hand_over(instance)
+            instance.continue_as_next(commit)
+            self._holdings.queue(instance)
         elif commit.leased:
-            live.go_on()
+            instance.go_on()
             if commit.wake_at is not None:
                 self._on_wake_at(commit.wake_at)
             # What it was kept for may have ended while the commit was under way.
-            if live.has_work or not self._recorder.is_busy(live):
-                self._holdings.queue(live)
+            if instance.has_work or not self._recorder.is_busy(instance):
+                self._holdings.queue(instance)
         else:
-            self._park(live, commit)
+            self._park(instance, commit)
 
-    def _begin_activities(self, live: HeldInstance, commit: InstanceCommit) -> None:
+    def _begin_activities(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         now = self._backend.now()
         for activity in commit.activities:
             if activity.leased:
                 self.activities.start(
                     ActivityTask(
-                        live.key(activity.command),
+                        instance.key(activity.command),
                         activity.activity,
                         activity.queue,
                         activity.input,
@@ -210,48 +210,52 @@ class Committer:
                     )
                 )
 
-    def _report_end(self, live: HeldInstance, commit: InstanceCommit, report: str) -> None:
+    def _report_end(self, instance: HeldInstance, commit: InstanceCommit, report: str) -> None:
         if commit.suspended is not None:
-            logger.error("instance %r (%s) is suspended: %s", live.id, live.workflow, report)
+            logger.error(
+                "instance %r (%s) is suspended: %s", instance.id, instance.workflow, report
+            )
             return
         closing = commit.closing
         assert closing is not None
         if closing.status == "failed":
-            logger.error("instance %r (%s) failed: %s", live.id, live.workflow, report)
-        if live.unread:
+            logger.error("instance %r (%s) failed: %s", instance.id, instance.workflow, report)
+        if instance.unread:
             logger.warning(
                 "instance %r (%s) has ended with signals that it never received: %s. Does the "
                 "workflow receive them under these names?",
-                live.id,
-                live.workflow,
-                live.unread,
+                instance.id,
+                instance.workflow,
+                instance.unread,
             )
-        self._on_end(live.id, live.life, closing.status, closing.outcome)
+        self._on_end(instance.id, instance.life, closing.status, closing.outcome)
 
-    def hand_over(self, live: HeldInstance) -> None:
+    def hand_over(self, instance: HeldInstance) -> None:
         """Put results of activities into the inbox: no turn will consume them here."""
-        results = [r for r in live.received if r.finished is not None]
+        results = [r for r in instance.received if r.finished is not None]
         if not results:
             return
-        live.received = deque(r for r in live.received if r.finished is None)
+        instance.received = deque(r for r in instance.received if r.finished is None)
         for result in results:
             assert result.finished is not None
             unit = OpenUnit()
             event = encode_event(result.event)
-            unit.unit.results = [ActivityResult(live.key(result.finished), event, result.at)]
+            unit.unit.results = [ActivityResult(instance.key(result.finished), event, result.at)]
             self._batch.add(unit)
             self._wake()
 
-    def _park(self, live: HeldInstance, commit: InstanceCommit) -> None:
-        self.hand_over(live)
-        self._holdings.park(live)
+    def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
+        self.hand_over(instance)
+        self._holdings.park(instance)
         if commit.wake_at is not None:
             self._on_wake_at(commit.wake_at)
-        self._look_at_parent(live)
+        self._look_at_parent(instance)
 
-    def _look_at_parent(self, live: HeldInstance) -> None:
+    def _look_at_parent(self, instance: HeldInstance) -> None:
         """Have a parent looked at that was perhaps only kept for this child."""
-        parent = None if live.parent is None else self._holdings.held.get(live.parent.instance)
+        parent = (
+            None if instance.parent is None else self._holdings.held.get(instance.parent.instance)
+        )
         if parent is not None:
             self._holdings.queue(parent)
 
@@ -260,51 +264,53 @@ class Committer:
     async def _refused(self, unit: OpenUnit, failure: CommitFailure, *, unsure: bool) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         dropped: list[HeldInstance] = []
-        for live in unit.lives:
-            if live.gone:
+        for instance in unit.members:
+            if instance.gone:
                 continue
-            commit = live.unsay()
-            self.activities.unreserve_all(live.id, commit.activities)
-            if live.start is not None and live.id not in failure.taken_ids:
-                live.begin_again(commit)
-                self._batch.unit_of(live)
-                self._restart(live)
-            elif live.new is not None or live.id in failure.lost:
-                self._holdings.drop(live)
-                dropped.append(live)
+            commit = instance.unsay()
+            self.activities.unreserve_all(instance.id, commit.activities)
+            if instance.start is not None and instance.id not in failure.taken_ids:
+                instance.begin_again(commit)
+                self._batch.unit_of(instance)
+                self._restart(instance)
+            elif instance.new is not None or instance.id in failure.lost:
+                self._holdings.drop(instance)
+                dropped.append(instance)
             else:
-                waiting = bool(live.received)  # beyond what the refused turns had consumed
-                live.begin_again(commit)
+                waiting = bool(instance.received)  # beyond what the refused turns had consumed
+                instance.begin_again(commit)
                 if failure.unseen:
-                    self._await_unseen(live, at_once=waiting or live.id not in failure.unseen)
+                    self._await_unseen(
+                        instance, at_once=waiting or instance.id not in failure.unseen
+                    )
                 else:
-                    live.failures += 1
-                    self._restart(live)
+                    instance.failures += 1
+                    self._restart(instance)
         await self._release(dropped, unsure=unsure)
 
-    def _await_unseen(self, live: HeldInstance, *, at_once: bool) -> None:
+    def _await_unseen(self, instance: HeldInstance, *, at_once: bool) -> None:
         """Make the last turns again; not before what had not been seen is at hand."""
-        self._holdings.evict(live)
+        self._holdings.evict(instance)
         if at_once:
-            self._holdings.queue(live)
+            self._holdings.queue(instance)
         elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
-            self.hand_over(live)
+            self.hand_over(instance)
         # The store gives it again, with all of its inbox.
         self._on_wake_at(self._backend.now())
 
-    def _restart(self, live: HeldInstance) -> None:
-        self._holdings.evict(live)
-        if live.failures < _TRIES:
-            self._holdings.queue(live)
+    def _restart(self, instance: HeldInstance) -> None:
+        self._holdings.evict(instance)
+        if instance.failures < _TRIES:
+            self._holdings.queue(instance)
             return
-        self._recorder.suspend(live, reports.always_refused(live))
+        self._recorder.suspend(instance, reports.always_refused(instance))
 
     def _reject(self, unit: OpenUnit, error: Exception) -> None:
-        for live in unit.lives:
-            if live.gone:
+        for instance in unit.members:
+            if instance.gone:
                 return
-            assert live.commit is not None
-            self.activities.unreserve_all(live.id, live.commit.activities)
+            assert instance.commit is not None
+            self.activities.unreserve_all(instance.id, instance.commit.activities)
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], *, unsure: bool) -> None:
@@ -317,31 +323,31 @@ class Committer:
         if not dropped:
             return
         # What waits for its predecessor to be let go is leased to this worker by right.
-        ids = [live.id for live in dropped if live.successor is None]
+        ids = [instance.id for instance in dropped if instance.successor is None]
         ours: list[str] = []
         if ids:
             ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
-        for live in dropped:
-            if live.id in ours:
-                self.activities.drop_of(live.id, live.life)
-            if live.start is not None:
-                created = live.id in ours
+        for instance in dropped:
+            if instance.id in ours:
+                self.activities.drop_of(instance.id, instance.life)
+            if instance.start is not None:
+                created = instance.id in ours
                 if not created and unsure:
-                    created = await self._was_created(live)
-                live.start.settle(created=created)
-                live.start = None
+                    created = await self._was_created(instance)
+                instance.start.settle(created=created)
+                instance.start = None
             # The rows of what had ended are still there.
-            live.received.extend(live.used)
-            live.used.clear()
-            self.hand_over(live)
-            self._look_at_parent(live)
-            if live.successor is not None:
-                self._on_successor(live.successor)
+            instance.received.extend(instance.used)
+            instance.used.clear()
+            self.hand_over(instance)
+            self._look_at_parent(instance)
+            if instance.successor is not None:
+                self._on_successor(instance.successor)
 
-    async def _was_created(self, live: HeldInstance) -> bool:
+    async def _was_created(self, instance: HeldInstance) -> bool:
         """Find out whether the row that has an instance's id is that instance, begun and left."""
-        row = await patiently(lambda: self._backend.get(live.id))
-        return row is not None and row.life == live.life
+        row = await patiently(lambda: self._backend.get(instance.id))
+        return row is not None and row.life == instance.life
 
 
 async def _judge(
