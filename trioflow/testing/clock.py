@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -144,14 +145,15 @@ class _IOManager:
 
     def get_events(self, timeout: float) -> Any:
         events = self._manager.get_events(0)
-        if events or timeout <= 0:
+        if events or self._runner.runq:
             self._clock.note_events()
+        if events or timeout <= 0:
             return events
         due = self._runner.deadlines.next_deadline()
-        if due == inf and self._runner.waiting_for_idle:
-            due = self._clock.now + timeout
-        # `wait_all_tasks_blocked` may ask for less time than is left until the next deadline.
-        if self._clock.jump(min(due, self._clock.now + timeout) if due != inf else inf):
+        if due != inf or self._runner.waiting_for_idle:
+            # `wait_all_tasks_blocked` may ask for less time than is left until the next deadline.
+            due = min(due, self._clock.now + timeout)
+        if self._clock.jump(due):
             return events
         return self._manager.get_events(_LOOK)
 
@@ -161,10 +163,11 @@ def _on_trio(
     busy: Callable[[], bool], on_stuck: Callable[[], None] | None
 ) -> Generator[VirtualClock]:
     runner: Any = _run.GLOBAL_RUN_CONTEXT.runner
-    if runner.is_guest:
-        raise RuntimeError("virtual time does not work in trio's guest mode")
     before = runner.clock, runner.io_manager, runner.clock_autojump_threshold
-    clock = VirtualClock(runner.clock.current_time(), busy, on_stuck)
+    # In guest mode, as under anyio's pytest plugin, a thread waits for events.
+    queue = runner.entry_queue
+    tell = None if on_stuck is None else partial(queue.run_sync_soon, on_stuck)
+    clock = VirtualClock(runner.clock.current_time(), busy, tell)
     runner.clock = _TrioClock(clock)
     runner.io_manager = _IOManager(runner.io_manager, runner, clock)
     runner.clock_autojump_threshold = inf  # of a `MockClock` that the test has

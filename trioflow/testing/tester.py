@@ -197,6 +197,32 @@ class Tester:
             raise UnmetExpectations("; ".join(wrong))
 
 
+class _Waits:
+    """Those who wait for results, so that they can be told that nothing will ever come."""
+
+    def __init__(self, client: Client) -> None:
+        self._scopes: set[anyio.CancelScope] = set()
+        self._wait = client.endings.wait
+        self.stuck: Stuck | None = None
+
+    async def wait(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                return await self._wait(*args, **kwargs)
+            finally:
+                self._scopes.discard(scope)
+        assert self.stuck is not None
+        raise self.stuck
+
+    def fail(self, stuck: Stuck) -> bool:
+        """Raise an error where a result is waited for; return whether anybody does."""
+        self.stuck = stuck
+        for scope in self._scopes:
+            scope.cancel()
+        return bool(self._scopes)
+
+
 class _Threads:
     """Runs plain-function activities, and counts those that are under way."""
 
@@ -278,12 +304,16 @@ async def open_tester(
                 anyio.create_task_group() as group,
             ):
                 tester = Tester(worker, backend, faking, start, group)
+                waits = _Waits(worker.client)
+                worker.client.endings.wait = waits.wait  # type: ignore[method-assign]  # to fail them
 
                 async def watch() -> None:
                     nonlocal stuck
                     await silence.wait()
-                    stuck = Stuck(await report_of(worker.client, faking))
-                    group.cancel_scope.cancel()
+                    found = Stuck(await report_of(worker.client, faking))
+                    if not waits.fail(found):
+                        stuck = found
+                        group.cancel_scope.cancel()
 
                 group.start_soon(watch, name="trioflow stuck watch")
                 try:
