@@ -6,7 +6,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-PROJECT = '''
+PROJECT = """
 import anyio, pytest, trio
 from trioflow import Registry, Signal, workflow, activity, now
 
@@ -29,9 +29,9 @@ async def hangs() -> None:
 @own.workflow(name="checkout")
 async def other(amount: int) -> float:
     return now()
-'''
+"""
 
-TESTS = '''
+TESTS = """
 async def test_run(flow):
     fake = flow.fake(charge, lambda amount: f"paid {amount}", times=1)
     assert await flow.run(checkout, 5) == "paid 5"
@@ -46,7 +46,7 @@ async def test_stuck(flow):
 
 async def test_expectation(flow):
     flow.fake(charge, lambda amount: "", times=1)
-'''
+"""
 
 
 def project(pytester, monkeypatch, plugin, mark, ini):
@@ -66,7 +66,7 @@ def project(pytester, monkeypatch, plugin, mark, ini):
         ("anyio", "pytestmark = pytest.mark.anyio\n", "", 2),  # runs each test on both
     ],
 )
-def test_with(pytester, monkeypatch, plugin, mark, ini, hosts):
+def test_with(pytester, monkeypatch, plugin, mark, ini, hosts):  # noqa: PLR0917
     result = project(pytester, monkeypatch, plugin, mark, ini)
     result.stdout.fnmatch_lines(["*nothing will ever happen any more*"])
     result.stdout.fnmatch_lines(["*'charge' was called 0 times, 1 were expected*"])

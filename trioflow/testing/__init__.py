@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trioflow.testing.crashes import CrashReport, CrashRun, crash_everywhere
 from trioflow.testing.fakes import Fake, FakeCall
 from trioflow.testing.history import (
     History,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from trioflow.testing.strategies import explore, schedules
 
 __all__ = [
+    "CrashReport",
+    "CrashRun",
     "Fake",
     "FakeCall",
     "History",
@@ -44,6 +47,7 @@ __all__ = [
     "Tester",
     "UnmetExpectations",
     "check_replay",
+    "crash_everywhere",
     "explore",
     "export_history",
     "load_history",

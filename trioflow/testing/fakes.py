@@ -26,10 +26,11 @@ class FakeCall:
         at: When, in seconds since the test began, on the virtual clock.
         attempt: Which attempt of the activity, from 1; 1 for a sub-workflow.
         instance: The id of the instance that called the activity; ``""`` for a sub-workflow.
+        command: The id of the call within its instance, ``"0.2:3"``; the same for each attempt.
         error: What it raised, ``None`` if it returned.
     """
 
-    __slots__ = ("args", "at", "attempt", "error", "instance", "kwargs")
+    __slots__ = ("args", "at", "attempt", "command", "error", "instance", "kwargs")
 
     def __init__(
         self,
@@ -39,12 +40,14 @@ class FakeCall:
         at: float,
         attempt: int,
         instance: str,
+        command: str = "",
     ) -> None:
         self.args = args
         self.kwargs = kwargs
         self.at = at
         self.attempt = attempt
         self.instance = instance
+        self.command = command
         self.error: BaseException | None = None
 
     def __repr__(self) -> str:

@@ -98,7 +98,14 @@ class SimulatedCall:
     def note(self, elapsed: float) -> FakeCall:
         """Return what is noted of the next attempt, which begins after so many seconds."""
         args, kwargs = self.arguments()
-        return FakeCall(args, kwargs, at=elapsed, attempt=self.attempt, instance=self.instance.id)
+        return FakeCall(
+            args,
+            kwargs,
+            at=elapsed,
+            attempt=self.attempt,
+            instance=self.instance.id,
+            command=f"{self.instance.id}/{self.execution}/{self.command.id}",
+        )
 
     def run(self) -> ev.Event:
         """Make an attempt; return the event of its success. Raises what the function raises."""

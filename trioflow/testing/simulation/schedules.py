@@ -39,7 +39,7 @@ class Schedule:
         """Whether a choice is left."""
         return self._next < len(self.choices)
 
-    def choose(self, possibilities: int) -> int:
-        """Return the index of one of so many possibilities."""
+    def pick(self, possibilities: Sequence[str]) -> int:
+        """Return the index of one of the possibilities, which are given in words."""
         at, self._next = self._next, self._next + 1
-        return self.choices[at] % possibilities if at < len(self.choices) else 0
+        return self.choices[at] % len(possibilities) if at < len(self.choices) else 0

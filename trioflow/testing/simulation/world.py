@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar, assert_never
@@ -156,6 +157,16 @@ class Simulation(Generic[R]):
         """Return the calls of an activity, or of a faked sub-workflow; every attempt counts."""
         return self._noted.get(_name(activity), [])
 
+    def repeated(self) -> dict[str, int]:
+        """Return the activities whose function returned more than once for one call."""
+        found: dict[str, int] = {}
+        for name, calls in self._noted.items():
+            ends = Counter(call.command for call in calls if call.error is None)
+            most = max(ends.values(), default=0)
+            if most > 1:
+                found[name] = most
+        return found
+
     def history(self) -> History:
         """Return the history of the instance."""
         return self._roots[0].history()
@@ -175,7 +186,7 @@ class Simulation(Generic[R]):
                     return
                 if self._schedule.more:
                     actions += self._unusual()
-                what, do = actions[self._schedule.choose(len(actions))]
+                what, do = actions[self._schedule.pick([what for what, _ in actions])]
                 self.trace.append(what)
                 do()
             raise Stuck(f"{_MOST_STEPS} steps do not end it.\n{self._where_it_waits()}")
@@ -249,7 +260,7 @@ class Simulation(Generic[R]):
         if len(instance.inbox) > 1:
             one = f"a turn of {instance.id} with one event"
             actions.append((one, lambda: self._turn(instance, 1)))
-        if instance.is_due and self._hazards.crashes:
+        if self._hazards.crashes and (instance.is_due or instance.wake_at is not None):
             lost = f"a turn of {instance.id} is lost with its worker"
             actions.append((lost, lambda: self._lose_turn(instance)))
         if instance.in_memory:
@@ -352,6 +363,8 @@ class Simulation(Generic[R]):
 
     def _lose_turn(self, instance: SimulatedInstance) -> None:
         """Make a turn that is not stored, since the worker is killed."""
+        if not instance.is_due and instance.wake_at is not None:
+            self.now = max(self.now, instance.wake_at)
         instance.make_turn(len(instance.inbox), self.now)
         self._evict_all()
 
