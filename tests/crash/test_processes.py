@@ -156,7 +156,7 @@ async def test_a_worker_drains_on_sigterm_and_exits_without_a_word(tmp_path, loo
             worker.send(signal.SIGTERM)
             assert worker.wait() == 0
             assert worker.printed == ""
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE):
                 assert await short.result() == [worker.pid]
             # The other one was given back, and does not count as a failed attempt.
             rows = ask(tmp_path, "SELECT instance, attempt, worker FROM activities")

@@ -16,6 +16,7 @@ from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
 from trioflow._engine.ending import continuation, raised, returned
 from trioflow._engine.forgotten import Calls
+from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
@@ -256,7 +257,7 @@ class Execution:
         self.loop.quiet = True
         token = guard.enter_step()
         try:
-            gone = self.loop.unwind(Evicted)
+            gone = unwind(self.loop, Evicted)
         finally:
             guard.leave_step(token)
         self._pending.clear()
