@@ -17,6 +17,7 @@ from tests.races.arenas import Arena
 from tests.races.proxy import Proxy
 from tests.servers import required
 from trioflow import Registry, open_client, open_worker
+from trioflow.backends.sql.commit import commit
 from trioflow.backends.sqlite.backend import SqliteBackend
 
 _STORES = {"postgres": "postgresql", "mariadb": "mariadb", "redis": "redis"}
@@ -29,24 +30,15 @@ class Stall:
         self.begun, self.over = threading.Event(), threading.Event()
         self.on = False
         self.thread: threading.Thread | None = None
-        stall = self
 
-        class Hanging(SqliteBackend):
-            async def open(self):
-                await super().open()
-                store = self._store()
-                commit = store.commit
+        def hanging(*args):
+            if self.on:
+                self.thread = threading.current_thread()
+                self.begun.set()
+                assert self.over.wait(PATIENCE)
+            return commit(*args)
 
-                def hanging(*args):
-                    if stall.on:
-                        stall.thread = threading.current_thread()
-                        stall.begun.set()
-                        assert stall.over.wait(PATIENCE)
-                    return commit(*args)
-
-                store.commit = hanging
-
-        monkeypatch.setattr("trioflow.backends.sqlite.backend.SqliteBackend", Hanging)
+        monkeypatch.setattr("trioflow.backends.sql.backend.commit", hanging)
         monkeypatch.setattr("trioflow._worker.worker._STORING", 0.2)
         monkeypatch.setattr("trioflow._worker.worker._SIGNING_OFF", 0.1)
         monkeypatch.setattr("trioflow._worker.run._CLOSING", 0.1)
