@@ -17,8 +17,8 @@ def clock(monkeypatch):
     """The clock by which workers measure how long activities wait; it stands still."""
     clock = SimpleNamespace(seconds=0.0)
     fake = SimpleNamespace(perf_counter=lambda: clock.seconds, thread_time=time.thread_time)
-    for module in ("activities", "lanes"):
-        monkeypatch.setattr(f"trioflow._worker.{module}.time", fake)
+    for module in ("runner", "lanes"):
+        monkeypatch.setattr(f"trioflow._worker.activities.{module}.time", fake)
     return clock
 
 
