@@ -11,12 +11,18 @@ import trio.testing
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.attempts import info_of
 from trioflow._worker.activities.runner import ActivityRunner
-from trioflow.backends.records import ActivityKey, ActivityTask
+from trioflow._worker.instances.cancel import Cancels
+from trioflow._worker.instances.held import HeldInstance
+from trioflow.backends.records import ActivityKey, ActivityTask, NewInstance
 
 
 def task(life, *, name="act", instance="i"):
     key = ActivityKey(instance, 1, "0:0", life)
     return ActivityTask(key, name, "default", b'{"life":"%s"}' % life.encode(), b"", 1, 0.0)
+
+
+def instance(id):
+    return HeldInstance.born(NewInstance(id, "w", "default", b"[]"))
 
 
 class Listener:
@@ -71,27 +77,40 @@ def with_runner(body, *, stubborn=False, began=("first", "second")):
 
 def test_a_cancel_of_one_life_does_not_reach_another():
     async def body(runner):
-        assert runner.runs(task("first").key)
-        assert not runner.runs(task("third").key)
+        assert sorted(key.life for key in runner.in_hand()) == ["first", "second"]
         assert not runner.cancel(task("third").key)
         assert runner.cancel(task("first").key)
 
     assert with_runner(body) == [("first", "ActivityCancelled")]
 
 
-@pytest.mark.parametrize(("life", "gone"), [("second", 1), (None, 2)])
-def test_all_of_an_instance_or_of_one_life_are_stopped(life, gone):
+@pytest.mark.parametrize(("life", "gone"), [("first", ["second"]), ("third", ["first", "second"])])
+def test_activities_of_other_lives_of_an_id_are_cancelled(life, gone):
     async def body(runner):
-        runner.stop_of("other", "cancelled")
-        runner.stop_of("i", "cancelled", life)
+        cancels = Cancels(runner)
+        cancels.of_other_lives("other", life)
+        cancels.of_other_lives("i", life)
 
-    said = sorted(with_runner(body))
-    assert said == [(each, "ActivityCancelled") for each in ("first", "second")][-gone:]
+    assert sorted(with_runner(body)) == [(each, "ActivityCancelled") for each in gone]
+
+
+@pytest.mark.parametrize("still_ours", [False, True])
+def test_activities_of_a_lost_instance_are_dropped_if_they_are_tried_again(still_ours):
+    async def body(runner):
+        cancels = Cancels(runner)
+        cancels.of_lost(instance("other"), still_ours=still_ours)
+        assert len(runner.in_hand()) == 2
+        cancels.of_lost(instance("i"), still_ours=still_ours)
+        await trio.testing.wait_all_tasks_blocked()
+        assert runner.in_hand() == []
+
+    cancelled = [(each, "ActivityCancelled") for each in ("first", "second")]
+    assert sorted(with_runner(body)) == ([] if still_ours else cancelled)
 
 
 def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
     async def body(runner):
-        runner.drop_all()
+        Cancels(runner).of_all()
         assert runner.in_hand() == []
         assert not runner.busy_with("i")
         await trio.sleep(2)

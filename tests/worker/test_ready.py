@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trioflow._model.events import ParentRef
 from trioflow._worker.instances.held import HeldInstance
-from trioflow._worker.instances.ready import Ready
+from trioflow._worker.instances.holdings import Ready
 
 
 def live(id, *, turns=0, parent=None):

@@ -22,9 +22,11 @@ from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Heart, Watchdog
 from trioflow._worker.host import TaskGroup
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.polling import PollTimer
+from trioflow._worker.registration import Registration
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityKey, ActivityRetry, ActivityTask, Unit
+from trioflow.backends.records import ActivityRetry, ActivityTask, Unit
 from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
 
 __all__ = ["Worker"]
@@ -74,6 +76,8 @@ class Worker:
         self._sticky = sticky
         self._codec = codec
         self._registry = registry
+        self._registration = Registration()
+        self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
             registry=registry,
@@ -82,30 +86,27 @@ class Worker:
             limit=max_instances,
             cache_size=cache_size,
             max_steps=max_steps,
+            activities=lambda listener: ActivityRunner(
+                registry=registry,
+                codec=codec,
+                now=backend.now,
+                queues=activity_queues,
+                limit=max_activities,
+                threads=max_threads,
+                listener=listener,
+                on_room=self._see_room,
+                on_interrupt=self._interrupted,
+            ),
+            registration=self._registration,
+            timer=self._timer,
             on_end=self._tell_end,
-            on_wake_at=self._note_wake_at,
-            on_lease_lost=self._lease_lost,
         )
-        self._activities = ActivityRunner(
-            registry=registry,
-            codec=codec,
-            now=backend.now,
-            queues=activity_queues,
-            limit=max_activities,
-            threads=max_threads,
-            listener=self._pump,
-            on_room=self._see_room,
-            on_interrupt=self._interrupted,
-        )
-        self._pump.attach(self._activities)
-        self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
-        self._id = ""
+        self._holdings = self._pump.holdings
+        self._activities = self._pump.activities
+        self.client = Client(backend, codec=codec, registry=registry, local=self._pump.intake)
         self._heart: Heart | None = None
         self._watchdog = Watchdog(stuck_after, self._pump.current_step)
-        self._wake_at = float("inf")
-        self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
-        self._lost = anyio.Event()
         self._lost_answers = False
         self._away = False
         self._unknown_activities: set[str] = set()
@@ -132,7 +133,7 @@ class Worker:
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
             self.name,
-            self._id,
+            self._registration.id,
             type(self._backend).__name__,
             len(self._registry.workflows),
             ", ".join(self._queues) or "(none)",
@@ -157,7 +158,7 @@ class Worker:
     async def _wind_down(self, grace: float) -> None:
         began_at = time.monotonic()
         self._pump.close()
-        self._poke()
+        self._timer.look_now()
         logger.info(
             "worker %s takes no more work; %d activities in hand have %.3g s",
             self.name,
@@ -182,15 +183,17 @@ class Worker:
         try:
             with anyio.move_on_after(5.0) as patience:
                 if self._failed:  # perhaps because of an instance: the next worker must find it
-                    await self._backend.release_worker(self._id, died=True)
+                    await self._backend.release_worker(self._registration.id, died=True)
                 else:
-                    await self._backend.release_worker(self._id)
+                    await self._backend.release_worker(self._registration.id)
             if patience.cancelled_caught:
                 logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
         seconds = time.monotonic() - began_at
-        logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
+        logger.info(
+            "worker %s (%s) has ended, after %.3g s", self.name, self._registration.id, seconds
+        )
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc
@@ -198,10 +201,9 @@ class Worker:
             self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
-        self._id = secrets.token_hex(16)
-        self._pump.serve(self._id)
+        self._registration.id = secrets.token_hex(16)
         await self._backend.register_worker(
-            self._id,
+            self._registration.id,
             self.name,
             queues=self._queues,
             activity_queues=self._activity_queues,
@@ -210,10 +212,10 @@ class Worker:
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
-                self._id,
+                self._registration.id,
                 min(self._lease / 3, _BEAT),
                 self._heart_failed,
-                self._cancel_activities,
+                self._pump.cancels.heard,
             )
             self._heart.start()
 
@@ -233,7 +235,9 @@ class Worker:
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
             if isinstance(exc, Exception):
-                logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
+                logger.exception(
+                    "worker %s (%s) has failed, and ends", self.name, self._registration.id
+                )
             raise
 
     async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -247,9 +251,9 @@ class Worker:
 
     async def _take(self) -> None:
         trouble = False
-        while not self._pump.closed:
+        while not self._holdings.closed:
             seen = self._backend.changes()
-            self._wake_at = float("inf")
+            self._timer.begin()
             try:
                 more = await self._take_once()
             except BackendUnavailable as exc:
@@ -259,7 +263,7 @@ class Worker:
                 await anyio.sleep(0.5)
                 continue
             except LeaseLost:
-                self._lease_lost()
+                self._registration.lose()
                 await anyio.sleep(0.1)
                 continue
             trouble = False
@@ -268,16 +272,13 @@ class Worker:
                 continue
             if more:
                 continue
-            with anyio.CancelScope() as self._waiting:
-                timeout = max(0.0, self._wake_at - self._backend.now())
-                await self._backend.wait_change(seen, timeout)
-            self._waiting = None
+            await self._timer.pause(seen)
 
     async def _recall(self) -> None:
         """After trouble: what was given in an answer that did not arrive must be given again."""
         async with self._pump.store_lock:
             try:
-                await self._backend.recall(self._id, self._pump.in_hand())
+                await self._backend.recall(self._registration.id, self._pump.in_hand())
             except BackendUnavailable:
                 self._lost_answers = True
             else:
@@ -287,22 +288,22 @@ class Worker:
         """Take what there is room for; return whether there may be more at once."""
         more = False
         if self._queues:  # a full worker asks too, for what is sent to those that it holds
-            room = min(_TAKE, self._pump.room)
+            room = min(_TAKE, self._holdings.room)
             async with self._pump.store_lock:
                 taken = await self._backend.take_instances(
-                    self._id,
+                    self._registration.id,
                     self._queues,
                     room,
-                    exclude=tuple(self._pump.unknown),
+                    exclude=tuple(self._holdings.unknown),
                     sticky=self._sticky,
                 )
                 for row in taken.instances:
-                    self._pump.receive(row)
+                    self._pump.intake.receive(row)
             more = bool(room) and len(taken.instances) >= room
-            self._note_wake_at(taken.next_at)
+            self._timer.look_at(taken.next_at)
             if taken.suspects and room:
                 await self._take_suspect(more=more)
-        if self._pump.isolating:
+        if self._pump.isolation.suspects:
             return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
 
@@ -312,13 +313,13 @@ class Worker:
             # A commit that gives an activity back may be tried again: it must not meet it taken.
             async with self._pump.store_lock:
                 taken = await self._backend.take_activities(
-                    self._id,
+                    self._registration.id,
                     self._activity_queues,
                     room,
                     exclude=(*self._unknown_activities, *left_out),
                 )
                 await self._accept(taken.activities)
-            self._note_wake_at(taken.next_at)
+            self._timer.look_at(taken.next_at)
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
                 break
@@ -327,19 +328,23 @@ class Worker:
     async def _take_suspect(self, *, more: bool) -> None:
         """Take a suspect if there is nothing else to take, and now and then if there is."""
         self._passed_over += 1
-        if self._pump.isolating or (more and self._passed_over < _PASSED_OVER):
+        if self._pump.isolation.suspects or (more and self._passed_over < _PASSED_OVER):
             return
         self._passed_over = 0
         async with self._pump.store_lock:
             taken = await self._backend.take_instances(
-                self._id, self._queues, 1, exclude=tuple(self._pump.unknown), suspect=True
+                self._registration.id,
+                self._queues,
+                1,
+                exclude=tuple(self._holdings.unknown),
+                suspect=True,
             )
             for row in taken.instances:
-                self._pump.receive(row)
+                self._pump.intake.receive(row)
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         unknown: list[ActivityTask] = []
-        ending = self._pump.ending() if tasks else ()
+        ending = self._pump.results.under_way() if tasks else ()
         for task in tasks:
             if task.key in ending:
                 continue  # freed after an answer was lost; leased again, its result can be stored
@@ -358,19 +363,14 @@ class Worker:
             self._unknown_activities.add(name)
         now = self._backend.now()
         back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
-        await self._backend.commit(self._id, [Unit(retries=back)])
+        await self._backend.commit(self._registration.id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
         self.client.endings.tell(instance, life, status, outcome)
 
-    def _note_wake_at(self, at: float | None) -> None:
-        if at is not None and at < self._wake_at:
-            self._wake_at = at
-            self._poke()
-
     def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
         if at_once:
-            self._poke()
+            self._timer.look_now()
         else:
             self._little_room.set()
 
@@ -380,11 +380,7 @@ class Worker:
             await self._little_room.wait()
             await anyio.sleep(_NIBBLE)
             self._little_room = anyio.Event()
-            self._poke()
-
-    def _poke(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
+            self._timer.look_now()
 
     # --- leases -------------------------------------------------------------------------
 
@@ -410,32 +406,29 @@ class Worker:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""
         while True:
             seen = self._backend.changes()
-            answer = self._backend.heartbeat(self._id)
+            answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
-                self._lease_lost()
-            self._cancel_activities(answer.cancelled)
+                self._registration.lose()
+            self._pump.cancels.heard(answer.cancelled)
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:
-        if worker == self._id:
-            self._lease_lost()
-
-    def _lease_lost(self) -> None:
-        self._lost.set()
+        if worker == self._registration.id:
+            self._registration.lose()
 
     async def _register_again(self) -> None:
         """After the lease is lost: drop everything, and begin anew as another worker."""
         while True:
-            await self._lost.wait()
+            await self._registration.wait_lost()
             logger.warning(
                 "worker %s was declared dead (its heartbeat was late); what it held belongs to "
                 "others. It registers anew.",
-                self._id,
+                self._registration.id,
             )
             async with self._pump.store_lock:
                 if self._heart is not None:
                     self._heart.stop()
-                self._activities.drop_all()
+                self._pump.cancels.of_all()
                 self._pump.drop_everything()
                 while True:
                     try:
@@ -444,9 +437,5 @@ class Worker:
                         await anyio.sleep(0.5)
                     else:
                         break
-                self._lost = anyio.Event()
-            self._poke()
-
-    def _cancel_activities(self, keys: list[ActivityKey]) -> None:
-        for key in keys:
-            self._activities.cancel(key)
+                self._registration.renewed()
+            self._timer.look_now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Lane, Run
 from trioflow._worker.activities.threads import ThreadCall
 from trioflow._worker.host import DetachedGroup, current_time
-from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
 
@@ -101,16 +101,6 @@ class ActivityRunner:
         self._watcher = DetachedGroup("trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
-    def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
-        return self.capacity.reserve(instance, name, queue)
-
-    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
-        """Give back the room of activities that were to be stored here, and are not."""
-        for activity in activities:
-            if activity.leased:
-                self.unreserve(instance, activity.activity)
-
     def unreserve(self, instance: str, name: str) -> None:
         """Give back the room of an activity that does not come."""
         self.capacity.unreserve(instance, name)
@@ -152,39 +142,13 @@ class ActivityRunner:
         """The keys of all activities that run here or wait for it."""
         return list(self._runs)
 
-    def runs(self, key: ActivityKey) -> bool:
-        """Whether that activity is in hand."""
-        return key in self._runs
-
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity as its workflow asked; False if it is not in hand."""
+        """Cancel an activity, and tell of its end; False if it is not in hand."""
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
-        """Stop an activity whose result nobody may have any more."""
+        """Stop an activity and tell nobody: its result is of no use any more."""
         self._stop(key, "dropped")
-
-    def drop_all(self) -> None:
-        """Stop everything without telling anyone: it belongs to others."""
-        for key in list(self._runs):
-            self._stop(key, "dropped")
-
-    def stop_of(
-        self, instance: str, how: Literal["cancelled", "dropped"], life: str | None = None
-    ) -> None:
-        """Stop the activities of one instance: cancel them, or drop them without telling anyone.
-
-        With ``life`` only those of that life of the id.
-        """
-        for key in list(self._runs):
-            if key.instance == instance and life in (None, key.life):
-                self._stop(key, how)
-
-    def stop_other_lives(self, instance: str, life: str) -> None:
-        """Cancel the activities of earlier lives of an id, which has been used again."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life != life:
-                self._stop(key, "cancelled")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.

@@ -9,30 +9,30 @@ they belong to is suspended; see `Rejections`. Or the worker's lease is lost, an
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 
 from trioflow._codec.values import Codec
-from trioflow._model.events import encode_event
 from trioflow._worker.activities.runner import ActivityRunner
-from trioflow._worker.instances import cancel as cancels
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
+from trioflow._worker.instances.cancel import Cancels
 from trioflow._worker.instances.held import HeldInstance, State
 from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
+from trioflow._worker.instances.results import Results
+from trioflow._worker.polling import PollTimer
+from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
-    ActivityResult,
     ActivityTask,
     CommitFailure,
     InstanceCommit,
-    TakenInstance,
     Unit,
 )
 from trioflow.errors import BackendUnavailable, LeaseLost
@@ -67,15 +67,16 @@ class Committer:
         holdings: What the worker holds.
         batch: The batch that is being built meanwhile.
         recorder: Who builds it.
-        wake: Called when there is something to commit.
-        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
-        on_wake_at: Called with the time when a stored instance will be due.
-        on_lease_lost: Called when the worker's row is gone.
-        on_successor: Called with a row that waited until another life of its id was let go.
+        intake: For what waited until another life of its id was let go.
+        results: For results of activities that no turn here will consume.
+        activities: Who runs the activities that the turns asked for.
+        cancels: For those that run, and are to stop.
+        registration: Whose leases these are.
+        timer: When the worker looks for work.
         codec: For failures.
+        on_end: Called with an instance's id, life, status and stored outcome when it has ended.
 
     Attributes:
-        worker: The worker's id.
         under_way: The units that are being stored.
     """
 
@@ -86,25 +87,27 @@ class Committer:
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
-        wake: Callable[[], None],
-        on_end: Callable[[str, str, str, bytes], None],
-        on_wake_at: Callable[[float], None],
-        on_lease_lost: Callable[[], None],
-        on_successor: Callable[[TakenInstance], None],
+        intake: Intake,
+        results: Results,
+        activities: ActivityRunner,
+        cancels: Cancels,
+        registration: Registration,
+        timer: PollTimer,
         codec: Codec,
+        on_end: Callable[[str, str, str, bytes], None],
     ) -> None:
         self._backend = backend
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
-        self._wake = wake
+        self._intake = intake
+        self._results = results
+        self._activities = activities
+        self._cancels = cancels
+        self._registration = registration
+        self._timer = timer
         self._on_end = on_end
-        self._on_wake_at = on_wake_at
-        self._on_lease_lost = on_lease_lost
-        self._on_successor = on_successor
-        self._rejections = Rejections(holdings, batch, recorder, wake, codec)
-        self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
-        self.worker = ""
+        self._rejections = Rejections(holdings, batch, recorder, codec)
         self.under_way: list[OpenUnit] = []
 
     async def commit(self, units: list[OpenUnit]) -> None:
@@ -119,13 +122,13 @@ class Committer:
         async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
             nonlocal tries
             tries += 1
-            return await self._backend.commit(self.worker, part)
+            return await self._backend.commit(self._registration.id, part)
 
         try:
             results = await _judge(attempt, [unit.unit for unit in units])
         except LeaseLost:
             self.under_way = []
-            self._on_lease_lost()
+            self._registration.lose()
             return
         try:
             await self._work_through(units, results, began_at if tries > 1 else None)
@@ -163,21 +166,21 @@ class Committer:
         if commit.activities:
             self._begin_activities(instance, commit)
         if instance.to_cancel:
-            cancels.tell_activities(instance, self.activities)
+            self._cancels.tell(instance)
         if commit.closing is not None or commit.suspended is not None:
             self._holdings.drop(instance)
-            self._hand_over(instance)
+            self._results.hand_over(instance)
             self._look_at_parent(instance)
             self._report_end(instance, commit, report)
         elif commit.continued is not None:
             self._holdings.evict(instance)
-            self._hand_over(instance)
+            self._results.hand_over(instance)
             instance.continue_as_next(commit)
             self._holdings.queue(instance)
         elif commit.leased:
             instance.go_on()
             if commit.wake_at is not None:
-                self._on_wake_at(commit.wake_at)
+                self._timer.look_at(commit.wake_at)
             # What it was kept for may have ended while the commit was under way.
             if instance.has_work or not self._recorder.is_busy(instance):
                 self._holdings.queue(instance)
@@ -188,7 +191,7 @@ class Committer:
         now = self._backend.now()
         for activity in commit.activities:
             if activity.leased:
-                self.activities.start(
+                self._activities.start(
                     ActivityTask(
                         instance.key(activity.command),
                         activity.activity,
@@ -221,25 +224,11 @@ class Committer:
             )
         self._on_end(instance.id, instance.life, closing.status, closing.outcome)
 
-    def _hand_over(self, instance: HeldInstance) -> None:
-        """Put results of activities into the inbox: no turn will consume them here."""
-        results = [r for r in instance.received if r.finished is not None]
-        if not results:
-            return
-        instance.received = deque(r for r in instance.received if r.finished is None)
-        for result in results:
-            assert result.finished is not None
-            unit = OpenUnit()
-            event = encode_event(result.event)
-            unit.unit.results = [ActivityResult(instance.key(result.finished), event, result.at)]
-            self._batch.add(unit)
-            self._wake()
-
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
-        self._hand_over(instance)
+        self._results.hand_over(instance)
         self._holdings.park(instance)
         if commit.wake_at is not None:
-            self._on_wake_at(commit.wake_at)
+            self._timer.look_at(commit.wake_at)
         self._look_at_parent(instance)
 
     def _look_at_parent(self, instance: HeldInstance) -> None:
@@ -261,7 +250,7 @@ class Committer:
             if instance.gone:
                 continue
             commit = instance.unsay()
-            self.activities.unreserve_all(instance.id, commit.activities)
+            self._cancels.never_stored(instance, commit)
             if instance.start is not None and instance.id not in failure.taken_ids:
                 instance.begin_again(commit)
                 self._batch.unit_of(instance)
@@ -287,9 +276,9 @@ class Committer:
         if at_once:
             self._holdings.queue(instance)
         elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
-            self._hand_over(instance)
+            self._results.hand_over(instance)
         # The store gives it again, with all of its inbox.
-        self._on_wake_at(self._backend.now())
+        self._timer.look_at(self._backend.now())
 
     def _restart(self, instance: HeldInstance) -> None:
         self._holdings.evict(instance)
@@ -303,7 +292,7 @@ class Committer:
             if instance.gone:
                 return
             assert instance.commit is not None
-            self.activities.unreserve_all(instance.id, instance.commit.activities)
+            self._cancels.never_stored(instance, instance.commit)
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:
@@ -317,9 +306,11 @@ class Committer:
         ids = [instance.id for instance in dropped if instance.successor is None]
         ours: list[str] = []
         if ids:
-            ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
+            ours = await patiently(
+                lambda: self._backend.release_instances(self._registration.id, ids)
+            )
         for instance in dropped:
-            self.activities.stop_of(instance.id, "dropped" if instance.id in ours else "cancelled")
+            self._cancels.of_lost(instance, still_ours=instance.id in ours)
             if instance.start is not None:
                 created = instance.id in ours
                 if not created and unsure_since is not None:
@@ -329,10 +320,10 @@ class Committer:
             # The rows of what had ended are still there.
             instance.received.extend(instance.used)
             instance.used.clear()
-            self._hand_over(instance)
+            self._results.hand_over(instance)
             self._look_at_parent(instance)
             if instance.successor is not None:
-                self._on_successor(instance.successor)
+                self._intake.receive(instance.successor)
 
     async def _was_created(self, instance: HeldInstance) -> bool:
         """Find out whether the row that has an instance's id is that instance, begun and left."""

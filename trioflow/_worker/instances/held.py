@@ -36,7 +36,7 @@ from trioflow.backends.records import (
 
 if TYPE_CHECKING:
     from trioflow._worker.instances.batch import OpenUnit
-    from trioflow._worker.instances.starts import Start
+    from trioflow._worker.instances.intake import Start
 
 __all__ = ["Delivery", "HeldInstance", "Received", "State"]
 

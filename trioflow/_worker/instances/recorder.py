@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
@@ -20,11 +19,11 @@ from trioflow._model.commands import (
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Continued, Failed, Turn
-from trioflow._worker.activities.runner import ActivityRunner
-from trioflow._worker.instances import cancel as cancels
+from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.instances import records as commits
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
+from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import Delivery, HeldInstance, Received
 from trioflow._worker.instances.holdings import Holdings
 from trioflow.backends.records import InstanceCommit, Message
@@ -42,20 +41,17 @@ class Recorder:
     Args:
         holdings: What the worker holds.
         batch: The batch that is being built.
-        wake: Called when there is something to commit.
+        capacity: For how many more activities this worker has room.
+        cancels: For activities that workflows cancel.
     """
 
     def __init__(
-        self,
-        holdings: Holdings,
-        batch: Batch,
-        wake: Callable[[], None],
+        self, holdings: Holdings, batch: Batch, capacity: Capacity, cancels: Cancels
     ) -> None:
         self._holdings = holdings
         self._batch = batch
-        self._wake = wake
-        self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
-        self.unknown: set[str] = set()
+        self._capacity = capacity
+        self._cancels = cancels
 
     def consume(self, instance: HeldInstance, unit: OpenUnit) -> OpenUnit:
         """Note what a turn has consumed; return its unit, which now holds children that ended."""
@@ -102,18 +98,16 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self.activities.capacity.reserve(
-                    instance.id, command.activity, command.queue
-                )
+                leased = self._capacity.reserve(instance.id, command.activity, command.queue)
                 commit.activities.append(commits.new_activity(command, leased=leased))
             case StartChild():
                 self._begin_child(instance, unit, command)
             case SendSignal():
                 commit.messages.append(commits.signal_message(command))
             case CancelActivity():
-                cancels.cancel_activity(instance, commit, command.id, self.activities)
+                self._cancels.by_workflow(instance, commit, command.id)
             case CancelChild():
-                commit.messages.append(cancels.cancel_child(instance, command))
+                commit.messages.append(cancel_child(instance, command))
             case RecordSideEffect():
                 pass  # it has already happened
             case _:
@@ -142,7 +136,7 @@ class Recorder:
         """
         if instance.suspect:
             return bool(instance.received)
-        if instance.received or self.activities.capacity.busy_with(instance.id):
+        if instance.received or self._capacity.busy_with(instance.id):
             return True
         return instance.execution is not None and any(
             isinstance(command, StartChild) and command.instance in self._holdings.held
@@ -202,7 +196,7 @@ class Recorder:
         commit.wake_at = instance.wake_at
         instance.report = report.message
         instance.seal()
-        self._wake()
+        self._holdings.wake()
 
     def give_back_untouched(self, instance: HeldInstance) -> None:
         """Give back an instance that was taken and has nothing to do."""
@@ -216,8 +210,8 @@ class Recorder:
 
     def leave_unknown(self, instance: HeldInstance) -> None:
         """Leave an instance whose workflow is not known here to a worker that knows it."""
-        if instance.workflow not in self.unknown:
-            self.unknown.add(instance.workflow)
+        if instance.workflow not in self._holdings.unknown:
+            self._holdings.unknown.add(instance.workflow)
             logger.warning(
                 "workflow %r (instance %r) is not registered in this worker; it is left in the "
                 "store. Import its module here, or run a worker that knows it.",

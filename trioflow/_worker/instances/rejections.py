@@ -9,7 +9,6 @@ is suspended, with the store's words; what is not about an instance is replaced 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
@@ -37,7 +36,6 @@ class Rejections:
         holdings: What the worker holds.
         batch: The batch that is being built.
         recorder: Who builds it.
-        wake: Called when there is something to commit.
         codec: For what the store says, in which a user's values may be.
     """
 
@@ -46,13 +44,11 @@ class Rejections:
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
-        wake: Callable[[], None],
         codec: Codec,
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
-        self._wake = wake
         self._codec = codec
 
     @staticmethod
@@ -100,7 +96,7 @@ class Rejections:
         unit.add(again, birth)
         again.seal()
         self._batch.add(unit)
-        self._wake()
+        self._holdings.wake()
 
     def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
         self._holdings.drop(instance)
@@ -134,7 +130,7 @@ class Rejections:
         unit.unit.results = results or []
         unit.unit.retries = retries or []
         self._batch.add(unit)
-        self._wake()
+        self._holdings.wake()
 
 
 def _report(instance: HeldInstance, turn: int, error: Exception) -> SuspendReport:
