@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 import trio.testing
 
@@ -13,6 +12,7 @@ from trioflow._worker.activities.attempts import info_of
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.cancel import Cancels
 from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.real_host import running_host
 from trioflow.backends.records import ActivityKey, ActivityTask, NewInstance
 
 
@@ -21,8 +21,8 @@ def task(life, *, name="act", instance="i"):
     return ActivityTask(key, name, "default", b'{"life":"%s"}' % life.encode(), b"", 1, 0.0)
 
 
-def instance(id):
-    return HeldInstance.born(NewInstance(id, "w", "default", b"[]"))
+def instance(id, life):
+    return HeldInstance.born(NewInstance(id, "w", "default", b"[]", life=life))
 
 
 class Listener:
@@ -50,6 +50,7 @@ def with_runner(body, *, stubborn=False, began=("first", "second")):
 
     async def main():
         runner = ActivityRunner(
+            host=running_host(),
             registry=flows,
             codec=JsonCodec(),
             now=trio.current_time,
@@ -84,35 +85,21 @@ def test_a_cancel_of_one_life_does_not_reach_another():
     assert with_runner(body) == [("first", "ActivityCancelled")]
 
 
-@pytest.mark.parametrize(("life", "gone"), [("first", ["second"]), ("third", ["first", "second"])])
-def test_activities_of_other_lives_of_an_id_are_cancelled(life, gone):
+def test_those_of_one_life_are_dropped():
     async def body(runner):
         cancels = Cancels(runner)
-        cancels.of_other_lives("other", life)
-        cancels.of_other_lives("i", life)
+        cancels.given_back(instance("other", "first"))
+        cancels.given_back(instance("i", "first"))
+        assert runner.in_hand() == [task("second").key]
 
-    assert sorted(with_runner(body)) == [(each, "ActivityCancelled") for each in gone]
-
-
-@pytest.mark.parametrize("still_ours", [False, True])
-def test_activities_of_a_lost_instance_are_dropped_if_they_are_tried_again(still_ours):
-    async def body(runner):
-        cancels = Cancels(runner)
-        cancels.of_lost(instance("other"), still_ours=still_ours)
-        assert len(runner.in_hand()) == 2
-        cancels.of_lost(instance("i"), still_ours=still_ours)
-        await trio.testing.wait_all_tasks_blocked()
-        assert runner.in_hand() == []
-
-    cancelled = [(each, "ActivityCancelled") for each in ("first", "second")]
-    assert sorted(with_runner(body)) == ([] if still_ours else cancelled)
+    assert with_runner(body) == []
 
 
 def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
     async def body(runner):
-        Cancels(runner).of_all()
+        Cancels(runner).all_lost()
         assert runner.in_hand() == []
-        assert not runner.busy_with("i")
+        assert not runner.capacity.busy_with("i")
         await trio.sleep(2)
 
     assert with_runner(body, stubborn=True) == []

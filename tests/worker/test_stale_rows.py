@@ -10,6 +10,7 @@ from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.polling import PollTimer
+from trioflow._worker.real_host import running_host
 from trioflow._worker.registration import Registration
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import NewInstance, TakenInstance
@@ -23,8 +24,10 @@ async def nap() -> None:
 
 
 def make_pump(backend):
+    host = running_host()
     return Pump(
         backend=backend,
+        host=host,
         registry=registry,
         codec=JsonCodec(),
         queues=["default"],
@@ -32,6 +35,7 @@ def make_pump(backend):
         cache_size=10,
         max_steps=1000,
         activities=lambda listener: ActivityRunner(
+            host=host,
             registry=registry,
             codec=JsonCodec(),
             now=backend.now,

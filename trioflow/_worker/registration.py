@@ -15,10 +15,13 @@ class Registration:
 
     Attributes:
         id: The row's id; ``""`` before the first registration, another one after each loss.
+        answer_lost: An answer of the store did not arrive: it may have leased something to this
+            worker that the worker does not know of, and is to be asked for it again.
     """
 
     def __init__(self) -> None:
         self.id = ""
+        self.answer_lost = False
         self._lost = anyio.Event()
 
     def lose(self) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,13 +13,12 @@ import anyio
 
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
-from trioflow._codec.values import Codec
 from trioflow._engine import guard
-from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Heart, Watchdog
-from trioflow._worker.host import TaskGroup
+from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.options import WorkerOptions
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.unserved import watch_queues
@@ -39,6 +36,10 @@ _NIBBLE = 0.05  # seconds between two looks for few activities
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
 
 
+def _names(queues: Sequence[str]) -> tuple[str, ...]:
+    return tuple(check_name(each, "a queue") for each in queues)
+
+
 class Worker:
     """A running worker. `open_worker` makes one.
 
@@ -48,51 +49,32 @@ class Worker:
         interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        registry: Registry,
-        codec: Codec,
-        queues: Sequence[str],
-        activity_queues: Sequence[str],
-        max_activities: int,
-        max_threads: int,
-        max_instances: int,
-        cache_size: int,
-        lease: float,
-        drain: float,
-        sticky: float,
-        stuck_after: float,
-        max_steps: int,
-        name: str | None,
-    ) -> None:
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, backend: Backend, options: WorkerOptions, host: Host) -> None:
+        self.name = options.name or f"{socket.gethostname()}:{os.getpid()}"
         self._backend = backend
-        self._queues = tuple(check_name(each, "a queue") for each in queues)
-        self._activity_queues = tuple(check_name(each, "a queue") for each in activity_queues)
-        self._lease = lease
-        self._drain_time = drain
-        self._sticky = sticky
-        self._codec = codec
-        self._registry = registry
+        self._options = options
+        self._host = host
+        self._queues = _names(options.served_queues)
+        self._activity_queues = _names(options.served_activity_queues)
         self._registration = Registration()
         self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
-            registry=registry,
-            codec=codec,
-            queues=queues,
-            limit=max_instances,
-            cache_size=cache_size,
-            max_steps=max_steps,
+            host=host,
+            registry=options.registry,
+            codec=options.codec,
+            queues=self._queues,
+            limit=options.max_instances,
+            cache_size=options.cache_size,
+            max_steps=options.max_steps,
             activities=lambda listener: ActivityRunner(
-                registry=registry,
-                codec=codec,
+                host=host,
+                registry=options.registry,
+                codec=options.codec,
                 now=backend.now,
-                queues=activity_queues,
-                limit=max_activities,
-                threads=max_threads,
+                queues=self._activity_queues,
+                limit=options.max_activities,
+                threads=options.max_threads,
                 listener=listener,
                 on_room=self._see_room,
                 on_interrupt=self._interrupted,
@@ -103,11 +85,17 @@ class Worker:
         )
         self._holdings = self._pump.holdings
         self._activities = self._pump.activities
-        self.client = Client(backend, codec=codec, registry=registry, local=self._pump.intake)
+        self.client = Client(
+            backend,
+            codec=options.codec,
+            registry=options.registry,
+            local=self._pump.intake,
+            random=host.random,
+            wall=host.wall,
+        )
         self._heart: Heart | None = None
-        self._watchdog = Watchdog(stuck_after, self._pump.current_step)
+        self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
         self._little_room = anyio.Event()
-        self._lost_answers = False
         self._away = False
         self._unknown_activities: set[str] = set()
         self._passed_over = 0
@@ -121,7 +109,7 @@ class Worker:
     async def register(self) -> None:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
-        self._registry.check(self._codec)
+        self._options.registry.check(self._options.codec)
         await self._register()
 
     def start(self, group: TaskGroup) -> None:
@@ -135,9 +123,9 @@ class Worker:
             self.name,
             self._registration.id,
             type(self._backend).__name__,
-            len(self._registry.workflows),
+            len(self._options.registry.workflows),
             ", ".join(self._queues) or "(none)",
-            len(self._registry.activities),
+            len(self._options.registry.activities),
             ", ".join(self._activity_queues) or "(none)",
         )
 
@@ -149,14 +137,14 @@ class Worker:
         """
         with anyio.CancelScope(shield=True):
             try:
-                await self._wind_down(0.0 if self._failed else self._drain_time)
+                await self._wind_down(0.0 if self._failed else self._options.drain)
             except BaseException:
                 logger.info("worker %s is interrupted; it ends at once", self.name)
                 await self._wind_down(0.0)
                 raise
 
     async def _wind_down(self, grace: float) -> None:
-        began_at = time.monotonic()
+        began_at = self._host.monotonic()
         self._pump.close()
         self._timer.look_now()
         logger.info(
@@ -190,10 +178,9 @@ class Worker:
                 logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
-        seconds = time.monotonic() - began_at
-        logger.info(
-            "worker %s (%s) has ended, after %.3g s", self.name, self._registration.id, seconds
-        )
+        seconds = self._host.monotonic() - began_at
+        worker = self._registration.id
+        logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc
@@ -201,23 +188,23 @@ class Worker:
             self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
-        self._registration.id = secrets.token_hex(16)
+        self._registration.id = self._host.random.hex(16)
         await self._backend.register_worker(
             self._registration.id,
             self.name,
             queues=self._queues,
             activity_queues=self._activity_queues,
-            lease=self._lease if self._backend.shared else None,
+            lease=self._options.lease if self._backend.shared else None,
         )
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
                 self._registration.id,
-                min(self._lease / 3, _BEAT),
-                self._heart_failed,
-                self._pump.cancels.heard,
+                host=self._host,
+                interval=min(self._options.lease / 3, _BEAT),
+                on_lost=self._heart_failed,
+                on_cancelled=self._pump.cancels.heard,
             )
-            self._heart.start()
 
     async def _serve(self) -> None:
         try:
@@ -235,9 +222,8 @@ class Worker:
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
             if isinstance(exc, Exception):
-                logger.exception(
-                    "worker %s (%s) has failed, and ends", self.name, self._registration.id
-                )
+                worker = self._registration.id
+                logger.exception("worker %s (%s) has failed, and ends", self.name, worker)
             raise
 
     async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -259,7 +245,7 @@ class Worker:
             except BackendUnavailable as exc:
                 if not trouble:
                     logger.warning("the store is not available, trying again: %s", exc)
-                trouble = self._lost_answers = self._away = True
+                trouble = self._registration.answer_lost = self._away = True
                 await anyio.sleep(0.5)
                 continue
             except LeaseLost:
@@ -267,7 +253,7 @@ class Worker:
                 await anyio.sleep(0.1)
                 continue
             trouble = False
-            if self._lost_answers:
+            if self._registration.answer_lost:
                 await self._recall()
                 continue
             if more:
@@ -280,9 +266,9 @@ class Worker:
             try:
                 await self._backend.recall(self._registration.id, self._pump.in_hand())
             except BackendUnavailable:
-                self._lost_answers = True
+                self._registration.answer_lost = True
             else:
-                self._lost_answers = False
+                self._registration.answer_lost = False
 
     async def _take_once(self) -> bool:
         """Take what there is room for; return whether there may be more at once."""
@@ -295,7 +281,7 @@ class Worker:
                     self._queues,
                     room,
                     exclude=tuple(self._holdings.unknown),
-                    sticky=self._sticky,
+                    sticky=self._options.sticky,
                 )
                 for row in taken.instances:
                     self._pump.intake.receive(row)
@@ -391,16 +377,16 @@ class Worker:
                     # Any answer will do: others can reach it as well, and show that they live.
                     await self._backend.get("")
                     self._away = False
-                    await anyio.sleep(self._lease / 3)
-                for worker in await self._backend.reclaim(self._lease):
+                    await anyio.sleep(self._options.lease / 3)
+                for worker in await self._backend.reclaim(self._options.lease):
                     logger.warning(
                         "worker %s has not been heard of for %s s; its work is free",
                         worker,
-                        self._lease,
+                        self._options.lease,
                     )
             except BackendUnavailable:
                 self._away = True  # whoever takes work has already said so
-            await anyio.sleep(self._lease / 3)
+            await anyio.sleep(self._options.lease / 3)
 
     async def _hear(self) -> None:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""
@@ -428,7 +414,7 @@ class Worker:
             async with self._pump.store_lock:
                 if self._heart is not None:
                     self._heart.stop()
-                self._pump.cancels.of_all()
+                self._pump.cancels.all_lost()
                 self._pump.drop_everything()
                 while True:
                     try:

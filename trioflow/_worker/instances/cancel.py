@@ -1,7 +1,9 @@
-"""Every way in which activities are cancelled, and how a cancel reaches a sub-workflow.
+"""Every way in which activities are stopped before their time, and how a sub-workflow is cancelled.
 
 An activity is cancelled in the store first and told afterwards, so that no cancel is forgotten
-though everybody dies. These are the ways; each is one method of `Cancels`:
+though everybody dies. And only what the store says of its row counts: whether its workflow has
+asked for a cancel, or its instance is no more, cannot be concluded from anything else that this
+worker has seen. These are the ways; each is one method of `Cancels`:
 
 ===================  =====================  =========================  =======================
 who asks             state of the activity  what is stored             who tells the attempt
@@ -14,19 +16,15 @@ the same             its row is stored      the commit ends the row    `tell`, i
                                             it if a worker has it      stored; else `heard`
 another worker, or   it runs here           the row is marked or gone  `heard`, by the keys
 a terminate                                                            that a heartbeat brings
-the store, with      it runs here, for an   nothing: its row is gone   `of_other_lives`
-another life of an   earlier life
-id that is taken
-the store, which     it runs here; its      the instance is given      `of_lost`: cancelled, or
-refuses a commit     instance no longer     back if it is still        dropped in silence if it
-                     does                   leased to this worker      will be tried again
 a commit that is     asked for in it        nothing                    nobody: `never_stored`
 not stored                                                             gives its room back
-the lease is lost    it runs here           nothing: others have it    `of_all`: dropped in
+the instance was     it runs here           its row is free, to be     `given_back`: it is
+lost and given back                         tried again by anyone      dropped in silence
+the lease is lost    it runs here           nothing: others have it    `all_lost`: dropped in
                                                                        silence
 ===================  =====================  =========================  =======================
 
-What is marked and given back, freed or reclaimed ends in the store as cancelled. A worker that
+What is marked and then given back, freed or reclaimed ends in the store as cancelled. A worker that
 ends gives back what runs (`ActivityRunner.drain`), and a time limit fails an attempt (`Attempts`):
 neither is a cancel.
 
@@ -93,29 +91,11 @@ class Cancels:
         for key in keys:
             self._activities.cancel(key)
 
-    def of_other_lives(self, instance: str, life: str) -> None:
-        """Cancel the activities of earlier lives of an id, which has been used again."""
-        if self._activities.busy_with(instance):
-            for key in self._activities.in_hand():
-                if key.instance == instance and key.life != life:
-                    self._activities.cancel(key)
-
-    def of_lost(self, instance: HeldInstance, *, still_ours: bool) -> None:
-        """Stop the activities of an instance that was let go, since its commit was refused.
-
-        Args:
-            instance: Whose.
-            still_ours: Whether it was leased to this worker all the same. Then it has been given
-                back with its activities, which are tried again; nobody is to hear of these
-                attempts. Otherwise it has ended, or another worker has it.
-        """
+    def given_back(self, instance: HeldInstance) -> None:
+        """Drop what runs of an instance that was given back, for others have it now."""
         for key in self._activities.in_hand():
-            if key.instance != instance.id:
-                continue
-            if still_ours:
+            if key.instance == instance.id and key.life == instance.life:
                 self._activities.drop(key)
-            else:
-                self._activities.cancel(key)
 
     def never_stored(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         """Give back the room of activities that were to be stored here, and are not."""
@@ -123,7 +103,7 @@ class Cancels:
             if activity.leased:
                 self._activities.unreserve(instance.id, activity.activity)
 
-    def of_all(self) -> None:
+    def all_lost(self) -> None:
         """Stop all without telling anyone: they belong to others, since the lease is lost."""
         for key in self._activities.in_hand():
             self._activities.drop(key)

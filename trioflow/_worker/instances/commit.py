@@ -116,13 +116,15 @@ class Committer:
         for unit in units:
             for instance in unit.members:
                 instance.begin_storing()
-        began_at = self._backend.now()
-        tries = 0
+        unsure = False
 
         async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
-            nonlocal tries
-            tries += 1
-            return await self._backend.commit(self._registration.id, part)
+            nonlocal unsure
+            try:
+                return await self._backend.commit(self._registration.id, part)
+            except BackendUnavailable:
+                unsure = True
+                raise
 
         try:
             results = await _judge(attempt, [unit.unit for unit in units])
@@ -131,15 +133,20 @@ class Committer:
             self._registration.lose()
             return
         try:
-            await self._work_through(units, results, began_at if tries > 1 else None)
+            await self._work_through(units, results, unsure=unsure)
         finally:
             self.under_way = []
+        if unsure:
+            # Stored more than once tried, it may have leased activities of which we know nothing.
+            self._registration.answer_lost = True
+            self._timer.look_now()
 
     async def _work_through(
         self,
         units: list[OpenUnit],
         results: list[CommitFailure | Exception | None],
-        unsure_since: float | None,
+        *,
+        unsure: bool,
     ) -> None:
         for unit, result in zip(units, results, strict=True):
             if result is None:
@@ -147,9 +154,9 @@ class Committer:
                     self._committed(instance)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
-                await self._refused(unit, result, unsure_since)
+                await self._refused(unit, result, unsure=unsure)
             elif self._rejections.is_shared(unit):
-                await self._refused(unit, CommitFailure(), None)
+                await self._refused(unit, CommitFailure(), unsure=False)
             else:
                 self._reject(unit, result)
 
@@ -241,9 +248,7 @@ class Committer:
 
     # --- where it was refused ---------------------------------------------------------------
 
-    async def _refused(
-        self, unit: OpenUnit, failure: CommitFailure, unsure_since: float | None
-    ) -> None:
+    async def _refused(self, unit: OpenUnit, failure: CommitFailure, *, unsure: bool) -> None:
         """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
         dropped: list[HeldInstance] = []
         for instance in unit.members:
@@ -268,7 +273,7 @@ class Committer:
                 else:
                     instance.failures += 1
                     self._restart(instance)
-        await self._release(dropped, unsure_since)
+        await self._release(dropped, unsure=unsure)
 
     def _await_unseen(self, instance: HeldInstance, *, at_once: bool) -> None:
         """Make the last turns again; not before what had not been seen is at hand."""
@@ -295,10 +300,12 @@ class Committer:
             self._cancels.never_stored(instance, instance.commit)
         self._rejections.handle(unit, error)
 
-    async def _release(self, dropped: list[HeldInstance], unsure_since: float | None) -> None:
+    async def _release(self, dropped: list[HeldInstance], *, unsure: bool) -> None:
         """Give back what was dropped but is leased to this worker all the same.
 
-        So it is if the store took a commit and could not say so: tried again, it is refused.
+        So it is if the store took a commit and could not say so: tried again, it is refused. What
+        is not ours any more may have ended, or go on elsewhere, or wait suspended. Its activities
+        that run here are still leased to this worker and go on, unless the store marks them.
         """
         if not dropped:
             return
@@ -310,10 +317,11 @@ class Committer:
                 lambda: self._backend.release_instances(self._registration.id, ids)
             )
         for instance in dropped:
-            self._cancels.of_lost(instance, still_ours=instance.id in ours)
+            if instance.id in ours:
+                self._cancels.given_back(instance)
             if instance.start is not None:
                 created = instance.id in ours
-                if not created and unsure_since is not None:
+                if not created and unsure:
                     created = await self._was_created(instance)
                 instance.start.settle(created=created)
                 instance.start = None

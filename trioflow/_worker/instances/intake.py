@@ -6,14 +6,14 @@ import anyio
 import msgspec
 
 from trioflow._model.events import decode_event
-from trioflow._worker.host import outlast
+from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch
-from trioflow._worker.instances.cancel import Cancels
 from trioflow._worker.instances.held import HeldInstance, Received
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.results import Results
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import NewInstance, TakenInstance
 from trioflow.errors import BackendUnavailable
@@ -27,16 +27,21 @@ _PATIENCE = 10.0
 class Start:
     """A client's request to start an instance, which waits until the instance is stored.
 
+    Args:
+        new: The instance.
+        host: Where its caller waits.
+
     Attributes:
         created: True once it is; False if an unfinished instance has the id, or had it; ``None``
             before.
         error: Why it is not known, or cannot be stored; ``None`` otherwise.
     """
 
-    __slots__ = ("_done", "created", "error", "new")
+    __slots__ = ("_done", "_host", "created", "error", "new")
 
-    def __init__(self, new: NewInstance) -> None:
+    def __init__(self, new: NewInstance, host: Host) -> None:
         self.new = new
+        self._host = host
         self.created: bool | None = None
         self.error: Exception | None = None
         self._done = anyio.Event()
@@ -63,7 +68,7 @@ class Start:
             BackendUnavailable: The caller was cancelled, and the store does not answer.
             BackendError: The store refused it, or the worker ended before it was stored.
         """
-        if not await outlast(self._done, _PATIENCE):
+        if not await self._host.outlast(self._done, _PATIENCE):
             raise BackendUnavailable(
                 f"the store does not answer, and the start of instance {self.new.id!r} was "
                 "cancelled: whether it is stored shows when the store is back"
@@ -80,29 +85,32 @@ class Intake:
 
     Args:
         backend: The store.
+        host: Where clients wait for their start.
         holdings: What the worker holds.
         batch: The batch that is being built.
         recorder: Who builds it.
+        results: For results that came for another life of an id, or another execution.
         isolation: The suspects.
-        cancels: For activities of earlier lives of an id.
     """
 
     def __init__(
         self,
         *,
         backend: Backend,
+        host: Host,
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
+        results: Results,
         isolation: Isolation,
-        cancels: Cancels,
     ) -> None:
         self._backend = backend
+        self._host = host
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
+        self._results = results
         self._isolation = isolation
-        self._cancels = cancels
 
     # --- from a client in this process --------------------------------------------------
 
@@ -121,7 +129,7 @@ class Intake:
         It is not created if this worker holds one of that id, which may have been terminated
         meanwhile: only the store knows.
         """
-        start = Start(new)
+        start = Start(new, self._host)
         if new.id in self._holdings.held or self._holdings.closed:
             start.settle(created=False)
             return start
@@ -137,7 +145,6 @@ class Intake:
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
-        self._cancels.of_other_lives(row.id, row.life)
         instance = self._place_of(row)
         if instance is None:
             return
@@ -169,6 +176,7 @@ class Intake:
                 if instance.start is not None:
                     instance.start.settle(created=False)
                 return None
+            self._results.hand_over(instance)  # or the rows of what has ended would stay
             self._holdings.drop(instance)
             instance = None
             self._isolation.review()

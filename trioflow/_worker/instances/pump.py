@@ -20,6 +20,7 @@ from trioflow._codec.values import Codec
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.heartbeat import Step
+from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch
 from trioflow._worker.instances.cancel import Cancels
@@ -49,6 +50,7 @@ class Pump:
 
     Args:
         backend: The store.
+        host: Where random bits come from, and how a start is waited for.
         registry: Where the workflows are.
         codec: For arguments and results.
         queues: Which queues' instances are stepped here; empty for none.
@@ -75,6 +77,7 @@ class Pump:
         self,
         *,
         backend: Backend,
+        host: Host,
         registry: Registry,
         codec: Codec,
         queues: Collection[str],
@@ -93,18 +96,26 @@ class Pump:
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
-            holdings, batch, self.activities.capacity, self.cancels
+            holdings, batch, self.activities.capacity, self.cancels, host.random
         )
         self.intake = Intake(
             backend=backend,
+            host=host,
             holdings=holdings,
             batch=batch,
             recorder=recorder,
+            results=self.results,
             isolation=self.isolation,
-            cancels=self.cancels,
         )
         self._stepper = Stepper(
-            backend, registry.workflows, codec, holdings, batch, recorder, max_steps
+            backend=backend,
+            workflows=registry.workflows,
+            codec=codec,
+            holdings=holdings,
+            batch=batch,
+            recorder=recorder,
+            max_steps=max_steps,
+            random=host.random,
         )
         self._committer = Committer(
             backend=backend,

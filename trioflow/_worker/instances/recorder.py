@@ -18,6 +18,7 @@ from trioflow._model.commands import (
 )
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
+from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Continued, Failed, Turn
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.instances import records as commits
@@ -43,11 +44,18 @@ class Recorder:
         batch: The batch that is being built.
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
+        random: For the lives of sub-workflows.
     """
 
     def __init__(
-        self, holdings: Holdings, batch: Batch, capacity: Capacity, cancels: Cancels
+        self,
+        holdings: Holdings,
+        batch: Batch,
+        capacity: Capacity,
+        cancels: Cancels,
+        random: RandomSource,
     ) -> None:
+        self._random = random
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -114,7 +122,7 @@ class Recorder:
                 assert_never(command)
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, instance)
+        new = commits.new_child(command, instance, self._random.new_life())
         if (
             instance.alone
             or new.id in self._holdings.held

@@ -17,7 +17,7 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
-from trioflow._model.lives import new_life
+from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
 from trioflow._worker.heartbeat import Step
@@ -48,10 +48,12 @@ class Stepper:
         batch: The batch that is being built.
         recorder: Who builds it.
         max_steps: How many task steps a turn may have.
+        random: For the seeds of executions.
     """
 
-    def __init__(  # noqa: PLR0917  # the parts of a worker that meet here
+    def __init__(
         self,
+        *,
         backend: Backend,
         workflows: Mapping[str, Workflow[..., Any]],
         codec: Codec,
@@ -59,6 +61,7 @@ class Stepper:
         batch: Batch,
         recorder: Recorder,
         max_steps: int,
+        random: RandomSource,
     ) -> None:
         self._backend = backend
         self._workflows = workflows
@@ -67,6 +70,7 @@ class Stepper:
         self._batch = batch
         self._recorder = recorder
         self._max_steps = max_steps
+        self._random = random
         self._steps = 0
         self._in_step: HeldInstance | None = None
 
@@ -143,7 +147,7 @@ class Stepper:
             parent=instance.parent,
             carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
-            seed=new_life(),
+            seed=self._random.new_life(),
         )
 
     # --- loading ------------------------------------------------------------------------
