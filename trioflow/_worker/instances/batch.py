@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-from collections import deque
+from trioflow._model.events import Event
+from trioflow._worker.instances.held import HeldInstance
+from trioflow.backends.records import InstanceCommit, Message, Unit
 
-from trioflow._worker.instances.held import Delivery, HeldInstance
-from trioflow.backends.records import InstanceCommit, Unit
+__all__ = ["Batch", "Delivery", "OpenUnit", "Received"]
 
-__all__ = ["Batch", "OpenUnit"]
+
+class Received:
+    """An event that waits to be consumed by a turn, and where it comes from.
+
+    Attributes:
+        at: When it happened, by the store's clock; 0 where that is not known.
+        seq: Its row in the inbox, or ``None``.
+        finished: The command whose activity row goes with it (a local result), or ``None``.
+        delivery: Set if it is a child's end that is not stored yet: parent and child then commit
+            together.
+    """
+
+    __slots__ = ("at", "delivery", "event", "finished", "seq")
+
+    def __init__(
+        self,
+        event: Event,
+        at: float,
+        *,
+        seq: int | None = None,
+        finished: str | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self.event = event
+        self.at = at
+        self.seq = seq
+        self.finished = finished
+        self.delivery = delivery
+
+
+class Delivery:
+    """A child's end on its way to a parent that is at hand, not stored yet."""
+
+    __slots__ = ("child", "consumed", "message", "parent")
+
+    def __init__(self, child: HeldInstance, parent: HeldInstance, message: Message) -> None:
+        self.child = child
+        self.parent = parent
+        self.message = message
+        self.consumed = False
 
 
 class OpenUnit:
@@ -22,16 +62,10 @@ class OpenUnit:
         self.rejections = 0  # of what it says, before it stood in this unit
         self.unit = Unit(instances=[])
 
-    def add(self, instance: HeldInstance, commit: InstanceCommit) -> None:
-        """Say something of one more instance."""
-        instance.unit = self
-        instance.commit = commit
-        self.members.append(instance)
-
     def absorb(self, other: OpenUnit) -> None:
         """Take over all of another unit."""
         for instance in other.members:
-            instance.unit = self
+            instance.move_to(self)
         self.members += other.members
         self.elsewhere += other.elsewhere
         self.deliveries += other.deliveries
@@ -60,8 +94,14 @@ class Batch:
                 new=instance.new,
                 life=instance.life,
             )
-            unit.add(instance, commit)
-        return instance.unit  # type: ignore[return-value]  # set by add
+            instance.join(unit, commit)
+        return instance.unit  # type: ignore[return-value]  # set by join
+
+    def commit_of(self, instance: HeldInstance) -> InstanceCommit:
+        """Return what is said of an instance, which may be nothing yet."""
+        self.unit_of(instance)
+        assert instance.commit is not None
+        return instance.commit
 
     def add(self, unit: OpenUnit) -> None:
         """Take in a unit that speaks of no instance, such as an activity's result."""
@@ -85,10 +125,7 @@ class Batch:
         for unit in sealed:
             for delivery in unit.deliveries:
                 if not delivery.consumed:
-                    parent = delivery.parent
-                    parent.received = deque(
-                        r for r in parent.received if r.delivery is not delivery
-                    )
+                    delivery.parent.withdraw(delivery)
                     assert delivery.child.commit is not None
                     delivery.child.commit.messages.append(delivery.message)
             for instance in unit.members:

@@ -76,13 +76,12 @@ class Cancels:
                 )
                 return
         commit.cancelled.append(CancelledActivity(command, event))
-        instance.to_cancel.append(command)
+        instance.cancel_when_stored(command)
 
     def tell(self, instance: HeldInstance) -> None:
         """Tell those that run here to stop, now that their cancel is stored."""
-        for command in instance.to_cancel:
+        for command in instance.take_cancels():
             self._activities.cancel(instance.key(command))
-        instance.to_cancel.clear()
 
     # --- as the store says --------------------------------------------------------------
 

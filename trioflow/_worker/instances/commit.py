@@ -19,12 +19,13 @@ from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.cancel import Cancels
-from trioflow._worker.instances.held import HeldInstance, State
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
+from trioflow._worker.instances.states import State
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
@@ -164,8 +165,7 @@ class Committer:
 
     def _committed(self, instance: HeldInstance) -> None:
         if instance.start is not None:
-            instance.start.settle(created=True)
-            instance.start = None
+            instance.settle_start(created=True)
         if instance.state is State.GONE:  # the worker has ended meanwhile
             return
         report = instance.report
@@ -265,13 +265,12 @@ class Committer:
                 dropped.append(instance)
             else:
                 waiting = bool(instance.received)  # beyond what the refused turns had consumed
-                instance.begin_again(commit)
+                instance.begin_again(commit, failed=not failure.unseen)
                 if failure.unseen:
                     self._await_unseen(
                         instance, at_once=waiting or instance.id not in failure.unseen
                     )
                 else:
-                    instance.failures += 1
                     self._restart(instance)
         await self._release(dropped, unsure=unsure)
 
@@ -323,11 +322,8 @@ class Committer:
                 created = instance.id in ours
                 if not created and unsure:
                     created = await self._was_created(instance)
-                instance.start.settle(created=created)
-                instance.start = None
-            # The rows of what had ended are still there.
-            instance.received.extend(instance.used)
-            instance.used.clear()
+                instance.settle_start(created=created)
+            instance.unread_again()  # the rows of the activities that had ended are still there
             self._results.hand_over(instance)
             self._look_at_parent(instance)
             if instance.successor is not None:

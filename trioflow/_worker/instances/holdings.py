@@ -164,7 +164,7 @@ class Holdings:
 
     def evict(self, instance: HeldInstance) -> None:
         """Unwind an instance's code out of memory."""
-        execution, instance.execution = instance.execution, None
+        execution = instance.take_execution()
         if execution is not None and not execution.evict():
             logger.error(
                 "instance %r (%s) could not be unwound: its code catches BaseException again and "
@@ -183,7 +183,7 @@ class Holdings:
         """Let go of everything."""
         for instance in (*self.held.values(), *self._parked.values()):
             if instance.start is not None:
-                instance.start.settle(created=False)
+                instance.settle_start(created=False)
             self._forget(instance)
         self.held.clear()
         self._parked.clear()

@@ -8,8 +8,8 @@ import msgspec
 from trioflow._model.events import decode_event
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
-from trioflow._worker.instances.batch import Batch
-from trioflow._worker.instances.held import HeldInstance, Received
+from trioflow._worker.instances.batch import Batch, Received
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
@@ -133,8 +133,7 @@ class Intake:
         if new.id in self._holdings.held or self._holdings.closed:
             start.settle(created=False)
             return start
-        instance = HeldInstance.born(new)
-        instance.start = start
+        instance = HeldInstance.born(new, start)
         self._holdings.forget_parked(new.id)
         self._holdings.hold(instance)
         self._batch.unit_of(instance)
@@ -149,17 +148,13 @@ class Intake:
         if instance is None:
             return
         if row.deaths:
-            instance.suspect, instance.deaths = True, row.deaths
             self._isolation.add(instance)
-        if row.turns == instance.turns:  # otherwise the open batch knows better
-            instance.wake_at = instance.stored_wake_at = row.wake_at
-            instance.due = row.wake_at is not None and row.wake_at <= self._backend.now()
+        instance.refresh(row, self._backend.now())
         try:
             for message in row.inbox:
                 if message.seq > instance.last_seq:
                     event = decode_event(message.event)
-                    instance.last_seq = message.seq
-                    instance.received.append(Received(event, message.at, seq=message.seq))
+                    instance.receive(Received(event, message.at, seq=message.seq))
         except msgspec.MsgspecError as exc:
             if instance.may_step:
                 self._recorder.suspend(instance, reports.unreadable_message(instance, exc))
@@ -172,14 +167,13 @@ class Intake:
         if instance is not None and not instance.is_same_as(row):
             if instance.commit is not None:
                 # What the open batch says of it will be refused. The row comes after that.
-                instance.successor = row
-                if instance.start is not None:
-                    instance.start.settle(created=False)
+                instance.succeed_by(row)
                 return None
             self._results.hand_over(instance)  # or the rows of what has ended would stay
             self._holdings.drop(instance)
             instance = None
-            self._isolation.review()
+            if self._isolation.suspects:
+                self._isolation.review()
         if instance is None:
             instance = self._holdings.unpark(row)
             self._holdings.hold(instance)

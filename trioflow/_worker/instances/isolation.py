@@ -46,8 +46,6 @@ class Isolation:
 
     def review(self) -> None:
         """Let the others go on if the suspects have made their turn, or are let go."""
-        if not self.suspects:
-            return
         held = self._holdings.held
         self.suspects = [x for x in self.suspects if x.suspect and held.get(x.id) is x]
         self._holdings.wake()  # also for one that stood in the queue until its commit was refused

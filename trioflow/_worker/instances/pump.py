@@ -25,12 +25,13 @@ from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch
 from trioflow._worker.instances.cancel import Cancels
 from trioflow._worker.instances.commit import Committer
-from trioflow._worker.instances.held import HeldInstance, State
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.results import Results
+from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
@@ -189,7 +190,8 @@ class Pump:
             async with self.store_lock:
                 await self._committer.commit(self._batch.seal())
                 self._idle.set()
-                self.isolation.review()
+                if self.isolation.suspects:
+                    self.isolation.review()
 
     @property
     def _can_step(self) -> bool:

@@ -19,13 +19,13 @@ from trioflow._model.commands import (
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Continued, Failed, Turn
+from trioflow._model.turns import Continued, Failed, Outcome, Turn
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.instances import records as commits
 from trioflow._worker.instances import reports
-from trioflow._worker.instances.batch import Batch, OpenUnit
+from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
-from trioflow._worker.instances.held import Delivery, HeldInstance, Received
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow.backends.records import InstanceCommit, Message
 
@@ -61,42 +61,22 @@ class Recorder:
         self._capacity = capacity
         self._cancels = cancels
 
-    def consume(self, instance: HeldInstance, unit: OpenUnit) -> OpenUnit:
-        """Note what a turn has consumed; return its unit, which now holds children that ended."""
-        commit = instance.commit
-        assert commit is not None
-        for received in instance.received:
-            if received.seq is not None:
-                commit.consumed.append(received.seq)
-            elif received.finished is not None:
-                commit.finished.append(received.finished)
-            elif received.delivery is not None:
-                received.delivery.consumed = True
-                assert received.delivery.child.unit is not None
-                unit = self._batch.merge(unit, received.delivery.child.unit)
-        instance.used.extend(instance.received)
-        instance.received.clear()
-        instance.due = False
-        instance.together_from = -1
-        return unit
-
     def record(self, instance: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:
         """Write down what a turn, whose stored form is ``data``, means for the store."""
         execution, commit = instance.execution, instance.commit
         assert execution is not None
         assert commit is not None
-        instance.turns += 1
-        commit.turns.append(data)
-        instance.events = commit.events = execution.events
+        outcome = turn.outcome
+        wake_at = execution.wake_at if outcome is None else None
+        instance.record_turn(data, execution.events, wake_at)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
         status = execution.take_custom_status()
         if status is not None:
             commit.status = status
-        if turn.outcome is not None:
-            self._end(instance, unit, commit, turn)
+        if outcome is not None:
+            self._end(instance, unit, commit, turn, outcome)
             return
-        instance.wake_at = commit.wake_at = execution.wake_at
         commit.leased = self.is_busy(instance)
         if execution.events >= execution.definition.max_events:
             self.suspend(instance, reports.limit_reached(instance, execution))
@@ -133,7 +113,7 @@ class Recorder:
         child = HeldInstance.born(new)
         self._holdings.forget_parked(new.id)
         self._holdings.held[new.id] = child
-        unit.add(child, commits.birth(new, leased=True))
+        child.join(unit, commits.birth(new, leased=True))
         self._holdings.queue(child)
 
     def is_busy(self, instance: HeldInstance) -> bool:
@@ -146,33 +126,37 @@ class Recorder:
             return bool(instance.received)
         if instance.received or self._capacity.busy_with(instance.id):
             return True
-        return instance.execution is not None and any(
-            isinstance(command, StartChild) and command.instance in self._holdings.held
-            for command in instance.execution.waits_for
-        )
+        if instance.execution is not None:
+            for command in instance.execution.waits_for:
+                if isinstance(command, StartChild) and command.instance in self._holdings.held:
+                    return True
+        return False
 
     def _end(
-        self, instance: HeldInstance, unit: OpenUnit, commit: InstanceCommit, turn: Turn
+        self,
+        instance: HeldInstance,
+        unit: OpenUnit,
+        commit: InstanceCommit,
+        turn: Turn,
+        outcome: Outcome,
     ) -> None:
-        assert turn.outcome is not None
-        instance.seal()
-        commit.wake_at = None
-        if isinstance(turn.outcome, Continued):
-            assert instance.execution is not None
-            commit.continued = bytes(turn.outcome.input)
-            commit.carried = _encode(instance.execution.unread_signals())
+        execution = instance.execution
+        assert execution is not None
+        if isinstance(outcome, Continued):
+            instance.seal()
+            commit.continued = bytes(outcome.input)
+            commit.carried = _encode(execution.unread_signals())
             commit.leased = True
             return
-        commit.closing = commits.closing_of(turn.outcome)
+        commit.closing = commits.closing_of(outcome)
         commit.leased = False
-        assert instance.execution is not None
-        instance.unread = reports.unread_signals(instance.execution)
-        if isinstance(turn.outcome, Failed):
-            failure = commits.legible(turn.outcome.failure, instance.execution.codec)
-            instance.report = reports.failed(failure)
+        report = ""
+        if isinstance(outcome, Failed):
+            report = reports.failed(commits.legible(outcome.failure, execution.codec))
+        instance.seal(report, reports.unread_signals(execution))
         if instance.parent is None:
             return
-        event = commits.child_end(turn.outcome, instance.parent.command)
+        event = commits.child_end(outcome, instance.parent.command)
         message = Message(
             instance=instance.parent.instance,
             event=encode_event(event),
@@ -191,28 +175,23 @@ class Recorder:
             return
         delivery = Delivery(instance, parent, message)
         unit.deliveries.append(delivery)
-        parent.received.append(Received(event, turn.now, delivery=delivery))
+        parent.receive(Received(event, turn.now, delivery=delivery))
         self._holdings.queue(parent)
 
     def suspend(self, instance: HeldInstance, report: SuspendReport) -> None:
         """Stop an instance until somebody has looked at it; nothing of it is lost."""
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
+        commit = self._batch.commit_of(instance)
         commit.suspended = commits.encode_report(report)
         commit.leased = False
         commit.wake_at = instance.wake_at
-        instance.report = report.message
-        instance.seal()
+        instance.seal(report.message)
         self._holdings.wake()
 
     def give_back_untouched(self, instance: HeldInstance) -> None:
         """Give back an instance that was taken and has nothing to do."""
         if self.is_busy(instance):
             return
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
+        commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.wake_at = instance.wake_at  # which is that of a turn in this batch, if there is one
 
@@ -226,9 +205,7 @@ class Recorder:
                 instance.workflow,
                 instance.id,
             )
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
+        commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True
         commit.wake_at = instance.wake_at

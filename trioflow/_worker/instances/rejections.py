@@ -69,9 +69,8 @@ class Rejections:
             else:
                 self._give_up_birth(instance, error)
         elif instance.failures < _TRIES:  # of the suspension, if it was none
-            instance.begin_again(commit)
+            instance.begin_again(commit, failed=commit.suspended is not None)
             self._holdings.evict(instance)
-            instance.failures += commit.suspended is not None
             self._recorder.suspend(instance, _report(instance, commit.number, error))
         else:
             # It stays leased to this worker: nobody else will try it for as long as this one lives.
@@ -89,21 +88,17 @@ class Rejections:
         assert instance.new is not None
         birth = commits.birth(instance.new, leased=False)
         self._holdings.drop(instance)
-        again = HeldInstance.born(instance.new)
-        again.start, instance.start = instance.start, None
+        again = instance.born_again()
         self._holdings.hold(again)
         unit = OpenUnit()
-        unit.add(again, birth)
+        again.join(unit, birth)
         again.seal()
         self._batch.add(unit)
         self._holdings.wake()
 
     def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
         self._holdings.drop(instance)
-        if instance.start is not None:
-            instance.start.fail(error)
-            instance.start = None
-        else:
+        if not instance.fail_start(error):
             logger.error("the store rejects the new instance %r: %s", instance.id, error)
 
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:

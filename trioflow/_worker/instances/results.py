@@ -6,8 +6,8 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import Event, encode_event
-from trioflow._worker.instances.batch import Batch, OpenUnit
-from trioflow._worker.instances.held import HeldInstance, Received
+from trioflow._worker.instances.batch import Batch, OpenUnit, Received
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.polling import PollTimer
 from trioflow.backends.abc import Backend
@@ -51,7 +51,7 @@ class Results:
             and instance.life == key.life
             and not instance.sealed
         ):
-            instance.received.append(Received(event, now, finished=key.command))
+            instance.receive(Received(event, now, finished=key.command))
             self._holdings.queue(instance)
         else:
             self._store(ActivityResult(key, encode_event(event), now))
@@ -73,12 +73,8 @@ class Results:
 
     def hand_over(self, instance: HeldInstance) -> None:
         """Put the results that an instance has received into the inbox: no turn here takes them."""
-        results = [r for r in instance.received if r.finished is not None]
-        if not results:
-            return
-        for result in results:
+        for result in instance.take_results():
             assert result.finished is not None
-            instance.received.remove(result)
             key = instance.key(result.finished)
             self._store(ActivityResult(key, encode_event(result.event), result.at))
 
