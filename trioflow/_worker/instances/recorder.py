@@ -7,6 +7,8 @@ from typing import assert_never
 
 import msgspec
 
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
@@ -16,20 +18,20 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow._model.events import encode_event
+from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Continued, Failed, Outcome, Turn
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.instances import records as commits
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow.backends.records import InstanceCommit, Message
+from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow.errors import InstanceNotFound
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "birth"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -87,11 +89,11 @@ class Recorder:
         match command:
             case RunActivity():
                 leased = self._capacity.reserve(instance.id, command.activity, command.queue)
-                commit.activities.append(commits.new_activity(command, leased=leased))
+                commit.activities.append(_new_activity(command, leased=leased))
             case StartChild():
                 self._begin_child(instance, unit, command)
             case SendSignal():
-                commit.messages.append(commits.signal_message(command))
+                commit.messages.append(_signal_message(command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command.id)
             case CancelChild():
@@ -102,18 +104,18 @@ class Recorder:
                 assert_never(command)
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, instance, self._random.new_life())
+        new = _new_child(command, instance, self._random.new_life())
         if (
             instance.alone
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
-            unit.elsewhere.append(commits.birth(new, leased=False))
+            unit.elsewhere.append(birth(new, leased=False))
             return
         child = HeldInstance.born(new)
         self._holdings.forget_parked(new.id)
         self._holdings.held[new.id] = child
-        child.join(unit, commits.birth(new, leased=True))
+        child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
 
     def is_busy(self, instance: HeldInstance) -> bool:
@@ -148,15 +150,15 @@ class Recorder:
             commit.carried = _encode(execution.unread_signals())
             commit.leased = True
             return
-        commit.closing = commits.closing_of(outcome)
+        commit.closing = _closing_of(outcome)
         commit.leased = False
         report = ""
         if isinstance(outcome, Failed):
-            report = reports.failed(commits.legible(outcome.failure, execution.codec))
+            report = reports.failed(outcome.failure.legible(execution.codec))
         instance.seal(report, reports.unread_signals(execution))
         if instance.parent is None:
             return
-        event = commits.child_end(outcome, instance.parent.command)
+        event = _child_end(outcome, instance.parent.command)
         message = Message(
             instance=instance.parent.instance,
             event=encode_event(event),
@@ -181,7 +183,7 @@ class Recorder:
     def suspend(self, instance: HeldInstance, report: SuspendReport) -> None:
         """Stop an instance until somebody has looked at it; nothing of it is lost."""
         commit = self._batch.commit_of(instance)
-        commit.suspended = commits.encode_report(report)
+        commit.suspended = _encode(report)
         commit.leased = False
         commit.wake_at = instance.wake_at
         instance.seal(report.message)
@@ -210,3 +212,87 @@ class Recorder:
         commit.due = True
         commit.wake_at = instance.wake_at
         instance.seal()
+
+
+# --- rows and messages --------------------------------------------------------------------
+
+
+def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
+    """Return the row of an activity that a turn asked for."""
+    return NewActivity(
+        command.id,
+        command.activity,
+        command.queue,
+        bytes(command.input),
+        b"" if command.options is None else _encode(command.options),
+        leased,
+        command.priority,
+    )
+
+
+def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
+    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    return NewInstance(
+        command.instance,
+        command.workflow,
+        command.queue,
+        bytes(command.input),
+        ParentRef(parent.id, parent.number, command.id, parent.life),
+        parent.metadata,
+        command.priority,
+        life,
+    )
+
+
+def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
+    """Return what creates an instance, to begin here or to be left to whoever takes it."""
+    return InstanceCommit(
+        id=new.id,
+        execution=1,
+        number=0,
+        new=new,
+        life=new.life,
+        leased=leased,
+        due=not leased,
+    )
+
+
+def _signal_message(command: SendSignal) -> Message:
+    """Return the message of a signal to another instance, with the two answers to its sender."""
+    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
+    return Message(
+        instance=command.instance,
+        event=encode_event(ev.SignalReceived(command.name, command.value)),
+        sent=encode_event(ev.SignalSent(command.id)),
+        failed=encode_event(ev.SignalFailed(command.id, failure)),
+    )
+
+
+def _closing_of(outcome: Outcome) -> Closing:
+    """Return how an outcome that is no continuation is stored."""
+    match outcome:
+        case Completed():
+            return Closing("completed", _encode(outcome))
+        case Failed():
+            return Closing("failed", _encode(outcome))
+        case Cancelled():
+            return Closing("cancelled", _encode(outcome))
+        case Continued():
+            raise AssertionError(f"{outcome!r} does not close an instance")
+        case _:
+            assert_never(outcome)
+
+
+def _child_end(outcome: Outcome, command: str) -> Event:
+    """Return what the parent is told of its child's end."""
+    match outcome:
+        case Completed():
+            return ev.ChildCompleted(command, outcome.result)
+        case Failed():
+            return ev.ChildFailed(command, outcome.failure)
+        case Cancelled():
+            return ev.ChildCancelled(command, outcome.reason)
+        case Continued():
+            raise AssertionError(f"{outcome!r} does not end a sub-workflow")
+        case _:
+            assert_never(outcome)

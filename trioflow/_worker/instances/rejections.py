@@ -15,11 +15,10 @@ from trioflow._codec.values import Codec
 from trioflow._model import events as ev
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
-from trioflow._worker.instances import records as commits
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.recorder import Recorder, birth
 from trioflow.backends.records import ActivityResult, ActivityRetry
 
 __all__ = ["Rejections"]
@@ -86,12 +85,12 @@ class Rejections:
     def _create_only(self, instance: HeldInstance) -> None:
         """Store an instance without its first turn, so that it can be suspended like any other."""
         assert instance.new is not None
-        birth = commits.birth(instance.new, leased=False)
+        commit = birth(instance.new, leased=False)
         self._holdings.drop(instance)
         again = instance.born_again()
         self._holdings.hold(again)
         unit = OpenUnit()
-        again.join(unit, birth)
+        again.join(unit, commit)
         again.seal()
         self._batch.add(unit)
         self._holdings.wake()

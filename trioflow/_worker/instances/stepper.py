@@ -22,7 +22,6 @@ from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
 from trioflow._worker.heartbeat import Step
-from trioflow._worker.instances import records as commits
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
@@ -36,6 +35,7 @@ __all__ = ["Stepper"]
 logger = logging.getLogger("trioflow.worker")
 
 _event_of: Callable[[Received], Event] = attrgetter("event")  # of no Python call of its own
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 
 
@@ -146,7 +146,7 @@ class Stepper:
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
-            metadata=commits.decode_metadata(instance.metadata),
+            metadata=_decode_metadata(instance.metadata) if instance.metadata else {},
             parent=instance.parent,
             carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
