@@ -1,4 +1,14 @@
-"""The batch that is being built: units of instances whose turns depend on each other."""
+"""The open batch: what goes into the next commit, in units that are stored whole or not at all.
+
+A turn of one instance may depend on one of another that is not stored yet: a child's first turn on
+the turn that starts it, a parent's turn on its child's end (a `Delivery`). Their units are then
+merged into one. What belongs to no instance that is held here, such as a result for another
+worker's, is a unit of its own.
+
+An instance is in one unit of the open batch at most, and what it says there is one
+`InstanceCommit`, however many turns it makes until the batch is sealed. While a batch is being
+stored, the next one is open.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +61,23 @@ class Delivery:
 
 
 class OpenUnit:
-    """Instances whose turns depend on each other within the open batch: they commit together."""
+    """Instances whose turns depend on each other within the open batch: they commit together.
+
+    Attributes:
+        members: Those that are held here.
+        elsewhere: Children whose beginning is left to whoever takes them.
+        deliveries: Ends of members on their way to parents that are held here.
+        rejections: How often the store rejected what this unit stands for, before.
+        unit: For the store; it has the members' commits once the batch is sealed.
+    """
 
     __slots__ = ("deliveries", "elsewhere", "members", "rejections", "unit")
 
     def __init__(self) -> None:
         self.members: list[HeldInstance] = []
-        self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
+        self.elsewhere: list[InstanceCommit] = []
         self.deliveries: list[Delivery] = []
-        self.rejections = 0  # of what it says, before it stood in this unit
+        self.rejections = 0
         self.unit = Unit(instances=[])
 
     def absorb(self, other: OpenUnit) -> None:
@@ -118,7 +136,7 @@ class Batch:
         return one
 
     def seal(self) -> list[OpenUnit]:
-        """Finish the batch: what a parent has not consumed goes into its inbox."""
+        """Finish the batch, and open the next: what a parent has not consumed goes to its inbox."""
         sealed = [
             unit for unit in self.units if unit.members or unit.unit.results or unit.unit.retries
         ]
@@ -136,6 +154,6 @@ class Batch:
         return sealed
 
     def clear(self) -> None:
-        """Forget what it says."""
+        """Open an empty one."""
         self.units = []
         self.size = 0

@@ -1,9 +1,31 @@
 """Storing batches, and what follows: effects where a unit was stored, a new beginning where not.
 
-A unit can fail in three ways. The store *refuses* it (`CommitFailure`): something is not as the
-unit expects, so its instances begin again from the store, or are let go. The store *rejects* it
-(an error that is not about being reachable): its data cannot be stored, and the one instance that
-they belong to is suspended; see `Rejections`. Or the worker's lease is lost, and with it all.
+The store judges every unit by itself; a unit is stored as a whole or not at all. So there are these
+cases:
+
+*Stored.* Only now happens what the turns asked for: activities begin or are told to stop, a client
+hears that its instance exists, ends are logged and told. The instance goes on, or is parked, or let
+go.
+
+*Refused* (`CommitFailure`): something in the store is not as the unit expects. Nothing that its
+turns did may stay in memory, so the executions are evicted. Then it depends on the instance:
+
+- A client in this process started it, and its id is free: it is created and begun again.
+- Its id is taken, or it is a child whose parent starts it anew, or the store calls it ``lost``: it
+  is let go. But if an earlier try of the commit got no answer (``unsure``), that try may have been
+  stored, and what is in the way is our own doing. So what is still leased to this worker is given
+  back (`_release`), and a client that waits is told the truth.
+- The unit is refused since a member is ``unseen``: it would have ended with a message in its inbox
+  that it had not seen. Its turn is made again with that message, so not before the store has given
+  the inbox again: made at once, it would be refused again. The other members need not wait.
+- Otherwise it begins again from the store. That should help; if it does not after some times, what
+  the store counts and what it has do not fit, and the instance is suspended.
+
+*Rejected* (an error that is not about being reachable): the data cannot be stored. `_judge` finds
+out which unit's, half by half. If several instances share the unit, they begin again one by one
+(`HeldInstance.alone`), so that next time it is known whose data they are; see `Rejections`.
+
+*The lease is lost*: nothing was stored, and the worker drops everything.
 """
 
 from __future__ import annotations
@@ -61,7 +83,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class Committer:
-    """Stores the batches of one worker.
+    """Stores the batches of one worker, and carries out what their turns asked for.
 
     Args:
         backend: The store.
@@ -112,7 +134,7 @@ class Committer:
         self.under_way: list[OpenUnit] = []
 
     async def commit(self, units: list[OpenUnit]) -> None:
-        """Store a batch, and carry out what its turns asked for."""
+        """Store a batch, and do what follows from it."""
         self.under_way = units
         for unit in units:
             for instance in unit.members:
@@ -249,7 +271,7 @@ class Committer:
     # --- where it was refused ---------------------------------------------------------------
 
     async def _refused(self, unit: OpenUnit, failure: CommitFailure, *, unsure: bool) -> None:
-        """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
+        """Begin again from the store with a unit's instances, or let go what is not ours."""
         dropped: list[HeldInstance] = []
         for instance in unit.members:
             if instance.gone:
@@ -275,13 +297,12 @@ class Committer:
         await self._release(dropped, unsure=unsure)
 
     def _await_unseen(self, instance: HeldInstance, *, at_once: bool) -> None:
-        """Make the last turns again; not before what had not been seen is at hand."""
+        """Make the last turns again, when the store has given the inbox with what was not seen."""
         self._holdings.evict(instance)
         if at_once:
             self._holdings.queue(instance)
         elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
             self._results.hand_over(instance)
-        # The store gives it again, with all of its inbox.
         self._timer.look_at(self._backend.now())
 
     def _restart(self, instance: HeldInstance) -> None:
@@ -300,7 +321,7 @@ class Committer:
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], *, unsure: bool) -> None:
-        """Give back what was dropped but is leased to this worker all the same.
+        """Give back what was let go but is leased to this worker all the same.
 
         So it is if the store took a commit and could not say so: tried again, it is refused. What
         is not ours any more may have ended, or go on elsewhere, or wait suspended. Its activities
