@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import anyio
@@ -37,6 +38,9 @@ class Ready:
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._fresh)
+
+    def __iter__(self) -> Iterator[HeldInstance]:
+        return chain(self._under_way, self._fresh)
 
     def append(self, instance: HeldInstance) -> None:
         """Add one; a sub-workflow is under way as soon as its parent is."""
