@@ -15,7 +15,7 @@ def instance(id, *, turns=0, parent=None):
 
 
 def popped(ready):
-    return [ready.pop().id for _ in range(len(ready))]
+    return [ready.pop().id for _ in range(ready.size)]
 
 
 def test_what_is_under_way_comes_before_what_has_not_begun():
@@ -24,9 +24,9 @@ def test_what_is_under_way_comes_before_what_has_not_begun():
     ready.append(instance("old", turns=3))
     ready.append(instance("child of the old", parent=ParentRef("old", 1, "0:0")))
     ready.append(instance("new, too"))
-    assert len(ready) == 4
+    assert ready.size == 4
     assert popped(ready) == ["old", "child of the old", "new", "new, too"]
-    assert not ready
+    assert ready.size == 0
 
 
 def test_nothing_waits_for_ever():
@@ -45,4 +45,15 @@ def test_it_can_be_emptied():
     ready.append(instance("new"))
     ready.append(instance("old", turns=1))
     ready.clear()
-    assert len(ready) == 0
+    assert ready.size == 0
+
+
+def test_one_of_several_can_be_removed():
+    ready = Ready()
+    kept, removed = instance("old", turns=1), instance("new")
+    ready.append(kept)
+    ready.append(removed)
+    ready.remove(removed)
+    ready.remove(removed)
+    assert ready.size == 1
+    assert list(ready) == [kept]

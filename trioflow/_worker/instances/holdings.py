@@ -18,7 +18,7 @@ __all__ = ["Holdings", "Ready"]
 
 logger = logging.getLogger("trioflow.worker")
 
-_EVERY = 8
+_EVERY = 8  # of those that get their turn, one has not begun
 
 
 class Ready:
@@ -27,23 +27,25 @@ class Ready:
     So a flood of new instances does not keep those from ending that came before; there are fewer
     at a time, and they need less memory. Every eighth that is popped has not begun, if there is
     one, so that nothing waits for ever.
+
+    Attributes:
+        size: How many are in it.
     """
 
-    __slots__ = ("_fresh", "_popped", "_under_way")
+    __slots__ = ("_fresh", "_popped", "_under_way", "size")
 
     def __init__(self) -> None:
+        self.size = 0  # asked for all the time, so it is no __len__
         self._under_way: deque[HeldInstance] = deque()
         self._fresh: deque[HeldInstance] = deque()
         self._popped = 0
-
-    def __len__(self) -> int:
-        return len(self._under_way) + len(self._fresh)
 
     def __iter__(self) -> Iterator[HeldInstance]:
         return chain(self._under_way, self._fresh)
 
     def append(self, instance: HeldInstance) -> None:
         """Add one; a sub-workflow is under way as soon as its parent is."""
+        self.size += 1
         if instance.turns or instance.parent is not None:
             self._under_way.append(instance)
         else:
@@ -52,6 +54,7 @@ class Ready:
     def pop(self) -> HeldInstance:
         """Remove the next one, and return it."""
         self._popped += 1
+        self.size -= 1
         if self._fresh and (not self._under_way or self._popped % _EVERY == 0):
             return self._fresh.popleft()
         return self._under_way.popleft()
@@ -61,9 +64,11 @@ class Ready:
         for waiting in (self._under_way, self._fresh):
             if instance in waiting:
                 waiting.remove(instance)
+                self.size -= 1
 
     def clear(self) -> None:
         """Remove all."""
+        self.size = 0
         self._under_way.clear()
         self._fresh.clear()
 

@@ -199,7 +199,7 @@ class Pump:
         suspects = self.isolation.suspects
         if suspects:
             return any(suspect.queued and suspect.may_step for suspect in suspects)
-        return bool(self.holdings.ready)
+        return self.holdings.ready.size > 0
 
     @property
     def _can_load(self) -> bool:
@@ -211,7 +211,10 @@ class Pump:
     async def settle(self) -> None:
         """Wait until nothing is ready and everything is stored."""
         while (
-            self.holdings.ready or self._unloaded or self._batch.units or self._committer.under_way
+            self.holdings.ready.size
+            or self._unloaded
+            or self._batch.units
+            or self._committer.under_way
         ):
             self._idle = anyio.Event()
             await self._idle.wait()
@@ -248,7 +251,7 @@ class Pump:
         if self.isolation.suspects:
             self._step_isolated()
             return
-        for _ in range(min(_CHUNK, len(self.holdings.ready))):
+        for _ in range(min(_CHUNK, self.holdings.ready.size)):
             instance = self.holdings.ready.pop()
             instance.queued = False
             self._look_at(instance)
