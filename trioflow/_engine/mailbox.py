@@ -55,6 +55,10 @@ class Mailbox:
         signal: SignalReceived = await trio.lowlevel.wait_task_rescheduled(abort)
         return signal
 
+    def waiters(self) -> dict[trio.lowlevel.Task, str]:
+        """The tasks that wait, each with the name of its signal."""
+        return {task: name for name, waiting in self._waiting.items() for task in waiting}
+
     def unread(self) -> Iterator[SignalReceived]:
         """All unread signals in the order of their arrival."""
         everything = [item for unread in self._unread.values() for item in unread]
