@@ -17,7 +17,8 @@ from trioflow._model.events import Event
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.runtimes import make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
 
@@ -80,7 +81,9 @@ class ActivityRunner:
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
-        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self.capacity = Capacity(
+            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+        )
         self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
         self._listener = listener
         self._on_interrupt = on_interrupt
@@ -266,9 +269,14 @@ class ActivityRunner:
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        one, other = self.capacity.lanes
-        while (one.waiting or other.waiting) and self._group is not None:
-            following = self.capacity.next_run()
+        capacity = self.capacity
+        while self._group is not None:
+            for lane in capacity.lanes:
+                if lane.waiting:
+                    break
+            else:
+                return  # without a call, as most often
+            following = capacity.next_run()
             if following is None:
                 return
             run, lane = following
@@ -293,7 +301,7 @@ class ActivityRunner:
                 ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
                 if run.thread is not None:
-                    self._ran_in_thread(run.thread, ended_at)
+                    _note_thread(run.thread, lane, ended_at)
             lane.running -= 1
             self._begun.pop(run, None)
             self._due.pop(run, None)
@@ -304,11 +312,6 @@ class ActivityRunner:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
             self._on_interrupt(exc)
-
-    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
-        if thread.ended_at:
-            ran = thread.ended_at - thread.began_at
-            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
 
     def _interrupted(self, run: Run, exc: BaseException) -> None:
         run.stop = run.stop or "given back"
@@ -424,3 +427,9 @@ class ActivityRunner:
                 limit,
             )
         self._detach(run, result)
+
+
+def _note_thread(thread: ThreadCall, lane: Lane, ended_at: float) -> None:
+    if thread.ended_at and isinstance(lane, ThreadLane):
+        ran = thread.ended_at - thread.began_at
+        lane.ran(thread.processor, ran, ended_at - thread.ended_at)
