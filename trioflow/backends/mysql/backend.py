@@ -18,21 +18,15 @@ from pymysql.connections import Connection as RawConnection
 from trioflow.backends._common.id_limits import ID_LENGTH, storable
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.thread import StorageThread
-from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends._common.watching import Watcher
 from trioflow.backends.mysql.connection import LOST, MysqlConnection, ResultUnknown, code_of
 from trioflow.backends.mysql.dialect import MysqlDialect
 from trioflow.backends.mysql.schema import SCHEMA_VERSION, check, migrate
 from trioflow.backends.mysql.server import Server, from_url
-from trioflow.backends.records import (
-    ActivityKey,
-    CommitFailure,
-    Heartbeat,
-    NewInstance,
-    Unit,
-    Update,
-)
+from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
-from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.session import Session
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
 
 __all__ = ["MysqlBackend"]
@@ -57,7 +51,7 @@ _FORGOTTEN = 60
 _SELDOM = 0.25
 
 
-class _MysqlStore(SqlStore):
+class _MysqlStore(Session):
     """Also tries again what came to nothing, and tells other processes of changes."""
 
     clock: ServerClock
@@ -109,51 +103,9 @@ class _MysqlStore(SqlStore):
 
     # --- telling others ---------------------------------------------------------------------
 
-    def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        written, failures = storable(units)
-        if any(map(concerns_others, written)):
-            self._mysql.announce()
-        results = super().commit(worker, written)
-        return [failures.get(at, result) for at, result in enumerate(results)]
-
-    def reclaim(self, lease: float) -> list[str]:
-        self.measure_clock()
+    def announce(self) -> None:
+        """Have the next transaction count a change in this writer's row."""
         self._mysql.announce()
-        return super().reclaim(lease)
-
-    def release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT001, FBT002
-        self._mysql.announce()
-        super().release_worker(worker, died)
-
-    def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
-        self._mysql.announce()
-        return super().release_instances(worker, instances)
-
-    def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        self._mysql.announce()
-        super().recall(worker, keep)
-
-    def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        self._mysql.announce()
-        return super().create(instances)
-
-    def send(self, instance: str, event: bytes, life: str | None = None) -> Update:
-        self._mysql.announce()
-        return super().send(instance, event, life)
-
-    def cancel(
-        self, instance: str, event: bytes, outcome: bytes, life: str | None = None
-    ) -> Update:
-        self._mysql.announce()
-        return super().cancel(instance, event, outcome, life)
-
-    def terminate(self, instance: str, outcome: bytes, life: str | None = None) -> Update:
-        self._mysql.announce()
-        return super().terminate(instance, outcome, life)
-
-    def resume(self, instance: str, life: str | None = None) -> Update:
-        self._mysql.announce()
-        return super().resume(instance, life)
 
     def changed_by_others(self) -> bool:
         """Return whether another backend has announced something since it was asked last."""
@@ -161,18 +113,18 @@ class _MysqlStore(SqlStore):
             self.measure_clock()
         query = "SELECT id, changes FROM writers WHERE id <> ?"
         before = self._seen
-        self._seen = set(self._execute(query, self._mysql.writer).fetchall())
+        self._seen = set(self.execute(query, self._mysql.writer).fetchall())
         return self._seen != before
 
     def forget_writers(self) -> None:
         """Delete the rows of those that have been silent for long, and be sure of writing."""
         with self._mysql.transaction():
-            rows = self._execute(
+            rows = self.execute(
                 f"SELECT id FROM writers WHERE seen_at < unix_timestamp() - {_FORGOTTEN} "  # noqa: S608
                 "FOR UPDATE SKIP LOCKED"
             ).fetchall()
             for row in rows:
-                self._execute("DELETE FROM writers WHERE id = ?", *row)
+                self.execute("DELETE FROM writers WHERE id = ?", *row)
 
     def measure_clock(self) -> None:
         """Compare the clocks."""
@@ -180,7 +132,7 @@ class _MysqlStore(SqlStore):
         self.clock.measure(self._server_time)
 
     def _server_time(self) -> float:
-        (now,) = self._execute("SELECT unix_timestamp(now(6))").fetchone()
+        (now,) = self.execute("SELECT unix_timestamp(now(6))").fetchone()
         return float(now)
 
 
@@ -351,6 +303,12 @@ class MysqlBackend(SqlBackend[_MysqlStore]):
                 )
         return await super().create(instances)
 
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """See `Backend`."""
+        written, failures = storable(units)
+        results = await super().commit(worker, written)
+        return [failures.get(at, result) for at, result in enumerate(results)]
+
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row on a connection of its own; any thread may call it.
 
@@ -364,7 +322,7 @@ class MysqlBackend(SqlBackend[_MysqlStore]):
             store = self._beat_store
             if self._clock.due():
                 store.call(store.measure_clock)
-            return store.call(store.heartbeat, worker)
+            return store.call(heartbeat, store, worker)
 
     async def _look(self) -> bool:
         store = self._opened

@@ -25,7 +25,8 @@ from trioflow.backends.postgres.notifier import Bell
 from trioflow.backends.postgres.schema import SCHEMA_VERSION, check, migrate
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
-from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.session import Session
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
 
 __all__ = ["Pool", "PostgresBackend"]
@@ -63,15 +64,10 @@ class Pool(Protocol):
         """Take it back, also when it is broken."""
 
 
-class _PgStore(SqlStore):
+class _PgStore(Session):
     """Makes a call again if it is sure that nothing of it was stored."""
 
     connection: PgConnection
-
-    def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        written, failures = storable(units)
-        results = super().commit(worker, written)
-        return [failures.get(at, result) for at, result in enumerate(results)]
 
     def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         if self.connection.depth:
@@ -117,7 +113,7 @@ class _PgStore(SqlStore):
             clock.measure(partial(super().call, self._server_time))
 
     def _server_time(self) -> float:
-        return float(self._execute(_CLOCK).fetchone()[0])
+        return float(self.execute(_CLOCK).fetchone()[0])
 
 
 class _RingingWatcher(Watcher):
@@ -260,7 +256,7 @@ class PostgresBackend(SqlBackend[_PgStore]):
         finally:
             await thread.aclose()
 
-    def _close_all(self, store: SqlStore, bell: Bell | None) -> None:
+    def _close_all(self, store: Session, bell: Bell | None) -> None:
         if bell is not None:
             bell.stop()
         with self._beat_lock:
@@ -290,7 +286,7 @@ class PostgresBackend(SqlBackend[_PgStore]):
             self._store()
             if self._beat_store is None:
                 self._beat_store = _PgStore(self._connection(), self._dialect, self._clock)
-            return self._beat_store.call(self._beat_store.heartbeat, worker)
+            return self._beat_store.call(heartbeat, self._beat_store, worker)
 
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
         """Create instances, free and ready at once; False where the id is running or suspended.
@@ -305,6 +301,12 @@ class PostgresBackend(SqlBackend[_PgStore]):
                     f"of at most {ID_LENGTH}, none of which is a zero"
                 )
         return await super().create(instances)
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """See `Backend`."""
+        written, failures = storable(units)
+        results = await super().commit(worker, written)
+        return [failures.get(at, result) for at, result in enumerate(results)]
 
     async def wait_change(self, seen: int, timeout: float) -> None:
         """See `Backend`."""

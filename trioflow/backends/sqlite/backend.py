@@ -13,7 +13,8 @@ from trioflow.backends._common.thread import StorageThread
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
-from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.session import Session
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import SCHEMA_VERSION, check, migrate
 from trioflow.errors import BackendUnavailable, SchemaError
@@ -31,17 +32,17 @@ _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
     UNION ALL SELECT * FROM (SELECT created_at FROM instances ORDER BY seq DESC LIMIT 1))"""
 
 
-class _SqliteStore(SqlStore):
+class _SqliteStore(Session):
     """Also knows whether other connections have written."""
 
     _version: int | None = None
 
     def latest_time(self) -> float:
         """Return the greatest time that is stored, but for those that lie ahead."""
-        return float(self._execute(_LATEST).fetchone()[0])
+        return float(self.execute(_LATEST).fetchone()[0])
 
     def changed_by_others(self) -> bool:
-        row = self._execute("PRAGMA data_version").fetchone()
+        row = self.execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, row[0]
         return bool(before != row[0])
 
@@ -76,7 +77,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         self._watcher = Watcher(self._look)
         # The heartbeat's own connection, used by whichever thread holds the lock.
         self._beat_lock = threading.Lock()
-        self._beat_store: SqlStore | None = None
+        self._beat_store: Session | None = None
 
     # --- life ---------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         finally:
             await thread.aclose()
 
-    def _close_all(self, store: SqlStore) -> None:
+    def _close_all(self, store: Session) -> None:
         with self._beat_lock:
             if self._beat_store is not None:
                 self._beat_store.close()
@@ -177,9 +178,9 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
             if self._beat_store is None:
                 self._beat_store = self._open_beat_store()
             store = self._beat_store
-            return store.call(store.heartbeat, worker)
+            return store.call(heartbeat, store, worker)
 
-    def _open_beat_store(self) -> SqlStore:
+    def _open_beat_store(self) -> Session:
         try:
             connection = connect(self.path)
             # A heartbeat need not survive a power failure, and must not wait for the disk.
@@ -187,7 +188,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as exc:
             raise self._dialect.error(exc) from exc
-        return SqlStore(connection, self._dialect, self._clock)
+        return Session(connection, self._dialect, self._clock)
 
     async def _look(self) -> bool:
         store = self._opened
