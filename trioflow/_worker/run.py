@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import anyio.abc
 
-from trioflow._client.cancels import raise_cancel
+from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
@@ -175,13 +175,13 @@ async def worker_on(
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
-        await raise_cancel()
+        await raise_native_cancel()
         worker = Worker(store, options, host)
         await worker.register()  # out here, so that its errors are not in a group
         try:
             async with host.task_group() as group:
                 worker.start(group)
-                group.start_soon(worker.client.endings.watch)
+                group.start_soon(worker.client.waiter.watch)
                 try:
                     yield worker
                 except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
@@ -202,4 +202,4 @@ async def worker_on(
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
-    await raise_cancel()
+    await raise_native_cancel()

@@ -355,7 +355,7 @@ class Worker:
         await self._backend.commit(self._id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
-        self.client.endings.tell(instance, life, status, outcome)
+        self.client.waiter.tell(instance, life, status, outcome)
 
     def _note_wake_at(self, at: float | None) -> None:
         if at is not None and at < self._wake_at:
