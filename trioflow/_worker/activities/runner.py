@@ -46,8 +46,8 @@ class ActivityRunner:
     """Runs activities in tasks and threads of the host's loop, up to a limit.
 
     Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
-    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
-    up: it is reported as if it had, and counts against the limits until it ends.
+    `cancel`, `drop_all`, `drop_of`, a time limit and `drain` stop them. What does not stop when it
+    has to is given up: it is reported as if it had, and counts against the limits until it ends.
 
     Args:
         host: The loop, and its clocks and threads.
@@ -106,10 +106,6 @@ class ActivityRunner:
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
-    def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
-        return self.capacity.reserve(instance, name, queue)
-
     def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
         """Give back the room of activities that were to be stored here, and are not."""
         for activity in activities:
@@ -135,7 +131,7 @@ class ActivityRunner:
             self.unreserve(task.key.instance, task.activity)
             return
         if task.key in self._runs:
-            self.drop(task.key)  # it was lost, and has come again
+            self._stop(task.key, "dropped")  # it was lost, and has come again
         run = Run(task, self._clock(), lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
@@ -153,10 +149,6 @@ class ActivityRunner:
         """The keys of all activities that run here or wait for it."""
         return list(self._runs)
 
-    def runs(self, key: ActivityKey) -> bool:
-        """Whether that activity is in hand."""
-        return key in self._runs
-
     def cancel(self, key: ActivityKey) -> bool:
         """Cancel an activity; False if it is not in hand.
 
@@ -164,10 +156,6 @@ class ActivityRunner:
         instance is no more, cannot be concluded from anything that this worker has seen.
         """
         return self._stop(key, "cancelled")
-
-    def drop(self, key: ActivityKey) -> None:
-        """Stop an activity whose result nobody may have any more."""
-        self._stop(key, "dropped")
 
     def drop_all(self) -> None:
         """Stop everything without telling anyone: it belongs to others."""
