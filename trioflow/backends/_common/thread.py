@@ -15,6 +15,7 @@ import anyio.lowlevel
 import outcome
 import trio
 
+from trioflow.backends._common.loop import cancel_again
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["StorageThread", "one_by_one"]
@@ -126,13 +127,7 @@ class StorageThread:
                     await asyncio.wait((done,))
                 except asyncio.CancelledError as exc:
                     cancels.append(exc.args)
-        task = asyncio.current_task()
-        if cancels and task is not None:
-            # Asked for again, so that it comes at the next await, after the result.
-            for _ in cancels:
-                task.uncancel()
-            for args in cancels:
-                task.cancel(*args)
+        cancel_again(cancels)
         return done.result().unwrap()
 
     def _put(self, job: _Job) -> None:
