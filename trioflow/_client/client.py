@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
@@ -34,7 +34,7 @@ from trioflow.backends.records import NewInstance, QueueStats, Status
 from trioflow.backends.urls import open_backend
 from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 
-__all__ = ["Client", "open_client"]
+__all__ = ["Client", "client_on", "open_client"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -351,10 +351,9 @@ async def _store(backend: Backend, new: NewInstance) -> bool:
     return there is not None and there.life == new.life
 
 
-@asynccontextmanager
-async def open_client(
+def open_client(
     backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
-) -> AsyncGenerator[Client, None]:
+) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
     Args:
@@ -366,13 +365,26 @@ async def open_client(
         BackendUnavailable: The store cannot be reached.
         SchemaError: The store's schema is newer than this code.
     """
+    return client_on(backend, codec=codec or JsonCodec(), registry=registry or default_registry)
+
+
+@asynccontextmanager
+async def client_on(
+    backend: str | Backend,
+    *,
+    codec: Codec,
+    registry: Registry,
+    random: RandomSource = system_random,
+    wall: Callable[[], float] = time.time,
+) -> AsyncGenerator[Client, None]:
+    """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
         await raise_native_cancel()
-        client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
+        client = Client(store, codec=codec, registry=registry, random=random, wall=wall)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(client.waiter.watch)
