@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -265,10 +266,7 @@ class MysqlBackend(SqlBackend[_MysqlStore]):
         self._thread = self._opened = None
         if thread is None or store is None:
             return
-        try:
-            await thread.run(self._close_all, store)
-        finally:
-            await thread.aclose()
+        await thread.aclose(partial(self._close_all, store))
 
     def _close_all(self, store: _MysqlStore) -> None:
         with self._beat_lock:

@@ -251,10 +251,7 @@ class PostgresBackend(SqlBackend[_PgStore]):
         self._thread = self._opened = self._bell = None
         if thread is None or store is None:
             return
-        try:
-            await thread.run(self._close_all, store, bell)
-        finally:
-            await thread.aclose()
+        await thread.aclose(partial(self._close_all, store, bell))
 
     def _close_all(self, store: Session, bell: Bell | None) -> None:
         if bell is not None:

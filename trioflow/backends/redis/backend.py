@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
@@ -122,10 +123,7 @@ class RedisBackend:
         if thread is None or listener is None:
             return
         listener.end()
-        try:
-            await thread.run(self._close, listener)
-        finally:
-            await thread.aclose()
+        await thread.aclose(partial(self._close, listener))
 
     def _close(self, listener: Listener) -> None:
         try:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from trioflow.backends._common.local_clock import LocalClock
@@ -149,10 +150,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         self._thread = self._opened = None
         if thread is None or store is None:
             return
-        try:
-            await thread.run(self._close_all, store)
-        finally:
-            await thread.aclose()
+        await thread.aclose(partial(self._close_all, store))
 
     def _close_all(self, store: Session) -> None:
         with self._beat_lock:
