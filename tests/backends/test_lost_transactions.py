@@ -19,7 +19,7 @@ SQL = ("sqlite", "postgres", "mariadb")
 
 @asynccontextmanager
 async def stored(kind, path, servers):
-    """Open a store with three instances; give its synchronous part, and what counts messages."""
+    """Open a store with three instances; give its session, and what counts messages."""
     backend = open_store(kind, path, servers)()
     await backend.open()
 
@@ -28,7 +28,7 @@ async def stored(kind, path, servers):
 
     try:
         await backend.create([NewInstance(id, "flow", "q", b"[]") for id in "abc"])
-        yield backend._store(), unread
+        yield backend._opened, unread
     finally:
         await backend.aclose()
 
@@ -40,7 +40,8 @@ def send(store, id, event=b"event"):
 @pytest.mark.parametrize("kind", marked(SQL))
 def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, servers):
     async def main():
-        async with stored(kind, tmp_path, servers) as (store, unread):
+        async with stored(kind, tmp_path, servers) as (session, unread):
+            store = session.store
 
             def ending():
                 with store.dialect.transaction(store.connection):
@@ -48,7 +49,7 @@ def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, server
                     store._execute("ROLLBACK")
                     store._execute("SELECT * FROM nowhere")
 
-            outcomes = store.call_together([send(store, "a"), ending, send(store, "c")])
+            outcomes = session.call_together([send(store, "a"), ending, send(store, "c")])
             assert outcomes[::2] == [Value("done")] * 2
             assert isinstance(outcomes[1].error, BackendError)
             assert await unread() == {"a": 1, "b": 0, "c": 1}
@@ -61,7 +62,8 @@ def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers)
     """A message is sent along with what comes next; here it is refused then."""
 
     async def main():
-        async with stored("postgres", tmp_path, servers) as (store, unread):
+        async with stored("postgres", tmp_path, servers) as (session, unread):
+            store = session.store
             schema = store.dialect._schema
             store._execute(
                 f"CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -71,7 +73,7 @@ def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers)
                 f"CREATE TRIGGER refusing BEFORE INSERT ON {schema}.inbox FOR EACH ROW"
                 f" WHEN (NEW.instance = 'b') EXECUTE FUNCTION {schema}.refuse()"
             )
-            await demand_only_b_is_refused(store, unread)
+            await demand_only_b_is_refused(session, unread)
 
     trio.run(main)
 
@@ -79,23 +81,25 @@ def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers)
 @pytest.mark.servers
 def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
     async def main():
-        async with stored("mariadb", tmp_path, servers) as (store, unread):
+        async with stored("mariadb", tmp_path, servers) as (session, unread):
+            store = session.store
             store._execute(
                 "CREATE TRIGGER refusing BEFORE INSERT ON inbox FOR EACH ROW"
                 " IF NEW.instance = 'b' THEN SIGNAL SQLSTATE '22000' SET MYSQL_ERRNO = 1366; END IF"
             )
-            await demand_only_b_is_refused(store, unread)
+            await demand_only_b_is_refused(session, unread)
 
     trio.run(main)
 
 
-async def demand_only_b_is_refused(store, unread):
+async def demand_only_b_is_refused(session, unread):
+    store = session.store
     store.register_worker("w", "w", (), (), None)
     store.create([NewInstance("sender", "flow", "of w", b"[]")])
     assert len(store.take_instances("w", ("of w",), 1, (), 0.0).instances) == 1
     telling = InstanceCommit(id="sender", execution=1, number=0, messages=[Message("b", b"event")])
     commit = partial(store.commit, "w", [Unit(instances=[telling])])
-    first, second, third = store.call_together([send(store, "a"), commit, send(store, "c")])
+    first, second, third = session.call_together([send(store, "a"), commit, send(store, "c")])
     assert (first, third) == (Value("done"), Value("done"))
     assert isinstance(second, Error)
     assert isinstance(second.error, DataRefused)
@@ -112,7 +116,8 @@ IDLE = {
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
 def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, servers):
     async def main():
-        async with stored(kind, tmp_path, servers) as (store, unread):
+        async with stored(kind, tmp_path, servers) as (session, unread):
+            store = session.store
             store._execute(IDLE[kind])
             paused = []
 
@@ -122,7 +127,7 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
                     time.sleep(2.5)  # as a process that was stopped
                 return store.send("b", b"event")
 
-            outcomes = store.call_together([send(store, "a"), slow, send(store, "c")])
+            outcomes = session.call_together([send(store, "a"), slow, send(store, "c")])
             assert outcomes == [Value("done")] * 3
             assert await unread() == {"a": 1, "b": 1, "c": 1}
 
@@ -133,7 +138,7 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
 
             paused.clear()
             store._execute(IDLE[kind])
-            assert store.call(alone) == "done"
+            assert session.call(alone) == "done"
             assert await unread() == {"a": 1, "b": 2, "c": 2}
 
     trio.run(main)
@@ -142,10 +147,11 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
 @pytest.mark.servers
 def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
     async def main():
-        async with stored("mariadb", tmp_path, servers) as (store, unread):
+        async with stored("mariadb", tmp_path, servers) as (session, unread):
+            store = session.store
             # Whoever has changed more is the one that goes on.
             store._execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
-            other = store._mysql._connect()
+            other = store.connection._connect()
             other.begin()
             with other.cursor() as cursor:
                 cursor.execute("UPDATE ballast SET v = 1")
@@ -158,7 +164,7 @@ def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
 
             async def calls():
                 joined = [send(store, "a"), send(store, "c"), send(store, "b")]
-                outcomes.extend(await trio.to_thread.run_sync(store.call_together, joined))
+                outcomes.extend(await trio.to_thread.run_sync(session.call_together, joined))
 
             outcomes = []
             async with trio.open_nursery() as nursery:
@@ -170,7 +176,7 @@ def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
             assert await unread() == {"a": 1, "b": 1, "c": 1}
 
     async def waiting_for_a_lock(store):
-        looking = store._mysql._connect()
+        looking = store.connection._connect()
         with looking.cursor() as cursor:
             while True:
                 cursor.execute(
@@ -187,9 +193,10 @@ def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
 @pytest.mark.parametrize("kind", marked(SQL))
 def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
     async def main():
-        async with stored(kind, tmp_path, servers) as (store, _):
+        async with stored(kind, tmp_path, servers) as (session, _):
+            store = session.store
             with pytest.raises(DataRefused):
-                store.call(store.send, "a\ud800", b"event")
-            assert store.call(store.send, "a", b"event") == "done"
+                session.call(store.send, "a\ud800", b"event")
+            assert session.call(store.send, "a", b"event") == "done"
 
     trio.run(main)

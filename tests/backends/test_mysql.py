@@ -289,14 +289,14 @@ def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
     async def main():
         async with opened(mysql.url) as backend:
             await hold(backend, "large", "small")
-            store = backend._store()
+            session, store = backend._opened, backend._store()
 
             def commit(id, data):
                 return store.commit("w1", [Unit(instances=[step(id, 0, turns=[data])])])
 
             with pytest.raises(DataRefused, match="max_allowed_packet"):
-                store.call(commit, "large", b"x" * 1_048_576)
-            first, second = store.call_together(
+                session.call(commit, "large", b"x" * 1_048_576)
+            first, second = session.call_together(
                 [lambda: commit("small", b"{}"), lambda: commit("large", b"x" * 1_048_576)]
             )
             assert first.unwrap() == [None]

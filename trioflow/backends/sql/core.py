@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple
-
-from outcome import Error, Outcome, capture
+from typing import Any, NamedTuple
 
 from trioflow._model.events import ParentRef
 from trioflow.backends._common.notices import asked_by, child_cancelled
 from trioflow.backends.records import Message
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect
 from trioflow.backends.sql.queries import DELIVER, NOTIFY, Queries
-from trioflow.errors import BackendUnavailable
 
 __all__ = ["Mail", "SqlCore"]
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 class Mail(NamedTuple):
@@ -26,10 +20,6 @@ class Mail(NamedTuple):
     sender: str
     message: Message
     at: float
-
-
-class _TransactionLost(Exception):
-    """The transaction around several calls is no more."""
 
 
 class SqlCore:
@@ -48,51 +38,6 @@ class SqlCore:
         self.dialect = dialect
         self.clock = clock
         self.queries = Queries(dialect)
-
-    def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a method of this store.
-
-        Raises:
-            BackendError: In place of whatever the driver raises.
-        """
-        try:
-            return fn(*args)
-        except self.dialect.errors as exc:
-            raise self.dialect.error(exc) from exc
-
-    def call_together(self, calls: Sequence[Callable[[], Any]]) -> list[Outcome[Any]]:
-        """Run several methods of this store in one transaction; each succeeds or fails by itself.
-
-        Returns:
-            The outcome of each. All is durable that has a value.
-        """
-        if not calls:
-            return []
-        if len(calls) == 1:
-            return [capture(self.call, calls[0])]
-        outcomes: list[Outcome[Any]] = []
-        try:
-            with self.dialect.transaction(self.connection):
-                for call in calls:
-                    outcomes.append(capture(self.call, call))
-                    if not self.dialect.in_transaction(self.connection):
-                        raise _TransactionLost  # noqa: TRY301 - leaves the block around it
-        except _TransactionLost:
-            # The store gave up the whole transaction, on a full disk for one.
-            last, done = outcomes[-1], len(outcomes)
-        except self.dialect.errors as exc:
-            last, done = Error(self.dialect.error(exc)), len(calls)
-        else:
-            return outcomes
-        if isinstance(last, Error) and isinstance(last.error, BackendUnavailable):
-            return self._all_failed(last, done) + self.call_together(calls[done:])
-        # Nothing is stored, and an error may have come later than what it is about.
-        return [capture(self.call, call) for call in calls]
-
-    @staticmethod
-    def _all_failed(last: Error, count: int) -> list[Outcome[Any]]:
-        # One for each, since each is raised in a place of its own.
-        return [Error(type(last.error)(*last.error.args)) for _ in range(count)]
 
     def close(self) -> None:
         """Close the connection."""
