@@ -15,10 +15,11 @@ import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 ROOT = Path(__file__).parent
-DEPENDENCIES = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 OLDEST_TRIO = next(
-    bound.removeprefix("trio>=") for bound in DEPENDENCIES if bound.startswith("trio>=")
+    bound.removeprefix("trio>=") for bound in PROJECT["dependencies"] if bound.startswith("trio>=")
 )
+NEWS = ["towncrier", "build", "--draft", "--version", PROJECT["version"]]
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -48,12 +49,20 @@ def _existing(*paths: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting and layers; `nox -s lint -- --fix` mends what can be mended."""
+    """Style, formatting, layers and news; `nox -s lint -- --fix` mends what can be mended."""
     session.install("-e", ".[lint]")
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("lint-imports")
+    session.run(*NEWS, silent=True)  # fails at a fragment with a wrong name
+
+
+@nox.session
+def news(session: nox.Session) -> None:
+    """Show what the changelog will say about the next release."""
+    session.install("-e", ".[lint]")
+    session.run(*NEWS)
 
 
 @nox.session

@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, resident, sharing, speed
+from benchmarks import crash, growth, moves, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
 from benchmarks.stores import SERVERS, kind_of, missing, serving
 
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sleeping": resident.sleeping,
     "idle": resident.idle,
     "sharing": sharing.sharing,
+    "moves": moves.moves,
     "crash": crash.crash,
 }
 _BY_STORE = ("tree", "one", "two", "idle", "sharing")

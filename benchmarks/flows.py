@@ -16,6 +16,7 @@ __all__ = [
     "mid",
     "registry",
     "root",
+    "single",
     "sleeper",
     "spin",
     "spin_in_thread",
@@ -64,6 +65,11 @@ async def root(depth: int, fanout: int, leaffanout: int, activities: int, size: 
     async with trio.open_nursery() as nursery:
         for _ in range(fanout):
             nursery.start_soon(mid, depth - 1, fanout, leaffanout, activities, size)
+
+
+@registry.workflow
+async def single(size: int) -> str:
+    return await text(size)
 
 
 @registry.workflow

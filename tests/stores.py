@@ -11,6 +11,7 @@ import pytest
 
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.testing.lockstep.model import Model
 
 __all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "forget_worker", "marked", "open_store"]
 
@@ -50,16 +51,16 @@ def open_store(kind, path, servers, *, clock=None):
     """Return what makes backends, not opened, that share one empty store; for memory one backend.
 
     Args:
-        kind: One of `ALL`.
+        kind: One of `ALL`, or ``"model"`` for what lockstep judges them by.
         path: An empty folder.
         servers: The fixture ``servers``.
         clock: Where the store's own can be replaced; see `clock_of`.
     """
     name = f"test_{os.getpid()}_{next(_numbers)}"
     given = {} if clock is None else {"clock": clock}
-    if kind == "memory":
-        memory = MemoryBackend(**given)
-        return lambda: memory
+    if kind in ("memory", "model"):
+        backend = MemoryBackend(**given) if kind == "memory" else Model(clock=clock)
+        return lambda: backend
     if kind == "sqlite":
         return lambda: SqliteBackend(path / "flow.db", **given)
     url = servers.url(kind)
@@ -85,6 +86,9 @@ def clock_of(kind):
 
 async def forget_worker(backend, worker):
     """Delete a worker's row and nothing else, as no method of a store does."""
+    if backend.name == "model":
+        del backend.state.workers[worker]
+        return
     if backend.name == "redis":
         import redis  # noqa: PLC0415
 

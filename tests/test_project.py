@@ -51,10 +51,22 @@ def test_the_version_is_written_in_one_place():
     assert [n for n, path in MODULES.items() if literal.search(path.read_text("utf-8"))] == []
 
 
-def test_the_changelog_begins_with_what_is_unreleased_or_with_this_version():
-    headings = re.findall(r"(?m)^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text("utf-8"))
-    assert headings[0] in {"Unreleased", VERSION}
+def test_the_changelog_has_each_release_once_and_a_place_for_the_next():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert text.count("<!-- towncrier release notes start -->") == 1
+    headings = re.findall(r"(?m)^## \[?([^\]\s]+)", text)
     assert len(headings) == len(set(headings))
+    assert headings[:1] in ([], [VERSION])
+
+
+FRAGMENTS = sorted((ROOT / "newsfragments").glob("+*"))
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
+def test_a_news_fragment_is_one_entry(fragment: Path):
+    text = fragment.read_text("utf-8")
+    assert re.fullmatch(r"\S.*[.:)`]\n", text, re.DOTALL)
+    assert not re.search(r"(?m)^(#|[-*] |$)", text[:-1])
 
 
 def exported(path: Path) -> list[str] | None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 from trioflow._codec.values import Codec
-from trioflow._engine import guard
-from trioflow._model.definitions import Activity, OnCancel, Runtime, Workflow
+from trioflow._model.definitions import Activity, OnCancel, Runtime, Workflow, checks_of_source
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, UnknownDefinition
 
@@ -111,8 +109,8 @@ class Registry:
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
             definition: Workflow[..., Any] = Workflow(fn, **options)
             self._put(self._workflows, definition)
-            if sys.version_info < (3, 12):  # from 3.12 on the calls themselves are watched
-                guard.warn_source(fn)
+            for check in checks_of_source:
+                check(fn)
             return definition
 
         return decorate if fn is None else decorate(fn)

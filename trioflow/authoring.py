@@ -5,27 +5,16 @@ from __future__ import annotations
 import logging
 import random as _random
 import uuid as _uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    Never,
-    NoReturn,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    cast,
-    overload,
-)
+from collections.abc import Callable, Coroutine, MutableMapping
+from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 
-from trioflow._codec.limits import check_name
 from trioflow._codec.signatures.by_name import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
 from trioflow._model.retry import RetryPolicy
+from trioflow._model.signals import Signal
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
@@ -53,66 +42,6 @@ R = TypeVar("R")
 
 workflow = default_registry.workflow
 activity = default_registry.activity
-
-
-class Signal(Generic[T]):
-    """A named, typed message to an instance.
-
-    Signals wait in the order of their arrival until the workflow receives them, also those that
-    came before it asked. Iterating receives for ever: ``async for item in signal``.
-
-    Args:
-        name: Which signal; any object of the same name is the same signal.
-        type: The type of its values; without one, plain JSON data.
-
-    Example:
-        >>> approved = Signal("approved", bool)
-        >>> approved
-        Signal('approved', bool)
-    """
-
-    __slots__ = ("name", "type")
-
-    if TYPE_CHECKING:
-
-        def __init__(self, name: str, type: type[T]) -> None:
-            self.name = name
-            self.type = type
-    else:
-
-        def __init__(self, name: str, type: object = Any) -> None:
-            self.name = check_name(name, "a signal")
-            self.type = type
-
-    def __repr__(self) -> str:
-        return f"Signal({self.name!r}, {getattr(self.type, '__name__', self.type)})"
-
-    def receive(self) -> Coroutine[Never, object, T]:
-        """Wait for the next value and return it. A cancelled wait loses nothing.
-
-        Raises:
-            NotInWorkflow: Outside of a workflow.
-        """
-        # Not async: the engine is to know of a call that is not awaited, and of its line.
-        return current_caller("Signal.receive()").receive_signal(self.name, self.type)
-
-    def receive_nowait(self) -> T:
-        """Return the next value that has already arrived.
-
-        Raises:
-            trio.WouldBlock: None has.
-            NotInWorkflow: Outside of a workflow.
-        """
-        return cast(
-            "T",
-            current_caller("Signal.receive_nowait()").receive_signal_nowait(self.name, self.type),
-        )
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self
-
-    def __anext__(self) -> Coroutine[Never, object, T]:
-        return current_caller("Signal.receive()").receive_signal(self.name, self.type)
 
 
 def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, object, None]:

@@ -1,4 +1,4 @@
-"""The store contract, on every store that is ours."""
+"""The store contract, on every store that is ours, and on the model that lockstep has of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HOSTS = [
         *(store, host),
         id=f"{store}-{host}",
         marks=[]
-        if store in LOCAL
+        if store in (*LOCAL, "model")
         else [pytest.mark.servers if host == "trio" else pytest.mark.campaign],
     )
-    for store in ALL
+    for store in ("model", *ALL)
     for host in ("trio", "asyncio")
 ]
 

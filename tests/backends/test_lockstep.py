@@ -1,4 +1,4 @@
-"""Every store does what memory does, in long rows of random calls; and what is broken is found."""
+"""Every store does what the model does, in long rows of random calls; what is broken is found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.stores import SERVERS, open_store
+from tests.stores import LOCAL, SERVERS, open_store
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.testing.lockstep import run_lockstep
 
@@ -39,7 +39,7 @@ class Ticking:
 
 def opening(kind, path, servers):
     """Return what opens an empty store of a kind, again and again."""
-    clock = Ticking() if kind in {"sqlite", "postgres"} else None
+    clock = Ticking() if kind in {"memory", "sqlite", "postgres"} else None
 
     @contextlib.asynccontextmanager
     async def empty_store():
@@ -55,30 +55,28 @@ def opening(kind, path, servers):
     return empty_store
 
 
-def test_sqlite_does_what_memory_does(tmp_path):
-    run_lockstep(sqlite=opening("sqlite", tmp_path, None), settings=MODEST)
+@pytest.mark.parametrize("kind", LOCAL)
+def test_local_stores_do_what_the_model_does(kind, tmp_path):
+    run_lockstep(**{kind: opening(kind, tmp_path, None)}, settings=MODEST)
 
 
 def test_it_runs_on_asyncio_and_several_stores_at_once(tmp_path):
     few = settings(MODEST, max_examples=3)
-    one, two = tmp_path / "1", tmp_path / "2"
-    one.mkdir()
-    two.mkdir()
-    stores = {"one": opening("sqlite", one, None), "two": opening("sqlite", two, None)}
+    stores = {kind: opening(kind, tmp_path, None) for kind in LOCAL}
     run_lockstep(settings=few, loop="asyncio", **stores)
 
 
 @pytest.mark.servers
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", SERVERS)
-def test_servers_do_what_memory_does(kind, tmp_path, servers):
+def test_servers_do_what_the_model_does(kind, tmp_path, servers):
     run_lockstep(
         **{kind: opening(kind, tmp_path, servers)}, settings=settings(MODEST, max_examples=25)
     )
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", *SERVERS])
 def test_long_rows_of_calls(kind, tmp_path, servers):
     long = settings(
         MODEST, max_examples=1000, stateful_step_count=60, derandomize=False, print_blob=True

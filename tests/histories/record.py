@@ -21,13 +21,13 @@ from uuid import UUID
 import msgspec
 import trio
 import trio.testing
-from trioflow.model.records import InstanceFilter, NewInstance
 
 from tests.histories import calling as c
 from tests.histories import failing as f
 from tests.histories import programs as p
 from trioflow import open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.records import InstanceFilter, NewInstance
 
 EPOCH = 1_780_000_000.0
 SCENARIOS: list[Callable[..., Awaitable[None]]] = []

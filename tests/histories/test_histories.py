@@ -13,19 +13,19 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from trioflow.engine.calls import Caller
-from trioflow.engine.execution import Execution, Identity
-from trioflow.engine.replay import Diverged
-from trioflow.model.commands import Command
-from trioflow.model.events import Event, Started
-from trioflow.model.failures import Failure
-from trioflow.model.turns import Completed, Failed, Outcome, Turn, decode_turn, encode_turn
 
 import tests.histories.calling  # its workflows
 import tests.histories.failing  # noqa: F401 - as above
 from tests.histories.programs import flows
 from trioflow import JsonCodec
-from trioflow.engine import guard
+from trioflow._codec.failures.failures import Failure
+from trioflow._engine import guard
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.replay import Diverged
+from trioflow._model.commands import Command
+from trioflow._model.events import Event, Started
+from trioflow._model.turns import Completed, Failed, Outcome, Turn, decode_turn, encode_turn
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.json"))

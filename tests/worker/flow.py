@@ -9,7 +9,10 @@ import trio
 import trio.testing
 
 from tests.stores import open_store
-from trioflow import open_client, open_worker
+from trioflow import open_client
+from trioflow._worker.options import WorkerOptions
+from trioflow._worker.real_host import running_host
+from trioflow._worker.run import worker_on
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import Heartbeat
 from trioflow.errors import BackendUnavailable, LeaseLost
@@ -39,7 +42,9 @@ class Flow:
     async def worker(self, registry, **options):
         options = {"cache_size": self.cache_size, "drain": 0.0, **options}
         backend = options.pop("backend", None) or await self.backend()
-        async with open_worker(backend, registry=registry, **options) as worker:
+        make_host = options.pop("make_host", running_host)
+        options = WorkerOptions(registry=registry, **options)
+        async with worker_on(backend, options, make_host()) as worker:
             yield worker
 
     @asynccontextmanager

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 import trio.testing
 
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.attempts import info_of
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.real_host import running_host
 from trioflow.backends.records import ActivityKey, ActivityTask
 
 
@@ -44,6 +44,7 @@ def with_runner(body, *, stubborn=False, began=("first", "second")):
 
     async def main():
         runner = ActivityRunner(
+            host=running_host(),
             registry=flows,
             codec=JsonCodec(),
             now=trio.current_time,
@@ -79,21 +80,20 @@ def test_a_cancel_of_one_life_does_not_reach_another():
     assert with_runner(body) == [("first", "ActivityCancelled")]
 
 
-@pytest.mark.parametrize(("life", "gone"), [("second", 1), (None, 2)])
-def test_all_of_an_instance_or_of_one_life_are_stopped(life, gone):
+def test_those_of_one_life_are_dropped():
     async def body(runner):
-        runner.stop_of("other", "cancelled")
-        runner.stop_of("i", "cancelled", life)
+        runner.drop_of("other", "first")
+        runner.drop_of("i", "first")
+        assert runner.in_hand() == [task("second").key]
 
-    said = sorted(with_runner(body))
-    assert said == [(each, "ActivityCancelled") for each in ("first", "second")][-gone:]
+    assert with_runner(body) == []
 
 
 def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
     async def body(runner):
         runner.drop_all()
         assert runner.in_hand() == []
-        assert not runner.busy_with("i")
+        assert not runner.capacity.busy_with("i")
         await trio.sleep(2)
 
     assert with_runner(body, stubborn=True) == []

@@ -14,6 +14,7 @@ import pytest
 from tests.worker.flow import Flow
 from trioflow import Registry, open_worker
 from trioflow._worker.host import DetachedGroup
+from trioflow._worker.real_host import running_host
 from trioflow.backends.memory import MemoryBackend
 
 tenant = ContextVar("tenant", default="nobody")
@@ -85,7 +86,7 @@ def test_a_task_of_a_detached_group_has_its_starters_context(host):
         async def look():
             seen.append(tenant.get())
 
-        group = DetachedGroup("test")
+        group = DetachedGroup(running_host(), "test")
         for name in ("early", "late"):
             tenant.set(name)
             group.start_soon(look)

@@ -261,7 +261,7 @@ def test_room_that_was_given_back_is_not_given_back_twice():
 def test_those_that_were_stuck_at_two_looks_are_taken_out():
     lane = capacity().lane
     runs = [
-        Run(ActivityTask(ActivityKey("a", 1, f"{n}"), "l", "q", b"", b"", 1, 0.0), 0)
+        Run(ActivityTask(ActivityKey("a", 1, f"{n}"), "l", "q", b"", b"", 1, 0.0), 0.0, 0)
         for n in range(3)
     ]
     for run in runs[:2]:

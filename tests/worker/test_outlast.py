@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.worker.flow import Flow
-from trioflow._worker import host as host_module
-from trioflow._worker.host import outlast
+from trioflow._worker import real_host
+from trioflow._worker.real_host import running_host
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -22,7 +22,7 @@ def host(request, tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_look(monkeypatch):
-    monkeypatch.setattr(host_module, "_LOOK", 0.02)
+    monkeypatch.setattr(real_host, "_LOOK", 0.02)
 
 
 def test_a_cancelled_scope_is_seen_at_the_next_checkpoint(host):
@@ -32,7 +32,7 @@ def test_a_cancelled_scope_is_seen_at_the_next_checkpoint(host):
 
         async def wait(scope):
             with scope:
-                steps.append(await outlast(event, 30))
+                steps.append(await running_host().outlast(event, 30))
                 await anyio.sleep(0)
                 steps.append("not cancelled")
 
@@ -54,7 +54,7 @@ def test_its_patience_begins_when_the_caller_is_cancelled(host):
     async def main():
         with anyio.CancelScope() as scope:
             scope.cancel()
-            assert not await outlast(anyio.Event(), 0.01)
+            assert not await running_host().outlast(anyio.Event(), 0.01)
             await anyio.sleep(0)
         assert scope.cancelled_caught
 
@@ -65,7 +65,7 @@ def asyncio_task(event, patience):
     steps = []
 
     async def wait():
-        steps.append(await outlast(event, patience))
+        steps.append(await running_host().outlast(event, patience))
         steps.append(asyncio.current_task().cancelling())
         await asyncio.sleep(0)
         steps.append("not cancelled")

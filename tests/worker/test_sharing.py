@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from types import SimpleNamespace
-
 import anyio
 import pytest
 
 from tests.worker.flow import Gate, until
 from trioflow import Registry, activity_info
+from trioflow._worker.real_host import running_host
+
+
+class Clock:
+    """The clock by which workers measure how long activities wait; it stands still."""
+
+    seconds = 0.0
+
+    def host(self):
+        host = running_host()
+        host.monotonic = lambda: self.seconds
+        return host
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """The clock by which workers measure how long activities wait; it stands still."""
-    clock = SimpleNamespace(seconds=0.0)
-    fake = SimpleNamespace(perf_counter=lambda: clock.seconds, thread_time=time.thread_time)
-    for module in ("activities", "lanes"):
-        monkeypatch.setattr(f"trioflow._worker.{module}.time", fake)
-    return clock
+def clock():
+    return Clock()
 
 
 def burning(clock, seconds):
@@ -48,7 +52,7 @@ def test_what_waits_too_long_is_given_back_and_done_once(cached, clock):
 
     async def main():
         gates.append(Gate())
-        async with cached.worker(flows) as first:
+        async with cached.worker(flows, make_host=clock.host) as first:
             handle = await first.client.start(work)
             await gates[0].until_entered()
 
@@ -57,7 +61,7 @@ def test_what_waits_too_long_is_given_back_and_done_once(cached, clock):
                 return stats.pending_activities
 
             assert await until(others_could_have_most) > 100
-            async with cached.worker(flows):
+            async with cached.worker(flows, make_host=clock.host):
                 gates[0].open()
                 assert await handle.result() == sum(range(200))
 
@@ -70,7 +74,7 @@ def test_what_is_quick_is_kept(sqlite, clock):
 
     async def main():
         gates.append(Gate())
-        async with sqlite.worker(flows) as first:
+        async with sqlite.worker(flows, make_host=clock.host) as first:
             handle = await first.client.start(work)
             await gates[0].until_entered()
             clock.seconds += 5.0  # something else took the time
@@ -99,10 +103,10 @@ def test_plain_functions_share_as_well(sqlite, clock):
         return sum(await anyio.gather(*[burn(n) for n in range(200)]))
 
     async def main():
-        async with sqlite.worker(flows, max_threads=1) as first:
+        async with sqlite.worker(flows, make_host=clock.host, max_threads=1) as first:
             handle = await first.client.start(work)
             await until(enough)
-            async with sqlite.worker(flows, max_threads=1):
+            async with sqlite.worker(flows, make_host=clock.host, max_threads=1):
                 assert await handle.result() == sum(range(200))
                 # What was given back is in nobody's history.
                 (execution,) = await handle.history()
@@ -134,11 +138,14 @@ def test_the_last_place_is_filled_too(cached, clock):
 
     async def main():
         gates[:] = long, short, last = Gate(), Gate(), Gate()
-        async with cached.worker(flows, max_activities=20) as worker:
+        async with cached.worker(flows, make_host=clock.host, max_activities=20) as worker:
             handles = [await worker.client.start(both, int(n == 9)) for n in range(10)]
             await long.until_entered(19)
             await short.until_entered()
-            async with cached.worker(flows, activities=False), cached.client(flows) as client:
+            async with (
+                cached.worker(flows, make_host=clock.host, activities=False),
+                cached.client(flows) as client,
+            ):
                 handles.append(await client.start(one))
 
                 async def called():

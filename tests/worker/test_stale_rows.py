@@ -9,6 +9,7 @@ import trio
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.real_host import running_host
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import NewInstance, TakenInstance
 
@@ -21,8 +22,10 @@ async def nap() -> None:
 
 
 def make_pump(backend):
+    host = running_host()
     pump = Pump(
         backend=backend,
+        host=host,
         registry=registry,
         codec=JsonCodec(),
         queues=["default"],
@@ -32,9 +35,11 @@ def make_pump(backend):
         on_end=lambda *_: None,
         on_wake_at=lambda _: None,
         on_lease_lost=lambda: None,
+        on_lost_answer=lambda: None,
     )
     pump.attach(
         ActivityRunner(
+            host=host,
             registry=registry,
             codec=JsonCodec(),
             now=backend.now,

@@ -149,7 +149,11 @@ def test_when_the_store_has_more_some_room_is_left_for_it():
 
 def runs(*priorities):
     return [
-        Run(ActivityTask(ActivityKey("a", 1, f"0:{n}"), "x", "q", b"", b"", 1, 0.0, priority=p), 0)
+        Run(
+            ActivityTask(ActivityKey("a", 1, f"0:{n}"), "x", "q", b"", b"", 1, 0.0, priority=p),
+            0.0,
+            0,
+        )
         for n, p in enumerate(priorities)
     ]
 

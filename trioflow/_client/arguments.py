@@ -19,7 +19,6 @@ from trioflow.errors import ArgumentError
 
 __all__ = [
     "check_id",
-    "check_limit",
     "check_time",
     "check_workflow",
     "finished_statuses",
@@ -95,20 +94,6 @@ def check_workflow(workflow: object) -> None:
         raise ArgumentError(
             f"{workflow!r} is not a workflow; leave it out for a result of plain JSON data"
         )
-
-
-def check_limit(limit: object) -> int:
-    """Return how many are wanted.
-
-    Raises:
-        TypeError: It is no whole number.
-        ValueError: It is below 0.
-    """
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"limit: a whole number is needed, not {limit!r}")
-    if limit < 0:
-        raise ValueError(f"limit: 0 or more, not {limit}")
-    return limit
 
 
 def check_time(value: object, name: str) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -15,7 +14,6 @@ import anyio.lowlevel
 
 from trioflow._client.arguments import (
     check_id,
-    check_limit,
     check_time,
     check_workflow,
     finished_statuses,
@@ -28,7 +26,8 @@ from trioflow._client.waiting import Endings
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.definitions import Workflow
-from trioflow._model.lives import new_life
+from trioflow._model.options import check_count
+from trioflow._model.randomness import RandomSource, system_random
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import NewInstance, QueueStats, Status
@@ -58,6 +57,14 @@ class _LocalWorker(Protocol):
 class Client:
     """Starts instances and finds them again. `open_client` makes one; a worker has one.
 
+    Args:
+        backend: The store.
+        codec: How values are stored.
+        registry: Where workflows that are started by name are looked up.
+        local: The worker in this process that begins instances at once.
+        random: For ids and lives.
+        wall: The clock of ids, epoch seconds.
+
     Attributes:
         codec: How values are stored.
         endings: Who waits for an instance's end.
@@ -70,11 +77,15 @@ class Client:
         codec: Codec,
         registry: Registry,
         local: _LocalWorker | None = None,
+        random: RandomSource = system_random,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.codec = codec
         self._backend = backend
         self._registry = registry
         self._local = local
+        self._random = random
+        self._wall = wall
         self.endings = Endings(backend, self._life_here)
 
     @property
@@ -131,12 +142,12 @@ class Client:
         definition = self._definition(workflow)
         data = definition.signature.encode(self.codec, args, kwargs, definition.name)
         new = NewInstance(
-            id=definition.id or _fresh_id(definition.name),
+            id=definition.id or self._fresh_id(definition.name),
             workflow=definition.name,
             queue=definition.queue or "default",
             input=data,
             priority=definition.priority or 0,
-            life=new_life(),
+            life=self._random.new_life(),
         )
         created = await self._create(new)
         try:
@@ -229,7 +240,7 @@ class Client:
             created_after=created_after,
             created_before=created_before,
         )
-        page = check_limit(limit), None if after is None else check_id(after, "after")
+        page = check_count("limit", limit, 0), None if after is None else check_id(after, "after")
         found = await self.backend.list(where, limit=page[0], after=page[1])
         return [describe(record, [], self.codec) for record in found]
 
@@ -296,7 +307,7 @@ class Client:
             id_prefix=id_prefix,
             finished_before=check_time(finished_before, "finished_before"),
         )
-        return await self.backend.remove(where, limit=check_limit(limit))
+        return await self.backend.remove(where, limit=check_count("limit", limit, 0))
 
     # --- inside -------------------------------------------------------------------------
 
@@ -317,6 +328,10 @@ class Client:
             created = await _store(backend, new)
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
 
+    def _fresh_id(self, name: str) -> str:
+        """Return an id that sorts by its time: those of one hour lie together in the store."""
+        return f"{name}-{int(self._wall() * 1000):011x}{self._random.hex(7)}"
+
     def _definition(self, workflow: object) -> Workflow[..., Any]:
         if isinstance(workflow, Workflow):
             return cast("Workflow[..., Any]", workflow)
@@ -334,11 +349,6 @@ async def _store(backend: Backend, new: NewInstance) -> bool:
     with anyio.CancelScope(shield=True):
         there = await backend.get(new.id)
     return there is not None and there.life == new.life
-
-
-def _fresh_id(name: str) -> str:
-    """Return an id that sorts by its time, so that those of one hour lie together in the store."""
-    return f"{name}-{int(time.time() * 1000):011x}{secrets.token_hex(7)}"
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome
@@ -36,7 +36,6 @@ T = TypeVar("T")
 decode_outcome: Callable[[bytes], Outcome] = msgspec.json.Decoder(Outcome).decode
 decode_report = msgspec.json.Decoder(SuspendReport).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
-_decode_options = msgspec.json.Decoder(ActivityOptions).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 _FOREIGN = (
@@ -242,7 +241,7 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         attempt=task.attempt,
         scheduled_at=task.scheduled_at,
         input=reader.value("input", task.input),
-        options=reader.part("options", _decode_options, task.options),
+        options=reader.part("options", decode_options, task.options),
         failure=reader.part("failure", _decode_failure, task.failure),
         undecodable=reader.undecodable,
     )

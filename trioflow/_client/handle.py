@@ -16,8 +16,8 @@ from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import CancelRequested, Event, SignalReceived, encode_event
+from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
-from trioflow.authoring import Signal
 from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Update
 from trioflow.errors import (
     CorruptStore,

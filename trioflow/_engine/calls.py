@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections.abc import Callable, Coroutine
 from types import NoneType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, assert_never, get_type_hints
 
 import msgspec
 import trio
@@ -43,7 +43,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow._model.definitions import Activity, Workflow, current_invoker
+from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.info import Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
@@ -77,10 +77,9 @@ def current_caller(what: str) -> Caller:
     Raises:
         NotInWorkflow: Outside of a workflow; ``what`` names what was called.
     """
-    caller = current_caller_or_none()
-    if caller is None:
-        raise NotInWorkflow(f"{what} can only be called inside a workflow")
-    return caller
+    invoker = invoker_for(what)
+    assert isinstance(invoker, Caller)
+    return invoker
 
 
 class Caller:
@@ -141,6 +140,7 @@ class Caller:
             self._given_before(command.input)
         abandon = activity.on_cancel == "abandon"
         limit = None if command.options is None else command.options.schedule_timeout
+        answer: ev.ActivityAnswer
         if limit is None or execution.rules < IN_ORDER_OF_TIME:
             answer = await execution.give_and_wait(command, abandon=abandon)
         else:
@@ -152,10 +152,12 @@ class Caller:
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
                 raise answer.failure.rebuild(execution.codec)
-            case _:
+            case ev.ActivityCancelled():
                 raise RuntimeError(
                     f"activity {activity.name!r} was cancelled, though not by this workflow"
                 )
+            case _:
+                assert_never(answer)
 
     def _options_of(self, activity: Activity[..., Any]) -> ActivityOptions | None:
         """Return what goes into the command; a limit that the caller keeps is always in it."""
@@ -164,10 +166,15 @@ class Caller:
             return options
         return msgspec.structs.replace(options or ActivityOptions(), schedule_timeout=float(limit))
 
-    async def _wait_within(self, limit: float, command: RunActivity, *, abandon: bool) -> ev.Event:
+    async def _wait_within(
+        self, limit: float, command: RunActivity, *, abandon: bool
+    ) -> ev.ActivityAnswer:
         """Wait for an activity, no longer than its ``schedule_timeout`` wherever it waits."""
         with trio.move_on_after(limit):
-            return await self._execution.give_and_wait(command, abandon=abandon)
+            answer: ev.ActivityAnswer = await self._execution.give_and_wait(
+                command, abandon=abandon
+            )
+            return answer
         raise ActivityTimeout(
             f"activity {command.activity!r} took longer than its schedule_timeout of {limit:g} s"
         )
@@ -221,7 +228,7 @@ class Caller:
 
     async def _run_child(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[ev.Event, str]:
+    ) -> tuple[ev.ChildAnswer, str]:
         execution = self._execution
         state = await self._checkpoint("workflow", workflow.name)
         command_id = state.next_id()
@@ -320,9 +327,14 @@ class Caller:
         else:
             self._given_before(command.value)
         with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
-            answer = await execution.give_and_wait(command)
-            if isinstance(answer, ev.SignalFailed):
-                raise answer.failure.rebuild(execution.codec)
+            answer: ev.SignalAnswer = await execution.give_and_wait(command)
+            match answer:
+                case ev.SignalSent():
+                    pass
+                case ev.SignalFailed():
+                    raise answer.failure.rebuild(execution.codec)
+                case _:
+                    assert_never(answer)
 
     # --- values -------------------------------------------------------------------------
 
@@ -387,10 +399,9 @@ class Caller:
     def random(self) -> random.Random:
         """Return the running task's own generator, the same on replay."""
         state = self._state("random()")
-        if state.extra is None:
-            state.extra = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
-        generator: random.Random = state.extra
-        return generator
+        if not hasattr(state, "generator"):
+            state.generator = random.Random(f"{self._execution.seed}/{state.path}")  # noqa: S311  # not for secrets
+        return state.generator
 
     def uuid4(self) -> uuid.UUID:
         """Return the next UUID of the running task, the same on replay."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import Any, assert_never
 
 import outcome
 import trio
@@ -31,6 +31,7 @@ from trioflow._engine.suspension import (
 from trioflow._model import events as ev
 from trioflow._model.commands import Command, command_order
 from trioflow._model.definitions import Workflow, current_invoker
+from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Info, SuspendReport
 from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
 from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
@@ -290,11 +291,14 @@ class Execution:
         """Add a command to the turn."""
         self._commands[command.id] = command
 
-    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> ev.Event:
+    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> Any:
         """Add a command to the turn and wait for the event that answers it.
 
         If the wait is cancelled, the command's cancellation is asked for, and the wait goes on
         until that is answered; a command given in this very turn is taken back instead.
+
+        Returns:
+            One of `ActivityAnswer`, `ChildAnswer` or `SignalAnswer`, by the kind of the command.
         """
         pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
         self._commands[command.id] = command
@@ -303,8 +307,7 @@ class Execution:
         def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             return self._abort(pending, raise_cancel)
 
-        answer: ev.Event = await trio.lowlevel.wait_task_rescheduled(abort)
-        return answer
+        return await trio.lowlevel.wait_task_rescheduled(abort)
 
     @property
     def cancel_reason(self) -> str | None:
@@ -430,7 +433,7 @@ class Execution:
             try:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
-                raise self.cannot_read(f"its input ({definition.where})", exc, "0") from None
+                raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
             if definition.timeout is None:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
@@ -463,9 +466,9 @@ class Execution:
                 | ev.ChildCompleted()
                 | ev.ActivityFailed()
                 | ev.ChildFailed()
+                | ev.SignalSent()
+                | ev.SignalFailed()
             ):
-                self._answer(event.id, event)
-            case ev.SignalSent() | ev.SignalFailed():
                 self._answer(event.id, event)
             case ev.ActivityCancelled() | ev.ChildCancelled():
                 pending = self._pending.get(event.id)
@@ -490,6 +493,8 @@ class Execution:
                         self.loop.cancel_root(open_text(self.codec, event.reason))
             case ev.Woken():
                 pass  # the step itself expires what is due
+            case _:
+                assert_never(event)
 
     def _deliver(self, signal: ev.SignalReceived) -> None:
         self._arrived += 1

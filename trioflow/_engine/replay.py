@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
@@ -18,6 +19,7 @@ from trioflow._model.commands import (
     command_order,
     command_target,
 )
+from trioflow._model.ids import MAIN_TASK, CommandId
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Outcome
 
@@ -42,6 +44,8 @@ def _kind(command: Command) -> str:
             return "cancel of activity"
         case CancelChild():
             return "cancel of sub-workflow"
+        case _:
+            assert_never(command)
 
 
 def _show(command: Command | None) -> str:
@@ -87,9 +91,8 @@ def check_turn(  # noqa: PLR0917  # what was, then what is
     was, is_now = _first_difference(recorded, current)
     first = was or is_now
     assert first is not None
-    raise Diverged(
-        _command_report(loop, turn, first.id.partition(":")[0], was, is_now, recorded, current)
-    )
+    task = str(CommandId.parse(first.id).task)
+    raise Diverged(_command_report(loop, turn, task, was, is_now, recorded, current))
 
 
 def _first_difference(
@@ -164,7 +167,7 @@ def _outcome_report(
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
-    line = line_of(loop, "0")
+    line = line_of(loop, MAIN_TASK)
     if is_now is None:
         what = f"the history ends there ({ended}), but the code goes on" + (
             f" at {line}" if line else ""
@@ -183,7 +186,7 @@ def _outcome_report(
             "changed. Bring the code back to what this history needs, then resume the instance."
         ),
         turn=turn,
-        task="0",
+        task=MAIN_TASK,
         recorded=ended,
         current=ends,
         line=line,

@@ -1,16 +1,17 @@
 """What a workflow asked for: the closed union of commands that a turn gives.
 
-A command's ``id`` is structural, ``"<task path>:<n>"``: the n-th command of the task that was
-spawned along that path. A cancel carries the id of what it cancels.
+A command's ``id`` is structural (`trioflow._model.ids`). A cancel carries the id of what it
+cancels.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.ids import IdOrder, order_of
 from trioflow._model.retry import RetryPolicy
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "StartChild",
     "command_order",
     "command_target",
+    "decode_options",
 ]
 
 
@@ -34,6 +36,18 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     schedule_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+
+
+_decode_options = msgspec.json.Decoder(ActivityOptions).decode
+
+
+def decode_options(data: bytes) -> ActivityOptions | None:
+    """Read the options of an activity's row, ``None`` if its call changed nothing.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is not their stored form.
+    """
+    return _decode_options(data) if data else None
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):
@@ -98,12 +112,12 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal():
             return command.name
-        case _:
+        case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
+        case _:
+            assert_never(command)
 
 
-def command_order(command: Command) -> tuple[tuple[int, ...], int, int]:
+def command_order(command: Command) -> tuple[IdOrder, bool]:
     """Return the key that puts a turn's commands into their one order: by task, then by id."""
-    path, _, number = command.id.partition(":")
-    is_cancel = isinstance(command, CancelActivity | CancelChild)
-    return tuple(map(int, path.split("."))), int(number), is_cancel
+    return order_of(command.id), isinstance(command, CancelActivity | CancelChild)

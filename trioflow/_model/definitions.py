@@ -37,7 +37,16 @@ from trioflow._model.priorities import check_priority
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
-__all__ = ["Activity", "Invoker", "OnCancel", "Runtime", "Workflow", "current_invoker"]
+__all__ = [
+    "Activity",
+    "Invoker",
+    "OnCancel",
+    "Runtime",
+    "Workflow",
+    "checks_of_source",
+    "current_invoker",
+    "invoker_for",
+]
 
 logger = logging.getLogger("trioflow.model")
 
@@ -49,6 +58,9 @@ Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
 
 OnCancel = Literal["wait", "abandon"]
+
+checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
+"""Called with the function of each workflow that is decorated; the engine's guard adds its own."""
 
 _called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was given
 
@@ -68,11 +80,31 @@ class Invoker(Protocol):
         """Run a sub-workflow and wait for its result."""
         ...
 
+    def receive_signal(self, name: str, type_: object) -> Coroutine[Any, Any, Any]:
+        """Wait for the next signal of that name."""
+        ...
+
+    def receive_signal_nowait(self, name: str, type_: object) -> Any:
+        """Return the next signal of that name, or raise `trio.WouldBlock`."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
 
 current_invoker: ContextVar[Invoker | None] = ContextVar("trioflow_invoker", default=None)
+
+
+def invoker_for(what: str) -> Invoker:
+    """Return what calls of the running workflow go to.
+
+    Raises:
+        NotInWorkflow: Outside of a workflow; ``what`` names what was called.
+    """
+    invoker = current_invoker.get()
+    if invoker is None:
+        raise NotInWorkflow(f"{what} can only be called inside a workflow")
+    return invoker
 
 
 def _default_name(fn: Any) -> str:

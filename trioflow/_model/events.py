@@ -11,15 +11,18 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 
 __all__ = [
+    "ActivityAnswer",
     "ActivityCancelled",
     "ActivityCompleted",
     "ActivityFailed",
     "CancelRequested",
+    "ChildAnswer",
     "ChildCancelled",
     "ChildCompleted",
     "ChildFailed",
     "Event",
     "ParentRef",
+    "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
     "SignalSent",
@@ -146,19 +149,12 @@ class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     by: ParentRef | None = None
 
 
+ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled
+ChildAnswer = ChildCompleted | ChildFailed | ChildCancelled
+SignalAnswer = SignalSent | SignalFailed
+
 Event = (
-    Started
-    | Woken
-    | ActivityCompleted
-    | ActivityFailed
-    | ActivityCancelled
-    | ChildCompleted
-    | ChildFailed
-    | ChildCancelled
-    | SignalReceived
-    | SignalSent
-    | SignalFailed
-    | CancelRequested
+    Started | Woken | ActivityAnswer | ChildAnswer | SignalReceived | SignalAnswer | CancelRequested
 )
 
 _encoder = msgspec.json.Encoder()

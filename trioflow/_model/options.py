@@ -49,17 +49,26 @@ def check_limit_in_seconds(what: str, value: object) -> None:
         check_seconds(what, value)
 
 
-def check_count(what: str, value: object, least: int) -> None:
-    """Accept a whole number that is not too small.
+def check_count(what: str, value: object, least: int, most: int | None = None) -> int:
+    """Return a whole number that is within its range.
+
+    Args:
+        what: The option's name.
+        value: What was given.
+        least: The smallest that is accepted.
+        most: The largest that is accepted; ``None`` for no limit.
 
     Raises:
         TypeError: It is no whole number.
-        ValueError: It is below ``least``.
+        ValueError: It is out of range.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} is a whole number, not {value!r}")
+    if most is not None and not least <= value <= most:
+        raise ValueError(f"{what} is a whole number from {least} to {most}, not {value!r}")
     if value < least:
         raise ValueError(f"{what} is at least {least}, not {value!r}")
+    return value
 
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trioflow._model.options import check_count
+
 __all__ = ["HIGHEST", "LOWEST", "check_priority"]
 
 LOWEST, HIGHEST = -100, 100
@@ -14,9 +16,5 @@ def check_priority(value: object) -> None:
         TypeError: It is no whole number.
         ValueError: It is out of range.
     """
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"priority is a whole number, not {value!r}")
-    if not LOWEST <= value <= HIGHEST:
-        raise ValueError(f"priority is a whole number from {LOWEST} to {HIGHEST}, not {value}")
+    if value is not None:
+        check_count("priority", value, LOWEST, HIGHEST)

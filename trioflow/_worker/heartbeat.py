@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
-
+from trioflow._worker.host import Host, Repeating
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
 from trioflow.errors import BackendError
@@ -25,11 +21,12 @@ logger = logging.getLogger("trioflow.worker")
 
 
 class Heart:
-    """Renews a worker's row from a thread, so that a busy loop does not lose its leases.
+    """Renews a worker's row beside the loop, so that a busy loop does not lose its leases.
 
     Args:
         backend: The store.
         worker: The worker's id.
+        host: Where it beats.
         interval: Seconds between two beats.
         on_lost: Called in the loop when the row is gone.
         on_cancelled: Called in the loop with activities that are to be cancelled.
@@ -39,52 +36,51 @@ class Heart:
         self,
         backend: Backend,
         worker: str,
+        *,
+        host: Host,
         interval: float,
         on_lost: Callable[[str], None],
         on_cancelled: Callable[[list[ActivityKey]], None],
     ) -> None:
         self._backend = backend
         self._worker = worker
-        self._interval = interval
         self._on_lost = on_lost
         self._on_cancelled = on_cancelled
-        self._stop = threading.Event()
-        self._token = anyio.lowlevel.current_token()
-        self._thread = threading.Thread(
-            target=self._beat, name=f"trioflow-heart-{worker[:8]}", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to beat."""
-        self._thread.start()
+        self._stopped = False
+        self._trouble = False
+        self._call_soon = host.call_soon()
+        self._beating = host.repeat(interval, self._beat, f"trioflow-heart-{worker[:8]}")
 
     def stop(self) -> None:
-        """Stop beating; the thread ends by itself, at once unless the store is slow."""
-        self._stop.set()
+        """Stop beating. A beat that has begun is not waited for, and tells nothing any more."""
+        self._stopped = True
+        self._beating.stop()
 
-    def _beat(self) -> None:
-        trouble = False
-        while not self._stop.wait(self._interval):
-            try:
-                answer = self._backend.heartbeat(self._worker)
-            except BackendError as exc:
-                if not trouble:
-                    logger.warning("the heartbeat does not reach the store, trying again: %s", exc)
-                trouble = True
-                continue
-            trouble = False
-            try:
-                if not answer.alive:
-                    self._tell(lambda: self._on_lost(self._worker))
-                    return
-                if answer.cancelled:
-                    self._tell(partial(self._on_cancelled, answer.cancelled))
-            except anyio.RunFinishedError:
-                return
+    def _beat(self) -> bool:
+        try:
+            answer = self._backend.heartbeat(self._worker)
+        except BackendError as exc:
+            if not self._trouble:
+                logger.warning("the heartbeat does not reach the store, trying again: %s", exc)
+            self._trouble = True
+            return True
+        self._trouble = False
+        if not answer.alive:
+            self._call_soon(self._tell_lost)
+            return False
+        if answer.cancelled:
+            return self._call_soon(partial(self._tell_cancelled, answer.cancelled))
+        return True
 
-    def _tell(self, what: Callable[[], None]) -> None:
-        if not self._stop.is_set():
-            anyio.from_thread.run_sync(what, token=self._token)
+    # In the loop, a little later: it may have been stopped meanwhile.
+
+    def _tell_lost(self) -> None:
+        if not self._stopped:
+            self._on_lost(self._worker)
+
+    def _tell_cancelled(self, keys: list[ActivityKey]) -> None:
+        if not self._stopped:
+            self._on_cancelled(keys)
 
 
 class Step(NamedTuple):
@@ -99,37 +95,39 @@ class Watchdog:
     """Reports a workflow step that does not come back, with the line at which it is stuck.
 
     Args:
+        host: Whose loop's thread is watched; it is the one that makes this watchdog.
         limit: Seconds that one step may take.
         step: Says which step is being made, ``None`` between two.
     """
 
-    def __init__(self, limit: float, step: Callable[[], Step | None]) -> None:
+    def __init__(self, host: Host, limit: float, step: Callable[[], Step | None]) -> None:
+        self._host = host
         self._limit = limit
         self._step = step
         self._loop_thread = threading.get_ident()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="trioflow-watchdog", daemon=True)
+        self._looking: Repeating | None = None
+        self._seen: Step | None = None
+        self._since = 0.0
+        self._reported = False
 
     def start(self) -> None:
-        """Begin to watch the steps of the thread that made this watchdog."""
-        self._thread.start()
+        """Begin to watch, where there is a thread for it."""
+        if self._host.has_threads:
+            self._looking = self._host.repeat(self._limit / 4, self._look, "trioflow-watchdog")
 
     def stop(self) -> None:
         """Stop watching."""
-        self._stop.set()
+        if self._looking is not None:
+            self._looking.stop()
 
-    def _watch(self) -> None:
-        seen: Step | None = None
-        since = 0.0
-        reported = False
-        while not self._stop.wait(self._limit / 4):
-            step = self._step()
-            now = time.monotonic()
-            if step is None or step != seen:
-                seen, since, reported = step, now, False
-            elif not reported and now - since >= self._limit:
-                reported = True
-                self._report(step, now - since)
+    def _look(self) -> bool:
+        step, now = self._step(), self._host.monotonic()
+        if step is None or step != self._seen:
+            self._seen, self._since, self._reported = step, now, False
+        elif not self._reported and now - self._since >= self._limit:
+            self._reported = True
+            self._report(step, now - self._since)
+        return True
 
     def _report(self, step: Step, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # documented

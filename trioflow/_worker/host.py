@@ -1,42 +1,45 @@
-"""Tasks and cancel scopes of the host's loop: trio's own where that is trio, anyio's elsewhere.
+"""What a worker takes from the process that it runs in, as one object that can be replaced.
 
-anyio's do the same on trio, at a cost that counts where thousands of activities are run a second.
+Everything that differs between trio and asyncio, and everything that makes two runs differ, comes
+from the worker's `Host`: clocks, random bits, tasks that outlive their opener, threads, calls into
+the loop from outside, signals. `trioflow._worker.real_host` has those of a program. A simulation
+brings its own, on a loop whose clock jumps, with a seeded source of random bits, and runs inline
+what would be in threads. Then no real time passes, and a run can be repeated.
+
+Three clocks, which must not be mixed:
+
+``current_time``
+    The loop's, of deadlines and sleeps. `anyio.sleep` and `anyio.move_on_after` are by it, and may
+    be used anywhere: whoever replaces the loop's clock has replaced theirs.
+``monotonic``
+    Only for how long something took.
+``wall``
+    Epoch seconds of this machine, for ids that sort by time. What is stored, and whether a lease is
+    alive, is judged by the store's clock alone: ``backend.now()``.
+
+All methods but those of what `call_soon` returns are called in the loop's thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import Context, copy_context
-from importlib import import_module
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 import outcome
-import trio
 
-from trioflow.errors import NonRetryable
+from trioflow._model.randomness import RandomSource
+from trioflow.backends._common.loop import CallSoon
 
-__all__ = [
-    "DetachedGroup",
-    "Scope",
-    "TaskGroup",
-    "cancel_scope",
-    "current_time",
-    "in_asyncio",
-    "outlast",
-    "task_group",
-]
+__all__ = ["DetachedGroup", "Host", "Repeating", "Scope", "TaskGroup", "ThreadCall"]
 
 logger = logging.getLogger("trioflow.worker")
-
-
-_LOOK = 1.0
-"""Seconds between two looks whether a caller that must not be interrupted has been cancelled."""
 
 
 class TaskGroup(Protocol):
@@ -75,56 +78,145 @@ class Scope(Protocol):
         ...
 
 
-def task_group() -> AbstractAsyncContextManager[TaskGroup]:
-    """Return a new group of tasks of the running loop."""
-    if trio.lowlevel.in_trio_run():
-        return cast("AbstractAsyncContextManager[TaskGroup]", trio.open_nursery())
-    return cast("AbstractAsyncContextManager[TaskGroup]", anyio.create_task_group())
+class Repeating(Protocol):
+    """A function that is called again and again."""
+
+    def stop(self) -> None:
+        """Call it no more. Any thread may say so; a call that has begun is not waited for."""
 
 
-def cancel_scope(deadline: float = math.inf) -> Scope:
-    """Return a new cancel scope of the running loop, with a deadline by its clock."""
-    if trio.lowlevel.in_trio_run():
-        return trio.CancelScope(deadline=deadline)
-    return cast("Scope", anyio.CancelScope(deadline=deadline))
+class ThreadCall(Protocol):
+    """One call of a plain function beside the loop.
+
+    Attributes:
+        processor: How long the function had the processor, seconds.
+        began_at: When it began, by `Host.monotonic`.
+        ended_at: When it ended, likewise; 0 before.
+    """
+
+    processor: float
+    began_at: float
+    ended_at: float
+
+    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+        """Call the function and wait for it, whatever is cancelled meanwhile.
+
+        Args:
+            scope: The scope of whose cancel ``from_thread.check_cancelled()`` tells the function.
+
+        Returns:
+            What it returned or raised.
+
+        Raises:
+            Abandoned: It was abandoned.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Abandon it: let the task that waits for the function go on without it."""
 
 
-def current_time() -> float:
-    """Return the running loop's clock, seconds."""
-    if trio.lowlevel.in_trio_run():
-        return trio.current_time()
-    return asyncio.get_running_loop().time()
+class Host(ABC):
+    """The loop, the clocks, the random bits, the threads and the signals of a worker.
 
+    Attributes:
+        current_time: The loop's clock, seconds.
+        monotonic: A clock for how long something takes, seconds.
+        wall: This machine's clock, epoch seconds.
+        random: For ids, lives and tokens.
+        has_threads: Whether there are other threads, so that one can watch the loop's.
+    """
 
-_detached: set[asyncio.Task[None]] = set()  # asyncio itself keeps no reference to its tasks
+    current_time: Callable[[], float]
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+    random: RandomSource
+    has_threads: bool
+
+    # --- tasks --------------------------------------------------------------------------
+
+    @abstractmethod
+    def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
+        """Return a new group of tasks."""
+
+    @abstractmethod
+    def cancel_scope(self, deadline: float = math.inf) -> Scope:
+        """Return a new cancel scope, with a deadline by the loop's clock."""
+
+    @abstractmethod
+    def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task that only the end of the loop cancels. It must raise nothing."""
+
+    @abstractmethod
+    async def outlast(self, event: anyio.Event, patience: float) -> bool:
+        """Wait for an event even if the caller is cancelled meanwhile.
+
+        The cancellation is delivered at its next checkpoint.
+
+        Args:
+            event: What is waited for.
+            patience: The seconds for which it is, from about the time on that the caller is
+                cancelled.
+
+        Returns:
+            Whether the event has come.
+        """
+
+    @abstractmethod
+    async def run_asyncio(
+        self, fn: Callable[..., Awaitable[Any]], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a coroutine function that needs asyncio; cancellation reaches it.
+
+        Raises:
+            NonRetryable: There is no asyncio here.
+        """
+
+    # --- beside the loop ----------------------------------------------------------------
+
+    @abstractmethod
+    def call_soon(self) -> CallSoon:
+        """Return what calls a function in this loop soon, from any thread or signal handler."""
+
+    @abstractmethod
+    def repeat(self, interval: float, fn: Callable[[], bool], name: str) -> Repeating:
+        """Call a function every ``interval`` seconds, until it returns False.
+
+        In a thread of its own, which ends with the process: however busy the loop is, it is called
+        in time. A host without threads calls it in the loop.
+        """
+
+    @abstractmethod
+    def thread_call(self, fn: Callable[[], object]) -> ThreadCall:
+        """Return a call of a plain function, to be run in a thread that can be abandoned."""
+
+    @abstractmethod
+    def sigterm(self) -> AbstractContextManager[anyio.Event]:
+        """Give an event that is set when the process gets SIGTERM, while the block lasts."""
 
 
 class DetachedGroup:
-    """A nursery run by a system task, so it can outlive the task that opened it.
+    """A nursery run by a detached task, so it can outlive the task that opened it.
 
     No cancel of that task reaches what runs in it: code that perhaps does not stop when it is
-    cancelled can be abandoned. Only the end of the loop cancels it, or a task that fails. On
-    asyncio it is a task group run by a task of its own.
+    cancelled can be abandoned. Only the end of the loop cancels it, or a task that fails.
 
     Args:
+        host: Where it runs.
         name: Of the task that runs it.
         on_break: Called when a task has failed, so that all of them are cancelled. It soon takes
             no more.
     """
 
-    def __init__(self, name: str, on_break: Callable[[], None] | None = None) -> None:
+    def __init__(self, host: Host, name: str, on_break: Callable[[], None] | None = None) -> None:
+        self._host = host
         self._name = name
         self._on_break = on_break
         self._group: TaskGroup | None = None
         self._early: list[tuple[Context, Callable[[TaskGroup], None]]] = []
         self._closing = anyio.Event()
         self._ended = anyio.Event()
-        if trio.lowlevel.in_trio_run():
-            trio.lowlevel.spawn_system_task(self._hold, name=name)
-        else:
-            task = asyncio.get_running_loop().create_task(self._hold(), name=name)
-            _detached.add(task)
-            task.add_done_callback(_detached.discard)
+        host.spawn_detached(self._hold, name)
 
     def start_soon(
         self, func: Callable[..., Awaitable[Any]], *args: Any, name: object = None
@@ -159,7 +251,7 @@ class DetachedGroup:
 
     async def _hold(self) -> None:
         try:
-            async with task_group() as group:
+            async with self._host.task_group() as group:
                 self._group = group
                 for context, start in self._early:
                     context.run(start, group)
@@ -177,70 +269,3 @@ class DetachedGroup:
             )
         finally:
             self._ended.set()
-
-
-async def outlast(event: anyio.Event, patience: float) -> bool:
-    """Wait for an event even if the caller is cancelled meanwhile.
-
-    The cancellation is delivered at its next checkpoint.
-
-    Args:
-        event: What is waited for.
-        patience: The seconds for which it is, from about the time on that the caller is cancelled.
-
-    Returns:
-        Whether the event has come.
-    """
-    if trio.lowlevel.in_trio_run():
-        try:
-            await event.wait()
-        except trio.Cancelled:  # it is raised again by every await that is not shielded
-            with trio.move_on_after(patience, shield=True):
-                await event.wait()
-        return event.is_set()
-    until, cancels = math.inf, list[tuple[Any, ...]]()
-    while not event.is_set() and anyio.current_time() < until:
-        # One for each look: where the loop ends, it is cancelled as all tasks are.
-        waiter = asyncio.ensure_future(event.wait())
-        # The shield is against scopes, the rest against a task of asyncio that is cancelled. It
-        # has no deadline, since that would cancel the task too, and be taken for the other.
-        with anyio.CancelScope(shield=True):
-            try:
-                await asyncio.wait((waiter,), timeout=min(_LOOK, patience))
-            except asyncio.CancelledError as exc:
-                cancels.append(exc.args)
-        waiter.cancel()
-        if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
-            until = anyio.current_time() + patience
-    task = asyncio.current_task() if cancels else None
-    if task is not None:
-        # Asked for again, so that it comes at the next await, after the result.
-        for _ in cancels:
-            task.uncancel()
-        for args in cancels:
-            task.cancel(*args)
-    return event.is_set()
-
-
-async def in_asyncio(
-    fn: Callable[..., Awaitable[Any]], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
-    """Call a coroutine function that needs asyncio, on either host; cancellation reaches it.
-
-    Raises:
-        NonRetryable: The host is trio, and trio-asyncio is not installed.
-    """
-    if not trio.lowlevel.in_trio_run():
-        return await fn(*args, **kwargs)
-    try:
-        # Untyped, an extra, and it changes asyncio when it is imported.
-        bridge: Any = import_module("trio_asyncio")
-    except ImportError as exc:
-        raise NonRetryable(
-            "an activity with runtime='asyncio' needs trio-asyncio where the worker runs on trio: "
-            "pip install 'trioflow[asyncio]'"
-        ) from exc
-    async with bridge.open_loop():
-        # Or what it raises would come in a group.
-        result = await outcome.acapture(bridge.aio_as_trio(fn), *args, **kwargs)
-    return result.unwrap()

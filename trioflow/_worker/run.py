@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import anyio.abc
@@ -11,39 +11,18 @@ import anyio.abc
 from trioflow._client.cancels import raise_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
-from trioflow._model.options import check_count, check_seconds
 from trioflow._registry import Registry, default_registry
-from trioflow._worker.host import task_group
-from trioflow._worker.sigterm import sigterm_event
+from trioflow._worker.host import Host
+from trioflow._worker.options import WorkerOptions
+from trioflow._worker.real_host import running_host
 from trioflow._worker.worker import Worker
 from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
 
-__all__ = ["open_worker", "run_worker"]
+__all__ = ["open_worker", "run_worker", "worker_on"]
 
 
-def _check_options(
-    queues: Sequence[str],
-    activity_queues: Sequence[str] | None,
-    *,
-    at_least_one: dict[str, int],
-    above_zero: dict[str, float],
-    zero_or_more: dict[str, float],
-    cache_size: int,
-) -> None:
-    for what, number in at_least_one.items():
-        check_count(what, number, 1)
-    check_count("cache_size", cache_size, 0)
-    for what, seconds in above_zero.items():
-        check_seconds(what, seconds)
-    for what, seconds in zero_or_more.items():
-        check_seconds(what, seconds, zero=True)
-    if isinstance(queues, str) or isinstance(activity_queues, str):
-        raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
-
-
-@asynccontextmanager
-async def open_worker(
+def open_worker(
     backend: str | Backend = "sqlite:///trioflow.db",
     *,
     registry: Registry | None = None,
@@ -62,7 +41,7 @@ async def open_worker(
     max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
-) -> AsyncGenerator[Worker, None]:
+) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
@@ -92,8 +71,8 @@ async def open_worker(
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
 
-    Yields:
-        The worker; ``worker.client`` is a client on the same backend.
+    Returns:
+        A context manager that gives the worker; ``worker.client`` is a client on the same backend.
 
     Raises:
         BackendUnavailable: The store cannot be reached or written.
@@ -103,68 +82,25 @@ async def open_worker(
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string, or a number as something else.
     """
-    _check_options(
-        queues,
-        activity_queues,
-        at_least_one={
-            "max_activities": max_activities,
-            "max_threads": max_threads,
-            "max_instances": max_instances,
-            "max_steps": max_steps,
-        },
-        above_zero={"lease": lease, "stuck_after": stuck_after},
-        zero_or_more={"drain": drain, "sticky": sticky},
+    options = WorkerOptions(
+        registry=registry or default_registry,
+        queues=queues,
+        activity_queues=activity_queues,
+        workflows=workflows,
+        activities=activities,
+        max_activities=max_activities,
+        max_threads=max_threads,
+        max_instances=max_instances,
         cache_size=cache_size,
+        lease=lease,
+        drain=drain,
+        sticky=sticky,
+        stuck_after=stuck_after,
+        max_steps=max_steps,
+        codec=codec or JsonCodec(),
+        name=name,
     )
-    store = open_backend(backend)
-    await store.open()
-    error: BaseException | None = None
-    left: BaseException | None = None  # what has left the group
-    try:
-        await raise_cancel()
-        worker = Worker(
-            store,
-            registry=registry or default_registry,
-            codec=codec or JsonCodec(),
-            queues=queues if workflows else (),
-            activity_queues=(activity_queues or queues) if activities else (),
-            max_activities=max_activities,
-            max_threads=max_threads,
-            max_instances=max_instances,
-            cache_size=cache_size,
-            lease=lease,
-            drain=drain,
-            sticky=sticky,
-            stuck_after=stuck_after,
-            max_steps=max_steps,
-            name=name,
-        )
-        await worker.register()  # out here, so that its errors are not in a group
-        try:
-            async with task_group() as group:
-                worker.start(group)
-                group.start_soon(worker.client.endings.watch)
-                try:
-                    yield worker
-                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
-                    error = exc  # raised below, as it is and not in a group
-                finally:
-                    try:
-                        await worker.drain()
-                    except KeyboardInterrupt as exc:
-                        error = exc
-                    worker.client.close()
-        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
-            left = exc
-        error = joined(worker.interrupt or error, left)
-        if error is not None:
-            raise error
-    finally:
-        del error, left
-        if store is not backend:
-            with anyio.CancelScope(shield=True):
-                await store.aclose()
-    await raise_cancel()
+    return worker_on(backend, options)
 
 
 async def run_worker(
@@ -196,25 +132,74 @@ async def run_worker(
     ``await nursery.start(run_worker, url)`` returns the `Worker` when it is ready. The arguments
     are those of `open_worker`.
     """
-    with sigterm_event() as asked_to_end:
-        async with open_worker(
-            backend,
-            registry=registry,
-            queues=queues,
-            activity_queues=activity_queues,
-            workflows=workflows,
-            activities=activities,
-            max_activities=max_activities,
-            max_threads=max_threads,
-            max_instances=max_instances,
-            cache_size=cache_size,
-            lease=lease,
-            drain=drain,
-            sticky=sticky,
-            stuck_after=stuck_after,
-            max_steps=max_steps,
-            codec=codec,
-            name=name,
-        ) as worker:
+    options = WorkerOptions(
+        registry=registry or default_registry,
+        queues=queues,
+        activity_queues=activity_queues,
+        workflows=workflows,
+        activities=activities,
+        max_activities=max_activities,
+        max_threads=max_threads,
+        max_instances=max_instances,
+        cache_size=cache_size,
+        lease=lease,
+        drain=drain,
+        sticky=sticky,
+        stuck_after=stuck_after,
+        max_steps=max_steps,
+        codec=codec or JsonCodec(),
+        name=name,
+    )
+    host = running_host()
+    with host.sigterm() as asked_to_end:
+        async with worker_on(backend, options, host) as worker:
             task_status.started(worker)
             await asked_to_end.wait()
+
+
+@asynccontextmanager
+async def worker_on(
+    backend: str | Backend, options: WorkerOptions, host: Host | None = None
+) -> AsyncGenerator[Worker, None]:
+    """Do what `open_worker` does, with its options in one object.
+
+    Args:
+        backend: As there.
+        options: Its keywords.
+        host: What the worker takes from its process; by default that of the running loop.
+    """
+    if host is None:
+        host = running_host()
+    store = open_backend(backend)
+    await store.open()
+    error: BaseException | None = None
+    left: BaseException | None = None  # what has left the group
+    try:
+        await raise_cancel()
+        worker = Worker(store, options, host)
+        await worker.register()  # out here, so that its errors are not in a group
+        try:
+            async with host.task_group() as group:
+                worker.start(group)
+                group.start_soon(worker.client.endings.watch)
+                try:
+                    yield worker
+                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
+                    error = exc  # raised below, as it is and not in a group
+                finally:
+                    try:
+                        await worker.drain()
+                    except KeyboardInterrupt as exc:
+                        error = exc
+                    worker.client.close()
+        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
+            left = exc
+        error = joined(worker.interrupt or error, left)
+        if error is not None:
+            raise error
+    finally:
+        del error, left
+        if store is not backend:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
+    await raise_cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import threading
@@ -10,7 +9,8 @@ from collections.abc import Callable, Generator
 from types import FrameType
 
 import anyio
-import trio
+
+from trioflow.backends._common.loop import call_soon_here
 
 __all__ = ["sigterm_event"]
 
@@ -34,7 +34,11 @@ def sigterm_event() -> Generator[anyio.Event]:
             yield event
             return
         signal.signal(signal.SIGTERM, _on_sigterm)
-    waker = _waker(event)
+    soon = call_soon_here()
+
+    def waker() -> None:  # in the signal handler, which may run in the midst of anything
+        soon(event.set)
+
     _wakers.append(waker)
     try:
         yield event
@@ -48,16 +52,3 @@ def _on_sigterm(_signum: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for waker in tuple(_wakers):
         waker()
-
-
-def _waker(event: anyio.Event) -> Callable[[], None]:
-    """Return what sets the event from a signal handler, which may run in the midst of anything."""
-    if trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
-        return lambda: token.run_sync_soon(event.set, idempotent=True)
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(event.set)
-
-    return wake

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,13 +13,12 @@ import anyio
 
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
-from trioflow._codec.values import Codec
 from trioflow._engine import guard
-from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Heart, Watchdog
-from trioflow._worker.host import TaskGroup
+from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.options import WorkerOptions
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey, ActivityRetry, ActivityTask, Unit
@@ -37,6 +34,10 @@ _NIBBLE = 0.05  # seconds between two looks for few activities
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
 
 
+def _names(queues: Sequence[str]) -> tuple[str, ...]:
+    return tuple(check_name(each, "a queue") for each in queues)
+
+
 class Worker:
     """A running worker. `open_worker` makes one.
 
@@ -46,62 +47,51 @@ class Worker:
         interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        registry: Registry,
-        codec: Codec,
-        queues: Sequence[str],
-        activity_queues: Sequence[str],
-        max_activities: int,
-        max_threads: int,
-        max_instances: int,
-        cache_size: int,
-        lease: float,
-        drain: float,
-        sticky: float,
-        stuck_after: float,
-        max_steps: int,
-        name: str | None,
-    ) -> None:
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+    def __init__(self, backend: Backend, options: WorkerOptions, host: Host) -> None:
+        self.name = options.name or f"{socket.gethostname()}:{os.getpid()}"
         self._backend = backend
-        self._queues = tuple(check_name(each, "a queue") for each in queues)
-        self._activity_queues = tuple(check_name(each, "a queue") for each in activity_queues)
-        self._lease = lease
-        self._drain_time = drain
-        self._sticky = sticky
-        self._codec = codec
-        self._registry = registry
+        self._options = options
+        self._host = host
+        self._queues = _names(options.served_queues)
+        self._activity_queues = _names(options.served_activity_queues)
         self._pump = Pump(
             backend=backend,
-            registry=registry,
-            codec=codec,
-            queues=queues,
-            limit=max_instances,
-            cache_size=cache_size,
-            max_steps=max_steps,
+            host=host,
+            registry=options.registry,
+            codec=options.codec,
+            queues=self._queues,
+            limit=options.max_instances,
+            cache_size=options.cache_size,
+            max_steps=options.max_steps,
             on_end=self._tell_end,
             on_wake_at=self._note_wake_at,
             on_lease_lost=self._lease_lost,
+            on_lost_answer=self._note_lost_answer,
         )
         self._activities = ActivityRunner(
-            registry=registry,
-            codec=codec,
+            host=host,
+            registry=options.registry,
+            codec=options.codec,
             now=backend.now,
-            queues=activity_queues,
-            limit=max_activities,
-            threads=max_threads,
+            queues=self._activity_queues,
+            limit=options.max_activities,
+            threads=options.max_threads,
             listener=self._pump,
             on_room=self._see_room,
             on_interrupt=self._interrupted,
         )
         self._pump.attach(self._activities)
-        self.client = Client(backend, codec=codec, registry=registry, local=self._pump)
+        self.client = Client(
+            backend,
+            codec=options.codec,
+            registry=options.registry,
+            local=self._pump,
+            random=host.random,
+            wall=host.wall,
+        )
         self._id = ""
         self._heart: Heart | None = None
-        self._watchdog = Watchdog(stuck_after, self._pump.current_step)
+        self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
         self._wake_at = float("inf")
         self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
@@ -120,7 +110,7 @@ class Worker:
     async def register(self) -> None:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
-        self._registry.check(self._codec)
+        self._options.registry.check(self._options.codec)
         await self._register()
 
     def start(self, group: TaskGroup) -> None:
@@ -134,9 +124,9 @@ class Worker:
             self.name,
             self._id,
             type(self._backend).__name__,
-            len(self._registry.workflows),
+            len(self._options.registry.workflows),
             ", ".join(self._queues) or "(none)",
-            len(self._registry.activities),
+            len(self._options.registry.activities),
             ", ".join(self._activity_queues) or "(none)",
         )
 
@@ -148,14 +138,14 @@ class Worker:
         """
         with anyio.CancelScope(shield=True):
             try:
-                await self._wind_down(0.0 if self._failed else self._drain_time)
+                await self._wind_down(0.0 if self._failed else self._options.drain)
             except BaseException:
                 logger.info("worker %s is interrupted; it ends at once", self.name)
                 await self._wind_down(0.0)
                 raise
 
     async def _wind_down(self, grace: float) -> None:
-        began_at = time.monotonic()
+        began_at = self._host.monotonic()
         self._pump.close()
         self._poke()
         logger.info(
@@ -189,7 +179,7 @@ class Worker:
                 logger.warning("the worker could not sign off in 5 s; its lease will run out")
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
-        seconds = time.monotonic() - began_at
+        seconds = self._host.monotonic() - began_at
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
 
     def _interrupted(self, exc: BaseException) -> None:
@@ -198,24 +188,24 @@ class Worker:
             self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
-        self._id = secrets.token_hex(16)
+        self._id = self._host.random.hex(16)
         self._pump.serve(self._id)
         await self._backend.register_worker(
             self._id,
             self.name,
             queues=self._queues,
             activity_queues=self._activity_queues,
-            lease=self._lease if self._backend.shared else None,
+            lease=self._options.lease if self._backend.shared else None,
         )
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
                 self._id,
-                min(self._lease / 3, _BEAT),
-                self._heart_failed,
-                self._cancel_activities,
+                host=self._host,
+                interval=min(self._options.lease / 3, _BEAT),
+                on_lost=self._heart_failed,
+                on_cancelled=self._cancel_activities,
             )
-            self._heart.start()
 
     async def _serve(self) -> None:
         try:
@@ -273,6 +263,10 @@ class Worker:
                 await self._backend.wait_change(seen, timeout)
             self._waiting = None
 
+    def _note_lost_answer(self) -> None:
+        self._lost_answers = True
+        self._poke()
+
     async def _recall(self) -> None:
         """After trouble: what was given in an answer that did not arrive must be given again."""
         async with self._pump.store_lock:
@@ -294,7 +288,7 @@ class Worker:
                     self._queues,
                     room,
                     exclude=tuple(self._pump.unknown),
-                    sticky=self._sticky,
+                    sticky=self._options.sticky,
                 )
                 for row in taken.instances:
                     self._pump.receive(row)
@@ -395,16 +389,16 @@ class Worker:
                     # Any answer will do: others can reach it as well, and show that they live.
                     await self._backend.get("")
                     self._away = False
-                    await anyio.sleep(self._lease / 3)
-                for worker in await self._backend.reclaim(self._lease):
+                    await anyio.sleep(self._options.lease / 3)
+                for worker in await self._backend.reclaim(self._options.lease):
                     logger.warning(
                         "worker %s has not been heard of for %s s; its work is free",
                         worker,
-                        self._lease,
+                        self._options.lease,
                     )
             except BackendUnavailable:
                 self._away = True  # whoever takes work has already said so
-            await anyio.sleep(self._lease / 3)
+            await anyio.sleep(self._options.lease / 3)
 
     async def _hear(self) -> None:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""

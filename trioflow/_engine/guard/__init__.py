@@ -31,6 +31,7 @@ TF114  the process' environment; use an argument or an activity
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,7 @@ from trioflow._engine.guard.step import (
     stepping,
 )
 from trioflow._engine.guard.table import TABLE
+from trioflow._model.definitions import checks_of_source
 
 __all__ = [
     "RULES",
@@ -115,3 +117,7 @@ def warn_source(fn: Callable[..., object]) -> None:
             module=getattr(fn, "__module__", None),
             registry=registry,
         )
+
+
+if sys.version_info < (3, 12):  # from 3.12 on the calls themselves are watched
+    checks_of_source.append(warn_source)

@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import inspect
 import itertools
+import random
 import sys
 from collections.abc import Callable
 from heapq import heappush
@@ -32,6 +33,7 @@ from trioflow._engine import guard
 from trioflow._engine.loop import sharing
 from trioflow._engine.loop.standins import NoIO, NoQueue, TurnClock
 from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.ids import TaskIds
 from trioflow.errors import DeterminismError
 
 __all__ = [
@@ -179,38 +181,16 @@ def _let_age(status: _run.CancelStatus | None) -> None:
         status = status._parent
 
 
-class TaskState:
+class TaskState(TaskIds):
     """What we know of a task beyond what trio knows: its place in the tree, and its counters.
 
-    A path is the spawner's path and the index of the spawn, so that it does not change when another
-    branch of the workflow changes.
+    Attributes:
+        generator: The task's random generator, once it has asked for one.
     """
 
-    __slots__ = ("_path", "commands", "extra", "index", "parent", "spawned")
+    __slots__ = ("generator",)
 
-    def __init__(self, parent: TaskState | None, index: int) -> None:
-        self.parent = parent
-        self.index = index
-        self.spawned = 0
-        self.commands = 0
-        self.extra: Any = None  # whatever the execution keeps by task
-        self._path: str | None = None
-
-    @property
-    def path(self) -> str:
-        """``"0"`` for the main task, ``"0.2"`` for the third task that it spawned."""
-        if self._path is None:
-            parent = self.parent
-            self._path = (
-                str(self.index) if parent is None else f"{parent._path or parent.path}.{self.index}"
-            )
-        return self._path
-
-    def next_id(self) -> str:
-        """Count a command of this task and return its id."""
-        number = self.commands
-        self.commands = number + 1
-        return f"{self._path or self.path}:{number}"
+    generator: random.Random
 
 
 def _no_threads() -> DeterminismError:

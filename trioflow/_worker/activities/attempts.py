@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import anyio
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
@@ -16,15 +14,14 @@ from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec, encode_checked
 from trioflow._engine.hints import add_asyncio_hint
 from trioflow._model import events as ev
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
-from trioflow._worker.activities.threads import ThreadCall
-from trioflow._worker.host import cancel_scope, current_time, in_asyncio
-from trioflow._worker.instances.records import decode_options, legible
+from trioflow._worker.host import Host
+from trioflow._worker.instances.records import legible
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
@@ -49,6 +46,7 @@ class Attempts:
     """Makes attempts.
 
     Args:
+        host: Where they are made.
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
@@ -61,17 +59,18 @@ class Attempts:
 
     def __init__(
         self,
+        host: Host,
         activities: Mapping[str, Activity[..., Any]],
         codec: Codec,
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
     ) -> None:
+        self._host = host
         self._activities = activities
         self._codec = codec
         self._now = now
         self._on_limit = on_limit
         self._unreadable: set[str] = set()
-        self._no_limit = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has one
         self.leaving = False
 
     async def make(self, run: Run) -> Event | Again | None:
@@ -151,10 +150,10 @@ class Attempts:
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
         if timeout is None:
-            return _Call(cancel_scope(), args, kwargs)
-        deadline = current_time() + timeout
+            return _Call(self._host.cancel_scope(), args, kwargs)
+        deadline = self._host.current_time() + timeout
         self._on_limit(run, deadline)
-        return _Call(cancel_scope(deadline), args, kwargs)
+        return _Call(self._host.cancel_scope(deadline), args, kwargs)
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -218,9 +217,9 @@ class Attempts:
         if definition.runtime == "async":
             return await fn(*args, **kwargs)
         if definition.runtime == "asyncio":
-            return await in_asyncio(fn, args, kwargs)
-        run.thread = ThreadCall(lambda: definition.call_plain(args, kwargs))
-        return await run.thread.run(call.scope, self._no_limit)
+            return await self._host.run_asyncio(fn, args, kwargs)
+        run.thread = self._host.thread_call(lambda: definition.call_plain(args, kwargs))
+        return await run.thread.run(call.scope)
 
     # --- after --------------------------------------------------------------------------
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from itertools import count
 from typing import Literal
 
 from trioflow._model.commands import ActivityOptions
 from trioflow._worker.activities.prefetch import Window
-from trioflow._worker.activities.threads import ThreadCall
-from trioflow._worker.host import DetachedGroup, Scope
+from trioflow._worker.host import DetachedGroup, Scope, ThreadCall
 from trioflow.backends.records import ActivityTask
 
 __all__ = ["Lane", "Run", "ThreadLane"]
@@ -30,7 +28,7 @@ class Run:
     """An activity in this worker's hands.
 
     Attributes:
-        came_at: When it came, by `time.perf_counter`.
+        came_at: When it came, by the host's monotonic clock.
         came_after: How many activities of its lane had begun then.
         stop: Why it is to stop, or must not begin.
         waits: Whether it waits in its lane.
@@ -61,9 +59,9 @@ class Run:
         "waits",
     )
 
-    def __init__(self, task: ActivityTask, came_after: int) -> None:
+    def __init__(self, task: ActivityTask, came_at: float, came_after: int) -> None:
         self.task = task
-        self.came_at = time.perf_counter()
+        self.came_at = came_at
         self.came_after = came_after
         self.number = next(_numbers)
         self.scope: Scope | None = None

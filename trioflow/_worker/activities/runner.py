@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Collection, Iterable
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
@@ -19,8 +18,7 @@ from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Lane, Run
-from trioflow._worker.activities.threads import ThreadCall
-from trioflow._worker.host import DetachedGroup, current_time
+from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
 
 __all__ = ["ActivityRunner", "Listener"]
@@ -51,6 +49,7 @@ class ActivityRunner:
     up: it is reported as if it had, and counts against the limits until it ends.
 
     Args:
+        host: The loop, and its clocks and threads.
         registry: Where the functions are.
         codec: For arguments and results.
         now: The store's clock.
@@ -67,6 +66,7 @@ class ActivityRunner:
     def __init__(
         self,
         *,
+        host: Host,
         registry: Registry,
         codec: Codec,
         now: Callable[[], float],
@@ -77,14 +77,16 @@ class ActivityRunner:
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
     ) -> None:
+        self._host = host
+        self._clock = host.monotonic
         self._activities = registry.activities
         self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
-        self._attempts = Attempts(registry.activities, codec, now, self._limited)
+        self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
         self._listener = listener
         self._on_interrupt = on_interrupt
         self._runs: dict[ActivityKey, Run] = {}
-        self._begun: set[Run] = set()
-        self._due: set[Run] = set()
+        self._begun: dict[Run, None] = {}  # in their order, as all that is told later
+        self._due: dict[Run, None] = {}
         self._alarm, self._alarm_at = anyio.Event(), math.inf
         self._look_at = math.inf
         self._idle = anyio.Event()
@@ -98,7 +100,7 @@ class ActivityRunner:
         self._context = copy_context()
         self._open_group()
         self._overseer = anyio.CancelScope()
-        self._watcher = DetachedGroup("trioflow overseer")  # no attempt can break it
+        self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
@@ -117,10 +119,6 @@ class ActivityRunner:
         if self.capacity.closed:
             self._idle.set()
 
-    def busy_with(self, instance: str) -> bool:
-        """Whether an activity of that instance is in hand, or about to be."""
-        return self.capacity.busy_with(instance)
-
     def knows(self, name: str) -> bool:
         """Whether there is a function of that name."""
         return name in self._activities
@@ -135,12 +133,12 @@ class ActivityRunner:
             return
         if task.key in self._runs:
             self.drop(task.key)  # it was lost, and has come again
-        run = Run(task, lane.window.total)
+        run = Run(task, self._clock(), lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
         self._fill()
         if lane.waiting and self._look_at == math.inf:
-            self._look_at = current_time() + _LOOK
+            self._look_at = self._host.current_time() + _LOOK
             self._wake_at(self._look_at)
 
     def accept(self, task: ActivityTask) -> None:
@@ -157,7 +155,11 @@ class ActivityRunner:
         return key in self._runs
 
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity as its workflow asked; False if it is not in hand."""
+        """Cancel an activity; False if it is not in hand.
+
+        Only if the store says so of its row: whether its workflow has asked for it, or its
+        instance is no more, cannot be concluded from anything that this worker has seen.
+        """
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
@@ -169,22 +171,11 @@ class ActivityRunner:
         for key in list(self._runs):
             self._stop(key, "dropped")
 
-    def stop_of(
-        self, instance: str, how: Literal["cancelled", "dropped"], life: str | None = None
-    ) -> None:
-        """Stop the activities of one instance: cancel them, or drop them without telling anyone.
-
-        With ``life`` only those of that life of the id.
-        """
+    def drop_of(self, instance: str, life: str) -> None:
+        """Drop the activities of one life of an instance, which belong to others."""
         for key in list(self._runs):
-            if key.instance == instance and life in (None, key.life):
-                self._stop(key, how)
-
-    def stop_other_lives(self, instance: str, life: str) -> None:
-        """Cancel the activities of earlier lives of an id, which has been used again."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life != life:
-                self._stop(key, "cancelled")
+            if key.instance == instance and key.life == life:
+                self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.
@@ -209,7 +200,7 @@ class ActivityRunner:
 
     def _open_group(self) -> None:
         """Run all that begins from now on in a new group."""
-        self._group = DetachedGroup("trioflow activities", self._group_broke)
+        self._group = DetachedGroup(self._host, "trioflow activities", self._group_broke)
         self._groups = [old for old in self._groups if not old.ended]
         self._groups.append(self._group)
 
@@ -257,7 +248,7 @@ class ActivityRunner:
         if run.stop == "dropped":
             self._detach(run, None)
         elif run.stop == "cancelled" and self._is_abandoned(run):
-            self._give_up_at(run, current_time() + _OBEY)
+            self._give_up_at(run, self._host.current_time() + _OBEY)
         return True
 
     def _take_out(self, run: Run) -> None:
@@ -281,7 +272,7 @@ class ActivityRunner:
             if following is None:
                 return
             run, lane = following
-            self._begun.add(run)
+            self._begun[run] = None
             # This may be the task of an activity that has just ended: its context is not passed on.
             # A copy, since a context cannot be entered twice, should the task begin at once.
             start = self._context.copy().run
@@ -293,19 +284,19 @@ class ActivityRunner:
             lane.fresh -= 1
             result: Event | Again | None = None
             if not run.stop:
-                began_at = time.perf_counter()
+                began_at = self._clock()
                 self._begin(run, lane, began_at)
                 try:
                     result = await self._attempts.make(run)
                 except BaseException as exc:  # noqa: BLE001  # it is an interrupt, perhaps in a group
                     self._interrupted(run, exc)
-                ended_at = time.perf_counter()
+                ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
                 if run.thread is not None:
                     self._ran_in_thread(run.thread, ended_at)
             lane.running -= 1
-            self._begun.discard(run)
-            self._due.discard(run)
+            self._begun.pop(run, None)
+            self._due.pop(run, None)
             self._fill()
             self.capacity.release(lane)
             self._detach(run, result)
@@ -367,7 +358,7 @@ class ActivityRunner:
 
     def _give_up_at(self, run: Run, at: float) -> None:
         run.due = min(run.due, at)
-        self._due.add(run)
+        self._due[run] = None
         self._wake_at(run.due)
 
     def _wake_at(self, at: float) -> None:
@@ -388,11 +379,11 @@ class ActivityRunner:
                 self._alarm = anyio.Event()
                 self._alarm_at = min((run.due for run in self._due), default=math.inf)
                 self._alarm_at = min(self._alarm_at, self._look_at)
-                with anyio.move_on_after(self._alarm_at - current_time()):
+                with anyio.move_on_after(self._alarm_at - self._host.current_time()):
                     await self._alarm.wait()
-                now = current_time()
+                now = self._host.current_time()
                 for run in [run for run in self._due if run.due <= now]:
-                    self._due.discard(run)
+                    self._due.pop(run, None)
                     self._overdue(run)
                 if self._look_at <= now:
                     self._look()
@@ -406,7 +397,7 @@ class ActivityRunner:
                 continue  # it is only the loop that was busy
             stuck = lane.stuck()
             if stuck:
-                lane.window.close(time.perf_counter())
+                lane.window.close(self._clock())
             for run in stuck:
                 self._give_back(run, lane)
 

@@ -24,7 +24,7 @@ import trio
 
 from trioflow._worker.host import Scope
 
-__all__ = ["Abandoned", "ThreadCall"]
+__all__ = ["Abandoned", "AsyncioThreadCall", "TrioThreadCall"]
 
 # Where trio keeps, for each of its worker threads, to which task the thread belongs.
 _trio_data: Any = getattr(getattr(trio, "_threads", None), "PARENT_TASK_DATA", None)
@@ -34,53 +34,68 @@ class Abandoned(BaseException):
     """Raised where a function was waited for that was abandoned."""
 
 
-class ThreadCall:
-    """One call of a plain function in a thread of its own.
+class _Call:
+    """One call of a plain function in a thread of its own; see `trioflow._worker.host.ThreadCall`.
 
     Attributes:
         left: Whether it was abandoned.
-        processor: How long the function had the processor, seconds.
-        began_at: When it began, by `time.perf_counter`.
-        ended_at: When it ended, likewise; 0 before.
     """
 
-    __slots__ = ("_fn", "_hold", "_register", "_task", "began_at", "ended_at", "left", "processor")
+    __slots__ = ("_clock", "_fn", "began_at", "ended_at", "left", "processor")
 
-    def __init__(self, fn: Callable[[], object]) -> None:
+    def __init__(self, fn: Callable[[], object], clock: Callable[[], float]) -> None:
         self._fn = fn
-        self._hold: anyio.CancelScope | None = None
-        self._register: list[Any] | None = None
-        self._task: trio.lowlevel.Task | None = None
+        self._clock = clock
         self.left = False
         self.processor = self.began_at = self.ended_at = 0.0
 
-    async def run(self, scope: Scope, limiter: anyio.CapacityLimiter) -> outcome.Outcome[object]:
-        """Call the function and wait for it, whatever is cancelled meanwhile.
+    def _call(self) -> outcome.Outcome[object]:
+        self.began_at, processor = self._clock(), time.thread_time()
+        result: outcome.Outcome[object]
+        try:
+            result = outcome.Value(self._fn())
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, somebody waits for it
+            # Not outcome.capture(): it calls methods that the exception's class may have replaced.
+            tb = sys.exc_info()[2]
+            result = outcome.Error(BaseException.with_traceback(exc, tb and tb.tb_next))
+        self.processor, self.ended_at = time.thread_time() - processor, self._clock()
+        return result
 
-        Args:
-            scope: The scope of whose cancel ``from_thread.check_cancelled()`` tells the function.
-            limiter: For the host's threads; one without a limit, if that is kept elsewhere.
 
-        Returns:
-            What it returned or raised.
+class TrioThreadCall(_Call):
+    """In one of trio's worker threads.
 
-        Raises:
-            Abandoned: It was abandoned.
-        """
-        if trio.lowlevel.in_trio_run():
-            self._task = trio.lowlevel.current_task()
-            try:
-                return await anyio.to_thread.run_sync(self._call_in_trio, limiter=limiter)
-            finally:
-                self._task = None
-        return await self._run_in_asyncio(scope)
+    Args:
+        fn: The function.
+        clock: By which it is measured.
+        limiter: For the host's threads; one without a limit, if that is kept elsewhere.
+    """
+
+    __slots__ = ("_limiter", "_register", "_task")
+
+    def __init__(
+        self,
+        fn: Callable[[], object],
+        clock: Callable[[], float],
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
+        super().__init__(fn, clock)
+        self._limiter = limiter
+        self._register: list[Any] | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+        """Call the function and wait for it; raises `Abandoned` after `leave`."""
+        self._task = trio.lowlevel.current_task()
+        try:
+            return await anyio.to_thread.run_sync(self._call_in_trio, limiter=self._limiter)
+        finally:
+            self._task = None
 
     def leave(self) -> None:
         """Let the task that waits for the function go on without it."""
         self.left = True
-        if self._hold is not None:
-            self._hold.cancel()
-        elif self._task is not None and self._register is not None and _waits(self._task):
+        if self._task is not None and self._register is not None and _waits(self._task):
             self._register[0] = None  # the thread's end wakes nobody
             trio.lowlevel.reschedule(self._task, outcome.Value(outcome.Error(Abandoned())))
             self._task = None
@@ -89,30 +104,24 @@ class ThreadCall:
         """Whether trio is to run what the thread sends to the loop beside the call's own task."""
         return self.left
 
-    def _call(self) -> outcome.Outcome[object]:
-        self.began_at, processor = time.perf_counter(), time.thread_time()
-        result: outcome.Outcome[object]
-        try:
-            result = outcome.Value(self._fn())
-        except BaseException as exc:  # noqa: BLE001  # whatever it is, somebody waits for it
-            # Not outcome.capture(): it calls methods that the exception's class may have replaced.
-            tb = sys.exc_info()[2]
-            result = outcome.Error(BaseException.with_traceback(exc, tb and tb.tb_next))
-        self.processor, self.ended_at = time.thread_time() - processor, time.perf_counter()
-        return result
-
-    # --- trio ---------------------------------------------------------------------------
-
     def _call_in_trio(self) -> outcome.Outcome[object]:
         if _trio_data is not None and hasattr(_trio_data, "abandon_on_cancel"):
             self._register = getattr(_trio_data, "task_register", None)
             _trio_data.abandon_on_cancel = self
         return self._call()
 
-    # --- asyncio ------------------------------------------------------------------------
 
-    async def _run_in_asyncio(self, scope: Scope) -> outcome.Outcome[object]:
-        """As anyio's own, whose threads keep the process from exiting."""
+class AsyncioThreadCall(_Call):
+    """In a daemon thread of trio's, on a loop of asyncio: anyio's keep the process from exiting."""
+
+    __slots__ = ("_hold",)
+
+    def __init__(self, fn: Callable[[], object], clock: Callable[[], float]) -> None:
+        super().__init__(fn, clock)
+        self._hold: anyio.CancelScope | None = None
+
+    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+        """Call the function and wait for it; raises `Abandoned` after `leave`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[outcome.Outcome[object]] = loop.create_future()
         context = contextvars.copy_context()
@@ -134,6 +143,12 @@ class ThreadCall:
         with anyio.CancelScope(shield=True) as self._hold:
             return await future
         raise Abandoned
+
+    def leave(self) -> None:
+        """Let the task that waits for the function go on without it."""
+        self.left = True
+        if self._hold is not None:
+            self._hold.cancel()
 
 
 def _waits(task: trio.lowlevel.Task) -> bool:

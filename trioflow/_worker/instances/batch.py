@@ -13,29 +13,29 @@ __all__ = ["Batch", "OpenUnit"]
 class OpenUnit:
     """Instances whose turns depend on each other within the open batch: they commit together."""
 
-    __slots__ = ("deliveries", "elsewhere", "lives", "rejections", "unit")
+    __slots__ = ("deliveries", "elsewhere", "members", "rejections", "unit")
 
     def __init__(self) -> None:
-        self.lives: list[HeldInstance] = []
+        self.members: list[HeldInstance] = []
         self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
         self.deliveries: list[Delivery] = []
         self.rejections = 0  # of what it says, before it stood in this unit
         self.unit = Unit(instances=[])
 
-    def add(self, live: HeldInstance, commit: InstanceCommit) -> None:
+    def add(self, instance: HeldInstance, commit: InstanceCommit) -> None:
         """Say something of one more instance."""
-        live.unit = self
-        live.commit = commit
-        self.lives.append(live)
+        instance.unit = self
+        instance.commit = commit
+        self.members.append(instance)
 
     def absorb(self, other: OpenUnit) -> None:
         """Take over all of another unit."""
-        for live in other.lives:
-            live.unit = self
-        self.lives += other.lives
+        for instance in other.members:
+            instance.unit = self
+        self.members += other.members
         self.elsewhere += other.elsewhere
         self.deliveries += other.deliveries
-        other.lives, other.elsewhere, other.deliveries = [], [], []
+        other.members, other.elsewhere, other.deliveries = [], [], []
 
 
 class Batch:
@@ -47,21 +47,21 @@ class Batch:
         self.units: list[OpenUnit] = []
         self.size = 0
 
-    def unit_of(self, live: HeldInstance) -> OpenUnit:
+    def unit_of(self, instance: HeldInstance) -> OpenUnit:
         """Return the unit that speaks of an instance, a new one if none does yet."""
-        if live.unit is None:
+        if instance.unit is None:
             unit = OpenUnit()
             self.units.append(unit)
             commit = InstanceCommit(
-                id=live.id,
-                execution=live.number,
-                number=live.turns,
-                events=live.events,
-                new=live.new,
-                life=live.life,
+                id=instance.id,
+                execution=instance.number,
+                number=instance.turns,
+                events=instance.events,
+                new=instance.new,
+                life=instance.life,
             )
-            unit.add(live, commit)
-        return live.unit  # type: ignore[return-value]  # set by add
+            unit.add(instance, commit)
+        return instance.unit  # type: ignore[return-value]  # set by add
 
     def add(self, unit: OpenUnit) -> None:
         """Take in a unit that speaks of no instance, such as an activity's result."""
@@ -72,7 +72,7 @@ class Batch:
         """Make two units one, the smaller into the larger."""
         if one is other:
             return one
-        if len(one.lives) < len(other.lives):
+        if len(one.members) < len(other.members):
             one, other = other, one
         one.absorb(other)
         return one
@@ -80,7 +80,7 @@ class Batch:
     def seal(self) -> list[OpenUnit]:
         """Finish the batch: what a parent has not consumed goes into its inbox."""
         sealed = [
-            unit for unit in self.units if unit.lives or unit.unit.results or unit.unit.retries
+            unit for unit in self.units if unit.members or unit.unit.results or unit.unit.retries
         ]
         for unit in sealed:
             for delivery in unit.deliveries:
@@ -91,9 +91,9 @@ class Batch:
                     )
                     assert delivery.child.commit is not None
                     delivery.child.commit.messages.append(delivery.message)
-            for live in unit.lives:
-                assert live.commit is not None
-                unit.unit.instances.append(live.commit)
+            for instance in unit.members:
+                assert instance.commit is not None
+                unit.unit.instances.append(instance.commit)
             unit.unit.instances += unit.elsewhere
         self.clear()
         return sealed

@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def cancel_activity(
-    live: HeldInstance, commit: InstanceCommit, command: str, activities: ActivityRunner
+    instance: HeldInstance, commit: InstanceCommit, command: str, activities: ActivityRunner
 ) -> None:
     """Say in a commit that an activity is cancelled."""
     event = encode_event(ev.ActivityCancelled(command))
@@ -35,24 +35,26 @@ def cancel_activity(
         if activity.command == command:
             del commit.activities[index]
             if activity.leased:
-                activities.unreserve(live.id, activity.activity)
+                activities.unreserve(instance.id, activity.activity)
             # Through the inbox, since this turn may be stored and the next one not.
-            commit.messages.append(Message(live.id, event, execution=live.number, life=live.life))
+            commit.messages.append(
+                Message(instance.id, event, execution=instance.number, life=instance.life)
+            )
             return
     commit.cancelled.append(CancelledActivity(command, event))
-    live.to_cancel.append(command)
+    instance.to_cancel.append(command)
 
 
-def tell_activities(live: HeldInstance, activities: ActivityRunner) -> None:
+def tell_activities(instance: HeldInstance, activities: ActivityRunner) -> None:
     """Tell those that run here to stop, now that their cancel is stored."""
-    for command in live.to_cancel:
-        activities.cancel(live.key(command))
-    live.to_cancel.clear()
+    for command in instance.to_cancel:
+        activities.cancel(instance.key(command))
+    instance.to_cancel.clear()
 
 
-def cancel_child(live: HeldInstance, command: CancelChild) -> Message:
+def cancel_child(instance: HeldInstance, command: CancelChild) -> Message:
     """Return the message that cancels a sub-workflow."""
-    me = ParentRef(live.id, live.number, command.id, live.life)
+    me = ParentRef(instance.id, instance.number, command.id, instance.life)
     return Message(
         instance=command.instance,
         event=encode_event(ev.CancelRequested(command.reason, me)),

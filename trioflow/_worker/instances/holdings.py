@@ -60,71 +60,71 @@ class Holdings:
         """Whether an instance of that kind could begin here."""
         return queue in self._queues and workflow in self.workflows and self.room > 0
 
-    def hold(self, live: HeldInstance) -> None:
+    def hold(self, instance: HeldInstance) -> None:
         """Add an instance that was born here, or that the store gave."""
-        self.held[live.id] = live
+        self.held[instance.id] = instance
 
-    def queue(self, live: HeldInstance) -> None:
+    def queue(self, instance: HeldInstance) -> None:
         """Have an instance looked at soon."""
-        if not live.queued:
-            live.queued = True
-            self.ready.append(live)
+        if not instance.queued:
+            instance.queued = True
+            self.ready.append(instance)
             self._wake()
 
-    def park(self, live: HeldInstance) -> None:
+    def park(self, instance: HeldInstance) -> None:
         """Keep the execution of an instance that is no longer held, if there is a place for it."""
-        if live.sealed or live.execution is None or not self._cache_size:
-            self.drop(live)
+        if instance.sealed or instance.execution is None or not self._cache_size:
+            self.drop(instance)
             return
-        del self.held[live.id]
-        live.park()
-        self._parked[live.id] = live
+        del self.held[instance.id]
+        instance.park()
+        self._parked[instance.id] = instance
         if len(self._parked) > self._cache_size:
             self._forget(self._parked.popitem(last=False)[1])
 
     def clear(self) -> None:
         """Let go of everything."""
-        for live in (*self.held.values(), *self._parked.values()):
-            if live.start is not None:
-                live.start.settle(created=False)
-            self._forget(live)
+        for instance in (*self.held.values(), *self._parked.values()):
+            if instance.start is not None:
+                instance.start.settle(created=False)
+            self._forget(instance)
         self.held.clear()
         self._parked.clear()
         self.ready.clear()
 
     def unpark(self, row: TakenInstance) -> HeldInstance:
         """Return what is kept of an instance that the store gave, or begin anew with it."""
-        live = self._parked.pop(row.id, None)
-        if live is not None:
-            if live.is_same_as(row) and live.turns == row.turns:
-                live.unpark()
-                return live
-            self._forget(live)
+        instance = self._parked.pop(row.id, None)
+        if instance is not None:
+            if instance.is_same_as(row) and instance.turns == row.turns:
+                instance.unpark()
+                return instance
+            self._forget(instance)
         return HeldInstance.taken(row)
 
-    def forget_parked(self, instance: str) -> None:
+    def forget_parked(self, id: str) -> None:
         """Let go of what is kept of an instance."""
-        live = self._parked.pop(instance, None)
-        if live is not None:
-            self._forget(live)
+        instance = self._parked.pop(id, None)
+        if instance is not None:
+            self._forget(instance)
 
-    def _forget(self, live: HeldInstance) -> None:
-        live.let_go()
-        self.evict(live)
+    def _forget(self, instance: HeldInstance) -> None:
+        instance.let_go()
+        self.evict(instance)
 
-    def evict(self, live: HeldInstance) -> None:
+    def evict(self, instance: HeldInstance) -> None:
         """Unwind an instance's code out of memory."""
-        execution, live.execution = live.execution, None
+        execution, instance.execution = instance.execution, None
         if execution is not None and not execution.evict():
             logger.error(
                 "instance %r (%s) could not be unwound: its code catches BaseException again and "
                 "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
-                live.id,
-                live.workflow,
+                instance.id,
+                instance.workflow,
             )
 
-    def drop(self, live: HeldInstance) -> None:
+    def drop(self, instance: HeldInstance) -> None:
         """Let go of an instance that is held."""
-        if self.held.get(live.id) is live:
-            del self.held[live.id]
-        self._forget(live)
+        if self.held.get(instance.id) is instance:
+            del self.held[instance.id]
+        self._forget(instance)

@@ -26,6 +26,7 @@ from trioflow._model.events import Event, decode_event, encode_event
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.heartbeat import Step
+from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.commit import Committer
@@ -60,6 +61,7 @@ class Pump:
 
     Args:
         backend: The store.
+        host: Where random bits come from, and how a start is waited for.
         registry: Where the workflows are.
         codec: For arguments and results.
         queues: Which queues' instances are stepped here; empty for none.
@@ -68,12 +70,15 @@ class Pump:
         max_steps: How many task steps a turn may have.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         on_wake_at: Called with the time when a stored instance will be due.
+        on_lease_lost: Called when the worker's row is gone.
+        on_lost_answer: Called when it is not known whether a commit was stored at its first try.
     """
 
     def __init__(
         self,
         *,
         backend: Backend,
+        host: Host,
         registry: Registry,
         codec: Codec,
         queues: Collection[str],
@@ -83,8 +88,10 @@ class Pump:
         on_end: Callable[[str, str, str, bytes], None],
         on_wake_at: Callable[[float], None],
         on_lease_lost: Callable[[], None],
+        on_lost_answer: Callable[[], None],
     ) -> None:
         self._backend = backend
+        self._host = host
         self._workflows = registry.workflows
         self._codec = codec
         self._on_wake_at = on_wake_at
@@ -92,9 +99,16 @@ class Pump:
         self._unloaded: list[HeldInstance] = []
         self._batch = Batch()
         self._holdings = Holdings(registry.workflows, queues, limit, cache_size, self._woken)
-        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken)
+        self._recorder = recorder = Recorder(self._holdings, self._batch, self._woken, host.random)
         self._stepper = Stepper(
-            backend, self._workflows, codec, self._holdings, self._batch, recorder, max_steps
+            backend,
+            self._workflows,
+            codec,
+            self._holdings,
+            self._batch,
+            recorder,
+            max_steps,
+            host.random,
         )
         self._committer = Committer(
             backend=backend,
@@ -105,6 +119,7 @@ class Pump:
             on_end=on_end,
             on_wake_at=on_wake_at,
             on_lease_lost=on_lease_lost,
+            on_lost_answer=on_lost_answer,
             on_successor=self.receive,
             codec=codec,
         )
@@ -152,8 +167,8 @@ class Pump:
 
     def life_of(self, instance: str) -> str | None:
         """Return the life of an instance that is stored and held by this worker now."""
-        live = self._holdings.held.get(instance)
-        return None if live is None or live.new is not None else live.life
+        held = self._holdings.held.get(instance)
+        return None if held is None or held.new is not None else held.life
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
@@ -165,76 +180,75 @@ class Pump:
         It is not created if this worker holds one of that id, which may have been terminated
         meanwhile: only the store knows.
         """
-        start = Start(new)
+        start = Start(new, self._host)
         if new.id in self._holdings.held or self._holdings.closed:
             start.settle(created=False)
             return start
-        live = HeldInstance.born(new)
-        live.start = start
+        instance = HeldInstance.born(new)
+        instance.start = start
         self._holdings.forget_parked(new.id)
-        self._holdings.hold(live)
-        self._batch.unit_of(live)
-        self._holdings.queue(live)
+        self._holdings.hold(instance)
+        self._batch.unit_of(instance)
+        self._holdings.queue(instance)
         return start
 
     def receive(self, row: TakenInstance) -> None:
         """Accept an instance that the store gave; never called while a commit is under way."""
-        if self.activities.busy_with(row.id):
-            self.activities.stop_other_lives(row.id, row.life)
-        live = self._place_of(row)
-        if live is None:
+        instance = self._place_of(row)
+        if instance is None:
             return
         if row.deaths:
-            live.suspect, live.deaths = True, row.deaths
-            if live not in self._isolated:
-                self._isolated.append(live)
-        if row.turns == live.turns:  # otherwise the open batch knows better
-            live.wake_at = live.stored_wake_at = row.wake_at
-            live.due = row.wake_at is not None and row.wake_at <= self._backend.now()
+            instance.suspect, instance.deaths = True, row.deaths
+            if instance not in self._isolated:
+                self._isolated.append(instance)
+        if row.turns == instance.turns:  # otherwise the open batch knows better
+            instance.wake_at = instance.stored_wake_at = row.wake_at
+            instance.due = row.wake_at is not None and row.wake_at <= self._backend.now()
         try:
             for message in row.inbox:
-                if message.seq > live.last_seq:
+                if message.seq > instance.last_seq:
                     event = decode_event(message.event)
-                    live.last_seq = message.seq
-                    live.received.append(Received(event, message.at, seq=message.seq))
+                    instance.last_seq = message.seq
+                    instance.received.append(Received(event, message.at, seq=message.seq))
         except msgspec.MsgspecError as exc:
-            if live.may_step:
-                self._recorder.suspend(live, reports.unreadable_message(live, exc))
+            if instance.may_step:
+                self._recorder.suspend(instance, reports.unreadable_message(instance, exc))
             return
-        self._holdings.queue(live)
+        self._holdings.queue(instance)
 
     def _place_of(self, row: TakenInstance) -> HeldInstance | None:
         """Return what stands for a row here; ``None`` if that has to wait."""
-        live = self._holdings.held.get(row.id)
-        if live is not None and not live.is_same_as(row):
-            if live.commit is not None:
+        instance = self._holdings.held.get(row.id)
+        if instance is not None and not instance.is_same_as(row):
+            if instance.commit is not None:
                 # What the open batch says of it will be refused. The row comes after that.
-                live.successor = row
-                if live.start is not None:
-                    live.start.settle(created=False)
+                instance.successor = row
+                if instance.start is not None:
+                    instance.start.settle(created=False)
                 return None
-            self._holdings.drop(live)
-            live = None
+            self._committer.hand_over(instance)  # or the rows of what has ended would stay
+            self._holdings.drop(instance)
+            instance = None
             if self._isolated:
                 self._end_isolation()
-        if live is None:
-            live = self._holdings.unpark(row)
-            self._holdings.hold(live)
-        return live
+        if instance is None:
+            instance = self._holdings.unpark(row)
+            self._holdings.hold(instance)
+        return instance
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
         """Hand an activity's end to its instance, directly if that is held here."""
         key = task.key
-        live = self._holdings.held.get(key.instance)
+        instance = self._holdings.held.get(key.instance)
         now = self._backend.now()
         if (
-            live is not None
-            and live.number == key.execution
-            and live.life == key.life
-            and not live.sealed
+            instance is not None
+            and instance.number == key.execution
+            and instance.life == key.life
+            and not instance.sealed
         ):
-            live.received.append(Received(event, now, finished=key.command))
-            self._holdings.queue(live)
+            instance.received.append(Received(event, now, finished=key.command))
+            self._holdings.queue(instance)
         else:
             unit = OpenUnit()
             unit.unit.results = [ActivityResult(key, encode_event(event), now)]
@@ -249,18 +263,18 @@ class Pump:
         data = task.failure if failure is None else _encode(failure)
         unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
         self._add(unit)
-        live = self._holdings.held.get(task.key.instance)
-        if live is not None:
-            self._holdings.queue(live)  # perhaps it was only kept for this activity
+        instance = self._holdings.held.get(task.key.instance)
+        if instance is not None:
+            self._holdings.queue(instance)  # perhaps it was only kept for this activity
         self._on_wake_at(visible_at)
 
     def in_hand(self) -> list[ActivityKey]:
         """The activities leased to this worker that it runs, or whose ends it is about to store."""
         keys = self.activities.in_hand()
-        for live in self._holdings.held.values():
-            for received in (*live.received, *live.used):
+        for instance in self._holdings.held.values():
+            for received in (*instance.received, *instance.used):
                 if received.finished is not None:
-                    keys.append(live.key(received.finished))
+                    keys.append(instance.key(received.finished))
         for unit in self._batch.units:
             keys += [result.key for result in unit.unit.results]
             keys += [retry.key for retry in unit.unit.retries]
@@ -319,14 +333,14 @@ class Pump:
     def _can_step(self) -> bool:
         """Whether an instance may make a turn now."""
         if self._isolated:
-            return any(live.queued and live.may_step for live in self._isolated)
+            return any(instance.queued and instance.may_step for instance in self._isolated)
         return bool(self._holdings.ready)
 
     @property
     def _can_load(self) -> bool:
         """Whether a history may be loaded now: its replay may end the process as a step may."""
         if self._isolated:
-            return any(live in self._isolated for live in self._unloaded)
+            return any(instance in self._isolated for instance in self._unloaded)
         return bool(self._unloaded)
 
     @property
@@ -372,45 +386,51 @@ class Pump:
             self._step_isolated()
             return
         for _ in range(min(_CHUNK, len(self._holdings.ready))):
-            live = self._holdings.ready.pop()
-            live.queued = False
-            self._look_at(live)
+            instance = self._holdings.ready.pop()
+            instance.queued = False
+            self._look_at(instance)
 
     def _step_isolated(self) -> None:
         """Step the suspects, and leave all others where they stand in the queue."""
-        for live in self._isolated:
-            if live.queued:
-                self._holdings.ready.remove(live)
-                live.queued = False
-                self._look_at(live)
+        for instance in self._isolated:
+            if instance.queued:
+                self._holdings.ready.remove(instance)
+                instance.queued = False
+                self._look_at(instance)
 
-    def _look_at(self, live: HeldInstance) -> None:
-        if live.state is not State.HELD or self._holdings.held.get(live.id) is not live:
+    def _look_at(self, instance: HeldInstance) -> None:
+        if instance.state is not State.HELD or self._holdings.held.get(instance.id) is not instance:
             return  # it comes back when its commit is stored
-        if live.deaths > _MOST_DEATHS:
-            self._recorder.suspend(live, reports.crashes_its_worker(live, live.deaths - 1))
-        elif not live.has_work:
-            self._recorder.give_back_untouched(live)
-        elif live.execution is None and live.turns:
-            if live.commit is None or not live.commit.turns:  # otherwise they are to be stored
-                self._unloaded.append(live)
+        if instance.deaths > _MOST_DEATHS:
+            self._recorder.suspend(
+                instance, reports.crashes_its_worker(instance, instance.deaths - 1)
+            )
+        elif not instance.has_work:
+            self._recorder.give_back_untouched(instance)
+        elif instance.execution is None and instance.turns:
+            if (
+                instance.commit is None or not instance.commit.turns
+            ):  # otherwise they are to be stored
+                self._unloaded.append(instance)
         else:
-            self._stepper.step(live)
+            self._stepper.step(instance)
 
     async def _load_some(self) -> None:
         if self._isolated:
-            lives = [live for live in self._unloaded if live in self._isolated]
-            self._unloaded = [live for live in self._unloaded if live not in self._isolated]
+            chosen = [instance for instance in self._unloaded if instance in self._isolated]
+            self._unloaded = [
+                instance for instance in self._unloaded if instance not in self._isolated
+            ]
         else:
-            lives, self._unloaded = self._unloaded[:100], self._unloaded[100:]
-        await self._stepper.load(lives)
+            chosen, self._unloaded = self._unloaded[:100], self._unloaded[100:]
+        await self._stepper.load(chosen)
 
     def drop_everything(self) -> None:
         """Let go of all instances at once: this worker's lease is lost, or it ends."""
-        for live in self._holdings.held.values():
-            if live.commit is not None:  # it will never be stored
-                self.activities.unreserve_all(live.id, live.commit.activities)
-                live.unsay()
+        for instance in self._holdings.held.values():
+            if instance.commit is not None:  # it will never be stored
+                self.activities.unreserve_all(instance.id, instance.commit.activities)
+                instance.unsay()
         self._holdings.clear()
         self._isolated.clear()
         self._unloaded.clear()

@@ -29,12 +29,12 @@ class Ready:
     def __len__(self) -> int:
         return len(self._under_way) + len(self._fresh)
 
-    def append(self, live: HeldInstance) -> None:
+    def append(self, instance: HeldInstance) -> None:
         """Add one; a sub-workflow is under way as soon as its parent is."""
-        if live.turns or live.parent is not None:
-            self._under_way.append(live)
+        if instance.turns or instance.parent is not None:
+            self._under_way.append(instance)
         else:
-            self._fresh.append(live)
+            self._fresh.append(instance)
 
     def pop(self) -> HeldInstance:
         """Remove the next one, and return it."""
@@ -43,11 +43,11 @@ class Ready:
             return self._fresh.popleft()
         return self._under_way.popleft()
 
-    def remove(self, live: HeldInstance) -> None:
+    def remove(self, instance: HeldInstance) -> None:
         """Remove one that was added."""
         for waiting in (self._under_way, self._fresh):
-            if live in waiting:
-                waiting.remove(live)
+            if instance in waiting:
+                waiting.remove(instance)
 
     def clear(self) -> None:
         """Remove all."""

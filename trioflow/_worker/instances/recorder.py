@@ -19,6 +19,7 @@ from trioflow._model.commands import (
 )
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
+from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Continued, Failed, Turn
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import cancel as cancels
@@ -43,6 +44,7 @@ class Recorder:
         holdings: What the worker holds.
         batch: The batch that is being built.
         wake: Called when there is something to commit.
+        random: For the lives of sub-workflows.
     """
 
     def __init__(
@@ -50,18 +52,20 @@ class Recorder:
         holdings: Holdings,
         batch: Batch,
         wake: Callable[[], None],
+        random: RandomSource,
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._wake = wake
+        self._random = random
         self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
         self.unknown: set[str] = set()
 
-    def consume(self, live: HeldInstance, unit: OpenUnit) -> OpenUnit:
+    def consume(self, instance: HeldInstance, unit: OpenUnit) -> OpenUnit:
         """Note what a turn has consumed; return its unit, which now holds children that ended."""
-        commit = live.commit
+        commit = instance.commit
         assert commit is not None
-        for received in live.received:
+        for received in instance.received:
             if received.seq is not None:
                 commit.consumed.append(received.seq)
             elif received.finished is not None:
@@ -70,57 +74,59 @@ class Recorder:
                 received.delivery.consumed = True
                 assert received.delivery.child.unit is not None
                 unit = self._batch.merge(unit, received.delivery.child.unit)
-        live.used.extend(live.received)
-        live.received.clear()
-        live.due = False
-        live.together_from = -1
+        instance.used.extend(instance.received)
+        instance.received.clear()
+        instance.due = False
+        instance.together_from = -1
         return unit
 
-    def record(self, live: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:
+    def record(self, instance: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:
         """Write down what a turn, whose stored form is ``data``, means for the store."""
-        execution, commit = live.execution, live.commit
+        execution, commit = instance.execution, instance.commit
         assert execution is not None
         assert commit is not None
-        live.turns += 1
+        instance.turns += 1
         commit.turns.append(data)
-        live.events = commit.events = execution.events
+        instance.events = commit.events = execution.events
         for command in turn.commands:
-            self._carry_out(live, unit, commit, command)
+            self._carry_out(instance, unit, commit, command)
         status = execution.take_custom_status()
         if status is not None:
             commit.status = status
         if turn.outcome is not None:
-            self._end(live, unit, commit, turn)
+            self._end(instance, unit, commit, turn)
             return
-        live.wake_at = commit.wake_at = execution.wake_at
-        commit.leased = self.is_busy(live)
+        instance.wake_at = commit.wake_at = execution.wake_at
+        commit.leased = self.is_busy(instance)
         if execution.events >= execution.definition.max_events:
-            self.suspend(live, reports.limit_reached(live, execution))
+            self.suspend(instance, reports.limit_reached(instance, execution))
 
     def _carry_out(
-        self, live: HeldInstance, unit: OpenUnit, commit: InstanceCommit, command: Command
+        self, instance: HeldInstance, unit: OpenUnit, commit: InstanceCommit, command: Command
     ) -> None:
         match command:
             case RunActivity():
-                leased = self.activities.capacity.reserve(live.id, command.activity, command.queue)
+                leased = self.activities.capacity.reserve(
+                    instance.id, command.activity, command.queue
+                )
                 commit.activities.append(commits.new_activity(command, leased=leased))
             case StartChild():
-                self._begin_child(live, unit, command)
+                self._begin_child(instance, unit, command)
             case SendSignal():
                 commit.messages.append(commits.signal_message(command))
             case CancelActivity():
-                cancels.cancel_activity(live, commit, command.id, self.activities)
+                cancels.cancel_activity(instance, commit, command.id, self.activities)
             case CancelChild():
-                commit.messages.append(cancels.cancel_child(live, command))
+                commit.messages.append(cancels.cancel_child(instance, command))
             case RecordSideEffect():
                 pass  # it has already happened
             case _:
                 assert_never(command)
 
-    def _begin_child(self, live: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, live)
+    def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
+        new = commits.new_child(command, instance, self._random.new_life())
         if (
-            live.alone
+            instance.alone
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
@@ -132,98 +138,100 @@ class Recorder:
         unit.add(child, commits.birth(new, leased=True))
         self._holdings.queue(child)
 
-    def is_busy(self, live: HeldInstance) -> bool:
+    def is_busy(self, instance: HeldInstance) -> bool:
         """Whether an instance has something under way here, so that it is kept.
 
         A suspect is not: what it waits for reaches it through the inbox, and it is then taken in
         isolation again.
         """
-        if live.suspect:
-            return bool(live.received)
-        if live.received or self.activities.capacity.busy_with(live.id):
+        if instance.suspect:
+            return bool(instance.received)
+        if instance.received or self.activities.capacity.busy_with(instance.id):
             return True
-        return live.execution is not None and any(
+        return instance.execution is not None and any(
             isinstance(command, StartChild) and command.instance in self._holdings.held
-            for command in live.execution.waits_for
+            for command in instance.execution.waits_for
         )
 
-    def _end(self, live: HeldInstance, unit: OpenUnit, commit: InstanceCommit, turn: Turn) -> None:
+    def _end(
+        self, instance: HeldInstance, unit: OpenUnit, commit: InstanceCommit, turn: Turn
+    ) -> None:
         assert turn.outcome is not None
-        live.seal()
+        instance.seal()
         commit.wake_at = None
         if isinstance(turn.outcome, Continued):
-            assert live.execution is not None
+            assert instance.execution is not None
             commit.continued = bytes(turn.outcome.input)
-            commit.carried = _encode(live.execution.unread_signals())
+            commit.carried = _encode(instance.execution.unread_signals())
             commit.leased = True
             return
         commit.closing = commits.closing_of(turn.outcome)
         commit.leased = False
-        assert live.execution is not None
-        live.unread = reports.unread_signals(live.execution)
+        assert instance.execution is not None
+        instance.unread = reports.unread_signals(instance.execution)
         if isinstance(turn.outcome, Failed):
-            failure = commits.legible(turn.outcome.failure, live.execution.codec)
-            live.report = reports.failed(failure)
-        if live.parent is None:
+            failure = commits.legible(turn.outcome.failure, instance.execution.codec)
+            instance.report = reports.failed(failure)
+        if instance.parent is None:
             return
-        event = commits.child_end(turn.outcome, live.parent.command)
+        event = commits.child_end(turn.outcome, instance.parent.command)
         message = Message(
-            instance=live.parent.instance,
+            instance=instance.parent.instance,
             event=encode_event(event),
-            execution=live.parent.execution,
-            life=live.parent.life,
+            execution=instance.parent.execution,
+            life=instance.parent.life,
         )
-        parent = self._holdings.held.get(live.parent.instance)
+        parent = self._holdings.held.get(instance.parent.instance)
         if (
             parent is None
-            or not parent.is_parent_of(live.parent)
+            or not parent.is_parent_of(instance.parent)
             or parent.sealed
-            or live.alone
+            or instance.alone
             or parent.alone
         ):
             commit.messages.append(message)
             return
-        delivery = Delivery(live, parent, message)
+        delivery = Delivery(instance, parent, message)
         unit.deliveries.append(delivery)
         parent.received.append(Received(event, turn.now, delivery=delivery))
         self._holdings.queue(parent)
 
-    def suspend(self, live: HeldInstance, report: SuspendReport) -> None:
+    def suspend(self, instance: HeldInstance, report: SuspendReport) -> None:
         """Stop an instance until somebody has looked at it; nothing of it is lost."""
-        self._batch.unit_of(live)
-        commit = live.commit
+        self._batch.unit_of(instance)
+        commit = instance.commit
         assert commit is not None
         commit.suspended = commits.encode_report(report)
         commit.leased = False
-        commit.wake_at = live.wake_at
-        live.report = report.message
-        live.seal()
+        commit.wake_at = instance.wake_at
+        instance.report = report.message
+        instance.seal()
         self._wake()
 
-    def give_back_untouched(self, live: HeldInstance) -> None:
+    def give_back_untouched(self, instance: HeldInstance) -> None:
         """Give back an instance that was taken and has nothing to do."""
-        if self.is_busy(live):
+        if self.is_busy(instance):
             return
-        self._batch.unit_of(live)
-        commit = live.commit
+        self._batch.unit_of(instance)
+        commit = instance.commit
         assert commit is not None
         commit.leased = False
-        commit.wake_at = live.wake_at  # which is that of a turn in this batch, if there is one
+        commit.wake_at = instance.wake_at  # which is that of a turn in this batch, if there is one
 
-    def leave_unknown(self, live: HeldInstance) -> None:
+    def leave_unknown(self, instance: HeldInstance) -> None:
         """Leave an instance whose workflow is not known here to a worker that knows it."""
-        if live.workflow not in self.unknown:
-            self.unknown.add(live.workflow)
+        if instance.workflow not in self.unknown:
+            self.unknown.add(instance.workflow)
             logger.warning(
                 "workflow %r (instance %r) is not registered in this worker; it is left in the "
                 "store. Import its module here, or run a worker that knows it.",
-                live.workflow,
-                live.id,
+                instance.workflow,
+                instance.id,
             )
-        self._batch.unit_of(live)
-        commit = live.commit
+        self._batch.unit_of(instance)
+        commit = instance.commit
         assert commit is not None
         commit.leased = False
         commit.due = True
-        commit.wake_at = live.wake_at
-        live.seal()
+        commit.wake_at = instance.wake_at
+        instance.seal()

@@ -10,10 +10,9 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec
 from trioflow._model import events as ev
-from trioflow._model.commands import ActivityOptions, RunActivity, SendSignal, StartChild
+from trioflow._model.commands import RunActivity, SendSignal, StartChild
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
-from trioflow._model.lives import new_life
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._worker.instances.held import HeldInstance
 from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
@@ -24,7 +23,6 @@ __all__ = [
     "child_end",
     "closing_of",
     "decode_metadata",
-    "decode_options",
     "encode_report",
     "legible",
     "new_activity",
@@ -33,7 +31,6 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
-_decode_options = msgspec.json.Decoder(ActivityOptions).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -50,17 +47,12 @@ def new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
     )
 
 
-def decode_options(data: bytes) -> ActivityOptions | None:
-    """Read the options of an activity's row."""
-    return _decode_options(data) if data else None
-
-
 def decode_metadata(data: bytes) -> dict[str, str]:
     """Read an instance's metadata."""
     return _decode_metadata(data) if data else {}
 
 
-def new_child(command: StartChild, parent: HeldInstance) -> NewInstance:
+def new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
     return NewInstance(
         command.instance,
@@ -70,7 +62,7 @@ def new_child(command: StartChild, parent: HeldInstance) -> NewInstance:
         ParentRef(parent.id, parent.number, command.id, parent.life),
         parent.metadata,
         command.priority,
-        new_life(),
+        life,
     )
 
 

@@ -58,43 +58,43 @@ class Rejections:
     @staticmethod
     def is_shared(unit: OpenUnit) -> bool:
         """Whether several instances share a unit: each then begins again alone."""
-        return len(unit.lives) > 1
+        return len(unit.members) > 1
 
     def handle(self, unit: OpenUnit, error: Exception) -> None:
         """Put something into the open batch in place of a unit that is about one thing."""
-        if not unit.lives:
+        if not unit.members:
             self._replace_ends(unit, error)
             return
-        (live,) = unit.lives
-        commit = live.unsay()
-        if live.new is not None:
+        (instance,) = unit.members
+        commit = instance.unsay()
+        if instance.new is not None:
             if commit.turns:
-                self._create_only(live)
+                self._create_only(instance)
             else:
-                self._give_up_birth(live, error)
-        elif live.failures < _TRIES:  # of the suspension, if it was none
-            live.begin_again(commit)
-            self._holdings.evict(live)
-            live.failures += commit.suspended is not None
-            self._recorder.suspend(live, _report(live, commit.number, error))
+                self._give_up_birth(instance, error)
+        elif instance.failures < _TRIES:  # of the suspension, if it was none
+            instance.begin_again(commit)
+            self._holdings.evict(instance)
+            instance.failures += commit.suspended is not None
+            self._recorder.suspend(instance, _report(instance, commit.number, error))
         else:
             # It stays leased to this worker: nobody else will try it for as long as this one lives.
             logger.error(
                 "the store rejects even the suspension of instance %r (%s), which is left as it "
                 "is: %s",
-                live.id,
-                live.workflow,
+                instance.id,
+                instance.workflow,
                 error,
             )
-            self._holdings.drop(live)
+            self._holdings.drop(instance)
 
-    def _create_only(self, live: HeldInstance) -> None:
+    def _create_only(self, instance: HeldInstance) -> None:
         """Store an instance without its first turn, so that it can be suspended like any other."""
-        assert live.new is not None
-        birth = commits.birth(live.new, leased=False)
-        self._holdings.drop(live)
-        again = HeldInstance.born(live.new)
-        again.start, live.start = live.start, None
+        assert instance.new is not None
+        birth = commits.birth(instance.new, leased=False)
+        self._holdings.drop(instance)
+        again = HeldInstance.born(instance.new)
+        again.start, instance.start = instance.start, None
         self._holdings.hold(again)
         unit = OpenUnit()
         unit.add(again, birth)
@@ -102,13 +102,13 @@ class Rejections:
         self._batch.add(unit)
         self._wake()
 
-    def _give_up_birth(self, live: HeldInstance, error: Exception) -> None:
-        self._holdings.drop(live)
-        if live.start is not None:
-            live.start.fail(error)
-            live.start = None
+    def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
+        self._holdings.drop(instance)
+        if instance.start is not None:
+            instance.start.fail(error)
+            instance.start = None
         else:
-            logger.error("the store rejects the new instance %r: %s", live.id, error)
+            logger.error("the store rejects the new instance %r: %s", instance.id, error)
 
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
         for result in unit.unit.results:
@@ -137,13 +137,13 @@ class Rejections:
         self._wake()
 
 
-def _report(live: HeldInstance, turn: int, error: Exception) -> SuspendReport:
+def _report(instance: HeldInstance, turn: int, error: Exception) -> SuspendReport:
     text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     return SuspendReport(
         kind="refused by the store",
         message=(
-            f"the store does not take turn {turn} of instance {live.id!r}: {text[:2000]}. Change "
-            "what the workflow gives there, or the store's limits, and resume it."
+            f"the store does not take turn {turn} of instance {instance.id!r}: {text[:2000]}. "
+            "Change what the workflow gives there, or the store's limits, and resume it."
         ),
         turn=turn,
     )

@@ -63,21 +63,21 @@ def _last_line(failure: Failure) -> str:
     return ":".join(frames[-1]) if frames else ""
 
 
-def limit_reached(live: HeldInstance, execution: Execution) -> SuspendReport:
+def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport:
     """Return the report of a history that has reached its limit."""
     return SuspendReport(
         kind="history limit",
         message=(
-            f"the history of instance {live.id!r} has {execution.events} events, the limit of "
-            f"workflow {live.workflow!r} is {execution.definition.max_events}. Let the workflow "
-            "call continue_as_new() when info().should_continue_as_new is true; to go on with this "
-            "one, raise its max_events and resume it."
+            f"the history of instance {instance.id!r} has {execution.events} events, the limit "
+            f"of workflow {instance.workflow!r} is {execution.definition.max_events}. Let the "
+            "workflow call continue_as_new() when info().should_continue_as_new is true; to go on "
+            "with this one, raise its max_events and resume it."
         ),
-        turn=live.turns,
+        turn=instance.turns,
     )
 
 
-def engine_failed(live: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+def engine_failed(instance: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
     """Return the report of a mistake in trioflow itself, or in data that it cannot store.
 
     A report is stored in plain, so it says no more than the error's type where a codec hides what
@@ -87,66 +87,67 @@ def engine_failed(live: HeldInstance, error: Exception, codec: Codec) -> Suspend
     return SuspendReport(
         kind="engine",
         message=(
-            f"trioflow failed in turn {live.turns} of instance {live.id!r}: "
+            f"trioflow failed in turn {instance.turns} of instance {instance.id!r}: "
             f"{type(error).__name__}{said}".encode("utf-8", "backslashreplace").decode()
         ),
-        turn=live.turns,
+        turn=instance.turns,
     )
 
 
-def turns_missing(live: HeldInstance, found: int) -> SuspendReport:
+def turns_missing(instance: HeldInstance, found: int) -> SuspendReport:
     """Return the report of a history that has fewer turns than the instance's row says."""
     return SuspendReport(
         kind="unreadable history",
         message=(
-            f"execution {live.number} of instance {live.id!r} has {found} stored turns, its row "
-            f"says {live.turns}: some are missing. Restore them, and resume it."
+            f"execution {instance.number} of instance {instance.id!r} has {found} stored turns, "
+            f"its row says {instance.turns}: some are missing. Restore them, and resume it."
         ),
         turn=found,
     )
 
 
-def always_refused(live: HeldInstance) -> SuspendReport:
+def always_refused(instance: HeldInstance) -> SuspendReport:
     """Return the report of an instance whose turns the store refuses again and again."""
     return SuspendReport(
         kind="unreadable history",
         message=(
-            f"the store refused the turns of instance {live.id!r} {live.failures} times, from turn "
-            f"{live.turns} on: what it counts and what it has do not fit. Look at the stored turns "
-            f"of execution {live.number}; resume() tries again."
+            f"the store refused the turns of instance {instance.id!r} {instance.failures} times, "
+            f"from turn {instance.turns} on: what it counts and what it has do not fit. Look at "
+            f"the stored turns of execution {instance.number}; resume() tries again."
         ),
-        turn=live.turns,
+        turn=instance.turns,
     )
 
 
-def unreadable_turn(live: HeldInstance, error: Exception) -> SuspendReport:
+def unreadable_turn(instance: HeldInstance, error: Exception) -> SuspendReport:
     """Return the report of a stored turn that cannot be decoded."""
     return SuspendReport(
         kind="unreadable history",
-        message=f"a stored turn of instance {live.id!r} cannot be read: {error}",
+        message=f"a stored turn of instance {instance.id!r} cannot be read: {error}",
     )
 
 
-def unreadable_message(live: HeldInstance, error: Exception) -> SuspendReport:
+def unreadable_message(instance: HeldInstance, error: Exception) -> SuspendReport:
     """Return the report of a row of the inbox that cannot be decoded."""
     return SuspendReport(
         kind="unreadable history",
         message=(
-            f"a message in the inbox of instance {live.id!r} cannot be read: {error}. Repair or "
-            "delete the row, and resume it."
+            f"a message in the inbox of instance {instance.id!r} cannot be read: {error}. Repair "
+            "or delete the row, and resume it."
         ),
-        turn=live.turns,
+        turn=instance.turns,
     )
 
 
-def crashes_its_worker(live: HeldInstance, deaths: int) -> SuspendReport:
+def crashes_its_worker(instance: HeldInstance, deaths: int) -> SuspendReport:
     """Return the report of an instance whose steps ended the processes that made them."""
     return SuspendReport(
         kind="crashes its worker",
         message=(
-            f"{deaths} workers died one after the other while they stepped instance {live.id!r} "
-            f"(workflow {live.workflow!r}, turn {live.turns}) and nothing else. Look for what ends "
-            "the process there: memory, a crash in a library, os._exit(). Then resume it."
+            f"{deaths} workers died one after the other while they stepped instance "
+            f"{instance.id!r} (workflow {instance.workflow!r}, turn {instance.turns}) and nothing "
+            "else. Look for what ends the process there: memory, a crash in a library, os._exit(). "
+            "Then resume it."
         ),
-        turn=live.turns,
+        turn=instance.turns,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from trioflow._worker.host import outlast
+from trioflow._worker.host import Host
 from trioflow.backends.records import NewInstance
 from trioflow.errors import BackendUnavailable
 
@@ -17,16 +17,21 @@ _PATIENCE = 10.0
 class Start:
     """Waits until an instance is stored.
 
+    Args:
+        new: The instance.
+        host: Where its caller waits.
+
     Attributes:
         created: True once it is; False if an unfinished instance has the id, or had it; ``None``
             before.
         error: Why it is not known, or cannot be stored; ``None`` otherwise.
     """
 
-    __slots__ = ("_done", "created", "error", "new")
+    __slots__ = ("_done", "_host", "created", "error", "new")
 
-    def __init__(self, new: NewInstance) -> None:
+    def __init__(self, new: NewInstance, host: Host) -> None:
         self.new = new
+        self._host = host
         self.created: bool | None = None
         self.error: Exception | None = None
         self._done = anyio.Event()
@@ -53,7 +58,7 @@ class Start:
             BackendUnavailable: The caller was cancelled, and the store does not answer.
             BackendError: The store refused it, or the worker ended before it was stored.
         """
-        if not await outlast(self._done, _PATIENCE):
+        if not await self._host.outlast(self._done, _PATIENCE):
             raise BackendUnavailable(
                 f"the store does not answer, and the start of instance {self.new.id!r} was "
                 "cancelled: whether it is stored shows when the store is back"

@@ -1,4 +1,4 @@
-"""Making turns: live, from what came, and on replay, from what is stored."""
+"""Making turns: from what came, and, on replay, from what is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
-from trioflow._model.lives import new_life
+from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
 from trioflow._worker.heartbeat import Step
@@ -48,6 +48,7 @@ class Stepper:
         batch: The batch that is being built.
         recorder: Who builds it.
         max_steps: How many task steps a turn may have.
+        random: For the seeds of executions.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of a worker that meet here
@@ -59,6 +60,7 @@ class Stepper:
         batch: Batch,
         recorder: Recorder,
         max_steps: int,
+        random: RandomSource,
     ) -> None:
         self._backend = backend
         self._workflows = workflows
@@ -67,123 +69,128 @@ class Stepper:
         self._batch = batch
         self._recorder = recorder
         self._max_steps = max_steps
+        self._random = random
         self._steps = 0
         self._in_step: HeldInstance | None = None
 
     @property
     def current(self) -> Step | None:
         """Which step is being made; read by the watchdog, in its own thread."""
-        live = self._in_step
-        return None if live is None else Step(self._steps, live.workflow, live.id)
+        instance = self._in_step
+        return None if instance is None else Step(self._steps, instance.workflow, instance.id)
 
-    def step(self, live: HeldInstance) -> None:
+    def step(self, instance: HeldInstance) -> None:
         """Make one turn of an instance, and write it into the open batch."""
-        if live.execution is None:
-            definition = self._workflows.get(live.workflow)
+        if instance.execution is None:
+            definition = self._workflows.get(instance.workflow)
             if definition is None:
-                self._recorder.leave_unknown(live)
+                self._recorder.leave_unknown(instance)
                 return
-            live.execution = self._new(live, definition)
-        unit = self._batch.unit_of(live)
+            instance.execution = self._new(instance, definition)
+        unit = self._batch.unit_of(instance)
         now = self._backend.now()
         events: list[Event] = []
         self._steps += 1
-        self._in_step = live
+        self._in_step = instance
         try:
-            if live.turns == 0:
-                events.append(self._started(live))
-            events += [received.event for received in live.received]
+            if instance.turns == 0:
+                events.append(self._started(instance))
+            events += [received.event for received in instance.received]
             at: list[float] = []
-            if live.due:
-                wake_at = live.wake_at or 0.0
-                if live.received and wake_at < now:
+            if instance.due:
+                wake_at = instance.wake_at or 0.0
+                if instance.received and wake_at < now:
                     # What came before an overdue deadline was in time.
-                    at = [received.at or now for received in live.received]
+                    at = [received.at or now for received in instance.received]
                     at.append(wake_at)
                 now = max(now, wake_at)
                 events.append(ev.Woken())
-            turn = live.execution.advance(events, now, at=at, together_from=live.together_from)
+            turn = instance.execution.advance(
+                events, now, at=at, together_from=instance.together_from
+            )
             data = encode_turn(turn)
         except EndedUnseen as ended:
-            self._again(live, ended.number)
+            self._again(instance, ended.number)
             return
         except NeedsSuspension as stop:
-            self._recorder.suspend(live, stop.report)
+            self._recorder.suspend(instance, stop.report)
             return
         except Exception as exc:
-            logger.exception("trioflow failed on instance %r; it is suspended", live.id)
-            self._recorder.suspend(live, reports.engine_failed(live, exc, self._codec))
+            logger.exception("trioflow failed on instance %r; it is suspended", instance.id)
+            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
             return
         finally:
             self._in_step = None
         self._batch.size += 1
-        self._recorder.record(live, self._recorder.consume(live, unit), turn, data)
+        self._recorder.record(instance, self._recorder.consume(instance, unit), turn, data)
 
-    def _new(self, live: HeldInstance, definition: Workflow[..., Any]) -> Execution:
-        return Execution(definition, live.identity, self._codec, Caller, max_steps=self._max_steps)
+    def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
+        return Execution(
+            definition, instance.identity, self._codec, Caller, max_steps=self._max_steps
+        )
 
-    def _again(self, live: HeldInstance, together_from: int) -> None:
+    def _again(self, instance: HeldInstance, together_from: int) -> None:
         """Have a turn made again in which the workflow ended before it had seen everything."""
-        self._holdings.evict(live)
-        live.together_from = together_from
+        self._holdings.evict(instance)
+        instance.together_from = together_from
         # Of what is in the open batch, the history is read when that is stored.
-        assert live.commit is not None
-        live.commit.wake_at = live.wake_at
-        self._holdings.queue(live)
+        assert instance.commit is not None
+        instance.commit.wake_at = instance.wake_at
+        self._holdings.queue(instance)
 
-    def _started(self, live: HeldInstance) -> ev.Started:
+    def _started(self, instance: HeldInstance) -> ev.Started:
         return ev.Started(
-            workflow=live.workflow,
-            input=msgspec.Raw(live.input),
-            metadata=commits.decode_metadata(live.metadata),
-            parent=live.parent,
-            carried=_decode_signals(live.carried) if live.carried else [],
+            workflow=instance.workflow,
+            input=msgspec.Raw(instance.input),
+            metadata=commits.decode_metadata(instance.metadata),
+            parent=instance.parent,
+            carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
-            seed=new_life(),
+            seed=self._random.new_life(),
         )
 
     # --- loading ------------------------------------------------------------------------
 
-    async def load(self, lives: Sequence[HeldInstance]) -> None:
+    async def load(self, instances: Sequence[HeldInstance]) -> None:
         """Read the histories of instances, and replay them."""
         known: list[HeldInstance] = []
-        for live in lives:
-            if not live.may_step:
+        for instance in instances:
+            if not instance.may_step:
                 continue  # it comes back when its commit is stored, which may begin below, too
-            if live.workflow in self._workflows:
-                known.append(live)
+            if instance.workflow in self._workflows:
+                known.append(instance)
             else:
-                self._recorder.leave_unknown(live)
+                self._recorder.leave_unknown(instance)
         stored = await patiently(
-            lambda: self._backend.load([(live.id, live.number) for live in known])
+            lambda: self._backend.load([(instance.id, instance.number) for instance in known])
         )
-        for live, turns in zip(known, stored, strict=True):
-            here = self._holdings.held.get(live.id) is live and live.may_step
-            if here and live.execution is None:
-                self._replay(live, turns)
+        for instance, turns in zip(known, stored, strict=True):
+            here = self._holdings.held.get(instance.id) is instance and instance.may_step
+            if here and instance.execution is None:
+                self._replay(instance, turns)
                 await anyio.lowlevel.checkpoint()
 
-    def _replay(self, live: HeldInstance, stored: Sequence[bytes]) -> None:
-        execution = self._new(live, self._workflows[live.workflow])
+    def _replay(self, instance: HeldInstance, stored: Sequence[bytes]) -> None:
+        execution = self._new(instance, self._workflows[instance.workflow])
         try:
-            if len(stored) < live.turns:
-                self._recorder.suspend(live, reports.turns_missing(live, len(stored)))
+            if len(stored) < instance.turns:
+                self._recorder.suspend(instance, reports.turns_missing(instance, len(stored)))
                 return
-            execution.replay([decode_turn(data) for data in stored[: live.turns]])
+            execution.replay([decode_turn(data) for data in stored[: instance.turns]])
         except NeedsSuspension as stop:
             execution.evict()
-            self._recorder.suspend(live, stop.report)
+            self._recorder.suspend(instance, stop.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
-            self._recorder.suspend(live, reports.unreadable_turn(live, exc))
+            self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
         except Exception as exc:
-            logger.exception("trioflow failed to replay instance %r", live.id)
+            logger.exception("trioflow failed to replay instance %r", instance.id)
             execution.evict()
-            self._recorder.suspend(live, reports.engine_failed(live, exc, self._codec))
+            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
         else:
             execution.take_custom_status()
-            live.execution = execution
-            live.events = execution.events
-            live.wake_at = execution.wake_at
-            live.due = live.wake_at is not None and live.wake_at <= self._backend.now()
-            self._holdings.queue(live)
+            instance.execution = execution
+            instance.events = execution.events
+            instance.wake_at = execution.wake_at
+            instance.due = instance.wake_at is not None and instance.wake_at <= self._backend.now()
+            self._holdings.queue(instance)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 
+from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.records import Unit
 
 __all__ = ["Watcher", "concerns_others"]
@@ -31,15 +32,14 @@ class Watcher:
     ) -> None:
         self.number = 0
         self._look = look
-        self._seldom = seldom
         self._looking = False
-        self._interval = _SHORTEST
+        self._pauses = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
 
     def notify(self) -> None:
         """Count a change and wake everybody."""
         self.number += 1
-        self._interval = _SHORTEST
+        self._pauses.reset()
         self._wake()
 
     async def wait(self, seen: int, timeout: float) -> None:
@@ -58,14 +58,14 @@ class Watcher:
         self._looking = True
         try:
             while self.number == seen:
-                with anyio.move_on_after(self._interval):
+                with anyio.move_on_after(self._pauses.pause):
                     await self._changed().wait()
                 if self.number != seen:
                     break
                 if await look():
                     self.notify()
                 else:
-                    self._interval = min(self._interval * 2, self._seldom)
+                    next(self._pauses)
         finally:
             self._looking = False
             self._wake()  # one of those who wait on has to look from now on

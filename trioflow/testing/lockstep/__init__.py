@@ -1,4 +1,4 @@
-"""A state machine that does the same with a store and with memory, and compares.
+"""A state machine that does the same with a store and with a model of it, and compares.
 
 The conformance suite (`trioflow.testing.conformance`) shows one thing at a time. This finds what
 nobody has thought of: Hypothesis does long rows of random things with all stores in lockstep, and
@@ -15,7 +15,7 @@ shrinks a row after which they differ to the few calls that matter. With pytest:
         finally:
             await backend.aclose()
 
-    def test_it_does_what_memory_does():
+    def test_it_does_what_the_model_does():
         run_lockstep(mine=empty_store, settings=settings(max_examples=200, deadline=None))
 """
 
@@ -44,7 +44,7 @@ __all__ = ["OpenBackend", "run_lockstep"]
 def run_lockstep(
     *, settings: Settings | None = None, loop: str = "trio", **stores: OpenBackend
 ) -> None:
-    """Do random things with stores and with memory, and demand that all of them answer the same.
+    """Do random things with stores and with the model, and demand the same answers of all of them.
 
     After every step all that can be seen must be the same as well. What the contract leaves open
     is not compared: what time it is, the numbers of inbox rows, the order of equals.
@@ -60,7 +60,7 @@ def run_lockstep(
         stores: What opens each, by a name for messages.
 
     Raises:
-        AssertionError: A store and memory differ; with the shortest row of calls that was found.
+        AssertionError: A store and the model differ; with the shortest row of calls that was found.
     """
     with start_blocking_portal(loop) as portal:
         session = Session(portal, stores)

@@ -54,10 +54,10 @@ def _chosen(several: Sequence[T], pick: int) -> T | None:
 class Draft:
     """Turns plans into arguments. Every id of a run begins with ``prefix``."""
 
-    def __init__(self, prefix: str, facts: Facts, memory: Side) -> None:
+    def __init__(self, prefix: str, facts: Facts, model: Side) -> None:
         self.prefix = prefix
         self._facts = facts
-        self._memory = memory
+        self._model = model
 
     # --- words ----------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Draft:
 
     def batch(self, worker: str, plans: Sequence[UnitPlan]) -> Batch:
         """Return what a worker commits."""
-        batch = Batch(self, worker, self._facts, self._memory)
+        batch = Batch(self, worker, self._facts, self._model)
         for plan in plans:
             batch.add(plan)
         return batch
@@ -135,11 +135,11 @@ class Batch:
         places: What each instance consumes; `None` is what never was in an inbox.
     """
 
-    def __init__(self, draft: Draft, worker: str, facts: Facts, memory: Side) -> None:
+    def __init__(self, draft: Draft, worker: str, facts: Facts, model: Side) -> None:
         self._draft = draft
         self._worker = worker
         self._facts = facts
-        self._memory = memory
+        self._model = model
         self._instances: set[str] = set()
         self._tasks: set[ActivityKey] = set()
         self.units: list[Unit] = []
@@ -203,13 +203,13 @@ class Batch:
         return [key.command for key in keys]
 
     def _consumed(self, id: str, execution: int, plan: StepPlan) -> list[Place | None]:
-        known = self._memory.seen.get((id, execution), [])
+        known = self._model.seen.get((id, execution), [])
         all_of_it: list[Place | None] = [Place(id, execution, index) for index in range(len(known))]
         wrong = plan.consume in ("twice", "unknown", "foreign", "again")
         if wrong and plan.ending in ("completed", "failed", "cancelled"):
             return all_of_it  # it may be told of the one fault or of the other
-        seen = self._memory.seen.items()
-        used = self._memory.consumed.get((id, execution))
+        seen = self._model.seen.items()
+        used = self._model.consumed.get((id, execution))
         foreign = [key for key, seqs in seen if key[0] != id and seqs]
         ways: dict[Consume, list[Place | None]] = {
             "none": [],

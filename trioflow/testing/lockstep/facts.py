@@ -1,4 +1,4 @@
-"""What a run knows, from memory's answers: what is there, who holds what, and since when.
+"""What a run knows, from the model's answers: what is there, who holds what, and since when.
 
 The contract does not show who holds an activity, nor since when it can be taken; a run needs both
 to choose what is worth trying, and to see where the contract promises no order.
@@ -29,7 +29,7 @@ FUTURE = 4_000_000_000.0
 
 
 class Clock:
-    """Memory's clock: a second for each step, so that only what happens in one step is equal."""
+    """The model's clock: a second for each step, so that only what happens in one step is equal."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -160,7 +160,7 @@ class Facts:
     # --- where the contract promises no order ---------------------------------------------
 
     def instance_ranks(self, taken: Sequence[TakenInstance]) -> dict[str, tuple[int, float]]:
-        """Return what orders instances that memory gave; equal ones may come in any order."""
+        """Return what orders instances that the model gave; equal ones may come in any order."""
         return {one.id: (-one.priority, one.ready_at) for one in taken}
 
     def no_ranks(self, taken: Sequence[TakenInstance]) -> dict[str, tuple[int, float]]:

@@ -53,7 +53,7 @@ class Machine(RuleBasedStateMachine):
         self._session = session
         self._sides = session.begin()
         self._facts = Facts(session.clock)
-        self._draft = Draft(str(session.number), self._facts, self._sides.memory)
+        self._draft = Draft(str(session.number), self._facts, self._sides.model)
         self._reader = Reader(self._sides, self._facts, self._draft)
         self._changed = False
         self._failed = False
@@ -78,7 +78,7 @@ class Machine(RuleBasedStateMachine):
         self._facts.see(*await self._sides.look())
 
     async def _change(self, method: str, *args: Any, shape: Shape = plain, **options: Any) -> Any:
-        """Call what may change something; return memory's answer."""
+        """Call what may change something; return the model's answer."""
         self._changed = True
         return (await self._sides.call(method, *args, shape=shape, **options))[0]
 
@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
             )
             for side, answer in zip(self._sides.sides, found, strict=True):
                 given[side.name] += [(one.id, one.deaths) for one in answer.instances]
-        expected = sorted(given[self._sides.memory.name])
+        expected = sorted(given[self._sides.model.name])
         for name, ones in given.items():
             assert sorted(ones) == expected, f"{name}: {ones}, not {expected}"
 

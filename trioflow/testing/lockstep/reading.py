@@ -46,7 +46,7 @@ class Reader:
         """Demand that the pages of a list are the list; each store has an order of its own."""
         rest = {side.name: list(ids) for side, ids in zip(self._sides.sides, listed, strict=True)}
         after: dict[str, str | None] = dict.fromkeys(rest)
-        while rest[self._sides.memory.name]:
+        while rest[self._sides.model.name]:
             found = await self._sides.call(
                 "list",
                 filters,
@@ -78,7 +78,7 @@ class Reader:
         for name, instance, of in wanted:
             known = [getattr(record, of) for record in self._facts.records.values()]
             found = await self._sides.call("get", self._draft.id(instance))
-            # Of those that are equal in memory, another store may have put one before the other.
+            # Of those that are equal in the model, another store may have put one before the other.
             if found[0] is None or known.count(getattr(found[0], of)) != 1:
                 continue
             for side, record in zip(self._sides.sides, found, strict=True):

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 from anyio.from_thread import BlockingPortal
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.memory import MemoryBackend
 from trioflow.testing.lockstep.facts import Clock
+from trioflow.testing.lockstep.model import Model
 from trioflow.testing.lockstep.sides import Side, Sides
 
 __all__ = ["OpenBackend", "Session"]
@@ -33,18 +33,13 @@ class Session:
         self.clock = Clock()
         self.number = 0
         self._portal = portal
-        self._stores = {"memory": self._memory, **stores}
+        self._stores = {"model": self._model, **stores}
         self._open = ExitStack()
         self._backends: dict[str, Backend] = {}
 
     @asynccontextmanager
-    async def _memory(self) -> AsyncGenerator[Backend]:
-        backend = MemoryBackend(clock=self.clock)
-        await backend.open()
-        try:
-            yield backend
-        finally:
-            await backend.aclose()
+    async def _model(self) -> AsyncGenerator[Backend]:
+        yield Model(clock=self.clock)
 
     def call(self, step: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a step in the loop."""

@@ -1,4 +1,4 @@
-"""Stores side by side: memory first, then those that are compared with it."""
+"""Stores side by side: the model first, then the stores that are compared with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL = InstanceFilter()
 MANY = 1000
 
 Shape: TypeAlias = Callable[[Any, Any], Any]
-"""Given an answer and memory's, returns what must be equal."""
+"""Given an answer and the model's, returns what must be equal."""
 
 # An instance and its execution.
 _Inbox: TypeAlias = tuple[str, int]
@@ -108,8 +108,8 @@ class Sides:
     """Calls them all, one after the other, and demands the same answers.
 
     Args:
-        clock: Memory's; it goes on with every call.
-        sides: Memory first.
+        clock: The model's; it goes on with every call.
+        sides: The model first.
     """
 
     def __init__(self, clock: Clock, sides: Sequence[Side]) -> None:
@@ -118,7 +118,7 @@ class Sides:
         self.calls: list[str] = []
 
     @property
-    def memory(self) -> Side:
+    def model(self) -> Side:
         """The one that the others are compared with."""
         return self.sides[0]
 
@@ -148,7 +148,7 @@ class Sides:
         for side in self.sides:
             given = [_own(arg, side) for arg in args]
             named = {name: _own(value, side) for name, value in options.items()}
-            if side is self.memory:
+            if side is self.model:
                 self.calls.append(_written(method, given, named))
             try:
                 answer = getattr(side.backend, method)(*given, **named)
@@ -183,7 +183,7 @@ class Sides:
 
     def _differs(self, side: Side, how: str, expected: Any, found: Any) -> AssertionError:
         return AssertionError(
-            f"{side.name} {how} not as memory: {difference(expected, found)}\n{self.story()}"
+            f"{side.name} {how} not as the model: {difference(expected, found)}\n{self.story()}"
         )
 
     def story(self) -> str:

@@ -1,0 +1,57 @@
+"""The options of a worker: one object, and the keywords of the two public functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+
+from trioflow import open_worker, run_worker
+from trioflow._worker.options import WorkerOptions
+
+BY_DEFAULT = {"registry", "codec"}  # None to users: the default registry, and JsonCodec
+
+
+@pytest.mark.parametrize("function", [open_worker, run_worker])
+def test_the_public_functions_take_every_option_with_its_default(function):
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "task_status"
+    }
+    fields = {field.name: field.default for field in dataclasses.fields(WorkerOptions)}
+    assert list(keywords) == list(fields)
+    assert {name: default for name, default in keywords.items() if name not in BY_DEFAULT} == {
+        name: default for name, default in fields.items() if name not in BY_DEFAULT
+    }
+    assert all(keywords[name] is None for name in BY_DEFAULT)
+    assert function is run_worker or all(f"        {name}: " in function.__doc__ for name in fields)
+
+
+def test_options_are_checked_where_they_are_given():
+    for name in ("max_activities", "max_threads", "max_instances", "max_steps"):
+        with pytest.raises(ValueError, match=f"{name} is at least 1"):
+            open_worker("memory://", **{name: 0})
+        with pytest.raises(TypeError, match=f"{name} is a whole number"):
+            open_worker("memory://", **{name: 1.0})
+    for name in ("lease", "stuck_after"):
+        with pytest.raises(ValueError, match=f"{name} is a number of seconds, above 0"):
+            open_worker("memory://", **{name: 0.0})
+    for name in ("drain", "sticky"):
+        with pytest.raises(ValueError, match=f"{name} is a number of seconds, 0 or more"):
+            open_worker("memory://", **{name: -1.0})
+    with pytest.raises(ValueError, match="cache_size is at least 0"):
+        open_worker("memory://", cache_size=-1)
+    for name in ("queues", "activity_queues"):
+        with pytest.raises(TypeError, match="a sequence of names, not one string"):
+            open_worker("memory://", **{name: "default"})
+
+
+def test_a_worker_of_one_kind_serves_no_queue_of_the_other():
+    only_activities = WorkerOptions(queues=("a", "b"), workflows=False)
+    assert only_activities.served_queues == ()
+    assert only_activities.served_activity_queues == ("a", "b")
+    only_workflows = WorkerOptions(queues=("a",), activity_queues=("c",), activities=False)
+    assert only_workflows.served_queues == ("a",)
+    assert only_workflows.served_activity_queues == ()

@@ -1,0 +1,148 @@
+"""An activity is cancelled because its row says so, and for no other reason."""
+
+from __future__ import annotations
+
+import anyio
+import trio
+
+from tests.worker.flow import Gate, until, until_status
+from trioflow import BackendUnavailable, Registry, Signal
+
+number = Signal("number", int)
+
+
+class LosesAnswer:
+    """Passes all calls on, but loses the first answer to a commit that ``which`` means."""
+
+    def __init__(self, backend, which):
+        self._backend = backend
+        self._which = which
+        self.lost = False
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    async def commit(self, worker, units):
+        answer = await self._backend.commit(worker, units)
+        commits = [commit for unit in units for commit in unit.instances]
+        if not self.lost and any(map(self._which, commits)):
+            self.lost = True
+            raise BackendUnavailable("the answer was lost")
+        return answer
+
+
+def test_the_end_of_one_life_does_not_cancel_activities_of_the_next(cached):
+    """The worker held the first life; of the second it runs an activity for another worker."""
+    flows = Registry()
+    gates, entered = [], []
+
+    @flows.activity
+    async def job(n: int) -> int:
+        entered.append(n)
+        with anyio.CancelScope(shield=n == 1):
+            await gates[n - 1].wait()
+        return n
+
+    @flows.workflow
+    async def flow(n: int) -> int:
+        return await job.options(queue="default")(n)
+
+    async def main():
+        gates[:] = [Gate(), Gate()]
+        async with (
+            cached.client(flows) as client,
+            cached.worker(flows) as first,
+            cached.worker(flows, queues=("other",), activities=False),
+        ):
+            held = first._pump._holdings.held
+            await client.start(flow.options(id="order"), 1)
+            await gates[0].until_entered()
+            assert "order" in held
+            await client.handle("order").terminate("again, with other data")
+            handle = await client.start(flow.options(id="order", queue="other"), 2)
+            await gates[1].until_entered()
+            assert "order" in held
+            gates[0].open()
+
+            async def let_go():
+                return "order" not in held
+
+            await until(let_go)  # what it would have stored of the first life was refused
+            gates[1].open()
+            assert await handle.result() == 2
+        assert entered == [1, 2]
+
+    cached.run(main)
+
+
+def test_the_lost_answer_to_a_suspension_cancels_no_activity(cached):
+    flows = Registry()
+    gates, spins = [], [True]
+
+    @flows.activity
+    async def job() -> int:
+        await gates[0].wait()
+        return 5
+
+    @flows.workflow
+    async def flow() -> int:
+        found = []
+
+        async def call():
+            found.append(await job())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await number.receive()
+            while spins[0]:
+                await trio.sleep(0)
+        return found[0]
+
+    async def main():
+        gates[:] = [Gate()]
+        backend = LosesAnswer(await cached.backend(), lambda c: c.suspended is not None)
+        async with cached.worker(flows, backend=backend, max_steps=500) as worker:
+            handle = await worker.client.start(flow)
+            await gates[0].until_entered()
+            await handle.signal(number, 1)
+            await until_status(handle, "suspended")
+
+            async def let_go():
+                return backend.lost and not worker._pump._holdings.held
+
+            await until(let_go)
+            spins[0] = False
+            await handle.resume()
+            gates[0].open()
+            assert await handle.result() == 5
+
+    cached.run(main)
+
+
+def test_an_activity_whose_lease_came_with_a_lost_answer_runs(cached):
+    """A suspect is given back with its turn, and the activity of that turn stays leased here."""
+    flows = Registry()
+
+    @flows.activity
+    async def job() -> int:
+        return 5
+
+    @flows.workflow
+    async def flow() -> int:
+        return await job()
+
+    def parks(commit):
+        return bool(commit.activities) and not commit.leased
+
+    async def main():
+        async with cached.client(flows) as client:
+            handle = await client.start(flow)
+            await client.backend.register_worker("dead", "one that takes it and dies")
+            assert (await client.backend.take_instances("dead", ("default",), 1)).instances
+            await client.backend.reclaim(-1.0)
+            backend = LosesAnswer(await cached.backend(), parks)
+            async with cached.worker(flows, backend=backend):
+                assert await handle.result() == 5
+            assert backend.lost
+
+    cached.run(main)

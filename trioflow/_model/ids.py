@@ -1,0 +1,139 @@
+"""Ids of tasks and of commands: how they are made, sorted, printed and read.
+
+Both are structural: they say where in the tree of tasks something is, so that replay finds it
+again, and a step that is added to one branch of a workflow does not shift the ids of its siblings.
+
+::
+
+    task     "0.2"          the third task that the main task spawned
+    command  "0.2:3"        the fourth command of that task
+    marker   "0.2:3!fraud"  a marker in front of that command, which it does not count
+
+A task's path begins with its root, the number of a task that nobody spawned. ``"0"`` is the
+workflow's main task. The engine starts roots of its own: ``"1"``, ``"2"``, … clean up async
+generators, and a letter in front (``"u7"``) keeps another kind of them apart.
+
+Histories, activities and messages hold ids as text, and so does whoever only compares them. Nobody
+but this module takes the text apart or puts it together.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["MAIN_TASK", "CommandId", "IdOrder", "TaskIds", "TaskPath", "order_of"]
+
+MAIN_TASK = "0"
+"""The path of a workflow's main task."""
+
+_FORM = re.compile(r"([a-z]*)([0-9]+(?:\.[0-9]+)*):([0-9]+)(?:!(.+))?", re.DOTALL)
+
+IdOrder: TypeAlias = tuple[str, tuple[int, ...], int, bool, str]
+"""What ids are sorted by: by task, those of a task in the order in which they were given."""
+
+
+class TaskPath(NamedTuple):
+    """Where a task is in its execution's tree of tasks; sorts before its descendants.
+
+    Attributes:
+        kind: Letters that tell some of the engine's own roots from others; ``""`` for none.
+        numbers: That of the root, and for each level below it the index of the spawn, from 0.
+    """
+
+    kind: str
+    numbers: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.kind + ".".join(map(str, self.numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandId:
+    """The id of a command, taken apart.
+
+    Attributes:
+        task: The task that gave it.
+        number: How many commands that task had given before.
+        marker: The name of a marker, which has its place among the commands and is not counted;
+            ``""`` for a command that is.
+    """
+
+    task: TaskPath
+    number: int
+    marker: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> CommandId:
+        """Read an id.
+
+        Raises:
+            ValueError: It is none.
+        """
+        kind, numbers, number, _, marker = order_of(text)
+        return cls(TaskPath(kind, numbers), number, marker)
+
+    def __str__(self) -> str:
+        text = f"{self.task}:{self.number}"
+        return f"{text}!{self.marker}" if self.marker else text
+
+    @property
+    def order(self) -> IdOrder:
+        """What it is sorted by, as `order_of` gives it for the text."""
+        return self.task.kind, self.task.numbers, self.number, not self.marker, self.marker
+
+    def __lt__(self, other: CommandId) -> bool:
+        return self.order < other.order
+
+
+def order_of(text: str) -> IdOrder:
+    """Return what a command's id is sorted by.
+
+    Raises:
+        ValueError: The text is no id of a command.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no id of a command")
+    kind, path, number, marker = found.groups("")
+    # A marker comes before the command whose number it has.
+    return kind, tuple(map(int, path.split("."))), int(number), not marker, marker
+
+
+class TaskIds:
+    """Numbers one task's commands and spawns, and so makes their ids.
+
+    Args:
+        parent: Those of the spawner; ``None`` for a root.
+        index: How many tasks the spawner had spawned before; for a root, its number.
+        kind: For a root, its letters; see `TaskPath`.
+
+    Attributes:
+        spawned: How many tasks this one has spawned.
+        commands: How many commands it has given.
+    """
+
+    __slots__ = ("_index", "_parent", "_path", "commands", "spawned")
+
+    def __init__(self, parent: TaskIds | None, index: int, kind: str = "") -> None:
+        self._parent = parent
+        self._index = index
+        self._path = f"{kind}{index}" if parent is None else ""
+        self.spawned = 0
+        self.commands = 0
+
+    @property
+    def path(self) -> str:
+        """The task's path, ``"0.2"``."""
+        if not self._path:  # most tasks never need it
+            parent = self._parent
+            assert parent is not None
+            self._path = f"{parent._path or parent.path}.{self._index}"  # noqa: SLF001  # one of us
+        return self._path
+
+    def next_id(self) -> str:
+        """Count a command of this task and return its id."""
+        number = self.commands
+        self.commands = number + 1
+        return f"{self._path or self.path}:{number}"

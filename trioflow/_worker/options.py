@@ -1,0 +1,64 @@
+"""What a worker is told by whoever runs it, checked where it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.options import check_count, check_seconds
+from trioflow._registry import Registry, default_registry
+
+__all__ = ["WorkerOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """The options of `open_worker`, which describes them, under the same names.
+
+    An option is added here, with its default and its check, and to the keywords of `open_worker`
+    and `run_worker`. They repeat the defaults for type checkers, editors and ``help()``.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: Queues were given as one string, or a number as something else.
+    """
+
+    registry: Registry = default_registry
+    queues: Sequence[str] = ("default",)
+    activity_queues: Sequence[str] | None = None
+    workflows: bool = True
+    activities: bool = True
+    max_activities: int = 1000
+    max_threads: int = 40
+    max_instances: int = 5000
+    cache_size: int = 1000
+    lease: float = 15.0
+    drain: float = 10.0
+    sticky: float = 1.0
+    stuck_after: float = 2.0
+    max_steps: int = 1_000_000
+    codec: Codec = field(default_factory=JsonCodec)
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for what in ("max_activities", "max_threads", "max_instances", "max_steps"):
+            check_count(what, getattr(self, what), 1)
+        check_count("cache_size", self.cache_size, 0)
+        for what in ("lease", "stuck_after"):
+            check_seconds(what, getattr(self, what))
+        for what in ("drain", "sticky"):
+            check_seconds(what, getattr(self, what), zero=True)
+        if isinstance(self.queues, str) or isinstance(self.activity_queues, str):
+            raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
+
+    @property
+    def served_queues(self) -> Sequence[str]:
+        """The queues whose instances are run; empty for a worker that runs activities only."""
+        return self.queues if self.workflows else ()
+
+    @property
+    def served_activity_queues(self) -> Sequence[str]:
+        """The queues whose activities are run; empty for a worker that runs workflows only."""
+        return (self.activity_queues or self.queues) if self.activities else ()

@@ -1,0 +1,373 @@
+"""The model as a backend."""
+
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from anyio.lowlevel import checkpoint
+
+from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.watching import Watcher
+from trioflow.backends.records import (
+    ENDED,
+    ActivityKey,
+    ActivityTask,
+    CommitFailure,
+    Execution,
+    Heartbeat,
+    InstanceFilter,
+    InstanceRecord,
+    Message,
+    NewInstance,
+    QueueStats,
+    TakenActivities,
+    TakenInstances,
+    Unit,
+    Update,
+)
+from trioflow.errors import InstanceNotFound, LeaseLost
+from trioflow.testing.lockstep.model.committing import commit
+from trioflow.testing.lockstep.model.rows import Instance, Worker, matches
+from trioflow.testing.lockstep.model.state import State
+from trioflow.testing.lockstep.model.taking import (
+    take_activities,
+    take_instances,
+    take_own,
+    take_suspect,
+)
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A `trioflow.backends.abc.Backend` for one event loop; `heartbeat` must be called there too.
+
+    Args:
+        clock: The store's clock, epoch seconds; it must never go back.
+
+    Attributes:
+        state: What is stored.
+    """
+
+    name = "model"
+    shared = False
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self.state = State()
+        self._clock = clock
+        self._watcher = Watcher()
+
+    async def open(self) -> None:
+        await checkpoint()
+
+    async def aclose(self) -> None:
+        await checkpoint()
+
+    def now(self) -> float:
+        return self._clock()
+
+    def changes(self) -> int:
+        return self._watcher.number
+
+    async def wait_change(self, seen: int, timeout: float) -> None:
+        await self._watcher.wait(seen, timeout)
+
+    # --- workers ------------------------------------------------------------------------
+
+    async def register_worker(
+        self,
+        worker: str,
+        name: str,
+        *,
+        queues: Sequence[str] = (),
+        activity_queues: Sequence[str] = (),
+        lease: float | None = None,
+    ) -> None:
+        await checkpoint()
+        self.state.workers[worker] = Worker(self.now(), queues, activity_queues, lease)
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        row = self.state.workers.get(worker)
+        if row is None:
+            return Heartbeat(alive=False)
+        row.heartbeat_at = self.now()
+        activities = self.state.activities.items()
+        marked = [key for key, one in activities if one.worker == worker and one.cancel is not None]
+        return Heartbeat(alive=True, cancelled=marked)
+
+    async def reclaim(self, lease: float) -> list[str]:
+        await checkpoint()
+        state, limit = self.state, self.now() - lease
+        dead = {id for id, row in state.workers.items() if row.heartbeat_at < limit}
+        holders = {row.worker for row in state.instances.values()}
+        holders |= {activity.worker for activity in state.activities.values()}
+        dead |= {worker for worker in holders if worker is not None} - state.workers.keys()
+        for worker in dead:
+            state.workers.pop(worker, None)
+            self._free(worker, died=True)
+        self._watcher.notify()
+        return list(dead)
+
+    async def release_worker(self, worker: str, *, died: bool = False) -> None:
+        await checkpoint()
+        if self.state.workers.pop(worker, None) is not None:
+            self._free(worker, died=died)
+            self._watcher.notify()
+
+    def _free(self, worker: str, *, died: bool) -> None:
+        state, now = self.state, self.now()
+        held = [row for row in state.instances.values() if row.worker == worker]
+        blamed = any(row.suspect for row in held)
+        for row in held:
+            if died:
+                row.suspect, row.worker, row.sticky_worker = True, None, None
+            else:
+                row.give_back()
+            row.ready_by(now)
+        attempts = int(died and not blamed)
+        state.free_activities(worker, state.activities, now, attempts=attempts)
+
+    # --- work ---------------------------------------------------------------------------
+
+    async def take_instances(
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        exclude: Sequence[str] = (),
+        sticky: float = 0.0,
+        suspect: bool = False,
+    ) -> TakenInstances:
+        await checkpoint()
+        state, now = self.state, self.now()
+        if worker not in state.workers:
+            return TakenInstances([], None)
+        if suspect:
+            return take_suspect(state, worker, queues, exclude=exclude, now=now)
+        if not limit:
+            return take_own(state, worker, now)
+        options = {"sticky": sticky, "now": now}
+        return take_instances(state, worker, queues, limit, exclude=exclude, **options)
+
+    async def take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
+    ) -> TakenActivities:
+        await checkpoint()
+        if worker not in self.state.workers:
+            return TakenActivities([], None)
+        now = self.now()
+        return take_activities(self.state, worker, queues, limit, exclude=exclude, now=now)
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        await checkpoint()
+        row, now = self.state.workers.get(worker), self.now()
+        if row is None:
+            raise LeaseLost(f"worker {worker!r} has no row")
+        row.heartbeat_at = now
+        failures = commit(self.state, worker, units, now)
+        self._watcher.notify()
+        return failures
+
+    async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
+        await checkpoint()
+        state, now = self.state, self.now()
+        released: list[str] = []
+        for id in instances:
+            row = state.instances.get(id)
+            if row is None or row.worker != worker:
+                continue
+            row.give_back()
+            row.ready_at = now
+            life = (id, row.new.life)
+            own = [key for key in state.activities if (key.instance, key.life) == life]
+            state.free_activities(worker, own, now)
+            released.append(id)
+        self._watcher.notify()
+        return released
+
+    async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
+        await checkpoint()
+        state, now = self.state, self.now()
+        for row in state.instances.values():
+            if row.worker == worker:
+                row.ready_by(now)
+        state.free_activities(worker, [key for key in state.activities if key not in keep], now)
+        self._watcher.notify()
+
+    async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+        await checkpoint()
+        return [list(self.state.turns.get(each, [])) for each in ids]
+
+    # --- what clients ask for -----------------------------------------------------------
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        await checkpoint()
+        created: list[bool] = []
+        for new in instances:
+            created.append(self.state.unfinished(new.id) is None)
+            if created[-1]:
+                now = self.now()
+                self.state.insert(new, now).ready_at = now
+        self._watcher.notify()
+        return created
+
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        await checkpoint()
+        return self._send(Message(instance, event, life=life))
+
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        await checkpoint()
+        return self._send(Message(instance, event, life=life, unstarted=outcome))
+
+    def _send(self, message: Message) -> Update:
+        if not self.state.deliver_or_end(message, self.now()):
+            return self._missing(message.instance)
+        self._watcher.notify()
+        return "done"
+
+    def _missing(self, instance: str) -> Update:
+        return "finished" if instance in self.state.instances else "not found"
+
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+        await checkpoint()
+        state, now = self.state, self.now()
+        row = state.unfinished(instance, life=life)
+        if row is None:
+            return self._missing(instance)
+        family = [row]
+        for parent in family:  # it grows meanwhile
+            family += [one for one in self._children(parent) if one not in family]
+        for one in family:
+            one.end("terminated", outcome, now)
+            state.stop_activities(one.new.id)
+        if row.new.parent is not None:
+            state.deliver(child_terminated(outcome, row.new.parent), now)
+        self._watcher.notify()
+        return "done"
+
+    def _children(self, parent: Instance) -> list[Instance]:
+        """Return the unfinished children of an instance."""
+        return [
+            row
+            for row in self.state.instances.values()
+            if row.status not in ENDED
+            and (ref := row.new.parent) is not None
+            and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
+        ]
+
+    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+        await checkpoint()
+        row = self.state.unfinished(instance, life=life)
+        if row is None:
+            return self._missing(instance)
+        if row.status == "running":
+            return "unchanged"
+        row.status, row.outcome, row.ready_at, row.deaths = "running", b"", self.now(), 0
+        self._watcher.notify()
+        return "done"
+
+    async def remove(
+        self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
+    ) -> int:
+        await checkpoint()
+        state = self.state
+        found = [
+            (row.finished_at, id)
+            for id, row in state.instances.items()
+            if row.finished_at is not None and matches(row, where) and (ids is None or id in ids)
+        ]
+        gone = [id for _, id in sorted(found)[:limit]]
+        for id in gone:
+            del state.instances[id]
+            state.stop_activities(id)
+        state.turns = {key: turns for key, turns in state.turns.items() if key[0] not in gone}
+        self._watcher.notify()
+        return len(gone)
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def get(self, instance: str) -> InstanceRecord | None:
+        await checkpoint()
+        row = self.state.instances.get(instance)
+        return None if row is None else row.record()
+
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        await checkpoint()
+        rows = [self.state.instances.get(id) for id in instances]
+        if lives is None:
+            ended = [row is not None and row.status != "running" for row in rows]
+        else:
+            ended = [
+                row is None or row.status != "running" or row.new.life != life
+                for row, life in zip(rows, lives, strict=True)
+            ]
+        return [id for id, over in zip(instances, ended, strict=True) if over]
+
+    async def history(self, instance: str) -> list[Execution]:
+        await checkpoint()
+        turns = {key[1]: data for key, data in self.state.turns.items() if key[0] == instance}
+        row = self.state.instances.get(instance)
+        if row is not None:
+            turns.setdefault(row.execution, [])
+        return [Execution(number, list(data)) for number, data in sorted(turns.items())]
+
+    async def activities(self, instance: str) -> list[ActivityTask]:
+        await checkpoint()
+        row = self.state.instances.get(instance)
+        activities = self.state.activities.items()
+        tasks = [one.task(key) for key, one in activities if row and row.key(key.command) == key]
+        return sorted(tasks, key=lambda task: task.key.command)
+
+    async def count(self, where: InstanceFilter) -> int:
+        await checkpoint()
+        return sum(matches(row, where) for row in self.state.instances.values())
+
+    async def stats(self) -> list[QueueStats]:
+        await checkpoint()
+        state, now = self.state, self.now()
+        instances = [row for row in state.instances.values() if row.status not in ENDED]
+        activities = list(state.activities.values())
+        living = [
+            row
+            for row in state.workers.values()
+            if row.lease is None or row.heartbeat_at + row.lease >= now
+        ]
+        found: list[QueueStats] = []
+        queues = {row.new.queue for row in instances} | {one.new.queue for one in activities}
+        for queue in queues:
+            own = [row for row in instances if row.new.queue == queue]
+            tasks = [one for one in activities if one.new.queue == queue]
+            suspended = sum(row.status == "suspended" for row in own)
+            held = sum(one.worker is not None for one in tasks)
+            numbers = QueueStats(
+                queue=queue,
+                running=len(own) - suspended,
+                suspended=suspended,
+                pending_instances=sum(row.worker is None and row.ready(now) for row in own),
+                pending_activities=len(tasks) - held,
+                running_activities=held,
+                workers=sum(queue in row.queues for row in living),
+                activity_workers=sum(queue in row.activity_queues for row in living),
+            )
+            found.append(numbers)
+        return sorted(found, key=lambda one: one.queue)
+
+    # Last, since its name hides the built-in type in what follows it.
+    async def list(
+        self, where: InstanceFilter, *, limit: int, after: str | None = None
+    ) -> list[InstanceRecord]:
+        await checkpoint()
+        newest = [*reversed(self.state.instances.values())]
+        if after is not None:
+            ids = [row.new.id for row in newest]
+            if after not in ids:
+                raise InstanceNotFound(after)
+            newest = newest[ids.index(after) + 1 :]
+        return [row.record() for row in newest if matches(row, where)][:limit]

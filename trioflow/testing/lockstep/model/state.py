@@ -1,0 +1,115 @@
+"""All rows of the model, and what several of its methods do with them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from trioflow.backends._common.notices import asked_by, child_cancelled
+from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance
+from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Worker
+
+__all__ = ["State"]
+
+
+@dataclass
+class State:
+    """What is stored. ``turns`` are those of each execution; instances are in order of creation."""
+
+    workers: dict[str, Worker] = field(default_factory=dict[str, Worker])
+    instances: dict[str, Instance] = field(default_factory=dict[str, Instance])
+    turns: dict[tuple[str, int], list[bytes]] = field(
+        default_factory=dict[tuple[str, int], list[bytes]]
+    )
+    activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    # --- instances ----------------------------------------------------------------------
+
+    def unfinished(
+        self, id: str, execution: int | None = None, life: str | None = None
+    ) -> Instance | None:
+        """Return the unfinished instance that is meant, if there is one."""
+        row = self.instances.get(id)
+        if row is None or row.status in ENDED:
+            return None
+        if execution not in (None, row.execution) or life not in (None, row.new.life):
+            return None
+        return row
+
+    def insert(self, new: NewInstance, now: float) -> Instance:
+        """Add an instance; a finished one that has the id is replaced."""
+        old = self.instances.pop(new.id, None)
+        execution = 1
+        if old is not None:
+            execution = old.execution + 1
+            self.stop_activities(new.id)
+        row = Instance(new, execution, execution, now, new.input)
+        self.instances[new.id] = row
+        return row
+
+    # --- inboxes ------------------------------------------------------------------------
+
+    def deliver(self, message: Message, now: float, at: float | None = None) -> bool:
+        """Put an event into an inbox; return whether its target is there and unfinished.
+
+        ``at`` is when it came, ``None`` for ``now``. What else the message says does not matter.
+        """
+        row = self.unfinished(message.instance, message.execution, message.life)
+        if row is None:
+            return False
+        mail = Mail(message.event, message.execution, now if at is None else at)
+        row.inbox[next(self.numbers)] = mail
+        if row.status == "running":
+            row.ready_by(now)
+        return True
+
+    def deliver_or_end(self, message: Message, now: float, at: float | None = None) -> bool:
+        """Do the same, but end a target that has not begun, if the message is such a cancel."""
+        row = self.unfinished(message.instance, message.execution, message.life)
+        if not message.unstarted or row is None or not _unbegun(row):
+            return self.deliver(message, now, at)
+        parent, asked = row.new.parent, asked_by(message.event)
+        if asked not in (None, parent):
+            return self.deliver(message, now, at)
+        row.end("cancelled", message.unstarted, now)
+        if parent is not None:
+            self.deliver(child_cancelled(message.unstarted, parent), now)
+        return True
+
+    # --- activities ---------------------------------------------------------------------
+
+    def free_activities(
+        self, worker: str, keys: Iterable[ActivityKey], now: float, *, attempts: int = 0
+    ) -> None:
+        """Free those that a worker holds; end those of them whose cancellation was asked for."""
+        for key in list(keys):
+            activity = self.activities[key]
+            if activity.worker != worker:
+                continue
+            if activity.cancel is not None:
+                self.end_cancelled(key, activity.cancel, now)
+            else:
+                activity.worker, activity.visible_at = None, now
+                activity.attempt += attempts
+
+    def end_cancelled(self, key: ActivityKey, event: bytes, now: float) -> None:
+        """Delete an activity; ``event``, if not empty, tells its instance that it was cancelled."""
+        del self.activities[key]
+        if event:
+            message = Message(key.instance, event, execution=key.execution, life=key.life)
+            self.deliver(message, now)
+
+    def stop_activities(self, id: str) -> None:
+        """Delete the activities of an ended instance; mark those that a worker runs."""
+        for key in [key for key in self.activities if key.instance == id]:
+            if self.activities[key].worker is None:
+                del self.activities[key]
+            else:
+                self.activities[key].cancel = b""
+
+
+def _unbegun(row: Instance) -> bool:
+    first = row.execution == row.first_execution and not row.turns
+    return row.status == "running" and row.worker is None and first
