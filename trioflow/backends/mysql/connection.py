@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ import pymysql
 from pymysql.connections import Connection as RawConnection
 from pymysql.constants import SERVER_STATUS
 
+from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.mysql.values import filled, literal
 from trioflow.backends.sql.connection import Rows, ServerConnection
 
@@ -85,16 +85,15 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         start = time.monotonic()
         # Whoever has just waited in vain does not make the next one wait as long.
         hopeless = self._failed_at is not None and start - self._failed_at < _PATIENCE
-        pause = _FIRST_PAUSE
-        while True:
+        for pause in Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter=0.5):
             try:
                 return self._new_once()
             except pymysql.Error:
                 self._failed_at = time.monotonic()
                 if hopeless or self._failed_at + pause - start > _PATIENCE:
                     raise
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            time.sleep(pause)
+        raise AssertionError
 
     def _new_once(self) -> RawConnection[Any]:
         raw = self._connect()

@@ -17,6 +17,7 @@ from hashlib import sha256
 
 import psycopg
 
+from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import qualified
 
@@ -47,7 +48,7 @@ class Notifier:
     """
 
     def __init__(
-        self, connection: PgConnection, schema: str, *, listen: bool, heard: Callable[[], None]
+        self, connection: PgConnection, schema: str, *, listen: bool, heard: Callable[[], object]
     ) -> None:
         self._connection = connection
         self._listen = listen
@@ -103,7 +104,7 @@ class Notifier:
     # --- in its thread --------------------------------------------------------------------
 
     def _run(self) -> None:
-        delay = _FIRST_DELAY
+        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         while True:
             started = time.monotonic()
             try:
@@ -115,9 +116,8 @@ class Notifier:
             if self._stopped:
                 break
             if time.monotonic() - started > _LONGEST_DELAY:
-                delay = _FIRST_DELAY
-            self._wait_for(delay, None)
-            delay = min(delay * 2, _LONGEST_DELAY)
+                pauses.reset()
+            self._wait_for(next(pauses), None)
         self._connection.close()
 
     def _listen_and_notify(self) -> None:
@@ -125,11 +125,11 @@ class Notifier:
             self._connection.execute(self._listening)
         (self._last,) = self._connection.execute(self._last_value).fetchone()
         self._heard()  # whatever was not heard without a connection
-        interval = _SHORTEST_POLL
+        polls = Backoff(_SHORTEST_POLL, _LONGEST_POLL)
         while True:
             if self._due:
                 self._tell_others()
-                interval = _SHORTEST_POLL
+                polls.reset()
             if self._stopped and not self._due:
                 return
             if self._listen:
@@ -137,13 +137,12 @@ class Notifier:
                 if self._told_by_others() or quiet:
                     self._heard()
             else:
-                self._wait_for(interval, None)
+                self._wait_for(next(polls), None)
                 (value,) = self._connection.execute(self._last_value).fetchone()
-                interval = min(interval * 2, _LONGEST_POLL)
                 if value != self._last:
                     self._last = value
                     self._heard()
-                    interval = _SHORTEST_POLL
+                    polls.reset()
 
     def _tell_others(self) -> None:
         ahead = self._not_before - time.monotonic()
