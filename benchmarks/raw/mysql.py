@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.raw.rows import COUNTS, Rows
 from trioflow.backends.mysql.connection import MysqlConnection
-from trioflow.backends.mysql.schema import migrate
+from trioflow.backends.mysql.schema import MysqlMigrations
 from trioflow.backends.mysql.server import from_url
 from trioflow.backends.mysql.values import statements
 from trioflow.backends.sql.dialect import Delete, Insert, Update, Write
@@ -84,7 +84,7 @@ class MysqlWriter:
         server = from_url(urlunsplit(urlsplit(url)._replace(path=f"/{_DATABASE}")))
         self._connection = MysqlConnection(server.connect)
         self._connection.open()
-        migrate(self._connection, server.where, server.collation)
+        MysqlMigrations(server.where).apply(self._connection)
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit."""

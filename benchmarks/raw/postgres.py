@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.raw.rows import Rows
 from trioflow.backends.postgres.connection import PgConnection, Statement
-from trioflow.backends.postgres.schema import migrate
+from trioflow.backends.postgres.schema import PostgresMigrations
 from trioflow.backends.postgres.values import array, array_type
 
 __all__ = ["PostgresWriter"]
@@ -92,7 +92,7 @@ class PostgresWriter:
             lambda: _connect(url), psycopg.Connection.close, prepare=True
         )
         self._connection.execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
-        migrate(self._connection, _SCHEMA, "the database")
+        PostgresMigrations(_SCHEMA, "the database").apply(self._connection)
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit, in one go."""

@@ -175,7 +175,7 @@ def test_what_was_stored_before_lives_goes_on(tmp_path, monkeypatch):
     now = sqlite_schema._MIGRATIONS
     monkeypatch.setattr(sqlite_schema, "_MIGRATIONS", now[:2])
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        sqlite_schema.migrate(connection, "old")
+        sqlite_schema.SqliteMigrations("old").apply(connection)
         for statement in OLD_ROWS:
             connection.execute(statement)
         for table, column in OLD_BYTES:

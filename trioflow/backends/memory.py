@@ -14,7 +14,7 @@ from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
-from trioflow.backends.sqlite.schema import migrate
+from trioflow.backends.sqlite.schema import SqliteMigrations
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["MemoryBackend"]
@@ -49,7 +49,7 @@ class MemoryBackend(SqlBackend[SqlStore]):
         await anyio.lowlevel.checkpoint()
         if self._opened is None:
             connection = connect(":memory:")
-            migrate(connection, ":memory:")
+            SqliteMigrations(":memory:").apply(connection)
             store = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
             self._opened = Session(store)
 

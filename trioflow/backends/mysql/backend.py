@@ -14,7 +14,7 @@ from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.mysql.connection import MysqlConnection
 from trioflow.backends.mysql.dialect import MysqlDialect
-from trioflow.backends.mysql.schema import check, migrate
+from trioflow.backends.mysql.schema import MysqlMigrations
 from trioflow.backends.mysql.server import Server, from_url
 from trioflow.backends.records import ActivityKey, CommitFailure, NewInstance, Unit, Update
 from trioflow.backends.sql.dialect import Dialect
@@ -139,7 +139,13 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
         )
         self._migrator = self._server if migration_url is None else from_url(migration_url)
         where = self._server.where
-        super().__init__(MysqlDialect(where), ServerClock(), place=where, migrate=migrate)
+        super().__init__(
+            MysqlDialect(where),
+            ServerClock(),
+            MysqlMigrations(self._migrator.where),
+            place=where,
+            migrate=migrate,
+        )
         self._watcher = Watcher(partial(self._look, _MysqlStore.changed_by_others), seldom=_SELDOM)
 
     def _connect(self) -> _MysqlStore:
@@ -154,12 +160,6 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
     def _on(self, connection: MysqlConnection) -> _MysqlStore:
         connection.open()
         return _MysqlStore(connection, self._dialect, self._clock)
-
-    def _is_migrated(self, store: _MysqlStore) -> bool:
-        return check(store.connection, self._server.where)
-
-    def _bring_schema(self, store: _MysqlStore) -> None:
-        migrate(store.connection, self._migrator.where, self._migrator.collation)
 
     def _prepare(self, session: Session[_MysqlStore]) -> None:
         session.call(session.store.forget_writers)

@@ -4,24 +4,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import psycopg
-import trio
 from psycopg.conninfo import conninfo_to_dict
 
 from trioflow.backends._common.id_limits import IdLimit
+from trioflow.backends._common.loop import call_soon_here
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.url_text import shown
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import PostgresDialect
 from trioflow.backends.postgres.notifier import Notifier
-from trioflow.backends.postgres.schema import check, migrate
+from trioflow.backends.postgres.schema import PostgresMigrations
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
@@ -111,6 +109,7 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
         super().__init__(
             PostgresDialect(schema, place),
             ServerClock() if clock is None else clock,
+            PostgresMigrations(schema, place),
             place=place,
             migrate=migrate,
         )
@@ -126,18 +125,12 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
         if self._opened is not None:
             return
         await super().open()
-        heard = partial(_in_loop(), self._notifying.hear)
+        heard = partial(call_soon_here(), self._notifying.hear)
         connection = self._new_connection()
         self._notifier = Notifier(connection, self.schema, listen=not self._pooled, heard=heard)
 
     def _connect(self) -> _PgStore:
         return _PgStore(self._new_connection(), self._dialect, self._clock)
-
-    def _is_migrated(self, store: _PgStore) -> bool:
-        return check(store.connection, self.schema, self.place)
-
-    def _bring_schema(self, store: _PgStore) -> None:
-        migrate(store.connection, self.schema, self.place)
 
     def _new_connection(self) -> PgConnection:
         return PgConnection(self._new_raw, self._put, prepare=not self._pooled)
@@ -194,22 +187,3 @@ def _source(
 
 def _close(connection: psycopg.Connection[Any]) -> None:
     connection.close()
-
-
-def _in_loop() -> Callable[[Callable[[], None]], None]:
-    """Return how to call something in the running loop from another thread."""
-    if trio.lowlevel.in_trio_run():
-        token = trio.lowlevel.current_trio_token()
-
-        def to_trio(fn: Callable[[], None]) -> None:
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(fn, idempotent=True)
-
-        return to_trio
-    loop = asyncio.get_running_loop()
-
-    def to_asyncio(fn: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(fn)
-
-    return to_asyncio

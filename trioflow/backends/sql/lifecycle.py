@@ -11,16 +11,17 @@ import abc
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.dialect import Dialect
+from trioflow.backends.sql.migrations import Migrations
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
-from trioflow.errors import BackendUnavailable, SchemaError
+from trioflow.errors import BackendUnavailable
 
 __all__ = ["SharedSqlBackend"]
 
@@ -35,6 +36,7 @@ class SharedSqlBackend(SqlBackend[S]):
     Args:
         dialect: The ways of the database.
         clock: The store's clock, epoch seconds.
+        migrations: What brings the schema up to date.
         place: The database, for messages; without a password.
         migrate: Whether `open` brings the schema up to date.
     """
@@ -44,12 +46,19 @@ class SharedSqlBackend(SqlBackend[S]):
     ids: IdLimit | None = None
 
     def __init__(
-        self, dialect: Dialect, clock: Callable[[], float], *, place: str, migrate: bool
+        self,
+        dialect: Dialect,
+        clock: Callable[[], float],
+        migrations: Migrations[Any, Any],
+        *,
+        place: str,
+        migrate: bool,
     ) -> None:
         super().__init__()
         self.place = place
         self._dialect = dialect
         self._clock = clock
+        self._migrations = migrations
         self._migrates = migrate
         self._thread: StorageThread | None = None
         self._opened: Session[S] | None = None
@@ -67,18 +76,6 @@ class SharedSqlBackend(SqlBackend[S]):
 
     def _connect_to_migrate(self) -> S:
         return self._connect()
-
-    @abc.abstractmethod
-    def _is_migrated(self, store: S) -> bool:
-        """Return whether the schema is up to date.
-
-        Raises:
-            SchemaError: It is newer than this code, or not ours.
-        """
-
-    @abc.abstractmethod
-    def _bring_schema(self, store: S) -> None:
-        """Bring the schema up to date; several processes may do so at once."""
 
     def _prepare(self, session: Session[S]) -> None:
         """Do what is to be done, on the thread, before a store is open."""
@@ -116,12 +113,9 @@ class SharedSqlBackend(SqlBackend[S]):
     def _open_session(self) -> Session[S]:
         session = self._session(self._connect)
         try:
-            if not session.call(self._is_migrated, session.store):
-                if not self._migrates:
-                    raise SchemaError(  # noqa: TRY301 - the connection is closed below
-                        f"{self.place} does not have this version of trioflow's schema yet; open "
-                        "it with migrate=True, or await migrate() once"
-                    )
+            if not self._migrates:
+                session.call(self._migrations.demand, session.connection)
+            elif not session.call(self._migrations.are_applied, session.connection):
                 self._migrate()
             self._prepare(session)
         except BaseException:
@@ -132,7 +126,7 @@ class SharedSqlBackend(SqlBackend[S]):
     def _migrate(self) -> None:
         session = self._session(self._connect_to_migrate)
         try:
-            session.call(self._bring_schema, session.store)
+            session.call(self._migrations.apply, session.connection)
         finally:
             session.close()
 

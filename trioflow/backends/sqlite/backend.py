@@ -13,7 +13,7 @@ from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
-from trioflow.backends.sqlite.schema import check, migrate
+from trioflow.backends.sqlite.schema import SqliteMigrations
 
 __all__ = ["SqliteBackend"]
 
@@ -71,6 +71,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         super().__init__(
             SqliteDialect(self.path),
             LocalClock() if clock is None else clock,
+            SqliteMigrations(self.path),
             place=self.path,
             migrate=migrate,
         )
@@ -85,12 +86,6 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         store.connection.execute("PRAGMA synchronous = NORMAL")
         store.connection.execute("PRAGMA wal_autocheckpoint = 0")
         return store
-
-    def _is_migrated(self, store: _SqliteStore) -> bool:
-        return check(store.connection, self.path)
-
-    def _bring_schema(self, store: _SqliteStore) -> None:
-        migrate(store.connection, self.path)
 
     def _prepare(self, session: Session[_SqliteStore]) -> None:
         store = session.store
