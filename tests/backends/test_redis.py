@@ -271,16 +271,15 @@ def test_a_server_that_stays_away_is_reported(tmp_path, prefix):
     with_deadline(main)
 
 
-def test_the_buried_write_nothing_on_a_connection_of_their_own(server, prefix):
+def test_the_expired_write_nothing_on_a_connection_of_their_own(server, admin, prefix):
     async def main():
         async with opened(server, prefix) as one, opened(server, prefix) as other:
             await one.register_worker("w1", "paused")
             await one.create([new("a")])
             await one.take_instances("w1", ("default",), 9)
             await other.register_worker("w2", "awake")
-            await anyio.sleep(0.02)
-            other.heartbeat("w2")
-            assert await other.reclaim(0.01) == ["w1"]
+            admin.zadd(f"{{{prefix}}}:workers", {"w1": other.now() - 100})
+            assert await other.reclaim(60) == ["w1"]
             (taken,) = (await other.take_instances("w2", ("default",), 9, suspect=True)).instances
             with pytest.raises(LeaseLost):
                 await one.commit("w1", [Unit(instances=[step("a", 0)])])
