@@ -160,20 +160,19 @@ def select(
 
 def conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
     """Return the clauses of a filter and their parameters."""
-    comparisons: list[tuple[str, Any]] = [
-        ("workflow = ?", where.workflow),
-        ("queue = ?", where.queue),
-        ("parent = ?", where.parent or None),
-        ("id >= ?", where.id_prefix or None),
-        ("id < ?", _after_all(where.id_prefix or "")),
-        ("created_at < ?", where.created_before),
-        ("created_at > ?", where.created_after),
-        ("finished_at < ?", where.finished_before),
-    ]
-    clauses = [clause for clause, value in comparisons if value is not None]
-    parameters = [value for _, value in comparisons if value is not None]
-    if where.parent == "":
-        clauses.append("parent IS NULL")
+    clauses: list[str] = []
+    parameters: list[Any] = []
+    for column, how, value in where.comparisons():
+        if value == "" and column == "parent":
+            clauses.append("parent IS NULL")
+            continue
+        clauses.append(f"{column} {how} ?")
+        parameters.append(value)
+    if where.id_prefix:
+        for how, bound in ((">=", where.id_prefix), ("<", _after_all(where.id_prefix))):
+            if bound is not None:
+                clauses.append(f"id {how} ?")
+                parameters.append(bound)
     if where.status:
         clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
         parameters += where.status
