@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -13,7 +14,17 @@ from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.testing.lockstep.model import Model
 
-__all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "forget_worker", "marked", "open_store"]
+__all__ = [
+    "ALL",
+    "LOCAL",
+    "SERVERS",
+    "Clock",
+    "clock_of",
+    "forget_worker",
+    "marked",
+    "open_store",
+    "opened",
+]
 
 LOCAL = ("memory", "sqlite")
 SERVERS = ("postgres", "mariadb", "redis")
@@ -74,6 +85,16 @@ def open_store(kind, path, servers, *, clock=None):
     from trioflow.backends.redis.backend import RedisBackend  # noqa: PLC0415
 
     return lambda: RedisBackend(url, prefix=name)
+
+
+@asynccontextmanager
+async def opened(backend):
+    """Open a backend, and close it."""
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
 
 
 def clock_of(kind):

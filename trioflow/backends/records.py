@@ -61,7 +61,7 @@ class ActivityKey(msgspec.Struct, frozen=True):
 class NewInstance(msgspec.Struct, frozen=True):
     """An instance to be created. ``input`` is one JSON document; so is ``metadata``, or ``b""``.
 
-    ``priority`` lies within `trioflow._model.priorities`; a larger one is taken first. ``life`` is
+    ``priority`` is a whole number from -100 to 100; a larger one is taken first. ``life`` is
     128 random bits in hexadecimal, made by whoever creates the instance: it tells this instance
     from every other one that has, had or will have the same id, in any store. It stays the same
     through ``continue_as_new``. Instances of stores that knew no lives have ``""``.
