@@ -12,7 +12,7 @@ from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.leases import heartbeat
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import migrate
 from trioflow.errors import BackendUnavailable
@@ -23,7 +23,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class MemoryBackend(SqlBackend[Session]):
+class MemoryBackend(SqlBackend[SqlStore]):
     """The SQLite store on ``:memory:``, run inline: no thread, no file, no real time.
 
     What it holds is gone after `aclose`. Several workers and clients of one process, and of one
@@ -40,7 +40,7 @@ class MemoryBackend(SqlBackend[Session]):
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
         self._clock = LocalClock() if clock is None else clock
-        self._opened: Session | None = None
+        self._opened: SqlStore | None = None
         # Only a heartbeat comes from another thread.
         self._lock = threading.Lock()
 
@@ -50,7 +50,7 @@ class MemoryBackend(SqlBackend[Session]):
         if self._opened is None:
             connection = connect(":memory:")
             migrate(connection, ":memory:")
-            self._opened = Session(connection, SqliteDialect(":memory:"), self._clock)
+            self._opened = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
 
     async def aclose(self) -> None:
         """Drop what is stored. Idempotent."""
@@ -69,7 +69,7 @@ class MemoryBackend(SqlBackend[Session]):
             store = self._store()
             return store.call(heartbeat, store, worker)
 
-    def _store(self) -> Session:
+    def _store(self) -> SqlStore:
         if self._opened is None:
             raise BackendUnavailable("the memory store is not open; await its open() first")
         return self._opened

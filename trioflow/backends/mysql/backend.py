@@ -26,7 +26,7 @@ from trioflow.backends.mysql.server import Server, from_url
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.leases import heartbeat
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
 
 __all__ = ["MysqlBackend"]
@@ -51,7 +51,7 @@ _FORGOTTEN = 60
 _SELDOM = 0.25
 
 
-class _MysqlStore(Session):
+class _MysqlStore(SqlStore):
     """Also tries again what came to nothing, and tells other processes of changes."""
 
     clock: ServerClock

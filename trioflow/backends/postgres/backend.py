@@ -26,7 +26,7 @@ from trioflow.backends.postgres.schema import SCHEMA_VERSION, check, migrate
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.leases import heartbeat
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import ArgumentError, BackendError, BackendUnavailable, SchemaError
 
 __all__ = ["Pool", "PostgresBackend"]
@@ -64,7 +64,7 @@ class Pool(Protocol):
         """Take it back, also when it is broken."""
 
 
-class _PgStore(Session):
+class _PgStore(SqlStore):
     """Makes a call again if it is sure that nothing of it was stored."""
 
     connection: PgConnection
@@ -256,7 +256,7 @@ class PostgresBackend(SqlBackend[_PgStore]):
         finally:
             await thread.aclose()
 
-    def _close_all(self, store: Session, bell: Bell | None) -> None:
+    def _close_all(self, store: SqlStore, bell: Bell | None) -> None:
         if bell is not None:
             bell.stop()
         with self._beat_lock:

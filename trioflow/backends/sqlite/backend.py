@@ -14,7 +14,7 @@ from trioflow.backends._common.watching import Watcher
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.leases import heartbeat
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import SCHEMA_VERSION, check, migrate
 from trioflow.errors import BackendUnavailable, SchemaError
@@ -32,7 +32,7 @@ _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
     UNION ALL SELECT * FROM (SELECT created_at FROM instances ORDER BY seq DESC LIMIT 1))"""
 
 
-class _SqliteStore(Session):
+class _SqliteStore(SqlStore):
     """Also knows whether other connections have written."""
 
     _version: int | None = None
@@ -77,7 +77,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         self._watcher = Watcher(self._look)
         # The heartbeat's own connection, used by whichever thread holds the lock.
         self._beat_lock = threading.Lock()
-        self._beat_store: Session | None = None
+        self._beat_store: SqlStore | None = None
 
     # --- life ---------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
         finally:
             await thread.aclose()
 
-    def _close_all(self, store: Session) -> None:
+    def _close_all(self, store: SqlStore) -> None:
         with self._beat_lock:
             if self._beat_store is not None:
                 self._beat_store.close()
@@ -180,7 +180,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
             store = self._beat_store
             return store.call(heartbeat, store, worker)
 
-    def _open_beat_store(self) -> Session:
+    def _open_beat_store(self) -> SqlStore:
         try:
             connection = connect(self.path)
             # A heartbeat need not survive a power failure, and must not wait for the disk.
@@ -188,7 +188,7 @@ class SqliteBackend(SqlBackend[_SqliteStore]):
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as exc:
             raise self._dialect.error(exc) from exc
-        return Session(connection, self._dialect, self._clock)
+        return SqlStore(connection, self._dialect, self._clock)
 
     async def _look(self) -> bool:
         store = self._opened

@@ -2,7 +2,7 @@
 
 Here lives what every method of the store needs and nothing that is about instances: statements,
 transactions, errors, and several calls in one transaction. What the methods do are functions in
-the modules beside this one; each takes a `Session` first.
+the modules beside this one; each takes a `SqlStore` first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
 from trioflow.backends.sql.queries import Queries
 from trioflow.errors import BackendUnavailable
 
-__all__ = ["Session"]
+__all__ = ["SqlStore"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -27,7 +27,7 @@ class _TransactionLost(Exception):
     """The transaction around several calls is no more."""
 
 
-class Session:
+class SqlStore:
     """One connection to a store. Used by one thread at a time.
 
     Args:
@@ -84,7 +84,7 @@ class Session:
     # --- calls --------------------------------------------------------------------------
 
     def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function that uses this session.
+        """Call a function that uses this store.
 
         Raises:
             BackendError: In place of whatever the driver raises.
