@@ -93,7 +93,7 @@ class MysqlWriter:
             statement, row_of = _WRITES[kind]
             flat = [value for row in values for value in row_of(*row)]
             texts += statements(statement, flat, self._connection.room)
-        self._connection.send(["BEGIN", *texts, "COMMIT"])
+        self._connection.run(["BEGIN", *texts, "COMMIT"])
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""

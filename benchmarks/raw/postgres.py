@@ -96,12 +96,14 @@ class PostgresWriter:
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit, in one go."""
+        make = self._connection.statement
         statements: list[Statement] = []
         for kind, values in rows.items():
             columns, text = self._writes[kind]
             given = zip(columns, zip(*values, strict=True), strict=True)
-            statements.append((text, [array(column, list(rest)) for column, rest in given]))
-        self._connection.run([("BEGIN", ()), *statements, ("COMMIT", ())])
+            arrays = [array(column, list(rest)) for column, rest in given]
+            statements.append(make(text, arrays))
+        self._connection.run([make("BEGIN", ()), *statements, make("COMMIT", ())])
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""

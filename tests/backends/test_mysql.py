@@ -290,14 +290,14 @@ def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
     async def main():
         async with opened(mysql.url) as backend:
             await hold(backend, "large", "small")
-            store = backend._store()
+            session, store = backend._opened, backend._store()
 
             def store_turn(id, data):
                 return commit(store, "w1", [Unit(instances=[step(id, 0, turns=[data])])])
 
             with pytest.raises(DataRefused, match="max_allowed_packet"):
-                store.call(store_turn, "large", b"x" * 1_048_576)
-            first, second = store.call_together(
+                session.call(store_turn, "large", b"x" * 1_048_576)
+            first, second = session.call_together(
                 [lambda: store_turn("small", b"{}"), lambda: store_turn("large", b"x" * 1_048_576)]
             )
             assert first.unwrap() == [None]

@@ -39,18 +39,18 @@ TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enou
 
 def saboteur(monkeypatch, mysql, when, times=1):
     """Kill the connection just before or after it sends a COMMIT; return how often it happened."""
-    send = mysql_connection.MysqlConnection.send
+    run = mysql_connection.MysqlConnection.run
     killed = []
 
     def sabotaged(self, statements):
         if list(statements)[-1:] == ["COMMIT"] and self.writer and len(killed) < times:
             killed.append(self._raw.thread_id())
             if when == "after":
-                send(self, statements)
+                run(self, statements)
             mysql.admin(f"KILL {killed[-1]}")
-        return send(self, statements)
+        return run(self, statements)
 
-    monkeypatch.setattr(mysql_connection.MysqlConnection, "send", sabotaged)
+    monkeypatch.setattr(mysql_connection.MysqlConnection, "run", sabotaged)
     return killed
 
 
@@ -112,7 +112,7 @@ def test_a_result_that_cannot_be_found_out_is_not_tried_again(mysql, monkeypatch
                 raise pymysql.OperationalError(2003, "nobody there")
 
             with monkeypatch.context() as patch:
-                patch.setattr(mysql_connection.MysqlConnection, "_again", gone)
+                patch.setattr(mysql_connection.MysqlConnection, "_new", gone)
                 with pytest.raises(BackendUnavailable):
                     await backend.send("a", b"event")
             record = await backend.get("a")

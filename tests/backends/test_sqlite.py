@@ -300,7 +300,7 @@ def test_a_full_disk_fails_all_that_shared_the_transaction(tmp_path):
             lambda: reads.count(store, InstanceFilter()),
             lambda: changes.create(store, [new("after")]),
         ]
-        outcomes = await backend._thread.run(store.call_together, calls)
+        outcomes = await backend._thread.run(backend._opened.call_together, calls)
         stored = [await backend.get(id) is not None for id in ("before", "big", "after")]
         for index, found in zip((0, 1, 3), stored, strict=True):
             assert isinstance(outcomes[index], Value) is found
@@ -326,7 +326,7 @@ def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path):
             lose,
             lambda: changes.create(store, [new("after")]),
         ]
-        outcomes = await backend._thread.run(store.call_together, calls)
+        outcomes = await backend._thread.run(backend._opened.call_together, calls)
         for index in (0, 1):
             with pytest.raises(BackendUnavailable, match="the disk is gone"):
                 outcomes[index].unwrap()

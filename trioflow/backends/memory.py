@@ -12,6 +12,7 @@ from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import migrate
@@ -40,7 +41,7 @@ class MemoryBackend(SqlBackend[SqlStore]):
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
         self._clock = LocalClock() if clock is None else clock
-        self._opened: SqlStore | None = None
+        self._opened: Session[SqlStore] | None = None
         # Only a heartbeat comes from another thread.
         self._lock = threading.Lock()
 
@@ -50,7 +51,8 @@ class MemoryBackend(SqlBackend[SqlStore]):
         if self._opened is None:
             connection = connect(":memory:")
             migrate(connection, ":memory:")
-            self._opened = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
+            store = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
+            self._opened = Session(store)
 
     async def aclose(self) -> None:
         """Drop what is stored. Idempotent."""
@@ -66,16 +68,19 @@ class MemoryBackend(SqlBackend[SqlStore]):
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. It does not block for long, so any thread may call it."""
         with self._lock:
-            store = self._store()
-            return store.call(heartbeat, store, worker)
+            session = self._session()
+            return session.call(heartbeat, session.store, worker)
 
-    def _store(self) -> SqlStore:
+    def _session(self) -> Session[SqlStore]:
         if self._opened is None:
             raise BackendUnavailable("the memory store is not open; await its open() first")
         return self._opened
+
+    def _store(self) -> SqlStore:
+        return self._session().store
 
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         # Before, so that a cancelled caller knows that nothing was stored.
         await anyio.lowlevel.checkpoint()
         with self._lock:
-            return self._store().call(fn, *args)
+            return self._session().call(fn, *args)

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +16,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.redis.scripts import Script, script
 from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.backends.redis.wire import refused
@@ -295,7 +296,7 @@ class _Waiting:
 
     left: list[int]
     again: bool = False
-    _delay: float = _FIRST_DELAY
+    _pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_DELAY, _LONGEST_DELAY))
     _loads: int = 0
 
     def give_up(
@@ -327,8 +328,7 @@ class _Waiting:
 
     def pause(self, deadline: float) -> bool:
         """Wait a little; return False if it took too long already."""
-        if time.monotonic() + self._delay > deadline:
+        if time.monotonic() + self._pauses.pause > deadline:
             return False
-        time.sleep(self._delay)
-        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        time.sleep(next(self._pauses))
         return True

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
-import trio
-
+from trioflow.backends._common.backoff import Backoff
+from trioflow.backends._common.loop import call_soon_here
 from trioflow.backends.redis.link import Address, Client, connect
 from trioflow.backends.redis.trouble import ANY
 
@@ -37,7 +35,7 @@ class Listener:
         self._address = address
         self._source = source.encode()
         self._notify = notify
-        self._soon = _soon()
+        self._soon = call_soon_here()
         self._closed = threading.Event()
         self._ready = threading.Event()
         self._told = False
@@ -62,7 +60,7 @@ class Listener:
         self._thread.join(2 * _LOOK_AROUND)
 
     def _work(self) -> None:
-        delay = _FIRST_DELAY
+        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         trouble = False
         while not self._closed.is_set():
             try:
@@ -74,13 +72,12 @@ class Listener:
                     client.connection_pool.disconnect()
             except ANY as exc:
                 if self._ready.is_set():
-                    delay = _FIRST_DELAY
+                    pauses.reset()
                     self._ready.clear()
                 if not trouble and not self._closed.is_set():
                     logger.warning("cannot hear of changes in the store, trying again: %s", exc)
                 trouble = True
-                self._closed.wait(delay)
-                delay = min(delay * 2, _LONGEST_DELAY)
+                self._closed.wait(next(pauses))
             else:
                 trouble = False
 
@@ -104,17 +101,9 @@ class Listener:
         if self._told:
             return  # the loop has not come round to the last one
         self._told = True
-        # If the loop is gone, nobody is left to tell.
-        with contextlib.suppress(trio.RunFinishedError, RuntimeError):
-            self._soon(self._heard)
+        self._soon(self._heard)  # if the loop is gone, nobody is left to tell
 
     def _heard(self) -> None:
         self._told = False
         if not self._closed.is_set():
             self._notify()
-
-
-def _soon() -> Callable[[Callable[[], None]], object]:
-    if trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe

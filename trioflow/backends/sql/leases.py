@@ -79,7 +79,6 @@ def heartbeat(store: SqlStore, worker: str) -> Heartbeat:
 
 def reclaim(store: SqlStore, lease: float) -> list[str]:
     """See `Backend.reclaim`."""
-    store.measure_clock()
     clock, queries = store.clock, store.queries
     stale = store.execute(queries.stale_workers, clock() - lease).fetchall()
     reclaimed: list[str] = []

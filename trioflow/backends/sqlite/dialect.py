@@ -168,6 +168,12 @@ class SqliteDialect:
         ).fetchall()[0]
         return int(row[0]) - count + 1
 
+    def server_time(self, connection: Connection) -> float:
+        raise NotImplementedError  # it has no server
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        return None  # SQLite itself waits for other processes
+
     def error(self, exc: Exception) -> Exception:
         code, path = _code(exc), self._path
         if code in _CORRUPT:

@@ -1,0 +1,233 @@
+"""The life of an SQL store: its thread, opening, migrating, closing, and the heartbeat.
+
+A store that is open has one session for all calls, used by a thread of its own, so that the calls
+that wait at the same time share a transaction. The heartbeat has another session, since it must go
+on while a call waits, for a lock or for a disk; whichever thread sends one holds `_beat_lock`.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar, TypeVarTuple
+
+from trioflow.backends._common.id_limits import IdLimit, storable
+from trioflow.backends._common.thread import StorageThread
+from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
+from trioflow.backends.sql.backend import SqlBackend
+from trioflow.backends.sql.dialect import Dialect
+from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
+from trioflow.errors import BackendUnavailable, SchemaError
+
+__all__ = ["SharedSqlBackend"]
+
+S = TypeVar("S", bound=SqlStore)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class SharedSqlBackend(SqlBackend[S]):
+    """A `Backend` on a database that other processes use too. Subclasses say how to connect.
+
+    Args:
+        dialect: The ways of the database.
+        clock: The store's clock, epoch seconds.
+        place: The database, for messages; without a password.
+        migrate: Whether `open` brings the schema up to date.
+    """
+
+    shared = True
+    #: What ids of instances may be; ``None`` for any.
+    ids: IdLimit | None = None
+
+    def __init__(
+        self, dialect: Dialect, clock: Callable[[], float], *, place: str, migrate: bool
+    ) -> None:
+        super().__init__()
+        self.place = place
+        self._dialect = dialect
+        self._clock = clock
+        self._migrates = migrate
+        self._thread: StorageThread | None = None
+        self._opened: Session[S] | None = None
+        self._beat_lock = threading.Lock()
+        self._beats: Session[S] | None = None
+
+    # --- what a subclass gives --------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _connect(self) -> S:
+        """Return a store on a new connection."""
+
+    def _connect_for_heartbeats(self) -> S:
+        return self._connect()
+
+    def _connect_to_migrate(self) -> S:
+        return self._connect()
+
+    @abc.abstractmethod
+    def _is_migrated(self, store: S) -> bool:
+        """Return whether the schema is up to date.
+
+        Raises:
+            SchemaError: It is newer than this code, or not ours.
+        """
+
+    @abc.abstractmethod
+    def _bring_schema(self, store: S) -> None:
+        """Bring the schema up to date; several processes may do so at once."""
+
+    def _prepare(self, session: Session[S]) -> None:
+        """Do what is to be done, on the thread, before a store is open."""
+
+    # --- life -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date. Idempotent.
+
+        Raises:
+            BackendUnavailable: The database cannot be reached, or refuses.
+            SchemaError: The schema is newer than this code, or not ours; or it is old and
+                ``migrate`` was false.
+            CorruptStore: It is damaged, or something else.
+            BackendError: The server is too old.
+        """
+        if self._opened is not None:
+            return
+        thread = StorageThread(f"trioflow storage {self.place}")
+        try:
+            self._opened = await thread.run(self._open_session)
+        except BaseException:
+            await thread.aclose()
+            raise
+        self._thread = thread
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date, without opening the store; errors as `open`."""
+        thread = StorageThread(f"trioflow migration {self.place}")
+        try:
+            await thread.run(self._migrate)
+        finally:
+            await thread.aclose()
+
+    def _open_session(self) -> Session[S]:
+        session = self._session(self._connect)
+        try:
+            if not session.call(self._is_migrated, session.store):
+                if not self._migrates:
+                    raise SchemaError(  # noqa: TRY301 - the connection is closed below
+                        f"{self.place} does not have this version of trioflow's schema yet; open "
+                        "it with migrate=True, or await migrate() once"
+                    )
+                self._migrate()
+            self._prepare(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _migrate(self) -> None:
+        session = self._session(self._connect_to_migrate)
+        try:
+            session.call(self._bring_schema, session.store)
+        finally:
+            session.close()
+
+    def _session(self, connect: Callable[[], S]) -> Session[S]:
+        try:
+            return Session(connect())
+        except self._dialect.errors as exc:
+            raise self._dialect.error(exc) from exc
+
+    async def aclose(self) -> None:
+        """Close the connections and end the threads. Idempotent, also after a failed `open`."""
+        thread, session = self._thread, self._opened
+        self._thread = self._opened = None
+        if thread is None or session is None:
+            return
+        try:
+            await thread.run(self._close_all, session)
+        finally:
+            await thread.aclose()
+
+    def _close_all(self, session: Session[S]) -> None:
+        with self._beat_lock:
+            if self._beats is not None:
+                self._beats.close()
+                self._beats = None
+        session.close()
+
+    def now(self) -> float:
+        """Return the store's time.
+
+        Raises:
+            BackendUnavailable: It is a server's, which has never been asked.
+        """
+        try:
+            return self._clock()
+        except RuntimeError:
+            raise self._not_open() from None
+
+    # --- calls ------------------------------------------------------------------------------
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        """Renew the worker's row on a connection of its own; any thread may call it.
+
+        Raises:
+            BackendUnavailable: The database cannot be reached or written, or is not open.
+        """
+        with self._beat_lock:
+            self._session_or_raise()
+            if self._beats is None:
+                self._beats = self._session(self._connect_for_heartbeats)
+            return self._beats.call(heartbeat, self._beats.store, worker)
+
+    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+        """See `Backend`.
+
+        Raises:
+            ArgumentError: An id is not as `ids` says.
+        """
+        if self.ids is not None:
+            for new in instances:
+                self.ids.demand(new.id)
+        return await super().create(instances)
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """See `Backend`."""
+        if self.ids is None:
+            return await super().commit(worker, units)
+        written, failures = storable(units)
+        results = await super().commit(worker, written)
+        return [failures.get(at, result) for at, result in enumerate(results)]
+
+    def _session_or_raise(self) -> Session[S]:
+        if self._opened is None:
+            raise self._not_open()
+        return self._opened
+
+    def _store(self) -> S:
+        return self._session_or_raise().store
+
+    def _not_open(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self.place} is not open; await the backend's open() first")
+
+    async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        thread = self._thread
+        if thread is None:
+            raise self._not_open()
+        return await thread.run_together(self._session_or_raise().call_together, fn, *args)
+
+    async def _look(self, changed: Callable[[S], bool]) -> bool:
+        """Return whether others have changed the store, for a `Watcher`."""
+        thread, session = self._thread, self._opened
+        if thread is None or session is None:
+            return False
+        # Whoever needs the store next is told that it is away.
+        with suppress(BackendUnavailable):
+            return await thread.run(session.call, changed, session.store)
+        return False
