@@ -198,7 +198,7 @@ async def _left(backend: Any) -> dict[str, int]:
         return dict(await backend._thread.run(backend._link.run, _keys_left(backend.address.tag)))  # noqa: SLF001 - below the contract
 
     def counted() -> dict[str, int]:
-        execute = backend._store()._execute  # noqa: SLF001 - below the contract
+        execute = backend._store().execute  # noqa: SLF001 - below the contract
         left = {
             table: execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # our own names
             for table in ("activities", "inbox")

@@ -1,10 +1,76 @@
-"""Fixtures of all tests: the private servers, and the stores."""
+"""How async tests are run, and fixtures of all tests: hosts, clocks, private servers."""
 
 from __future__ import annotations
 
-import pytest
+import inspect
+from contextlib import AsyncExitStack
 
-from tests.servers import Servers
+import anyio
+import pytest
+import trio.testing
+
+# Before anything imports it: pytest rewrites the asserts of a module when it is imported.
+pytest.register_assert_rewrite("trioflow.testing.conformance")
+
+from tests.servers import Servers  # noqa: E402
+
+
+class Harness:
+    """How one async test runs: on a loop of its own, under trio and in real time by default.
+
+    Fixtures that ask for the fixture `harness` change that before the test begins.
+    """
+
+    def __init__(self, node):
+        marker = node.get_closest_marker("host")
+        self.host = marker.args[0] if marker else "trio"
+        self.clock = None  # a trio.abc.Clock
+        self._around = []
+
+    def enter(self, manager):
+        """Run the test inside an async context manager, and inside those that were given before."""
+        self._around.append(manager)
+
+    def run(self, test, **arguments):
+        async def whole():
+            async with AsyncExitStack() as stack:
+                for manager in self._around:
+                    await stack.enter_async_context(manager)
+                await test(**arguments)
+
+        options = {} if self.clock is None else {"clock": self.clock}
+        anyio.run(whole, backend=self.host, backend_options=options)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a test that is an ``async def``."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    harness = pyfuncitem.funcargs.get("harness") or Harness(pyfuncitem)
+    names = pyfuncitem._fixtureinfo.argnames
+    harness.run(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
+    return True
+
+
+@pytest.fixture
+def harness(request):
+    """How the test runs, if it is async."""
+    return Harness(request.node)
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def host(request, harness):
+    """Each event loop; an async test runs on it."""
+    harness.host = request.param
+    return harness.host
+
+
+@pytest.fixture
+def clock(harness):
+    """The virtual clock that a test runs on; it jumps to the next deadline when all tasks wait."""
+    harness.clock = trio.testing.MockClock(autojump_threshold=0)
+    return harness.clock
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -13,7 +14,17 @@ from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
 from trioflow.testing.lockstep.model import Model
 
-__all__ = ["ALL", "LOCAL", "SERVERS", "Clock", "clock_of", "forget_worker", "marked", "open_store"]
+__all__ = [
+    "ALL",
+    "LOCAL",
+    "SERVERS",
+    "Clock",
+    "clock_of",
+    "forget_worker",
+    "marked",
+    "open_store",
+    "opened",
+]
 
 LOCAL = ("memory", "sqlite")
 SERVERS = ("postgres", "mariadb", "redis")
@@ -76,6 +87,16 @@ def open_store(kind, path, servers, *, clock=None):
     return lambda: RedisBackend(url, prefix=name)
 
 
+@asynccontextmanager
+async def opened(backend):
+    """Open a backend, and close it."""
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
 def clock_of(kind):
     """Return a clock for a store, or ``None`` if only the server's own will do; and how to wait."""
     if kind in ("mariadb", "redis"):
@@ -100,7 +121,7 @@ async def forget_worker(backend, worker):
 
     def forget():
         with store.dialect.transaction(store.connection):
-            store._execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
+            store.execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
 
     await backend._run(forget)
 

@@ -14,6 +14,7 @@ from trioflow._client import (
 )
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
+from trioflow._metadata import fixup_module_metadata
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.retry import RetryPolicy
@@ -139,6 +140,9 @@ __all__ = [
     "workflow",
     "workflow_by_name",
 ]
+
+fixup_module_metadata(__name__, {name: globals()[name] for name in __all__})
+del fixup_module_metadata
 
 
 def __getattr__(name: str) -> str:

@@ -16,7 +16,6 @@ __all__ = ["Registry", "default_registry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-D = TypeVar("D")
 
 
 class Registry:
@@ -164,15 +163,15 @@ class Registry:
         Raises:
             UnknownDefinition: There is none; the message names similar ones.
         """
-        return _find(self._workflows, name, "workflow")
-
-    def find_activity(self, name: str) -> Activity[..., Any]:
-        """Return the activity of that name.
-
-        Raises:
-            UnknownDefinition: There is none; the message names similar ones.
-        """
-        return _find(self._activities, name, "activity")
+        found = self._workflows.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self._workflows, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise UnknownDefinition(
+                f"no workflow {name!r} is registered in this process{hint or '.'} Import the "
+                "module that defines it before the worker or the client starts."
+            )
+        return found
 
     def check(self, codec: Codec) -> None:
         """Resolve every annotation, so that a mistake is found when a worker starts.
@@ -253,18 +252,6 @@ def _activity_methods(owner: object) -> Iterator[Activity[..., Any]]:
     for name, member in inspect.getmembers_static(type(owner)):
         if isinstance(member, Activity):
             yield getattr(owner, name)
-
-
-def _find(definitions: Mapping[str, D], name: str, kind: str) -> D:
-    found = definitions.get(name)
-    if found is None:
-        near = difflib.get_close_matches(name, definitions, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UnknownDefinition(
-            f"no {kind} {name!r} is registered in this process{hint or '.'} Import the module "
-            "that defines it before the worker or the client starts."
-        )
-    return found
 
 
 default_registry = Registry()

@@ -8,7 +8,7 @@ import uuid as _uuid
 from collections.abc import Callable, Coroutine, MutableMapping
 from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 
-from trioflow._codec.signatures.by_name import SignatureByName
+from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._model.definitions import Activity, OnCancel, Workflow

@@ -38,7 +38,7 @@ async def stored(kind, path, servers):
 def leased(store, worker):
     """Write leases of all kinds, for one row and for two; return how many were written."""
     query = store.dialect.query("SELECT seq FROM instances ORDER BY seq")
-    seqs = [seq for (seq,) in store._execute(query).fetchall()]
+    seqs = [seq for (seq,) in store.execute(query).fetchall()]
     keys = [("a", 1, "0:0", ""), ("a", 1, "0:1", "")]
     written = []
     for count in (1, 2):
@@ -100,7 +100,7 @@ def test_a_full_workers_look_without_its_row_gives_nothing(kind, tmp_path, serve
         async with stored(kind, tmp_path, servers) as (backend, store):
             await backend.take_instances("w", ("q",), 9)
             await backend.send("a", b"event")
-            store._execute(store.dialect.query("DELETE FROM workers WHERE id = 'w'"))
+            store.execute(store.dialect.query("DELETE FROM workers WHERE id = 'w'"))
             assert (await backend.take_instances("w", ("q",), 0)).instances == []
             assert await backend.reclaim(1e6) == ["w"]
             taken = await backend.take_instances("other", ("q",), 9, suspect=True)

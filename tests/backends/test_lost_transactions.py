@@ -12,6 +12,8 @@ from outcome import Error, Value
 
 from tests.stores import marked, open_store
 from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
+from trioflow.backends.sql import changes, leases, taking
+from trioflow.backends.sql.commit import commit
 from trioflow.errors import BackendError, DataRefused
 
 SQL = ("sqlite", "postgres", "mariadb")
@@ -34,7 +36,7 @@ async def stored(kind, path, servers):
 
 
 def send(store, id, event=b"event"):
-    return partial(store.send, id, event)
+    return partial(changes.send, store, id, event)
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
@@ -45,9 +47,9 @@ def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, server
 
             def ending():
                 with store.dialect.transaction(store.connection):
-                    store.send("b", b"lost")
-                    store._execute("ROLLBACK")
-                    store._execute("SELECT * FROM nowhere")
+                    changes.send(store, "b", b"lost")
+                    store.execute("ROLLBACK")
+                    store.execute("SELECT * FROM nowhere")
 
             outcomes = session.call_together([send(store, "a"), ending, send(store, "c")])
             assert outcomes[::2] == [Value("done")] * 2
@@ -65,11 +67,11 @@ def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers)
         async with stored("postgres", tmp_path, servers) as (session, unread):
             store = session.store
             schema = store.dialect._schema
-            store._execute(
+            store.execute(
                 f"CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS "
                 "'BEGIN RAISE EXCEPTION USING ERRCODE = ''22000''; END'"
             )
-            store._execute(
+            store.execute(
                 f"CREATE TRIGGER refusing BEFORE INSERT ON {schema}.inbox FOR EACH ROW"
                 f" WHEN (NEW.instance = 'b') EXECUTE FUNCTION {schema}.refuse()"
             )
@@ -83,7 +85,7 @@ def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
     async def main():
         async with stored("mariadb", tmp_path, servers) as (session, unread):
             store = session.store
-            store._execute(
+            store.execute(
                 "CREATE TRIGGER refusing BEFORE INSERT ON inbox FOR EACH ROW"
                 " IF NEW.instance = 'b' THEN SIGNAL SQLSTATE '22000' SET MYSQL_ERRNO = 1366; END IF"
             )
@@ -94,12 +96,13 @@ def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
 
 async def demand_only_b_is_refused(session, unread):
     store = session.store
-    store.register_worker("w", "w", (), (), None)
-    store.create([NewInstance("sender", "flow", "of w", b"[]")])
-    assert len(store.take_instances("w", ("of w",), 1, (), 0.0).instances) == 1
+    leases.register_worker(store, "w", "w", ((), ()), None)
+    changes.create(store, [NewInstance("sender", "flow", "of w", b"[]")])
+    wanted = taking.Wanted("w", ("of w",), ())
+    assert len(taking.take_instances(store, wanted, 1, 0.0).instances) == 1
     telling = InstanceCommit(id="sender", execution=1, number=0, messages=[Message("b", b"event")])
-    commit = partial(store.commit, "w", [Unit(instances=[telling])])
-    first, second, third = session.call_together([send(store, "a"), commit, send(store, "c")])
+    telling_b = partial(commit, store, "w", [Unit(instances=[telling])])
+    first, second, third = session.call_together([send(store, "a"), telling_b, send(store, "c")])
     assert (first, third) == (Value("done"), Value("done"))
     assert isinstance(second, Error)
     assert isinstance(second.error, DataRefused)
@@ -118,14 +121,14 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
     async def main():
         async with stored(kind, tmp_path, servers) as (session, unread):
             store = session.store
-            store._execute(IDLE[kind])
+            store.execute(IDLE[kind])
             paused = []
 
             def slow():
                 if not paused:
                     paused.append(True)
                     time.sleep(2.5)  # as a process that was stopped
-                return store.send("b", b"event")
+                return changes.send(store, "b", b"event")
 
             outcomes = session.call_together([send(store, "a"), slow, send(store, "c")])
             assert outcomes == [Value("done")] * 3
@@ -133,11 +136,11 @@ def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, 
 
             def alone():
                 with store.dialect.transaction(store.connection):
-                    store.send("c", b"event")
+                    changes.send(store, "c", b"event")
                     return slow()
 
             paused.clear()
-            store._execute(IDLE[kind])
+            store.execute(IDLE[kind])
             assert session.call(alone) == "done"
             assert await unread() == {"a": 1, "b": 2, "c": 2}
 
@@ -150,7 +153,7 @@ def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
         async with stored("mariadb", tmp_path, servers) as (session, unread):
             store = session.store
             # Whoever has changed more is the one that goes on.
-            store._execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
+            store.execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
             other = store.connection._connect()
             other.begin()
             with other.cursor() as cursor:
@@ -196,7 +199,7 @@ def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
         async with stored(kind, tmp_path, servers) as (session, _):
             store = session.store
             with pytest.raises(DataRefused):
-                session.call(store.send, "a\ud800", b"event")
-            assert session.call(store.send, "a", b"event") == "done"
+                session.call(changes.send, store, "a\ud800", b"event")
+            assert session.call(changes.send, store, "a", b"event") == "done"
 
     trio.run(main)

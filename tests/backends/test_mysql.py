@@ -18,6 +18,7 @@ from trioflow.backends.mysql import schema as mysql_schema
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.values import filled, literal
 from trioflow.backends.records import InstanceFilter, Unit
+from trioflow.backends.sql.commit import commit
 from trioflow.errors import (
     ArgumentError,
     BackendError,
@@ -291,13 +292,13 @@ def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
             await hold(backend, "large", "small")
             session, store = backend._opened, backend._store()
 
-            def commit(id, data):
-                return store.commit("w1", [Unit(instances=[step(id, 0, turns=[data])])])
+            def store_turn(id, data):
+                return commit(store, "w1", [Unit(instances=[step(id, 0, turns=[data])])])
 
             with pytest.raises(DataRefused, match="max_allowed_packet"):
-                session.call(commit, "large", b"x" * 1_048_576)
+                session.call(store_turn, "large", b"x" * 1_048_576)
             first, second = session.call_together(
-                [lambda: commit("small", b"{}"), lambda: commit("large", b"x" * 1_048_576)]
+                [lambda: store_turn("small", b"{}"), lambda: store_turn("large", b"x" * 1_048_576)]
             )
             assert first.unwrap() == [None]
             assert isinstance(second.error, DataRefused)

@@ -25,6 +25,7 @@ from trioflow.backends.records import (
     NewInstance,
     Unit,
 )
+from trioflow.backends.sql import changes, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend
@@ -294,10 +295,10 @@ def test_a_full_disk_fails_all_that_shared_the_transaction(tmp_path):
         store.connection.execute(f"PRAGMA max_page_count = {pages}")
         big = new("big", b"[" + b"1" * 100_000 + b"]")
         calls = [
-            lambda: store.create([new("before")]),
-            lambda: store.create([big]),
-            lambda: store.count(InstanceFilter()),
-            lambda: store.create([new("after")]),
+            lambda: changes.create(store, [new("before")]),
+            lambda: changes.create(store, [big]),
+            lambda: reads.count(store, InstanceFilter()),
+            lambda: changes.create(store, [new("after")]),
         ]
         outcomes = await backend._thread.run(backend._opened.call_together, calls)
         stored = [await backend.get(id) is not None for id in ("before", "big", "after")]
@@ -321,9 +322,9 @@ def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path):
             raise BackendUnavailable("the disk is gone")
 
         calls = [
-            lambda: store.create([new("before")]),
+            lambda: changes.create(store, [new("before")]),
             lose,
-            lambda: store.create([new("after")]),
+            lambda: changes.create(store, [new("after")]),
         ]
         outcomes = await backend._thread.run(backend._opened.call_together, calls)
         for index in (0, 1):
@@ -457,7 +458,7 @@ def test_who_holds_something_is_found_without_reading_all_of_it(tmp_path):
         backend = await opened(tmp_path / "flow.db")
         store = backend._store()
         for query in (store.queries.instances_without_row, store.queries.activities_without_row):
-            plan = [row[3] for row in store._execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
+            plan = [row[3] for row in store.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
             held = [step for step in plan if "instances" in step or "activities" in step]
             assert len(held) == 2
             assert all("SEARCH" in step and "worker>?" in step for step in held), plan

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.worker.conftest import cached, flow, sqlite
+from tests.worker.conftest import backend, cached, flow, sqlite
 
-__all__ = ["cached", "flow", "sqlite"]
+__all__ = ["backend", "cached", "flow", "sqlite"]

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from datetime import UTC, date, datetime
 
 import pytest
-import trio
 
 from trioflow import ArgumentError, Registry, Signal, open_client
 from trioflow._client.client import Client
@@ -72,62 +71,53 @@ CASES = [(name, *case) for name in ASKING for case in OF_ALL] + [
 
 
 @pytest.mark.parametrize(("name", "where", "error", "says"), CASES)
-def test_a_wrong_filter_is_refused(name, where, error, says):
-    async def main():
-        with pytest.raises(error, match=says):
-            await ASKING[name](**where)
-
-    trio.run(main)
+async def test_a_wrong_filter_is_refused(name, where, error, says):
+    with pytest.raises(error, match=says):
+        await ASKING[name](**where)
 
 
-def test_what_is_right_is_taken(cached):
-    async def main():
-        async with cached.client(flows) as client:
-            await client.start(work.options(id="x"), 1)
-            for where in (
-                *({"status": "running"}, {"status": ("running",)}, {"status": {"running"}}),
-                *({"workflow": work}, {"workflow": "work"}, {"queue": "default"}),
-                *({"created_after": -math.inf}, {"created_before": math.inf}),
-                *({"created_after": NOON.timestamp()}, {"created_after": 0}),
-                *({"limit": 1}, {"id_prefix": ""}, {"parent": ""}, {"status": ()}),
-            ):
-                assert [d.id for d in await client.list(**where)] == ["x"], where
-            assert await client.list(limit=0) == []
-            assert await client.remove(finished_before=math.inf) == 0
-            await client.handle("x").terminate()
-            assert await client.remove(finished_before=-math.inf) == 0
-            assert await client.remove(finished_before=math.inf) == 1
-
-    cached.run(main)
-
-
-def test_a_handle_is_asked_for_properly():
-    async def main():
-        async with (
-            aclosing(MemoryBackend()) as backend,
-            open_client(backend, registry=flows) as client,
+async def test_what_is_right_is_taken(cached):
+    async with cached.client(flows) as client:
+        await client.start(work.options(id="x"), 1)
+        for where in (
+            *({"status": "running"}, {"status": ("running",)}, {"status": {"running"}}),
+            *({"workflow": work}, {"workflow": "work"}, {"queue": "default"}),
+            *({"created_after": -math.inf}, {"created_before": math.inf}),
+            *({"created_after": NOON.timestamp()}, {"created_after": 0}),
+            *({"limit": 1}, {"id_prefix": ""}, {"parent": ""}, {"status": ()}),
         ):
-            for call, error, says in (
-                (lambda: client.handle(3), TypeError, "id is a string, not 3"),
-                (lambda: client.handle(""), ValueError, "id.*empty"),
-                (lambda: client.handle("x", "work"), ArgumentError, "'work' is not a workflow"),
-                (lambda: client.handle("x", work.fn), ArgumentError, "is not a workflow"),
-            ):
-                with pytest.raises(error, match=says):
-                    call()
-            handle = await client.start(work, 1)
-            for call, error, says in (
-                (lambda: handle.cancel(3), TypeError, "reason.*not 3"),
-                (lambda: handle.terminate(b"x"), TypeError, "reason.*b'x'"),
-                (lambda: handle.cancel("\udc80"), ArgumentError, "reason.*surrogate"),
-                (lambda: handle.terminate("\udc80"), ArgumentError, "reason.*surrogate"),
-                (lambda: handle.signal(3, 1), TypeError, "signal.*3"),
-                (lambda: handle.signal("", 1), ArgumentError, "signal.*empty"),
-                (lambda: handle.signal("\udc80", 1), ArgumentError, "signal.*surrogate"),
-            ):
-                with pytest.raises(error, match=says):
-                    await call()
-            d = await handle.describe()
-            assert (d.status, d.unread) == ("running", 0)
+            assert [d.id for d in await client.list(**where)] == ["x"], where
+        assert await client.list(limit=0) == []
+        assert await client.remove(finished_before=math.inf) == 0
+        await client.handle("x").terminate()
+        assert await client.remove(finished_before=-math.inf) == 0
+        assert await client.remove(finished_before=math.inf) == 1
 
-    trio.run(main)
+
+async def test_a_handle_is_asked_for_properly():
+    async with (
+        aclosing(MemoryBackend()) as backend,
+        open_client(backend, registry=flows) as client,
+    ):
+        for call, error, says in (
+            (lambda: client.handle(3), TypeError, "id is a string, not 3"),
+            (lambda: client.handle(""), ValueError, "id.*empty"),
+            (lambda: client.handle("x", "work"), ArgumentError, "'work' is not a workflow"),
+            (lambda: client.handle("x", work.fn), ArgumentError, "is not a workflow"),
+        ):
+            with pytest.raises(error, match=says):
+                call()
+        handle = await client.start(work, 1)
+        for call, error, says in (
+            (lambda: handle.cancel(3), TypeError, "reason.*not 3"),
+            (lambda: handle.terminate(b"x"), TypeError, "reason.*b'x'"),
+            (lambda: handle.cancel("\udc80"), ArgumentError, "reason.*surrogate"),
+            (lambda: handle.terminate("\udc80"), ArgumentError, "reason.*surrogate"),
+            (lambda: handle.signal(3, 1), TypeError, "signal.*3"),
+            (lambda: handle.signal("", 1), ArgumentError, "signal.*empty"),
+            (lambda: handle.signal("\udc80", 1), ArgumentError, "signal.*surrogate"),
+        ):
+            with pytest.raises(error, match=says):
+                await call()
+        d = await handle.describe()
+        assert (d.status, d.unread) == ("running", 0)

@@ -64,67 +64,58 @@ def test_a_name_is_taken_once():
             pass
 
 
-def test_types_that_cannot_be_stored_are_found_when_the_worker_starts(cached):
+async def test_types_that_cannot_be_stored_are_found_when_the_worker_starts(cached):
     flows = Registry()
 
     @flows.workflow
     async def work(lock: threading.Event) -> None:
         pass
 
-    async def main():
-        with pytest.raises(DefinitionError, match="work.*'lock'"):
-            async with cached.worker(flows):
-                pass
-
-    cached.run(main)
+    with pytest.raises(DefinitionError, match="work.*'lock'"):
+        async with cached.worker(flows):
+            pass
 
 
-def test_what_only_a_workflow_may_call_says_so_elsewhere():
+async def test_what_only_a_workflow_may_call_says_so_elsewhere():
     flows = Registry()
 
     @flows.workflow
     async def work() -> None:
         pass
 
-    async def main():
-        for call in (
-            now,
-            info,
-            lambda: set_status(1),
-            lambda: side_effect(lambda: 1, int),
-            continue_as_new,
-        ):
-            with pytest.raises(NotInWorkflow, match="workflow"):
-                call()
-        for call in (work, number.receive, lambda: send_signal("x", number, 1)):
-            with pytest.raises(NotInWorkflow, match="workflow"):
-                await call()
-
-    trio.run(main)
+    for call in (
+        now,
+        info,
+        lambda: set_status(1),
+        lambda: side_effect(lambda: 1, int),
+        continue_as_new,
+    ):
+        with pytest.raises(NotInWorkflow, match="workflow"):
+            call()
+    for call in (work, number.receive, lambda: send_signal("x", number, 1)):
+        with pytest.raises(NotInWorkflow, match="workflow"):
+            await call()
 
 
-def test_nothing_is_stored_of_a_start_that_is_refused(flow):
+async def test_nothing_is_stored_of_a_start_that_is_refused(flow):
     flows = Registry()
 
     @flows.workflow
     async def work(n: int) -> int:
         return n
 
-    async def main():
-        async with open_client(await flow.backend(), registry=flows) as client:
-            for call, error in [
-                (lambda: client.start(work, "x"), ArgumentError),
-                (lambda: client.start(work), ArgumentError),
-                (lambda: client.start("wrk", 1), UnknownDefinition),
-                (lambda: client.run(work, 1, 2), ArgumentError),
-                (lambda: client.start(work, {1, object()}), ArgumentError),
-            ]:
-                with pytest.raises(error):
-                    await call()
-            assert await client.count() == 0
-            assert await client.stats() == []
-
-    flow.run(main)
+    async with open_client(await flow.backend(), registry=flows) as client:
+        for call, error in [
+            (lambda: client.start(work, "x"), ArgumentError),
+            (lambda: client.start(work), ArgumentError),
+            (lambda: client.start("wrk", 1), UnknownDefinition),
+            (lambda: client.run(work, 1, 2), ArgumentError),
+            (lambda: client.start(work, {1, object()}), ArgumentError),
+        ]:
+            with pytest.raises(error):
+                await call()
+        assert await client.count() == 0
+        assert await client.stats() == []
 
 
 def test_bad_options_are_refused():
@@ -147,7 +138,7 @@ def test_bad_options_are_refused():
             call()
 
 
-def test_mistakes_inside_a_workflow_can_be_caught_and_leave_no_trace(flow):
+async def test_mistakes_inside_a_workflow_can_be_caught_and_leave_no_trace(flow):
     flows = Registry()
 
     @flows.activity
@@ -179,25 +170,22 @@ def test_mistakes_inside_a_workflow_can_be_caught_and_leave_no_trace(flow):
         await number.receive()
         return caught
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle, turns=2)
-            await handle.signal(number, 1)
-            assert await handle.result() == [
-                *["ArgumentError", "ArgumentError"],
-                *["ValueMismatch", "ValueMismatch", "ValueMismatch", "1"],
-            ]
-            (execution,) = await handle.history()
-            names = [type(c).__name__ for turn in execution.turns for c in turn.commands]
-            assert names == ["RecordSideEffect", "RunActivity"]  # the effect did happen
-            with pytest.raises(InstanceFinished):
-                await handle.signal(number, 2)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle, turns=2)
+        await handle.signal(number, 1)
+        assert await handle.result() == [
+            *["ArgumentError", "ArgumentError"],
+            *["ValueMismatch", "ValueMismatch", "ValueMismatch", "1"],
+        ]
+        (execution,) = await handle.history()
+        names = [type(c).__name__ for turn in execution.turns for c in turn.commands]
+        assert names == ["RecordSideEffect", "RunActivity"]  # the effect did happen
+        with pytest.raises(InstanceFinished):
+            await handle.signal(number, 2)
 
 
-def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
+async def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
     """An instance whose stored input is no longer JSON fails alone."""
     flows = Registry()
 
@@ -205,7 +193,7 @@ def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
     async def work(n: int) -> int:
         return n
 
-    async def main():
+    with caplog.at_level(logging.CRITICAL, "trioflow"):
         async with flow.worker(flows) as worker:
             from trioflow.backends.records import NewInstance  # noqa: PLC0415
 
@@ -214,9 +202,6 @@ def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
             with pytest.raises(Exception, match=r"work|truncated|JSON"):
                 await worker.client.handle("broken").result(wait_suspended=False)
             assert await worker.client.run(work, 3) == 3
-
-    with caplog.at_level(logging.CRITICAL, "trioflow"):
-        flow.run(main)
 
 
 @pytest.mark.parametrize(
@@ -230,23 +215,20 @@ def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
         lambda: in_a_task(trio.sleep_until, NOON),
     ],
 )
-def test_a_datetime_for_trio_s_time_says_what_to_give(sqlite, call):
+async def test_a_datetime_for_trio_s_time_says_what_to_give(sqlite, call):
     flows = Registry()
 
     @flows.workflow
     async def work() -> None:
         await call()
 
-    async def main():
-        async with sqlite.worker(flows) as worker:
-            with pytest.raises((TypeError, ExceptionGroup)) as raised:
-                await worker.client.run(work)
-            error = raised.value
-            while isinstance(error, ExceptionGroup):
-                (error,) = error.exceptions
-            assert any("datetime.timestamp()" in note for note in error.__notes__)
-
-    sqlite.run(main)
+    async with sqlite.worker(flows) as worker:
+        with pytest.raises((TypeError, ExceptionGroup)) as raised:
+            await worker.client.run(work)
+        error = raised.value
+        while isinstance(error, ExceptionGroup):
+            (error,) = error.exceptions
+        assert any("datetime.timestamp()" in note for note in error.__notes__)
 
 
 async def in_a_scope(scope, time):

@@ -10,7 +10,8 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tests.worker.flow import Flow, run_virtual, until
+from tests.stores import opened
+from tests.worker.flow import in_memory, until
 from trioflow import BackendUnavailable, InstanceAlreadyExists, Registry, open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
 
@@ -62,21 +63,19 @@ def place(request):
     return request.param
 
 
-def with_client(cached, place, body):
-    async def main():
-        slow = Slow(await cached.backend())
-        if place == "inside":
-            async with cached.worker(flows, backend=slow) as worker:
-                await body(slow, worker.client)
-        else:
-            async with open_client(slow, registry=flows) as client:
-                await body(slow, client)
-
-    cached.run(main)
+@asynccontextmanager
+async def with_client(cached, place):
+    slow = Slow(await cached.backend())
+    if place == "inside":
+        async with cached.worker(flows, backend=slow) as worker:
+            yield slow, worker.client
+    else:
+        async with open_client(slow, registry=flows) as client:
+            yield slow, client
 
 
-def test_before_anything_was_handed_over(cached, place):
-    async def body(slow, client):
+async def test_before_anything_was_handed_over(cached, place):
+    async with with_client(cached, place) as (slow, client):
         with anyio.CancelScope() as scope:
             scope.cancel()
             await client.start(echo, 1)
@@ -86,10 +85,8 @@ def test_before_anything_was_handed_over(cached, place):
         await client.start(echo.options(id="after"), 2)
         assert await client.count() == 1
 
-    with_client(cached, place, body)
 
-
-def test_when_it_was_handed_over(cached, place):
+async def test_when_it_was_handed_over(cached, place):
     handles, ended = [], []
 
     async def start(client, scope):
@@ -98,7 +95,7 @@ def test_when_it_was_handed_over(cached, place):
             await anyio.sleep_forever()
         ended.append(scope.cancelled_caught)
 
-    async def body(slow, client):
+    async with with_client(cached, place) as (slow, client):
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
             group.start_soon(start, client, scope)
@@ -113,16 +110,17 @@ def test_when_it_was_handed_over(cached, place):
         if place == "inside":
             assert await handles[0].result() == 5
 
-    with_client(cached, place, body)
 
-
-def test_when_a_task_of_asyncio_is_cancelled_by_itself(tmp_path):
+@pytest.mark.parametrize(
+    "cached", [("sqlite", "asyncio", 1000)], ids=["sqlite-asyncio"], indirect=True
+)
+async def test_when_a_task_of_asyncio_is_cancelled_by_itself(cached):
     handles = []
 
     async def start(client):
         handles.append(await client.start(echo.options(id="x"), 5))
 
-    async def body(slow, client):
+    async with with_client(cached, "inside") as (slow, client):
         task = asyncio.ensure_future(start(client))
         await slow.asked.wait()
         for _ in range(2):
@@ -134,8 +132,6 @@ def test_when_a_task_of_asyncio_is_cancelled_by_itself(tmp_path):
             await task
         assert not handles
         assert await client.handle("x", echo).result() == 5
-
-    with_client(Flow("sqlite", "asyncio", 1000, tmp_path), "inside", body)
 
 
 class Away(MemoryBackend):
@@ -149,28 +145,28 @@ class Away(MemoryBackend):
         return await super().commit(worker, units)
 
 
-def test_a_store_that_is_away_does_not_keep_the_program_from_ending(caplog):
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            began = trio.current_time()
-            with (
-                trio.move_on_after(1),
-                pytest.raises(BackendUnavailable, match="start of instance"),
-            ):
-                await worker.client.start(echo.options(id="x"), 5)
-            assert 10 < trio.current_time() - began < 13
-            # Without a cancellation it is waited for.
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(worker.client.run, echo.options(id="y"), 5)
-                await trio.sleep(100)
-                backend.away = False
-            assert {d.status for d in await worker.client.list()} == {"completed"}
+async def test_a_store_that_is_away_does_not_keep_the_program_from_ending(caplog, clock):
+    async with (
+        opened(in_memory(clock, Away)) as backend,
+        open_worker(backend, registry=flows, drain=0) as worker,
+    ):
+        began = trio.current_time()
+        with (
+            trio.move_on_after(1),
+            pytest.raises(BackendUnavailable, match="start of instance"),
+        ):
+            await worker.client.start(echo.options(id="x"), 5)
+        assert 10 < trio.current_time() - began < 13
+        # Without a cancellation it is waited for.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.client.run, echo.options(id="y"), 5)
+            await trio.sleep(100)
+            backend.away = False
+        assert {d.status for d in await worker.client.list()} == {"completed"}
 
-    run_virtual(main, Away)
 
-
-def test_what_was_stored_though_its_answer_was_lost_is_ones_own(cached):
-    async def body(slow, client):
+async def test_what_was_stored_though_its_answer_was_lost_is_ones_own(cached):
+    async with with_client(cached, "outside") as (slow, client):
         slow.lose_answer = True
         slow.go.set()
         handle = await client.start(echo.options(id="x"), 5)
@@ -179,10 +175,8 @@ def test_what_was_stored_though_its_answer_was_lost_is_ones_own(cached):
         with pytest.raises(InstanceAlreadyExists):
             await client.start(echo.options(id="x"), 5)
 
-    with_client(cached, "outside", body)
 
-
-def test_a_cancelled_start_of_a_taken_id_says_so(cached, place):
+async def test_a_cancelled_start_of_a_taken_id_says_so(cached, place):
     """It was handed over, so its outcome comes first; the cancellation at the next wait."""
     came = []
 
@@ -195,7 +189,7 @@ def test_a_cancelled_start_of_a_taken_id_says_so(cached, place):
             await anyio.sleep_forever()
         came.append(scope.cancelled_caught)
 
-    async def body(slow, client):
+    async with with_client(cached, place) as (slow, client):
         async with cached.client(flows) as other:
             await other.start(echo.options(id="x", queue="nobody"), 1)
         scope = anyio.CancelScope()
@@ -210,5 +204,3 @@ def test_a_cancelled_start_of_a_taken_id_says_so(cached, place):
             return await client.count() == 1
 
         await until(alone)
-
-    with_client(cached, place, body)

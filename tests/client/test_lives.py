@@ -7,7 +7,8 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from tests.worker.flow import Gate, run_virtual, until, until_parked
+from tests.stores import opened
+from tests.worker.flow import Gate, in_memory, until, until_parked
 from trioflow import (
     ClientClosed,
     InstanceCancelled,
@@ -69,38 +70,35 @@ def place(request):
     return request.param
 
 
-def test_a_bound_handle_never_shows_the_next_life(flow, place):
+async def test_a_bound_handle_never_shows_the_next_life(flow, place):
     flows, quick, waiting = shop()
 
-    async def main():
-        async with flow.worker(flows) as worker, flow.client(flows) as outside:
-            client = worker.client if place == "inside" else outside
-            first = await client.start(quick.options(id="x"), 1)
-            assert await first.result() == 1
-            second = await client.start(waiting.options(id="x"), 10)
-            await until_parked(second)
-            for call in ("result", "describe", "history", "remove"):
-                with pytest.raises(InstanceNotFound, match="'x'.*another instance has taken its"):
-                    await getattr(first, call)()
-            for call in (first.cancel, first.terminate, first.resume):
-                with pytest.raises(InstanceFinished, match="'x'"):
-                    await call()
+    async with flow.worker(flows) as worker, flow.client(flows) as outside:
+        client = worker.client if place == "inside" else outside
+        first = await client.start(quick.options(id="x"), 1)
+        assert await first.result() == 1
+        second = await client.start(waiting.options(id="x"), 10)
+        await until_parked(second)
+        for call in ("result", "describe", "history", "remove"):
+            with pytest.raises(InstanceNotFound, match="'x'.*another instance has taken its"):
+                await getattr(first, call)()
+        for call in (first.cancel, first.terminate, first.resume):
             with pytest.raises(InstanceFinished, match="'x'"):
-                await first.signal(number, 1)
-            d = await second.describe()
-            assert (d.status, d.turns, d.unread) == ("running", 1, 0)
-            assert await client.handle("x").describe() == d
-            await second.signal(number, 1)
-            assert await second.result() == await client.handle("x").result() == 11
-            assert len(await second.history()) == 1
-            assert len(await client.handle("x").history()) == 2
-            await second.remove()
-            assert await client.count() == 0
+                await call()
+        with pytest.raises(InstanceFinished, match="'x'"):
+            await first.signal(number, 1)
+        d = await second.describe()
+        assert (d.status, d.turns, d.unread) == ("running", 1, 0)
+        assert await client.handle("x").describe() == d
+        await second.signal(number, 1)
+        assert await second.result() == await client.handle("x").result() == 11
+        assert len(await second.history()) == 1
+        assert len(await client.handle("x").history()) == 2
+        await second.remove()
+        assert await client.count() == 0
 
-    flow.run(main)
 
-
-def test_a_bound_handle_has_the_history_of_all_executions_of_its_life(cached):
+async def test_a_bound_handle_has_the_history_of_all_executions_of_its_life(cached):
     flows, quick, _ = shop()
 
     @flows.workflow
@@ -109,55 +107,46 @@ def test_a_bound_handle_has_the_history_of_all_executions_of_its_life(cached):
             continue_as_new(left - 1)
         return left
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            await worker.client.run(quick.options(id="x"), 1)
-            handle = await worker.client.start(counting.options(id="x"), 2)
-            assert await handle.result() == 0
-            assert [each.number for each in await handle.history()] == [2, 3, 4]
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        await worker.client.run(quick.options(id="x"), 1)
+        handle = await worker.client.start(counting.options(id="x"), 2)
+        assert await handle.result() == 0
+        assert [each.number for each in await handle.history()] == [2, 3, 4]
 
 
-def test_a_finished_one_of_the_life_is_removed_and_no_other(cached):
+async def test_a_finished_one_of_the_life_is_removed_and_no_other(cached):
     flows, quick, waiting = shop()
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            first = await worker.client.start(waiting.options(id="x"))
-            with pytest.raises(InstanceNotFinished):
-                await first.remove()
-            await first.signal(number, 1)
-            await first.result()
-            second = await worker.client.start(quick.options(id="x"), 2)
-            assert await second.result() == 2
-            with pytest.raises(InstanceNotFound):
-                await first.remove()
-            assert await second.result() == 2
+    async with cached.worker(flows) as worker:
+        first = await worker.client.start(waiting.options(id="x"))
+        with pytest.raises(InstanceNotFinished):
+            await first.remove()
+        await first.signal(number, 1)
+        await first.result()
+        second = await worker.client.start(quick.options(id="x"), 2)
+        assert await second.result() == 2
+        with pytest.raises(InstanceNotFound):
+            await first.remove()
+        assert await second.result() == 2
+        await second.remove()
+        with pytest.raises(InstanceNotFound):
             await second.remove()
-            with pytest.raises(InstanceNotFound):
-                await second.remove()
-
-    cached.run(main)
 
 
-def test_of_two_lives_each_waits_for_its_own_end(cached):
+async def test_of_two_lives_each_waits_for_its_own_end(cached):
     """The worker in the process tells of one, while somebody still waits for the other."""
     flows, _, waiting = shop()
 
-    async def main():
-        async with cached.worker(flows) as worker, anyio.create_task_group() as group:
-            one = Waiting(await worker.client.start(waiting.options(id="x")))
-            group.start_soon(one.run)
-            await one.until_there(worker.client)
-            worker.client.endings.tell("x", "another life", "completed", b"{}")
-            for _ in range(10):
-                await anyio.lowlevel.checkpoint()
-            assert one.came is None
-            await one.handle.signal(number, 5)
-        assert one.came == 5
-
-    cached.run(main)
+    async with cached.worker(flows) as worker, anyio.create_task_group() as group:
+        one = Waiting(await worker.client.start(waiting.options(id="x")))
+        group.start_soon(one.run)
+        await one.until_there(worker.client)
+        worker.client.endings.tell("x", "another life", "completed", b"{}")
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        assert one.came is None
+        await one.handle.signal(number, 5)
+    assert one.came == 5
 
 
 class Overtaken(MemoryBackend):
@@ -171,62 +160,59 @@ class Overtaken(MemoryBackend):
         return await super().remove(*args, **options)
 
 
-def test_what_took_the_id_before_the_removal_is_not_removed():
+async def test_what_took_the_id_before_the_removal_is_not_removed(clock):
     flows, quick, _ = shop()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            first = await worker.client.start(quick.options(id="x"), 1)
-            assert await first.result() == 1
+    async with (
+        opened(in_memory(clock, Overtaken)) as backend,
+        open_worker(backend, registry=flows, drain=0) as worker,
+    ):
+        first = await worker.client.start(quick.options(id="x"), 1)
+        assert await first.result() == 1
 
-            async def again():
-                await anyio.sleep(1)
-                assert await worker.client.run(quick.options(id="x"), 2) == 2
+        async def again():
+            await anyio.sleep(1)
+            assert await worker.client.run(quick.options(id="x"), 2) == 2
 
-            backend.meanwhile = again
-            with pytest.raises(InstanceNotFound, match="taken its id"):
-                await first.remove()
-            assert await worker.client.handle("x", quick).result() == 2
-
-    run_virtual(main, Overtaken)
+        backend.meanwhile = again
+        with pytest.raises(InstanceNotFound, match="taken its id"):
+            await first.remove()
+        assert await worker.client.handle("x", quick).result() == 2
 
 
 @pytest.mark.parametrize("then", ["removed", "again", "removed and again"])
 @pytest.mark.parametrize("bound", [True, False], ids=["bound", "unbound"])
-def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
+async def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound):
     flows, quick, waiting = shop()
 
-    async def main():
-        async with (
-            cached.worker(flows) as worker,
-            cached.client(flows) as outside,
-            cached.client(flows) as other,
-            anyio.create_task_group() as group,
-        ):
-            client = worker.client if place == "inside" else outside
-            handle = await client.start(waiting.options(id="x"))
-            await until_parked(handle)
-            one = Waiting(handle if bound else client.handle("x"))
-            group.start_soon(one.run)
-            await one.until_there(client)
-            await other.handle("x").terminate("wrong data")
-            if "removed" in then:
-                await other.handle("x").remove()
-            if "again" in then:
-                assert await other.run(quick.options(id="x"), 77) == 77
-            with anyio.fail_after(3):
-                while one.came is None:
-                    await anyio.sleep(0.002)
-            assert isinstance(one.came, GONE), one.came
-            if then == "again":
-                assert isinstance(one.came, InstanceTerminated)
-            assert client.endings.waiting == 0
-
-    cached.run(main, timeout=10)
+    async with (
+        cached.worker(flows) as worker,
+        cached.client(flows) as outside,
+        cached.client(flows) as other,
+        anyio.create_task_group() as group,
+    ):
+        client = worker.client if place == "inside" else outside
+        handle = await client.start(waiting.options(id="x"))
+        await until_parked(handle)
+        one = Waiting(handle if bound else client.handle("x"))
+        group.start_soon(one.run)
+        await one.until_there(client)
+        await other.handle("x").terminate("wrong data")
+        if "removed" in then:
+            await other.handle("x").remove()
+        if "again" in then:
+            assert await other.run(quick.options(id="x"), 77) == 77
+        with anyio.fail_after(3):
+            while one.came is None:
+                await anyio.sleep(0.002)
+        assert isinstance(one.came, GONE), one.came
+        if then == "again":
+            assert isinstance(one.came, InstanceTerminated)
+        assert client.endings.waiting == 0
 
 
 @pytest.mark.parametrize("then", ["nothing", "removed"])
-def test_who_waits_where_a_worker_holds_it_hears_of_an_end_from_elsewhere(cached, then):
+async def test_who_waits_where_a_worker_holds_it_hears_of_an_end_from_elsewhere(cached, then):
     """The worker is busy with it, and hears of the end by itself, or not at all."""
     flows = Registry()
     gates = []
@@ -239,26 +225,23 @@ def test_who_waits_where_a_worker_holds_it_hears_of_an_end_from_elsewhere(cached
     async def busy() -> None:
         await act()
 
-    async def main():
-        gates[:] = [Gate()]
-        async with (
-            cached.worker(flows) as worker,
-            cached.client(flows) as other,
-            anyio.create_task_group() as group,
-        ):
-            handle = await worker.client.start(busy)
-            one = Waiting(handle)
-            group.start_soon(one.run)
-            await gates[0].until_entered()
-            await other.handle(handle.id).terminate("from elsewhere")
-            if then == "removed":
-                await other.handle(handle.id).remove()
-            with anyio.fail_after(6):
-                while one.came is None:
-                    await anyio.sleep(0.002)
-            assert isinstance(one.came, GONE), one.came
-
-    cached.run(main, timeout=10)
+    gates[:] = [Gate()]
+    async with (
+        cached.worker(flows) as worker,
+        cached.client(flows) as other,
+        anyio.create_task_group() as group,
+    ):
+        handle = await worker.client.start(busy)
+        one = Waiting(handle)
+        group.start_soon(one.run)
+        await gates[0].until_entered()
+        await other.handle(handle.id).terminate("from elsewhere")
+        if then == "removed":
+            await other.handle(handle.id).remove()
+        with anyio.fail_after(6):
+            while one.came is None:
+                await anyio.sleep(0.002)
+        assert isinstance(one.came, GONE), one.came
 
 
 class Silent(MemoryBackend):
@@ -280,49 +263,47 @@ class Silent(MemoryBackend):
             await anyio.sleep_forever()
 
 
-def test_what_a_store_lost_without_a_word_is_found_out_within_seconds():
+async def test_what_a_store_lost_without_a_word_is_found_out_within_seconds(clock):
     flows, quick, _ = shop()
 
-    async def main(backend):
-        async with open_client(backend, registry=flows) as client, anyio.create_task_group() as g:
-            waiting = [Waiting(await client.start(quick, 1)), Waiting(await client.start(quick, 2))]
-            for one in waiting:
-                g.start_soon(one.run)
-            await anyio.sleep(60)
-            assert [one.came for one in waiting] == [None, None]
-            backend.lost = True
-            with anyio.fail_after(5.5):
-                while client.endings.waiting:
-                    await anyio.sleep(0.1)
+    async with (
+        opened(in_memory(clock, Silent)) as backend,
+        open_client(backend, registry=flows) as client,
+        anyio.create_task_group() as g,
+    ):
+        waiting = [Waiting(await client.start(quick, 1)), Waiting(await client.start(quick, 2))]
+        for one in waiting:
+            g.start_soon(one.run)
+        await anyio.sleep(60)
+        assert [one.came for one in waiting] == [None, None]
+        backend.lost = True
+        with anyio.fail_after(5.5):
+            while client.endings.waiting:
+                await anyio.sleep(0.1)
         assert [type(one.came) for one in waiting] == [InstanceNotFound] * 2
 
-    run_virtual(main, Silent)
 
-
-def test_of_a_life_that_ended_in_between_only_what_is_sure_is_said():
+async def test_of_a_life_that_ended_in_between_only_what_is_sure_is_said(backend):
     """The id was used again before the one who waits was told."""
     flows, quick, waiting = shop()
 
-    async def main(backend):
-        said = []
-        async with open_client(backend, registry=flows) as client:
-            for ended in ("completed", "terminated", "not begun"):
-                handle = await client.start(waiting.options(id=ended))
-                if ended != "not begun":
-                    await _run_some(backend, flows, handle, send=ended == "completed")
-                # As a wait that saw the instance at work, and then looks again.
-                record = await backend.get(ended)
-                if ended != "completed":
-                    await handle.terminate()
-                await client.start(quick.options(id=ended), 77)
-                waiter = _Waiter(record.life)
-                waiter.execution = record.execution
-                with pytest.raises(GONE) as raised:
-                    await client.endings._get(ended, waiter)
-                said.append(type(raised.value))
-        assert said == [InstanceNotFound, InstanceTerminated, InstanceNotFound]
-
-    run_virtual(main)
+    said = []
+    async with open_client(backend, registry=flows) as client:
+        for ended in ("completed", "terminated", "not begun"):
+            handle = await client.start(waiting.options(id=ended))
+            if ended != "not begun":
+                await _run_some(backend, flows, handle, send=ended == "completed")
+            # As a wait that saw the instance at work, and then looks again.
+            record = await backend.get(ended)
+            if ended != "completed":
+                await handle.terminate()
+            await client.start(quick.options(id=ended), 77)
+            waiter = _Waiter(record.life)
+            waiter.execution = record.execution
+            with pytest.raises(GONE) as raised:
+                await client.endings._get(ended, waiter)
+            said.append(type(raised.value))
+    assert said == [InstanceNotFound, InstanceTerminated, InstanceNotFound]
 
 
 async def _run_some(backend, flows, handle, *, send):
@@ -334,77 +315,68 @@ async def _run_some(backend, flows, handle, *, send):
 
 
 @pytest.mark.parametrize("opened", ["client", "worker"])
-def test_a_closed_client_says_so(cached, opened):
+async def test_a_closed_client_says_so(cached, opened):
     flows, quick, waiting = shop()
 
-    async def main():
-        async with cached.client(flows) as other, anyio.create_task_group() as group:
-            block = cached.client(flows) if opened == "client" else cached.worker(flows)
-            async with block as entered:
-                client = entered if opened == "client" else entered.client
-                handle = await client.start(waiting.options(id="x"))
-                one = Waiting(handle)
-                group.start_soon(one.run)
-                await one.until_there(client)
+    async with cached.client(flows) as other, anyio.create_task_group() as group:
+        block = cached.client(flows) if opened == "client" else cached.worker(flows)
+        async with block as entered:
+            client = entered if opened == "client" else entered.client
+            handle = await client.start(waiting.options(id="x"))
+            one = Waiting(handle)
+            group.start_soon(one.run)
+            await one.until_there(client)
 
-            async def sent_away():
-                return one.came is not None
+        async def sent_away():
+            return one.came is not None
 
-            await until(sent_away)
-            assert isinstance(one.came, ClientClosed)
-            calls = [
-                *(handle.result, handle.describe, handle.history, handle.remove, handle.resume),
-                *(handle.cancel, handle.terminate, lambda: handle.signal(number, 1)),
-                *(client.list, client.count, client.stats),
-                lambda: client.remove(finished_before=1.0),
-                lambda: client.start(quick, 1),
-                lambda: client.run(quick, 1),
-                lambda: client.handle("x").result(),
-            ]
-            for call in calls:
-                with pytest.raises(ClientClosed, match=r"open_client\(\).*left"):
-                    await call()
-            assert await other.count(status="running") == 1
-
-    cached.run(main)
+        await until(sent_away)
+        assert isinstance(one.came, ClientClosed)
+        calls = [
+            *(handle.result, handle.describe, handle.history, handle.remove, handle.resume),
+            *(handle.cancel, handle.terminate, lambda: handle.signal(number, 1)),
+            *(client.list, client.count, client.stats),
+            lambda: client.remove(finished_before=1.0),
+            lambda: client.start(quick, 1),
+            lambda: client.run(quick, 1),
+            lambda: client.handle("x").result(),
+        ]
+        for call in calls:
+            with pytest.raises(ClientClosed, match=r"open_client\(\).*left"):
+                await call()
+        assert await other.count(status="running") == 1
 
 
-def test_what_never_began_is_cancelled_where_nobody_serves(cached, place):
+async def test_what_never_began_is_cancelled_where_nobody_serves(cached, place):
     flows, _, waiting = shop()
 
-    async def main():
-        async with cached.worker(flows) as worker, cached.client(flows) as outside:
-            client = worker.client if place == "inside" else outside
-            handle = await client.start(waiting.options(queue="nobody"))
-            one = Waiting(handle)
-            async with anyio.create_task_group() as group:
-                group.start_soon(one.run)
-                await one.until_there(client)
-                await handle.cancel("not needed")
-            assert isinstance(one.came, InstanceCancelled)
-            assert one.came.reason == "not needed"
-            d = await handle.describe()
-            assert (d.status, d.reason, d.turns) == ("cancelled", "not needed", 0)
-            with pytest.raises(InstanceFinished):
-                await handle.cancel()
-
-    cached.run(main)
+    async with cached.worker(flows) as worker, cached.client(flows) as outside:
+        client = worker.client if place == "inside" else outside
+        handle = await client.start(waiting.options(queue="nobody"))
+        one = Waiting(handle)
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.run)
+            await one.until_there(client)
+            await handle.cancel("not needed")
+        assert isinstance(one.came, InstanceCancelled)
+        assert one.came.reason == "not needed"
+        d = await handle.describe()
+        assert (d.status, d.reason, d.turns) == ("cancelled", "not needed", 0)
+        with pytest.raises(InstanceFinished):
+            await handle.cancel()
 
 
-def test_an_old_row_without_a_life_is_waited_for_and_told():
+async def test_an_old_row_without_a_life_is_waited_for_and_told(backend):
     flows, _, _ = shop()
 
-    async def main(backend):
-        await backend.create([NewInstance("old", "quick", "default", b'{"n": 5}')])
-        async with open_client(backend, registry=flows) as client:
-            one = Waiting(client.handle("old"))
-            async with anyio.create_task_group() as group:
-                group.start_soon(one.run)
-                await one.until_there(client)
-                async with open_worker(backend, registry=flows, drain=0):
-                    with trio.fail_after(5):
-                        while one.came is None:
-                            await trio.sleep(0.01)
-            assert one.came == 5
-
-    run_virtual(main)
+    await backend.create([NewInstance("old", "quick", "default", b'{"n": 5}')])
+    async with open_client(backend, registry=flows) as client:
+        one = Waiting(client.handle("old"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.run)
+            await one.until_there(client)
+            async with open_worker(backend, registry=flows, drain=0):
+                with trio.fail_after(5):
+                    while one.came is None:
+                        await trio.sleep(0.01)
+        assert one.came == 5

@@ -64,37 +64,35 @@ class Store:
             await waits
 
 
-def with_client(tmp_path, body, *, worker=False):
-    async def main():
-        backend = SqliteBackend(tmp_path / "x.db")
-        async with open_client(backend, registry=flows) as client:
-            await client.start(echo.options(id="there"), 1)
-            if worker:
-                async with open_worker(backend, registry=flows, drain=0) as here:
-                    await body(Store(backend), here.client)
-            else:
-                await body(Store(backend), client)
-        await backend.aclose()
+pytestmark = pytest.mark.host("asyncio")
 
-    asyncio.run(main())
+
+@asynccontextmanager
+async def with_client(tmp_path, *, worker=False):
+    backend = SqliteBackend(tmp_path / "x.db")
+    async with open_client(backend, registry=flows) as client:
+        await client.start(echo.options(id="there"), 1)
+        if worker:
+            async with open_worker(backend, registry=flows, drain=0) as here:
+                yield Store(backend), here.client
+        else:
+            yield Store(backend), client
+    await backend.aclose()
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_timeout_of_asyncio_is_raised_inside_its_block(tmp_path, call):
-    async def body(store, client):
-        async with store.busy():
-            asyncio.get_running_loop().call_later(0.01, store.go)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0):
-                    await call(client)
-            assert asyncio.current_task().cancelling() == 0
-            await asyncio.sleep(0)
-
-    with_client(tmp_path, body)
+async def test_a_timeout_of_asyncio_is_raised_inside_its_block(tmp_path, call):
+    async with with_client(tmp_path) as (store, client), store.busy():
+        asyncio.get_running_loop().call_later(0.01, store.go)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await call(client)
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0)
 
 
-def test_a_start_through_a_worker_too(tmp_path):
-    async def body(store, client):
+async def test_a_start_through_a_worker_too(tmp_path):
+    async with with_client(tmp_path, worker=True) as (store, client):
         async with store.busy():
             task = asyncio.ensure_future(client.start(echo.options(id="new"), 5))
             for _ in range(10):
@@ -107,12 +105,10 @@ def test_a_start_through_a_worker_too(tmp_path):
         assert await client.handle("new").result() == 5
         assert notes == "instance 'new' was started all the same"
 
-    with_client(tmp_path, body, worker=True)
-
 
 @pytest.mark.parametrize("worker", [False, True])
-def test_a_task_of_many_calls_hears_it(tmp_path, worker):
-    async def body(store, client):
+async def test_a_task_of_many_calls_hears_it(tmp_path, worker):
+    async with with_client(tmp_path, worker=worker) as (_, client):
         done = 0
 
         async def calls():
@@ -132,11 +128,10 @@ def test_a_task_of_many_calls_hears_it(tmp_path, worker):
         assert done <= before + 1
         assert task.cancelling() == 1
 
-    with_client(tmp_path, body, worker=worker)
 
+async def test_a_cancel_that_is_due_comes_before_anything_is_done(tmp_path):
+    async with with_client(tmp_path) as (_, client):
 
-def test_a_cancel_that_is_due_comes_before_anything_is_done(tmp_path):
-    async def body(store, client):
         async def start():
             asyncio.current_task().cancel()
             await client.start(echo.options(id="new"), 1)
@@ -146,11 +141,9 @@ def test_a_cancel_that_is_due_comes_before_anything_is_done(tmp_path):
         with pytest.raises(InstanceNotFound):
             await client.handle("new").describe()
 
-    with_client(tmp_path, body)
 
-
-def test_a_cancelled_task_may_call_while_it_cleans_up(tmp_path):
-    async def body(store, client):
+async def test_a_cancelled_task_may_call_while_it_cleans_up(tmp_path):
+    async with with_client(tmp_path) as (_, client):
         counts = []
 
         async def clean_up():
@@ -166,11 +159,9 @@ def test_a_cancelled_task_may_call_while_it_cleans_up(tmp_path):
             await task
         assert counts == [1]
 
-    with_client(tmp_path, body)
 
-
-def test_a_task_group_ends_its_tasks_by_it(tmp_path):
-    async def body(store, client):
+async def test_a_task_group_ends_its_tasks_by_it(tmp_path):
+    async with with_client(tmp_path) as (store, client):
         async with store.busy():
             others = []
 
@@ -188,11 +179,9 @@ def test_a_task_group_ends_its_tasks_by_it(tmp_path):
         assert caught.group_contains(ValueError, match="no")
         assert [other.cancelled() for other in others] == [True]
 
-    with_client(tmp_path, body)
 
-
-def test_scopes_of_anyio_get_the_handle(tmp_path):
-    async def body(store, client):
+async def test_scopes_of_anyio_get_the_handle(tmp_path):
+    async with with_client(tmp_path) as (store, client):
         async with store.busy():
             handle = None
             with anyio.CancelScope() as scope:
@@ -205,36 +194,30 @@ def test_scopes_of_anyio_get_the_handle(tmp_path):
             await asyncio.sleep(0)
         assert (await handle.describe()).id == "new"
 
-    with_client(tmp_path, body)
-
 
 @pytest.mark.parametrize("opened", [open_client, open_worker])
-def test_opening_and_closing_too(tmp_path, opened):
-    async def main():
-        url = f"sqlite:///{tmp_path}/x.db"
-        entered = False
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0), opened(url, registry=flows):
-                entered = True
-        assert not entered
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as timeout, opened(url, registry=flows):
-                timeout.reschedule(0)
-        assert asyncio.current_task().cancelling() == 0
-        await asyncio.sleep(0)
-
-    asyncio.run(main())
+@pytest.mark.host("asyncio")
+async def test_opening_and_closing_too(tmp_path, opened):
+    url = f"sqlite:///{tmp_path}/x.db"
+    entered = False
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), opened(url, registry=flows):
+            entered = True
+    assert not entered
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as timeout, opened(url, registry=flows):
+            timeout.reschedule(0)
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
 
 
-def test_an_error_of_the_call_gives_way():
-    async def main():
-        @hears_cancels
-        async def fails():
-            asyncio.current_task().cancel("enough")
-            raise ValueError("no")
+@pytest.mark.host("asyncio")
+async def test_an_error_of_the_call_gives_way():
+    @hears_cancels
+    async def fails():
+        asyncio.current_task().cancel("enough")
+        raise ValueError("no")
 
-        task = asyncio.ensure_future(fails())
-        with pytest.raises(asyncio.CancelledError, match="enough"):
-            await task
-
-    asyncio.run(main())
+    task = asyncio.ensure_future(fails())
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await task

@@ -28,28 +28,22 @@ async def work(text: str) -> int:
     return len(text) + await number.receive()
 
 
-def opening(sqlite, url, error, match):
-    async def main():
-        for opener in (open_client, open_worker):
-            with pytest.raises(error, match=match):
-                async with opener(url):
-                    pass
-
-    sqlite.run(main)
+async def opening(url, error, match):
+    for opener in (open_client, open_worker):
+        with pytest.raises(error, match=match):
+            async with opener(url):
+                pass
 
 
-def test_a_file_that_is_no_database(sqlite):
+async def test_a_file_that_is_no_database(sqlite):
     sqlite.file.write_bytes(b"this is a letter, not a database" * 100)
-    opening(sqlite, f"sqlite:///{sqlite.file}", CorruptStore, "flow.db")
+    await opening(f"sqlite:///{sqlite.file}", CorruptStore, "flow.db")
     assert sqlite.file.read_bytes().startswith(b"this is a letter")
 
 
-def test_a_database_of_a_newer_trioflow(sqlite):
-    async def main():
-        async with open_client(f"sqlite:///{sqlite.file}"):
-            pass
-
-    sqlite.run(main)
+async def test_a_database_of_a_newer_trioflow(sqlite):
+    async with open_client(f"sqlite:///{sqlite.file}"):
+        pass
     connection = sqlite3.connect(sqlite.file)
     connection.execute(
         "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
@@ -57,63 +51,59 @@ def test_a_database_of_a_newer_trioflow(sqlite):
     )
     connection.commit()
     connection.close()
-    opening(sqlite, f"sqlite:///{sqlite.file}", SchemaError, "9999_future.*upgrade trioflow")
+    await opening(f"sqlite:///{sqlite.file}", SchemaError, "9999_future.*upgrade trioflow")
 
 
-def test_a_database_of_somebody_else(sqlite):
+async def test_a_database_of_somebody_else(sqlite):
     connection = sqlite3.connect(sqlite.file)
     connection.execute("CREATE TABLE instances (x)")
     connection.commit()
     connection.close()
-    opening(sqlite, f"sqlite:///{sqlite.file}", SchemaError, "did not make")
+    await opening(f"sqlite:///{sqlite.file}", SchemaError, "did not make")
 
 
-def test_a_folder_that_does_not_exist(sqlite, tmp_path):
+async def test_a_folder_that_does_not_exist(sqlite, tmp_path):
     url = f"sqlite:///{tmp_path}/no/such/folder/flow.db"
-    opening(sqlite, url, BackendUnavailable, "flow.db")
+    await opening(url, BackendUnavailable, "flow.db")
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root"
 )
-def test_a_read_only_folder(sqlite, tmp_path):
+async def test_a_read_only_folder(sqlite, tmp_path):
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o500)
-    opening(sqlite, f"sqlite:///{folder}/flow.db", BackendUnavailable, "flow.db")
+    await opening(f"sqlite:///{folder}/flow.db", BackendUnavailable, "flow.db")
 
 
-def test_a_url_that_makes_no_sense(sqlite):
+async def test_a_url_that_makes_no_sense(sqlite):
     for url in ("flow.db", "oracle://x", "sqlite://flow.db", "sqlite:///", "memory://x"):
-        opening(sqlite, url, BackendError, "sqlite:///|memory://")
+        await opening(url, BackendError, "sqlite:///|memory://")
 
 
-def test_a_full_disk_refuses_new_instances_and_loses_none(sqlite, caplog):
+async def test_a_full_disk_refuses_new_instances_and_loses_none(sqlite, caplog):
     """The file may not grow: what is stored stays, what does not fit is refused."""
+    backend = await sqlite.backend()
+    async with sqlite.worker(flows, backend=backend) as worker:
+        handle = await worker.client.start(work, "x")
+        await until_parked(handle)
 
-    async def main():
-        backend = await sqlite.backend()
-        async with sqlite.worker(flows, backend=backend) as worker:
-            handle = await worker.client.start(work, "x")
-            await until_parked(handle)
+        def limit(pages):
+            connection = backend._opened.connection
+            (used,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {used if pages is None else pages}")
 
-            def limit(pages):
-                connection = backend._opened.connection
-                (used,) = connection.execute("PRAGMA page_count").fetchone()
-                connection.execute(f"PRAGMA max_page_count = {used if pages is None else pages}")
-
-            await backend._thread.run(limit, None)
-            async with sqlite.client(flows) as client:
-                full = client.backend
-                await full._thread.run(_fill, full)
-                with pytest.raises(BackendUnavailable, match="full"):
-                    await client.start(work, "x" * 100_000)
-            await backend._thread.run(limit, 1 << 30)
-            await handle.signal(number, 1)
-            assert await handle.result() == 2
-            assert await worker.client.count() == 1
-
-    sqlite.run(main)
+        await backend._thread.run(limit, None)
+        async with sqlite.client(flows) as client:
+            full = client.backend
+            await full._thread.run(_fill, full)
+            with pytest.raises(BackendUnavailable, match="full"):
+                await client.start(work, "x" * 100_000)
+        await backend._thread.run(limit, 1 << 30)
+        await handle.signal(number, 1)
+        assert await handle.result() == 2
+        assert await worker.client.count() == 1
 
 
 def _fill(backend):
@@ -122,8 +112,17 @@ def _fill(backend):
     connection.execute(f"PRAGMA max_page_count = {used}")
 
 
-def test_a_worker_on_a_full_disk_goes_on_when_there_is_room(sqlite, caplog):
-    async def main():
+async def test_a_worker_on_a_full_disk_goes_on_when_there_is_room(sqlite, caplog):
+    @registry.activity
+    async def take(text: str) -> int:
+        return len(text)
+
+    @registry.workflow
+    async def grow() -> int:
+        await number.receive()
+        return await take("x" * 200_000)
+
+    with caplog.at_level("WARNING", "trioflow"):
         backend = await sqlite.backend()
         async with sqlite.worker(flows, backend=backend) as worker:
             handle = await worker.client.start(grow)
@@ -141,18 +140,6 @@ def test_a_worker_on_a_full_disk_goes_on_when_there_is_room(sqlite, caplog):
                 backend._opened.connection.execute, "PRAGMA max_page_count = 1000000"
             )
             assert await handle.result() == 200_000
-
-    @registry.activity
-    async def take(text: str) -> int:
-        return len(text)
-
-    @registry.workflow
-    async def grow() -> int:
-        await number.receive()
-        return await take("x" * 200_000)
-
-    with caplog.at_level("WARNING", "trioflow"):
-        sqlite.run(main)
 
 
 registry = flows

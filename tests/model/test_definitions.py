@@ -197,7 +197,7 @@ def test_a_registry_takes_one_object_of_a_class():
     registry.add(one)
     with pytest.raises(DefinitionError, match=r"'Desk\.who': another object of its class was add"):
         registry.add(other)
-    assert trio.run(registry.find_activity("Desk.who")) == "a"
+    assert trio.run(registry.activities["Desk.who"]) == "a"
     Registry().add(other)
 
 

@@ -109,7 +109,7 @@ async def left_over(backend: object) -> dict[str, int]:
     def counted() -> dict[str, int]:
         found = {}
         for table in _TABLES:
-            (number,) = store._execute(f"SELECT count(*) FROM {schema}{table}").fetchone()
+            (number,) = store.execute(f"SELECT count(*) FROM {schema}{table}").fetchone()
             if number:
                 found[table] = number
         return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stores import marked
-from tests.worker.flow import Flow
+from tests.stores import marked, opened
+from tests.worker.flow import Flow, in_memory
 
 _ALL = [
     ("memory", "trio", 1000),
@@ -25,18 +25,26 @@ def _of(params):
 
 
 @pytest.fixture(params=_of(_ALL))
-def flow(request, tmp_path, servers):
+def flow(request, tmp_path, servers, harness):
     """Every kind of store, host and cache."""
-    return Flow(*request.param, tmp_path, servers)
+    return Flow(*request.param, tmp_path, servers).of(harness)
 
 
 @pytest.fixture(params=_of(_CACHED))
-def cached(request, tmp_path, servers):
+def cached(request, tmp_path, servers, harness):
     """Every kind of store and host, with a cache."""
-    return Flow(*request.param, tmp_path, servers)
+    return Flow(*request.param, tmp_path, servers).of(harness)
 
 
 @pytest.fixture
-def sqlite(tmp_path):
+def sqlite(tmp_path, harness):
     """A file on trio."""
-    return Flow("sqlite", "trio", 1000, tmp_path)
+    return Flow("sqlite", "trio", 1000, tmp_path).of(harness)
+
+
+@pytest.fixture
+def backend(clock, harness):
+    """A store in memory; the test runs in virtual time."""
+    backend = in_memory(clock)
+    harness.enter(opened(backend))
+    return backend

@@ -8,8 +8,8 @@ import anyio
 import trio
 import trio.testing
 
-from tests.stores import open_store
-from trioflow import open_client
+from tests.stores import open_store, opened
+from trioflow import open_client, open_worker
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
 from trioflow._worker.run import worker_on
@@ -52,28 +52,52 @@ class Flow:
         async with open_client(await self.backend(), registry=registry) as client:
             yield client
 
-    def run(self, main, *args, timeout=8):
+    async def __aenter__(self):
+        """Bound the time of what runs on the store; leaving closes its backends."""
+        self._stack = AsyncExitStack()
+        self._stack.enter_context(anyio.fail_after(30))
+        return self
+
+    async def __aexit__(self, *exc_info):
+        return await self._stack.__aexit__(*exc_info)
+
+    def of(self, harness):
+        """Let a test run on this host and in here; return this."""
+        harness.host = self.host
+        harness.enter(self)
+        return self
+
+    def run(self, main, **_):
+        """Run ``main()`` from a test that is not async."""
+
         async def bounded():
-            with anyio.fail_after(timeout):
-                async with AsyncExitStack() as self._stack:
-                    return await main(*args)
+            async with self:
+                return await main()
 
         return anyio.run(bounded, backend=self.host)
 
 
 def run_virtual(main, make=MemoryBackend):
-    """Run ``main(backend)`` on trio and a memory store, on a clock that jumps to what is next."""
+    """Run ``main(backend)`` in virtual time from a test that is not async."""
     clock = trio.testing.MockClock(autojump_threshold=0)
 
-    async def bounded():
-        backend = make(clock=lambda: EPOCH + clock.current_time())
-        await backend.open()
-        try:
+    async def with_store():
+        async with opened(in_memory(clock, make)) as backend:
             return await main(backend)
-        finally:
-            await backend.aclose()
 
-    return trio.run(bounded, clock=clock)
+    return trio.run(with_store, clock=clock)
+
+
+def in_memory(clock, make=MemoryBackend):
+    """Return a store in memory on a test's virtual clock, not yet opened."""
+    return make(clock=lambda: EPOCH + clock.current_time())
+
+
+@asynccontextmanager
+async def serving(backend, registry, **options):
+    """Open a worker for a test on a virtual clock; give its client."""
+    async with open_worker(backend, registry=registry, drain=0, **options) as worker:
+        yield worker.client
 
 
 async def until(condition, *, every=0.002, timeout=10):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import anyio
 import anyio.from_thread
 import pytest
-import trio
 
 from tests.worker.flow import Gate
 from trioflow import (
@@ -37,24 +36,21 @@ class Shop:
         self.name = name
 
 
-def run_one(flow, activity, *args, registry, **options):
+async def run_one(flow, activity, *args, registry, **options):
     """Run one activity in a workflow; return its result, or what it raised."""
 
     @registry.workflow(name="only")
     async def only() -> object:
         return await activity(*args)
 
-    async def main():
-        async with flow.worker(registry, **options) as worker:
-            try:
-                return await worker.client.run(only)
-            except Exception as exc:
-                return exc
-
-    return flow.run(main)
+    async with flow.worker(registry, **options) as worker:
+        try:
+            return await worker.client.run(only)
+        except Exception as exc:
+            return exc
 
 
-def test_async_ones_run_in_the_loop_and_plain_ones_in_threads(cached):
+async def test_async_ones_run_in_the_loop_and_plain_ones_in_threads(cached):
     flows = Registry()
 
     @flows.activity
@@ -69,14 +65,11 @@ def test_async_ones_run_in_the_loop_and_plain_ones_in_threads(cached):
     async def work() -> list[bool]:
         return [await in_loop(), await in_thread()]
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(work) == [True, False]
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(work) == [True, False]
 
 
-def test_rich_values_come_back_as_what_they_were(cached):
+async def test_rich_values_come_back_as_what_they_were(cached):
     flows = Registry()
 
     @flows.activity
@@ -89,15 +82,12 @@ def test_rich_values_come_back_as_what_they_were(cached):
         assert isinstance(left, Order)
         return Order(left.id + right.id, right.lines + left.lines)
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            result = await worker.client.run(work, Order(2, ["a", "b", "c"]))
-            assert result == Order(4, ["c", "a", "b"])
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        result = await worker.client.run(work, Order(2, ["a", "b", "c"]))
+        assert result == Order(4, ["c", "a", "b"])
 
 
-def test_what_an_activity_knows_of_its_call(flow):
+async def test_what_an_activity_knows_of_its_call(flow):
     flows = Registry()
 
     @flows.activity
@@ -109,18 +99,15 @@ def test_what_an_activity_knows_of_its_call(flow):
     async def work() -> list[list[str]]:
         return list(await anyio.gather(look(), look()))
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            first, second = await worker.client.run(work.options(id="w"))
-            assert first[:2] == ["look", "w"]
-            assert first[3:5] == ["1", "default"]
-            assert first[5].endswith(f"/1/{first[2]}")
-            assert first[5] != second[5]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        first, second = await worker.client.run(work.options(id="w"))
+        assert first[:2] == ["look", "w"]
+        assert first[3:5] == ["1", "default"]
+        assert first[5].endswith(f"/1/{first[2]}")
+        assert first[5] != second[5]
 
 
-def test_each_attempt_knows_its_number_and_the_key_stays(flow):
+async def test_each_attempt_knows_its_number_and_the_key_stays(flow):
     flows = Registry()
     seen = []
 
@@ -132,12 +119,12 @@ def test_each_attempt_knows_its_number_and_the_key_stays(flow):
             raise OSError
         return me.attempt
 
-    assert run_one(flow, flaky, registry=flows) == 3
+    assert await run_one(flow, flaky, registry=flows) == 3
     assert [attempt for attempt, _ in seen] == [1, 2, 3]
     assert len({key for _, key in seen}) == 1
 
 
-def test_a_wrong_result_is_permanent_and_says_where(flow):
+async def test_a_wrong_result_is_permanent_and_says_where(flow):
     flows = Registry()
     calls = []
 
@@ -146,14 +133,14 @@ def test_a_wrong_result_is_permanent_and_says_where(flow):
         calls.append(1)
         return [1, "two"]
 
-    error = run_one(flow, wrong, registry=flows)
+    error = await run_one(flow, wrong, registry=flows)
     assert isinstance(error, ValueMismatch)
     assert "wrong() result" in str(error)
     assert "[1]" in str(error)
     assert calls == [1]
 
 
-def test_a_result_that_is_too_large_is_permanent(sqlite):
+async def test_a_result_that_is_too_large_is_permanent(sqlite):
     flows = Registry()
     calls = []
 
@@ -162,12 +149,12 @@ def test_a_result_that_is_too_large_is_permanent(sqlite):
         calls.append(1)
         return "x" * 60_000_000
 
-    error = run_one(sqlite, huge, registry=flows)
+    error = await run_one(sqlite, huge, registry=flows)
     assert isinstance(error, PayloadTooLarge)
     assert calls == [1]
 
 
-def test_arguments_that_are_too_large_are_refused_at_the_call(sqlite):
+async def test_arguments_that_are_too_large_are_refused_at_the_call(sqlite):
     flows = Registry()
 
     @flows.activity
@@ -181,20 +168,17 @@ def test_arguments_that_are_too_large_are_refused_at_the_call(sqlite):
         except PayloadTooLarge as exc:
             return str(exc)
 
-    async def main():
-        async with sqlite.worker(flows) as worker:
-            assert "take() arguments" in await worker.client.run(work)
-            with pytest.raises(PayloadTooLarge):
-                await worker.client.start(big, "x" * 60_000_000)
-
     @flows.workflow
     async def big(text: str) -> None:
         pass
 
-    sqlite.run(main)
+    async with sqlite.worker(flows) as worker:
+        assert "take() arguments" in await worker.client.run(work)
+        with pytest.raises(PayloadTooLarge):
+            await worker.client.start(big, "x" * 60_000_000)
 
 
-def test_a_timeout_cancels_the_attempt_also_in_a_thread(flow):
+async def test_a_timeout_cancels_the_attempt_also_in_a_thread(flow):
     flows = Registry()
     stopped = threading.Event()
 
@@ -208,13 +192,13 @@ def test_a_timeout_cancels_the_attempt_also_in_a_thread(flow):
             stopped.set()
 
     stopped.clear()
-    error = run_one(flow, spin, registry=flows)
+    error = await run_one(flow, spin, registry=flows)
     assert isinstance(error, ActivityTimeout)
     assert "0.02" in str(error)
     assert stopped.is_set()
 
 
-def test_options_of_a_call_travel_to_another_worker(cached):
+async def test_options_of_a_call_travel_to_another_worker(cached):
     """The worker that runs the activity knows it with other options than the caller asked for."""
     ours, theirs = Registry(), Registry()
     attempts = []
@@ -233,18 +217,15 @@ def test_options_of_a_call_travel_to_another_worker(cached):
     async def work() -> int:
         return await here.options(queue="far", retry=policy)()
 
-    async def main():
-        async with (
-            cached.worker(ours, queues=["default"]) as worker,
-            cached.worker(theirs, queues=["far"], workflows=False),
-        ):
-            assert await worker.client.run(work) == 5
-
-    cached.run(main)
+    async with (
+        cached.worker(ours, queues=["default"]) as worker,
+        cached.worker(theirs, queues=["far"], workflows=False),
+    ):
+        assert await worker.client.run(work) == 5
     assert attempts == [1, 2, 3, 4, 5]
 
 
-def test_an_activity_by_default_runs_on_its_instances_queue(cached):
+async def test_an_activity_by_default_runs_on_its_instances_queue(cached):
     flows = Registry()
 
     @flows.activity
@@ -263,15 +244,12 @@ def test_an_activity_by_default_runs_on_its_instances_queue(cached):
     async def work() -> list[list[str]]:
         return [await child(), await child.options(queue="b")()]
 
-    async def main():
-        async with cached.worker(flows, queues=["a", "b", "fixed"]) as worker:
-            got = await worker.client.run(work.options(queue="a"))
-            assert got == [["a", "a", "fixed"], ["b", "b", "fixed"]]
-
-    cached.run(main)
+    async with cached.worker(flows, queues=["a", "b", "fixed"]) as worker:
+        got = await worker.client.run(work.options(queue="a"))
+        assert got == [["a", "a", "fixed"], ["b", "b", "fixed"]]
 
 
-def test_methods_of_an_object_share_its_state(cached):
+async def test_methods_of_an_object_share_its_state(cached):
     flows = Registry()
     names = Registry()
 
@@ -287,14 +265,11 @@ def test_methods_of_an_object_share_its_state(cached):
     async def work() -> str:
         return await greeter.greet("you")
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(work) == "shop greets you"
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(work) == "shop greets you"
 
 
-def test_outside_of_a_worker_an_activity_is_the_function_it_is():
+async def test_outside_of_a_worker_an_activity_is_the_function_it_is():
     flows = Registry()
 
     @flows.activity
@@ -309,18 +284,15 @@ def test_outside_of_a_worker_an_activity_is_the_function_it_is():
     async def work() -> int:
         return 1
 
-    async def main():
-        assert await double(2) == 4
-        assert await triple(2) == 6
-        with pytest.raises(TrioflowError, match="activity_info"):
-            activity_info()
-        with pytest.raises(NotInWorkflow, match=r"client\.run\(work"):
-            await work()
-
-    trio.run(main)
+    assert await double(2) == 4
+    assert await triple(2) == 6
+    with pytest.raises(TrioflowError, match="activity_info"):
+        activity_info()
+    with pytest.raises(NotInWorkflow, match=r"client\.run\(work"):
+        await work()
 
 
-def test_a_flood_of_activities_does_not_hold_up_another_instance(cached):
+async def test_a_flood_of_activities_does_not_hold_up_another_instance(cached):
     flows = Registry()
 
     @flows.activity
@@ -337,18 +309,15 @@ def test_a_flood_of_activities_does_not_hold_up_another_instance(cached):
         await quick()
         return "done"
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            handle = await worker.client.start(flood)
-            with anyio.fail_after(4):
-                assert await worker.client.run(single) == "done"
-            assert (await handle.describe()).status == "running"
-            await handle.terminate()
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        handle = await worker.client.start(flood)
+        with anyio.fail_after(4):
+            assert await worker.client.run(single) == "done"
+        assert (await handle.describe()).status == "running"
+        await handle.terminate()
 
 
-def test_an_activity_may_use_the_hosts_own_tools(cached):
+async def test_an_activity_may_use_the_hosts_own_tools(cached):
     """Tasks, threads and contexts of the host are all there; nothing of the workflow's shows."""
     flows = Registry()
     gates = []
@@ -367,9 +336,6 @@ def test_an_activity_may_use_the_hosts_own_tools(cached):
     async def work() -> list[int]:
         return await work_hard()
 
-    async def main():
-        gates[:] = [Gate()]
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(work) == [5]
-
-    cached.run(main)
+    gates[:] = [Gate()]
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(work) == [5]

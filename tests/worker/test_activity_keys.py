@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
@@ -30,7 +31,10 @@ class Listener:
         self.said.append((task.key.life, "given back"))
 
 
-def with_runner(body, *, stubborn=False, began=("first", "second")):
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+async def with_runner(body, *, stubborn=False, began=("first", "second")):
     """Run ``body(runner)`` with activities that wait to be cancelled; return what was said."""
     flows, listener = Registry(), Listener()
     lives = []
@@ -42,71 +46,69 @@ def with_runner(body, *, stubborn=False, began=("first", "second")):
             await trio.sleep(1 if stubborn else 1000)
         return life
 
-    async def main():
-        runner = ActivityRunner(
-            host=running_host(),
-            registry=flows,
-            codec=JsonCodec(),
-            now=trio.current_time,
-            queues=["default"],
-            limit=10,
-            threads=1,
-            listener=listener,
-            on_room=lambda _: None,
-            on_interrupt=lambda _: None,
-        )
-        runner.open()
-        for life in ("first", "second"):
-            runner.accept(task(life))
-        await trio.testing.wait_all_tasks_blocked()
-        await body(runner)
-        await trio.testing.wait_all_tasks_blocked()
-        said = list(listener.said)
-        await runner.drain(0)
-        return said
-
-    said = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    runner = ActivityRunner(
+        host=running_host(),
+        registry=flows,
+        codec=JsonCodec(),
+        now=trio.current_time,
+        queues=["default"],
+        limit=10,
+        threads=1,
+        listener=listener,
+        on_room=lambda _: None,
+        on_interrupt=lambda _: None,
+    )
+    runner.open()
+    for life in ("first", "second"):
+        runner.accept(task(life))
+    await trio.testing.wait_all_tasks_blocked()
+    await body(runner)
+    await trio.testing.wait_all_tasks_blocked()
+    said = list(listener.said)
+    await runner.drain(0)
     assert sorted(lives) == sorted(began)
     return said
 
 
-def test_a_cancel_of_one_life_does_not_reach_another():
+async def test_a_cancel_of_one_life_does_not_reach_another():
     async def body(runner):
         assert runner.runs(task("first").key)
         assert not runner.runs(task("third").key)
         assert not runner.cancel(task("third").key)
         assert runner.cancel(task("first").key)
 
-    assert with_runner(body) == [("first", "ActivityCancelled")]
+    assert await with_runner(body) == [("first", "ActivityCancelled")]
 
 
-def test_those_of_one_life_are_dropped():
+async def test_those_of_one_life_are_dropped():
     async def body(runner):
         runner.drop_of("other", "first")
         runner.drop_of("i", "first")
         assert runner.in_hand() == [task("second").key]
 
-    assert with_runner(body) == []
+    assert await with_runner(body) == []
 
 
-def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
+async def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
     async def body(runner):
         runner.drop_all()
         assert runner.in_hand() == []
         assert not runner.capacity.busy_with("i")
         await trio.sleep(2)
 
-    assert with_runner(body, stubborn=True) == []
+    assert await with_runner(body, stubborn=True) == []
 
 
-def test_one_that_comes_again_takes_the_place_of_the_first():
+async def test_one_that_comes_again_takes_the_place_of_the_first():
     async def body(runner):
         runner.accept(task("first"))
         assert len(runner.in_hand()) == 2
         await trio.testing.wait_all_tasks_blocked()
         runner.cancel(task("first").key)
 
-    assert with_runner(body, began=["first", "second", "first"]) == [("first", "ActivityCancelled")]
+    assert await with_runner(body, began=["first", "second", "first"]) == [
+        ("first", "ActivityCancelled")
+    ]
 
 
 def test_the_idempotency_key_is_of_the_life_where_there_is_one():

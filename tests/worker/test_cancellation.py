@@ -42,35 +42,32 @@ def gated():
     return flows, work, wait, gate
 
 
-def test_a_clients_cancel_stops_the_activity_and_says_why(flow):
+async def test_a_clients_cancel_stops_the_activity_and_says_why(flow):
     flows, work, _, gate = gated()
 
-    async def main():
-        gate.append(Gate())
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work.options(id="w"))
-            await gate[0].until_entered()
-            await handle.cancel("too late")
-            with pytest.raises(InstanceCancelled, match="'w' was cancelled: too late") as raised:
-                await handle.result()
-            assert raised.value.reason == "too late"
-            assert gate[0].left in (["Cancelled"], ["CancelledError"])
-            described = await handle.describe()
-            assert (described.status, described.reason) == ("cancelled", "too late")
-            (execution,) = await handle.history()
-            reasons = [
-                event.reason
-                for turn in execution.turns
-                for event in turn.events
-                if type(event).__name__ == "CancelRequested"
-            ]
-            assert reasons == ["too late"]
-            assert await worker.client.stats() == []
-
-    flow.run(main)
+    gate.append(Gate())
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work.options(id="w"))
+        await gate[0].until_entered()
+        await handle.cancel("too late")
+        with pytest.raises(InstanceCancelled, match="'w' was cancelled: too late") as raised:
+            await handle.result()
+        assert raised.value.reason == "too late"
+        assert gate[0].left in (["Cancelled"], ["CancelledError"])
+        described = await handle.describe()
+        assert (described.status, described.reason) == ("cancelled", "too late")
+        (execution,) = await handle.history()
+        reasons = [
+            event.reason
+            for turn in execution.turns
+            for event in turn.events
+            if type(event).__name__ == "CancelRequested"
+        ]
+        assert reasons == ["too late"]
+        assert await worker.client.stats() == []
 
 
-def test_a_thread_is_told_through_check_cancelled(flow):
+async def test_a_thread_is_told_through_check_cancelled(flow):
     flows = Registry()
     entered, ended = threading.Event(), threading.Event()
 
@@ -88,25 +85,22 @@ def test_a_thread_is_told_through_check_cancelled(flow):
     async def work() -> None:
         await spin()
 
-    async def main():
-        entered.clear()
-        ended.clear()
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
+    entered.clear()
+    ended.clear()
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
 
-            async def running():
-                return entered.is_set()
+        async def running():
+            return entered.is_set()
 
-            await until(running)
-            await handle.cancel()
-            with pytest.raises(InstanceCancelled):
-                await handle.result()
-            assert ended.is_set()
-
-    flow.run(main)
+        await until(running)
+        await handle.cancel()
+        with pytest.raises(InstanceCancelled):
+            await handle.result()
+        assert ended.is_set()
 
 
-def test_a_failing_sibling_cancels_what_runs_and_waits_for_its_cleanup(flow):
+async def test_a_failing_sibling_cancels_what_runs_and_waits_for_its_cleanup(flow):
     flows = Registry()
     gates = []
     order = []
@@ -138,17 +132,14 @@ def test_a_failing_sibling_cancels_what_runs_and_waits_for_its_cleanup(flow):
             said = str(group.exceptions[0])
         return said
 
-    async def main():
-        gates[:] = [Gate()]
-        order.clear()
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(work) == "sibling"
-            assert order[0] == "long has stopped"
-
-    flow.run(main)
+    gates[:] = [Gate()]
+    order.clear()
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(work) == "sibling"
+        assert order[0] == "long has stopped"
 
 
-def test_a_deadline_cancels_an_activity_and_the_workflow_goes_on(flow):
+async def test_a_deadline_cancels_an_activity_and_the_workflow_goes_on(flow):
     flows, _, wait, gate = gated()
 
     @flows.workflow
@@ -157,17 +148,14 @@ def test_a_deadline_cancels_an_activity_and_the_workflow_goes_on(flow):
             await wait()
         return f"caught {scope.cancelled_caught}"
 
-    async def main():
-        gate[:] = [Gate()]
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(bounded) == "caught True"
-            assert len(gate[0].left) == 1
-            assert await worker.client.stats() == []
-
-    flow.run(main)
+    gate[:] = [Gate()]
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(bounded) == "caught True"
+        assert len(gate[0].left) == 1
+        assert await worker.client.stats() == []
 
 
-def test_a_result_that_comes_in_spite_of_the_cancel_is_not_lost(flow):
+async def test_a_result_that_comes_in_spite_of_the_cancel_is_not_lost(flow):
     flows = Registry()
     gates = []
 
@@ -189,15 +177,12 @@ def test_a_result_that_comes_in_spite_of_the_cancel_is_not_lost(flow):
             got.append(-2)
         return got
 
-    async def main():
-        gates[:] = [Gate()]
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(work) == [42, -1]
-
-    flow.run(main)
+    gates[:] = [Gate()]
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(work) == [42, -1]
 
 
-def test_cleanup_under_a_shield_may_call_activities_and_children(flow):
+async def test_cleanup_under_a_shield_may_call_activities_and_children(flow):
     flows = Registry()
     done = []
 
@@ -220,20 +205,17 @@ def test_cleanup_under_a_shield_may_call_activities_and_children(flow):
                 await notify(2)
                 await trio.sleep(0.001)
 
-    async def main():
-        done.clear()
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            await handle.cancel()
-            with pytest.raises(InstanceCancelled):
-                await handle.result()
-            assert done == [1, 2]
-
-    flow.run(main)
+    done.clear()
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        await handle.cancel()
+        with pytest.raises(InstanceCancelled):
+            await handle.result()
+        assert done == [1, 2]
 
 
-def test_code_that_swallows_the_cancel_goes_on_and_sees_it_again(flow):
+async def test_code_that_swallows_the_cancel_goes_on_and_sees_it_again(flow):
     flows = Registry()
 
     @flows.workflow
@@ -246,18 +228,15 @@ def test_code_that_swallows_the_cancel_goes_on_and_sees_it_again(flow):
                 seen += 1
         return f"seen {seen}"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            await handle.cancel()
-            assert await handle.result() == "seen 3"
-            assert (await handle.describe()).status == "completed"
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        await handle.cancel()
+        assert await handle.result() == "seen 3"
+        assert (await handle.describe()).status == "completed"
 
 
-def test_a_workflow_that_fails_while_it_is_cancelled_has_failed(flow):
+async def test_a_workflow_that_fails_while_it_is_cancelled_has_failed(flow):
     flows = Registry()
 
     @flows.workflow
@@ -267,79 +246,67 @@ def test_a_workflow_that_fails_while_it_is_cancelled_has_failed(flow):
         finally:
             raise Boom("in cleanup")
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            await handle.cancel()
-            with pytest.raises(Boom, match="in cleanup"):
-                await handle.result()
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        await handle.cancel()
+        with pytest.raises(Boom, match="in cleanup"):
+            await handle.result()
 
 
-def test_an_activity_that_no_worker_has_taken_is_cancelled_at_once(flow):
+async def test_an_activity_that_no_worker_has_taken_is_cancelled_at_once(flow):
     flows, _, wait, _ = gated()
 
     @flows.workflow
     async def elsewhere() -> None:
         await wait.options(queue="nobody")()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(elsewhere)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(elsewhere)
 
-            async def waiting():
-                d = await handle.describe()
-                return d.activities and d.worker is None
+        async def waiting():
+            d = await handle.describe()
+            return d.activities and d.worker is None
 
-            await until(waiting)
-            await handle.cancel()
+        await until(waiting)
+        await handle.cancel()
+        with pytest.raises(InstanceCancelled):
+            await handle.result()
+        assert await worker.client.stats() == []
+
+
+async def test_an_activity_that_waits_for_capacity_is_cancelled_at_once(flow):
+    flows, work, _, gate = gated()
+
+    gate[:] = [Gate()]
+    async with flow.worker(flows, max_activities=1) as worker:
+        first = await worker.client.start(work)
+        await gate[0].until_entered()
+        others = [await worker.client.start(work) for _ in range(8)]
+        for other in others:
+            await other.cancel()
+        for other in others:
             with pytest.raises(InstanceCancelled):
+                await other.result()
+        assert gate[0].entered == 1
+        gate[0].open()
+        assert await first.result() == "through"
+
+
+async def test_an_instance_cancelled_before_its_first_turn_never_runs(flow):
+    flows, work, _, gate = gated()
+
+    gate[:] = [Gate()]
+    async with flow.client() as client:
+        handle = await client.start(work)
+        await handle.cancel("never mind")
+        async with flow.worker(flows):
+            with pytest.raises(InstanceCancelled, match="never mind"):
                 await handle.result()
-            assert await worker.client.stats() == []
-
-    flow.run(main)
+    assert not gate[0].entered
 
 
-def test_an_activity_that_waits_for_capacity_is_cancelled_at_once(flow):
-    flows, work, _, gate = gated()
-
-    async def main():
-        gate[:] = [Gate()]
-        async with flow.worker(flows, max_activities=1) as worker:
-            first = await worker.client.start(work)
-            await gate[0].until_entered()
-            others = [await worker.client.start(work) for _ in range(8)]
-            for other in others:
-                await other.cancel()
-            for other in others:
-                with pytest.raises(InstanceCancelled):
-                    await other.result()
-            assert gate[0].entered == 1
-            gate[0].open()
-            assert await first.result() == "through"
-
-    flow.run(main)
-
-
-def test_an_instance_cancelled_before_its_first_turn_never_runs(flow):
-    flows, work, _, gate = gated()
-
-    async def main():
-        gate[:] = [Gate()]
-        async with flow.client() as client:
-            handle = await client.start(work)
-            await handle.cancel("never mind")
-            async with flow.worker(flows):
-                with pytest.raises(InstanceCancelled, match="never mind"):
-                    await handle.result()
-        assert not gate[0].entered
-
-    flow.run(main)
-
-
-def test_a_second_cancel_changes_nothing(flow):
+async def test_a_second_cancel_changes_nothing(flow):
     flows = Registry()
 
     @flows.workflow
@@ -350,22 +317,19 @@ def test_a_second_cancel_changes_nothing(flow):
             with trio.CancelScope(shield=True):
                 await number.receive()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            await handle.cancel("first")
-            await until_parked(handle, turns=2)
-            await handle.cancel("second")
-            await until_parked(handle, turns=3)
-            await handle.signal(number, 1)
-            with pytest.raises(InstanceCancelled, match="first"):
-                await handle.result()
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        await handle.cancel("first")
+        await until_parked(handle, turns=2)
+        await handle.cancel("second")
+        await until_parked(handle, turns=3)
+        await handle.signal(number, 1)
+        with pytest.raises(InstanceCancelled, match="first"):
+            await handle.result()
 
 
-def test_an_abandoned_activity_is_not_waited_for(flow):
+async def test_an_abandoned_activity_is_not_waited_for(flow):
     flows = Registry()
     gates = []
 
@@ -380,41 +344,35 @@ def test_an_abandoned_activity_is_not_waited_for(flow):
             await stubborn()
         return "gone on"
 
-    async def main():
-        gates[:] = [Gate()]
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            assert await handle.result() == "gone on"
-            assert gates[0].left == []
-            gates[0].open()
+    gates[:] = [Gate()]
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        assert await handle.result() == "gone on"
+        assert gates[0].left == []
+        gates[0].open()
 
-            async def nothing_left():
-                return await worker.client.stats() == []
+        async def nothing_left():
+            return await worker.client.stats() == []
 
-            await until(nothing_left)
-            assert (await handle.describe()).status == "completed"
-
-    flow.run(main)
+        await until(nothing_left)
+        assert (await handle.describe()).status == "completed"
 
 
-def test_a_cancelled_activity_on_another_worker_is_stopped_there(cached):
+async def test_a_cancelled_activity_on_another_worker_is_stopped_there(cached):
     flows, _, wait, gate = gated()
 
     @flows.workflow
     async def remote() -> None:
         await wait.options(queue="far")()
 
-    async def main():
-        gate[:] = [Gate()]
-        async with (
-            cached.worker(flows, activities=False) as worker,
-            cached.worker(flows, workflows=False, queues=["far"], lease=0.3),
-        ):
-            handle = await worker.client.start(remote)
-            await gate[0].until_entered()
-            await handle.cancel("far away")
-            with pytest.raises(InstanceCancelled, match="far away"):
-                await handle.result()
-            assert len(gate[0].left) == 1
-
-    cached.run(main)
+    gate[:] = [Gate()]
+    async with (
+        cached.worker(flows, activities=False) as worker,
+        cached.worker(flows, workflows=False, queues=["far"], lease=0.3),
+    ):
+        handle = await worker.client.start(remote)
+        await gate[0].until_entered()
+        await handle.cancel("far away")
+        with pytest.raises(InstanceCancelled, match="far away"):
+            await handle.result()
+        assert len(gate[0].left) == 1

@@ -14,7 +14,7 @@ from trioflow import InstanceCancelled, Registry, RetryPolicy, Signal
 number = Signal("number", int)
 
 
-def test_one_instance_at_a_time_is_enough_for_a_tree_of_workflows(flow):
+async def test_one_instance_at_a_time_is_enough_for_a_tree_of_workflows(flow):
     flows = Registry()
 
     @flows.activity
@@ -27,16 +27,13 @@ def test_one_instance_at_a_time_is_enough_for_a_tree_of_workflows(flow):
             return await leaf(depth)
         return sum(await anyio.gather(tree(depth - 1), tree(depth - 1)))
 
-    async def main():
-        async with flow.worker(flows, max_instances=1, max_activities=1) as worker:
-            assert await worker.client.run(tree, 3) == 8
-            handles = [await worker.client.start(tree, 1) for _ in range(10)]
-            assert [await handle.result() for handle in handles] == [2] * 10
-
-    flow.run(main)
+    async with flow.worker(flows, max_instances=1, max_activities=1) as worker:
+        assert await worker.client.run(tree, 3) == 8
+        handles = [await worker.client.start(tree, 1) for _ in range(10)]
+        assert [await handle.result() for handle in handles] == [2] * 10
 
 
-def test_an_instance_that_only_waits_does_not_use_up_the_limit(flow):
+async def test_an_instance_that_only_waits_does_not_use_up_the_limit(flow):
     flows = Registry()
 
     @flows.activity(retry=RetryPolicy(initial_interval=3600, max_interval=3600))
@@ -59,17 +56,14 @@ def test_an_instance_that_only_waits_does_not_use_up_the_limit(flow):
     async def waits_for_child() -> None:
         await sleeps()
 
-    async def main():
-        async with flow.worker(flows, max_instances=1) as worker:
-            for definition in (waits_for_signal, waits_for_retry, sleeps, waits_for_child):
-                await worker.client.start(definition.options(id=definition.name))
-            for _ in range(2):
-                handle = await worker.client.start(waits_for_signal)
-                await handle.signal(number, 3)
-                assert await handle.result() == 3
-            await until_free(worker.client, 5)
-
-    flow.run(main)
+    async with flow.worker(flows, max_instances=1) as worker:
+        for definition in (waits_for_signal, waits_for_retry, sleeps, waits_for_child):
+            await worker.client.start(definition.options(id=definition.name))
+        for _ in range(2):
+            handle = await worker.client.start(waits_for_signal)
+            await handle.signal(number, 3)
+            assert await handle.result() == 3
+        await until_free(worker.client, 5)
 
 
 async def until_free(client, number):
@@ -82,7 +76,7 @@ async def until_free(client, number):
     await until(free)
 
 
-def test_a_full_worker_still_hears_what_is_sent_to_those_it_holds(flow):
+async def test_a_full_worker_still_hears_what_is_sent_to_those_it_holds(flow):
     flows = Registry()
 
     @flows.activity
@@ -99,28 +93,24 @@ def test_a_full_worker_still_hears_what_is_sent_to_those_it_holds(flow):
             nursery.cancel_scope.cancel()
         return got
 
-    async def main():
-        nonlocal gate
-        gate = Gate()
-        async with flow.worker(flows, max_instances=1) as worker:
-            handle = await worker.client.start(work)
-            await gate.until_entered()
-            waiting = await worker.client.start(work)
-            await handle.signal(number, 7)
-            await handle.signal(number, 8)
-            assert await handle.result() == 7
-            await gate.until_entered(2)
-            await waiting.cancel("enough")
-            with pytest.raises(InstanceCancelled):
-                await waiting.result()
-            assert len(gate.left) == 2
-            assert "left" not in gate.left
-
     gate = None
-    flow.run(main)
+    gate = Gate()
+    async with flow.worker(flows, max_instances=1) as worker:
+        handle = await worker.client.start(work)
+        await gate.until_entered()
+        waiting = await worker.client.start(work)
+        await handle.signal(number, 7)
+        await handle.signal(number, 8)
+        assert await handle.result() == 7
+        await gate.until_entered(2)
+        await waiting.cancel("enough")
+        with pytest.raises(InstanceCancelled):
+            await waiting.result()
+        assert len(gate.left) == 2
+        assert "left" not in gate.left
 
 
-def test_no_more_activities_run_at_once_than_allowed(flow):
+async def test_no_more_activities_run_at_once_than_allowed(flow):
     flows = Registry()
     running = most = 0
 
@@ -137,15 +127,12 @@ def test_no_more_activities_run_at_once_than_allowed(flow):
     async def work() -> None:
         await anyio.gather(*[busy() for _ in range(40)])
 
-    async def main():
-        async with flow.worker(flows, max_activities=3) as worker:
-            await worker.client.run(work)
-
-    flow.run(main)
+    async with flow.worker(flows, max_activities=3) as worker:
+        await worker.client.run(work)
     assert most == 3
 
 
-def test_no_more_threads_run_at_once_than_allowed(flow):
+async def test_no_more_threads_run_at_once_than_allowed(flow):
     flows = Registry()
     running = most = 0
 
@@ -165,15 +152,12 @@ def test_no_more_threads_run_at_once_than_allowed(flow):
     async def work() -> None:
         await anyio.gather(*[in_thread() for _ in range(20)], *[in_loop() for _ in range(20)])
 
-    async def main():
-        async with flow.worker(flows, max_threads=2) as worker:
-            await worker.client.run(work)
-
-    flow.run(main)
+    async with flow.worker(flows, max_threads=2) as worker:
+        await worker.client.run(work)
     assert 1 <= most <= 2
 
 
-def test_a_retried_activity_ends_while_its_instance_is_being_parked(flow):
+async def test_a_retried_activity_ends_while_its_instance_is_being_parked(flow):
     """Its result must reach the instance whoever holds it, at whatever moment it comes."""
     flows = Registry()
     policy = RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=0)
@@ -190,12 +174,9 @@ def test_a_retried_activity_ends_while_its_instance_is_being_parked(flow):
     async def work(n: int) -> int:
         return sum(await anyio.gather(*[flaky(i) for i in range(n)]))
 
-    async def main():
-        async with flow.worker(flows, max_activities=5) as worker:
-            assert await worker.client.run(work, 100) == sum(range(100))
-            assert await worker.client.stats() == []
-
-    flow.run(main)
+    async with flow.worker(flows, max_activities=5) as worker:
+        assert await worker.client.run(work, 100) == sum(range(100))
+        assert await worker.client.stats() == []
 
 
 @pytest.mark.parametrize(
@@ -211,10 +192,7 @@ def test_a_retried_activity_ends_while_its_instance_is_being_parked(flow):
         ("drain", -1.0),
     ],
 )
-def test_options_without_sense_are_refused(sqlite, option, value):
-    async def main():
-        with pytest.raises((ValueError, TypeError), match=option):
-            async with sqlite.worker(Registry(), **{option: value}):
-                pass
-
-    sqlite.run(main)
+async def test_options_without_sense_are_refused(sqlite, option, value):
+    with pytest.raises((ValueError, TypeError), match=option):
+        async with sqlite.worker(Registry(), **{option: value}):
+            pass

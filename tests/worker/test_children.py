@@ -44,39 +44,33 @@ def family():
     return flows, parent, child, waiting
 
 
-def test_children_run_and_their_results_come_back_in_order(flow):
+async def test_children_run_and_their_results_come_back_in_order(flow):
     flows, parent, _, _ = family()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(parent.options(id="p"), 30)
-            assert await handle.result() == [i * 10 for i in range(30)]
-            children = await worker.client.list(parent="p")
-            assert len(children) == 30
-            assert {c.status for c in children} == {"completed"}
-            assert {c.parent.instance for c in children} == {"p"}
-            assert all(c.id.startswith("p/") for c in children)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(parent.options(id="p"), 30)
+        assert await handle.result() == [i * 10 for i in range(30)]
+        children = await worker.client.list(parent="p")
+        assert len(children) == 30
+        assert {c.status for c in children} == {"completed"}
+        assert {c.parent.instance for c in children} == {"p"}
+        assert all(c.id.startswith("p/") for c in children)
 
 
-def test_the_number_of_turns_of_a_parent_is_recorded_with_its_children(flow):
+async def test_the_number_of_turns_of_a_parent_is_recorded_with_its_children(flow):
     flows, parent, _, _ = family()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(parent.options(id="p"), 1)
-            await handle.result()
-            (execution,) = await handle.history()
-            assert kinds(execution.turns) == [
-                (["Started"], ["StartChild"]),
-                (["ChildCompleted"], []),
-            ]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(parent.options(id="p"), 1)
+        await handle.result()
+        (execution,) = await handle.history()
+        assert kinds(execution.turns) == [
+            (["Started"], ["StartChild"]),
+            (["ChildCompleted"], []),
+        ]
 
 
-def test_a_child_whose_id_is_running_fails_and_the_other_is_untouched(flow):
+async def test_a_child_whose_id_is_running_fails_and_the_other_is_untouched(flow):
     flows, _, _, waiting = family()
 
     @flows.workflow
@@ -86,19 +80,16 @@ def test_a_child_whose_id_is_running_fails_and_the_other_is_untouched(flow):
         except InstanceAlreadyExists as exc:
             return str(exc)
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            first = await worker.client.start(waiting.options(id="only-one"))
-            assert "'only-one'" in await worker.client.run(taker)
-            await until_parked(first)
-            assert "'only-one'" in await worker.client.run(taker)
-            await first.signal(number, 4)
-            assert await first.result() == 4
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        first = await worker.client.start(waiting.options(id="only-one"))
+        assert "'only-one'" in await worker.client.run(taker)
+        await until_parked(first)
+        assert "'only-one'" in await worker.client.run(taker)
+        await first.signal(number, 4)
+        assert await first.result() == 4
 
 
-def test_a_cancelled_parent_does_not_cancel_the_instance_that_has_the_id(flow):
+async def test_a_cancelled_parent_does_not_cancel_the_instance_that_has_the_id(flow):
     flows, _, _, waiting = family()
 
     @flows.activity
@@ -111,20 +102,17 @@ def test_a_cancelled_parent_does_not_cancel_the_instance_that_has_the_id(flow):
             nursery.start_soon(waiting.options(id="only-one"))
             nursery.start_soon(fail.options(retry=RetryPolicy(max_attempts=1)))
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            first = await worker.client.start(waiting.options(id="only-one"))
-            await until_parked(first)
-            for _ in range(5):
-                with pytest.raises(ExceptionGroup):
-                    await worker.client.run(taker)
-            await first.signal(number, 4)
-            assert await first.result() == 4
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        first = await worker.client.start(waiting.options(id="only-one"))
+        await until_parked(first)
+        for _ in range(5):
+            with pytest.raises(ExceptionGroup):
+                await worker.client.run(taker)
+        await first.signal(number, 4)
+        assert await first.result() == 4
 
 
-def test_nor_does_one_that_is_cancelled_before_it_knows_that_the_id_is_taken(flow):
+async def test_nor_does_one_that_is_cancelled_before_it_knows_that_the_id_is_taken(flow):
     flows, _, _, waiting = family()
 
     @flows.workflow
@@ -137,19 +125,16 @@ def test_nor_does_one_that_is_cancelled_before_it_knows_that_the_id_is_taken(flo
             nursery.start_soon(waiting.options(id="only-one", queue="far"))
             nursery.start_soon(quick)
 
-    async def main():
-        async with flow.worker(flows) as worker, flow.worker(flows, queues=["far"]):
-            first = await worker.client.start(waiting.options(id="only-one", queue="far"))
-            await until_parked(first)
-            with pytest.raises(ExceptionGroup):
-                await worker.client.run(taker)
-            await first.signal(number, 4)
-            assert await first.result() == 4
-
-    flow.run(main)
+    async with flow.worker(flows) as worker, flow.worker(flows, queues=["far"]):
+        first = await worker.client.start(waiting.options(id="only-one", queue="far"))
+        await until_parked(first)
+        with pytest.raises(ExceptionGroup):
+            await worker.client.run(taker)
+        await first.signal(number, 4)
+        assert await first.result() == 4
 
 
-def test_a_finished_id_may_be_used_again(flow):
+async def test_a_finished_id_may_be_used_again(flow):
     flows, _, child, _ = family()
 
     @flows.workflow
@@ -157,18 +142,15 @@ def test_a_finished_id_may_be_used_again(flow):
         again = child.options(id="again")
         return [await again(1), await again(2)]
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(child.options(id="again"), 0) == 0
-            assert await worker.client.run(twice) == [10, 20]
-            described = await worker.client.handle("again").describe()
-            assert described.execution == 3
-            assert described.result == 20
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(child.options(id="again"), 0) == 0
+        assert await worker.client.run(twice) == [10, 20]
+        described = await worker.client.handle("again").describe()
+        assert described.execution == 3
+        assert described.result == 20
 
 
-def test_a_childs_failure_is_raised_with_its_instance_named(flow):
+async def test_a_childs_failure_is_raised_with_its_instance_named(flow):
     flows = Registry()
 
     @flows.workflow
@@ -182,16 +164,13 @@ def test_a_childs_failure_is_raised_with_its_instance_named(flow):
         except Broken as exc:
             return [str(exc), *exc.__notes__]
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            said = await worker.client.run(parent)
-            assert said[0] == "pipe"
-            assert any("'c'" in note for note in said[1:])
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        said = await worker.client.run(parent)
+        assert said[0] == "pipe"
+        assert any("'c'" in note for note in said[1:])
 
 
-def test_a_child_is_tried_again_as_its_policy_says(flow):
+async def test_a_child_is_tried_again_as_its_policy_says(flow):
     flows = Registry()
     runs = []
 
@@ -207,14 +186,11 @@ def test_a_child_is_tried_again_as_its_policy_says(flow):
         policy = RetryPolicy(max_attempts=3, initial_interval=0.005, jitter=0)
         return await child.options(retry=policy)()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(parent) == 3
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(parent) == 3
 
 
-def test_cancelling_the_parent_cancels_the_children_and_waits_for_them(flow):
+async def test_cancelling_the_parent_cancels_the_children_and_waits_for_them(flow):
     flows = Registry()
     order = []
 
@@ -240,24 +216,21 @@ def test_cancelling_the_parent_cancels_the_children_and_waits_for_them(flow):
             with trio.CancelScope(shield=True):
                 await tidy("parent")
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(parent.options(id="p"))
-            await until_parked(worker.client.handle("c1"))
-            await until_parked(worker.client.handle("c2"))
-            await handle.cancel("closing")
-            with pytest.raises(InstanceCancelled, match="closing"):
-                await handle.result()
-            for id in ("c1", "c2"):
-                described = await worker.client.handle(id).describe()
-                assert (described.status, described.reason) == ("cancelled", "closing")
-            assert order[-1] == "parent"
-            assert sorted(order) == ["child 1", "child 2", "parent"]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(parent.options(id="p"))
+        await until_parked(worker.client.handle("c1"))
+        await until_parked(worker.client.handle("c2"))
+        await handle.cancel("closing")
+        with pytest.raises(InstanceCancelled, match="closing"):
+            await handle.result()
+        for id in ("c1", "c2"):
+            described = await worker.client.handle(id).describe()
+            assert (described.status, described.reason) == ("cancelled", "closing")
+        assert order[-1] == "parent"
+        assert sorted(order) == ["child 1", "child 2", "parent"]
 
 
-def test_a_child_cancelled_before_it_started_never_runs(flow):
+async def test_a_child_cancelled_before_it_started_never_runs(flow):
     flows, others = Registry(), Registry()
     runs = []
 
@@ -275,20 +248,17 @@ def test_a_child_cancelled_before_it_started_never_runs(flow):
             await child.options(id="c", queue="elsewhere")()
         return "given up"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            # Nobody serves the child's queue, so the store ends it.
-            handle = await worker.client.start(parent)
-            assert await handle.result() == "given up"
-            assert (await worker.client.handle("c").describe()).status == "cancelled"
-            async with flow.worker(others, queues=["elsewhere"]) as elsewhere:
-                assert await elsewhere.client.run(other) == 1
-            assert not runs
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        # Nobody serves the child's queue, so the store ends it.
+        handle = await worker.client.start(parent)
+        assert await handle.result() == "given up"
+        assert (await worker.client.handle("c").describe()).status == "cancelled"
+        async with flow.worker(others, queues=["elsewhere"]) as elsewhere:
+            assert await elsewhere.client.run(other) == 1
+        assert not runs
 
 
-def test_a_child_that_is_cancelled_by_itself_fails_its_parent(flow):
+async def test_a_child_that_is_cancelled_by_itself_fails_its_parent(flow):
     flows, _, _, waiting = family()
 
     @flows.workflow
@@ -300,18 +270,6 @@ def test_a_child_that_is_cancelled_by_itself_fails_its_parent(flow):
         except InstanceTerminated as exc:
             return f"terminated: {exc.reason}"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(watcher)
-            child = worker.client.handle("c")
-            await until_parked_soon(child)
-            await child.cancel("mine")
-            assert await handle.result() == "cancelled: mine"
-            handle = await worker.client.start(watcher)
-            await until_parked_soon(child)
-            await child.terminate("now")
-            assert await handle.result() == "terminated: now"
-
     async def until_parked_soon(child):
         async def there():
             try:
@@ -322,10 +280,19 @@ def test_a_child_that_is_cancelled_by_itself_fails_its_parent(flow):
         await until(there)
         await until_parked(child)
 
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(watcher)
+        child = worker.client.handle("c")
+        await until_parked_soon(child)
+        await child.cancel("mine")
+        assert await handle.result() == "cancelled: mine"
+        handle = await worker.client.start(watcher)
+        await until_parked_soon(child)
+        await child.terminate("now")
+        assert await handle.result() == "terminated: now"
 
 
-def test_a_parent_signals_its_child_even_before_it_began(flow):
+async def test_a_parent_signals_its_child_even_before_it_began(flow):
     flows, others = Registry(), Registry()
 
     @others.workflow
@@ -347,18 +314,15 @@ def test_a_parent_signals_its_child_even_before_it_began(flow):
 
     flows.add(child)
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(parent, "default") == [42]
-            handle = await worker.client.start(parent, "elsewhere")
-            await until_parked(handle, turns=3)
-            async with flow.worker(others, queues=["elsewhere"]):
-                assert await handle.result() == [42]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(parent, "default") == [42]
+        handle = await worker.client.start(parent, "elsewhere")
+        await until_parked(handle, turns=3)
+        async with flow.worker(others, queues=["elsewhere"]):
+            assert await handle.result() == [42]
 
 
-def test_terminating_a_parent_ends_its_descendants(flow):
+async def test_terminating_a_parent_ends_its_descendants(flow):
     flows = Registry()
 
     @flows.workflow
@@ -370,22 +334,19 @@ def test_terminating_a_parent_ends_its_descendants(flow):
         else:
             await trio.sleep_forever()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            client = worker.client
-            handle = await client.start(tree.options(id="t"), 2)
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        handle = await client.start(tree.options(id="t"), 2)
 
-            async def all_there():
-                return await client.count() == 7
+        async def all_there():
+            return await client.count() == 7
 
-            await until(all_there)
-            await until_parked(client.handle("trr"))
-            await handle.terminate("fire")
-            with pytest.raises(InstanceTerminated, match="'t' was terminated: fire") as raised:
-                await handle.result()
-            assert raised.value.reason == "fire"
-            assert await client.count(status="terminated") == 7
-            with pytest.raises(InstanceTerminated):
-                await client.handle("trr").result()
-
-    flow.run(main)
+        await until(all_there)
+        await until_parked(client.handle("trr"))
+        await handle.terminate("fire")
+        with pytest.raises(InstanceTerminated, match="'t' was terminated: fire") as raised:
+            await handle.result()
+        assert raised.value.reason == "fire"
+        assert await client.count(status="terminated") == 7
+        with pytest.raises(InstanceTerminated):
+            await client.handle("trr").result()

@@ -21,8 +21,8 @@ tenant = ContextVar("tenant", default="nobody")
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("memory", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("memory", request.param, 1000, tmp_path).of(harness)
 
 
 def leaking():
@@ -49,51 +49,43 @@ def leaking():
     return flows, work, seen
 
 
-def test_what_one_activity_sets_no_other_sees(host):
+async def test_what_one_activity_sets_no_other_sees(host):
     flows, work, seen = leaking()
 
-    async def main():
-        tenant.set("the opener's")
-        async with host.worker(flows, max_activities=1) as worker:
-            tenant.set("the block's")
-            await worker.client.run(work)
-
-    host.run(main)
+    tenant.set("the opener's")
+    async with host.worker(flows, max_activities=1) as worker:
+        tenant.set("the block's")
+        await worker.client.run(work)
     assert seen == ["the opener's"] * 8
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks")
-def test_nor_where_tasks_begin_at_once():
+@pytest.mark.host("asyncio")
+async def test_nor_where_tasks_begin_at_once():
     flows, work, seen = leaking()
 
-    async def main():
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-        backend = MemoryBackend()
-        await backend.open()
-        tenant.set("the opener's")
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            await worker.client.run(work)
-        await backend.aclose()
-
-    anyio.run(main, backend="asyncio")
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    backend = MemoryBackend()
+    await backend.open()
+    tenant.set("the opener's")
+    async with open_worker(backend, registry=flows, drain=0) as worker:
+        await worker.client.run(work)
+    await backend.aclose()
     assert seen == ["the opener's"] * 8
 
 
-def test_a_task_of_a_detached_group_has_its_starters_context(host):
-    async def main():
-        seen = []
+async def test_a_task_of_a_detached_group_has_its_starters_context(host):
+    seen = []
 
-        async def look():
-            seen.append(tenant.get())
+    async def look():
+        seen.append(tenant.get())
 
-        group = DetachedGroup(running_host(), "test")
-        for name in ("early", "late"):
-            tenant.set(name)
-            group.start_soon(look)
-            tenant.set("other")
-            await anyio.wait_all_tasks_blocked()
-        group.close()
-        await group.wait()
-        assert seen == ["early", "late"]
-
-    host.run(main)
+    group = DetachedGroup(running_host(), "test")
+    for name in ("early", "late"):
+        tenant.set(name)
+        group.start_soon(look)
+        tenant.set("other")
+        await anyio.wait_all_tasks_blocked()
+    group.close()
+    await group.wait()
+    assert seen == ["early", "late"]

@@ -13,7 +13,7 @@ number = Signal("number", int)
 word = Signal("word", str)
 
 
-def test_the_result_is_the_last_executions(flow):
+async def test_the_result_is_the_last_executions(flow):
     flows = Registry()
 
     @flows.activity
@@ -27,22 +27,19 @@ def test_the_result_is_the_last_executions(flow):
             continue_as_new(n, until=until)
         return f"{n} in execution {info().execution}, events {info().events}"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(count.options(id="c"), 0, until=5)
-            assert await handle.result() == "5 in execution 5, events 2"
-            executions = await handle.history()
-            assert [e.number for e in executions] == [1, 2, 3, 4, 5]
-            endings = [type(e.turns[-1].outcome).__name__ for e in executions]
-            assert endings == ["Continued"] * 4 + ["Completed"]
-            described = await handle.describe()
-            assert (described.execution, described.result) == (5, "5 in execution 5, events 2")
-            assert described.input == {"n": 4, "until": 5}
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(count.options(id="c"), 0, until=5)
+        assert await handle.result() == "5 in execution 5, events 2"
+        executions = await handle.history()
+        assert [e.number for e in executions] == [1, 2, 3, 4, 5]
+        endings = [type(e.turns[-1].outcome).__name__ for e in executions]
+        assert endings == ["Continued"] * 4 + ["Completed"]
+        described = await handle.describe()
+        assert (described.execution, described.result) == (5, "5 in execution 5, events 2")
+        assert described.input == {"n": 4, "until": 5}
 
 
-def test_unread_signals_go_over_in_their_order(flow):
+async def test_unread_signals_go_over_in_their_order(flow):
     flows = Registry()
 
     @flows.workflow
@@ -53,19 +50,16 @@ def test_unread_signals_go_over_in_their_order(flow):
             continue_as_new(seen)
         return [*seen, number.receive_nowait()]
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(collect, [])
-            for i in range(5):
-                await handle.signal(number, i)
-            for _ in range(4):
-                await handle.signal(word, "on")
-            assert await handle.result() == [0, 1, 2, 3, 4]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(collect, [])
+        for i in range(5):
+            await handle.signal(number, i)
+        for _ in range(4):
+            await handle.signal(word, "on")
+        assert await handle.result() == [0, 1, 2, 3, 4]
 
 
-def test_a_child_that_continues_is_one_child_to_its_parent(flow):
+async def test_a_child_that_continues_is_one_child_to_its_parent(flow):
     flows = Registry()
 
     @flows.workflow
@@ -79,23 +73,20 @@ def test_a_child_that_continues_is_one_child_to_its_parent(flow):
     async def parent() -> list[int]:
         return await child.options(id="c")([])
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(parent)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(parent)
 
-            async def there():
-                return await worker.client.count(id_prefix="c")
+        async def there():
+            return await worker.client.count(id_prefix="c")
 
-            await until(there)
-            for i in range(3):
-                await worker.client.handle("c").signal(number, i)
-            assert await handle.result() == [0, 1, 2]
-            assert (await worker.client.handle("c").describe()).execution == 3
-
-    flow.run(main)
+        await until(there)
+        for i in range(3):
+            await worker.client.handle("c").signal(number, i)
+        assert await handle.result() == [0, 1, 2]
+        assert (await worker.client.handle("c").describe()).execution == 3
 
 
-def test_it_leaves_through_nurseries_and_stops_what_runs_there(flow):
+async def test_it_leaves_through_nurseries_and_stops_what_runs_there(flow):
     flows = Registry()
     gates = []
 
@@ -113,21 +104,18 @@ def test_it_leaves_through_nurseries_and_stops_what_runs_there(flow):
             await number.receive()
             continue_as_new(n + 1)
 
-    async def main():
-        gates[:] = [Gate()]
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work, 0)
-            for i in range(3):
-                await gates[0].until_entered(i + 1)
-                await handle.signal(number, i)
-            assert await handle.result() == 3
-            assert len(gates[0].left) == 3
-            assert await worker.client.stats() == []
-
-    flow.run(main)
+    gates[:] = [Gate()]
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work, 0)
+        for i in range(3):
+            await gates[0].until_entered(i + 1)
+            await handle.signal(number, i)
+        assert await handle.result() == 3
+        assert len(gates[0].left) == 3
+        assert await worker.client.stats() == []
 
 
-def test_wrong_arguments_are_refused_and_the_execution_goes_on(flow):
+async def test_wrong_arguments_are_refused_and_the_execution_goes_on(flow):
     flows = Registry()
 
     @flows.workflow
@@ -137,14 +125,11 @@ def test_wrong_arguments_are_refused_and_the_execution_goes_on(flow):
         except ArgumentError as exc:
             return str(exc)
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            assert "'n'" in await worker.client.run(work, 1)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        assert "'n'" in await worker.client.run(work, 1)
 
 
-def test_a_cancel_reaches_the_execution_that_runs(flow):
+async def test_a_cancel_reaches_the_execution_that_runs(flow):
     flows = Registry()
 
     @flows.workflow
@@ -152,25 +137,22 @@ def test_a_cancel_reaches_the_execution_that_runs(flow):
         await number.receive()
         continue_as_new(n + 1)
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work, 0)
-            for i in range(3):
-                await handle.signal(number, i)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work, 0)
+        for i in range(3):
+            await handle.signal(number, i)
 
-            async def fourth():
-                return (await handle.describe()).execution == 4
+        async def fourth():
+            return (await handle.describe()).execution == 4
 
-            await until(fourth)
-            await until_parked(handle)
-            await handle.cancel("enough")
-            with pytest.raises(InstanceCancelled, match="enough"):
-                await handle.result()
-
-    flow.run(main)
+        await until(fourth)
+        await until_parked(handle)
+        await handle.cancel("enough")
+        with pytest.raises(InstanceCancelled, match="enough"):
+            await handle.result()
 
 
-def test_an_abandoned_activity_of_an_old_execution_leaves_nothing_behind(flow):
+async def test_an_abandoned_activity_of_an_old_execution_leaves_nothing_behind(flow):
     flows = Registry()
     gates = []
 
@@ -189,23 +171,20 @@ def test_an_abandoned_activity_of_an_old_execution_leaves_nothing_behind(flow):
             await stubborn()
         continue_as_new(1)
 
-    async def main():
-        gates[:] = [Gate()]
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work, 0)
+    gates[:] = [Gate()]
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work, 0)
 
-            async def second():
-                return (await handle.describe()).execution == 2
+        async def second():
+            return (await handle.describe()).execution == 2
 
-            await until(second)
-            gates[0].open()
+        await until(second)
+        gates[0].open()
 
-            async def gone():
-                (stats,) = await worker.client.stats()
-                return not stats.running_activities and not stats.pending_activities
+        async def gone():
+            (stats,) = await worker.client.stats()
+            return not stats.running_activities and not stats.pending_activities
 
-            await until(gone)
-            await handle.signal(number, 0)
-            assert await handle.result() == 1
-
-    flow.run(main)
+        await until(gone)
+        await handle.signal(number, 0)
+        assert await handle.result() == 1

@@ -55,55 +55,49 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_store_that_was_damaged(sqlite, broken):
-    async def main():
-        async with sqlite.client(flows) as client:
-            handle = await client.start(adding.options(id="one"), 1)
-            async with sqlite.worker(flows):
-                await until_parked(handle)
-                await handle.signal(number, 10)
-                await until_parked(handle, turns=3)
-            change(sqlite.file, *BROKEN[broken])
-            async with sqlite.worker(flows) as worker:
-                await handle.signal(number, 100)
-                await until_status(handle, "suspended")
-                described = await handle.describe()
-                assert described.suspension.kind == "unreadable history" or broken == "metadata"
-                assert "'one'" in described.suspension.message
-                assert described.worker is None
-                other = await worker.client.start(adding.options(id="other"), 1)
-                await other.signal(number, 1)
-                await other.signal(number, 1)
-                assert await other.result() == 3
-                assert len(await client.list()) == 2
-
-    sqlite.run(main)
-
-
-def test_a_repaired_message_is_read(sqlite):
-    async def main():
-        async with sqlite.client(flows) as client:
-            handle = await client.start(adding.options(id="one"), 1)
-            async with sqlite.worker(flows):
-                await until_parked(handle)
+async def test_a_store_that_was_damaged(sqlite, broken):
+    async with sqlite.client(flows) as client:
+        handle = await client.start(adding.options(id="one"), 1)
+        async with sqlite.worker(flows):
+            await until_parked(handle)
             await handle.signal(number, 10)
+            await until_parked(handle, turns=3)
+        change(sqlite.file, *BROKEN[broken])
+        async with sqlite.worker(flows) as worker:
             await handle.signal(number, 100)
-            with sqlite3.connect(sqlite.file) as connection:
-                (good,) = connection.execute("SELECT event FROM inbox ORDER BY seq").fetchone()
-            connection.close()
-            change(
-                sqlite.file,
-                f"UPDATE inbox SET event = {GARBAGE} WHERE seq IN (SELECT min(seq) FROM inbox)",
-            )
-            async with sqlite.worker(flows):
-                await until_status(handle, "suspended")
-                with sqlite3.connect(sqlite.file) as connection:
-                    connection.execute(
-                        "UPDATE inbox SET event = ? WHERE seq IN (SELECT min(seq) FROM inbox)",
-                        (good,),
-                    )
-                connection.close()
-                await handle.resume()
-                assert await handle.result() == 111
+            await until_status(handle, "suspended")
+            described = await handle.describe()
+            assert described.suspension.kind == "unreadable history" or broken == "metadata"
+            assert "'one'" in described.suspension.message
+            assert described.worker is None
+            other = await worker.client.start(adding.options(id="other"), 1)
+            await other.signal(number, 1)
+            await other.signal(number, 1)
+            assert await other.result() == 3
+            assert len(await client.list()) == 2
 
-    sqlite.run(main)
+
+async def test_a_repaired_message_is_read(sqlite):
+    async with sqlite.client(flows) as client:
+        handle = await client.start(adding.options(id="one"), 1)
+        async with sqlite.worker(flows):
+            await until_parked(handle)
+        await handle.signal(number, 10)
+        await handle.signal(number, 100)
+        with sqlite3.connect(sqlite.file) as connection:
+            (good,) = connection.execute("SELECT event FROM inbox ORDER BY seq").fetchone()
+        connection.close()
+        change(
+            sqlite.file,
+            f"UPDATE inbox SET event = {GARBAGE} WHERE seq IN (SELECT min(seq) FROM inbox)",
+        )
+        async with sqlite.worker(flows):
+            await until_status(handle, "suspended")
+            with sqlite3.connect(sqlite.file) as connection:
+                connection.execute(
+                    "UPDATE inbox SET event = ? WHERE seq IN (SELECT min(seq) FROM inbox)",
+                    (good,),
+                )
+            connection.close()
+            await handle.resume()
+            assert await handle.result() == 111

@@ -53,7 +53,7 @@ def awaited():
 
 
 @pytest.mark.parametrize("name", bad_calls())
-def test_a_call_is_refused_with_what_to_use_instead(cached, name):
+async def test_a_call_is_refused_with_what_to_use_instead(cached, name):
     call, instead = bad_calls()[name]
     flows = Registry()
 
@@ -65,21 +65,18 @@ def test_a_call_is_refused_with_what_to_use_instead(cached, name):
     async def good() -> int:
         return 1
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            handle = await worker.client.start(bad)
-            with pytest.raises(DeterminismError, match=instead) as raised:
-                await handle.result()
-            assert "test_determinism.py" in str(raised.value) + str(raised.value.__cause__)
-            assert (await handle.describe()).status == "failed"
-            assert await worker.client.run(good) == 1
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        handle = await worker.client.start(bad)
+        with pytest.raises(DeterminismError, match=instead) as raised:
+            await handle.result()
+        assert "test_determinism.py" in str(raised.value) + str(raised.value.__cause__)
+        assert (await handle.describe()).status == "failed"
+        assert await worker.client.run(good) == 1
 
 
 @pytest.mark.parametrize("name", awaited())
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_awaiting_what_is_not_the_workflows_own_is_refused(cached, name):
+async def test_awaiting_what_is_not_the_workflows_own_is_refused(cached, name):
     call = awaited()[name]
     flows = Registry()
 
@@ -87,18 +84,15 @@ def test_awaiting_what_is_not_the_workflows_own_is_refused(cached, name):
     async def bad() -> None:
         await call()
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            handle = await worker.client.start(bad)
-            with pytest.raises(DeterminismError):
-                await handle.result()
-            assert (await handle.describe()).status == "failed"
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        handle = await worker.client.start(bad)
+        with pytest.raises(DeterminismError):
+            await handle.result()
+        assert (await handle.describe()).status == "failed"
 
 
 @pytest.mark.filterwarnings("ignore::trioflow.DeterminismWarning")
-def test_the_refusal_is_an_error_that_can_be_handled(cached):
+async def test_the_refusal_is_an_error_that_can_be_handled(cached):
     flows = Registry()
 
     @flows.workflow
@@ -108,14 +102,11 @@ def test_the_refusal_is_an_error_that_can_be_handled(cached):
         except DeterminismError:
             return "caught"
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(careful) == "caught"
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(careful) == "caught"
 
 
-def test_an_activity_may_do_all_that(cached):
+async def test_an_activity_may_do_all_that(cached):
     flows = Registry()
 
     @flows.activity
@@ -131,8 +122,5 @@ def test_an_activity_may_do_all_that(cached):
     async def work() -> list[bool]:
         return list(await anyio.gather(free(), free_too()))
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(work) == [True, True]
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(work) == [True, True]

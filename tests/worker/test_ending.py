@@ -13,15 +13,16 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Flow, Gate, run_virtual
+from tests.stores import opened
+from tests.worker.flow import Flow, Gate, in_memory
 from trioflow import Registry, Signal, activity_info, open_client, open_worker, run_worker
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import CommitFailure
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("sqlite", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("sqlite", request.param, 1000, tmp_path).of(harness)
 
 
 def gated():
@@ -43,7 +44,7 @@ def gated():
 
 @pytest.mark.parametrize("call", ["open_worker", "run_worker"])
 @pytest.mark.parametrize("cancels", [1, 2])
-def test_a_cancelled_worker_gives_what_runs_its_time(host, call, cancels):
+async def test_a_cancelled_worker_gives_what_runs_its_time(host, call, cancels):
     flows, work, gates, attempts = gated()
 
     async def serve(url, scope):
@@ -53,76 +54,67 @@ def test_a_cancelled_worker_gives_what_runs_its_time(host, call, cancels):
             async with open_worker(url, registry=flows, drain=30):
                 await anyio.sleep_forever()
 
-    async def main():
-        gates.append(Gate())
-        url = f"sqlite:///{host.file}"
-        scopes = [anyio.CancelScope(), anyio.CancelScope()]
-        async with open_client(url, registry=flows) as client:
-            handle = await client.start(work)
-            with scopes[1]:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(serve, url, scopes[0])
-                    await gates[0].until_entered()
-                    for scope in scopes[:cancels]:
-                        scope.cancel()
-                        with anyio.CancelScope(shield=True):
-                            await anyio.sleep(0.02)
-                    assert gates[0].left == []
-                    gates[0].open()
-            assert gates[0].left == ["left"]
-            described = await handle.describe()
-            assert (described.status, described.result) == ("completed", "finished")
-
-    host.run(main)
+    gates.append(Gate())
+    url = f"sqlite:///{host.file}"
+    scopes = [anyio.CancelScope(), anyio.CancelScope()]
+    async with open_client(url, registry=flows) as client:
+        handle = await client.start(work)
+        with scopes[1]:
+            async with anyio.create_task_group() as group:
+                group.start_soon(serve, url, scopes[0])
+                await gates[0].until_entered()
+                for scope in scopes[:cancels]:
+                    scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.sleep(0.02)
+                assert gates[0].left == []
+                gates[0].open()
+        assert gates[0].left == ["left"]
+        described = await handle.describe()
+        assert (described.status, described.result) == ("completed", "finished")
     assert attempts == [1]
 
 
-def test_a_cancelled_worker_gives_back_what_does_not_end_in_its_time(host):
+async def test_a_cancelled_worker_gives_back_what_does_not_end_in_its_time(host):
     flows, work, gates, _ = gated()
 
-    async def main():
-        gates[:] = [Gate()]
-        url = f"sqlite:///{host.file}"
-        async with open_client(url, registry=flows) as client:
-            handle = await client.start(work)
-            async with anyio.create_task_group() as group:
-                group.start_soon(lambda: run_worker(url, registry=flows, drain=0.01))
-                await gates[0].until_entered()
-                group.cancel_scope.cancel()
-            assert len(gates[0].left) == 1
-            assert "Cancelled" in gates[0].left[0]
-            described = await handle.describe()
-            assert described.worker is None
-            assert [a.attempt for a in described.activities] == [1]
-
-    host.run(main)
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client:
+        handle = await client.start(work)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: run_worker(url, registry=flows, drain=0.01))
+            await gates[0].until_entered()
+            group.cancel_scope.cancel()
+        assert len(gates[0].left) == 1
+        assert "Cancelled" in gates[0].left[0]
+        described = await handle.describe()
+        assert described.worker is None
+        assert [a.attempt for a in described.activities] == [1]
 
 
-def test_a_body_that_fails_gives_what_runs_its_time(host):
+async def test_a_body_that_fails_gives_what_runs_its_time(host):
     flows, work, gates, _ = gated()
 
     async def opened_soon():
         await anyio.sleep(0.02)
         gates[0].open()
 
-    async def main():
-        gates[:] = [Gate()]
-        url = f"sqlite:///{host.file}"
-        async with open_client(url, registry=flows) as client:
-            async with anyio.create_task_group() as group:
-                with pytest.raises(LookupError):  # noqa: PT012
-                    async with open_worker(url, registry=flows, drain=30) as worker:
-                        handle = await worker.client.start(work.options(id="w"))
-                        await gates[0].until_entered()
-                        group.start_soon(opened_soon)
-                        raise LookupError
-            handle = client.handle("w", work)
-            assert (await handle.describe()).result == "finished"
-
-    host.run(main)
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client:
+        async with anyio.create_task_group() as group:
+            with pytest.raises(LookupError):  # noqa: PT012
+                async with open_worker(url, registry=flows, drain=30) as worker:
+                    handle = await worker.client.start(work.options(id="w"))
+                    await gates[0].until_entered()
+                    group.start_soon(opened_soon)
+                    raise LookupError
+        handle = client.handle("w", work)
+        assert (await handle.describe()).result == "finished"
 
 
-def test_neither_a_thread_nor_a_shield_keeps_a_worker_longer(host, caplog):
+async def test_neither_a_thread_nor_a_shield_keeps_a_worker_longer(host, caplog):
     flows = Registry()
     release = threading.Event()
     gates = []
@@ -140,26 +132,23 @@ def test_neither_a_thread_nor_a_shield_keeps_a_worker_longer(host, caplog):
     async def work() -> None:
         await anyio.gather(blocks(), shielded())
 
-    async def main():
-        gates.append(Gate())
-        try:
-            url = f"sqlite:///{host.file}"
-            async with open_client(url, registry=flows) as client:
-                async with open_worker(url, registry=flows, drain=0) as worker:
-                    handle = await worker.client.start(work.options(id="w"))
-                    await gates[0].until_entered()
-                assert gates[0].left == [], "it still runs, and nobody waits for it"
-                described = await client.handle(handle.id).describe()
-                assert described.worker is None
-                assert {a.activity: a.attempt for a in described.activities} == {
-                    "blocks": 1,
-                    "shielded": 1,
-                }
-        finally:
-            gates[0].open()  # the loop waits for it
-            release.set()
-
-    host.run(main)
+    gates.append(Gate())
+    try:
+        url = f"sqlite:///{host.file}"
+        async with open_client(url, registry=flows) as client:
+            async with open_worker(url, registry=flows, drain=0) as worker:
+                handle = await worker.client.start(work.options(id="w"))
+                await gates[0].until_entered()
+            assert gates[0].left == [], "it still runs, and nobody waits for it"
+            described = await client.handle(handle.id).describe()
+            assert described.worker is None
+            assert {a.activity: a.attempt for a in described.activities} == {
+                "blocks": 1,
+                "shielded": 1,
+            }
+    finally:
+        gates[0].open()  # the loop waits for it
+        release.set()
     said = [r.getMessage() for r in caplog.records if "is given up" in r.getMessage()]
     assert len(said) == 2
 
@@ -212,58 +201,52 @@ def test_a_thread_that_blocks_does_not_keep_the_process(backend, more):
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
+async def test_a_second_ctrl_c_ends_it_at_once_and_in_order(host):
     """The first one has ended the block; the second comes while it drains."""
     flows, work, gates, _ = gated()
 
-    async def main():
-        gates[:] = [Gate()]
-        url = f"sqlite:///{host.file}"
-        async with open_client(url, registry=flows) as client:
-            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-                async with open_worker(url, registry=flows, drain=3600) as worker:
-                    await worker.client.start(work.options(id="w"))
-                    await gates[0].until_entered()
-                    runner = worker._activities
-                    drain, graces = runner.drain, []
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            async with open_worker(url, registry=flows, drain=3600) as worker:
+                await worker.client.start(work.options(id="w"))
+                await gates[0].until_entered()
+                runner = worker._activities
+                drain, graces = runner.drain, []
 
-                    async def interrupted(grace):
-                        graces.append(grace)
-                        if len(graces) == 1:
-                            raise KeyboardInterrupt
-                        await drain(grace)
+                async def interrupted(grace):
+                    graces.append(grace)
+                    if len(graces) == 1:
+                        raise KeyboardInterrupt
+                    await drain(grace)
 
-                    runner.drain = interrupted
-            assert graces == [3600, 0.0]
-            described = await client.handle("w").describe()
-            assert described.worker is None
-            assert [a.attempt for a in described.activities] == [1]
-
-    host.run(main)
+                runner.drain = interrupted
+        assert graces == [3600, 0.0]
+        described = await client.handle("w").describe()
+        assert described.worker is None
+        assert [a.attempt for a in described.activities] == [1]
 
 
-def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_order(tmp_path):
-    host = Flow("sqlite", "asyncio", 1000, tmp_path)
+@pytest.mark.parametrize("host", ["asyncio"], indirect=True)
+async def test_a_cancel_of_asyncios_task_while_it_drains_ends_it_at_once_and_in_order(host):
     flows, work, gates, _ = gated()
 
-    async def main():
-        gates[:] = [Gate()]
-        url = f"sqlite:///{host.file}"
-        async with open_client(url, registry=flows) as client:
-            handle = await client.start(work)
-            task = asyncio.create_task(run_worker(url, registry=flows, drain=3600))
-            await gates[0].until_entered()
-            task.cancel()
-            await asyncio.sleep(0.02)
-            assert gates[0].left == [], "it drains"
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled()
-            described = await handle.describe()
-            assert described.worker is None
-            assert [a.attempt for a in described.activities] == [1]
-
-    host.run(main)
+    gates[:] = [Gate()]
+    url = f"sqlite:///{host.file}"
+    async with open_client(url, registry=flows) as client:
+        handle = await client.start(work)
+        task = asyncio.create_task(run_worker(url, registry=flows, drain=3600))
+        await gates[0].until_entered()
+        task.cancel()
+        await asyncio.sleep(0.02)
+        assert gates[0].left == [], "it drains"
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        described = await handle.describe()
+        assert described.worker is None
+        assert [a.attempt for a in described.activities] == [1]
 
 
 class Stalling(MemoryBackend):
@@ -283,7 +266,7 @@ class Stalling(MemoryBackend):
 
 
 @pytest.mark.parametrize("refuse", [False, True])
-def test_a_store_that_stalls_ends_the_drain_and_a_line_says_so(refuse, caplog):
+async def test_a_store_that_stalls_ends_the_drain_and_a_line_says_so(refuse, caplog, clock):
     flows = Registry()
 
     @flows.activity
@@ -295,19 +278,19 @@ def test_a_store_that_stalls_ends_the_drain_and_a_line_says_so(refuse, caplog):
     async def work() -> int:
         return sum(await anyio.gather(act(1), act(2)))
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=1) as worker:
-            handle = await worker.client.start(work)
-            await anyio.sleep(0.2)
-            backend.seconds, backend.refuse = 20.0, refuse
-            await handle.signal(Signal("poke", int), 1)
-            await anyio.sleep(0.5)
-
-    run_virtual(main, Stalling)
+    async with (
+        opened(in_memory(clock, Stalling)) as backend,
+        open_worker(backend, registry=flows, drain=1) as worker,
+    ):
+        handle = await worker.client.start(work)
+        await anyio.sleep(0.2)
+        backend.seconds, backend.refuse = 20.0, refuse
+        await handle.signal(Signal("poke", int), 1)
+        await anyio.sleep(0.5)
     assert [r for r in caplog.records if "could not store everything" in r.getMessage()]
 
 
-def test_a_worker_that_fails_itself_says_so_and_ends_soon(caplog):
+async def test_a_worker_that_fails_itself_says_so_and_ends_soon(caplog, clock):
     """Nothing that could store a result is left, so nothing is given any time."""
     flows, work, gates, _ = gated()
 
@@ -319,7 +302,7 @@ def test_a_worker_that_fails_itself_says_so_and_ends_soon(caplog):
                 raise ZeroDivisionError("the schema is gone")
             return await super().take_instances(*args, **kwargs)
 
-    async def main(backend):
+    async with opened(in_memory(clock, Broken)) as backend:
         gates[:] = [Gate()]
         began = None
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
@@ -332,6 +315,4 @@ def test_a_worker_that_fails_itself_says_so_and_ends_soon(caplog):
                 await anyio.sleep_forever()
         assert caught.value.subgroup(ZeroDivisionError)
         assert trio.current_time() - began < 10
-
-    run_virtual(main, Broken)
     assert [r for r in caplog.records if "has failed, and ends" in r.getMessage()]

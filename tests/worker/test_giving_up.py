@@ -10,32 +10,23 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import EPOCH, run_virtual, until
+from tests.worker.flow import EPOCH, serving, until
 from trioflow import (
     ActivityTimeout,
     Registry,
     RetryPolicy,
     now,
-    open_worker,
 )
 
 once = RetryPolicy(max_attempts=1)
 OBEY = 0.5
 
 
-def run(registry, main, **options):
-    async def with_worker(backend):
-        async with open_worker(backend, registry=registry, drain=0, **options) as worker:
-            return await main(worker.client)
-
-    return run_virtual(with_worker)
-
-
 def given_up(caplog):
     return [r.getMessage() for r in caplog.records if "is given up" in r.getMessage()]
 
 
-def test_a_shield_does_not_hold_off_a_timeout(caplog):
+async def test_a_shield_does_not_hold_off_a_timeout(caplog, backend):
     flows = Registry()
     ended = []
 
@@ -53,7 +44,7 @@ def test_a_shield_does_not_hold_off_a_timeout(caplog):
         except ActivityTimeout as exc:
             return str(exc), now() - EPOCH
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handle = await client.start(work.options(id="w"))
         text, seconds = await handle.result()
         assert "timeout of 60 s" in text
@@ -62,15 +53,13 @@ def test_a_shield_does_not_hold_off_a_timeout(caplog):
         (execution,) = await handle.history()
         events = [type(e).__name__ for turn in execution.turns for e in turn.events]
         assert events == ["Started", "ActivityFailed"], "what comes later is dropped"
-
-    run(flows, main)
     assert ended == pytest.approx([1000, 1070.5], abs=0.1)
     said = given_up(caplog)
     assert len(said) == 2
     assert "'stubborn' of instance 'w' (0:0, attempt 1) has not stopped" in said[0]
 
 
-def test_what_stops_a_moment_late_is_not_given_up(caplog):
+async def test_what_stops_a_moment_late_is_not_given_up(caplog, backend):
     flows = Registry()
 
     @flows.activity(timeout=60, retry=once)
@@ -88,14 +77,14 @@ def test_what_stops_a_moment_late_is_not_given_up(caplog):
         except ActivityTimeout:
             return now() - EPOCH
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         assert await client.run(work) == pytest.approx(60 + OBEY / 2)
-
-    run(flows, main)
     assert not given_up(caplog)
 
 
-def test_a_plain_function_does_not_outlive_its_timeout_and_counts_until_it_ends(cached, caplog):
+async def test_a_plain_function_does_not_outlive_its_timeout_and_counts_until_it_ends(
+    cached, caplog
+):
     flows = Registry()
     release = threading.Event()
     began = []
@@ -126,28 +115,25 @@ def test_a_plain_function_does_not_outlive_its_timeout_and_counts_until_it_ends(
     async def other() -> str:
         return await plain()
 
-    async def main():
-        try:
-            async with cached.worker(flows, max_threads=1) as worker:
-                assert await worker.client.run(work) == "done"
-                handle = await worker.client.start(other)
+    try:
+        async with cached.worker(flows, max_threads=1) as worker:
+            assert await worker.client.run(work) == "done"
+            handle = await worker.client.start(other)
 
-                async def waits_in_store():
-                    (stats,) = await worker.client.stats()
-                    return stats.pending_activities == 1
+            async def waits_in_store():
+                (stats,) = await worker.client.stats()
+                return stats.pending_activities == 1
 
-                await until(waits_in_store)
-                assert began == ["blocks"], "its thread is still taken"
-                release.set()
-                assert await handle.result() == "done"
-        finally:
+            await until(waits_in_store)
+            assert began == ["blocks"], "its thread is still taken"
             release.set()
-
-    cached.run(main)
+            assert await handle.result() == "done"
+    finally:
+        release.set()
     assert len(given_up(caplog)) == 1
 
 
-def test_what_must_not_begin_any_more_does_not_begin():
+async def test_what_must_not_begin_any_more_does_not_begin(backend):
     flows = Registry()
     began = []
 
@@ -169,15 +155,13 @@ def test_what_must_not_begin_any_more_does_not_begin():
             except ActivityTimeout as exc:
                 return str(exc)
 
-    async def main(client):
+    async with serving(backend, flows, max_activities=1) as client:
         assert "schedule_timeout of 20" in await client.run(work)
-
-    run(flows, main, max_activities=1)
     assert began == []
 
 
 @pytest.mark.parametrize("by_call", [False, True])
-def test_an_abandoned_activity_is_given_up_when_it_does_not_stop(by_call, caplog):
+async def test_an_abandoned_activity_is_given_up_when_it_does_not_stop(by_call, caplog, backend):
     flows = Registry()
     ended = []
 
@@ -196,7 +180,7 @@ def test_an_abandoned_activity_is_given_up_when_it_does_not_stop(by_call, caplog
             await activity()
         await trio.sleep(100)
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handle = await client.start(work)
         await trio.sleep(10 + OBEY / 2)
         assert len((await handle.describe()).activities) == 1
@@ -206,13 +190,11 @@ def test_an_abandoned_activity_is_given_up_when_it_does_not_stop(by_call, caplog
         await handle.result()
         assert await client.stats() == []
         await trio.sleep(1000)
-
-    run(flows, main)
     assert ended == [1000]
     assert len(given_up(caplog)) == 1
 
 
-def test_a_plain_cancel_waits_for_the_code_but_not_beyond_its_timeout(caplog):
+async def test_a_plain_cancel_waits_for_the_code_but_not_beyond_its_timeout(caplog, backend):
     flows = Registry()
 
     async def stubborn() -> None:
@@ -226,7 +208,7 @@ def test_a_plain_cancel_waits_for_the_code_but_not_beyond_its_timeout(caplog):
     async def work(which: int) -> None:
         await (patient, limited)[which]()
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handles = [await client.start(work, which) for which in range(2)]
         await trio.sleep(10)
         for handle in handles:
@@ -236,12 +218,10 @@ def test_a_plain_cancel_waits_for_the_code_but_not_beyond_its_timeout(caplog):
         assert trio.current_time() == pytest.approx(100 + OBEY, abs=0.1)
         assert await handles[0].result() is None  # it finished all the same
         assert trio.current_time() == pytest.approx(1000, abs=0.1)
-
-    run(flows, main)
     assert len(given_up(caplog)) == 1
 
 
-def test_a_new_attempt_runs_beside_one_that_was_given_up(caplog):
+async def test_a_new_attempt_runs_beside_one_that_was_given_up(caplog, backend):
     """The same worker has both, under one key; the first one's result reaches nobody."""
     flows = Registry()
     attempts = []
@@ -260,15 +240,13 @@ def test_a_new_attempt_runs_beside_one_that_was_given_up(caplog):
     async def work() -> int:
         return await slow()
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         assert await client.run(work) == 2
         assert trio.current_time() == pytest.approx(19.5, abs=0.1)
-
-    run(flows, main)
     assert attempts == pytest.approx([0, 11.5], abs=0.1)
 
 
-def test_from_thread_works_in_threads_as_in_the_hosts_own(cached):
+async def test_from_thread_works_in_threads_as_in_the_hosts_own(cached):
     flows = Registry()
 
     @flows.activity
@@ -289,8 +267,5 @@ def test_from_thread_works_in_threads_as_in_the_hosts_own(cached):
     async def work() -> list[object]:
         return await asks()
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(work) == [True, True, 3]
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(work) == [True, True, 3]

@@ -8,7 +8,6 @@ import asyncio
 
 import pytest
 
-from tests.worker.flow import run_virtual
 from trioflow import Registry, RetryPolicy, open_worker
 
 
@@ -28,7 +27,7 @@ async def _waits():
 
 
 @pytest.mark.parametrize(("fn", "error"), [(_sleeps, RuntimeError), (_waits, TypeError)])
-def test_an_activity_of_asyncio_on_trio_is_told_its_runtime(fn, error):
+async def test_an_activity_of_asyncio_on_trio_is_told_its_runtime(fn, error, backend):
     flows = Registry()
     act = flows.activity(retry=RetryPolicy(max_attempts=1))(fn)
 
@@ -36,10 +35,7 @@ def test_an_activity_of_asyncio_on_trio_is_told_its_runtime(fn, error):
     async def work() -> None:
         await act()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows) as worker:
-            with pytest.raises(error) as caught:
-                await worker.client.run(work)
-        assert any('runtime="asyncio"' in note for note in caught.value.__notes__)
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows) as worker:
+        with pytest.raises(error) as caught:
+            await worker.client.run(work)
+    assert any('runtime="asyncio"' in note for note in caught.value.__notes__)

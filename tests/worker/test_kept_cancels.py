@@ -61,62 +61,56 @@ class Busy:
 
 
 @pytest.mark.parametrize("which", ["cancelled", "late", "sibling", "parent"])
-def test_of_an_activity(cached, which):
+async def test_of_an_activity(cached, which):
     busy = Busy()
 
-    async def main():
-        busy.begin()
-        dying = Dying(await cached.backend())
-        async with cached.client(busy.flows) as client:
-            async with cached.worker(busy.flows, backend=dying) as worker:
-                handle = await client.start(busy.workflows[which].options(id="one"))
+    busy.begin()
+    dying = Dying(await cached.backend())
+    async with cached.client(busy.flows) as client:
+        async with cached.worker(busy.flows, backend=dying) as worker:
+            handle = await client.start(busy.workflows[which].options(id="one"))
 
-                async def begun():
-                    return busy.attempts
+            async def begun():
+                return busy.attempts
 
-                await until(begun)
-                if which == "cancelled":
-                    await handle.cancel("enough")
-                await busy.asked.wait()
-                dying.die()
-                busy.gate.open()
-            await client.backend.reclaim(-1.0)
-            async with cached.worker(busy.flows):
-                if which == "cancelled":
-                    with pytest.raises(InstanceCancelled, match="enough"):
-                        await handle.result()
-                else:
-                    assert await handle.result() == "moved on"
-        assert busy.attempts == [1]
-        del worker
-
-    cached.run(main)
+            await until(begun)
+            if which == "cancelled":
+                await handle.cancel("enough")
+            await busy.asked.wait()
+            dying.die()
+            busy.gate.open()
+        await client.backend.reclaim(-1.0)
+        async with cached.worker(busy.flows):
+            if which == "cancelled":
+                with pytest.raises(InstanceCancelled, match="enough"):
+                    await handle.result()
+            else:
+                assert await handle.result() == "moved on"
+    assert busy.attempts == [1]
+    del worker
 
 
-def test_of_an_activity_that_is_given_back_instead(cached):
+async def test_of_an_activity_that_is_given_back_instead(cached):
     """The worker ends in order before the activity has obeyed."""
     busy = Busy()
 
-    async def main():
-        busy.begin()
-        busy.gate.open()
-        async with cached.client(busy.flows) as client:
-            handle = await client.start(busy.workflows["cancelled"].options(id="one"))
-            async with cached.worker(busy.flows):
+    busy.begin()
+    busy.gate.open()
+    async with cached.client(busy.flows) as client:
+        handle = await client.start(busy.workflows["cancelled"].options(id="one"))
+        async with cached.worker(busy.flows):
 
-                async def begun():
-                    return busy.attempts
+            async def begun():
+                return busy.attempts
 
-                await until(begun)
-                await handle.cancel("enough")
-            async with cached.worker(busy.flows):
-                with pytest.raises(InstanceCancelled, match="enough"):
-                    await handle.result()
-
-    cached.run(main)
+            await until(begun)
+            await handle.cancel("enough")
+        async with cached.worker(busy.flows):
+            with pytest.raises(InstanceCancelled, match="enough"):
+                await handle.result()
 
 
-def test_of_a_child_that_never_began(cached):
+async def test_of_a_child_that_never_began(cached):
     """Nobody serves its queue: the store ends it."""
     flows = Registry()
 
@@ -129,26 +123,20 @@ def test_of_a_child_that_never_began(cached):
             await child.options(id="the child")()
         return "moved on"
 
-    async def main():
-        async with cached.worker(flows) as worker:
-            assert await worker.client.run(parent) == "moved on"
-            assert (await worker.client.handle("the child").describe()).status == "cancelled"
-
-    cached.run(main)
+    async with cached.worker(flows) as worker:
+        assert await worker.client.run(parent) == "moved on"
+        assert (await worker.client.handle("the child").describe()).status == "cancelled"
 
 
-def test_of_an_instance_that_never_began(cached):
+async def test_of_an_instance_that_never_began(cached):
     flows = Registry()
 
     @flows.workflow(queue="nobody's")
     async def lonely() -> None: ...
 
-    async def main():
-        async with cached.client(flows) as client:
-            handle = await client.start(lonely)
-            await handle.cancel("not wanted")
-            await until_status(handle, "cancelled")
-            with pytest.raises(InstanceCancelled, match="not wanted"):
-                await handle.result()
-
-    cached.run(main)
+    async with cached.client(flows) as client:
+        handle = await client.start(lonely)
+        await handle.cancel("not wanted")
+        await until_status(handle, "cancelled")
+        with pytest.raises(InstanceCancelled, match="not wanted"):
+            await handle.result()

@@ -11,7 +11,7 @@ from trioflow import Registry, RetryPolicy, open_worker
 from trioflow.backends.memory import MemoryBackend
 
 
-def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
+async def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
     flows = Registry()
     begun = []
     gates = []
@@ -50,17 +50,14 @@ def test_what_needs_a_thread_has_its_turn_with_the_others(sqlite):
             nursery.start_soon(note, "3")
             nursery.start_soon(urgent, "0")
 
-    async def main():
-        gates.append(Gate())
-        async with sqlite.worker(flows, max_activities=1) as worker:
-            handle = await worker.client.start(work)
-            await gates[0].until_entered()
-            (stats,) = await worker.client.stats()
-            assert stats.running_activities == 5
-            gates[0].open()
-            await handle.result()
-
-    sqlite.run(main)
+    gates.append(Gate())
+    async with sqlite.worker(flows, max_activities=1) as worker:
+        handle = await worker.client.start(work)
+        await gates[0].until_entered()
+        (stats,) = await worker.client.stats()
+        assert stats.running_activities == 5
+        gates[0].open()
+        await handle.result()
     assert begun == ["0", "1", "2", "3"]
 
 
@@ -75,7 +72,7 @@ class Slow(MemoryBackend):
         return await super().commit(worker, units)
 
 
-def test_a_cancel_reaches_what_is_given_back_before_the_cancel_is_stored():
+async def test_a_cancel_reaches_what_is_given_back_before_the_cancel_is_stored():
     flows = Registry()
     gates, begun = [], []
 
@@ -100,26 +97,23 @@ def test_a_cancel_reaches_what_is_given_back_before_the_cancel_is_stored():
     @flows.workflow
     async def other() -> None: ...
 
-    async def main():
-        gates.extend((Gate(), Gate()))
-        backend = Slow()
-        await backend.open()
-        async with open_worker(backend, registry=flows, drain=0.0) as worker:
-            handle = await worker.client.start(work)
-            for gate in gates:
-                await gate.until_entered()
-            backend.gate = Gate()
-            with anyio.fail_after(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(worker.client.run, other)
-                    await backend.gate.until_entered()
-                    gates[1].open()
-                    await trio.testing.wait_all_tasks_blocked()
-                    gates[0].open()
-                    await trio.testing.wait_all_tasks_blocked()
-                    backend.gate.open()
-                    assert await handle.result() == "done"
-        await backend.aclose()
-
-    trio.run(main)
+    gates.extend((Gate(), Gate()))
+    backend = Slow()
+    await backend.open()
+    async with open_worker(backend, registry=flows, drain=0.0) as worker:
+        handle = await worker.client.start(work)
+        for gate in gates:
+            await gate.until_entered()
+        backend.gate = Gate()
+        with anyio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.client.run, other)
+                await backend.gate.until_entered()
+                gates[1].open()
+                await trio.testing.wait_all_tasks_blocked()
+                gates[0].open()
+                await trio.testing.wait_all_tasks_blocked()
+                backend.gate.open()
+                assert await handle.result() == "done"
+    await backend.aclose()
     assert len(begun) == 1

@@ -30,7 +30,7 @@ class Holding:
         return await self._backend.commit(worker, units)
 
 
-def test_a_signal_between_the_last_turn_and_its_commit(cached):
+async def test_a_signal_between_the_last_turn_and_its_commit(cached):
     flows = Registry()
 
     @flows.workflow
@@ -43,21 +43,18 @@ def test_a_signal_between_the_last_turn_and_its_commit(cached):
             except trio.WouldBlock:
                 return total
 
-    async def main():
-        holding = Holding(await cached.backend())
-        async with cached.client(flows) as client, cached.worker(flows, backend=holding):
-            handle = await client.start(drains.options(id="one"))
-            await holding.closing.wait()
-            await handle.signal(number, 5)
-            holding.go.set()
-            assert await handle.result() == 5
-            with pytest.raises(InstanceFinished):
-                await handle.signal(number, 6)
-
-    cached.run(main)
+    holding = Holding(await cached.backend())
+    async with cached.client(flows) as client, cached.worker(flows, backend=holding):
+        handle = await client.start(drains.options(id="one"))
+        await holding.closing.wait()
+        await handle.signal(number, 5)
+        holding.go.set()
+        assert await handle.result() == 5
+        with pytest.raises(InstanceFinished):
+            await handle.signal(number, 6)
 
 
-def test_a_cancel_between_the_last_turn_and_its_commit(cached):
+async def test_a_cancel_between_the_last_turn_and_its_commit(cached):
     """It came too late for the workflow, which has no more waits: the result stands."""
     flows = Registry()
 
@@ -66,25 +63,22 @@ def test_a_cancel_between_the_last_turn_and_its_commit(cached):
         await trio.sleep(0)
         return "done"
 
-    async def main():
-        holding = Holding(await cached.backend())
-        async with cached.client(flows) as client, cached.worker(flows, backend=holding):
-            handle = await client.start(ends.options(id="one"))
-            await holding.closing.wait()
-            await handle.cancel("too late?")
-            holding.go.set()
+    holding = Holding(await cached.backend())
+    async with cached.client(flows) as client, cached.worker(flows, backend=holding):
+        handle = await client.start(ends.options(id="one"))
+        await holding.closing.wait()
+        await handle.cancel("too late?")
+        holding.go.set()
 
-            async def ended():
-                return (await handle.describe()).status != "running"
+        async def ended():
+            return (await handle.describe()).status != "running"
 
-            await until(ended)
-            # The turn is made again, with the cancel before it: `sleep(0)` is a checkpoint.
-            assert (await handle.describe()).status == "cancelled"
-
-    cached.run(main)
+        await until(ended)
+        # The turn is made again, with the cancel before it: `sleep(0)` is a checkpoint.
+        assert (await handle.describe()).status == "cancelled"
 
 
-def test_a_flood_of_signals_while_it_drains(cached):
+async def test_a_flood_of_signals_while_it_drains(cached):
     flows = Registry()
 
     @flows.workflow
@@ -98,26 +92,23 @@ def test_a_flood_of_signals_while_it_drains(cached):
                 return total
             total += 1
 
-    async def main():
-        accepted = 0
-        async with cached.worker(flows), cached.client(flows) as client:
-            for _ in range(5):
-                handle = await client.start(drains)
-                sent = 0
-                try:
-                    for n in range(40):
-                        await handle.signal(number, n)
-                        sent += 1
-                except InstanceFinished:
-                    pass
-                assert await handle.result() == sent
-                accepted += sent
-        assert accepted
-
-    cached.run(main, timeout=30)
+    accepted = 0
+    async with cached.worker(flows), cached.client(flows) as client:
+        for _ in range(5):
+            handle = await client.start(drains)
+            sent = 0
+            try:
+                for n in range(40):
+                    await handle.signal(number, n)
+                    sent += 1
+            except InstanceFinished:
+                pass
+            assert await handle.result() == sent
+            accepted += sent
+    assert accepted
 
 
-def test_a_signal_while_the_worker_drains_keeps_the_result(cached):
+async def test_a_signal_while_the_worker_drains_keeps_the_result(cached):
     """The last turn cannot be stored, since nothing is taken any more; what it consumed is."""
     flows = Registry()
     runs = []
@@ -134,20 +125,17 @@ def test_a_signal_while_the_worker_drains_keeps_the_result(cached):
 
     gate = []
 
-    async def main():
-        gate.append(Gate())
-        holding = Holding(await cached.backend())
-        async with cached.client(flows) as client:
-            async with cached.worker(flows, backend=holding, drain=5) as worker:
-                handle = await client.start(work.options(id="one"))
-                await gate[0].until_entered()
-                worker._pump.close()
-                await handle.signal(number, 1)
-                gate[0].open()
-                holding.go.set()
-            assert (await handle.describe()).status == "running"
-            async with cached.worker(flows):
-                assert await handle.result() == "done"
-        assert runs == [1]
-
-    cached.run(main)
+    gate.append(Gate())
+    holding = Holding(await cached.backend())
+    async with cached.client(flows) as client:
+        async with cached.worker(flows, backend=holding, drain=5) as worker:
+            handle = await client.start(work.options(id="one"))
+            await gate[0].until_entered()
+            worker._pump.close()
+            await handle.signal(number, 1)
+            gate[0].open()
+            holding.go.set()
+        assert (await handle.describe()).status == "running"
+        async with cached.worker(flows):
+            assert await handle.result() == "done"
+    assert runs == [1]

@@ -18,8 +18,8 @@ once = RetryPolicy(max_attempts=1)
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("sqlite", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("sqlite", request.param, 1000, tmp_path).of(harness)
 
 
 def sloppy(flows):
@@ -47,22 +47,19 @@ def sloppy(flows):
     return careless, careful
 
 
-def test_only_the_attempt_fails_and_the_worker_goes_on(host, caplog):
+async def test_only_the_attempt_fails_and_the_worker_goes_on(host, caplog):
     flows = Registry()
     careless, careful = sloppy(flows)
 
-    async def main():
-        async with host.worker(flows) as worker:
-            for _ in range(3):
-                with pytest.raises(RuntimeError, match="scope"):
-                    await worker.client.run(careless)
-                assert await worker.client.run(careful) == 2
-        assert caplog.text.count("a task group still open") == 3
-
-    host.run(main)
+    async with host.worker(flows) as worker:
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="scope"):
+                await worker.client.run(careless)
+            assert await worker.client.run(careful) == 2
+    assert caplog.text.count("a task group still open") == 3
 
 
-def test_what_ran_beside_it_is_attempted_again(host):
+async def test_what_ran_beside_it_is_attempted_again(host):
     flows = Registry()
     careless, _ = sloppy(flows)
     attempts, began = [], anyio.Semaphore(0)
@@ -79,20 +76,17 @@ def test_what_ran_beside_it_is_attempted_again(host):
     async def patient() -> str:
         return await long(False)
 
-    async def main():
-        async with host.worker(flows) as worker:
-            handles = [await worker.client.start(patient) for _ in range(3)]
-            for _ in handles:
-                await began.acquire()
-            with pytest.raises(RuntimeError, match="scope"):
-                await worker.client.run(careless)
-            assert [await handle.result() for handle in handles] == ["done"] * 3
-        assert attempts == [1] * 6, "none of them has failed"
-
-    host.run(main)
+    async with host.worker(flows) as worker:
+        handles = [await worker.client.start(patient) for _ in range(3)]
+        for _ in handles:
+            await began.acquire()
+        with pytest.raises(RuntimeError, match="scope"):
+            await worker.client.run(careless)
+        assert [await handle.result() for handle in handles] == ["done"] * 3
+    assert attempts == [1] * 6, "none of them has failed"
 
 
-def test_a_thread_beside_it_ends_as_usual(host):
+async def test_a_thread_beside_it_ends_as_usual(host):
     flows = Registry()
     careless, careful = sloppy(flows)
     go, began, calls = threading.Event(), anyio.Event(), []
@@ -108,21 +102,18 @@ def test_a_thread_beside_it_ends_as_usual(host):
     async def patient() -> str:
         return await compute()
 
-    async def main():
-        async with host.worker(flows) as worker:
-            handle = await worker.client.start(patient)
-            await began.wait()
-            with pytest.raises(RuntimeError, match="scope"):
-                await worker.client.run(careless)
-            assert await worker.client.run(careful) == 2
-            go.set()
-            assert await handle.result() == "done"
-        assert len(calls) == 1
-
-    host.run(main)
+    async with host.worker(flows) as worker:
+        handle = await worker.client.start(patient)
+        await began.wait()
+        with pytest.raises(RuntimeError, match="scope"):
+            await worker.client.run(careless)
+        assert await worker.client.run(careful) == 2
+        go.set()
+        assert await handle.result() == "done"
+    assert len(calls) == 1
 
 
-def test_the_drain_ends_though_one_in_a_broken_group_does_not_stop(host, caplog):
+async def test_the_drain_ends_though_one_in_a_broken_group_does_not_stop(host, caplog):
     flows = Registry()
     careless, _ = sloppy(flows)
     began, go = anyio.Event(), anyio.Event()
@@ -137,20 +128,17 @@ def test_the_drain_ends_though_one_in_a_broken_group_does_not_stop(host, caplog)
     async def stuck() -> None:
         await stubborn()
 
-    async def main():
-        async with host.worker(flows) as worker:
-            await worker.client.start(stuck)
-            await began.wait()
-            with pytest.raises(RuntimeError, match="scope"):
-                await worker.client.run(careless)
-        assert "is given up" in caplog.text
-        go.set()
-
-    host.run(main)
+    async with host.worker(flows) as worker:
+        await worker.client.start(stuck)
+        await began.wait()
+        with pytest.raises(RuntimeError, match="scope"):
+            await worker.client.run(careless)
+    assert "is given up" in caplog.text
+    go.set()
 
 
 @pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")
-def test_a_generator_that_is_not_closed(tmp_path):
+async def test_a_generator_that_is_not_closed(sqlite):
     flows = Registry()
     _, careful = sloppy(flows)
 
@@ -169,11 +157,7 @@ def test_a_generator_that_is_not_closed(tmp_path):
     async def take() -> int:
         return await first()
 
-    async def main():
-        async with host.worker(flows) as worker:
-            with pytest.raises(RuntimeError, match="scope"):
-                await worker.client.run(take)
-            assert await worker.client.run(careful) == 2
-
-    host = Flow("sqlite", "trio", 1000, tmp_path)
-    host.run(main)
+    async with sqlite.worker(flows) as worker:
+        with pytest.raises(RuntimeError, match="scope"):
+            await worker.client.run(take)
+        assert await worker.client.run(careful) == 2

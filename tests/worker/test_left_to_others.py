@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Gate, run_virtual, until
+from tests.worker.flow import Gate, until
 from trioflow import ActivityTimeout, Registry, RetryPolicy, open_worker
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Run
@@ -19,7 +19,7 @@ from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import ActivityKey, ActivityTask
 
 
-def test_functions_that_block_do_not_keep_the_one_that_would_end_them(cached):
+async def test_functions_that_block_do_not_keep_the_one_that_would_end_them(cached):
     """All are called by one instance, before another worker could look."""
     flows = Registry()
     release = threading.Event()
@@ -41,25 +41,22 @@ def test_functions_that_block_do_not_keep_the_one_that_would_end_them(cached):
             await trio.sleep(0)
             return await quick()
 
-    async def main():
-        try:
-            async with cached.worker(flows, max_threads=3) as first:
-                handle = await first.client.start(work)
+    try:
+        async with cached.worker(flows, max_threads=3) as first:
+            handle = await first.client.start(work)
 
-                async def waits_in_the_store():
-                    stats = await first.client.stats()
-                    return stats and stats[0].pending_activities == 1
+            async def waits_in_the_store():
+                stats = await first.client.stats()
+                return stats and stats[0].pending_activities == 1
 
-                await until(waits_in_the_store)
-                async with cached.worker(flows, workflows=False, max_threads=1):
-                    assert await handle.result() == "done"
-        finally:
-            release.set()
-
-    cached.run(main)
+            await until(waits_in_the_store)
+            async with cached.worker(flows, workflows=False, max_threads=1):
+                assert await handle.result() == "done"
+    finally:
+        release.set()
 
 
-def test_functions_that_block_are_shared_by_all_workers(cached):
+async def test_functions_that_block_are_shared_by_all_workers(cached):
     flows = Registry()
     release = threading.Event()
     began = []
@@ -73,26 +70,23 @@ def test_functions_that_block_are_shared_by_all_workers(cached):
     async def work() -> None:
         await anyio.gather(*[block(n) for n in range(20)])
 
-    async def main():
-        try:
-            async with cached.worker(flows, max_threads=10) as first:
-                handle = await first.client.start(work)
-                async with cached.worker(flows, workflows=False, max_threads=10):
+    try:
+        async with cached.worker(flows, max_threads=10) as first:
+            handle = await first.client.start(work)
+            async with cached.worker(flows, workflows=False, max_threads=10):
 
-                    async def all_began():
-                        return len(began) == 20
+                async def all_began():
+                    return len(began) == 20
 
-                    await until(all_began)
-                    release.set()
-                    await handle.result()
-        finally:
-            release.set()
-
-    cached.run(main)
+                await until(all_began)
+                release.set()
+                await handle.result()
+    finally:
+        release.set()
     assert sorted(began) == list(range(20))
 
 
-def test_what_waits_behind_long_ones_is_given_back_though_nothing_begins():
+async def test_what_waits_behind_long_ones_is_given_back_though_nothing_begins(backend):
     """They were quick, so that several times as many are held as may run; then they are not."""
     flows = Registry()
     quick = True
@@ -111,29 +105,25 @@ def test_what_waits_behind_long_ones_is_given_back_though_nothing_begins():
     async def work(n: int) -> None:
         await anyio.gather(*[act() for _ in range(n)])
 
-    async def main(backend):
-        nonlocal quick
-        options = {"registry": flows, "drain": 0, "max_activities": 2}
-        async with open_worker(backend, **options) as first:
-            for _ in range(20):
-                await first.client.run(work, 4)
-            quick = False
-            handle = await first.client.start(work, 6)
-            await trio.sleep(5)
-            (stats,) = await first.client.stats()
-            assert (stats.running_activities, stats.pending_activities) == (2, 4)
-            async with (
-                open_worker(backend, workflows=False, **options),
-                open_worker(backend, workflows=False, **options),
-            ):
-                await trio.sleep(10)
-                assert most == 6
-                await handle.result()
-
-    run_virtual(main)
+    options = {"registry": flows, "drain": 0, "max_activities": 2}
+    async with open_worker(backend, **options) as first:
+        for _ in range(20):
+            await first.client.run(work, 4)
+        quick = False
+        handle = await first.client.start(work, 6)
+        await trio.sleep(5)
+        (stats,) = await first.client.stats()
+        assert (stats.running_activities, stats.pending_activities) == (2, 4)
+        async with (
+            open_worker(backend, workflows=False, **options),
+            open_worker(backend, workflows=False, **options),
+        ):
+            await trio.sleep(10)
+            assert most == 6
+            await handle.result()
 
 
-def test_so_is_what_waits_behind_functions_that_block(sqlite):
+async def test_so_is_what_waits_behind_functions_that_block(sqlite):
     flows = Registry()
     release = threading.Event()
     began = []
@@ -148,29 +138,26 @@ def test_so_is_what_waits_behind_functions_that_block(sqlite):
     async def work(n: int) -> None:
         await anyio.gather(*[act(i) for i in range(n)])
 
-    async def main():
-        try:
-            async with sqlite.worker(flows, max_threads=2) as first:
-                for _ in range(20):
-                    await first.client.run(work, 4)
-                release.clear()
-                began.clear()
-                handle = await first.client.start(work, 6)
-                async with sqlite.worker(flows, workflows=False, max_threads=4):
+    try:
+        async with sqlite.worker(flows, max_threads=2) as first:
+            for _ in range(20):
+                await first.client.run(work, 4)
+            release.clear()
+            began.clear()
+            handle = await first.client.start(work, 6)
+            async with sqlite.worker(flows, workflows=False, max_threads=4):
 
-                    async def all_began():
-                        return sorted(began) == list(range(6))
+                async def all_began():
+                    return sorted(began) == list(range(6))
 
-                    await until(all_began)
-                    release.set()
-                    await handle.result()
-        finally:
-            release.set()
-
-    sqlite.run(main)
+                await until(all_began)
+                release.set()
+                await handle.result()
+    finally:
+        release.set()
 
 
-def test_what_waits_for_a_moment_only_stays():
+async def test_what_waits_for_a_moment_only_stays(backend):
     flows = Registry()
     gates = []
 
@@ -183,21 +170,18 @@ def test_what_waits_for_a_moment_only_stays():
     async def work(n: int) -> None:
         await anyio.gather(*[wait(i) for i in range(n)])
 
-    async def main(backend):
+    gates[:] = [Gate()]
+    gates[0].open()
+    async with open_worker(backend, registry=flows, drain=0, max_activities=1) as worker:
+        for _ in range(20):
+            await worker.client.run(work, 3)
         gates[:] = [Gate()]
+        handle = await worker.client.start(work, 4)
+        await trio.sleep(0.2)
+        (stats,) = await worker.client.stats()
+        assert (stats.running_activities, stats.pending_activities) == (4, 0)
         gates[0].open()
-        async with open_worker(backend, registry=flows, drain=0, max_activities=1) as worker:
-            for _ in range(20):
-                await worker.client.run(work, 3)
-            gates[:] = [Gate()]
-            handle = await worker.client.start(work, 4)
-            await trio.sleep(0.2)
-            (stats,) = await worker.client.stats()
-            assert (stats.running_activities, stats.pending_activities) == (4, 0)
-            gates[0].open()
-            await handle.result()
-
-    run_virtual(main)
+        await handle.result()
 
 
 class Definition:
@@ -288,7 +272,7 @@ class Slow(MemoryBackend):
         return taken
 
 
-def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
+async def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
     flows = Registry()
     release = threading.Event()
 
@@ -312,25 +296,22 @@ def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
     async def work() -> str:
         return await plain()
 
-    async def main():
-        backend = Slow()
-        await backend.open()
-        try:
-            async with open_worker(backend, registry=flows, drain=0, max_threads=1) as worker:
-                lane = worker._activities.capacity.thread_lane
+    backend = Slow()
+    await backend.open()
+    try:
+        async with open_worker(backend, registry=flows, drain=0, max_threads=1) as worker:
+            lane = worker._activities.capacity.thread_lane
 
-                async def end_it():
-                    release.set()
-                    while lane.running:
-                        await trio.sleep(0.001)
+            async def end_it():
+                release.set()
+                while lane.running:
+                    await trio.sleep(0.001)
 
-                await worker.client.run(blocks)
-                assert lane.running, "it was given up; its end makes nothing known to the store"
-                backend.meanwhile = end_it
-                with trio.fail_after(5):
-                    assert await worker.client.run(work) == "done"
-        finally:
-            release.set()
-            await backend.aclose()
-
-    trio.run(main)
+            await worker.client.run(blocks)
+            assert lane.running, "it was given up; its end makes nothing known to the store"
+            backend.meanwhile = end_it
+            with trio.fail_after(5):
+                assert await worker.client.run(work) == "done"
+    finally:
+        release.set()
+        await backend.aclose()

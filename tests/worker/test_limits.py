@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import run_virtual
+from tests.worker.flow import serving
 from trioflow import (
     ArgumentError,
     InstanceCancelled,
@@ -39,15 +39,7 @@ def definitions():
     return flows, act, leaf, wait
 
 
-def run(flows, main):
-    async def on(backend):
-        async with open_worker(backend, registry=flows, cache_size=0) as worker:
-            return await main(worker.client)
-
-    return run_virtual(on)
-
-
-def test_a_workflow_gets_the_error_at_its_line_and_goes_on():
+async def test_a_workflow_gets_the_error_at_its_line_and_goes_on(backend):
     flows, act, leaf, _ = definitions()
 
     @flows.workflow
@@ -69,10 +61,8 @@ def test_a_workflow_gets_the_error_at_its_line_and_goes_on():
         await act("still here")
         return said
 
-    async def main(client):
-        return await client.run(poison)
-
-    said = run(flows, main)
+    async with serving(backend, flows, cache_size=0) as client:
+        said = await client.run(poison)
     assert [text.split(",")[0] for text in said] == [
         "an instance's id",
         "an instance's id",
@@ -82,7 +72,7 @@ def test_a_workflow_gets_the_error_at_its_line_and_goes_on():
 
 
 @pytest.mark.parametrize(("depth", "fine"), [(100, True), (150, False)])
-def test_nurseries_may_be_nested_as_deeply_as_every_store_takes(depth, fine):
+async def test_nurseries_may_be_nested_as_deeply_as_every_store_takes(depth, fine, backend):
     flows, act, _, _ = definitions()
 
     @flows.workflow
@@ -104,15 +94,13 @@ def test_nurseries_may_be_nested_as_deeply_as_every_store_takes(depth, fine):
             return f"{type(error).__name__}: {error}"
         return "fine"
 
-    async def main(client):
-        return await client.run(deep)
-
-    said = run(flows, main)
+    async with serving(backend, flows, cache_size=0) as client:
+        said = await client.run(deep)
     assert (said == "fine") is fine
     assert fine or said.startswith("ArgumentError: activity 'act' is called in a task that is nest")
 
 
-def test_the_size_of_a_turn_is_limited_the_same_on_replay():
+async def test_the_size_of_a_turn_is_limited_the_same_on_replay(backend):
     flows, act, _, _ = definitions()
     text = "x" * 1_500_000
 
@@ -132,19 +120,17 @@ def test_the_size_of_a_turn_is_limited_the_same_on_replay():
                     group.start_soon(call, number)
         return said
 
-    async def main(client):
-        return await client.run(large)
-
-    said = run(flows, main)
+    async with serving(backend, flows, cache_size=0) as client:
+        said = await client.run(large)
     assert [text.partition(" with")[0] for text in said] == [
         f"{number}: act() arguments:" for number in (2, 3, 2, 3)
     ]
 
 
-def test_a_client_is_told_at_once():
+async def test_a_client_is_told_at_once(backend):
     flows, _, leaf, wait = definitions()
 
-    async def main(client):
+    async with serving(backend, flows, cache_size=0) as client:
         handle = await client.start(wait.options(id="w"))
         for reason in ("a\0", "\ud800", "x" * (limits.REASON_LENGTH + 1), 7):
             with pytest.raises(ArgumentError, match="^a reason"):
@@ -166,13 +152,8 @@ def test_a_client_is_told_at_once():
             await handle.result()
         assert await client.run(leaf.options(id="😀" * limits.ID_LENGTH), 3) == 3
 
-    run(flows, main)
 
-
-def test_a_worker_checks_the_names_of_its_queues():
-    async def main():
-        with pytest.raises(ArgumentError, match="^the name of a queue"):
-            async with open_worker("memory://", registry=Registry(), queues=["q\0"]):
-                pass
-
-    trio.run(main)
+async def test_a_worker_checks_the_names_of_its_queues():
+    with pytest.raises(ArgumentError, match="^the name of a queue"):
+        async with open_worker("memory://", registry=Registry(), queues=["q\0"]):
+            pass

@@ -48,70 +48,61 @@ class Jobs:
 
 @pytest.mark.parametrize("removed", [False, True], ids=["again", "removed"])
 @pytest.mark.parametrize("where", ["outside", "inside"])
-def test_terminated_and_started_again_at_once(cached, where, removed):
+async def test_terminated_and_started_again_at_once(cached, where, removed):
     jobs = Jobs()
 
-    async def main():
-        jobs.gate = Gate()
-        async with cached.worker(jobs.flows) as worker, cached.client(jobs.flows) as outside:
-            client = outside if where == "outside" else worker.client
-            await client.start(jobs.flow.options(id="order"), 1)
-            await jobs.until_running()
-            await client.handle("order").terminate("again, with other data")
-            if removed:
-                await client.handle("order").remove()
-            handle = await client.start(jobs.flow.options(id="order"), 2)
-            assert await handle.result() == 2
-
-            async def stopped():
-                return not jobs.running
-
-            await until(stopped)
-            assert jobs.gate.left in (["Cancelled"], ["CancelledError"])
-        assert len(set(jobs.keys)) == 2
-
-    cached.run(main)
-
-
-def test_a_result_of_the_life_before_is_dropped(cached):
-    jobs = Jobs()
-
-    async def main():
-        jobs.gate = Gate()
-        async with (
-            cached.client(jobs.flows) as client,
-            cached.worker(jobs.flows, workflows=False, drain=5),
-            cached.worker(jobs.flows, activities=False),
-        ):
-            await client.start(jobs.flow.options(id="order"), 1)
-            await jobs.until_running()
-            await client.handle("order").terminate("again")
+    jobs.gate = Gate()
+    async with cached.worker(jobs.flows) as worker, cached.client(jobs.flows) as outside:
+        client = outside if where == "outside" else worker.client
+        await client.start(jobs.flow.options(id="order"), 1)
+        await jobs.until_running()
+        await client.handle("order").terminate("again, with other data")
+        if removed:
             await client.handle("order").remove()
-            handle = await client.start(jobs.flow.options(id="order"), 5)
-            assert await handle.result() == 5
+        handle = await client.start(jobs.flow.options(id="order"), 2)
+        assert await handle.result() == 2
 
-    cached.run(main)
+        async def stopped():
+            return not jobs.running
+
+        await until(stopped)
+        assert jobs.gate.left in (["Cancelled"], ["CancelledError"])
+    assert len(set(jobs.keys)) == 2
 
 
-def test_keys_and_uuids_are_of_one_life(cached):
+async def test_a_result_of_the_life_before_is_dropped(cached):
     jobs = Jobs()
 
-    async def main():
-        jobs.gate = Gate()
-        said = set()
-        async with cached.worker(jobs.flows) as worker:
-            for _ in range(2):
-                for workflow in (jobs.idle, jobs.flow):
-                    handle = await worker.client.start(workflow.options(id="order"), 7)
-                    said.add(await handle.result())
-                    await handle.remove()
-        assert len(said) == 3  # 7, and two different texts
-        assert len(set(jobs.keys)) == 2
+    jobs.gate = Gate()
+    async with (
+        cached.client(jobs.flows) as client,
+        cached.worker(jobs.flows, workflows=False, drain=5),
+        cached.worker(jobs.flows, activities=False),
+    ):
+        await client.start(jobs.flow.options(id="order"), 1)
+        await jobs.until_running()
+        await client.handle("order").terminate("again")
+        await client.handle("order").remove()
+        handle = await client.start(jobs.flow.options(id="order"), 5)
+        assert await handle.result() == 5
 
-    cached.run(main)
+
+async def test_keys_and_uuids_are_of_one_life(cached):
+    jobs = Jobs()
+
+    jobs.gate = Gate()
+    said = set()
+    async with cached.worker(jobs.flows) as worker:
+        for _ in range(2):
+            for workflow in (jobs.idle, jobs.flow):
+                handle = await worker.client.start(workflow.options(id="order"), 7)
+                said.add(await handle.result())
+                await handle.remove()
+    assert len(said) == 3  # 7, and two different texts
+    assert len(set(jobs.keys)) == 2
 
 
-def test_a_start_while_the_terminated_one_commits(sqlite):
+async def test_a_start_while_the_terminated_one_commits(sqlite):
     """The worker still speaks of the old life in its open batch when it is given the new one."""
     flows = Registry()
     begun = []
@@ -129,20 +120,17 @@ def test_a_start_while_the_terminated_one_commits(sqlite):
             await trio.sleep_forever()
         return n
 
-    async def main():
-        async with sqlite.worker(flows) as worker, sqlite.client(flows) as client:
-            for n in range(20):
-                handle = await client.start(busy.options(id="one"), n)
+    async with sqlite.worker(flows) as worker, sqlite.client(flows) as client:
+        for n in range(20):
+            handle = await client.start(busy.options(id="one"), n)
 
-                async def there(n=n):
-                    return n in begun
+            async def there(n=n):
+                return n in begun
 
-                await until(there)
-                await client.handle("one").terminate("next")
-                del handle
-            last = await client.start(busy.options(id="one"), 99)
-            assert await last.result() == 99
-            with anyio.fail_after(5):
-                assert await worker.client.run(busy, 30) == 30
-
-    sqlite.run(main)
+            await until(there)
+            await client.handle("one").terminate("next")
+            del handle
+        last = await client.start(busy.options(id="one"), 99)
+        assert await last.result() == 99
+        with anyio.fail_after(5):
+            assert await worker.client.run(busy, 30) == 30

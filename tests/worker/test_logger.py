@@ -13,7 +13,7 @@ number = Signal("number", int)
 METHODS = ("debug", "info", "warning", "error", "critical", "exception")
 
 
-def test_the_record_names_the_line_that_logged(sqlite, caplog):
+async def test_the_record_names_the_line_that_logged(sqlite, caplog):
     flows = Registry()
 
     def helper(text):
@@ -26,12 +26,9 @@ def test_the_record_names_the_line_that_logged(sqlite, caplog):
         logger.log(logging.INFO, "by log")
         helper("here")
 
-    async def main():
+    with caplog.at_level(logging.DEBUG, "trioflow.workflow"):
         async with sqlite.worker(flows) as worker:
             await worker.client.run(work)
-
-    with caplog.at_level(logging.DEBUG, "trioflow.workflow"):
-        sqlite.run(main)
     records = [r for r in caplog.records if r.name == "trioflow.workflow"]
     assert len(records) == len(METHODS) + 2
     first = work.fn.__code__.co_firstlineno
@@ -41,7 +38,7 @@ def test_the_record_names_the_line_that_logged(sqlite, caplog):
 
 
 @pytest.mark.parametrize("cache_size", [0, 1000])
-def test_nothing_is_logged_twice(sqlite, caplog, cache_size):
+async def test_nothing_is_logged_twice(sqlite, caplog, cache_size):
     flows = Registry()
 
     @flows.workflow
@@ -53,7 +50,7 @@ def test_nothing_is_logged_twice(sqlite, caplog, cache_size):
             logger.info("after %s", n)
         return total
 
-    async def main():
+    with caplog.at_level(logging.INFO, "trioflow.workflow"):
         async with sqlite.client(flows) as client:
             handle = await client.start(work)
             for turns in (1, 2, 3):
@@ -63,8 +60,5 @@ def test_nothing_is_logged_twice(sqlite, caplog, cache_size):
                     await handle.signal(number, turns)
             async with sqlite.worker(flows, cache_size=cache_size):
                 assert await handle.result() == 6
-
-    with caplog.at_level(logging.INFO, "trioflow.workflow"):
-        sqlite.run(main)
     said = [r.getMessage() for r in caplog.records if r.name == "trioflow.workflow"]
     assert said == [f"{when} {n}" for n in range(3) for when in ("before", "after")]

@@ -10,7 +10,8 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Flow, Gate, run_virtual
+from tests.stores import opened
+from tests.worker.flow import Flow, Gate, in_memory
 from trioflow import Registry, Signal, open_client, open_worker
 from trioflow.backends.memory import MemoryBackend
 
@@ -19,33 +20,30 @@ ERRORS = [OSError, KeyboardInterrupt, SystemExit]
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("memory", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("memory", request.param, 1000, tmp_path).of(harness)
 
 
 @pytest.mark.parametrize("opener", OPENERS)
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_error_on_the_way_out_is_raised_though_a_scope_is_cancelled(host, opener, error):
+async def test_an_error_on_the_way_out_is_raised_though_a_scope_is_cancelled(host, opener, error):
     mine = error("the cleanup of the service has failed")
 
-    async def main():
-        with pytest.raises(error) as caught:  # noqa: PT012
-            with anyio.CancelScope() as scope:
-                async with opener(await host.backend(), registry=Registry()):
-                    try:
-                        scope.cancel()
-                        await anyio.sleep_forever()
-                    finally:
-                        raise mine
-        assert caught.value is mine
-        await anyio.sleep(0)  # the cancel stays inside its scope
-
-    host.run(main)
+    with pytest.raises(error) as caught:  # noqa: PT012
+        with anyio.CancelScope() as scope:
+            async with opener(await host.backend(), registry=Registry()):
+                try:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+                finally:
+                    raise mine
+    assert caught.value is mine
+    await anyio.sleep(0)  # the cancel stays inside its scope
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_an_error_is_raised_though_the_task_of_asyncio_is_cancelled(tmp_path, opener):
-    host = Flow("memory", "asyncio", 1000, tmp_path)
+@pytest.mark.parametrize("host", ["asyncio"], indirect=True)
+async def test_an_error_is_raised_though_the_task_of_asyncio_is_cancelled(host, opener):
     mine = OSError("mine")
 
     async def serve(backend):
@@ -56,29 +54,23 @@ def test_an_error_is_raised_though_the_task_of_asyncio_is_cancelled(tmp_path, op
                 asyncio.current_task().cancel()  # comes while the group is left
                 raise mine
 
-    async def main():
-        task = asyncio.create_task(serve(await host.backend()))
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.exception() is mine
-
-    host.run(main)
+    task = asyncio.create_task(serve(await host.backend()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.exception() is mine
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_a_mere_cancel_stays_a_cancel(host, opener):
-    async def main():
-        with anyio.CancelScope() as scope:
-            async with opener(await host.backend(), registry=Registry()):
-                scope.cancel()
-                await anyio.sleep_forever()
-        assert scope.cancelled_caught
-
-    host.run(main)
+async def test_a_mere_cancel_stays_a_cancel(host, opener):
+    with anyio.CancelScope() as scope:
+        async with opener(await host.backend(), registry=Registry()):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
 
 
-def test_an_activitys_ctrl_c_is_raised_though_a_scope_is_cancelled(host):
+async def test_an_activitys_ctrl_c_is_raised_though_a_scope_is_cancelled(host):
     flows = Registry()
     gate = []
 
@@ -93,19 +85,16 @@ def test_an_activitys_ctrl_c_is_raised_though_a_scope_is_cancelled(host):
     async def work() -> None:
         await interrupted()
 
-    async def main():
-        gate.append(Gate())
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-            with anyio.CancelScope() as scope:
-                async with host.worker(flows) as worker:
-                    await worker.client.start(work)
-                    await gate[0].until_entered()
-                    scope.cancel()
-
-    host.run(main)
+    gate.append(Gate())
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with anyio.CancelScope() as scope:
+            async with host.worker(flows) as worker:
+                await worker.client.start(work)
+                await gate[0].until_entered()
+                scope.cancel()
 
 
-def test_both_are_raised_if_the_worker_has_failed_too():
+async def test_both_are_raised_if_the_worker_has_failed_too(clock):
     class Broken(MemoryBackend):
         broken = False
 
@@ -122,7 +111,7 @@ def test_both_are_raised_if_the_worker_has_failed_too():
 
     mine = OSError("mine")
 
-    async def main(backend):
+    async with opened(in_memory(clock, Broken)) as backend:
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
             async with open_worker(backend, registry=flows) as worker:
                 try:
@@ -135,10 +124,8 @@ def test_both_are_raised_if_the_worker_has_failed_too():
         assert caught.value.subgroup(ZeroDivisionError)
         assert mine in caught.value.exceptions
 
-    run_virtual(main, Broken)
 
-
-def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
+async def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
     flows = Registry()
     steps = []
 
@@ -149,19 +136,16 @@ def test_a_workflows_ctrl_c_ends_the_worker_in_order(host, recwarn):
             raise KeyboardInterrupt
         return 1
 
-    async def main():
-        backend = await host.backend()
-        with pytest.raises(KeyboardInterrupt):
-            async with host.worker(flows, backend=backend, drain=3600) as worker:
-                await worker.client.run(interrupted.options(id="w"))
-        async with host.worker(flows, backend=backend) as worker:
-            assert await worker.client.handle("w", interrupted).result() == 1
-
-    host.run(main)
+    backend = await host.backend()
+    with pytest.raises(KeyboardInterrupt):
+        async with host.worker(flows, backend=backend, drain=3600) as worker:
+            await worker.client.run(interrupted.options(id="w"))
+    async with host.worker(flows, backend=backend) as worker:
+        assert await worker.client.handle("w", interrupted).result() == 1
     assert not recwarn.list
 
 
-def test_ctrl_c_while_work_is_taken_gives_what_runs_its_time(host):
+async def test_ctrl_c_while_work_is_taken_gives_what_runs_its_time(host):
     flows = Registry()
     gate = []
 
@@ -178,32 +162,29 @@ def test_ctrl_c_while_work_is_taken_gives_what_runs_its_time(host):
     async def idle() -> None:
         await trio.sleep_forever()
 
-    async def main():
-        gate.append(Gate())
-        backend = await host.backend()
-        take = backend.take_instances
+    gate.append(Gate())
+    backend = await host.backend()
+    take = backend.take_instances
 
-        async def interrupted(*args, **kwargs):
-            if gate[0].entered:
-                backend.take_instances = take
-                group.start_soon(opened_soon)
-                raise KeyboardInterrupt
-            return await take(*args, **kwargs)
+    async def interrupted(*args, **kwargs):
+        if gate[0].entered:
+            backend.take_instances = take
+            group.start_soon(opened_soon)
+            raise KeyboardInterrupt
+        return await take(*args, **kwargs)
 
-        async def opened_soon():
-            await anyio.sleep(0.02)
-            gate[0].open()
+    async def opened_soon():
+        await anyio.sleep(0.02)
+        gate[0].open()
 
-        async with anyio.create_task_group() as group:
-            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-                async with host.worker(flows, backend=backend, drain=30) as worker:
-                    backend.take_instances = interrupted
-                    handle = await worker.client.start(idle)
-                    await worker.client.start(work.options(id="w"))
-                    await gate[0].until_entered()
-                    await handle.signal(Signal("poke", int), 1)
-                    await anyio.sleep_forever()
-        async with host.client(flows) as client:
-            assert (await client.handle("w", work).describe()).result == "finished"
-
-    host.run(main)
+    async with anyio.create_task_group() as group:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            async with host.worker(flows, backend=backend, drain=30) as worker:
+                backend.take_instances = interrupted
+                handle = await worker.client.start(idle)
+                await worker.client.start(work.options(id="w"))
+                await gate[0].until_entered()
+                await handle.signal(Signal("poke", int), 1)
+                await anyio.sleep_forever()
+    async with host.client(flows) as client:
+        assert (await client.handle("w", work).describe()).result == "finished"

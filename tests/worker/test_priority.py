@@ -9,7 +9,7 @@ from tests.worker.flow import Gate, until
 from trioflow import Registry, activity_by_name, info, workflow_by_name
 
 
-def test_calls_inherit_the_priority_or_have_their_own(sqlite):
+async def test_calls_inherit_the_priority_or_have_their_own(sqlite):
     flows = Registry()
 
     @flows.activity
@@ -36,26 +36,23 @@ def test_calls_inherit_the_priority_or_have_their_own(sqlite):
 
     flows.workflow(name="test_child")(child.fn)
 
-    async def main():
-        async with sqlite.worker(flows, activities=False) as worker:
-            handle = await worker.client.start(parent)
+    async with sqlite.worker(flows, activities=False) as worker:
+        handle = await worker.client.start(parent)
 
-            async def called():
-                return len((await handle.describe()).activities) == 4
+        async def called():
+            return len((await handle.describe()).activities) == 4
 
-            await until(called)
-            described = await handle.describe()
-            assert described.priority == 3
-            assert [task.priority for task in described.activities] == [3, -7, 9, -1]
-            other = await worker.client.start(parent.options(priority=-100))
-            assert (await other.describe()).priority == -100
-        async with sqlite.worker(flows) as worker:
-            assert await worker.client.handle(handle.id, parent).result() == [3, 3, 50, 0]
-
-    sqlite.run(main)
+        await until(called)
+        described = await handle.describe()
+        assert described.priority == 3
+        assert [task.priority for task in described.activities] == [3, -7, 9, -1]
+        other = await worker.client.start(parent.options(priority=-100))
+        assert (await other.describe()).priority == -100
+    async with sqlite.worker(flows) as worker:
+        assert await worker.client.handle(handle.id, parent).result() == [3, 3, 50, 0]
 
 
-def test_the_highest_priority_is_taken_first(cached):
+async def test_the_highest_priority_is_taken_first(cached):
     """By a worker that comes when all of it is there, and can run one at a time."""
     flows = Registry()
     begun = []
@@ -70,34 +67,31 @@ def test_the_highest_priority_is_taken_first(cached):
     async def work(name: str) -> None:
         await note(name)
 
-    async def main():
-        gates.append(Gate())
-        async with cached.client(flows) as client:
+    gates.append(Gate())
+    async with cached.client(flows) as client:
+        async with cached.worker(flows, activities=False):
+            handles = [
+                await client.start(work.options(priority=priority), f"{priority}")
+                for priority in (0, -5, 7, 1, 100, -100)
+            ]
+
+            async def all_called():
+                (stats,) = await client.stats()
+                return stats.pending_activities == len(handles)
+
+            await until(all_called)
+        async with cached.worker(flows, workflows=False, max_activities=1):
+            await gates[0].until_entered()
+            late = await client.start(work.options(priority=2), "2")
             async with cached.worker(flows, activities=False):
-                handles = [
-                    await client.start(work.options(priority=priority), f"{priority}")
-                    for priority in (0, -5, 7, 1, 100, -100)
-                ]
 
-                async def all_called():
-                    (stats,) = await client.stats()
-                    return stats.pending_activities == len(handles)
+                async def called():
+                    return (await late.describe()).activities
 
-                await until(all_called)
-            async with cached.worker(flows, workflows=False, max_activities=1):
-                await gates[0].until_entered()
-                late = await client.start(work.options(priority=2), "2")
-                async with cached.worker(flows, activities=False):
-
-                    async def called():
-                        return (await late.describe()).activities
-
-                    await until(called)
-                    gates[0].open()
-                    for handle in [*handles, late]:
-                        await handle.result()
-
-    cached.run(main)
+                await until(called)
+                gates[0].open()
+                for handle in [*handles, late]:
+                    await handle.result()
     assert begun == ["100", "7", "2", "1", "0", "-5", "-100"]
 
 

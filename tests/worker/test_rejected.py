@@ -76,62 +76,53 @@ class Flows:
 
 
 @pytest.mark.parametrize("which", ["says", "hears"])
-def test_one_is_suspended_and_others_go_on(cached, which):
+async def test_one_is_suspended_and_others_go_on(cached, which):
     flows = Flows()
 
-    async def main():
-        rejecting = Rejecting(await cached.backend(), "poison")
-        async with cached.worker(flows.registry, backend=rejecting) as worker:
-            good = [await worker.client.start(flows.says, str(n)) for n in range(20)]
-            workflow = flows.says if which == "says" else flows.hears
-            bad = await worker.client.start(workflow, *(["poison"] if which == "says" else []))
-            assert [await handle.result() for handle in good] == [str(n) for n in range(20)]
-            await until_status(bad, "suspended")
-            described = await bad.describe()
-            assert described.suspension.kind == "refused by the store"
-            assert "the store cannot take 'poison'" in described.suspension.message
-            assert described.worker is None
-            rejecting.text = ""
-            await bad.resume()
-            assert await bad.result() == "poison"
-
-    cached.run(main)
+    rejecting = Rejecting(await cached.backend(), "poison")
+    async with cached.worker(flows.registry, backend=rejecting) as worker:
+        good = [await worker.client.start(flows.says, str(n)) for n in range(20)]
+        workflow = flows.says if which == "says" else flows.hears
+        bad = await worker.client.start(workflow, *(["poison"] if which == "says" else []))
+        assert [await handle.result() for handle in good] == [str(n) for n in range(20)]
+        await until_status(bad, "suspended")
+        described = await bad.describe()
+        assert described.suspension.kind == "refused by the store"
+        assert "the store cannot take 'poison'" in described.suspension.message
+        assert described.worker is None
+        rejecting.text = ""
+        await bad.resume()
+        assert await bad.result() == "poison"
 
 
-def test_a_child_and_its_parent_are_told_apart(cached):
+async def test_a_child_and_its_parent_are_told_apart(cached):
     flows = Flows()
 
-    async def main():
-        ends = '"activity completed","id":"0:0","result":"poison"'
-        rejecting = Rejecting(await cached.backend(), ends, results=False)
-        async with cached.worker(flows.registry, backend=rejecting) as worker:
-            parent = await worker.client.start(flows.parent.options(id="parent"), "poison")
-            await until_status(worker.client.handle("child"), "suspended")
-            assert (await parent.describe()).status == "running"
-            rejecting.text = ""
-            await worker.client.handle("child").resume()
-            assert await parent.result() == "poison"
-
-    cached.run(main)
+    ends = '"activity completed","id":"0:0","result":"poison"'
+    rejecting = Rejecting(await cached.backend(), ends, results=False)
+    async with cached.worker(flows.registry, backend=rejecting) as worker:
+        parent = await worker.client.start(flows.parent.options(id="parent"), "poison")
+        await until_status(worker.client.handle("child"), "suspended")
+        assert (await parent.describe()).status == "running"
+        rejecting.text = ""
+        await worker.client.handle("child").resume()
+        assert await parent.result() == "poison"
 
 
-def test_the_result_of_an_activity(cached):
+async def test_the_result_of_an_activity(cached):
     """Its instance hears why, in place of it."""
     flows = Flows()
 
-    async def main():
-        backend = Rejecting(await cached.backend(), '"result":"poison"')
-        async with (
-            cached.worker(flows.registry, activities=False) as worker,
-            cached.worker(flows.registry, workflows=False, backend=backend),
-        ):
-            with pytest.raises(ValueError, match="the store cannot take"):
-                await worker.client.run(flows.says, "poison")
-
-    cached.run(main)
+    backend = Rejecting(await cached.backend(), '"result":"poison"')
+    async with (
+        cached.worker(flows.registry, activities=False) as worker,
+        cached.worker(flows.registry, workflows=False, backend=backend),
+    ):
+        with pytest.raises(ValueError, match="the store cannot take"):
+            await worker.client.run(flows.says, "poison")
 
 
-def test_the_first_turn_of_a_new_instance(cached):
+async def test_the_first_turn_of_a_new_instance(cached):
     """The instance exists all the same, so that nothing is lost."""
     flows = Registry()
 
@@ -139,31 +130,25 @@ def test_the_first_turn_of_a_new_instance(cached):
     async def at_once() -> str:
         return "poison"
 
-    async def main():
-        rejecting = Rejecting(await cached.backend(), "poison")
-        async with cached.worker(flows, backend=rejecting) as worker:
-            handle = await worker.client.start(at_once)
-            await until_status(handle, "suspended")
-
-    cached.run(main)
+    rejecting = Rejecting(await cached.backend(), "poison")
+    async with cached.worker(flows, backend=rejecting) as worker:
+        handle = await worker.client.start(at_once)
+        await until_status(handle, "suspended")
 
 
-def test_even_the_suspension_is_rejected(cached, caplog):
+async def test_even_the_suspension_is_rejected(cached, caplog):
     flows = Flows()
 
-    async def main():
-        rejecting = Rejecting(await cached.backend(), "poison", suspensions=True)
-        async with cached.worker(flows.registry, backend=rejecting) as worker:
-            bad = await worker.client.start(flows.says.options(id="bad"), "poison")
-            assert await worker.client.run(flows.says, "good") == "good"
+    rejecting = Rejecting(await cached.backend(), "poison", suspensions=True)
+    async with cached.worker(flows.registry, backend=rejecting) as worker:
+        bad = await worker.client.start(flows.says.options(id="bad"), "poison")
+        assert await worker.client.run(flows.says, "good") == "good"
 
-            with anyio.fail_after(5):
-                while "rejects even the suspension of instance 'bad'" not in caplog.text:
-                    await anyio.sleep(0.01)
-            assert await worker.client.run(flows.says, "good") == "good"
-            del bad
-
-    cached.run(main)
+        with anyio.fail_after(5):
+            while "rejects even the suspension of instance 'bad'" not in caplog.text:
+                await anyio.sleep(0.01)
+        assert await worker.client.run(flows.says, "good") == "good"
+        del bad
 
 
 async def until_ended(client, handle):
@@ -178,7 +163,7 @@ async def until_ended(client, handle):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_store_that_rejects_at_random(seed):
+async def test_a_store_that_rejects_at_random(seed):
     """Every instance ends or is suspended; after a resume all of them end."""
     chance, rejections = random.Random(seed), Counter()
     flows = Flows()
@@ -195,25 +180,18 @@ def test_a_store_that_rejects_at_random(seed):
                 raise ValueError("not today")
             return await super().commit(worker, units)
 
-    async def main():
-        backend = Moody()
-        await backend.open()
-        async with open_worker(backend, registry=flows.registry) as worker:
-            client = worker.client
-            handles = []
-            for n in range(30):
-                workflow = flows.says if n % 2 else flows.parent.options(id=f"p{n}")
-                with contextlib.suppress(ValueError):
-                    handles.append(await client.start(workflow, str(n)))
-            for handle in handles:  # a parent runs for as long as its child is suspended
-                await until_status(handle, "completed", "failed", "suspended", "running")
-            backend.calm = True
-            for handle in handles:
-                await until_ended(client, handle)
-        await backend.aclose()
-
-    async def bounded():
-        with anyio.fail_after(20):
-            await main()
-
-    trio.run(bounded)
+    backend = Moody()
+    await backend.open()
+    async with open_worker(backend, registry=flows.registry) as worker:
+        client = worker.client
+        handles = []
+        for n in range(30):
+            workflow = flows.says if n % 2 else flows.parent.options(id=f"p{n}")
+            with contextlib.suppress(ValueError):
+                handles.append(await client.start(workflow, str(n)))
+        for handle in handles:  # a parent runs for as long as its child is suspended
+            await until_status(handle, "completed", "failed", "suspended", "running")
+        backend.calm = True
+        for handle in handles:
+            await until_ended(client, handle)
+    await backend.aclose()

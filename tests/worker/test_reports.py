@@ -27,16 +27,13 @@ async def _at_once():
 
 
 @pytest.mark.parametrize("fn", [_at_once, _in_a_nursery])
-def test_the_log_of_a_failed_instance_names_its_line(flow, caplog, fn):
+async def test_the_log_of_a_failed_instance_names_its_line(flow, caplog, fn):
     flows = Registry()
     program = flows.workflow(fn)
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            with pytest.raises(Exception):  # noqa: B017
-                await worker.client.run(program)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        with pytest.raises(Exception):  # noqa: B017
+            await worker.client.run(program)
     [told] = [r.getMessage() for r in caplog.records if " failed: " in r.getMessage()]
     lines, first = inspect.getsourcelines(_raises)
     assert f"(at {__file__}:{first + len(lines) - 1})" in told

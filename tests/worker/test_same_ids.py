@@ -14,7 +14,7 @@ number = Signal("number", int)
 
 @pytest.mark.parametrize("queue", ["default", "other"])
 @pytest.mark.parametrize("running", [True, False])
-def test_of_two_children_with_one_id_one_runs_and_the_other_fails(flow, queue, running):
+async def test_of_two_children_with_one_id_one_runs_and_the_other_fails(flow, queue, running):
     flows = Registry()
 
     @flows.workflow
@@ -38,28 +38,25 @@ def test_of_two_children_with_one_id_one_runs_and_the_other_fails(flow, queue, r
             nursery.start_soon(call)
         return got
 
-    async def main():
-        async with flow.worker(flows) as worker, flow.worker(flows, queues=("other",)):
-            if running:
-                await worker.client.start(child.options(id="x", queue="third"))
-            handles = [await worker.client.start(both), await worker.client.start(both)]
-            for handle in handles:
-                await until_parked(handle)
-                await handle.signal(number, 1)
-            if not running:
+    async with flow.worker(flows) as worker, flow.worker(flows, queues=("other",)):
+        if running:
+            await worker.client.start(child.options(id="x", queue="third"))
+        handles = [await worker.client.start(both), await worker.client.start(both)]
+        for handle in handles:
+            await until_parked(handle)
+            await handle.signal(number, 1)
+        if not running:
 
-                async def one_got_neither():
-                    return await worker.client.list(status="completed")
+            async def one_got_neither():
+                return await worker.client.list(status="completed")
 
-                await until(one_got_neither)
-                await worker.client.handle("x").signal(number, 1)
-            got = [result for handle in handles for result in await handle.result()]
-            assert sorted(got) == ["exists"] * 3 + ["exists" if running else "ran"]
-
-    flow.run(main)
+            await until(one_got_neither)
+            await worker.client.handle("x").signal(number, 1)
+        got = [result for handle in handles for result in await handle.result()]
+        assert sorted(got) == ["exists"] * 3 + ["exists" if running else "ran"]
 
 
-def test_an_id_is_used_again_and_again(flow):
+async def test_an_id_is_used_again_and_again(flow):
     """By a parent that is held throughout, and consumes the end of one as it begins the next."""
     flows = Registry()
 
@@ -82,13 +79,10 @@ def test_an_id_is_used_again_and_again(flow):
 
     gates = []
 
-    async def main():
-        gates.append(Gate())
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(again)
-            await until_parked(handle)
-            await handle.signal(number, 1)
-            with anyio.fail_after(5):
-                assert await handle.result() == [0, 1, 2, 3, 4]
-
-    flow.run(main)
+    gates.append(Gate())
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(again)
+        await until_parked(handle)
+        await handle.signal(number, 1)
+        with anyio.fail_after(5):
+            assert await handle.result() == [0, 1, 2, 3, 4]

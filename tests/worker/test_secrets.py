@@ -99,69 +99,63 @@ async def eventually(condition):
             await trio.sleep(0.01)
 
 
-def test_nothing_of_a_user_is_in_plain_text(tmp_path):
+async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
     flows, pay, many, wait, parent = definitions()
     url = f"sqlite:///{tmp_path}/s.db"
 
-    async def main():
-        async with open_worker(url, registry=flows, codec=codec(), drain=0) as worker:
-            client = worker.client
-            with pytest.raises(Declined, match=SECRET) as caught:
-                await client.run(pay.options(id="pay"), SECRET)
-            assert caught.value.card == SECRET
-            assert type(caught.value.__cause__) is KeyError
-            said = await client.run(many, SECRET)
-            assert len(said) == 3
-            assert all(SECRET in each for each in said)
-            waiting = await client.start(wait, SECRET)
-            await waiting.signal(word, SECRET)
+    async with open_worker(url, registry=flows, codec=codec(), drain=0) as worker:
+        client = worker.client
+        with pytest.raises(Declined, match=SECRET) as caught:
+            await client.run(pay.options(id="pay"), SECRET)
+        assert caught.value.card == SECRET
+        assert type(caught.value.__cause__) is KeyError
+        said = await client.run(many, SECRET)
+        assert len(said) == 3
+        assert all(SECRET in each for each in said)
+        waiting = await client.start(wait, SECRET)
+        await waiting.signal(word, SECRET)
 
-            async def tried():
-                (activity,) = (await waiting.describe()).activities or [None]
-                return activity is not None and activity.attempt == 2
+        async def tried():
+            (activity,) = (await waiting.describe()).activities or [None]
+            return activity is not None and activity.attempt == 2
 
-            await eventually(tried)
-            above = await client.start(parent, SECRET)
+        await eventually(tried)
+        above = await client.start(parent, SECRET)
 
-            async def began():
-                return (
-                    (await client.handle("child of 9").describe()).turns
-                    if await client.count(id_prefix="child of")
-                    else 0
-                )
+        async def began():
+            return (
+                (await client.handle("child of 9").describe()).turns
+                if await client.count(id_prefix="child of")
+                else 0
+            )
 
-            await eventually(began)
-            assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
-            await above.cancel(f"because of {SECRET}")
-            with pytest.raises(InstanceCancelled, match=f"because of {SECRET}"):
-                await above.result()
-            assert (await above.describe()).reason == f"because of {SECRET}"
-            assert (await client.handle("child of 9").describe()).reason == f"because of {SECRET}"
-            await waiting.terminate(f"enough of {SECRET}")
-            with pytest.raises(InstanceTerminated, match=f"enough of {SECRET}"):
-                await waiting.result()
-            failure = (await client.handle("pay").describe()).failure
-            assert SECRET in failure.message
-            assert SECRET in failure.traceback
-            assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
-        # What is not of a user can be read, and another codec sees no more than the type.
-        async with open_client(url, registry=flows) as client:
-            handle = client.handle("pay")
-            record = await client.backend.get("pay")
-            assert b"Declined" in record.outcome
-            with pytest.raises(UndecodableValue, match=r"Declined says .* another codec\?$"):
-                await handle.result()
-
-    trio.run(main)
+        await eventually(began)
+        assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
+        await above.cancel(f"because of {SECRET}")
+        with pytest.raises(InstanceCancelled, match=f"because of {SECRET}"):
+            await above.result()
+        assert (await above.describe()).reason == f"because of {SECRET}"
+        assert (await client.handle("child of 9").describe()).reason == f"because of {SECRET}"
+        await waiting.terminate(f"enough of {SECRET}")
+        with pytest.raises(InstanceTerminated, match=f"enough of {SECRET}"):
+            await waiting.result()
+        failure = (await client.handle("pay").describe()).failure
+        assert SECRET in failure.message
+        assert SECRET in failure.traceback
+        assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
+    # What is not of a user can be read, and another codec sees no more than the type.
+    async with open_client(url, registry=flows) as client:
+        handle = client.handle("pay")
+        record = await client.backend.get("pay")
+        assert b"Declined" in record.outcome
+        with pytest.raises(UndecodableValue, match=r"Declined says .* another codec\?$"):
+            await handle.result()
 
 
-def test_with_the_default_codec_failures_can_be_read_in_the_store(tmp_path):
+async def test_with_the_default_codec_failures_can_be_read_in_the_store(tmp_path):
     flows, pay, *_ = definitions()
 
-    async def main():
-        async with open_worker(f"sqlite:///{tmp_path}/s.db", registry=flows, drain=0) as worker:
-            with pytest.raises(Declined):
-                await worker.client.run(pay, SECRET)
-            assert any(found(tmp_path).values())
-
-    trio.run(main)
+    async with open_worker(f"sqlite:///{tmp_path}/s.db", registry=flows, drain=0) as worker:
+        with pytest.raises(Declined):
+            await worker.client.run(pay, SECRET)
+        assert any(found(tmp_path).values())

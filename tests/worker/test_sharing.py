@@ -47,48 +47,42 @@ def burning(clock, seconds):
     return flows, work, begun, gates
 
 
-def test_what_waits_too_long_is_given_back_and_done_once(cached, clock):
+async def test_what_waits_too_long_is_given_back_and_done_once(cached, clock):
     flows, work, begun, gates = burning(clock, 0.02)
 
-    async def main():
-        gates.append(Gate())
-        async with cached.worker(flows, make_host=clock.host) as first:
-            handle = await first.client.start(work)
-            await gates[0].until_entered()
+    gates.append(Gate())
+    async with cached.worker(flows, make_host=clock.host) as first:
+        handle = await first.client.start(work)
+        await gates[0].until_entered()
 
-            async def others_could_have_most():
-                (stats,) = await first.client.stats()
-                return stats.pending_activities
+        async def others_could_have_most():
+            (stats,) = await first.client.stats()
+            return stats.pending_activities
 
-            assert await until(others_could_have_most) > 100
-            async with cached.worker(flows, make_host=clock.host):
-                gates[0].open()
-                assert await handle.result() == sum(range(200))
-
-    cached.run(main)
+        assert await until(others_could_have_most) > 100
+        async with cached.worker(flows, make_host=clock.host):
+            gates[0].open()
+            assert await handle.result() == sum(range(200))
     assert sorted(begun) == [(n, 1) for n in range(200)]
 
 
-def test_what_is_quick_is_kept(sqlite, clock):
+async def test_what_is_quick_is_kept(sqlite, clock):
     flows, work, begun, gates = burning(clock, 0.00001)
 
-    async def main():
-        gates.append(Gate())
-        async with sqlite.worker(flows, make_host=clock.host) as first:
-            handle = await first.client.start(work)
-            await gates[0].until_entered()
-            clock.seconds += 5.0  # something else took the time
-            (stats,) = await first.client.stats()
-            gates[0].open()
-            assert await handle.result() == sum(range(200))
-        assert stats.pending_activities == 0
-        assert stats.running_activities >= 170  # those that have ended may be gone
-
-    sqlite.run(main)
+    gates.append(Gate())
+    async with sqlite.worker(flows, make_host=clock.host) as first:
+        handle = await first.client.start(work)
+        await gates[0].until_entered()
+        clock.seconds += 5.0  # something else took the time
+        (stats,) = await first.client.stats()
+        gates[0].open()
+        assert await handle.result() == sum(range(200))
+    assert stats.pending_activities == 0
+    assert stats.running_activities >= 170  # those that have ended may be gone
     assert len(begun) == 200
 
 
-def test_plain_functions_share_as_well(sqlite, clock):
+async def test_plain_functions_share_as_well(sqlite, clock):
     flows = Registry()
     begun = []
 
@@ -102,24 +96,21 @@ def test_plain_functions_share_as_well(sqlite, clock):
     async def work() -> int:
         return sum(await anyio.gather(*[burn(n) for n in range(200)]))
 
-    async def main():
-        async with sqlite.worker(flows, make_host=clock.host, max_threads=1) as first:
-            handle = await first.client.start(work)
-            await until(enough)
-            async with sqlite.worker(flows, make_host=clock.host, max_threads=1):
-                assert await handle.result() == sum(range(200))
-                # What was given back is in nobody's history.
-                (execution,) = await handle.history()
-                assert len(execution.turns) >= 2
-
     async def enough():
         return len(begun) >= 20
 
-    sqlite.run(main)
+    async with sqlite.worker(flows, make_host=clock.host, max_threads=1) as first:
+        handle = await first.client.start(work)
+        await until(enough)
+        async with sqlite.worker(flows, make_host=clock.host, max_threads=1):
+            assert await handle.result() == sum(range(200))
+            # What was given back is in nobody's history.
+            (execution,) = await handle.history()
+            assert len(execution.turns) >= 2
     assert sorted(begun) == list(range(200))
 
 
-def test_the_last_place_is_filled_too(cached, clock):
+async def test_the_last_place_is_filled_too(cached, clock):
     """Though nothing happens that gives a reason to look into the store."""
     flows = Registry()
     gates = []
@@ -136,28 +127,25 @@ def test_the_last_place_is_filled_too(cached, clock):
     async def one() -> None:
         await hang(2)
 
-    async def main():
-        gates[:] = long, short, last = Gate(), Gate(), Gate()
-        async with cached.worker(flows, make_host=clock.host, max_activities=20) as worker:
-            handles = [await worker.client.start(both, int(n == 9)) for n in range(10)]
-            await long.until_entered(19)
-            await short.until_entered()
-            async with (
-                cached.worker(flows, make_host=clock.host, activities=False),
-                cached.client(flows) as client,
-            ):
-                handles.append(await client.start(one))
+    gates[:] = long, short, last = Gate(), Gate(), Gate()
+    async with cached.worker(flows, make_host=clock.host, max_activities=20) as worker:
+        handles = [await worker.client.start(both, int(n == 9)) for n in range(10)]
+        await long.until_entered(19)
+        await short.until_entered()
+        async with (
+            cached.worker(flows, make_host=clock.host, activities=False),
+            cached.client(flows) as client,
+        ):
+            handles.append(await client.start(one))
 
-                async def called():
-                    return (await handles[-1].describe()).activities
+            async def called():
+                return (await handles[-1].describe()).activities
 
-                await until(called)
-                clock.seconds += 10.0  # nothing is quick here
-                short.open()
-                await last.until_entered()
-                for gate in gates:
-                    gate.open()
-                for handle in handles:
-                    await handle.result()
-
-    cached.run(main)
+            await until(called)
+            clock.seconds += 10.0  # nothing is quick here
+            short.open()
+            await last.until_entered()
+            for gate in gates:
+                gate.open()
+            for handle in handles:
+                await handle.result()

@@ -24,27 +24,24 @@ number = Signal("number", int)
 word = Signal("word", str)
 
 
-def test_two_hundred_early_signals_come_out_in_their_order(flow):
+async def test_two_hundred_early_signals_come_out_in_their_order(flow):
     flows = Registry()
 
     @flows.workflow
     async def collect(n: int) -> list[int]:
         return [await number.receive() for _ in range(n)]
 
-    async def main():
-        async with flow.client() as client:
-            handle = await client.start(collect, 200)
-            for i in range(200):
-                await handle.signal(number, i)
-            assert (await handle.describe()).unread == 200
-            async with flow.worker(flows):
-                assert await handle.result() == list(range(200))
-                assert (await handle.describe()).unread == 0
-
-    flow.run(main)
+    async with flow.client() as client:
+        handle = await client.start(collect, 200)
+        for i in range(200):
+            await handle.signal(number, i)
+        assert (await handle.describe()).unread == 200
+        async with flow.worker(flows):
+            assert await handle.result() == list(range(200))
+            assert (await handle.describe()).unread == 0
 
 
-def test_signals_while_it_runs_and_while_it_waits(flow):
+async def test_signals_while_it_runs_and_while_it_waits(flow):
     flows = Registry()
 
     @flows.activity
@@ -59,19 +56,16 @@ def test_signals_while_it_runs_and_while_it_waits(flow):
             if len(seen) == n:
                 return seen
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(collect, 20)
-            for i in range(20):
-                await handle.signal("number", i)
-                if i % 5 == 0:
-                    await until_parked(handle)
-            assert await handle.result() == list(range(20))
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(collect, 20)
+        for i in range(20):
+            await handle.signal("number", i)
+            if i % 5 == 0:
+                await until_parked(handle)
+        assert await handle.result() == list(range(20))
 
 
-def test_kinds_of_signals_do_not_mix_and_waiting_takes_turns(flow):
+async def test_kinds_of_signals_do_not_mix_and_waiting_takes_turns(flow):
     flows = Registry()
 
     @flows.workflow
@@ -89,40 +83,34 @@ def test_kinds_of_signals_do_not_mix_and_waiting_takes_turns(flow):
         seen.append(await word.receive())
         return seen
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await handle.signal(word, "last")
-            await handle.signal(number, 1)
-            await handle.signal(number, 2)
-            assert await handle.result() == ["a1", "b2", "last"]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await handle.signal(word, "last")
+        await handle.signal(number, 1)
+        await handle.signal(number, 2)
+        assert await handle.result() == ["a1", "b2", "last"]
 
 
-def test_a_signal_to_a_finished_or_unknown_instance_is_refused(flow):
+async def test_a_signal_to_a_finished_or_unknown_instance_is_refused(flow):
     flows = Registry()
 
     @flows.workflow
     async def work() -> int:
         return 1
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            await worker.client.run(work.options(id="w"))
-            handle = worker.client.handle("w")
-            with pytest.raises(InstanceFinished, match="'w' has already finished"):
-                await handle.signal(number, 1)
-            with pytest.raises(InstanceNotFound, match="'nobody'"):
-                await worker.client.handle("nobody").signal(number, 1)
-            with pytest.raises(ValueMismatch, match="signal 'number'.*int"):
-                await handle.signal(number, "x")
-            assert (await handle.describe()).unread == 0
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        await worker.client.run(work.options(id="w"))
+        handle = worker.client.handle("w")
+        with pytest.raises(InstanceFinished, match="'w' has already finished"):
+            await handle.signal(number, 1)
+        with pytest.raises(InstanceNotFound, match="'nobody'"):
+            await worker.client.handle("nobody").signal(number, 1)
+        with pytest.raises(ValueMismatch, match="signal 'number'.*int"):
+            await handle.signal(number, "x")
+        assert (await handle.describe()).unread == 0
 
 
-def test_a_value_of_another_type_waits_for_code_that_reads_it(flow):
+async def test_a_value_of_another_type_waits_for_code_that_reads_it(flow):
     old, new = Registry(), Registry()
 
     @old.workflow(name="work")
@@ -134,23 +122,20 @@ def test_a_value_of_another_type_waits_for_code_that_reads_it(flow):
     async def mended() -> str:
         return await Signal("number", str).receive()
 
-    async def main():
-        async with flow.worker(old) as worker:
-            handle = await worker.client.start(work)
-            await handle.signal("number", "x")
-            with pytest.raises(InstanceSuspended, match="signal 'number'.*int"):
-                await handle.result(wait_suspended=False)
-            assert (await handle.describe()).suspension.kind == "undecodable"
-            id = handle.id
-        async with flow.worker(new) as worker:
-            handle = worker.client.handle(id, mended)
-            await handle.resume()
-            assert await handle.result() == "x"
-
-    flow.run(main)
+    async with flow.worker(old) as worker:
+        handle = await worker.client.start(work)
+        await handle.signal("number", "x")
+        with pytest.raises(InstanceSuspended, match="signal 'number'.*int"):
+            await handle.result(wait_suspended=False)
+        assert (await handle.describe()).suspension.kind == "undecodable"
+        id = handle.id
+    async with flow.worker(new) as worker:
+        handle = worker.client.handle(id, mended)
+        await handle.resume()
+        assert await handle.result() == "x"
 
 
-def test_a_workflow_signals_another_and_learns_if_it_cannot(flow):
+async def test_a_workflow_signals_another_and_learns_if_it_cannot(flow):
     flows = Registry()
 
     @flows.workflow
@@ -165,19 +150,16 @@ def test_a_workflow_signals_another_and_learns_if_it_cannot(flow):
             return str(exc)
         return "sent"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            client = worker.client
-            handle = await client.start(target.options(id="t"))
-            assert await client.run(sender, "t") == "sent"
-            assert await handle.result() == 7
-            assert "'t'" in await client.run(sender, "t")
-            assert "'nobody'" in await client.run(sender, "nobody")
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        handle = await client.start(target.options(id="t"))
+        assert await client.run(sender, "t") == "sent"
+        assert await handle.result() == 7
+        assert "'t'" in await client.run(sender, "t")
+        assert "'nobody'" in await client.run(sender, "nobody")
 
 
-def test_cancel_wakes_whoever_waits_for_anything(flow):
+async def test_cancel_wakes_whoever_waits_for_anything(flow):
     flows = Registry()
 
     @flows.workflow
@@ -206,20 +188,17 @@ def test_cancel_wakes_whoever_waits_for_anything(flow):
             group.start_soon(anyio.sleep_forever)
             await anyio.Event().wait()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            for definition in flows.workflows.values():
-                handle = await worker.client.start(definition)
-                await until_parked(handle)
-                await handle.cancel("enough")
-                with pytest.raises(InstanceCancelled, match="enough") as raised:
-                    await handle.result()
-                assert raised.value.reason == "enough"
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        for definition in flows.workflows.values():
+            handle = await worker.client.start(definition)
+            await until_parked(handle)
+            await handle.cancel("enough")
+            with pytest.raises(InstanceCancelled, match="enough") as raised:
+                await handle.result()
+            assert raised.value.reason == "enough"
 
 
-def test_a_cancelled_receive_loses_no_signal(flow):
+async def test_a_cancelled_receive_loses_no_signal(flow):
     flows = Registry()
 
     @flows.workflow
@@ -234,37 +213,31 @@ def test_a_cancelled_receive_loses_no_signal(flow):
         seen.append(await number.receive())
         return seen
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle, turns=2)
-            await handle.signal(number, 5)
-            await handle.signal(word, "")
-            assert await handle.result() == [5]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle, turns=2)
+        await handle.signal(number, 5)
+        await handle.signal(word, "")
+        assert await handle.result() == [5]
 
 
-def test_signals_that_were_never_received_are_logged_when_the_instance_ends(flow, caplog):
+async def test_signals_that_were_never_received_are_logged_when_the_instance_ends(flow, caplog):
     flows = Registry()
 
     @flows.workflow
     async def receives_words() -> str:
         return await word.receive()
 
-    async def main():
-        async with flow.client() as client:
-            handle = await client.start(receives_words.options(id="w-1"))
-            for _ in range(2):
-                await handle.signal(number, 1)
-            await handle.signal(word, "go")
-            silent = await client.start(receives_words)
-            await silent.signal(word, "go")
-            async with flow.worker(flows):
-                assert await handle.result() == "go"
-                assert await silent.result() == "go"
-
-    flow.run(main)
+    async with flow.client() as client:
+        handle = await client.start(receives_words.options(id="w-1"))
+        for _ in range(2):
+            await handle.signal(number, 1)
+        await handle.signal(word, "go")
+        silent = await client.start(receives_words)
+        await silent.signal(word, "go")
+        async with flow.worker(flows):
+            assert await handle.result() == "go"
+            assert await silent.result() == "go"
     [told] = [r.getMessage() for r in caplog.records if "never received" in r.getMessage()]
     assert "instance 'w-1'" in told
     assert "'number' (2)" in told

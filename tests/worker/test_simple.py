@@ -37,7 +37,7 @@ class OutOfStock(Exception):
         self.left = left
 
 
-def test_a_workflow_returns_what_its_activities_gave(flow):
+async def test_a_workflow_returns_what_its_activities_gave(flow):
     flows = Registry()
 
     @flows.activity
@@ -52,15 +52,12 @@ def test_a_workflow_returns_what_its_activities_gave(flow):
     async def work(n: int, *, times: int = 2) -> list[int]:
         return [await double(await add(n, b=i)) for i in range(times)]
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            assert await worker.client.run(work, 3) == [6, 8]
-            assert await worker.client.run(work, 3, times=3) == [6, 8, 10]
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(work, 3) == [6, 8]
+        assert await worker.client.run(work, 3, times=3) == [6, 8, 10]
 
 
-def test_five_hundred_activities_at_once(flow):
+async def test_five_hundred_activities_at_once(flow):
     flows = Registry()
 
     @flows.activity
@@ -72,21 +69,18 @@ def test_five_hundred_activities_at_once(flow):
     async def work(n: int) -> int:
         return sum(await anyio.gather(*[square(i) for i in range(n)]))
 
-    async def main():
-        async with flow.worker(flows, max_activities=20) as worker:
-            handle = await worker.client.start(work, 500)
-            assert await handle.result() == sum(i * i for i in range(500))
-            (execution,) = await handle.history()
-            commands = [command for turn in execution.turns for command in turn.commands]
-            events = [event for turn in execution.turns for event in turn.events]
-            assert len(commands) == 500
-            assert len(events) == 501
-            assert (await worker.client.stats()) == []
-
-    flow.run(main)
+    async with flow.worker(flows, max_activities=20) as worker:
+        handle = await worker.client.start(work, 500)
+        assert await handle.result() == sum(i * i for i in range(500))
+        (execution,) = await handle.history()
+        commands = [command for turn in execution.turns for command in turn.commands]
+        events = [event for turn in execution.turns for event in turn.events]
+        assert len(commands) == 500
+        assert len(events) == 501
+        assert (await worker.client.stats()) == []
 
 
-def test_the_history_is_exactly_what_happened(flow):
+async def test_the_history_is_exactly_what_happened(flow):
     flows = Registry()
 
     @flows.activity
@@ -99,31 +93,28 @@ def test_the_history_is_exactly_what_happened(flow):
         await trio.sleep(0.01)
         return first + await go.receive()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work.options(id="w"))
-            await until_parked(handle, turns=3)
-            await handle.signal(go, 5)
-            assert await handle.result() == 6
-            (execution,) = await handle.history()
-            assert execution.number == 1
-            assert kinds(execution.turns) == [
-                (["Started"], ["RunActivity"]),
-                (["ActivityCompleted"], []),
-                (["Woken"], []),
-                (["SignalReceived"], []),
-            ]
-            times = [turn.now for turn in execution.turns]
-            assert times == sorted(times)
-            assert times[2] >= times[1] + 0.01
-            assert execution.turns[-1].outcome.result == 6
-            described = await handle.describe()
-            assert (described.turns, described.events) == (4, 5)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work.options(id="w"))
+        await until_parked(handle, turns=3)
+        await handle.signal(go, 5)
+        assert await handle.result() == 6
+        (execution,) = await handle.history()
+        assert execution.number == 1
+        assert kinds(execution.turns) == [
+            (["Started"], ["RunActivity"]),
+            (["ActivityCompleted"], []),
+            (["Woken"], []),
+            (["SignalReceived"], []),
+        ]
+        times = [turn.now for turn in execution.turns]
+        assert times == sorted(times)
+        assert times[2] >= times[1] + 0.01
+        assert execution.turns[-1].outcome.result == 6
+        described = await handle.describe()
+        assert (described.turns, described.events) == (4, 5)
 
 
-def test_what_is_random_is_the_same_on_every_pass(flow):
+async def test_what_is_random_is_the_same_on_every_pass(flow):
     flows = Registry()
     calls = []
 
@@ -136,23 +127,20 @@ def test_what_is_random_is_the_same_on_every_pass(flow):
         seen += [str(uuid4()), str(side_effect(lambda: len(calls), int))]
         return seen
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work.options(id="w"))
-            await until_parked(handle)
-        async with flow.worker(flows) as worker:
-            handle = worker.client.handle("w", work)
-            await handle.signal(go, 1)
-            result = await handle.result()
-            assert len(calls) == 2
-            assert calls[0] == calls[1] == result[:4]
-            assert result[4] == "1"
-            assert result[6] == "2"
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work.options(id="w"))
+        await until_parked(handle)
+    async with flow.worker(flows) as worker:
+        handle = worker.client.handle("w", work)
+        await handle.signal(go, 1)
+        result = await handle.result()
+        assert len(calls) == 2
+        assert calls[0] == calls[1] == result[:4]
+        assert result[4] == "1"
+        assert result[6] == "2"
 
 
-def test_an_unknown_workflow_waits_for_a_worker_that_knows_it(flow, caplog):
+async def test_an_unknown_workflow_waits_for_a_worker_that_knows_it(flow, caplog):
     ours, theirs = Registry(), Registry()
 
     @theirs.workflow(name="later")
@@ -163,7 +151,7 @@ def test_an_unknown_workflow_waits_for_a_worker_that_knows_it(flow, caplog):
     async def known() -> str:
         return "ok"
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         async with flow.client() as client:
             handle = await client.start(later, 1)
             other = await client.start(later, 2)
@@ -174,15 +162,12 @@ def test_an_unknown_workflow_waits_for_a_worker_that_knows_it(flow, caplog):
             async with flow.worker(theirs):
                 assert await handle.result() == 2
                 assert await other.result() == 3
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        flow.run(main)
     warned = [r.getMessage() for r in caplog.records if "'later'" in r.getMessage()]
     assert len(warned) == 1, warned
     assert "left in the store" in warned[0]
 
 
-def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):
+async def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):
     ours, theirs = Registry(), Registry()
     elsewhere = activity_by_name("elsewhere", int)
 
@@ -194,7 +179,7 @@ def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):
     async def real(n: int) -> int:
         return n + 1
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         async with flow.worker(ours) as worker:
             handle = await worker.client.start(work)
 
@@ -204,14 +189,11 @@ def test_an_unknown_activity_waits_for_a_worker_that_knows_it(flow, caplog):
             await until(refused)
             async with flow.worker(theirs, workflows=False):
                 assert await handle.result() == 8
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        flow.run(main)
     warned = [r for r in caplog.records if "'elsewhere'" in r.getMessage()]
     assert len(warned) == 1
 
 
-def test_who_does_not_know_an_activity_leaves_it_as_it_was(cached, caplog):
+async def test_who_does_not_know_an_activity_leaves_it_as_it_was(cached, caplog):
     ours, theirs = Registry(), Registry()
     flaky = activity_by_name("flaky", priority=3)
 
@@ -223,7 +205,7 @@ def test_who_does_not_know_an_activity_leaves_it_as_it_was(cached, caplog):
     async def real() -> None:
         raise OSError("the network is down")
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         async with cached.client(ours) as client:
             handle = await client.start(work)
 
@@ -245,34 +227,28 @@ def test_who_does_not_know_an_activity_leaves_it_as_it_was(cached, caplog):
                 await until(refused)
             assert (await handle.describe()).activities == before
 
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        cached.run(main)
 
-
-def test_arguments_that_do_not_fit_are_refused_before_anything_is_stored(flow):
+async def test_arguments_that_do_not_fit_are_refused_before_anything_is_stored(flow):
     flows = Registry()
 
     @flows.workflow
     async def work(n: int) -> int:
         return n
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            for args, kwargs, says in [
-                ((), {}, "n"),
-                ((1, 2), {}, "work"),
-                (("x",), {}, "'n'.*[Ee]xpected.*int.*str"),
-                ((object(),), {}, "'n'"),
-                ((1,), {"m": 2}, "m"),
-            ]:
-                with pytest.raises(ArgumentError, match=says):
-                    await worker.client.start(work, *args, **kwargs)
-            assert await worker.client.count() == 0
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        for args, kwargs, says in [
+            ((), {}, "n"),
+            ((1, 2), {}, "work"),
+            (("x",), {}, "'n'.*[Ee]xpected.*int.*str"),
+            ((object(),), {}, "'n'"),
+            ((1,), {"m": 2}, "m"),
+        ]:
+            with pytest.raises(ArgumentError, match=says):
+                await worker.client.start(work, *args, **kwargs)
+        assert await worker.client.count() == 0
 
 
-def test_an_activity_called_wrongly_raises_there_and_nothing_is_scheduled(flow):
+async def test_an_activity_called_wrongly_raises_there_and_nothing_is_scheduled(flow):
     flows = Registry()
 
     @flows.activity
@@ -290,19 +266,16 @@ def test_an_activity_called_wrongly_raises_there_and_nothing_is_scheduled(flow):
         except ArgumentError as exc:
             return f"{first} / {exc}"
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            text = await handle.result()
-            assert "'b'" in text
-            assert "got `str`" in text or "str" in text
-            (execution,) = await handle.history()
-            assert all(not turn.commands for turn in execution.turns)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        text = await handle.result()
+        assert "'b'" in text
+        assert "got `str`" in text or "str" in text
+        (execution,) = await handle.history()
+        assert all(not turn.commands for turn in execution.turns)
 
 
-def test_stored_arguments_that_no_longer_fit_are_told_with_the_path(flow):
+async def test_stored_arguments_that_no_longer_fit_are_told_with_the_path(flow):
     new = Registry()
     start = workflow_by_name("shop")
 
@@ -310,17 +283,14 @@ def test_stored_arguments_that_no_longer_fit_are_told_with_the_path(flow):
     async def shop(n: int) -> int:
         return n
 
-    async def main():
-        async with flow.client() as client:
-            handle = await client.start(start, n="seven")
-            async with flow.worker(new):
-                with pytest.raises(InstanceSuspended, match=r"'n'.*int"):
-                    await handle.result(wait_suspended=False)
-
-    flow.run(main)
+    async with flow.client() as client:
+        handle = await client.start(start, n="seven")
+        async with flow.worker(new):
+            with pytest.raises(InstanceSuspended, match=r"'n'.*int"):
+                await handle.result(wait_suspended=False)
 
 
-def test_results_of_the_wrong_type_fail_the_workflow(flow):
+async def test_results_of_the_wrong_type_fail_the_workflow(flow):
     flows = Registry()
 
     @flows.workflow
@@ -331,17 +301,14 @@ def test_results_of_the_wrong_type_fail_the_workflow(flow):
     async def strange() -> object:
         return object()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            with pytest.raises(ValueMismatch, match="wrong.. result.*int"):
-                await worker.client.run(wrong)
-            with pytest.raises((ValueMismatch, RemoteError), match="strange"):
-                await worker.client.run(strange)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        with pytest.raises(ValueMismatch, match="wrong.. result.*int"):
+            await worker.client.run(wrong)
+        with pytest.raises((ValueMismatch, RemoteError), match="strange"):
+            await worker.client.run(strange)
 
 
-def test_an_exception_is_rebuilt_with_its_class_arguments_and_notes(flow):
+async def test_an_exception_is_rebuilt_with_its_class_arguments_and_notes(flow):
     flows = Registry()
     caught = []
 
@@ -357,13 +324,10 @@ def test_an_exception_is_rebuilt_with_its_class_arguments_and_notes(flow):
             caught.append((exc.args, exc.__cause__ is not None))
             raise
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            with pytest.raises(OutOfStock) as raised:
-                await worker.client.run(work.options(id="w"))
-            assert raised.value.args == ("pen", 3)
-            assert any("'w'" in note for note in raised.value.__notes__)
-            assert "reserve" in str(raised.value.__cause__)
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        with pytest.raises(OutOfStock) as raised:
+            await worker.client.run(work.options(id="w"))
+        assert raised.value.args == ("pen", 3)
+        assert any("'w'" in note for note in raised.value.__notes__)
+        assert "reserve" in str(raised.value.__cause__)
     assert set(caught) == {(("pen", 3), True)}

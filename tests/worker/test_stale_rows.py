@@ -54,21 +54,18 @@ def make_pump(backend):
     return pump
 
 
-def test_a_stale_row_does_not_undo_the_deadline_of_a_turn_in_the_open_batch():
-    async def main():
-        pump = make_pump(MemoryBackend(clock=lambda: 1000.0))
-        pump.start(NewInstance("n", "nap", "default", b"{}"))
-        live = pump._holdings.held["n"]
-        live.new = None  # as if it had been stored before this turn
-        pump._step_some()
-        assert live.commit.wake_at == 1060.0
-        before_that_turn = TakenInstance(
-            *("n", 1, "nap", "default", b"{}", None, b"", b""),
-            *(0, 0, 999.0, None, []),
-        )
-        pump.receive(before_that_turn)
-        pump._step_some()
-        assert live.commit.wake_at == 1060.0
-        pump.drop_everything()
-
-    trio.run(main)
+async def test_a_stale_row_does_not_undo_the_deadline_of_a_turn_in_the_open_batch():
+    pump = make_pump(MemoryBackend(clock=lambda: 1000.0))
+    pump.start(NewInstance("n", "nap", "default", b"{}"))
+    live = pump._holdings.held["n"]
+    live.new = None  # as if it had been stored before this turn
+    pump._step_some()
+    assert live.commit.wake_at == 1060.0
+    before_that_turn = TakenInstance(
+        *("n", 1, "nap", "default", b"{}", None, b"", b""),
+        *(0, 0, 999.0, None, []),
+    )
+    pump.receive(before_that_turn)
+    pump._step_some()
+    assert live.commit.wake_at == 1060.0
+    pump.drop_everything()

@@ -78,84 +78,73 @@ class Town:
         return deaths
 
 
-def test_a_workflow_that_ends_its_workers(cached):
+async def test_a_workflow_that_ends_its_workers(cached):
     town = Town()
 
-    async def main():
-        async with cached.client(town.flows) as client:
-            bad = await client.start(town.killer)
-            good = [await client.start(town.healthy, n) for n in range(20)]
-            patient = await client.start(town.waiting)
+    async with cached.client(town.flows) as client:
+        bad = await client.start(town.killer)
+        good = [await client.start(town.healthy, n) for n in range(20)]
+        patient = await client.start(town.waiting)
 
-            async def settled():
-                rows = await client.list(limit=100)
-                return all(
-                    row.status != "running" or row.workflow.endswith("waiting") for row in rows
-                )
+        async def settled():
+            rows = await client.list(limit=100)
+            return all(row.status != "running" or row.workflow.endswith("waiting") for row in rows)
 
-            deaths = await town.lives(cached, client, settled)
-            described = await bad.describe()
-            assert described.status == "suspended"
-            assert described.suspension.kind == "crashes its worker"
-            assert "3 workers died" in described.suspension.message
-            assert deaths == 4  # once among others, three times alone
-            town.deadly = False
-            await bad.resume()
-            await patient.signal(number, 7)
-            town.dying = Dying(await cached.backend())
-            async with cached.worker(town.flows):
-                assert [await handle.result() for handle in good] == list(range(20))
-                assert await bad.result() == "survived"
-                assert await patient.result() == 7
-
-    cached.run(main, timeout=30)
+        deaths = await town.lives(cached, client, settled)
+        described = await bad.describe()
+        assert described.status == "suspended"
+        assert described.suspension.kind == "crashes its worker"
+        assert "3 workers died" in described.suspension.message
+        assert deaths == 4  # once among others, three times alone
+        town.deadly = False
+        await bad.resume()
+        await patient.signal(number, 7)
+        town.dying = Dying(await cached.backend())
+        async with cached.worker(town.flows):
+            assert [await handle.result() for handle in good] == list(range(20))
+            assert await bad.result() == "survived"
+            assert await patient.result() == 7
 
 
-def test_an_activity_that_ends_its_workers(cached):
+async def test_an_activity_that_ends_its_workers(cached):
     town = Town()
 
-    async def main():
-        async with cached.client(town.flows) as client:
-            bad = await client.start(town.by_activity)
+    async with cached.client(town.flows) as client:
+        bad = await client.start(town.by_activity)
 
-            async def settled():
-                return (await bad.describe()).status != "running"
+        async def settled():
+            return (await bad.describe()).status != "running"
 
-            await town.lives(cached, client, settled)
-            described = await bad.describe()
-            assert described.status == "failed"
-            assert described.failure.type == "trioflow.errors.WorkerLost"
-            assert town.attempts == [1, 2, 3]
-
-    cached.run(main, timeout=30)
+        await town.lives(cached, client, settled)
+        described = await bad.describe()
+        assert described.status == "failed"
+        assert described.failure.type == "trioflow.errors.WorkerLost"
+        assert town.attempts == [1, 2, 3]
 
 
-def test_one_who_only_waits_is_not_blamed(cached):
+async def test_one_who_only_waits_is_not_blamed(cached):
     """It is held by every worker that dies, and steps nothing."""
     town = Town()
     town.deadly = True
 
-    async def main():
-        async with cached.client(town.flows) as client:
-            patient = await client.start(town.waiting)
-            for _ in range(6):
-                dying = Dying(await cached.backend())
-                async with cached.worker(town.flows, backend=dying) as worker:
+    async with cached.client(town.flows) as client:
+        patient = await client.start(town.waiting)
+        for _ in range(6):
+            dying = Dying(await cached.backend())
+            async with cached.worker(town.flows, backend=dying) as worker:
 
-                    async def stepped():
-                        return (await patient.describe()).turns
+                async def stepped():
+                    return (await patient.describe()).turns
 
-                    await until(stepped)
-                    # Held again, since it has been sent something that it does not receive.
-                    await worker.client.handle(patient.id).signal(Signal("other", int), 1)
-                    await anyio.sleep(0.02)
-                    dying.die()
-                await client.backend.reclaim(-1.0)
-            await patient.signal(number, 3)
-            async with cached.worker(town.flows):
-                assert await patient.result() == 3
-
-    cached.run(main, timeout=30)
+                await until(stepped)
+                # Held again, since it has been sent something that it does not receive.
+                await worker.client.handle(patient.id).signal(Signal("other", int), 1)
+                await anyio.sleep(0.02)
+                dying.die()
+            await client.backend.reclaim(-1.0)
+        await patient.signal(number, 3)
+        async with cached.worker(town.flows):
+            assert await patient.result() == 3
 
 
 class Late:
@@ -191,7 +180,7 @@ class Late:
         return taken
 
 
-def test_a_suspect_that_is_sent_something_at_its_end(cached):
+async def test_a_suspect_that_is_sent_something_at_its_end(cached):
     flows = Registry()
     steps = []
 
@@ -206,37 +195,34 @@ def test_a_suspect_that_is_sent_something_at_its_end(cached):
             except trio.WouldBlock:
                 return total
 
-    async def main():
-        async with cached.client(flows) as client:
-            backend = client.backend
-            handle = await client.start(drains)
+    async with cached.client(flows) as client:
+        backend = client.backend
+        handle = await client.start(drains)
 
-            async def held():
-                return (await backend.take_instances("dead", ("default",), 1)).instances
+        async def held():
+            return (await backend.take_instances("dead", ("default",), 1)).instances
 
-            async def stepped():
-                return steps
+        async def stepped():
+            return steps
 
-            async def begun():
-                return (await backend.get(handle.id)).turns
+        async def begun():
+            return (await backend.get(handle.id)).turns
 
-            dying = Dying(await cached.backend())
-            async with cached.worker(flows, backend=dying):
-                await until(begun)
-                dying.die()
-            await backend.reclaim(-1.0)
-            await backend.register_worker("dead", "one that takes it and dies")
-            await until(held)
-            assert await backend.reclaim(-1.0) == ["dead"]
-            steps.clear()
-            late = Late(await cached.backend(), stepped, lambda: handle.signal(number, 5))
-            async with cached.worker(flows, backend=late):
-                assert await handle.result() == 5
-
-    cached.run(main, timeout=30)
+        dying = Dying(await cached.backend())
+        async with cached.worker(flows, backend=dying):
+            await until(begun)
+            dying.die()
+        await backend.reclaim(-1.0)
+        await backend.register_worker("dead", "one that takes it and dies")
+        await until(held)
+        assert await backend.reclaim(-1.0) == ["dead"]
+        steps.clear()
+        late = Late(await cached.backend(), stepped, lambda: handle.signal(number, 5))
+        async with cached.worker(flows, backend=late):
+            assert await handle.result() == 5
 
 
-def test_what_ends_its_worker_in_order_is_found_too(cached):
+async def test_what_ends_its_worker_in_order_is_found_too(cached):
     """A KeyboardInterrupt that workflow code raises looks like one of the keyboard."""
     flows = Registry()
 
@@ -248,22 +234,19 @@ def test_what_ends_its_worker_in_order_is_found_too(cached):
     async def healthy(n: int) -> int:
         return n
 
-    async def main():
-        async with cached.client(flows) as client:
-            bad = await client.start(interrupts)
-            good = [await client.start(healthy, n) for n in range(5)]
-            ended = 0
+    async with cached.client(flows) as client:
+        bad = await client.start(interrupts)
+        good = [await client.start(healthy, n) for n in range(5)]
+        ended = 0
 
-            async def settled():
-                return await client.count(status="running") == 0
+        async def settled():
+            return await client.count(status="running") == 0
 
-            while not await settled():
-                ended += 1
-                assert ended < 10
-                with contextlib.suppress(KeyboardInterrupt):
-                    async with cached.worker(flows):
-                        await until(settled)
-            assert (await bad.describe()).suspension.kind == "crashes its worker"
-            assert [await handle.result() for handle in good] == list(range(5))
-
-    cached.run(main, timeout=30)
+        while not await settled():
+            ended += 1
+            assert ended < 10
+            with contextlib.suppress(KeyboardInterrupt):
+                async with cached.worker(flows):
+                    await until(settled)
+        assert (await bad.describe()).suspension.kind == "crashes its worker"
+        assert [await handle.result() for handle in good] == list(range(5))

@@ -54,70 +54,64 @@ def _quiet(caplog):
     caplog.set_level(logging.CRITICAL, "trioflow.worker")
 
 
-def test_divergence_suspends_and_the_right_code_completes(flow):
+async def test_divergence_suspends_and_the_right_code_completes(flow):
     first, second = versions()
 
-    async def main():
-        async with flow.worker(first) as worker:
-            handle = await worker.client.start(shop.options(id="s"))
-            await until_parked(handle, turns=2)
-        async with flow.worker(second) as worker:
-            handle = worker.client.handle("s")
+    async with flow.worker(first) as worker:
+        handle = await worker.client.start(shop.options(id="s"))
+        await until_parked(handle, turns=2)
+    async with flow.worker(second) as worker:
+        handle = worker.client.handle("s")
+        await handle.signal(number, 1)
+        with pytest.raises(InstanceSuspended, match="'s'.*pay"):
+            await handle.result(wait_suspended=False)
+        described = await handle.describe()
+        assert described.status == "suspended"
+        assert described.unread == 1
+        report = described.suspension
+        assert report.kind == "diverged"
+        assert "'pay'" in report.recorded
+        assert "'check'" in report.current
+        assert "test_suspension.py" in report.message
+        await handle.resume()
+        await until_status(handle, "suspended")
+    async with flow.worker(first) as worker:
+        handle = worker.client.handle("s")
+        await handle.resume()
+        assert await handle.result() == ["paid", "checked"]
+        with pytest.raises(InstanceFinished):
+            await handle.resume()
+
+
+async def test_waiting_for_a_result_outlasts_the_suspension(flow):
+    first, second = versions()
+
+    results = []
+    async with flow.worker(first) as worker:
+        handle = await worker.client.start(shop.options(id="s"))
+        await until_parked(handle, turns=2)
+    async with flow.client() as client, anyio.create_task_group() as group:
+        handle = client.handle("s")
+
+        async def wait():
+            results.append(await handle.result())
+
+        group.start_soon(wait)
+        async with flow.worker(second):
             await handle.signal(number, 1)
-            with pytest.raises(InstanceSuspended, match="'s'.*pay"):
-                await handle.result(wait_suspended=False)
-            described = await handle.describe()
-            assert described.status == "suspended"
-            assert described.unread == 1
-            report = described.suspension
-            assert report.kind == "diverged"
-            assert "'pay'" in report.recorded
-            assert "'check'" in report.current
-            assert "test_suspension.py" in report.message
-            await handle.resume()
             await until_status(handle, "suspended")
-        async with flow.worker(first) as worker:
-            handle = worker.client.handle("s")
+        assert not results
+        async with flow.worker(first):
             await handle.resume()
-            assert await handle.result() == ["paid", "checked"]
-            with pytest.raises(InstanceFinished):
-                await handle.resume()
 
-    flow.run(main)
+            async def there():
+                return results
 
-
-def test_waiting_for_a_result_outlasts_the_suspension(flow):
-    first, second = versions()
-
-    async def main():
-        results = []
-        async with flow.worker(first) as worker:
-            handle = await worker.client.start(shop.options(id="s"))
-            await until_parked(handle, turns=2)
-        async with flow.client() as client, anyio.create_task_group() as group:
-            handle = client.handle("s")
-
-            async def wait():
-                results.append(await handle.result())
-
-            group.start_soon(wait)
-            async with flow.worker(second):
-                await handle.signal(number, 1)
-                await until_status(handle, "suspended")
-            assert not results
-            async with flow.worker(first):
-                await handle.resume()
-
-                async def there():
-                    return results
-
-                await until(there)
-        assert results == [["paid", "checked"]]
-
-    flow.run(main)
+            await until(there)
+    assert results == [["paid", "checked"]]
 
 
-def test_a_timer_of_a_suspended_instance_is_not_forgotten(flow):
+async def test_a_timer_of_a_suspended_instance_is_not_forgotten(flow):
     first, second = Registry(), Registry()
 
     @second.activity
@@ -135,22 +129,19 @@ def test_a_timer_of_a_suspended_instance_is_not_forgotten(flow):
         await trio.sleep(0.2)
         return "slept"
 
-    async def main():
-        async with flow.worker(first) as worker:
-            handle = await worker.client.start(before)
-            await until_parked(handle)
-        async with flow.worker(second) as worker:
-            handle = worker.client.handle(handle.id)
-            await until_status(handle, "suspended")
-        async with flow.worker(first) as worker:
-            handle = worker.client.handle(handle.id)
-            await handle.resume()
-            assert await handle.result() == "slept"
-
-    flow.run(main)
+    async with flow.worker(first) as worker:
+        handle = await worker.client.start(before)
+        await until_parked(handle)
+    async with flow.worker(second) as worker:
+        handle = worker.client.handle(handle.id)
+        await until_status(handle, "suspended")
+    async with flow.worker(first) as worker:
+        handle = worker.client.handle(handle.id)
+        await handle.resume()
+        assert await handle.result() == "slept"
 
 
-def test_a_result_that_came_while_the_instance_was_suspended_is_there_afterwards(flow):
+async def test_a_result_that_came_while_the_instance_was_suspended_is_there_afterwards(flow):
     flows = Registry()
     gates = []
 
@@ -172,7 +163,7 @@ def test_a_result_that_came_while_the_instance_was_suspended_is_there_afterwards
                 await number.receive()
         return got
 
-    async def main():
+    try:
         gates[:] = [Gate()]
         async with flow.worker(flows) as worker:
             handle = await worker.client.start(work, 120)
@@ -191,14 +182,11 @@ def test_a_result_that_came_while_the_instance_was_suspended_is_there_afterwards
             work.max_events = 1000
             await handle.resume()
             assert await handle.result() == ["late"]
-
-    try:
-        flow.run(main)
     finally:
         work.max_events = 100
 
 
-def test_the_history_limit_is_announced_and_then_suspends(flow):
+async def test_the_history_limit_is_announced_and_then_suspends(flow):
     flows = Registry()
     announced = []
 
@@ -209,24 +197,6 @@ def test_the_history_limit_is_announced_and_then_suspends(flow):
                 announced.append(info().events)
             await number.receive()
 
-    async def main():
-        announced.clear()
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            for i in range(150):
-                if i % 10 == 0:
-                    await until_taken_in(handle)
-                await handle.signal(number, i)
-                if (await handle.describe()).status == "suspended":
-                    break
-            await until_status(handle, "suspended")
-            described = await handle.describe()
-            assert described.suspension.kind == "history limit"
-            assert "continue_as_new" in described.suspension.message
-            assert described.events >= 100
-            assert announced
-            assert announced[0] >= 80
-
     async def until_taken_in(handle):
         async def nothing_unread():
             d = await handle.describe()
@@ -234,54 +204,63 @@ def test_the_history_limit_is_announced_and_then_suspends(flow):
 
         await until(nothing_unread)
 
-    flow.run(main)
+    announced.clear()
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        for i in range(150):
+            if i % 10 == 0:
+                await until_taken_in(handle)
+            await handle.signal(number, i)
+            if (await handle.describe()).status == "suspended":
+                break
+        await until_status(handle, "suspended")
+        described = await handle.describe()
+        assert described.suspension.kind == "history limit"
+        assert "continue_as_new" in described.suspension.message
+        assert described.events >= 100
+        assert announced
+        assert announced[0] >= 80
 
 
-def test_resume_of_others(flow):
+async def test_resume_of_others(flow):
     flows = Registry()
 
     @flows.workflow
     async def work() -> int:
         return await number.receive()
 
-    async def main():
-        async with flow.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            await handle.resume()
-            with pytest.raises(InstanceNotFound):
-                await worker.client.handle("nobody").resume()
-            await handle.signal(number, 1)
-            assert await handle.result() == 1
-
-    flow.run(main)
+    async with flow.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        await handle.resume()
+        with pytest.raises(InstanceNotFound):
+            await worker.client.handle("nobody").resume()
+        await handle.signal(number, 1)
+        assert await handle.result() == 1
 
 
-def test_an_unreadable_history_suspends_with_the_reason(sqlite):
+async def test_an_unreadable_history_suspends_with_the_reason(sqlite):
     flows = Registry()
 
     @flows.workflow
     async def work() -> int:
         return await number.receive()
 
-    async def main():
-        async with sqlite.worker(flows) as worker:
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-        connection = sqlite3.connect(sqlite.file)
-        connection.execute("UPDATE turns SET data = x'7b7d'")
-        connection.commit()
-        connection.close()
-        async with sqlite.worker(flows) as worker:
-            handle = worker.client.handle(handle.id)
-            await handle.signal(number, 1)
-            with pytest.raises(InstanceSuspended, match="cannot be read"):
-                await handle.result(wait_suspended=False)
-
-    sqlite.run(main)
+    async with sqlite.worker(flows) as worker:
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+    connection = sqlite3.connect(sqlite.file)
+    connection.execute("UPDATE turns SET data = x'7b7d'")
+    connection.commit()
+    connection.close()
+    async with sqlite.worker(flows) as worker:
+        handle = worker.client.handle(handle.id)
+        await handle.signal(number, 1)
+        with pytest.raises(InstanceSuspended, match="cannot be read"):
+            await handle.result(wait_suspended=False)
 
 
-def test_a_workflow_that_does_not_wait(flow, caplog):
+async def test_a_workflow_that_does_not_wait(flow, caplog):
     """It is suspended with the line, and others go on."""
     caplog.set_level(logging.ERROR, "trioflow.worker")
     flows = Registry()
@@ -296,25 +275,22 @@ def test_a_workflow_that_does_not_wait(flow, caplog):
     async def healthy() -> int:
         return 7
 
-    async def main():
-        async with flow.worker(flows, max_steps=1000) as worker:
-            bad = await worker.client.start(spins.options(id="bad"))
-            assert await worker.client.run(healthy) == 7
-            await until_status(bad, "suspended")
-            report = (await bad.describe()).suspension
-            assert report.kind == "does not wait"
-            assert "'bad'" in report.message
-            assert f"{__name__.rpartition('.')[2]}.py:" in report.line
+    async with flow.worker(flows, max_steps=1000) as worker:
+        bad = await worker.client.start(spins.options(id="bad"))
+        assert await worker.client.run(healthy) == 7
+        await until_status(bad, "suspended")
+        report = (await bad.describe()).suspension
+        assert report.kind == "does not wait"
+        assert "'bad'" in report.message
+        assert f"{__name__.rpartition('.')[2]}.py:" in report.line
 
-            async def logged():
-                return "instance 'bad' (spins) is suspended" in caplog.text
+        async def logged():
+            return "instance 'bad' (spins) is suspended" in caplog.text
 
-            await until(logged)
-
-    flow.run(main)
+        await until(logged)
 
 
-def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite):
+async def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite):
     flows = Registry()
 
     @flows.workflow
@@ -326,18 +302,15 @@ def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite):
     async def parent() -> None:
         await child()
 
-    async def main():
-        async with sqlite.worker(flows, max_steps=100, max_instances=5) as worker:
-            parents = [await worker.client.start(parent) for _ in range(5)]
+    async with sqlite.worker(flows, max_steps=100, max_instances=5) as worker:
+        parents = [await worker.client.start(parent) for _ in range(5)]
 
-            async def free():
-                described = [await handle.describe() for handle in parents]
-                suspended = await worker.client.count(status="suspended")
-                return suspended == 5 and all(d.worker is None for d in described)
+        async def free():
+            described = [await handle.describe() for handle in parents]
+            suspended = await worker.client.count(status="suspended")
+            return suspended == 5 and all(d.worker is None for d in described)
 
-            await until(free)
-
-    sqlite.run(main)
+        await until(free)
 
 
 class Slow:
@@ -368,7 +341,7 @@ class Slow:
         return await self._backend.commit(worker, units)
 
 
-def test_a_history_that_diverges_while_a_commit_is_under_way(flow):
+async def test_a_history_that_diverges_while_a_commit_is_under_way(flow):
     """A signal came after the deadline that ends it: its turn is made again, after a replay."""
     flows = Registry()
     runs = []
@@ -388,15 +361,12 @@ def test_a_history_that_diverges_while_a_commit_is_under_way(flow):
         await trio.sleep(0.1)
         return 1
 
-    async def main():
-        async with flow.client(flows) as client:
-            handle = await client.start(changing)
-            async with flow.worker(flows):
-                await until_parked(handle, turns=2)
-            await anyio.sleep(0.15)
-            await handle.signal(number, 1)
-            async with flow.worker(flows, backend=Slow(await flow.backend()), cache_size=0):
-                await until_status(handle, "suspended")
-                assert (await handle.describe()).suspension.kind == "diverged"
-
-    flow.run(main)
+    async with flow.client(flows) as client:
+        handle = await client.start(changing)
+        async with flow.worker(flows):
+            await until_parked(handle, turns=2)
+        await anyio.sleep(0.15)
+        await handle.signal(number, 1)
+        async with flow.worker(flows, backend=Slow(await flow.backend()), cache_size=0):
+            await until_status(handle, "suspended")
+            assert (await handle.describe()).suspension.kind == "diverged"

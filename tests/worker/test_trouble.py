@@ -9,7 +9,8 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Flow, Gate, run_virtual, until, until_parked
+from tests.stores import opened
+from tests.worker.flow import Flow, Gate, in_memory, until, until_parked
 from trioflow import BackendUnavailable, Registry, Signal, open_worker, side_effect
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
@@ -78,13 +79,13 @@ class ShakyFile(_Shaky, SqliteBackend):
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def shaky(request, tmp_path):
-    flow = Flow(request.param, "trio", 1000, tmp_path)
+def shaky(request, tmp_path, harness):
+    flow = Flow(request.param, "trio", 1000, tmp_path).of(harness)
     make = ShakyMemory if request.param == "memory" else lambda: ShakyFile(flow.file)
     return flow, make
 
 
-def test_a_store_that_is_away_for_a_while_costs_one_warning(shaky, caplog):
+async def test_a_store_that_is_away_for_a_while_costs_one_warning(shaky, caplog):
     flow, make = shaky
     flows = Registry()
 
@@ -98,7 +99,7 @@ def test_a_store_that_is_away_for_a_while_costs_one_warning(shaky, caplog):
         n += await number.receive()
         return await step(n)
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         backend = make()
         await backend.open()
         async with flow.worker(flows, backend=backend) as worker:
@@ -117,15 +118,12 @@ def test_a_store_that_is_away_for_a_while_costs_one_warning(shaky, caplog):
             backend.away = False
             assert [await handle.result() for handle in handles] == [12 + i for i in range(10)]
         await backend.aclose()
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        flow.run(main)
     warned = [r.getMessage() for r in caplog.records if "not available" in r.getMessage()]
     assert 1 <= len(warned) <= 2, warned
     assert "out to lunch" in warned[0]
 
 
-def test_somebody_who_waits_for_a_result_does_not_notice(shaky):
+async def test_somebody_who_waits_for_a_result_does_not_notice(shaky):
     flow, make = shaky
     flows = Registry()
 
@@ -133,40 +131,37 @@ def test_somebody_who_waits_for_a_result_does_not_notice(shaky):
     async def work() -> int:
         return await number.receive()
 
-    async def main():
-        backend = make()
-        await backend.open()
-        async with (
-            flow.worker(flows, backend=backend) as worker,
-            anyio.create_task_group() as group,
-        ):
-            handle = await worker.client.start(work)
-            await until_parked(handle)
-            results = []
-
-            async def wait():
-                results.append(await handle.result())
-
-            group.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
-            backend.away = True
-            await handle.signal(number, 3)
-            await until(lambda: _refused(backend, 3))
-            backend.away = False
-            await until(lambda: _value(results))
-            assert results == [3]
-        await backend.aclose()
-
     async def _refused(backend, times):
         return backend.refused >= times
 
     async def _value(results):
         return results
 
-    flow.run(main)
+    backend = make()
+    await backend.open()
+    async with (
+        flow.worker(flows, backend=backend) as worker,
+        anyio.create_task_group() as group,
+    ):
+        handle = await worker.client.start(work)
+        await until_parked(handle)
+        results = []
+
+        async def wait():
+            results.append(await handle.result())
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        backend.away = True
+        await handle.signal(number, 3)
+        await until(lambda: _refused(backend, 3))
+        backend.away = False
+        await until(lambda: _value(results))
+        assert results == [3]
+    await backend.aclose()
 
 
-def test_a_worker_ends_in_order_while_the_store_is_away():
+async def test_a_worker_ends_in_order_while_the_store_is_away(clock):
     flows = Registry()
     gates = []
 
@@ -178,7 +173,7 @@ def test_a_worker_ends_in_order_while_the_store_is_away():
     async def work() -> None:
         await wait()
 
-    async def main(backend):
+    async with opened(in_memory(clock, ShakyMemory)) as backend:
         gates[:] = [Gate()]
         async with open_worker(backend, registry=flows, drain=3) as worker:
             await worker.client.start(work)
@@ -188,11 +183,9 @@ def test_a_worker_ends_in_order_while_the_store_is_away():
         assert trio.current_time() - began < 15
         assert len(gates[0].left) == 1
 
-    run_virtual(main, ShakyMemory)
-
 
 @pytest.mark.parametrize("lost", [1, 3])
-def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_doubled(shaky, lost):
+async def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_doubled(shaky, lost):
     flow, make = shaky
     flows = Registry()
     counted = []
@@ -215,38 +208,35 @@ def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_doubled(shaky, lost)
         got.append(await child(5))
         return got
 
-    async def main():
-        for skip in range(8):
-            counted.clear()
-            backend = make()
-            await backend.open()
-            async with flow.worker(flows, backend=backend) as worker:
-                calls = 0
-                original = backend.commit
-
-                async def commit(worker, units, skip=skip, backend=backend, original=original):
-                    nonlocal calls
-                    calls += 1
-                    if calls == skip + 1:
-                        backend.lose_answers = lost
-                    return await original(worker, units)
-
-                backend.commit = commit
-                handle = await worker.client.start(work.options(id=f"w{skip}"))
-                assert await handle.result() == [1, 2, 3, 4, 5]
-                (execution,) = await handle.history()
-                commands = [c.id for turn in execution.turns for c in turn.commands]
-                assert len(commands) == len(set(commands)) == 5
-                await until(lambda worker=worker: _empty(worker.client))
-            await backend.aclose()
-
     async def _empty(client):
         return await client.stats() == []
 
-    flow.run(main)
+    for skip in range(8):
+        counted.clear()
+        backend = make()
+        await backend.open()
+        async with flow.worker(flows, backend=backend) as worker:
+            calls = 0
+            original = backend.commit
+
+            async def commit(worker, units, skip=skip, backend=backend, original=original):
+                nonlocal calls
+                calls += 1
+                if calls == skip + 1:
+                    backend.lose_answers = lost
+                return await original(worker, units)
+
+            backend.commit = commit
+            handle = await worker.client.start(work.options(id=f"w{skip}"))
+            assert await handle.result() == [1, 2, 3, 4, 5]
+            (execution,) = await handle.history()
+            commands = [c.id for turn in execution.turns for c in turn.commands]
+            assert len(commands) == len(set(commands)) == 5
+            await until(lambda worker=worker: _empty(worker.client))
+        await backend.aclose()
 
 
-def test_a_step_that_does_not_come_back_is_reported_with_its_line(cached, caplog):
+async def test_a_step_that_does_not_come_back_is_reported_with_its_line(cached, caplog):
     flows = Registry()
 
     @flows.workflow
@@ -257,19 +247,18 @@ def test_a_step_that_does_not_come_back_is_reported_with_its_line(cached, caplog
             if total % 1000 == 0 and any("blocks" in r.getMessage() for r in caplog.records):
                 return 1
 
-    async def main():
+    with caplog.at_level(logging.ERROR, "trioflow.worker"):
         async with cached.worker(flows, stuck_after=0.1) as worker:
             assert await worker.client.run(stuck.options(id="s1")) == 1
-
-    with caplog.at_level(logging.ERROR, "trioflow.worker"):
-        cached.run(main)
     (report,) = [r.getMessage() for r in caplog.records if "blocks" in r.getMessage()]
     assert "test_trouble.py" in report
     assert "in stuck" in report
     assert "workflow 'stuck' (instance 's1')" in report
 
 
-def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(cached, caplog):
+async def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(
+    cached, caplog
+):
     flows = Registry()
 
     @flows.workflow
@@ -284,7 +273,7 @@ def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(
     async def work() -> int:
         return await number.receive()
 
-    async def main():
+    with caplog.at_level(logging.ERROR, "trioflow.worker"):
         async with cached.worker(flows, cache_size=0) as worker:
             handle = await worker.client.start(stubborn)
             await until_parked(handle)
@@ -292,43 +281,36 @@ def test_code_that_swallows_everything_is_reported_and_does_not_stop_the_worker(
             await other.signal(number, 1)
             assert await other.result() == 1
             await handle.terminate()
-
-    with caplog.at_level(logging.ERROR, "trioflow.worker"):
-        cached.run(main)
     assert any("could not be unwound" in r.getMessage() for r in caplog.records)
 
 
-def test_after_an_outage_others_may_first_tell_that_they_live(tmp_path):
+async def test_after_an_outage_others_may_first_tell_that_they_live(sqlite):
     """Their heartbeats are old only because the store was away."""
-    flow = Flow("sqlite", "trio", 1000, tmp_path)
     flows = Registry()
     answered = []
 
-    async def main():
-        others = await flow.backend()
-        backend = ShakyFile(flow.file)
-        await backend.open()
+    others = await sqlite.backend()
+    backend = ShakyFile(sqlite.file)
+    await backend.open()
 
-        def heard(what):
-            if not answered:
-                others.heartbeat("other")
-            answered.append(what)
+    def heard(what):
+        if not answered:
+            others.heartbeat("other")
+        answered.append(what)
 
-        async with open_worker(backend, registry=flows, lease=0.9):
-            await others.register_worker("other", "")
-            backend.away = True
-            await until(lambda: _true_when(backend.refused >= 2))
-            connection = sqlite3.connect(flow.file)
-            connection.execute("UPDATE workers SET heartbeat_at = 0 WHERE id = 'other'")
-            connection.commit()
-            connection.close()
-            backend.answered = heard
-            backend.away = False
-            await until(lambda: _true_when("reclaim" in answered))
-            assert others.heartbeat("other").alive
-        await backend.aclose()
-
-    flow.run(main)
+    async with open_worker(backend, registry=flows, lease=0.9):
+        await others.register_worker("other", "")
+        backend.away = True
+        await until(lambda: _true_when(backend.refused >= 2))
+        connection = sqlite3.connect(sqlite.file)
+        connection.execute("UPDATE workers SET heartbeat_at = 0 WHERE id = 'other'")
+        connection.commit()
+        connection.close()
+        backend.answered = heard
+        backend.away = False
+        await until(lambda: _true_when("reclaim" in answered))
+        assert others.heartbeat("other").alive
+    await backend.aclose()
 
 
 async def _true_when(condition):

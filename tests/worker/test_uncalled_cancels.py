@@ -31,7 +31,7 @@ class LosesAnswer:
         return answer
 
 
-def test_the_end_of_one_life_does_not_cancel_activities_of_the_next(cached):
+async def test_the_end_of_one_life_does_not_cancel_activities_of_the_next(cached):
     """The worker held the first life; of the second it runs an activity for another worker."""
     flows = Registry()
     gates, entered = [], []
@@ -47,35 +47,32 @@ def test_the_end_of_one_life_does_not_cancel_activities_of_the_next(cached):
     async def flow(n: int) -> int:
         return await job.options(queue="default")(n)
 
-    async def main():
-        gates[:] = [Gate(), Gate()]
-        async with (
-            cached.client(flows) as client,
-            cached.worker(flows) as first,
-            cached.worker(flows, queues=("other",), activities=False),
-        ):
-            held = first._pump._holdings.held
-            await client.start(flow.options(id="order"), 1)
-            await gates[0].until_entered()
-            assert "order" in held
-            await client.handle("order").terminate("again, with other data")
-            handle = await client.start(flow.options(id="order", queue="other"), 2)
-            await gates[1].until_entered()
-            assert "order" in held
-            gates[0].open()
+    gates[:] = [Gate(), Gate()]
+    async with (
+        cached.client(flows) as client,
+        cached.worker(flows) as first,
+        cached.worker(flows, queues=("other",), activities=False),
+    ):
+        held = first._pump._holdings.held
+        await client.start(flow.options(id="order"), 1)
+        await gates[0].until_entered()
+        assert "order" in held
+        await client.handle("order").terminate("again, with other data")
+        handle = await client.start(flow.options(id="order", queue="other"), 2)
+        await gates[1].until_entered()
+        assert "order" in held
+        gates[0].open()
 
-            async def let_go():
-                return "order" not in held
+        async def let_go():
+            return "order" not in held
 
-            await until(let_go)  # what it would have stored of the first life was refused
-            gates[1].open()
-            assert await handle.result() == 2
-        assert entered == [1, 2]
-
-    cached.run(main)
+        await until(let_go)  # what it would have stored of the first life was refused
+        gates[1].open()
+        assert await handle.result() == 2
+    assert entered == [1, 2]
 
 
-def test_the_lost_answer_to_a_suspension_cancels_no_activity(cached):
+async def test_the_lost_answer_to_a_suspension_cancels_no_activity(cached):
     flows = Registry()
     gates, spins = [], [True]
 
@@ -98,28 +95,25 @@ def test_the_lost_answer_to_a_suspension_cancels_no_activity(cached):
                 await trio.sleep(0)
         return found[0]
 
-    async def main():
-        gates[:] = [Gate()]
-        backend = LosesAnswer(await cached.backend(), lambda c: c.suspended is not None)
-        async with cached.worker(flows, backend=backend, max_steps=500) as worker:
-            handle = await worker.client.start(flow)
-            await gates[0].until_entered()
-            await handle.signal(number, 1)
-            await until_status(handle, "suspended")
+    gates[:] = [Gate()]
+    backend = LosesAnswer(await cached.backend(), lambda c: c.suspended is not None)
+    async with cached.worker(flows, backend=backend, max_steps=500) as worker:
+        handle = await worker.client.start(flow)
+        await gates[0].until_entered()
+        await handle.signal(number, 1)
+        await until_status(handle, "suspended")
 
-            async def let_go():
-                return backend.lost and not worker._pump._holdings.held
+        async def let_go():
+            return backend.lost and not worker._pump._holdings.held
 
-            await until(let_go)
-            spins[0] = False
-            await handle.resume()
-            gates[0].open()
-            assert await handle.result() == 5
-
-    cached.run(main)
+        await until(let_go)
+        spins[0] = False
+        await handle.resume()
+        gates[0].open()
+        assert await handle.result() == 5
 
 
-def test_an_activity_whose_lease_came_with_a_lost_answer_runs(cached):
+async def test_an_activity_whose_lease_came_with_a_lost_answer_runs(cached):
     """A suspect is given back with its turn, and the activity of that turn stays leased here."""
     flows = Registry()
 
@@ -134,15 +128,12 @@ def test_an_activity_whose_lease_came_with_a_lost_answer_runs(cached):
     def parks(commit):
         return bool(commit.activities) and not commit.leased
 
-    async def main():
-        async with cached.client(flows) as client:
-            handle = await client.start(flow)
-            await client.backend.register_worker("dead", "one that takes it and dies")
-            assert (await client.backend.take_instances("dead", ("default",), 1)).instances
-            await client.backend.reclaim(-1.0)
-            backend = LosesAnswer(await cached.backend(), parks)
-            async with cached.worker(flows, backend=backend):
-                assert await handle.result() == 5
-            assert backend.lost
-
-    cached.run(main)
+    async with cached.client(flows) as client:
+        handle = await client.start(flow)
+        await client.backend.register_worker("dead", "one that takes it and dies")
+        assert (await client.backend.take_instances("dead", ("default",), 1)).instances
+        await client.backend.reclaim(-1.0)
+        backend = LosesAnswer(await cached.backend(), parks)
+        async with cached.worker(flows, backend=backend):
+            assert await handle.result() == 5
+        assert backend.lost

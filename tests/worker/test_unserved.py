@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.worker.flow import run_virtual
+from tests.stores import opened
+from tests.worker.flow import in_memory
 from trioflow import Registry, open_client, open_worker
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends.memory import MemoryBackend
@@ -69,124 +70,108 @@ class Counting(MemoryBackend):
 # --- in a worker ----------------------------------------------------------------------------------
 
 
-def test_an_instance_in_a_queue_that_nobody_serves_is_warned_of_once(warned):
+async def test_an_instance_in_a_queue_that_nobody_serves_is_warned_of_once(warned, backend):
     flows, _, child, _ = shop()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows) as worker:
-            for _ in range(2):
-                await worker.client.start(child.options(queue="nowhere"))
-            await trio.sleep(MINUTE + 1)
-            assert warned() == []
-            await trio.sleep(DAY)
-            (said,) = warned()
-            assert "2 instances wait in queue 'nowhere'" in said
-            assert "queues=['nowhere']" in said
+    async with open_worker(backend, registry=flows) as worker:
+        for _ in range(2):
             await worker.client.start(child.options(queue="nowhere"))
-            await trio.sleep(DAY)
-            assert len(warned()) == 1
-            assert [one.workers for one in await worker.client.stats()] == [0]
-
-    run_virtual(main)
+        await trio.sleep(MINUTE + 1)
+        assert warned() == []
+        await trio.sleep(DAY)
+        (said,) = warned()
+        assert "2 instances wait in queue 'nowhere'" in said
+        assert "queues=['nowhere']" in said
+        await worker.client.start(child.options(queue="nowhere"))
+        await trio.sleep(DAY)
+        assert len(warned()) == 1
+        assert [one.workers for one in await worker.client.stats()] == [0]
 
 
 @pytest.mark.parametrize(("kind", "option"), [("activity", "activity_queues"), ("child", "queues")])
-def test_what_a_workflow_asks_of_a_queue_that_nobody_serves_is_warned_of(kind, option, warned):
+async def test_what_a_workflow_asks_of_a_queue_that_nobody_serves_is_warned_of(
+    kind, option, warned, backend
+):
     flows, parent, _, _ = shop()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows) as worker:
-            await worker.client.start(parent, "nowhere", kind)
-            await trio.sleep(DAY)
-            (said,) = warned()
-            assert said.startswith("1 ")
-            assert f" {option}=['nowhere']" in said
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows) as worker:
+        await worker.client.start(parent, "nowhere", kind)
+        await trio.sleep(DAY)
+        (said,) = warned()
+        assert said.startswith("1 ")
+        assert f" {option}=['nowhere']" in said
 
 
-def test_a_worker_of_the_other_kind_does_not_serve_a_queue(warned):
+async def test_a_worker_of_the_other_kind_does_not_serve_a_queue(warned, backend):
     flows, parent, _, _ = shop()
 
-    async def main(backend):
-        async with (
-            open_worker(backend, registry=flows) as worker,
-            open_worker(backend, registry=flows, queues=["acts"], activities=False),
-        ):
-            await worker.client.start(parent, "acts", "activity")
-            await trio.sleep(DAY)
-            assert len(warned()) == 2  # by each worker
-            assert len(set(warned())) == 1
-
-    run_virtual(main)
+    async with (
+        open_worker(backend, registry=flows) as worker,
+        open_worker(backend, registry=flows, queues=["acts"], activities=False),
+    ):
+        await worker.client.start(parent, "acts", "activity")
+        await trio.sleep(DAY)
+        assert len(warned()) == 2  # by each worker
+        assert len(set(warned())) == 1
 
 
 @pytest.mark.parametrize("kind", ["activity", "child"])
-def test_a_queue_that_another_worker_serves_is_not_warned_of(kind, warned):
+async def test_a_queue_that_another_worker_serves_is_not_warned_of(kind, warned, backend):
     flows, parent, _, _ = shop()
 
-    async def main(backend):
-        # It knows neither the workflow nor the activity, so both lie there; it has said so itself.
-        async with (
-            open_worker(backend, registry=flows) as worker,
-            open_worker(backend, registry=Registry(), queues=["other"]),
-        ):
-            handle = await worker.client.start(parent, "other", kind)
-            await trio.sleep(DAY)
-            assert warned() == []
-            numbers = {one.queue: one for one in await worker.client.stats()}
-            assert numbers["other"].pending_instances + numbers["other"].pending_activities == 1
-            assert (numbers["other"].workers, numbers["other"].activity_workers) == (1, 1)
-            await handle.terminate("enough")
-
-    run_virtual(main)
+    # It knows neither the workflow nor the activity, so both lie there; it has said so itself.
+    async with (
+        open_worker(backend, registry=flows) as worker,
+        open_worker(backend, registry=Registry(), queues=["other"]),
+    ):
+        handle = await worker.client.start(parent, "other", kind)
+        await trio.sleep(DAY)
+        assert warned() == []
+        numbers = {one.queue: one for one in await worker.client.stats()}
+        assert numbers["other"].pending_instances + numbers["other"].pending_activities == 1
+        assert (numbers["other"].workers, numbers["other"].activity_workers) == (1, 1)
+        await handle.terminate("enough")
 
 
-def test_a_queue_whose_last_worker_goes_is_warned_of(warned):
+async def test_a_queue_whose_last_worker_goes_is_warned_of(warned, backend):
     flows, _, child, _ = shop()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows) as worker:
-            async with open_worker(backend, registry=flows, queues=["other"]):
-                await worker.client.run(child.options(queue="other"))
-            await trio.sleep(DAY)
-            assert warned() == []
-            await worker.client.start(child.options(queue="other"))
-            await trio.sleep(DAY)
-            assert len(warned()) == 1
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows) as worker:
+        async with open_worker(backend, registry=flows, queues=["other"]):
+            await worker.client.run(child.options(queue="other"))
+        await trio.sleep(DAY)
+        assert warned() == []
+        await worker.client.start(child.options(queue="other"))
+        await trio.sleep(DAY)
+        assert len(warned()) == 1
 
 
-def test_a_worker_of_a_store_of_its_own_looks_only_after_changes(warned):
+async def test_a_worker_of_a_store_of_its_own_looks_only_after_changes(warned, clock):
     flows, _, _, sleeper = shop()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows) as worker:
-            await worker.client.run(sleeper, 300 * DAY)
-            await trio.sleep(DAY)
-            assert backend.looks < 10
+    async with (
+        opened(in_memory(clock, Counting)) as backend,
+        open_worker(backend, registry=flows) as worker,
+    ):
+        await worker.client.run(sleeper, 300 * DAY)
+        await trio.sleep(DAY)
+        assert backend.looks < 10
         assert warned() == []
 
-    run_virtual(main, Counting)
 
-
-def test_no_worker_at_all_is_seen_in_the_numbers():
+async def test_no_worker_at_all_is_seen_in_the_numbers(backend):
     flows, _, child, _ = shop()
 
-    async def main(backend):
-        async with open_client(backend, registry=flows) as client:
-            await client.start(child)
-            (stats,) = await client.stats()
-            assert (stats.workers, stats.activity_workers) == (0, 0)
-            async with open_worker(backend, registry=flows, activities=False) as worker:
-                handle = await worker.client.start(child.options(queue="other"))
-                numbers = {one.queue: one for one in await client.stats()}
-                assert (numbers["default"].workers, numbers["other"].workers) == (1, 0)
-                assert numbers["default"].activity_workers == 0
-                await handle.terminate("enough")
-
-    run_virtual(main)
+    async with open_client(backend, registry=flows) as client:
+        await client.start(child)
+        (stats,) = await client.stats()
+        assert (stats.workers, stats.activity_workers) == (0, 0)
+        async with open_worker(backend, registry=flows, activities=False) as worker:
+            handle = await worker.client.start(child.options(queue="other"))
+            numbers = {one.queue: one for one in await client.stats()}
+            assert (numbers["default"].workers, numbers["other"].workers) == (1, 0)
+            assert numbers["default"].activity_workers == 0
+            await handle.terminate("enough")
 
 
 # --- look by look ---------------------------------------------------------------------------------
@@ -214,14 +199,9 @@ class Scripted:
         return answer
 
 
-def watch(store, *, minutes):
-    clock = trio.testing.MockClock(autojump_threshold=0)
-
-    async def main():
-        with trio.move_on_after(minutes * MINUTE - 1):
-            await watch_queues(store)
-
-    trio.run(main, clock=clock)
+async def watch(store, *, minutes):
+    with trio.move_on_after(minutes * MINUTE - 1):
+        await watch_queues(store)
 
 
 WAITING = [QueueStats(queue="q", pending_activities=3, workers=1)]
@@ -241,23 +221,26 @@ AWAY = BackendUnavailable("away")
         ([WAITING, WAITING, SERVED, WAITING, WAITING, WAITING], 2),
     ],
 )
-def test_what_lasts_for_two_looks_is_warned_of(answers, times, warned):
+@pytest.mark.usefixtures("clock")
+async def test_what_lasts_for_two_looks_is_warned_of(answers, times, warned):
     store = Scripted(*answers)
-    watch(store, minutes=len(answers) + 1)
+    await watch(store, minutes=len(answers) + 1)
     assert len(store.asked_at) == len(answers)
     assert len(warned()) == times
     for said in warned():
         assert said.startswith("3 activities wait in queue 'q'")
 
 
-def test_the_looks_are_a_minute_apart():
+@pytest.mark.usefixtures("clock")
+async def test_the_looks_are_a_minute_apart():
     store = Scripted()
-    watch(store, minutes=5)
+    await watch(store, minutes=5)
     assert store.asked_at == [MINUTE, 2 * MINUTE, 3 * MINUTE, 4 * MINUTE]
 
 
-def test_looks_that_take_long_are_rare():
+@pytest.mark.usefixtures("clock")
+async def test_looks_that_take_long_are_rare():
     store = Scripted(seconds=30.0)
-    watch(store, minutes=200)
+    await watch(store, minutes=200)
     one, two, three, four = store.asked_at
     assert two - one == three - two == four - three == 30.0 + 3000.0

@@ -10,7 +10,6 @@ import logging
 import pytest
 import trio
 
-from tests.worker.flow import run_virtual
 from trioflow import (
     JsonCodec,
     Registry,
@@ -25,7 +24,7 @@ from trioflow import (
 )
 
 
-def lose_workers(policy, deaths, errors=(), *, between=10.0):
+async def lose_workers(backend, policy, deaths, errors=(), *, between=10.0):
     """Run an activity whose worker is declared dead in so many of its attempts, after others."""
     flows = Registry()
     attempts = []
@@ -42,22 +41,19 @@ def lose_workers(policy, deaths, errors=(), *, between=10.0):
     async def work() -> str:
         return await deadly()
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            handle = await worker.client.start(work.options(id="w"))
-            for _ in range(deaths):
-                await trio.sleep(between)
-                assert len(await backend.reclaim(-10.0)) == 1
-            try:
-                return await handle.result()
-            except Exception as exc:
-                return exc
-
-    return run_virtual(main), attempts
+    async with open_worker(backend, registry=flows, drain=0) as worker:
+        handle = await worker.client.start(work.options(id="w"))
+        for _ in range(deaths):
+            await trio.sleep(between)
+            assert len(await backend.reclaim(-10.0)) == 1
+        try:
+            return await handle.result(), attempts
+        except Exception as exc:
+            return exc, attempts
 
 
-def test_what_kills_its_worker_has_no_more_attempts_than_other_failures(caplog):
-    error, attempts = lose_workers(RetryPolicy(max_attempts=3), 3)
+async def test_what_kills_its_worker_has_no_more_attempts_than_other_failures(caplog, backend):
+    error, attempts = await lose_workers(backend, RetryPolicy(max_attempts=3), 3)
     assert isinstance(error, WorkerLost)
     assert attempts == [1, 2, 3]
     assert "activity 'deadly': 3 workers died while running it" in str(error)
@@ -68,32 +64,32 @@ def test_what_kills_its_worker_has_no_more_attempts_than_other_failures(caplog):
     assert len(said) == 2
 
 
-def test_one_attempt_is_one_worker():
-    error, attempts = lose_workers(RetryPolicy(max_attempts=1), 1)
+async def test_one_attempt_is_one_worker(backend):
+    error, attempts = await lose_workers(backend, RetryPolicy(max_attempts=1), 1)
     assert isinstance(error, WorkerLost)
     assert attempts == [1]
     assert "a worker died while running it" in str(error)
 
 
-def test_the_last_failure_is_the_cause():
+async def test_the_last_failure_is_the_cause(backend):
     policy = RetryPolicy(max_attempts=2, initial_interval=1)
-    error, attempts = lose_workers(policy, 1, [OSError("first")])
+    error, attempts = await lose_workers(backend, policy, 1, [OSError("first")])
     assert isinstance(error, WorkerLost)
     assert attempts == [1, 2]
     assert isinstance(error.__cause__, OSError)
     assert str(error.__cause__) == "first"
 
 
-def test_the_policys_time_ends_it_too():
+async def test_the_policys_time_ends_it_too(backend):
     policy = RetryPolicy(max_attempts=None, timeout=35)
-    error, attempts = lose_workers(policy, 4)
+    error, attempts = await lose_workers(backend, policy, 4)
     assert isinstance(error, WorkerLost)
     assert attempts == [1, 2, 3, 4]
     assert "later than 35 s" in str(error)
 
 
-def test_with_attempts_left_it_goes_on():
-    assert lose_workers(RetryPolicy(max_attempts=3), 2) == ("survived", [1, 2, 3])
+async def test_with_attempts_left_it_goes_on(backend):
+    assert await lose_workers(backend, RetryPolicy(max_attempts=3), 2) == ("survived", [1, 2, 3])
 
 
 def versions(new):
@@ -121,29 +117,26 @@ async def retyped(amount: list[int]) -> int:
 
 
 @pytest.mark.parametrize("new", [renamed, retyped])
-def test_a_call_that_the_code_cannot_read_waits_for_code_that_can(new, caplog):
+async def test_a_call_that_the_code_cannot_read_waits_for_code_that_can(new, caplog, backend):
     old, work, other = versions(new)
 
-    async def main(backend):
-        async with (
-            open_worker(backend, registry=old, drain=0) as worker,
-            open_client(backend, registry=old) as client,
-        ):
-            handles = [await worker.client.start(work.options(id=f"w{n}")) for n in range(2)]
-            async with open_worker(backend, registry=other, queues=["far"], drain=0):
-                await trio.sleep(3600)
-                described = await client.handle("w0").describe()
-                assert described.status == "running"
-                (activity,) = described.activities
-                assert activity.attempt == 1
-                assert activity.failure.type == "trioflow.errors.UndecodableValue"
-                assert activity.scheduled_at < backend.now()
-            async with open_worker(backend, registry=old, queues=["far"], drain=0):
-                with trio.fail_after(61):  # so long it may wait for the next look
-                    for handle in handles:
-                        assert await handle.result() == 7
-
-    run_virtual(main)
+    async with (
+        open_worker(backend, registry=old, drain=0) as worker,
+        open_client(backend, registry=old) as client,
+    ):
+        handles = [await worker.client.start(work.options(id=f"w{n}")) for n in range(2)]
+        async with open_worker(backend, registry=other, queues=["far"], drain=0):
+            await trio.sleep(3600)
+            described = await client.handle("w0").describe()
+            assert described.status == "running"
+            (activity,) = described.activities
+            assert activity.attempt == 1
+            assert activity.failure.type == "trioflow.errors.UndecodableValue"
+            assert activity.scheduled_at < backend.now()
+        async with open_worker(backend, registry=old, queues=["far"], drain=0):
+            with trio.fail_after(61):  # so long it may wait for the next look
+                for handle in handles:
+                    assert await handle.result() == 7
     said = [
         r.getMessage() for r in caplog.records if "does not fit the present code" in r.getMessage()
     ]
@@ -151,7 +144,7 @@ def test_a_call_that_the_code_cannot_read_waits_for_code_that_can(new, caplog):
     assert "activity 'act' of instance 'w" in said[0]
 
 
-def test_a_call_that_waits_for_code_is_looked_at_ever_more_rarely():
+async def test_a_call_that_waits_for_code_is_looked_at_ever_more_rarely(backend):
     old, work, other = versions(renamed)
     looks = []
 
@@ -160,22 +153,19 @@ def test_a_call_that_waits_for_code_is_looked_at_ever_more_rarely():
             looks.append(trio.current_time())
             return super().decode(data, type_)
 
-    async def main(backend):
-        async with (
-            open_worker(backend, registry=old, drain=0) as worker,
-            open_worker(backend, registry=other, codec=Counting(), queues=["far"], drain=0),
-        ):
-            await worker.client.start(work)
-            await trio.sleep(400)
-
-    run_virtual(main)
+    async with (
+        open_worker(backend, registry=old, drain=0) as worker,
+        open_worker(backend, registry=other, codec=Counting(), queues=["far"], drain=0),
+    ):
+        await worker.client.start(work)
+        await trio.sleep(400)
     gaps = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert gaps[0] == pytest.approx(1, abs=0.1)
     assert gaps == sorted(gaps)
     assert gaps[-1] == pytest.approx(60, abs=0.1)
 
 
-def test_a_worker_without_the_codec_leaves_the_call_alone():
+async def test_a_worker_without_the_codec_leaves_the_call_alone(backend):
     flows = Registry()
 
     @flows.activity(queue="far")
@@ -191,19 +181,16 @@ def test_a_worker_without_the_codec_leaves_the_call_alone():
 
     codec = WrappedCodec(JsonCodec(), flip, flip)
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, codec=codec, drain=0) as worker:
-            handle = await worker.client.start(work)
-            async with open_worker(backend, registry=flows, queues=["far"], drain=0):
-                await trio.sleep(100)
-                assert (await handle.describe()).status == "running"
-            async with open_worker(backend, registry=flows, codec=codec, queues=["far"], drain=0):
-                assert await handle.result() == 7
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows, codec=codec, drain=0) as worker:
+        handle = await worker.client.start(work)
+        async with open_worker(backend, registry=flows, queues=["far"], drain=0):
+            await trio.sleep(100)
+            assert (await handle.describe()).status == "running"
+        async with open_worker(backend, registry=flows, codec=codec, queues=["far"], drain=0):
+            assert await handle.result() == 7
 
 
-def test_a_call_that_waits_for_code_can_be_cancelled():
+async def test_a_call_that_waits_for_code_can_be_cancelled(backend):
     flows = Registry()
     by_name = activity_by_name("pay")
 
@@ -217,15 +204,12 @@ def test_a_call_that_waits_for_code_can_be_cancelled():
     async def pay(amount: int) -> None:
         raise AssertionError("it must not run")
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            assert await worker.client.run(work) == "went on"
-            assert await worker.client.stats() == []
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows, drain=0) as worker:
+        assert await worker.client.run(work) == "went on"
+        assert await worker.client.stats() == []
 
 
-def test_a_wrong_value_inside_the_function_is_its_own_failure():
+async def test_a_wrong_value_inside_the_function_is_its_own_failure(backend):
     """Only what is stored waits; what the function raises of the same class does not."""
     flows = Registry()
     calls = []
@@ -242,9 +226,6 @@ def test_a_wrong_value_inside_the_function_is_its_own_failure():
         except (ValueError, RemoteError) as exc:
             return str(exc)
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, drain=0) as worker:
-            assert "act() result" in await worker.client.run(work)
-
-    run_virtual(main)
+    async with open_worker(backend, registry=flows, drain=0) as worker:
+        assert "act() result" in await worker.client.run(work)
     assert calls == [1]

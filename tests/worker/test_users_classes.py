@@ -17,8 +17,8 @@ class Own(BaseException):
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("memory", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("memory", request.param, 1000, tmp_path).of(harness)
 
 
 @pytest.fixture(params=[SystemExit, GeneratorExit, Own])
@@ -134,44 +134,39 @@ async def innocent() -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["workflow", "async", "plain"])
-def test_an_exception_whose_code_raises_fails_its_workflow_alone(host, error, kind, where):
-    async def main():
-        async with host.worker(flows) as worker:
-            handle = await worker.client.start(raises, kind, where)
-            with pytest.raises(Exception):  # noqa: B017 - of which class is told below
-                await handle.result()
-            d = await handle.describe()
-            assert d.failure.type == f"{__name__}.{kind}"
-            assert error.__name__ in d.failure.message
-            assert await worker.client.run(innocent) == "fine"
-
-    host.run(main)
+async def test_an_exception_whose_code_raises_fails_its_workflow_alone(host, error, kind, where):
+    async with host.worker(flows) as worker:
+        handle = await worker.client.start(raises, kind, where)
+        with pytest.raises(Exception):  # noqa: B017 - of which class is told below
+            await handle.result()
+        d = await handle.describe()
+        assert d.failure.type == f"{__name__}.{kind}"
+        assert error.__name__ in d.failure.message
+        assert await worker.client.run(innocent) == "fine"
 
 
 @pytest.mark.parametrize("where", ["workflow", "activity"])
-def test_a_result_whose_code_raises_when_it_is_read_fails_its_workflow_alone(host, error, where):
-    async def main():
-        async with host.worker(flows) as worker:
-            with pytest.raises(ValueMismatch, match=f"{error.__name__} while building it"):
-                await worker.client.run(returns, where)
-            assert await worker.client.run(innocent) == "fine"
-
-    host.run(main)
+async def test_a_result_whose_code_raises_when_it_is_read_fails_its_workflow_alone(
+    host, error, where
+):
+    async with host.worker(flows) as worker:
+        with pytest.raises(ValueMismatch, match=f"{error.__name__} while building it"):
+            await worker.client.run(returns, where)
+        assert await worker.client.run(innocent) == "fine"
 
 
 @pytest.mark.usefixtures("error")
 @pytest.mark.parametrize("where", ["workflow", "activity"])
-def test_a_result_whose_code_raises_when_it_is_compared_is_compared_by_its_fields(host, where):
-    async def main():
-        async with host.worker(flows) as worker:
-            back = await worker.client.run(compares, where)
-            assert back.x == 1
-            assert await worker.client.run(innocent) == "fine"
+async def test_a_result_whose_code_raises_when_it_is_compared_is_compared_by_its_fields(
+    host, where
+):
+    async with host.worker(flows) as worker:
+        back = await worker.client.run(compares, where)
+        assert back.x == 1
+        assert await worker.client.run(innocent) == "fine"
 
-    host.run(main)
 
-
-def test_a_failure_that_the_codec_cannot_read_again_is_no_reason_to_end(host, error):
+async def test_a_failure_that_the_codec_cannot_read_again_is_no_reason_to_end(host, error):
     broken = []
 
     def unwrap(data):
@@ -194,16 +189,13 @@ def test_a_failure_that_the_codec_cannot_read_again_is_no_reason_to_end(host, er
     async def other() -> str:
         return "fine"
 
-    async def main():
-        backend = await host.backend()
-        whole, codec = (WrappedCodec(JsonCodec(), bytes, each) for each in (bytes, unwrap))
-        async with (
-            host.worker(keyed, backend=backend, codec=codec) as worker,
-            open_client(backend, registry=keyed, codec=whole) as client,
-        ):
-            handle = await client.start(work)
-            await until_status(handle, "suspended", "failed")
-            broken.clear()
-            assert await worker.client.run(other) == "fine"
-
-    host.run(main)
+    backend = await host.backend()
+    whole, codec = (WrappedCodec(JsonCodec(), bytes, each) for each in (bytes, unwrap))
+    async with (
+        host.worker(keyed, backend=backend, codec=codec) as worker,
+        open_client(backend, registry=keyed, codec=whole) as client,
+    ):
+        handle = await client.start(work)
+        await until_status(handle, "suspended", "failed")
+        broken.clear()
+        assert await worker.client.run(other) == "fine"

@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import EPOCH, run_virtual
+from tests.worker.flow import EPOCH, serving
 from trioflow import (
     ActivityTimeout,
     InstanceCancelled,
@@ -21,7 +21,6 @@ from trioflow import (
     Signal,
     activity_info,
     now,
-    open_worker,
 )
 
 DAY = 24 * 3600.0
@@ -36,19 +35,16 @@ class Busy(Exception):
     pass
 
 
-def run(registry, main, **options):
-    async def with_worker(backend):
-        async with open_worker(backend, registry=registry, drain=0, **options) as worker:
-            return await main(worker.client)
-
+@pytest.fixture(autouse=True)
+def quick():
+    """Fail a test that waits in real time."""
     began = time.perf_counter()
-    result = run_virtual(with_worker)
-    assert time.perf_counter() - began < 5, "virtual time passes too slowly"
-    return result
+    yield
+    assert time.perf_counter() - began < 20, "virtual time passes too slowly"
 
 
 @pytest.mark.parametrize("cache_size", [1000, 0])
-def test_thirty_days_pass_at_once(cache_size):
+async def test_thirty_days_pass_at_once(cache_size, backend):
     flows = Registry()
 
     @flows.workflow
@@ -60,15 +56,13 @@ def test_thirty_days_pass_at_once(cache_size):
             times.append(now() - began)
         return times
 
-    async def main(client):
+    async with serving(backend, flows, cache_size=cache_size) as client:
         handle = await client.start(month)
         assert await handle.result() == pytest.approx([DAY * i for i in range(1, 31)])
         assert (await handle.describe()).finished_at == pytest.approx(EPOCH + 30 * DAY)
 
-    run(flows, main, cache_size=cache_size)
 
-
-def test_a_hundred_instances_sleep_each_its_own_time():
+async def test_a_hundred_instances_sleep_each_its_own_time(backend):
     flows = Registry()
 
     @flows.workflow
@@ -76,15 +70,13 @@ def test_a_hundred_instances_sleep_each_its_own_time():
         await trio.sleep_until(EPOCH + days * DAY)
         return now()
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handles = [await client.start(sleeper, days) for days in range(100, 0, -1)]
         woke = [await handle.result() for handle in handles]
         assert woke == pytest.approx([EPOCH + days * DAY for days in range(100, 0, -1)])
 
-    run(flows, main)
 
-
-def test_a_deadline_gives_up_on_a_signal_and_a_signal_beats_it():
+async def test_a_deadline_gives_up_on_a_signal_and_a_signal_beats_it(backend):
     flows = Registry()
 
     @flows.workflow
@@ -95,7 +87,7 @@ def test_a_deadline_gives_up_on_a_signal_and_a_signal_beats_it():
         except trio.TooSlowError:
             return f"gave up after {(now() - EPOCH) / DAY:.0f} days"
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         late = await client.start(wait)
         assert await late.result() == "gave up after 3 days"
         soon = await client.start(wait)
@@ -103,10 +95,8 @@ def test_a_deadline_gives_up_on_a_signal_and_a_signal_beats_it():
         await soon.signal(go, 1)
         assert await soon.result() == "got 1"
 
-    run(flows, main)
 
-
-def test_a_cancelled_timer_leaves_nothing_behind():
+async def test_a_cancelled_timer_leaves_nothing_behind(backend):
     flows = Registry()
 
     @flows.workflow
@@ -125,24 +115,22 @@ def test_a_cancelled_timer_leaves_nothing_behind():
         await go.receive()
         return [before_start.cancelled_caught, twice.cancelled_caught, waited]
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handle = await client.start(work)
         await trio.sleep(60)
         assert (await handle.describe()).wakes_at is None
         await handle.signal(go, 1)
         assert await handle.result() == [True, True, True]
 
-    run(flows, main)
 
-
-def test_cancelling_an_instance_takes_its_timers_along():
+async def test_cancelling_an_instance_takes_its_timers_along(backend):
     flows = Registry()
 
     @flows.workflow
     async def work() -> None:
         await trio.sleep(365 * DAY)
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handle = await client.start(work)
         await trio.sleep(DAY)
         assert (await handle.describe()).wakes_at == pytest.approx(EPOCH + 365 * DAY)
@@ -153,10 +141,8 @@ def test_cancelling_an_instance_takes_its_timers_along():
         assert described.wakes_at is None
         assert described.finished_at == pytest.approx(EPOCH + DAY)
 
-    run(flows, main)
 
-
-def retried(policy, errors):
+async def retried(backend, policy, errors):
     """Run an activity that fails so often; return the seconds between its attempts."""
     flows = Registry()
     times = []
@@ -176,65 +162,67 @@ def retried(policy, errors):
     async def work() -> int:
         return await flaky()
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         try:
-            return await client.run(work)
+            result = await client.run(work)
         except Exception as exc:
-            return exc
-
-    result = run(flows, main)
+            result = exc
     assert len(keys) == 1
     return result, [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
-def test_retries_wait_longer_and_longer_beginning_with_the_initial_interval():
+async def test_retries_wait_longer_and_longer_beginning_with_the_initial_interval(backend):
     policy = RetryPolicy(max_attempts=6, initial_interval=10, backoff=3, max_interval=100, jitter=0)
-    result, waits = retried(policy, [Busy()] * 5)
+    result, waits = await retried(backend, policy, [Busy()] * 5)
     assert result == 6
     assert waits == pytest.approx([10, 30, 90, 100, 100])
 
 
-def test_jitter_spreads_the_retries():
+async def test_jitter_spreads_the_retries(backend):
     policy = RetryPolicy(max_attempts=20, initial_interval=50, backoff=1, jitter=0.2)
-    _, waits = retried(policy, [Busy()] * 19)
+    _, waits = await retried(backend, policy, [Busy()] * 19)
     assert all(39 < wait < 61 for wait in waits)
     assert len({round(wait, 3) for wait in waits}) > 10
 
 
-def test_the_last_error_is_raised_when_all_attempts_failed():
-    result, waits = retried(RetryPolicy(max_attempts=3, jitter=0), [Busy(f"{i}") for i in range(9)])
+async def test_the_last_error_is_raised_when_all_attempts_failed(backend):
+    result, waits = await retried(
+        backend, RetryPolicy(max_attempts=3, jitter=0), [Busy(f"{i}") for i in range(9)]
+    )
     assert isinstance(result, Busy)
     assert str(result) == "2"
     assert len(waits) == 2
 
 
 @pytest.mark.parametrize("wrap", ["plain", "cause", "group"])
-def test_what_must_not_be_retried_is_not_retried_however_it_is_wrapped(wrap):
+async def test_what_must_not_be_retried_is_not_retried_however_it_is_wrapped(wrap, backend):
     inner = Declined("card")
     if wrap == "cause":
         error = RuntimeError("paying")
         error.__cause__ = inner
     else:
         error = inner if wrap == "plain" else ExceptionGroup("all", [Busy(), inner])
-    result, waits = retried(RetryPolicy(max_attempts=9), [error] * 9)
+    result, waits = await retried(backend, RetryPolicy(max_attempts=9), [error] * 9)
     assert waits == []
     assert isinstance(result, (Declined, RuntimeError, ExceptionGroup))
 
 
-def test_named_types_are_not_retried():
-    result, waits = retried(RetryPolicy(max_attempts=9, non_retryable=(Busy,)), [Busy()] * 9)
+async def test_named_types_are_not_retried(backend):
+    result, waits = await retried(
+        backend, RetryPolicy(max_attempts=9, non_retryable=(Busy,)), [Busy()] * 9
+    )
     assert waits == []
     assert isinstance(result, Busy)
 
 
-def test_an_activity_chooses_its_own_delay():
-    result, waits = retried(RetryPolicy(max_attempts=3), [Retry(after=5000), Busy()])
+async def test_an_activity_chooses_its_own_delay(backend):
+    result, waits = await retried(backend, RetryPolicy(max_attempts=3), [Retry(after=5000), Busy()])
     assert result == 3
     assert waits[0] == pytest.approx(5000)
     assert waits[1] < 3
 
 
-def test_a_timeout_stops_each_attempt():
+async def test_a_timeout_stops_each_attempt(backend):
     flows = Registry()
     stopped = []
 
@@ -253,16 +241,14 @@ def test_a_timeout_stops_each_attempt():
             assert isinstance(exc, TimeoutError)
             return str(exc)
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         text = await client.run(work)
         assert "timeout of 60" in text
         assert "attempt 3" in text
-
-    run(flows, main)
     assert stopped == pytest.approx([60, 121, 183], abs=0.1)
 
 
-def test_schedule_timeout_is_for_all_attempts_together():
+async def test_schedule_timeout_is_for_all_attempts_together(backend):
     flows = Registry()
     attempts = []
 
@@ -279,24 +265,22 @@ def test_schedule_timeout_is_for_all_attempts_together():
         except (Busy, ActivityTimeout) as exc:
             return type(exc).__name__
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         assert await client.run(work) in ("Busy", "ActivityTimeout")
         assert trio.current_time() <= 101
-
-    run(flows, main)
     assert len(attempts) >= 2
 
 
-def test_a_policys_timeout_ends_the_retries():
+async def test_a_policys_timeout_ends_the_retries(backend):
     policy = RetryPolicy(
         max_attempts=None, initial_interval=10, backoff=1, max_interval=10, timeout=35, jitter=0
     )
-    result, waits = retried(policy, [Busy()] * 20)
+    result, waits = await retried(backend, policy, [Busy()] * 20)
     assert isinstance(result, (Busy, RemoteError))
     assert len(waits) == 3
 
 
-def test_an_activity_between_two_attempts_is_cancelled_at_once():
+async def test_an_activity_between_two_attempts_is_cancelled_at_once(backend):
     flows = Registry()
 
     @flows.activity(retry=RetryPolicy(initial_interval=DAY, max_interval=DAY))
@@ -309,7 +293,7 @@ def test_an_activity_between_two_attempts_is_cancelled_at_once():
             await flaky()
         return f"{now() - EPOCH:.0f}"
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         handle = await client.start(work)
         assert await handle.result() == "3600"
         assert await client.stats() == []
@@ -324,25 +308,21 @@ def test_an_activity_between_two_attempts_is_cancelled_at_once():
         assert trio.current_time() - before < 1
         assert await client.stats() == []
 
-    run(flows, main)
 
-
-def test_a_workflows_timeout_is_a_durable_deadline():
+async def test_a_workflows_timeout_is_a_durable_deadline(backend):
     flows = Registry()
 
     @flows.workflow(timeout=10 * DAY)
     async def work() -> None:
         await trio.sleep(11 * DAY)
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         with pytest.raises(TimeoutError, match="timeout"):
             await client.run(work)
         assert trio.current_time() == pytest.approx(10 * DAY)
 
-    run(flows, main)
 
-
-def test_waiting_for_a_result_costs_nothing_while_an_activity_runs_for_a_year():
+async def test_waiting_for_a_result_costs_nothing_while_an_activity_runs_for_a_year(backend):
     flows = Registry()
 
     @flows.activity
@@ -354,7 +334,5 @@ def test_waiting_for_a_result_costs_nothing_while_an_activity_runs_for_a_year():
     async def work() -> int:
         return sum(await anyio.gather(long(), long()))
 
-    async def main(client):
+    async with serving(backend, flows) as client:
         assert await client.run(work) == 2
-
-    run(flows, main)

@@ -21,8 +21,8 @@ class Odd(BaseException):
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, tmp_path):
-    return Flow("memory", request.param, 1000, tmp_path)
+def host(request, tmp_path, harness):
+    return Flow("memory", request.param, 1000, tmp_path).of(harness)
 
 
 async def stray_cancel():
@@ -64,7 +64,7 @@ ERRORS = [
 ]
 
 
-def run_failing(host, body, *, in_thread=False):
+async def run_failing(host, body, *, in_thread=False):
     """Run an activity that fails with ``body``; return what its workflow saw, and its attempts."""
     flows = Registry()
     attempts = []
@@ -95,54 +95,53 @@ def run_failing(host, body, *, in_thread=False):
             seen = exc.type if isinstance(exc, RemoteError) else type(exc).__name__
         return seen, await works()
 
-    async def main():
-        async with host.worker(flows) as worker:
-            seen, after = await worker.client.run(work)
-            assert after == 7
-            return seen
-
-    return host.run(main), attempts
+    async with host.worker(flows) as worker:
+        seen, after = await worker.client.run(work)
+    assert after == 7
+    return seen, attempts
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_of_whatever_class_it_is(host, error):
-    seen, attempts = run_failing(host, raising(error))
+async def test_of_whatever_class_it_is(host, error):
+    seen, attempts = await run_failing(host, raising(error))
     assert attempts == [1, 2]
     wanted = RuntimeError if isinstance(error, StopIteration) else type(error)
     assert seen.endswith(wanted.__name__.removeprefix("Base"))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_of_a_thread_too(host, error):
-    seen, attempts = run_failing(host, error, in_thread=True)
+async def test_of_a_thread_too(host, error):
+    seen, attempts = await run_failing(host, error, in_thread=True)
     assert attempts == [1, 2]
     assert seen.endswith(type(error).__name__.removeprefix("Base"))
 
 
-def test_the_cancel_of_another_scope_is_a_failure(host):
-    seen, attempts = run_failing(host, stray_cancel)
+async def test_the_cancel_of_another_scope_is_a_failure(host):
+    seen, attempts = await run_failing(host, stray_cancel)
     assert attempts == [1, 2]
     assert "Cancelled" in seen
 
 
-def test_the_cancel_of_a_librarys_task_is_a_failure(tmp_path):
-    seen, attempts = run_failing(Flow("memory", "asyncio", 1000, tmp_path), cancelled_pool)
+@pytest.mark.parametrize("host", ["asyncio"], indirect=True)
+async def test_the_cancel_of_a_librarys_task_is_a_failure(host):
+    seen, attempts = await run_failing(host, cancelled_pool)
     assert attempts == [1, 2]
     assert "CancelledError" in seen
 
 
-def test_a_task_that_cancels_itself_has_failed(tmp_path):
+@pytest.mark.parametrize("host", ["asyncio"], indirect=True)
+async def test_a_task_that_cancels_itself_has_failed(host):
     async def suicide():
         asyncio.current_task().cancel()
         await asyncio.sleep(10)
 
-    seen, attempts = run_failing(Flow("memory", "asyncio", 1000, tmp_path), suicide)
+    seen, attempts = await run_failing(host, suicide)
     assert attempts == [1, 2]
     assert "CancelledError" in seen
 
 
 @pytest.mark.parametrize("in_group", [False, True])
-def test_ctrl_c_in_an_activity_ends_the_worker_in_order(host, in_group):
+async def test_ctrl_c_in_an_activity_ends_the_worker_in_order(host, in_group):
     flows = Registry()
     calls = []
     error = KeyboardInterrupt()
@@ -158,23 +157,20 @@ def test_ctrl_c_in_an_activity_ends_the_worker_in_order(host, in_group):
     async def work() -> int:
         return await interrupted()
 
-    async def main():
-        backend = await host.backend()
-        with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as caught:  # noqa: PT012
-            async with host.worker(flows, backend=backend) as worker:
-                await worker.client.start(work.options(id="w"))
-                await anyio.sleep_forever()
-        assert isinstance(caught.value, BaseExceptionGroup) is in_group
+    backend = await host.backend()
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as caught:  # noqa: PT012
         async with host.worker(flows, backend=backend) as worker:
-            assert await worker.client.handle("w", work).result() == 1
-
-    host.run(main)
+            await worker.client.start(work.options(id="w"))
+            await anyio.sleep_forever()
+    assert isinstance(caught.value, BaseExceptionGroup) is in_group
+    async with host.worker(flows, backend=backend) as worker:
+        assert await worker.client.handle("w", work).result() == 1
     assert calls == [1, 1]
 
 
-def test_a_final_failure_is_in_the_log_once_with_ids(host, caplog):
+async def test_a_final_failure_is_in_the_log_once_with_ids(host, caplog):
     with caplog.at_level(logging.INFO, "trioflow"):
-        run_failing(host, raising(OSError("nothing there")))
+        await run_failing(host, raising(OSError("nothing there")))
     failed = "failed for good on attempt 2: OSError: nothing there"
     final = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(final) == 1
@@ -184,7 +180,7 @@ def test_a_final_failure_is_in_the_log_once_with_ids(host, caplog):
     assert [r.levelno for r in retries] == [logging.INFO]
 
 
-def test_an_activity_inside_another_is_warned_of_once(host, caplog):
+async def test_an_activity_inside_another_is_warned_of_once(host, caplog):
     flows = Registry()
 
     @flows.activity
@@ -199,34 +195,28 @@ def test_an_activity_inside_another_is_warned_of_once(host, caplog):
     async def work() -> int:
         return await outer() + await outer()
 
-    async def main():
-        async with host.worker(flows) as worker:
-            assert await worker.client.run(work) == 4
-
     names = f"outer_{host.host}", f"inner_{host.host}"
     outer.name, inner.name = names  # the warning is given once in a process
     flows = Registry()
     flows.add(outer)
     flows.add(inner)
     flows.add(work)
-    host.run(main)
+    async with host.worker(flows) as worker:
+        assert await worker.client.run(work) == 4
     said = [r.getMessage() for r in caplog.records if "as a part of it" in r.getMessage()]
     assert len(said) == 1
     assert all(repr(name) in said[0] for name in names)
 
 
-def test_the_worker_says_when_it_begins_and_ends(host, caplog):
+async def test_the_worker_says_when_it_begins_and_ends(host, caplog):
     flows = Registry()
 
     @flows.activity
     async def act() -> None: ...
 
-    async def main():
+    with caplog.at_level(logging.INFO, "trioflow.worker"):
         async with host.worker(flows, queues=["a", "b"], name="me"):
             pass
-
-    with caplog.at_level(logging.INFO, "trioflow.worker"):
-        host.run(main)
     begun, drained, ended = (r.getMessage() for r in caplog.records)
     assert "me" in begun
     assert "serves MemoryBackend: 0 workflows of queues a, b, 1 activities of queues a, b" in begun

@@ -29,11 +29,15 @@ from typing import (
 
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
-from trioflow._codec.signatures.unbound import UnboundSignature
+from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.commands import ActivityOptions
 from trioflow._model.info import current_activity
-from trioflow._model.options import check_choice, check_count, check_limit_in_seconds
-from trioflow._model.priorities import check_priority
+from trioflow._model.options import (
+    check_choice,
+    check_count,
+    check_limit_in_seconds,
+    check_priority,
+)
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 

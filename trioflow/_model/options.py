@@ -15,13 +15,18 @@ from typing import TypeGuard
 from trioflow.errors import DefinitionError
 
 __all__ = [
+    "HIGHEST_PRIORITY",
+    "LOWEST_PRIORITY",
     "check_choice",
     "check_count",
     "check_limit_in_seconds",
+    "check_priority",
     "check_seconds",
     "is_number",
     "seconds_needed",
 ]
+
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 
 
 def check_seconds(what: str, value: object, *, zero: bool = False) -> None:
@@ -69,6 +74,17 @@ def check_count(what: str, value: object, least: int, most: int | None = None) -
     if value < least:
         raise ValueError(f"{what} is at least {least}, not {value!r}")
     return value
+
+
+def check_priority(value: object) -> None:
+    """Accept a priority, or ``None``.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is out of range.
+    """
+    if value is not None:
+        check_count("priority", value, LOWEST_PRIORITY, HIGHEST_PRIORITY)
 
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from trioflow._codec.failures.failures import Failure, matches, type_name
 from trioflow._codec.names import canonical
 from trioflow._model.options import is_number, seconds_needed
 
-__all__ = ["DEFAULT_ACTIVITY_RETRY", "NO_RETRY", "RetryPolicy"]
+__all__ = ["DEFAULT_ACTIVITY_RETRY", "RetryPolicy"]
 
 if TYPE_CHECKING:
     ExceptionTypes = tuple[type[BaseException] | str, ...]
@@ -163,9 +163,6 @@ def _name(exception: object) -> str:
         )
     raise ValueError(f"non_retryable holds {exception!r}, which is no exception class and no name")
 
-
-NO_RETRY = RetryPolicy(max_attempts=1)
-"""One attempt. Sub-workflows have this unless they are given a policy."""
 
 DEFAULT_ACTIVITY_RETRY = RetryPolicy()
 """What an activity has unless it is given a policy: three attempts, after 1 and 2 seconds.

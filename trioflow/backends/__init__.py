@@ -1,1 +1,93 @@
-"""Stores: the contract they fulfil (`base`), and one module for each that there is."""
+"""Stores: the contract that they fulfil, the records that cross it, and those that there are.
+
+The classes of stores are imported when they are asked for: each needs its driver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import (
+    ENDED,
+    ActivityKey,
+    ActivityResult,
+    ActivityRetry,
+    ActivityTask,
+    CancelledActivity,
+    Closing,
+    CommitFailure,
+    Execution,
+    Heartbeat,
+    InstanceCommit,
+    InstanceFilter,
+    InstanceRecord,
+    Message,
+    NewActivity,
+    NewInstance,
+    QueueStats,
+    Status,
+    StoredMessage,
+    TakenActivities,
+    TakenInstance,
+    TakenInstances,
+    Unit,
+    Update,
+)
+
+if TYPE_CHECKING:
+    from trioflow.backends.memory import MemoryBackend
+    from trioflow.backends.mysql import MysqlBackend
+    from trioflow.backends.postgres import PostgresBackend
+    from trioflow.backends.redis.backend import RedisBackend
+    from trioflow.backends.sqlite import SqliteBackend
+
+__all__ = [
+    "ENDED",
+    "ActivityKey",
+    "ActivityResult",
+    "ActivityRetry",
+    "ActivityTask",
+    "Backend",
+    "CancelledActivity",
+    "Closing",
+    "CommitFailure",
+    "Execution",
+    "Heartbeat",
+    "InstanceCommit",
+    "InstanceFilter",
+    "InstanceRecord",
+    "MemoryBackend",
+    "Message",
+    "MysqlBackend",
+    "NewActivity",
+    "NewInstance",
+    "PostgresBackend",
+    "QueueStats",
+    "RedisBackend",
+    "SqliteBackend",
+    "Status",
+    "StoredMessage",
+    "TakenActivities",
+    "TakenInstance",
+    "TakenInstances",
+    "Unit",
+    "Update",
+]
+
+_STORES = {
+    "MemoryBackend": "trioflow.backends.memory",
+    "MysqlBackend": "trioflow.backends.mysql",
+    "PostgresBackend": "trioflow.backends.postgres",
+    "RedisBackend": "trioflow.backends.redis.backend",
+    "SqliteBackend": "trioflow.backends.sqlite",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _STORES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    store: object = getattr(import_module(_STORES[name]), name)
+    globals()[name] = store
+    return store

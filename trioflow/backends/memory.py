@@ -11,6 +11,7 @@ import anyio.lowlevel
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
+from trioflow.backends.sql.leases import heartbeat
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
@@ -68,7 +69,7 @@ class MemoryBackend(SqlBackend[SqlStore]):
         """Renew the worker's row. It does not block for long, so any thread may call it."""
         with self._lock:
             session = self._session()
-            return session.call(session.store.heartbeat, worker)
+            return session.call(heartbeat, session.store, worker)
 
     def _session(self) -> Session[SqlStore]:
         if self._opened is None:

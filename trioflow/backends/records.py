@@ -5,7 +5,7 @@ Stores see turns, events, inputs and outcomes as bytes and never look inside the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ __all__ = [
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Comparison",
     "Execution",
     "Heartbeat",
     "InstanceCommit",
@@ -60,7 +61,7 @@ class ActivityKey(msgspec.Struct, frozen=True):
 class NewInstance(msgspec.Struct, frozen=True):
     """An instance to be created. ``input`` is one JSON document; so is ``metadata``, or ``b""``.
 
-    ``priority`` lies within `trioflow._model.priorities`; a larger one is taken first. ``life`` is
+    ``priority`` is a whole number from -100 to 100; a larger one is taken first. ``life`` is
     128 random bits in hexadecimal, made by whoever creates the instance: it tells this instance
     from every other one that has, had or will have the same id, in any store. It stays the same
     through ``continue_as_new``. Instances of stores that knew no lives have ``""``.
@@ -356,8 +357,19 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     life: str = ""
 
 
+class Comparison(NamedTuple):
+    """What a filter demands of one column of an instance's row."""
+
+    column: str
+    how: Literal["=", "<", ">"]
+    value: str | float
+
+
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which instances are meant; every field given must hold.
+
+    A field that is added here needs a column of its name in every store, and nothing else: stores
+    apply what `comparisons` returns.
 
     Attributes:
         id_prefix: Ids that begin so.
@@ -373,6 +385,29 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_before: float | None = None
     created_after: float | None = None
     finished_before: float | None = None
+
+    def comparisons(self) -> list[Comparison]:
+        """Return what the fields demand, ``status`` and ``id_prefix`` left out.
+
+        The empty ``parent`` is equal to one that is missing.
+        """
+        given = [(name, getattr(self, name)) for name in _COMPARED_FIELDS]
+        return [
+            Comparison(*_COMPARED.get(name, (name, "=")), value)
+            for name, value in given
+            if value is not None
+        ]
+
+
+# Times; whatever else is given must equal the column of its name.
+_COMPARED: dict[str, tuple[str, Literal["<", ">"]]] = {
+    "created_before": ("created_at", "<"),
+    "created_after": ("created_at", ">"),
+    "finished_before": ("finished_at", "<"),
+}
+_COMPARED_FIELDS = [
+    name for name in InstanceFilter.__struct_fields__ if name not in {"status", "id_prefix"}
+]
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -11,12 +11,11 @@ from pymysql.connections import Connection as RawConnection
 
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.server_clock import ServerClock
-from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends._common.watching import Watcher
 from trioflow.backends.mysql.connection import MysqlConnection
 from trioflow.backends.mysql.dialect import MysqlDialect
 from trioflow.backends.mysql.schema import MysqlMigrations
 from trioflow.backends.mysql.server import Server, from_url
-from trioflow.backends.records import ActivityKey, CommitFailure, NewInstance, Unit, Update
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
@@ -42,67 +41,25 @@ class _MysqlStore(SqlStore):
         super().__init__(connection, dialect, clock)
         self._seen: set[Any] = set()
 
-    # --- telling others ---------------------------------------------------------------------
-
-    def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        if any(map(concerns_others, units)):
-            self.connection.announce()
-        return super().commit(worker, units)
-
-    def reclaim(self, lease: float) -> list[str]:
+    def announce(self) -> None:
         self.connection.announce()
-        return super().reclaim(lease)
-
-    def release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT001, FBT002
-        self.connection.announce()
-        super().release_worker(worker, died)
-
-    def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
-        self.connection.announce()
-        return super().release_instances(worker, instances)
-
-    def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        self.connection.announce()
-        super().recall(worker, keep)
-
-    def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        self.connection.announce()
-        return super().create(instances)
-
-    def send(self, instance: str, event: bytes, life: str | None = None) -> Update:
-        self.connection.announce()
-        return super().send(instance, event, life)
-
-    def cancel(
-        self, instance: str, event: bytes, outcome: bytes, life: str | None = None
-    ) -> Update:
-        self.connection.announce()
-        return super().cancel(instance, event, outcome, life)
-
-    def terminate(self, instance: str, outcome: bytes, life: str | None = None) -> Update:
-        self.connection.announce()
-        return super().terminate(instance, outcome, life)
-
-    def resume(self, instance: str, life: str | None = None) -> Update:
-        self.connection.announce()
-        return super().resume(instance, life)
 
     def changed_by_others(self) -> bool:
         """Return whether another backend has announced something since it was asked last."""
         query = "SELECT id, changes FROM writers WHERE id <> ?"
         before = self._seen
-        self._seen = set(self._execute(query, self.connection.writer).fetchall())
+        self._seen = set(self.execute(query, self.connection.writer).fetchall())
         return self._seen != before
 
     def forget_writers(self) -> None:
         """Delete the rows of those that have been silent for long, and be sure of writing."""
         with self.connection.transaction():
-            rows = self._execute(
+            rows = self.execute(
                 f"SELECT id FROM writers WHERE seen_at < unix_timestamp() - {_FORGOTTEN} "  # noqa: S608
                 "FOR UPDATE SKIP LOCKED"
             ).fetchall()
             for row in rows:
-                self._execute("DELETE FROM writers WHERE id = ?", *row)
+                self.execute("DELETE FROM writers WHERE id = ?", *row)
 
 
 class MysqlBackend(SharedSqlBackend[_MysqlStore]):

@@ -43,6 +43,8 @@ __all__ = [
 _packed = msgspec.msgpack.Encoder().encode
 _encoded = msgspec.json.Encoder().encode
 _COMMAND = "the command"
+# Fields of a new instance that are sent though they are empty.
+_ALWAYS = {"id", "workflow", "queue", "input"}
 
 
 class TakeRequest(msgspec.Struct):
@@ -139,18 +141,16 @@ def parts_of_notice(
 
 
 def pack_filter(where: InstanceFilter) -> bytes:
-    """Return a filter; ``needs_row`` says whether an id and its status are not enough for it."""
-    in_row = {
-        "workflow": where.workflow,
-        "queue": where.queue,
-        "parent": where.parent,
-        "created_before": where.created_before,
-        "created_after": where.created_after,
-        "finished_before": where.finished_before,
-    }
-    needs_row = any(value is not None for value in in_row.values())
-    others = {"status": where.status, "id_prefix": where.id_prefix or None, "needs_row": needs_row}
-    return pack({**in_row, **others})
+    """Return a filter: what it demands, and what helps to find the instances that may have it."""
+    return pack(
+        {
+            "compared": where.comparisons(),
+            "status": where.status,
+            "id_prefix": where.id_prefix or None,
+            "parent": where.parent,
+            "finished_before": where.finished_before,
+        }
+    )
 
 
 def _time(at: float) -> float:
@@ -269,20 +269,11 @@ def _add_end(wire: dict[str, Any], commit: InstanceCommit) -> None:
 
 
 def _new_instance(new: NewInstance) -> dict[str, Any]:
-    wire: dict[str, Any] = {
-        "id": new.id,
-        "workflow": new.workflow,
-        "queue": new.queue,
-        "input": _payload(new.input),
-    }
-    if new.life:
-        wire["life"] = new.life
-    if new.priority:
-        wire["priority"] = new.priority
-    if new.metadata:
-        wire["metadata"] = _payload(new.metadata)
-    if new.parent is not None:
-        wire["parent"] = new.parent
+    wire: dict[str, Any] = {}
+    for name in NewInstance.__struct_fields__:
+        value = getattr(new, name)
+        if value or name in _ALWAYS:
+            wire[name] = _payload(value) if isinstance(value, bytes) else value
     return wire
 
 

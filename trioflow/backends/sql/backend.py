@@ -1,4 +1,14 @@
-"""`Backend` on top of a synchronous `SqlStore`: where its calls run, and who is told of changes."""
+"""`Backend` on top of a synchronous `SqlStore`: where its calls run, and who is told of changes.
+
+All that is asked of the store goes through two helpers. `SqlBackend._read` runs a function of this
+package where it may block. `SqlBackend._write` does the same and then tells whoever waits for a
+change: those in this process by the watcher, other processes in one of three ways, whichever the
+database has.
+
+- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL.
+- The watcher sends a notification after it: PostgreSQL.
+- Nothing is needed, as others see that the file has changed: SQLite.
+"""
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`
 
@@ -24,7 +34,10 @@ from trioflow.backends.records import (
     Unit,
     Update,
 )
+from trioflow.backends.sql import changes, leases, reads, taking
+from trioflow.backends.sql.commit import commit
 from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sql.taking import Wanted
 
 __all__ = ["SqlBackend"]
 
@@ -70,7 +83,31 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a method of the store where it may block; raise only errors of trioflow's."""
+        """Run a function that uses the store where it may block; raise only our errors."""
+
+    # --- reading and writing --------------------------------------------------------------
+
+    async def _read(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
+        """Run a function that changes nothing."""
+        return await self._run(fn, self._store(), *args)
+
+    async def _write(
+        self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts, told: Callable[[T], object] = bool
+    ) -> T:
+        """Run a function that changes something, and tell those who wait for changes.
+
+        Args:
+            fn: What to run.
+            *args: With what, beside the store.
+            told: Returns of the result whether there is something to tell; `_never` if that is
+                known before.
+        """
+        if told is _never:
+            return await self._run(fn, self._store(), *args)
+        result = await self._run(_announced, fn, self._store(), *args)
+        if told(result):
+            self._watcher.notify()
+        return result
 
     # --- workers ------------------------------------------------------------------------
 
@@ -84,17 +121,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         lease: float | None = None,
     ) -> None:
         served = (tuple(queues), tuple(activity_queues))
-        await self._run(self._store().register_worker, worker, name, *served, lease)
+        await self._write(leases.register_worker, worker, name, served, lease, told=_never)
 
     async def reclaim(self, lease: float) -> list[str]:
-        buried = await self._run(self._store().reclaim, lease)
-        if buried:
-            self._watcher.notify()
-        return buried
+        return await self._write(leases.reclaim, lease)
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
-        await self._run(self._store().release_worker, worker, died)
-        self._watcher.notify()
+        await self._write(leases.release_worker, worker, died, told=_always)
 
     # --- work ---------------------------------------------------------------------------
 
@@ -108,91 +141,76 @@ class SqlBackend(abc.ABC, Generic[S]):
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
-        store = self._store()
+        if not limit and not suspect:
+            return await self._write(taking.take_own_instances, worker, told=_never)
+        wanted = Wanted(worker, tuple(queues), tuple(exclude))
         if suspect:
-            return await self._run(store.take_suspect, worker, tuple(queues), tuple(exclude))
-        take = store.take_instances
-        return await self._run(take, worker, tuple(queues), limit, tuple(exclude), sticky)
+            return await self._write(taking.take_suspect, wanted, told=_never)
+        return await self._write(taking.take_instances, wanted, limit, sticky, told=_never)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
     ) -> TakenActivities:
-        take = self._store().take_activities
-        return await self._run(take, worker, tuple(queues), limit, tuple(exclude))
+        wanted = Wanted(worker, tuple(queues), tuple(exclude))
+        return await self._write(taking.take_activities, wanted, limit, told=_never)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        results = await self._run(self._store().commit, worker, units)
-        if any(map(concerns_others, units)):
-            self._watcher.notify()
-        return results
+        told = _always if any(map(concerns_others, units)) else _never
+        return await self._write(commit, worker, units, told=told)
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
-        released = await self._run(self._store().release_instances, worker, instances)
-        if released:
-            self._watcher.notify()
-        return released
+        return await self._write(leases.release_instances, worker, instances)
 
     async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        await self._run(self._store().recall, worker, keep)
-        self._watcher.notify()
+        await self._write(leases.recall, worker, keep, told=_always)
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
-        return await self._run(self._store().load, ids)
+        return await self._read(reads.load, ids)
 
     # --- what clients ask for -----------------------------------------------------------
 
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        created = await self._run(self._store().create, instances)
-        if any(created):
-            self._watcher.notify()
-        return created
+        return await self._write(changes.create, instances, told=any)
 
     async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return self._told(await self._run(self._store().send, instance, event, life))
+        return await self._write(changes.send, instance, event, life, told=_is_done)
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
-        return self._told(await self._run(self._store().cancel, instance, event, outcome, life))
+        return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
-        return self._told(await self._run(self._store().terminate, instance, outcome, life))
+        return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
-        return self._told(await self._run(self._store().resume, instance, life))
-
-    def _told(self, update: Update) -> Update:
-        if update == "done":
-            self._watcher.notify()
-        return update
-
-    async def get(self, instance: str) -> InstanceRecord | None:
-        return await self._run(self._store().get, instance)
-
-    async def not_running(
-        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
-    ) -> list[str]:
-        return await self._run(self._store().not_running, instances, lives)
-
-    async def history(self, instance: str) -> list[Execution]:
-        return await self._run(self._store().history, instance)
-
-    async def activities(self, instance: str) -> list[ActivityTask]:
-        return await self._run(self._store().activities, instance)
-
-    async def count(self, where: InstanceFilter) -> int:
-        return await self._run(self._store().count, where)
-
-    async def stats(self) -> list[QueueStats]:
-        return await self._run(self._store().stats)
+        return await self._write(changes.resume, instance, life, told=_is_done)
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
     ) -> int:
-        removed = await self._run(self._store().remove, where, ids, limit)
-        if removed:  # somebody may wait for one of them
-            self._watcher.notify()
-        return removed
+        # Somebody may wait for one of them.
+        return await self._write(changes.remove, where, ids, limit)
+
+    async def get(self, instance: str) -> InstanceRecord | None:
+        return await self._read(reads.get, instance)
+
+    async def not_running(
+        self, instances: Sequence[str], *, lives: Sequence[str] | None = None
+    ) -> list[str]:
+        return await self._read(reads.not_running, instances, lives)
+
+    async def history(self, instance: str) -> list[Execution]:
+        return await self._read(reads.history, instance)
+
+    async def activities(self, instance: str) -> list[ActivityTask]:
+        return await self._read(reads.activities, instance)
+
+    async def count(self, where: InstanceFilter) -> int:
+        return await self._read(reads.count, where)
+
+    async def stats(self) -> list[QueueStats]:
+        return await self._read(reads.stats)
 
     # --- waking -------------------------------------------------------------------------
 
@@ -206,4 +224,21 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def list(
         self, where: InstanceFilter, *, limit: int, after: str | None = None
     ) -> list[InstanceRecord]:
-        return await self._run(self._store().list, where, limit, after)
+        return await self._read(reads.list_instances, where, limit, after)
+
+
+def _announced(fn: Callable[[SqlStore, *Ts], T], store: SqlStore, *args: *Ts) -> T:
+    store.announce()
+    return fn(store, *args)
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+def _is_done(update: Update) -> bool:
+    return update == "done"

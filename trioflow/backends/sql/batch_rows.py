@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, NewInstance, Unit
-from trioflow.backends.sql.core import Mail
+from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.sql.delivery import Mail
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
@@ -20,34 +20,9 @@ from trioflow.backends.sql.queries import (
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
 )
+from trioflow.backends.sql.rows import new_instance_row
 
-__all__ = ["BatchRows", "life_of", "new_instance_row"]
-
-
-def new_instance_row(
-    new: NewInstance,
-    execution: int,
-    now: float,
-    *,
-    turns: int = 0,
-    events: int = 0,
-    ready_at: float | None,
-    wake_at: float | None = None,
-    worker: str | None = None,
-    sticky_worker: str | None = None,
-    custom_status: bytes = b"",
-) -> tuple[Any, ...]:
-    """Return the values of `CREATE_INSTANCES` for one instance."""
-    ref = new.parent
-    parent: tuple[Any, ...] = (None, None, None, "")
-    if ref is not None:
-        parent = (ref.instance, ref.execution, ref.command, ref.life)
-    return (
-        *(new.id, execution, new.workflow, new.queue, "running", *parent),
-        *(turns, events, ready_at, wake_at, worker, sticky_worker),
-        *(new.input, new.metadata, custom_status, now, new.priority, new.priority),
-        *(new.life, execution),
-    )
+__all__ = ["BatchRows", "life_of"]
 
 
 def life_of(commit: InstanceCommit) -> str:

@@ -18,6 +18,7 @@ from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.dialect import Dialect
+from trioflow.backends.sql.leases import heartbeat
 from trioflow.backends.sql.migrations import Migrations
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
@@ -177,7 +178,7 @@ class SharedSqlBackend(SqlBackend[S]):
             self._session_or_raise()
             if self._beats is None:
                 self._beats = self._session(self._connect_for_heartbeats)
-            return self._beats.call(self._beats.store.heartbeat, worker)
+            return self._beats.call(heartbeat, self._beats.store, worker)
 
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
         """See `Backend`.

@@ -33,17 +33,17 @@ class _SqliteStore(SqlStore):
 
     def try_to_write(self) -> None:
         """Fail now, not at the first commit, if the file cannot be written."""
-        self._execute("BEGIN IMMEDIATE")
-        self._execute("UPDATE counters SET value = value WHERE name = 'inbox'")
-        self._execute("ROLLBACK")
+        self.execute("BEGIN IMMEDIATE")
+        self.execute("UPDATE counters SET value = value WHERE name = 'inbox'")
+        self.execute("ROLLBACK")
 
     def latest_time(self) -> float:
         """Return the greatest time that is stored, but for those that lie ahead."""
-        return float(self._execute(_LATEST).fetchone()[0])
+        return float(self.execute(_LATEST).fetchone()[0])
 
     def changed_by_others(self) -> bool:
         """Return whether another connection has written since it was asked last."""
-        row = self._execute("PRAGMA data_version").fetchone()
+        row = self.execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, row[0]
         return bool(before != row[0])
 

@@ -1,0 +1,140 @@
+"""What is public: these names of these modules, and nothing private shines through."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle  # noqa: TID251 - users may
+import subprocess
+import sys
+import typing
+
+import msgspec
+import pydantic
+import pytest
+
+import trioflow
+import trioflow.backends
+from trioflow import ActivityInfo, Info, RetryPolicy, SuspendReport, errors
+
+# A name that goes, or changes its name, breaks programs: change these lists on purpose only.
+ERRORS = """
+    ActivityTimeout ArgumentError BackendError BackendUnavailable ClientClosed CorruptStore
+    DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
+    InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
+    InstanceTerminated LeaseLost NonRetryable NotInWorkflow PayloadTooLarge RemoteError Retry
+    SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
+"""
+AUTHORING = """
+    Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
+    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+"""
+PUBLIC = {
+    "trioflow": f"""
+        {AUTHORING} {ERRORS}
+        Activity ActivityDescription ActivityInfo Client Codec Description DeterminismWarning
+        ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
+        Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
+    """,
+    "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
+    "trioflow.authoring": AUTHORING,
+    "trioflow.backends": """
+        ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Backend CancelledActivity
+        Closing CommitFailure Execution Heartbeat InstanceCommit InstanceFilter InstanceRecord
+        MemoryBackend Message MysqlBackend NewActivity NewInstance PostgresBackend QueueStats
+        RedisBackend SqliteBackend Status StoredMessage TakenActivities TakenInstance
+        TakenInstances Unit Update
+    """,
+    "trioflow.testing": "",
+    "trioflow.testing.conformance": "Case Stage conformance_cases",
+    "trioflow.testing.lockstep": "OpenBackend run_lockstep",
+}
+OBJECTS = {
+    f"{module}.{name}": getattr(importlib.import_module(module), name)
+    for module, names in PUBLIC.items()
+    for name in names.split()
+}
+CLASSES = {name: value for name, value in OBJECTS.items() if inspect.isclass(value)}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module):
+    exported = getattr(importlib.import_module(module), "__all__", [])
+    assert sorted(exported) == sorted(PUBLIC[module].split())
+
+
+@pytest.mark.parametrize("name", [*OBJECTS])
+def test_what_is_public_says_that_it_comes_from_a_public_module(name):
+    module = getattr(OBJECTS[name], "__module__", "")
+    assert not [part for part in module.split(".") if part.startswith("_")]
+
+
+def test_what_users_see_first_has_the_first_name():
+    assert trioflow.Client.__module__ == trioflow.run_worker.__module__ == "trioflow"
+    assert trioflow.Client.start.__module__ == "trioflow"
+    assert repr(trioflow.Signal) == "<class 'trioflow.Signal'>"
+
+
+def test_the_names_of_errors_stay_as_they_are_stored():
+    assert {getattr(errors, name).__module__ for name in errors.__all__} == {"trioflow.errors"}
+
+
+@pytest.mark.parametrize("name", [*CLASSES])
+def test_public_classes_are_pickled_by_their_public_names(name):
+    assert pickle.loads(pickle.dumps(CLASSES[name])) is CLASSES[name]
+
+
+@pytest.mark.parametrize("name", [*CLASSES])
+def test_annotations_of_public_classes_can_be_resolved(name):
+    hints = typing.get_type_hints(CLASSES[name])
+    assert not [hint for hint in hints.values() if isinstance(hint, str)]
+
+
+INFO = Info(
+    id="a",
+    execution=1,
+    workflow="w",
+    queue="q",
+    parent=None,
+    metadata={},
+    started_at=0.0,
+    turns=1,
+    events=2,
+    max_events=3,
+)
+VALUES = [INFO, RetryPolicy(non_retryable=(KeyError,)), SuspendReport(kind="k", message="m")]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_public_values_are_pickled_encoded_and_decoded(value):
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert msgspec.json.decode(msgspec.json.encode(value), type=type(value)) == value
+
+
+def test_a_users_class_may_be_made_of_public_ones():
+    class More(ActivityInfo, frozen=True, kw_only=True):
+        policy: RetryPolicy
+
+    class Model(pydantic.BaseModel, arbitrary_types_allowed=True):
+        info: Info
+
+    assert {"attempt", "policy"} <= typing.get_type_hints(More, localns=locals()).keys()
+    assert Model(info=INFO).info is INFO
+
+
+def test_no_database_driver_is_imported_before_its_store_is_asked_for():
+    program = (
+        "import sys, trioflow, trioflow.backends as backends\n"
+        "drivers = ('psycopg', 'pymysql', 'redis')\n"
+        "print([name for name in drivers if name in sys.modules])\n"
+        "print(backends.RedisBackend.__name__, 'redis' in sys.modules)\n"
+    )
+    given = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert given.stdout.decode().splitlines() == ["[]", "RedisBackend True"]
+
+
+def test_a_store_that_there_is_not_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'OracleBackend'"):
+        _ = trioflow.backends.OracleBackend

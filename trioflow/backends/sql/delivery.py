@@ -1,0 +1,171 @@
+"""Put messages into inboxes.
+
+Theory. An instance's row has ``unread``, the number of rows in its inbox, and ``ready_at``. Who
+delivers raises the one and sets the other in one statement, and only then inserts the message: so
+whether an instance is ready never needs a look into the inbox, and a delivery and a commit of the
+same instance meet at its row, where the database makes one wait for the other.
+
+Invariants, at the end of every transaction:
+
+- ``unread`` equals the number of inbox rows of an unfinished instance;
+- a running instance with unread messages that its worker has not seen has a ``ready_at``;
+- the numbers (``seq``) of an inbox grow in the order of delivery, and none is ever given twice.
+  They are allocated after the rows of the targets have been locked (by counting in), so that two
+  deliveries to one inbox are numbered in the order in which they are committed.
+
+Most messages of a commit are *plain*: their targets are all different executions and nobody waits
+for an answer. They are delivered together, in two statements. The others go one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from trioflow.backends._common.notices import asked_by, child_cancelled
+from trioflow.backends.records import Message
+from trioflow.backends.sql.queries import DELIVER, NOTIFY
+from trioflow.backends.sql.rows import parent_ref
+from trioflow.backends.sql.store import SqlStore
+
+__all__ = [
+    "Mail",
+    "deliver",
+    "deliver_one_by_one",
+    "deliver_together",
+    "end_unstarted",
+    "insert_together",
+    "sort_mails",
+    "unread_counts",
+]
+
+
+class Mail(NamedTuple):
+    """A message on its way: the id of its sender, and when it came."""
+
+    sender: str
+    message: Message
+    at: float
+
+
+def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]]:
+    """Return the mails that can be delivered together, by target, and those to deliver one by one.
+
+    A target that gets one of the latter gets what follows one by one as well: an inbox keeps the
+    order of what was sent.
+    """
+    ordered: set[str] = set()
+    plain: dict[str, list[Mail]] = {}
+    others: list[Mail] = []
+    for mail in mails:
+        sender, message, _ = mail
+        target = message.instance
+        same = plain.get(target)
+        replies = bool(message.sent or message.failed)
+        alone = replies or bool(message.unstarted) or target in ordered
+        if alone or (same is not None and not _alike(same[0].message, message)):
+            others.append(mail)
+            ordered.add(target)
+            if replies:
+                ordered.add(sender)
+        elif same is None:
+            plain[target] = [mail]
+        else:
+            same.append(mail)
+    return plain, others
+
+
+def _alike(one: Message, other: Message) -> bool:
+    return one.execution == other.execution and one.life == other.life
+
+
+# --- together ---------------------------------------------------------------------------------
+
+
+def deliver_together(store: SqlStore, by_target: dict[str, list[Mail]], now: float) -> None:
+    """Deliver plain mails."""
+    touched = store.write(NOTIFY, unread_counts(by_target, now))
+    insert_together(store, by_target, touched, now)
+
+
+def unread_counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
+    """Return the values of `NOTIFY` for plain mails."""
+    counts: list[Any] = []
+    for target, mails in by_target.items():
+        first = mails[0].message
+        counts += (target, first.execution, first.life, len(mails), now)
+    return counts
+
+
+def insert_together(
+    store: SqlStore, by_target: dict[str, list[Mail]], touched: int, now: float
+) -> None:
+    """Insert plain mails that `NOTIFY` has counted in at ``touched`` of their targets."""
+    if not touched:
+        return
+    dialect, connection = store.dialect, store.connection
+    count = sum(map(len, by_target.values()))
+    seq = dialect.allocate(connection, count, now)
+    if touched == len(by_target):
+        rows: list[Any] = []
+        for target, mails in by_target.items():
+            for _, message, at in mails:
+                rows += (target, seq, message.execution, message.event, at)
+                seq += 1
+        dialect.append(connection, DELIVER, rows)
+        return
+    for mails in by_target.values():
+        for _, message, at in mails:
+            _insert_if_open(store, message, seq, at)
+            seq += 1
+
+
+# --- one by one -------------------------------------------------------------------------------
+
+
+def deliver_one_by_one(store: SqlStore, mails: Sequence[Mail], now: float) -> None:
+    """Deliver mails in their order; answer each that wants an answer at once."""
+    for sender, message, at in mails:
+        done = end_unstarted(store, message, now) if message.unstarted else False
+        done = done or deliver(store, message, now, at)
+        reply = message.sent if done else message.failed
+        if reply:
+            deliver(store, Message(sender, reply), now)
+
+
+def deliver(store: SqlStore, message: Message, now: float, at: float | None = None) -> bool:
+    """Put one event into an inbox; return whether its target is there and unfinished.
+
+    ``at`` is when it came, ``None`` for ``now``. What else the message says does not matter.
+    """
+    named = (message.instance, message.execution, message.life)
+    counted = store.execute(store.queries.count_in, now, now, *named)
+    if not counted.rowcount:
+        return False
+    seq = store.dialect.allocate(store.connection, 1, now)
+    _insert_if_open(store, message, seq, now if at is None else at)
+    return True
+
+
+def end_unstarted(store: SqlStore, cancel: Message, now: float) -> bool:
+    """End what a cancel is for, if it has not begun; return whether it was so."""
+    id, queries = cancel.instance, store.queries
+    row = store.execute(queries.unstarted, id, cancel.execution, cancel.life).fetchone()
+    if row is None:
+        return False
+    parent, by = parent_ref(*row), asked_by(cancel.event)
+    if by is not None and by != parent:
+        return False  # it is not the one that was meant, and will not listen
+    store.execute(queries.end_instance, "cancelled", cancel.unstarted, now, id)
+    store.execute(queries.delete_inbox, id)
+    if parent is not None:
+        deliver(store, child_cancelled(cancel.unstarted, parent), now)
+    return True
+
+
+def _insert_if_open(store: SqlStore, message: Message, seq: int, at: float) -> None:
+    store.execute(
+        store.queries.deliver_if_open,
+        *(seq, message.execution, message.event, at),
+        *(message.instance, message.execution, message.life),
+    )

@@ -1,0 +1,195 @@
+"""What is read and changes nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from trioflow.backends.records import (
+    ActivityTask,
+    Execution,
+    InstanceFilter,
+    InstanceRecord,
+    QueueStats,
+)
+from trioflow.backends.sql.dialect import Cursor
+from trioflow.backends.sql.rows import activity_task, instance_record
+from trioflow.backends.sql.store import SqlStore
+from trioflow.errors import InstanceNotFound
+
+__all__ = [
+    "activities",
+    "conditions",
+    "count",
+    "get",
+    "history",
+    "list_instances",
+    "load",
+    "not_running",
+    "select",
+    "stats",
+]
+
+_OPEN = ("running", "suspended")
+_SURROGATES = range(0xD800, 0xE000)
+_names = msgspec.json.Decoder(list[str])
+
+
+def load(store: SqlStore, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+    """See `Backend.load`."""
+    found = store.each(store.queries.turns, ids)
+    return [[row[0] for row in rows] for rows in found]
+
+
+def get(store: SqlStore, instance: str) -> InstanceRecord | None:
+    """See `Backend.get`."""
+    row = select(store, store.queries.records, ["id = ?"], [instance]).fetchone()
+    return None if row is None else instance_record(row)
+
+
+def not_running(
+    store: SqlStore, instances: Sequence[str], lives: Sequence[str] | None
+) -> list[str]:
+    """See `Backend.not_running`."""
+    rows = store.among(store.queries.statuses, instances)
+    if lives is None:
+        stopped = {id for id, status, _ in rows if status != "running"}
+        return [id for id in instances if id in stopped]
+    running = {id: life for id, status, life in rows if status == "running"}
+    asked = zip(instances, lives, strict=True)
+    return [id for id, life in asked if running.get(id) != life]
+
+
+def history(store: SqlStore, instance: str) -> list[Execution]:
+    """See `Backend.history`."""
+    with store.transaction():
+        current = store.execute(store.queries.current_execution, instance).fetchone()
+        rows = store.execute(store.queries.executions, instance).fetchall()
+    executions = [
+        Execution(number, [row[1] for row in group])
+        for number, group in groupby(rows, key=lambda row: row[0])
+    ]
+    if current is not None and (not executions or executions[-1].number < current[0]):
+        executions.append(Execution(current[0], []))
+    return executions
+
+
+def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
+    """See `Backend.activities`."""
+    rows = store.execute(store.queries.activities, instance).fetchall()
+    return [activity_task(row) for row in rows]
+
+
+def count(store: SqlStore, where: InstanceFilter) -> int:
+    """See `Backend.count`."""
+    counted = select(store, store.queries.count, *conditions(where)).fetchone()
+    return int(counted[0])
+
+
+def list_instances(
+    store: SqlStore, where: InstanceFilter, limit: int, after: str | None
+) -> list[InstanceRecord]:
+    """See `Backend.list`."""
+    clauses, parameters = conditions(where)
+    if after is not None:
+        row = store.execute(store.queries.seq_of, after).fetchone()
+        if row is None:
+            raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
+        clauses.append("seq < ?")
+        parameters.append(row[0])
+    newest = "ORDER BY seq DESC LIMIT ?"
+    rows = select(store, store.queries.records, clauses, [*parameters, limit], newest)
+    return [instance_record(row) for row in rows.fetchall()]
+
+
+def stats(store: SqlStore) -> list[QueueStats]:
+    """See `Backend.stats`."""
+    queries = store.queries
+    numbers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    with store.transaction():
+        now = store.clock()
+        instances = store.execute(queries.instance_stats, now).fetchall()
+        pending_activities = store.execute(queries.pending_stats).fetchall()
+        held = store.execute(queries.held_stats).fetchall()
+        workers = store.execute(queries.living_workers, now).fetchall()
+    for queue, status, worker, number, ready in instances:
+        numbers[queue][status] += number
+        if worker is None:
+            numbers[queue]["pending_instances"] += int(ready)
+    for queue, number in pending_activities:
+        numbers[queue]["pending_activities"] = number
+    for queue, number in held:
+        numbers[queue]["running_activities"] = number
+    for queues, activity_queues in workers:
+        for each in _served(queues, numbers):
+            numbers[each]["workers"] += 1
+        for each in _served(activity_queues, numbers):
+            numbers[each]["activity_workers"] += 1
+    return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
+
+
+def _served(stored: str | None, queues: Collection[str]) -> set[str]:
+    """Return which of some queues a worker serves: all, where its row does not say."""
+    if stored is not None:
+        with suppress(msgspec.DecodeError):  # damaged, which must hide nothing else
+            return set(queues).intersection(_names.decode(stored))
+    return set(queues)
+
+
+# --- filters ------------------------------------------------------------------------------------
+
+
+def select(
+    store: SqlStore,
+    query: str,
+    clauses: Sequence[str],
+    parameters: Sequence[Any],
+    tail: str = "",
+) -> Cursor:
+    """Run a query in which ``{where}`` stands for these clauses, all of which must hold."""
+    condition = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    translated = store.dialect.query(f"{condition} {tail}")
+    return store.execute(query.replace("{where}", translated), *parameters)
+
+
+def conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
+    """Return the clauses of a filter and their parameters."""
+    clauses: list[str] = []
+    parameters: list[Any] = []
+    for column, how, value in where.comparisons():
+        if value == "" and column == "parent":
+            clauses.append("parent IS NULL")
+            continue
+        clauses.append(f"{column} {how} ?")
+        parameters.append(value)
+    if where.id_prefix:
+        for how, bound in ((">=", where.id_prefix), ("<", _after_all(where.id_prefix))):
+            if bound is not None:
+                clauses.append(f"id {how} ?")
+                parameters.append(bound)
+    if where.status:
+        clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
+        parameters += where.status
+        if all(status in _OPEN for status in where.status):
+            clauses.append("finished_at IS NULL")  # implied; it makes an index useful
+    return clauses, parameters
+
+
+def _after_all(prefix: str) -> str | None:
+    """Return the least text that is larger than all that begin so; ``None`` if there is none.
+
+    Texts are compared by code points everywhere. (Functions of texts stop at a zero on some.)
+    """
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    if following in _SURROGATES:
+        following = _SURROGATES.stop
+    return kept[:-1] + chr(following)
