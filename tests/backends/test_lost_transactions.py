@@ -30,7 +30,7 @@ async def stored(kind, path, servers):
 
     try:
         await backend.create([NewInstance(id, "flow", "q", b"[]") for id in "abc"])
-        yield backend._opened, unread
+        yield backend._connections.calls, unread
     finally:
         await backend.aclose()
 

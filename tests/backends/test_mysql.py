@@ -290,7 +290,7 @@ def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
     async def main():
         async with opened(mysql.url) as backend:
             await hold(backend, "large", "small")
-            session, store = backend._opened, backend._store()
+            session, store = backend._connections.calls, backend._store()
 
             def store_turn(id, data):
                 return commit(store, "w1", [Unit(instances=[step(id, 0, turns=[data])])])

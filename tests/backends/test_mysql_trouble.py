@@ -366,7 +366,7 @@ def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(mysql
     async def main():
         async with opened(connect=connect) as backend:
             await backend.register_worker("w", "w")
-            backend._opened.connection.close()
+            backend._connections.calls.connection.close()
             assert await backend.commit("w", []) == []
             assert await backend.reclaim(50.0) == []
 
@@ -384,7 +384,7 @@ def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(mysql, mon
     async def main():
         async with opened(connect=connect) as backend:
             monkeypatch.setattr(server_clock, "_OLD", 0.0)
-            backend._opened.connection.close()
+            backend._connections.calls.connection.close()
             await backend.reclaim(60.0)
             assert abs(backend.now() - time.time()) < 0.2
 

@@ -618,7 +618,7 @@ def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(url, 
         store = PostgresBackend(connect, schema=schema, clock=lambda: time[0])
         async with opened(store) as backend:
             await backend.register_worker("w", "w")
-            backend._opened.connection.close()
+            backend._connections.calls.connection.close()
             assert await backend.commit("w", []) == []
             assert await backend.reclaim(50.0) == []
 

@@ -122,7 +122,7 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
     # --- life ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        if self._opened is not None:
+        if self._connections.are_open:
             return
         await super().open()
         heard = partial(call_soon_here(), self._notifying.hear)
@@ -147,11 +147,11 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
             raise
         return raw
 
-    def _close_all(self, session: Session[_PgStore]) -> None:
+    def _close_session(self, session: Session[_PgStore]) -> None:
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             notifier.stop()
-        super()._close_all(session)
+        super()._close_session(session)
 
     # --- waking -------------------------------------------------------------------------
 

@@ -1,18 +1,14 @@
-"""The life of an SQL store: its thread, opening, migrating, closing, and the heartbeat.
-
-A store that is open has one session for all calls, used by a thread of its own, so that the calls
-that wait at the same time share a transaction. The heartbeat has another session, since it must go
-on while a call waits, for a lock or for a disk; whichever thread sends one holds `_beat_lock`.
-"""
+"""The life of an SQL store: opening, migrating, closing, and the checks of ids."""
 
 from __future__ import annotations
 
 import abc
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
+from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
@@ -61,10 +57,11 @@ class SharedSqlBackend(SqlBackend[S]):
         self._clock = clock
         self._migrations = migrations
         self._migrates = migrate
-        self._thread: StorageThread | None = None
-        self._opened: Session[S] | None = None
-        self._beat_lock = threading.Lock()
-        self._beats: Session[S] | None = None
+        self._connections = Connections(
+            place,
+            connect=self._open_session,
+            connect_for_heartbeats=partial(self._session, self._connect_for_heartbeats),
+        )
 
     # --- what a subclass gives --------------------------------------------------------------
 
@@ -93,15 +90,8 @@ class SharedSqlBackend(SqlBackend[S]):
             CorruptStore: It is damaged, or something else.
             BackendError: The server is too old.
         """
-        if self._opened is not None:
-            return
-        thread = StorageThread(f"trioflow storage {self.place}")
-        try:
-            self._opened = await thread.run(self._open_session)
-        except BaseException:
-            await thread.aclose()
-            raise
-        self._thread = thread
+        if not self._connections.are_open:
+            await self._connections.open()
 
     async def migrate(self) -> None:
         """Bring the schema up to date, without opening the store; errors as `open`."""
@@ -139,20 +129,9 @@ class SharedSqlBackend(SqlBackend[S]):
 
     async def aclose(self) -> None:
         """Close the connections and end the threads. Idempotent, also after a failed `open`."""
-        thread, session = self._thread, self._opened
-        self._thread = self._opened = None
-        if thread is None or session is None:
-            return
-        try:
-            await thread.run(self._close_all, session)
-        finally:
-            await thread.aclose()
+        await self._connections.aclose(self._close_session)
 
-    def _close_all(self, session: Session[S]) -> None:
-        with self._beat_lock:
-            if self._beats is not None:
-                self._beats.close()
-                self._beats = None
+    def _close_session(self, session: Session[S]) -> None:
         session.close()
 
     def now(self) -> float:
@@ -164,7 +143,7 @@ class SharedSqlBackend(SqlBackend[S]):
         try:
             return self._clock()
         except RuntimeError:
-            raise self._not_open() from None
+            raise self._connections.not_open() from None
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -174,11 +153,7 @@ class SharedSqlBackend(SqlBackend[S]):
         Raises:
             BackendUnavailable: The database cannot be reached or written, or is not open.
         """
-        with self._beat_lock:
-            self._session_or_raise()
-            if self._beats is None:
-                self._beats = self._session(self._connect_for_heartbeats)
-            return self._beats.call(heartbeat, self._beats.store, worker)
+        return self._connections.beat(lambda beats: beats.call(heartbeat, beats.store, worker))
 
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
         """See `Backend`.
@@ -199,29 +174,17 @@ class SharedSqlBackend(SqlBackend[S]):
         results = await super().commit(worker, written)
         return [failures.get(at, result) for at, result in enumerate(results)]
 
-    def _session_or_raise(self) -> Session[S]:
-        if self._opened is None:
-            raise self._not_open()
-        return self._opened
-
     def _store(self) -> S:
-        return self._session_or_raise().store
-
-    def _not_open(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self.place} is not open; await the backend's open() first")
+        return self._connections.calls.store
 
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        thread = self._thread
-        if thread is None:
-            raise self._not_open()
-        return await thread.run_together(self._session_or_raise().call_together, fn, *args)
+        thread, session = self._connections.thread, self._connections.calls
+        return await thread.run_together(session.call_together, fn, *args)
 
     async def _look(self, changed: Callable[[S], bool]) -> bool:
         """Return whether others have changed the store, for a `Watcher`."""
-        thread, session = self._thread, self._opened
-        if thread is None or session is None:
-            return False
-        # Whoever needs the store next is told that it is away.
+        # Whoever needs the store next is told that it is away, or closed.
         with suppress(BackendUnavailable):
+            thread, session = self._connections.thread, self._connections.calls
             return await thread.run(session.call, changed, session.store)
         return False
