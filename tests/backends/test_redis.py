@@ -26,7 +26,7 @@ from trioflow.backends.records import (  # noqa: E402
     Unit,
 )
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
-from trioflow.backends.redis.trouble import explain  # noqa: E402
+from trioflow.backends.redis.errors import explain  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     BackendUnavailable,
     CorruptStore,
@@ -100,15 +100,15 @@ async def opened(url, prefix, **options):
 
 def lose_the_next_answer(backend):
     """Let the server do what it is asked, once, and lose what it says."""
-    link = backend._link
-    send = link._send
+    connection = backend._connections.calls
+    send = connection._send
 
     def lossy(requests, *, again):
-        link._send = send
+        connection._send = send
         send(requests, again=again)
         raise redis.ConnectionError("lost")
 
-    link._send = lossy
+    connection._send = lossy
 
 
 def version_of(admin):

@@ -1,4 +1,4 @@
-"""What may go wrong between us and the server, in trioflow's words."""
+"""The driver's errors: which ones matter for connecting again, and trioflow's error for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hearing of changes that other processes make: a subscription, in a thread of its own."""
+"""Hear of changes that other processes make, by a subscription, on a thread of its own.
+
+The scripts publish the changes that are made here, in the transactions that make them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from collections.abc import Callable
 
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends._common.loop import call_soon_here
-from trioflow.backends.redis.link import Address, Client, connect
-from trioflow.backends.redis.trouble import ANY
+from trioflow.backends.redis.connection import Address, Client, connect
+from trioflow.backends.redis.errors import ANY
 
-__all__ = ["Listener"]
+__all__ = ["Notifier"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -20,8 +23,8 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 
 
-class Listener:
-    """Calls back in the loop when somebody else has changed the store.
+class Notifier:
+    """Call back in the loop when somebody else has changed the store.
 
     Made and started in the loop that is to be told.
 
@@ -40,7 +43,7 @@ class Listener:
         self._ready = threading.Event()
         self._told = False
         self._thread = threading.Thread(
-            target=self._work, name=f"trioflow listener {address.prefix}", daemon=True
+            target=self._work, name=f"trioflow notifier {address.prefix}", daemon=True
         )
 
     def start(self) -> None:
@@ -51,7 +54,7 @@ class Listener:
         """Wait until every later change will be heard; may block. Return whether it is so."""
         return self._ready.wait(timeout)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Ask the thread to end: at once, if a message follows."""
         self._closed.set()
 

@@ -17,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trioflow.backends._common.backoff import Backoff
+from trioflow.backends.redis.errors import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.backends.redis.scripts import Script, script
-from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.backends.redis.wire import refused
 from trioflow.errors import BackendError
 
-__all__ = ["Address", "Client", "Link", "Request", "connect"]
+__all__ = ["Address", "Client", "RedisConnection", "Request", "connect"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -147,7 +147,7 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Clie
         cluster.close()
 
 
-class Link:
+class RedisConnection:
     """A connection that is made anew when it is lost. Used by one thread at a time.
 
     Args:
