@@ -11,7 +11,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow.backends._common.thread import StorageThread, one_by_one
+from trioflow.backends._common.thread import CallGroup, StorageThread, one_by_one
 from trioflow.errors import BackendUnavailable
 
 HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
@@ -177,13 +177,115 @@ def test_a_process_that_does_not_close_ends_quietly(end):
 
 @pytest.mark.parametrize("gone", [trio.RunFinishedError, RuntimeError("Event loop is closed")])
 def test_a_loop_that_is_gone_is_not_told(gone):
-    def reply(result):
-        raise gone
+    class Wait:
+        left = False
+
+        def reply(self, result):
+            raise gone
 
     async def main():
         thread = StorageThread("storage")
-        thread._put((one_by_one, int, reply))
+        thread._put((one_by_one, int, Wait()))
         assert await thread.run(int) == 0
         await thread.aclose()
 
     trio.run(main)
+
+
+# --- left behind ----------------------------------------------------------------------------------
+
+
+class Hanging:
+    """A thread that hangs in its first job, for callers of one group."""
+
+    def __init__(self):
+        self.thread = StorageThread("storage")
+        self.group = CallGroup()
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.done: list[str] = []
+
+    def job(self, what):
+        self.begun.set()
+        assert self.go.wait(30)
+        self.done.append(what)
+        return what
+
+    async def call(self, what):
+        with self.group.entered():
+            self.done.append(f"{await self.thread.run(self.job, what)} returned")
+
+    async def until_ended(self):
+        """Let the thread go on, and wait until it ends."""
+        worker = self.thread._thread
+        self.go.set()
+        await anyio.to_thread.run_sync(worker.join, 30)
+        assert not worker.is_alive()
+
+
+@HOSTS
+@pytest.mark.parametrize("first", ["cancel", "leave"])
+def test_callers_of_a_group_that_is_left_obey_their_cancels(host, first):
+    async def main():
+        hanging = Hanging()
+        async with anyio.create_task_group() as group:
+            group.start_soon(hanging.call, "first")
+            await anyio.to_thread.run_sync(hanging.begun.wait)
+            group.start_soon(hanging.call, "second")
+            await anyio.wait_all_tasks_blocked()
+            steps = [group.cancel_scope.cancel, hanging.group.leave]
+            for step in steps if first == "cancel" else reversed(steps):
+                step()
+                with anyio.CancelScope(shield=True):
+                    await anyio.wait_all_tasks_blocked()
+        # Both are back, though the thread still hangs.
+        assert hanging.done == []
+        assert hanging.group.waits == set()
+        with hanging.group.entered(), anyio.move_on_after(0) as scope:
+            await hanging.thread.aclose(lambda: hanging.done.append("closed"))
+        assert scope.cancelled_caught
+        await hanging.until_ended()
+        # What had begun was done, what had not was not, and the last was done all the same.
+        assert hanging.done == ["first", "closed"]
+
+    anyio.run(main, backend=host)
+
+
+@HOSTS
+def test_others_of_the_same_thread_are_not_left(host):
+    async def main():
+        hanging = Hanging()
+        other = CallGroup()
+        async with anyio.create_task_group() as group:
+            group.start_soon(hanging.call, "first")
+            await anyio.to_thread.run_sync(hanging.begun.wait)
+            group.cancel_scope.cancel()
+            other.leave()
+            with anyio.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
+                assert len(hanging.group.waits) == 1
+            hanging.go.set()
+        assert hanging.done == ["first", "first returned"]
+        await hanging.thread.aclose()
+
+    anyio.run(main, backend=host)
+
+
+def test_a_native_asyncio_cancel_is_obeyed_when_its_group_is_left():
+    async def main():
+        hanging = Hanging()
+        task = asyncio.create_task(hanging.call("first"))
+        await asyncio.to_thread(hanging.begun.wait)
+        task.cancel("first")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        hanging.group.leave()
+        with pytest.raises(BackendUnavailable, match="its caller ends"):
+            await task
+        assert task.cancelling() == 1
+        assert hanging.done == []
+        hanging.go.set()
+        await hanging.thread.aclose()
+        assert hanging.done == ["first"]
+
+    asyncio.run(main())

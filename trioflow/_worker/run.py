@@ -21,6 +21,8 @@ from trioflow.backends.urls import open_backend
 
 __all__ = ["open_worker", "run_worker", "worker_on"]
 
+_CLOSING = 1.0  # seconds after which connections that do not close are left to a thread
+
 
 def open_worker(
     backend: str | Backend = "sqlite:///trioflow.db",
@@ -47,8 +49,10 @@ def open_worker(
     Works on trio and, through anyio, on asyncio. Leaving the block, also by an error or a
     cancellation, drains the worker, and no cancel scope shortens that: turns under way are stored,
     activities get ``drain`` seconds and are then cancelled and given back. What has not stopped
-    half a second later is abandoned. A second Ctrl-C ends it at once. So does ``Task.cancel()`` of
-    asyncio during the drain, since a loop that ends cancels its tasks in this way.
+    half a second later is abandoned. A store that hangs prolongs it by at most eight seconds: what
+    could not be stored is said in the log, and is done again by others when the lease has run out.
+    A second Ctrl-C ends it at once. So does ``Task.cancel()`` of asyncio during the drain, since a
+    loop that ends cancels its tasks in this way.
 
     Args:
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
@@ -172,6 +176,7 @@ async def worker_on(
         host = running_host()
     store = open_backend(backend)
     await store.open()
+    worker: Worker | None = None
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
@@ -181,7 +186,6 @@ async def worker_on(
         try:
             async with host.task_group() as group:
                 worker.start(group)
-                group.start_soon(worker.client.endings.watch)
                 try:
                     yield worker
                 except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
@@ -200,6 +204,15 @@ async def worker_on(
     finally:
         del error, left
         if store is not backend:
-            with anyio.CancelScope(shield=True):
-                await store.aclose()
+            await _close(store, worker)
     await raise_cancel()
+
+
+async def _close(store: Backend, worker: Worker | None) -> None:
+    """Close a worker's own backend, without waiting long for a server that hangs."""
+    with anyio.CancelScope(shield=True):
+        if worker is None or not worker.calls.leaving:
+            await store.aclose()
+            return
+        with worker.calls.entered(), anyio.move_on_after(_CLOSING):
+            await store.aclose()

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -20,6 +20,7 @@ from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.unserved import watch_queues
+from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey, ActivityRetry, ActivityTask, Unit
 from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
@@ -32,6 +33,9 @@ _TAKE = 100  # rows asked for at once
 _PASSED_OVER = 16  # looks in which others go before a suspect
 _NIBBLE = 0.05  # seconds between two looks for few activities
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
+# Seconds that the store has at the end, beyond those of the activities; and for the worker's row.
+_STORING, _SIGNING_OFF = 5.0, 2.0
+_NAMED = 20  # ids in a message
 
 
 def _names(queues: Sequence[str]) -> tuple[str, ...]:
@@ -44,6 +48,7 @@ class Worker:
     Attributes:
         client: A client on the same backend, which begins instances in this worker where it can.
         name: What was given, or ``host:pid``.
+        calls: Its calls to the store; those that hang when its time is over are left.
         interrupt: The `KeyboardInterrupt` that came out of what it runs, or what else ended it.
     """
 
@@ -89,6 +94,7 @@ class Worker:
             random=host.random,
             wall=host.wall,
         )
+        self.calls = CallGroup()
         self._id = ""
         self._heart: Heart | None = None
         self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
@@ -119,6 +125,7 @@ class Worker:
         self._activities.open()
         self._watchdog.start()
         group.start_soon(self._serve, name="trioflow worker")
+        group.start_soon(self._watch_ends, name="trioflow results")
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
             self.name,
@@ -134,9 +141,11 @@ class Worker:
         """Take no more work, let what runs end or give it back, and sign off.
 
         No cancel scope shortens it. An interrupt does, or asyncio's ``Task.cancel()``: then nothing
-        gets any more time, and it is raised again at the end.
+        gets any more time, and it is raised again at the end. A store that hangs does not prolong
+        it: what was not stored, or of which that is not known, is left to others, who find it in
+        the store when the lease has run out.
         """
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), self.calls.entered():
             try:
                 await self._wind_down(0.0 if self._failed else self._options.drain)
             except BaseException:
@@ -146,6 +155,7 @@ class Worker:
 
     async def _wind_down(self, grace: float) -> None:
         began_at = self._host.monotonic()
+        end = self._host.current_time() + grace + _STORING
         self._pump.close()
         self._poke()
         logger.info(
@@ -156,27 +166,39 @@ class Worker:
         )
         await self._activities.drain(grace)
         if not (self._failed or self._services.cancel_called):
-            with anyio.move_on_after(max(grace, 5.0)) as patience:
+            with anyio.CancelScope(deadline=end) as patience:
                 await self._pump.settle()
             if patience.cancelled_caught:
+                instances, activities = self._pump.unsettled()
                 logger.warning(
                     "worker %s could not store everything before its end: the store is slow or "
-                    "away. What was not stored is done again by others",
+                    "away. What was not stored is done again by others: turns of %d instances%s, "
+                    "ends of %d activities%s",
                     self.name,
+                    len(instances),
+                    _named(instances),
+                    len(activities),
+                    _named(activities),
                 )
         self._services.cancel()
+        self.calls.leave()
         self._watchdog.stop()
         if self._heart is not None:
             self._heart.stop()
         self._pump.drop_everything()
         try:
-            with anyio.move_on_after(5.0) as patience:
+            with anyio.move_on_after(_SIGNING_OFF) as patience:
                 if self._failed:  # perhaps because of an instance: the next worker must find it
                     await self._backend.release_worker(self._id, died=True)
                 else:
                     await self._backend.release_worker(self._id)
             if patience.cancelled_caught:
-                logger.warning("the worker could not sign off in 5 s; its lease will run out")
+                logger.warning(
+                    "worker %s (%s) could not sign off in %.3g s; its lease will run out",
+                    self.name,
+                    self._id,
+                    _SIGNING_OFF,
+                )
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
         seconds = self._host.monotonic() - began_at
@@ -207,9 +229,13 @@ class Worker:
                 on_cancelled=self._cancel_activities,
             )
 
+    async def _watch_ends(self) -> None:
+        with self.calls.entered():
+            await self.client.endings.watch()
+
     async def _serve(self) -> None:
         try:
-            with self._services:
+            with self.calls.entered(), self._services:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
@@ -444,3 +470,12 @@ class Worker:
     def _cancel_activities(self, keys: list[ActivityKey]) -> None:
         for key in keys:
             self._activities.cancel(key)
+
+
+def _named(ids: Iterable[str]) -> str:
+    """Return some ids for a message, not too many."""
+    named = sorted(ids)
+    if not named:
+        return ""
+    more = len(named) - _NAMED
+    return f" ({', '.join(named[:_NAMED])}{f' and {more} more' if more > 0 else ''})"

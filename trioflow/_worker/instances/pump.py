@@ -364,6 +364,17 @@ class Pump:
             self._idle = anyio.Event()
             await self._idle.wait()
 
+    def unsettled(self) -> tuple[set[str], set[str]]:
+        """Return what is not stored, or perhaps not: ids of instances, and of their activities."""
+        waiting = [*self._holdings.ready, *self._unloaded]
+        instances = {each.id for each in waiting if each.has_work}
+        keys: set[ActivityKey] = set()
+        for unit in (*self._batch.units, *self._committer.under_way):
+            instances.update(each.id for each in unit.members)
+            keys.update(result.key for result in unit.unit.results)
+            keys.update(retry.key for retry in unit.unit.retries)
+        return instances, {f"{key.command} of {key.instance}" for key in keys}
+
     def _offer(self) -> None:
         if self._batch.units:
             self._dirty.set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 
 from trioflow._worker.instances.held import HeldInstance
 
@@ -28,6 +30,9 @@ class Ready:
 
     def __len__(self) -> int:
         return len(self._under_way) + len(self._fresh)
+
+    def __iter__(self) -> Iterator[HeldInstance]:
+        return chain(self._under_way, self._fresh)
 
     def append(self, instance: HeldInstance) -> None:
         """Add one; a sub-workflow is under way as soon as its parent is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from trioflow.backends._common.thread import StorageThread
@@ -99,10 +100,7 @@ class Connections(Generic[C]):
         self._thread = self._calls = None
         if thread is None or calls is None:
             return
-        try:
-            await thread.run(self._close, close, calls)
-        finally:
-            await thread.aclose()
+        await thread.aclose(partial(self._close, close, calls))
 
     def _close(self, close: Callable[[C], object], calls: C) -> None:
         try:

@@ -1,23 +1,31 @@
-"""One dedicated thread on which a synchronous driver runs, called from trio or asyncio."""
+"""One dedicated thread on which a synchronous driver runs, called from trio or asyncio.
+
+A call that was handed over is waited for, whatever is cancelled: what was committed is never
+unknown. The exception is the end of a worker whose server hangs. Its calls are made in a
+`CallGroup`; once that is being left, its callers obey their cancels. What the thread had not begun
+is not done then, and of what it has begun nobody hears how it went.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import outcome
 import trio
 
 from trioflow.errors import BackendUnavailable
 
-__all__ = ["StorageThread", "one_by_one"]
+__all__ = ["CallGroup", "StorageThread", "one_by_one"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -25,12 +33,124 @@ Ts = TypeVarTuple("Ts")
 Calls = Sequence[Callable[[], Any]]
 Together = Callable[[Calls], Sequence[outcome.Outcome[Any]]]
 
-_Reply = Callable[[outcome.Outcome[Any]], None]
-# How to run it, what to run, whom to tell.
-_Job = tuple[Together, Callable[[], Any], _Reply]
+
+class _Wait(Protocol):
+    """Who waits for a call.
+
+    Attributes:
+        left: Nobody does any more. Written on the loop; the thread reads it before it begins.
+    """
+
+    left: bool
+
+    def reply(self, result: outcome.Outcome[Any]) -> None:
+        """Pass on how it went; called on the thread."""
+
+    def obey(self) -> None:
+        """Deliver a cancel that was refused until now, or let it be delivered."""
+
+
+# How to run it, what to run, who waits for it.
+_Job: TypeAlias = tuple[Together, Callable[[], Any], _Wait]
 
 # So many that a disk's flush is well shared, so few that the first need not wait long.
 _MOST_TOGETHER = 100
+
+
+class CallGroup:
+    """The calls that one owner makes of storage threads, whose callers it can make leave them.
+
+    Whatever is called while it is `entered`, in that task and those that are started there, belongs
+    to it. Each worker has one, since other workers and clients may share its backend.
+
+    Attributes:
+        leaving: Whether `leave` was called.
+        waits: Who waits at the moment.
+    """
+
+    __slots__ = ("leaving", "waits")
+
+    def __init__(self) -> None:
+        self.leaving = False
+        self.waits: set[_Wait] = set()
+
+    @contextlib.contextmanager
+    def entered(self) -> Generator[None]:
+        """Let what is called in the block belong to it; any number of tasks may be in such one."""
+        token = _group.set(self)
+        try:
+            yield
+        finally:
+            _group.reset(token)
+
+    def leave(self) -> None:
+        """Let callers that are cancelled, or will be, wait no longer."""
+        self.leaving = True
+        for wait in list(self.waits):
+            wait.obey()
+
+
+_group: ContextVar[CallGroup | None] = ContextVar("trioflow storage calls", default=None)
+
+
+class _TrioWait(msgspec.Struct, eq=False):  # made in C
+    task: trio.lowlevel.Task
+    token: trio.lowlevel.TrioToken
+    group: CallGroup | None
+    left: bool = False
+    raise_cancel: Callable[[], Any] | None = None
+
+    def reply(self, result: outcome.Outcome[Any]) -> None:
+        self.token.run_sync_soon(self.settle, result)
+
+    def settle(self, result: outcome.Outcome[Any]) -> None:
+        if not self.left:
+            self.left = True
+            trio.lowlevel.reschedule(self.task, result)
+
+    def abort(self, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        if self.group is not None and self.group.leaving:
+            self.left = True
+            return trio.lowlevel.Abort.SUCCEEDED
+        self.raise_cancel = raise_cancel
+        return trio.lowlevel.Abort.FAILED
+
+    def obey(self) -> None:
+        if self.raise_cancel is not None:
+            self.settle(outcome.capture(self.raise_cancel))
+
+
+class _AsyncioWait(msgspec.Struct, eq=False):
+    thread: str
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[outcome.Outcome[Any]]
+    hold: anyio.CancelScope
+    left: bool = False
+    cancels: list[tuple[Any, ...]] = []  # msgspec copies it
+
+    def reply(self, result: outcome.Outcome[Any]) -> None:
+        self.loop.call_soon_threadsafe(self.settle, result)
+
+    def settle(self, result: outcome.Outcome[Any]) -> None:
+        if not (self.left or self.done.done()):
+            self.done.set_result(result)
+
+    def obey(self) -> None:
+        self.hold.shield = False
+        if self.cancels:  # of the task itself, not of a scope: asked for again after this error
+            left = BackendUnavailable(f"{self.thread}: not waited for, since its caller ends")
+            self.settle(outcome.Error(left))
+            self.left = True
+
+
+class _Nobody:
+    left = False
+
+    def reply(self, result: outcome.Outcome[Any]) -> None:
+        pass
+
+    def obey(self) -> None:
+        pass
 
 
 class StorageThread:
@@ -54,7 +174,8 @@ class StorageThread:
 
         A caller that is cancelled before the job is handed over gets its cancellation and
         nothing has run; afterwards it waits for the job and gets its result: what was committed
-        is never unknown. The cancellation comes at its next checkpoint.
+        is never unknown. The cancellation comes at its next checkpoint; but at once in a
+        `CallGroup` that is being left.
 
         Raises:
             BackendUnavailable: After `aclose`.
@@ -76,64 +197,89 @@ class StorageThread:
         await anyio.lowlevel.checkpoint_if_cancelled()
         return await self._run_asyncio(together, partial(fn, *args))
 
-    async def aclose(self) -> None:
-        """Let what was handed over finish, then end and join the thread. Idempotent."""
+    async def aclose(self, last: Callable[[], None] | None = None) -> None:
+        """Let what was handed over finish, and ``last``; then end and join the thread. Idempotent.
+
+        In a `CallGroup` that is being left, a caller that is cancelled leaves the thread behind: it
+        ends by itself, with ``last``, if its present call ever does.
+        """
         if self._closed:
             return
-        if self._thread is not None:
-            await self._drain()
-        self._closed = True
-        self._jobs.put(None)
+        try:
+            if self._thread is not None:
+                await self._make_last(_nothing if last is None else last)
+        finally:
+            self._closed = True
+            self._jobs.put(None)
         if self._thread is not None:
             self._thread.join()
 
-    async def _drain(self) -> None:
-        if trio.lowlevel.in_trio_run():
-            await self._run_trio(one_by_one, _nothing)
-        else:
-            await self._run_asyncio(one_by_one, _nothing)
+    async def _make_last(self, call: Callable[[], None]) -> None:
+        made = False
+
+        def once() -> None:
+            nonlocal made
+            if not made:
+                made = True
+                call()
+
+        try:
+            if trio.lowlevel.in_trio_run():
+                await self._run_trio(one_by_one, once)
+            else:
+                await self._run_asyncio(one_by_one, once)
+        except BaseException:
+            self._put((one_by_one, once, _Nobody()))  # it has perhaps not begun
+            raise
 
     async def _run_trio(self, together: Together, call: Callable[[], T]) -> T:
-        task = trio.lowlevel.current_task()
-        token = trio.lowlevel.current_trio_token()
-
-        def reply(result: outcome.Outcome[Any]) -> None:
-            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-
-        self._put((together, call, reply))
-
-        def refuse(_: Any) -> trio.lowlevel.Abort:
-            return trio.lowlevel.Abort.FAILED
-
-        result: T = await trio.lowlevel.wait_task_rescheduled(refuse)
+        group = _group.get()
+        wait = _TrioWait(trio.lowlevel.current_task(), trio.lowlevel.current_trio_token(), group)
+        self._put((together, call, wait))
+        result: T
+        if group is None:
+            result = await trio.lowlevel.wait_task_rescheduled(wait.abort)
+            return result
+        group.waits.add(wait)
+        try:
+            result = await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        finally:
+            group.waits.discard(wait)
         return result
 
     async def _run_asyncio(self, together: Together, call: Callable[[], T]) -> T:
+        group = _group.get()
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[outcome.Outcome[T]] = loop.create_future()
-
-        def reply(result: outcome.Outcome[Any]) -> None:
-            loop.call_soon_threadsafe(done.set_result, result)
-
-        self._put((together, call, reply))
-        cancels: list[tuple[Any, ...]] = []
-        # The shield is against anyio's cancel scopes, which cancel again in every round of the
-        # loop; the rest against a task that is cancelled by itself.
-        with anyio.CancelScope(shield=True):
-            while not done.done():
-                try:
-                    # It leaves the future alone when the waiter is cancelled.
-                    await asyncio.wait((done,))
-                except asyncio.CancelledError as exc:
-                    cancels.append(exc.args)
+        hold = anyio.CancelScope(shield=group is None or not group.leaving)
+        wait = _AsyncioWait(self._name, loop, loop.create_future(), hold)
+        self._put((together, call, wait))
+        if group is not None:
+            group.waits.add(wait)
+        try:
+            # The shield is against anyio's cancel scopes, which cancel again in every round of the
+            # loop; the rest against a task that is cancelled by itself.
+            with hold:
+                while not wait.done.done():
+                    try:
+                        # It leaves the future alone when the waiter is cancelled.
+                        await asyncio.wait((wait.done,))
+                    except asyncio.CancelledError as exc:
+                        if group is not None and group.leaving:
+                            wait.left = True
+                            raise
+                        wait.cancels.append(exc.args)
+        finally:
+            if group is not None:
+                group.waits.discard(wait)
         task = asyncio.current_task()
-        if cancels and task is not None:
+        if wait.cancels and task is not None:
             # Asked for again, so that it comes at the next await, after the result.
-            for _ in cancels:
+            for _ in wait.cancels:
                 task.uncancel()
-            for args in cancels:
+            for args in wait.cancels:
                 task.cancel(*args)
-        return done.result().unwrap()
+        result: T = wait.done.result().unwrap()
+        return result
 
     def _put(self, job: _Job) -> None:
         if self._closed:
@@ -146,18 +292,20 @@ class StorageThread:
     def _work(self) -> None:
         job = self._jobs.get()
         while job is not None:
-            together, call, reply = job
-            calls, replies = [call], [reply]
+            together, call, wait = job
             following: _Job | None = None
-            if together is not one_by_one:
-                following = self._gather(together, calls, replies)
-            _answer(replies, together(calls))
+            if not wait.left:
+                calls, waits = [call], [wait]
+                if together is not one_by_one:
+                    following = self._gather(together, calls, waits)
+                _answer(waits, together(calls))
+                del calls, waits
             # Nothing may be kept alive by a thread that waits.
-            del job, call, reply, calls, replies
+            del job, call, wait
             job = following if following is not None else self._jobs.get()
 
     def _gather(
-        self, together: Together, calls: list[Callable[[], Any]], replies: list[_Reply]
+        self, together: Together, calls: list[Callable[[], Any]], waits: list[_Wait]
     ) -> _Job | None:
         """Add what is waiting and goes with it; return the first job that does not."""
         while len(calls) < _MOST_TOGETHER:
@@ -170,16 +318,17 @@ class StorageThread:
                 return None
             if job[0] != together:
                 return job
-            calls.append(job[1])
-            replies.append(job[2])
+            if not job[2].left:
+                calls.append(job[1])
+                waits.append(job[2])
         return None
 
 
-def _answer(replies: Sequence[_Reply], results: Sequence[outcome.Outcome[Any]]) -> None:
-    for reply, result in zip(replies, results, strict=True):
+def _answer(waits: Sequence[_Wait], results: Sequence[outcome.Outcome[Any]]) -> None:
+    for wait, result in zip(waits, results, strict=True):
         # If the loop that asked is gone, nobody is left to tell.
         with contextlib.suppress(trio.RunFinishedError, RuntimeError):
-            reply(result)
+            wait.reply(result)
 
 
 def one_by_one(calls: Calls) -> list[outcome.Outcome[Any]]:

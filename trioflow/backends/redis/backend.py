@@ -115,13 +115,13 @@ class RedisBackend:
         return connection
 
     async def aclose(self) -> None:
+        if self._notifier is not None:
+            self._notifier.stop()
         await self._connections.aclose(self._close)
 
     def _close(self, connection: RedisConnection) -> None:
         notifier, self._notifier = self._notifier, None
         try:
-            if notifier is not None:
-                notifier.stop()
             connection.together([lambda: Request("close", (self._source,), _ignore)])
             if notifier is not None:
                 notifier.join()
