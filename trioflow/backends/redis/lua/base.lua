@@ -1,4 +1,4 @@
--- Included by every script: names of keys, the clock, gathered writes, and answers to repeated calls.
+-- Included by every script: names of keys, the clock, gathered writes, answers to repeated calls.
 -- KEYS[1] is the store's hash tag; every key begins with it, so that all of them lie in one slot.
 -- A script is atomic: nothing of another client's comes between its commands. But nothing is rolled
 -- back if it fails, so whatever may fail is checked before the first write.
@@ -38,7 +38,8 @@ end
 
 local now = clock()
 
--- Write a number without loss, which tostring() would round. Names are never formatted, since that would end them at a NUL.
+-- Write a number without loss; tostring() would round it. Names are never formatted, since that
+-- would end them at a NUL.
 local function exact(number)
   return string.format('%.17g', number)
 end

@@ -2,8 +2,8 @@
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
 -- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
--- nothing and returns 'dead' if the worker's lease has expired, or 'notice' if a parent is to be told
--- of an id that is taken and `notices` does not have the words.
+-- nothing and returns 'dead' if the worker's lease has expired, or 'notice' if a parent is to be
+-- told of an id that is taken and `notices` does not have the words.
 -- Fencing: an instance's turn is stored only if this worker holds it, and the turn's number is the
 -- next one. So a worker that was paused, or cut off, and wakes up late, stores nothing.
 
@@ -259,7 +259,7 @@ local function write_result(result)
   end
 end
 
--- What is to be done with a unit: a plan, or why it fails; or nil if it needs a notice.
+-- Plan what is to be done with a unit: return a plan, or why it fails; or nil if it needs a notice.
 local function judge(unit, known)
   local taken, failed, replaced = {}, {}, {}
   local own = {}

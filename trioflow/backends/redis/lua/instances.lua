@@ -116,8 +116,8 @@ local function hasten(id, queue, priority, deaths, worker)
   end
 end
 
--- Return whether an instance has begun: with a turn, or since a worker holds it. Takes the fields 'status',
--- 'execution', 'first', 'turns', 'worker' of its row.
+-- Return whether an instance has begun: with a turn, or since a worker holds it. Takes the fields
+-- 'status', 'execution', 'first', 'turns', 'worker' of its row.
 local function is_unstarted(status, execution, first, turns, worker)
   return status == 'running' and (first or '1') == execution and turns == '0' and worker == ''
 end
@@ -190,8 +190,8 @@ local function drop_cancelled(id, execution, command, life, activity)
   end
 end
 
--- Give back an activity of a worker: to all, unless it was to be cancelled. What was gathered must have
--- been flushed.
+-- Give back an activity of a worker: to all, unless it was to be cancelled. What was gathered must
+-- have been flushed.
 local function give_back(id, execution, command, life, activity, visible_at)
   if activity.cancel then
     drop_cancelled(id, execution, command, life, activity)

@@ -1,6 +1,6 @@
 -- include: base activities instances workers
--- Expire one worker whose heartbeat is too old, or whose row is gone. ARGV: nonce, again, source, lease.
--- Returns its id, or ''.
+-- Expire one worker whose heartbeat is too old, or whose row is gone.
+-- ARGV: nonce, again, source, lease. Returns its id, or ''.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
