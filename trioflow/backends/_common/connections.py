@@ -1,4 +1,4 @@
-"""What an open store holds: a thread with a connection for calls, and one for the heartbeat.
+"""The connections of an open store: one for calls, on a thread of its own, and the heartbeat's.
 
 Calls share one connection, used by a thread of their own, so that those that wait at the same time
 can share a round trip or a transaction. The heartbeat has another one, since it must go on while a

@@ -17,7 +17,7 @@ __all__ = ["ID_LENGTH", "IdLimit", "storable"]
 
 @dataclass(frozen=True)
 class IdLimit:
-    """What ids of instances a store takes: those of at most `ID_LENGTH` characters.
+    """The ids of instances that a store takes: those of at most `ID_LENGTH` characters.
 
     Attributes:
         store: Its name, for messages.
@@ -41,7 +41,7 @@ class IdLimit:
 
 
 def storable(units: Sequence[Unit]) -> tuple[list[Unit], dict[int, CommitFailure]]:
-    """Take out what cannot be stored, so that what is beside it does not fail as well.
+    """Take out units whose new ids are too long, so that others of a commit do not fail too.
 
     A sub-workflow without turns becomes the news of its failure, for its parent. A unit with any
     other such instance becomes empty and fails, as if the id was taken: a sub-workflow then comes

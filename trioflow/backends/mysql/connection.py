@@ -33,7 +33,7 @@ _MARGIN = 4096
 
 
 class ResultUnknown(pymysql.OperationalError):
-    """Whether a transaction was committed could not be found out."""
+    """It could not be found out whether a transaction was committed."""
 
 
 def code_of(exc: BaseException) -> int:
@@ -117,7 +117,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
 
     @property
     def room(self) -> int:
-        """How many bytes a statement should have at most."""
+        """The most bytes that a statement should have."""
         return self._room
 
     def statement(self, sql: str, parameters: Sequence[Any]) -> str:
@@ -202,7 +202,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         self._announced = False
 
     def _was_committed(self, lost: pymysql.Error) -> bool:
-        """Return what became of a transaction whose end was not heard."""
+        """Find out whether a transaction was committed whose answer was lost."""
         self._sent = False  # what is sent from here on is outside of it
         ask = "SELECT token FROM writers WHERE id = ? FOR UPDATE"
         try:

@@ -1,4 +1,4 @@
-"""What MySQL and MariaDB do their own way, and which error means what."""
+"""The dialect of MySQL and MariaDB: locks, statements as text, and what their errors mean."""
 
 # ruff: noqa: D102 - what each method promises is said in `Dialect`
 
@@ -78,7 +78,7 @@ _TOO_LONG = 1406
 _REFUSED = {1118, 1264, 1301, 1366, 1367, 1436, 3854, 3988}
 _NO_TABLE = {1054, 1146}
 _CORRUPT = {1034, 1035, 1194, 1195, 1712}
-# What is taken is read in the order of an index; see `mysql_schema`.
+# What is taken is read in the order of an index; see `mysql.schema`.
 _TAKEN = re.compile(r"\bFROM (instances|activities)\b")
 _ORDER = {"instances": "instances_ready", "activities": "activities_visible"}
 

@@ -1,4 +1,4 @@
-"""Where a MySQL or MariaDB server is, and how a session with it is set up."""
+"""Connect to a MySQL or MariaDB server and set up the session."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Server:
                 pass
 
     def _collation(self, version: str) -> str:
-        """Return the one that compares code points, and does not ignore spaces at the end."""
+        """Return the collation that compares code points, and does not ignore spaces at the end."""
         found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
         number = tuple(map(int, found.groups())) if found else (0,)
         maria = _is_maria(version)

@@ -45,7 +45,7 @@ _SETTINGS = (
 
 
 class Pool(Protocol):
-    """What `psycopg_pool.ConnectionPool` has, as far as it is used."""
+    """The part of `psycopg_pool.ConnectionPool` that the store uses."""
 
     def getconn(self) -> psycopg.Connection[Any]:
         """Give a connection."""

@@ -1,4 +1,4 @@
-"""What PostgreSQL does its own way: columns as arrays, locks, numbers, and what errors mean."""
+"""PostgreSQL's dialect: columns as arrays, locks, inbox numbers, and what its errors mean."""
 
 # ruff: noqa: D102 - what each method promises is said in `Dialect`
 
@@ -71,7 +71,7 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 def qualified(schema: str) -> str:
-    """Return a schema's name as SQL wants it."""
+    """Quote a schema's name."""
     return '"' + schema.replace('"', '""') + '"'
 
 
@@ -168,7 +168,7 @@ class PostgresDialect:
 
 
 def _meaning(exc: Exception, state: str) -> tuple[type[BackendError], str]:
-    """Return the class of the error that stands for one of the driver's, and what it means.
+    """Return the class of trioflow's error for one of the driver's, and what it means.
 
     The latter follows the name of the server.
     """

@@ -1,4 +1,4 @@
-"""Telling other processes of changes, and hearing of theirs, on a thread and connection of its own.
+"""Tell other processes of changes and hear of theirs, on a thread with a connection of its own.
 
 Nothing of a workflow depends on it but how soon somebody looks: others are told after a commit,
 never within one, since NOTIFY makes commits wait for each other.
@@ -168,7 +168,7 @@ class Notifier:
         return told
 
     def _wait_for(self, timeout: float, server: int | None) -> bool:
-        """Wait until something comes or is to be done; return whether nothing did."""
+        """Wait for a notification or something to do; return whether the time passed without."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._read, selectors.EVENT_READ)
             if server is not None:

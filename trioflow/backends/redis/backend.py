@@ -1,4 +1,4 @@
-"""`Backend` on Redis: what each method asks of which script, and who is told of changes."""
+"""`Backend` on Redis: each method calls a script, and wakes who waits for its changes."""
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`
 
@@ -51,7 +51,7 @@ _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 
 
 class RedisBackend:
-    """A store in Redis 6 or newer, or in Valkey. Its clock is the server's.
+    """A store in Redis 6 or newer, or in Valkey. The server's clock judges leases and visibility.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.

@@ -55,7 +55,7 @@ class Notifier:
         return self._ready.wait(timeout)
 
     def stop(self) -> None:
-        """Ask the thread to end: at once, if a message follows."""
+        """Ask the thread to end; it does so at the next message, or within seconds."""
         self._closed.set()
 
     def join(self) -> None:

@@ -1,4 +1,4 @@
-"""What is looked at when a store is opened: its schema, and the server's persistence."""
+"""Check the schema and the server's settings when a store is opened."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _decode(reply: Any) -> tuple[float, str]:
 
 
 def look_at_settings(connection: RedisConnection) -> None:
-    """Learn what the server takes; warn of settings with which it may lose what was committed."""
+    """Read the server's limits, and warn of settings with which it may lose what was committed."""
     settings = connection.run(_settings)
     if settings is None:
         return

@@ -1,4 +1,4 @@
-"""From the replies of the scripts to records."""
+"""Read records from the replies of the scripts."""
 
 from __future__ import annotations
 

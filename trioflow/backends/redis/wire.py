@@ -1,4 +1,4 @@
-"""From commits and new instances to what the scripts read: MessagePack, without what is not set.
+"""Pack commits and new instances for the scripts, as MessagePack without unset fields.
 
 The servers' MessagePack knows no binary strings, so payloads go as text: as they are if they are
 UTF-8, which JSON is, and otherwise with a header that says text though they are none.
@@ -48,7 +48,7 @@ _ALWAYS = {"id", "workflow", "queue", "input"}
 
 
 class TakeRequest(msgspec.Struct):
-    """What the scripts of taking are asked.
+    """What the scripts that take work are asked for.
 
     Attributes:
         suspect: Whether one suspect is wanted, and nothing else.
@@ -65,7 +65,7 @@ class TakeRequest(msgspec.Struct):
 
 
 def pack(value: Any) -> bytes:
-    """Return something as the scripts read it.
+    """Pack a value as the scripts read it.
 
     Raises:
         DataRefused: It has text that is no Unicode, or a number of more than 64 bits.
@@ -77,7 +77,7 @@ def pack(value: Any) -> bytes:
 
 
 def pack_parts(ids: Sequence[str] | None, size: int) -> Iterator[bytes]:
-    """Return what is to be looked through: all, or some ids after the others."""
+    """Pack the ids that are to be looked through, in parts; one empty part means all."""
     if ids is None:
         yield b""
         return
@@ -91,12 +91,12 @@ def refused(why: object) -> DataRefused:
 
 
 def pack_units(units: Iterable[Unit]) -> bytes:
-    """Return the units of a commit."""
+    """Pack the units of a commit."""
     return pack([_unit(unit) for unit in units])
 
 
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
-    """Return instances to be created."""
+    """Pack instances to be created."""
     return pack([_new_instance(new) for new in instances])
 
 
@@ -160,7 +160,7 @@ def _time(at: float) -> float:
 
 
 def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
-    """Return what a cancel means for an instance that has not begun."""
+    """Pack what a cancel does to an instance that has not begun."""
     return pack(_unstarted(event, outcome))
 
 
