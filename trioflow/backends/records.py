@@ -1,6 +1,7 @@
 """What crosses the store contract: rows as they are read, and commits as they are written.
 
-Stores see turns, events, inputs and outcomes as bytes and never look inside them.
+Stores see turns, events, inputs and outcomes as bytes. They look inside only where `Backend` says
+so: who asked for a cancel, and what a parent is told of a child that the store itself ends.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Message(msgspec.Struct, frozen=True):
 
     ``unstarted`` is for a cancel: the stored form of a `trioflow._model.turns.Cancelled`. A target
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
-    that outcome in place of the delivery, as `Backend.cancel` does.
+    that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
     """
 
     instance: str

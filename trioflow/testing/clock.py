@@ -162,7 +162,8 @@ class _IOManager:
 def _on_trio(
     busy: Callable[[], bool], on_stuck: Callable[[], None] | None
 ) -> Generator[VirtualClock]:
-    runner: Any = _run.GLOBAL_RUN_CONTEXT.runner
+    context: Any = _run.GLOBAL_RUN_CONTEXT
+    runner: Any = context.runner
     before = runner.clock, runner.io_manager, runner.clock_autojump_threshold
     # In guest mode, as under anyio's pytest plugin, a thread waits for events.
     queue = runner.entry_queue

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import anyio
 import anyio.abc
@@ -177,7 +177,7 @@ class Tester:
             registry = self._registry
             definition = registry.activities.get(name) or registry.workflows.get(name)
         if isinstance(definition, Workflow):
-            stand_in: Any = copy.copy(definition)
+            stand_in: Any = copy.copy(cast("Workflow[..., Any]", definition))
             stand_in.fn = fake.call_workflow
             self._registry.replace_workflow(stand_in)
             return fake

@@ -44,6 +44,10 @@ class Reader:
         await self._pages(filters, [[record.id for record in found] for found in listed], limit)
         ids = [self._draft.id(name) for name in (*IDS, "nobody")]
         await call("not_running", ids, shape=lambda found, _: sorted(found))
+        known = {id: record.life for id, record in self._facts.records.items()}
+        lives = [known.get(id, "") for id in ids]
+        for asked in (lives, [*lives[1:], *lives[:1]]):
+            await call("not_running", ids, lives=asked, shape=lambda found, _: sorted(found))
         for id in ids:
             await call("history", id)
             await call("get", id)
