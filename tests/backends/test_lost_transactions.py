@@ -40,55 +40,45 @@ def send(store, id, event=b"event"):
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (store, unread):
+async def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (store, unread):
 
-            def ending():
-                with store.dialect.transaction(store.connection):
-                    changes.send(store, "b", b"lost")
-                    store.execute("ROLLBACK")
-                    store.execute("SELECT * FROM nowhere")
+        def ending():
+            with store.dialect.transaction(store.connection):
+                changes.send(store, "b", b"lost")
+                store.execute("ROLLBACK")
+                store.execute("SELECT * FROM nowhere")
 
-            outcomes = store.call_together([send(store, "a"), ending, send(store, "c")])
-            assert outcomes[::2] == [Value("done")] * 2
-            assert isinstance(outcomes[1].error, BackendError)
-            assert await unread() == {"a": 1, "b": 0, "c": 1}
-
-    trio.run(main)
+        outcomes = store.call_together([send(store, "a"), ending, send(store, "c")])
+        assert outcomes[::2] == [Value("done")] * 2
+        assert isinstance(outcomes[1].error, BackendError)
+        assert await unread() == {"a": 1, "b": 0, "c": 1}
 
 
 @pytest.mark.servers
-def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers):
+async def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers):
     """A message is sent along with what comes next; here it is refused then."""
-
-    async def main():
-        async with stored("postgres", tmp_path, servers) as (store, unread):
-            schema = store.dialect._schema
-            store.execute(
-                f"CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS "
-                "'BEGIN RAISE EXCEPTION USING ERRCODE = ''22000''; END'"
-            )
-            store.execute(
-                f"CREATE TRIGGER refusing BEFORE INSERT ON {schema}.inbox FOR EACH ROW"
-                f" WHEN (NEW.instance = 'b') EXECUTE FUNCTION {schema}.refuse()"
-            )
-            await demand_only_b_is_refused(store, unread)
-
-    trio.run(main)
+    async with stored("postgres", tmp_path, servers) as (store, unread):
+        schema = store.dialect._schema
+        store.execute(
+            f"CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION USING ERRCODE = ''22000''; END'"
+        )
+        store.execute(
+            f"CREATE TRIGGER refusing BEFORE INSERT ON {schema}.inbox FOR EACH ROW"
+            f" WHEN (NEW.instance = 'b') EXECUTE FUNCTION {schema}.refuse()"
+        )
+        await demand_only_b_is_refused(store, unread)
 
 
 @pytest.mark.servers
-def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
-    async def main():
-        async with stored("mariadb", tmp_path, servers) as (store, unread):
-            store.execute(
-                "CREATE TRIGGER refusing BEFORE INSERT ON inbox FOR EACH ROW"
-                " IF NEW.instance = 'b' THEN SIGNAL SQLSTATE '22000' SET MYSQL_ERRNO = 1366; END IF"
-            )
-            await demand_only_b_is_refused(store, unread)
-
-    trio.run(main)
+async def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
+    async with stored("mariadb", tmp_path, servers) as (store, unread):
+        store.execute(
+            "CREATE TRIGGER refusing BEFORE INSERT ON inbox FOR EACH ROW"
+            " IF NEW.instance = 'b' THEN SIGNAL SQLSTATE '22000' SET MYSQL_ERRNO = 1366; END IF"
+        )
+        await demand_only_b_is_refused(store, unread)
 
 
 async def demand_only_b_is_refused(store, unread):
@@ -113,65 +103,34 @@ IDLE = {
 
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (store, unread):
-            store.execute(IDLE[kind])
-            paused = []
+async def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (store, unread):
+        store.execute(IDLE[kind])
+        paused = []
 
-            def slow():
-                if not paused:
-                    paused.append(True)
-                    time.sleep(2.5)  # as a process that was stopped
-                return changes.send(store, "b", b"event")
+        def slow():
+            if not paused:
+                paused.append(True)
+                time.sleep(2.5)  # as a process that was stopped
+            return changes.send(store, "b", b"event")
 
-            outcomes = store.call_together([send(store, "a"), slow, send(store, "c")])
-            assert outcomes == [Value("done")] * 3
-            assert await unread() == {"a": 1, "b": 1, "c": 1}
+        outcomes = store.call_together([send(store, "a"), slow, send(store, "c")])
+        assert outcomes == [Value("done")] * 3
+        assert await unread() == {"a": 1, "b": 1, "c": 1}
 
-            def alone():
-                with store.dialect.transaction(store.connection):
-                    changes.send(store, "c", b"event")
-                    return slow()
+        def alone():
+            with store.dialect.transaction(store.connection):
+                changes.send(store, "c", b"event")
+                return slow()
 
-            paused.clear()
-            store.execute(IDLE[kind])
-            assert store.call(alone) == "done"
-            assert await unread() == {"a": 1, "b": 2, "c": 2}
-
-    trio.run(main)
+        paused.clear()
+        store.execute(IDLE[kind])
+        assert store.call(alone) == "done"
+        assert await unread() == {"a": 1, "b": 2, "c": 2}
 
 
 @pytest.mark.servers
-def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
-    async def main():
-        async with stored("mariadb", tmp_path, servers) as (store, unread):
-            # Whoever has changed more is the one that goes on.
-            store.execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
-            other = store._mysql._connect()
-            other.begin()
-            with other.cursor() as cursor:
-                cursor.execute("UPDATE ballast SET v = 1")
-                cursor.execute("SELECT 1 FROM instances WHERE id = 'b' FOR UPDATE")
-
-            def cross():
-                with other.cursor() as cursor:
-                    cursor.execute("SELECT 1 FROM instances WHERE id = 'a' FOR UPDATE")
-                other.rollback()
-
-            async def calls():
-                joined = [send(store, "a"), send(store, "c"), send(store, "b")]
-                outcomes.extend(await trio.to_thread.run_sync(store.call_together, joined))
-
-            outcomes = []
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(calls)
-                await waiting_for_a_lock(store)
-                await trio.to_thread.run_sync(cross)
-            other.close()
-            assert outcomes == [Value("done")] * 3
-            assert await unread() == {"a": 1, "b": 1, "c": 1}
-
+async def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
     async def waiting_for_a_lock(store):
         looking = store._mysql._connect()
         with looking.cursor() as cursor:
@@ -184,15 +143,37 @@ def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
                 await trio.sleep(0.2)  # the answer is kept for a tenth of a second after each look
         looking.close()
 
-    trio.run(main)
+    async with stored("mariadb", tmp_path, servers) as (store, unread):
+        # Whoever has changed more is the one that goes on.
+        store.execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
+        other = store._mysql._connect()
+        other.begin()
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE ballast SET v = 1")
+            cursor.execute("SELECT 1 FROM instances WHERE id = 'b' FOR UPDATE")
+
+        def cross():
+            with other.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM instances WHERE id = 'a' FOR UPDATE")
+            other.rollback()
+
+        async def calls():
+            joined = [send(store, "a"), send(store, "c"), send(store, "b")]
+            outcomes.extend(await trio.to_thread.run_sync(store.call_together, joined))
+
+        outcomes = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(calls)
+            await waiting_for_a_lock(store)
+            await trio.to_thread.run_sync(cross)
+        other.close()
+        assert outcomes == [Value("done")] * 3
+        assert await unread() == {"a": 1, "b": 1, "c": 1}
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (store, _):
-            with pytest.raises(DataRefused):
-                store.call(changes.send, store, "a\ud800", b"event")
-            assert store.call(changes.send, store, "a", b"event") == "done"
-
-    trio.run(main)
+async def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (store, _):
+        with pytest.raises(DataRefused):
+            store.call(changes.send, store, "a\ud800", b"event")
+        assert store.call(changes.send, store, "a", b"event") == "done"

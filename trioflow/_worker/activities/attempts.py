@@ -21,7 +21,6 @@ from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.host import Host
-from trioflow._worker.instances.records import legible
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
@@ -189,7 +188,7 @@ class Attempts:
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, legible(failure, self._codec), task.attempt - 1)
+        _log_failed(task, failure.legible(self._codec), task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
@@ -242,7 +241,7 @@ class Attempts:
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, legible(failure, self._codec), task.attempt)
+                _log_failed(task, failure.legible(self._codec), task.attempt)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -251,7 +250,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                legible(failure, self._codec).message,
+                failure.legible(self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -19,7 +19,7 @@ from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Lane, Run
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
-from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
 
@@ -103,16 +103,6 @@ class ActivityRunner:
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
-    def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
-        return self.capacity.reserve(instance, name, queue)
-
-    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
-        """Give back the room of activities that were to be stored here, and are not."""
-        for activity in activities:
-            if activity.leased:
-                self.unreserve(instance, activity.activity)
-
     def unreserve(self, instance: str, name: str) -> None:
         """Give back the room of an activity that does not come."""
         self.capacity.unreserve(instance, name)
@@ -150,32 +140,16 @@ class ActivityRunner:
         """The keys of all activities that run here or wait for it."""
         return list(self._runs)
 
-    def runs(self, key: ActivityKey) -> bool:
-        """Whether that activity is in hand."""
-        return key in self._runs
-
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity; False if it is not in hand.
+        """Cancel an activity, and tell of its end; False if it is not in hand.
 
-        Only if the store says so of its row: whether its workflow has asked for it, or its
-        instance is no more, cannot be concluded from anything that this worker has seen.
+        Called by `Cancels` alone, which knows what the store must have said before.
         """
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
-        """Stop an activity whose result nobody may have any more."""
+        """Stop an activity and tell nobody: its result is of no use any more."""
         self._stop(key, "dropped")
-
-    def drop_all(self) -> None:
-        """Stop everything without telling anyone: it belongs to others."""
-        for key in list(self._runs):
-            self._stop(key, "dropped")
-
-    def drop_of(self, instance: str, life: str) -> None:
-        """Drop the activities of one life of an instance, which belong to others."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life == life:
-                self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.

@@ -9,18 +9,16 @@ is suspended, with the store's words; what is not about an instance is replaced 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
 from trioflow._model import events as ev
 from trioflow._model.events import encode_event
 from trioflow._model.info import SuspendReport
-from trioflow._worker.instances import records as commits
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.recorder import Recorder, birth
 from trioflow.backends.records import ActivityResult, ActivityRetry
 
 __all__ = ["Rejections"]
@@ -37,7 +35,6 @@ class Rejections:
         holdings: What the worker holds.
         batch: The batch that is being built.
         recorder: Who builds it.
-        wake: Called when there is something to commit.
         codec: For what the store says, in which a user's values may be.
     """
 
@@ -46,13 +43,11 @@ class Rejections:
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
-        wake: Callable[[], None],
         codec: Codec,
     ) -> None:
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
-        self._wake = wake
         self._codec = codec
 
     @staticmethod
@@ -73,9 +68,8 @@ class Rejections:
             else:
                 self._give_up_birth(instance, error)
         elif instance.failures < _TRIES:  # of the suspension, if it was none
-            instance.begin_again(commit)
+            instance.begin_again(commit, failed=commit.suspended is not None)
             self._holdings.evict(instance)
-            instance.failures += commit.suspended is not None
             self._recorder.suspend(instance, _report(instance, commit.number, error))
         else:
             # It stays leased to this worker: nobody else will try it for as long as this one lives.
@@ -91,23 +85,19 @@ class Rejections:
     def _create_only(self, instance: HeldInstance) -> None:
         """Store an instance without its first turn, so that it can be suspended like any other."""
         assert instance.new is not None
-        birth = commits.birth(instance.new, leased=False)
+        commit = birth(instance.new, leased=False)
         self._holdings.drop(instance)
-        again = HeldInstance.born(instance.new)
-        again.start, instance.start = instance.start, None
+        again = instance.born_again()
         self._holdings.hold(again)
         unit = OpenUnit()
-        unit.add(again, birth)
+        again.join(unit, commit)
         again.seal()
         self._batch.add(unit)
-        self._wake()
+        self._holdings.wake()
 
     def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
         self._holdings.drop(instance)
-        if instance.start is not None:
-            instance.start.fail(error)
-            instance.start = None
-        else:
+        if not instance.fail_start(error):
             logger.error("the store rejects the new instance %r: %s", instance.id, error)
 
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
@@ -134,7 +124,7 @@ class Rejections:
         unit.unit.results = results or []
         unit.unit.retries = retries or []
         self._batch.add(unit)
-        self._wake()
+        self._holdings.wake()
 
 
 def _report(instance: HeldInstance, turn: int, error: Exception) -> SuspendReport:
