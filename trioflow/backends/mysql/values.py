@@ -23,7 +23,7 @@ _TARGET = re.compile(r"(^|,\s+)(\w+) = ")
 
 
 def literal(value: Any) -> str:
-    """Return a value as it is written in a statement.
+    """Write a value as a literal of a statement.
 
     Bytes keep each byte as one character, by Python's ``surrogateescape``.
 
@@ -65,7 +65,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
 
 
 def filled(sql: str, parameters: Sequence[Any]) -> str:
-    """Return a statement with its parameters in the places of its question marks."""
+    """Fill parameters in for the question marks of a statement."""
     if not parameters:
         return sql
     first, *rest = _split(sql)
