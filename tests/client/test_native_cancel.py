@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from trioflow import InstanceNotFound, Registry, Signal, open_client, open_worker
-from trioflow._client.cancels import hears_cancels
+from trioflow._client.native_cancel import raises_native_cancels
 from trioflow.backends.sqlite.backend import SqliteBackend
 
 flows = Registry()
@@ -213,7 +213,7 @@ async def test_opening_and_closing_too(tmp_path, opened):
 
 @pytest.mark.host("asyncio")
 async def test_an_error_of_the_call_gives_way():
-    @hears_cancels
+    @raises_native_cancels
     async def fails():
         asyncio.current_task().cancel("enough")
         raise ValueError("no")
