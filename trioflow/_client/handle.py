@@ -66,6 +66,11 @@ class Handle(Generic[R]):
         self._workflow = workflow
         self._life = life
 
+    @property
+    def client(self) -> Client:
+        """The client that it belongs to."""
+        return self._client
+
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"
 

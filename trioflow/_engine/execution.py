@@ -16,6 +16,7 @@ from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
 from trioflow._engine.ending import continuation, raised, returned
 from trioflow._engine.forgotten import Calls
+from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
@@ -205,7 +206,7 @@ class Execution:
         self.turns += 1
         self.events += len(events) + len(commands)
         if recorded is not None:
-            check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+            self._compare(number, recorded, commands, end)
             return recorded
         return Turn(
             now=now,
@@ -237,6 +238,14 @@ class Execution:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self._pending.values()]
 
+    def waiting_tasks(self) -> dict[trio.lowlevel.Task, Command]:
+        """The tasks that wait for the answer to a command."""
+        return {pending.task: pending.command for pending in self._pending.values()}
+
+    def signal_waiters(self) -> dict[trio.lowlevel.Task, str]:
+        """The tasks that wait for a signal, with its name."""
+        return {} if self._mailbox is None else self._mailbox.waiters()
+
     def unread_signals(self) -> list[ev.SignalReceived]:
         """The signals that were delivered and not received, in the order of their arrival."""
         return [] if self._mailbox is None else list(self._mailbox.unread())
@@ -256,7 +265,7 @@ class Execution:
         self.loop.quiet = True
         token = guard.enter_step()
         try:
-            gone = self.loop.unwind(Evicted)
+            gone = unwind(self.loop, Evicted)
         finally:
             guard.leave_step(token)
         self._pending.clear()
@@ -379,6 +388,12 @@ class Execution:
             order = sorted(range(len(times)), key=times.__getitem__)
             return [events[i] for i in order], [times[i] for i in order]
         return events, times
+
+    def _compare(
+        self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
+    ) -> None:
+        """Compare a replayed turn with the stored one. Raises `Diverged`."""
+        check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

@@ -1,20 +1,24 @@
-"""The signals of one execution: buffered until somebody receives them, in the order of arrival."""
+"""Signals: those that have come to an execution, and the calls that receive and send them."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
 from outcome import Value
 
-from trioflow._model.events import SignalReceived
+from trioflow._codec.limits import check_characters, check_command_id
+from trioflow._codec.values import encode_checked
+from trioflow._model.commands import SendSignal
+from trioflow._model.events import SignalAnswer, SignalFailed, SignalReceived, SignalSent
 
 if TYPE_CHECKING:
+    from trioflow._engine.calls import Caller
     from trioflow._engine.loop.nested import NestedLoop
 
-__all__ = ["Mailbox"]
+__all__ = ["Mailbox", "receive", "send"]
 
 
 class Mailbox:
@@ -51,7 +55,48 @@ class Mailbox:
         signal: SignalReceived = await trio.lowlevel.wait_task_rescheduled(abort)
         return signal
 
+    def waiters(self) -> dict[trio.lowlevel.Task, str]:
+        """The tasks that wait, each with the name of its signal."""
+        return {task: name for name, waiting in self._waiting.items() for task in waiting}
+
     def unread(self) -> Iterator[SignalReceived]:
         """All unread signals in the order of their arrival."""
         everything = [item for unread in self._unread.values() for item in unread]
         return (signal for _, signal in sorted(everything, key=lambda item: item[0]))
+
+
+async def receive(caller: Caller, name: str, type_: object) -> Any:
+    """Wait for the next signal of that name and return its value."""
+    await caller.begin("signal", name)
+    mailbox = caller.execution.mailbox
+    signal = mailbox.take(name)
+    if signal is None:
+        signal = await mailbox.wait(name)
+    return caller.read(signal.value, type_, "signal {!r}", name)
+
+
+async def send(caller: Caller, instance: str, name: str, value: object, type_: object) -> None:
+    """Put a signal into another instance's inbox, and wait until it is there."""
+    execution = caller.execution
+    state = await caller.begin("signal", name)
+    command_id = state.next_id()
+    command = execution.recorded(command_id)
+    if type(command) is not SendSignal or command.name != name:
+        what = f"signal {name!r}"
+        check_command_id(command_id, what)
+        check_characters(instance, "an instance's id")
+        data = encode_checked(execution.codec, value, type_, what)
+        command = SendSignal(
+            id=command_id, instance=instance, name=name, value=caller.count_new(data, what)
+        )
+    else:
+        caller.count_recorded(command.value)
+    with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
+        answer: SignalAnswer = await execution.give_and_wait(command)
+        match answer:
+            case SignalSent():
+                pass
+            case SignalFailed():
+                raise answer.failure.rebuild(execution.codec)
+            case _:
+                assert_never(answer)

@@ -72,16 +72,13 @@ _called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was giv
 class Invoker(Protocol):
     """What a definition calls when it is called inside a workflow."""
 
-    def call_activity(
-        self, activity: Activity[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    def call(
+        self,
+        definition: Activity[..., R] | Workflow[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Coroutine[Any, Any, R]:
-        """Run an activity durably and wait for its result."""
-        ...
-
-    def call_workflow(
-        self, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, R]:
-        """Run a sub-workflow and wait for its result."""
+        """Run an activity or a sub-workflow durably and wait for its result."""
         ...
 
     def receive_signal(self, name: str, type_: object) -> Coroutine[Any, Any, Any]:
@@ -289,7 +286,7 @@ class Activity(_Definition, Generic[P, R]):
         invoker = current_invoker.get()
         if invoker is None:
             return self._run_here(args, kwargs)
-        return invoker.call_activity(self, args, kwargs)
+        return invoker.call(self, args, kwargs)
 
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async.
@@ -427,4 +424,4 @@ class Workflow(_Definition, Generic[P, R]):
                 f"make it durable. Use 'await client.run({self.fn.__name__}, ...)' for its result, "
                 "or client.start(...) for a handle."
             )
-        return invoker.call_workflow(self, args, kwargs)
+        return invoker.call(self, args, kwargs)

@@ -136,6 +136,11 @@ class TaskIds:
             self._path = f"{parent._path or parent.path}.{self._index}"  # noqa: SLF001  # one of us
         return self._path
 
+    @property
+    def parent(self) -> TaskIds | None:
+        """Those of the task that spawned this one, ``None`` for a root."""
+        return self._parent
+
     def next_id(self) -> str:
         """Count a command of this task and return its id."""
         number = self.commands

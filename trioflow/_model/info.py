@@ -8,7 +8,7 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 
-__all__ = ["ActivityInfo", "Info", "SuspendReport", "current_activity"]
+__all__ = ["ActivityInfo", "Info", "SuspendReport", "TaskInfo", "current_activity"]
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +80,28 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
+
+
+class TaskInfo(msgspec.Struct, frozen=True):
+    """A task of a workflow between two turns.
+
+    Attributes:
+        path: Its place in the tree: ``"0"`` for the workflow's own task, ``"0.2"`` for the third
+            task that this one spawned.
+        parent: The path of the task that spawned it, ``None`` for the first.
+        name: Its name, mostly that of its function.
+        waits_for: What it waits for, in words: an activity, a sub-workflow, a signal, the time, its
+            nursery's tasks, or the call of trio or anyio in which it waits.
+        line: ``file:line`` of the user's code at which it waits, ``""`` if there is none.
+        until: The earliest deadline of the scopes around it, epoch seconds; ``None`` for none.
+    """
+
+    path: str
+    parent: str | None
+    name: str
+    waits_for: str
+    line: str
+    until: float | None = None
 
 
 class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

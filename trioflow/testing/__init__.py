@@ -1,1 +1,67 @@
-"""What users of trioflow test with, and what we use ourselves."""
+"""Testing: virtual time, fakes, simulation and replay for those who write workflows.
+
+Also the conformance suite and the lockstep machine for those who write a store
+(`trioflow.testing.conformance`, `trioflow.testing.lockstep`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trioflow.testing.crashes import CrashReport, CrashRun, crash_everywhere
+from trioflow.testing.fakes import Fake, FakeCall
+from trioflow.testing.history import (
+    History,
+    Replay,
+    ReplayError,
+    check_replay,
+    export_history,
+    load_history,
+)
+from trioflow.testing.simulation import (
+    Schedule,
+    SimulatedFailure,
+    SimulatedFinalFailure,
+    Simulation,
+    simulate,
+)
+from trioflow.testing.stuck import Stuck
+from trioflow.testing.tester import Tester, UnmetExpectations, open_tester
+
+if TYPE_CHECKING:
+    from trioflow.testing.strategies import explore, schedules
+
+__all__ = [
+    "CrashReport",
+    "CrashRun",
+    "Fake",
+    "FakeCall",
+    "History",
+    "Replay",
+    "ReplayError",
+    "Schedule",
+    "SimulatedFailure",
+    "SimulatedFinalFailure",
+    "Simulation",
+    "Stuck",
+    "Tester",
+    "UnmetExpectations",
+    "check_replay",
+    "crash_everywhere",
+    "explore",
+    "export_history",
+    "load_history",
+    "open_tester",
+    "schedules",
+    "simulate",
+]
+
+_NEEDS_HYPOTHESIS = ("explore", "schedules")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_HYPOTHESIS:
+        from trioflow.testing import strategies  # noqa: PLC0415  # an extra
+
+        return getattr(strategies, name)
+    raise AttributeError(f"module 'trioflow.testing' has no attribute {name!r}")

@@ -7,6 +7,9 @@ One that the garbage collector finds is kept and closed at the end of the run, a
 had not come: nothing that a workflow does may depend on when it comes.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
+# Using what trio keeps to itself, typed or not, is the purpose of this folder.
+
 from __future__ import annotations
 
 import gc
@@ -15,24 +18,26 @@ import logging
 import threading
 import warnings
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
+from trio._core import _run
 
+from trioflow._engine.loop.hosting import leave_host
+from trioflow._engine.loop.runner import TaskState, current_task_state
 from trioflow.errors import Evicted
 
-__all__ = ["Begun", "close_left", "finish_at_once", "is_collecting", "warn_of"]
+if TYPE_CHECKING:
+    from trioflow._engine.loop.nested import NestedLoop
+
+__all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
 _MOST_ROUNDS = 100  # so often a cleanup may object to its end
 _FEW = 100  # so many entries are kept before those of generators that have gone are removed
+_RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _collector: int | None = None  # the thread in which the garbage collector runs
 _numbers = itertools.count()
-
-
-class _Loop(Protocol):
-    fenced: bool
-    quiet: bool
 
 
 def _note_collection(phase: str, _: object) -> None:
@@ -43,7 +48,7 @@ def _note_collection(phase: str, _: object) -> None:
 gc.callbacks.append(_note_collection)
 
 
-def is_collecting() -> bool:
+def _is_collecting() -> bool:
     """Return whether this thread collects garbage: what goes now does so at no certain time."""
     return _collector == threading.get_ident()
 
@@ -85,20 +90,55 @@ class Begun:
         return [agen for _, agen in found if agen is not None and agen.ag_frame is not None]
 
 
-def warn_of(agen: Any) -> None:
-    """Warn of an async generator that was dropped before its end."""
-    name = f"{agen.ag_frame.f_globals.get('__name__', '?')}.{agen.__qualname__}"
-    warnings.warn(
-        f"Async generator {name!r} was garbage collected before it had been exhausted. Surround "
-        "its use in 'async with aclosing(...):' to ensure that it gets cleaned up as soon as "
-        "you're done using it.",
-        ResourceWarning,
-        stacklevel=3,
-        source=agen,
-    )
+def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
+    """Clean up an async generator that nothing refers to any more and that has not ended."""
+    runner, begun = loop._runner, loop._agens
+    if runner.in_order and loop.outcome is None and not loop.fenced:
+        if _is_collecting():
+            if begun is not None:
+                begun.keep(agen)
+                return
+        elif getattr(_RUN, "runner", None) is runner:
+            if begun is not None:
+                begun.drop(agen)
+            spawn_cleaner(loop, [agen])
+            if not loop.quiet:
+                _warn_of(agen)
+            return
+    # What the garbage collector finds, it finds anywhere and at any time, in another execution
+    # or in an activity: that cleanup may not have effects.
+    fenced, loop.fenced = loop.fenced, True
+    host = loop._enter()
+    try:
+        loop._context.copy().run(finish_at_once, agen)
+    finally:
+        leave_host(host)
+        loop.fenced = fenced
 
 
-async def close_left(agen: Any, loop: _Loop) -> None:
+def spawn_cleaner(loop: NestedLoop, agens: list[Any]) -> None:
+    """Close async generators in a task of their own, as trio does in a system task."""
+    runner, state = loop._runner, current_task_state()
+    spawned = 0 if state is None else state.spawned
+
+    async def clean() -> None:
+        while agens:
+            await _close_left(agens.pop(0), loop)
+
+    first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+    try:
+        name = f"close {agens[0].__qualname__}"
+        task = loop._context.copy().run(runner.spawn_impl, clean, (), None, name)
+    finally:
+        runner.init_task = first
+    if state is not None:
+        state.spawned = spawned  # it is no spawn of the program's
+    loop._cleaned += 1
+    runner.states[task] = TaskState(None, loop._cleaned)
+    loop._cleaners |= {task}
+
+
+async def _close_left(agen: Any, loop: NestedLoop) -> None:
     """Close an async generator; what it raises is logged, once."""
     name = agen.__qualname__
     try:
@@ -126,3 +166,16 @@ def finish_at_once(agen: Any) -> None:
             closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return
+
+
+def _warn_of(agen: Any) -> None:
+    """Warn of an async generator that was dropped before its end."""
+    name = f"{agen.ag_frame.f_globals.get('__name__', '?')}.{agen.__qualname__}"
+    warnings.warn(
+        f"Async generator {name!r} was garbage collected before it had been exhausted. Surround "
+        "its use in 'async with aclosing(...):' to ensure that it gets cleaned up as soon as "
+        "you're done using it.",
+        ResourceWarning,
+        stacklevel=4,  # the code that let go of it
+        source=agen,
+    )

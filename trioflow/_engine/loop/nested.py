@@ -20,29 +20,16 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from math import inf
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow._engine.loop.generators import (
-    Begun,
-    close_left,
-    finish_at_once,
-    is_collecting,
-    warn_of,
-)
+from trioflow._engine.loop.generators import Begun, clean_up_dropped, spawn_cleaner
 from trioflow._engine.loop.hosting import Host, enter_host, leave_host
-from trioflow._engine.loop.runner import TaskState, age_of, current_task_state, make_runner
-from trioflow._engine.loop.sharing import (
-    WAIT_MODULES,
-    find_use,
-    is_of_another,
-    line_of_use,
-    refusal,
-    take_back,
-)
+from trioflow._engine.loop.runner import TaskState, age_of, make_runner
+from trioflow._engine.loop.sharing import WAIT_MODULES, refuse_use, throw_refusal
 from trioflow._engine.loop.standins import TurnClock
 from trioflow._engine.loop.steps import EndedUnseen, StepLimit
 from trioflow.errors import DeterminismError
@@ -51,13 +38,10 @@ __all__ = ["NestedLoop"]
 
 T = TypeVar("T")
 
-_MOST_ROUNDS = 100  # how often code may swallow the error that is to end it
-
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _Shielded = _traps.CancelShieldedCheckpoint
 _Wait = _traps.WaitTaskRescheduled
 _Detach = _traps.PermanentlyDetachCoroutineObject
-_SUCCEEDED = trio.lowlevel.Abort.SUCCEEDED
 _EMPTY_CONTEXT = contextvars.Context()
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it
 
@@ -306,51 +290,7 @@ class NestedLoop:
         self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
 
-    def unwind(self, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS) -> bool:
-        """Throw ``error()`` into every blocked task, again and again, until no task is left.
-
-        A task in a nursery's exit is left to its children. Suspended coroutines must not be left
-        to the garbage collector: their ``finally`` blocks would run anywhere.
-
-        Returns:
-            False if some task survived all rounds, that is, swallowed everything.
-        """
-        self.fenced = True
-        self.steps.set(inf)
-        runner = self._runner
-        if not runner.tasks and not self._agens:
-            return True
-        if self._main is not None:
-            self.cancel_root(None)
-        host = self._enter()
-        try:
-            for _ in range(rounds):
-                for _ in range(1000):
-                    if not runner.runq:
-                        break
-                    self._run_batch()
-                else:
-                    break  # it swallows everything and never waits: more rounds change nothing
-                if not runner.tasks:
-                    break
-                for task in sorted(runner.tasks, key=age_of, reverse=True):
-                    in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
-                    if task._next_send_fn is None and not in_exit:
-                        self._throw(task, error())
-            for agen in self._take_agens():
-                self._context.copy().run(finish_at_once, agen)
-        finally:
-            leave_host(host)
-        return not runner.tasks
-
     # --- inside -------------------------------------------------------------------------
-
-    def _throw(self, task: _run.Task, error: BaseException) -> None:
-        """Wake a task with an error, after aborting its wait."""
-        abort, task._abort_func = task._abort_func, None
-        if abort is not None:
-            abort(_raising(error))
-        self._runner.reschedule(task, Error(error))
 
     def _spawn_main(self, main: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         self._first = None
@@ -406,19 +346,19 @@ class NestedLoop:
         finally:
             del send, value
         try:
-            if self._runner.refused is not None and self._throw_refusal(task, message, final):
+            if self._runner.refused is not None and throw_refusal(self, task, message, final):
                 return
             if final is not None:
                 self._task_ended(task, final)
                 return
             task._schedule_points += 1
             if message is _Shielded:
-                if not self._refuses_use(task, None):
+                if not refuse_use(self, task, None):
                     self._runner.wake(task, Value(None))
             elif type(message) is _Wait:
                 task._cancel_points += 1
                 abort = task._abort_func = message.abort_func
-                if abort.__module__ not in WAIT_MODULES or not self._refuses_use(task, abort):
+                if abort.__module__ not in WAIT_MODULES or not refuse_use(self, task, abort):
                     task._attempt_delivery_of_any_pending_cancel()
             elif type(message) is _Detach:
                 self._task_ended(task, message.final_outcome)
@@ -428,53 +368,6 @@ class NestedLoop:
             # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
             # when it has ended: whatever it still held would be a cycle.
             del _RUN.task, task, final, message
-
-    def _throw_refusal(self, task: _run.Task, message: Any, final: Outcome[Any] | None) -> bool:
-        """Throw the error for waking another run's task; return whether it was this task's.
-
-        Args:
-            task: The task that has just run.
-            message: What it waits for.
-            final: How it ended, if it has.
-        """
-        runner = self._runner
-        assert runner.refused is not None
-        culprit, error = runner.refused
-        if culprit is not None and culprit is not task:
-            return False
-        runner.refused = None
-        if self.fenced:
-            return False
-        if type(message) is _Detach:
-            final = message.final_outcome
-        if final is not None:
-            if isinstance(final, Error):
-                error.__context__ = final.error
-            self._task_ended(task, Error(error))
-            return True
-        task._schedule_points += 1
-        if type(message) is _Wait and message.abort_func(_raising(error)) is not _SUCCEEDED:
-            runner.refused = task, error  # it cannot leave now: where it next waits
-        else:
-            runner.wake(task, Error(error))
-        return True
-
-    def _refuses_use(self, task: _run.Task, abort: Callable[[Any], Any] | None) -> bool:
-        """Throw an error into a task that uses what belongs to another run; say whether it does."""
-        runner = self._runner
-        if not runner.in_order or self.fenced:
-            return False
-        use = find_use(task.coro)
-        if use is None or not is_of_another(
-            use, runner.mark, self._fn, lambda each: each._runner is not runner
-        ):
-            return False
-        if abort is None:
-            take_back(use)
-        else:
-            abort(_never)
-        runner.wake(task, Error(refusal(use.thing, line_of_use(use))))
-        return True
 
     def _refuse(self, task: _run.Task, message: object) -> None:
         error = DeterminismError(
@@ -517,30 +410,9 @@ class NestedLoop:
         if self._runner.in_order and not self.fenced:
             left = self._take_agens()
             if left:
-                self._spawn_cleaner(left)
+                spawn_cleaner(self, left)
                 return
         self.outcome, self._final = self._final, None
-
-    def _spawn_cleaner(self, agens: list[Any]) -> None:
-        """Close async generators in a task of their own, as trio does in a system task."""
-        runner, state = self._runner, current_task_state()
-        spawned = 0 if state is None else state.spawned
-
-        async def clean() -> None:
-            while agens:
-                await close_left(agens.pop(0), self)
-
-        first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
-        try:
-            name = f"close {agens[0].__qualname__}"
-            task = self._context.copy().run(runner.spawn_impl, clean, (), None, name)
-        finally:
-            runner.init_task = first
-        if state is not None:
-            state.spawned = spawned  # it is no spawn of the program's
-        self._cleaned += 1
-        runner.states[task] = TaskState(None, self._cleaned)
-        self._cleaners |= {task}
 
     def _enter(self) -> Host:
         return enter_host(self._runner, self._agen_began, self._agen_dropped)
@@ -555,40 +427,7 @@ class NestedLoop:
         return [] if begun is None else begun.left()
 
     def _agen_dropped(self, agen: Any) -> None:
-        """Clean up an async generator that nothing refers to any more and that has not ended."""
-        runner, begun = self._runner, self._agens
-        if runner.in_order and self.outcome is None and not self.fenced:
-            if is_collecting():
-                if begun is not None:
-                    begun.keep(agen)
-                    return
-            elif getattr(_RUN, "runner", None) is runner:
-                if begun is not None:
-                    begun.drop(agen)
-                self._spawn_cleaner([agen])
-                if not self.quiet:
-                    warn_of(agen)
-                return
-        # What the garbage collector finds, it finds anywhere and at any time, in another execution
-        # or in an activity: that cleanup may not have effects.
-        fenced, self.fenced = self.fenced, True
-        host = self._enter()
-        try:
-            self._context.copy().run(finish_at_once, agen)
-        finally:
-            leave_host(host)
-            self.fenced = fenced
-
-
-def _never() -> NoReturn:
-    raise AssertionError("the cancel that never was is not raised")
-
-
-def _raising(error: BaseException) -> Callable[[], NoReturn]:
-    def raise_error() -> NoReturn:
-        raise error
-
-    return raise_error
+        clean_up_dropped(self, agen)
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

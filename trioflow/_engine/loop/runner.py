@@ -44,6 +44,7 @@ __all__ = [
     "TaskState",
     "age_of",
     "current_task_state",
+    "effective_deadline",
     "in_cancelled_scope",
     "make_runner",
 ]
@@ -425,6 +426,19 @@ def in_cancelled_scope() -> bool:
     """Return whether the running task's next checkpoint would raise `trio.Cancelled`."""
     cancelled: bool = _RUN.task._cancel_status.effectively_cancelled
     return cancelled
+
+
+def effective_deadline(task: _run.Task) -> float:
+    """Return the earliest deadline that a task's wait is under, ``inf`` for none."""
+    deadline = inf
+    status: _run.CancelStatus | None = task._cancel_status
+    while status is not None:
+        scope = status._scope
+        deadline = min(deadline, scope.deadline)
+        if scope.shield:
+            break
+        status = status._parent
+    return deadline
 
 
 def _no_deadlines() -> Deadlines:

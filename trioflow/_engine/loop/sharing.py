@@ -12,6 +12,9 @@ What is reached in another way is not noticed before a second execution uses it.
 awaited (``event.set()``, ``send_nowait()``) is not noticed before it wakes another run's task.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+# Using what trio keeps to itself is the purpose of this folder.
+
 from __future__ import annotations
 
 import contextlib
@@ -21,15 +24,20 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import anyio
 import trio
 from anyio._backends import _trio as _anyio_on_trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from outcome import Error, Outcome
+from trio._core import _traps
 
 from trioflow._engine.guard.step import is_user_file
 from trioflow.errors import DeterminismError
+
+if TYPE_CHECKING:
+    from trioflow._engine.loop.nested import NestedLoop
 
 __all__ = [
     "WAIT_MODULES",
@@ -37,9 +45,10 @@ __all__ = [
     "caller_of_primitive",
     "find_use",
     "is_of_another",
-    "line_of_use",
+    "raising",
     "refusal",
-    "take_back",
+    "refuse_use",
+    "throw_refusal",
 ]
 
 _PRIMITIVES: tuple[Any, ...] = (
@@ -227,7 +236,82 @@ def _closed_over(fn: Callable[..., Any], depth: int) -> Iterator[object]:
 # --- what is done about it ----------------------------------------------------------------
 
 
-def take_back(use: Use) -> None:
+def refuse_use(
+    loop: NestedLoop, task: trio.lowlevel.Task, abort: Callable[[Any], Any] | None
+) -> bool:
+    """Throw an error into a task that uses what belongs to another run; return whether it does.
+
+    Args:
+        loop: Whose task it is.
+        task: One that has just come to a checkpoint, or that waits.
+        abort: Ends its wait; ``None`` for a checkpoint.
+    """
+    runner = loop._runner
+    if not runner.in_order or loop.fenced:
+        return False
+    use = find_use(task.coro)
+    if use is None or not is_of_another(
+        use, runner.mark, loop._fn, lambda each: each._runner is not runner
+    ):
+        return False
+    if abort is None:
+        _take_back(use)
+    else:
+        abort(_never)
+    runner.wake(task, Error(refusal(use.thing, _line_of_use(use))))
+    return True
+
+
+def throw_refusal(
+    loop: NestedLoop, task: trio.lowlevel.Task, message: Any, final: Outcome[Any] | None
+) -> bool:
+    """Throw the error for waking another run's task; return whether it was this task's.
+
+    Args:
+        loop: Whose task it is.
+        task: The task that has just run.
+        message: What it waits for.
+        final: How it ended, if it has.
+    """
+    runner = loop._runner
+    assert runner.refused is not None
+    culprit, error = runner.refused
+    if culprit is not None and culprit is not task:
+        return False
+    runner.refused = None
+    if loop.fenced:
+        return False
+    if type(message) is _traps.PermanentlyDetachCoroutineObject:
+        final = message.final_outcome
+    if final is not None:
+        if isinstance(final, Error):
+            error.__context__ = final.error
+        loop._task_ended(task, Error(error))
+        return True
+    task._schedule_points += 1
+    if type(message) is _traps.WaitTaskRescheduled:
+        aborted = message.abort_func(raising(error))
+        if aborted is not trio.lowlevel.Abort.SUCCEEDED:
+            runner.refused = task, error  # it cannot leave now: where it next waits
+            return True
+    runner.wake(task, Error(error))
+    return True
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    """Return a function that raises the error: what trio gives to abort functions."""
+
+    def raise_error() -> NoReturn:
+        raise error
+
+    return raise_error
+
+
+def _never() -> NoReturn:
+    raise AssertionError("the cancel that never was is not raised")
+
+
+def _take_back(use: Use) -> None:
     """Release what was just acquired; the task that has it will not."""
     method = use.frame.f_code.co_name
     with contextlib.suppress(Exception):
@@ -253,7 +337,7 @@ def refusal(thing: object, where: types.FrameType | None) -> DeterminismError:
     )
 
 
-def line_of_use(use: Use) -> types.FrameType | None:
+def _line_of_use(use: Use) -> types.FrameType | None:
     """Return the frame of the user's code that uses a primitive."""
     users = [frame for frame in use.callers if is_user_file(frame.f_code.co_filename)]
     frames = users or use.callers

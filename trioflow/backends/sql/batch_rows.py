@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
 from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
@@ -22,12 +22,16 @@ from trioflow.backends.sql.queries import (
 )
 from trioflow.backends.sql.rows import new_instance_row
 
-__all__ = ["BatchRows", "life_of"]
+__all__ = ["BatchRows", "Refusals", "life_of"]
 
 
 def life_of(commit: InstanceCommit) -> str:
     """Return the life that a commit is for."""
     return commit.life if commit.new is None else commit.new.life
+
+
+Refusals: TypeAlias = Mapping[tuple[str, ParentRef], Message]
+"""What is sent to a parent in place of its child: by the child's id and who its parent is."""
 
 
 class BatchRows:
@@ -36,13 +40,13 @@ class BatchRows:
     Args:
         worker: Who commits it.
         now: The store's time.
-        notices: What is sent to a parent in place of its child.
+        refusals: Of children that cannot be created.
     """
 
-    def __init__(self, worker: str, now: float, notices: Mapping[ParentRef, Message]) -> None:
+    def __init__(self, worker: str, now: float, refusals: Refusals) -> None:
         self.worker = worker
         self.now = now
-        self.notices = notices
+        self.refusals = refusals
         self.created: list[Any] = []
         self.steps: list[Any] = []
         self.closings: list[Any] = []
@@ -60,11 +64,13 @@ class BatchRows:
         """Add all that a unit says."""
         for commit in unit.instances:
             parent = None if commit.new is None else commit.new.parent
-            notice = None if parent is None else self.notices.get(parent)
-            if notice is None:
+            refusal = None
+            if parent is not None and self.refusals:
+                refusal = self.refusals.get((commit.id, parent))
+            if refusal is None:
                 self._add_instance(commit)
             else:
-                self.mails.append(Mail(commit.id, notice, self.now))
+                self.mails.append(Mail(commit.id, refusal, self.now))
         for result in unit.results:
             key = result.key
             self.returned += (key.instance, key.execution, key.command, key.life, self.worker)

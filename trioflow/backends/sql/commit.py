@@ -34,7 +34,7 @@ finished activity may have been deleted already, and a message may find nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -49,7 +49,7 @@ from trioflow.backends.records import (
     Message,
     Unit,
 )
-from trioflow.backends.sql.batch_rows import BatchRows, life_of
+from trioflow.backends.sql.batch_rows import BatchRows, Refusals, life_of
 from trioflow.backends.sql.cleanup import end_activity, forget_finished
 from trioflow.backends.sql.delivery import (
     deliver_one_by_one,
@@ -81,7 +81,7 @@ class _Mismatch(Exception):
 _FENCED = (RENEW_WORKER, STEP_INSTANCES, CLOSE_INSTANCES, CONSUME, RETURN_ACTIVITIES)
 
 _NO_FAILURE = CommitFailure()
-_NO_NOTICES: Mapping[ParentRef, Message] = {}
+_NO_REFUSALS: Refusals = {}
 
 
 class _Accepted(msgspec.Struct):
@@ -90,12 +90,12 @@ class _Accepted(msgspec.Struct):
     Attributes:
         unit: With the executions that its new instances will have.
         replaced: Finished instances whose ids are used again.
-        notices: What is sent to a parent in place of its child.
+        refusals: Of children that cannot be created.
     """
 
     unit: Unit
     replaced: list[str]
-    notices: dict[ParentRef, Message]
+    refusals: dict[tuple[str, ParentRef], Message]
 
 
 def commit(session: Session, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
@@ -141,11 +141,11 @@ def _write_batch(
     session: Session,
     worker: str,
     units: Sequence[Unit],
-    notices: Mapping[ParentRef, Message] = _NO_NOTICES,
+    refusals: Refusals = _NO_REFUSALS,
     *,
     renew: bool = False,
 ) -> None:
-    rows = BatchRows(worker, session.clock(), notices)
+    rows = BatchRows(worker, session.clock(), refusals)
     for unit in units:
         rows.add(unit)
     plain, others = sort_mails(rows.mails)
@@ -256,9 +256,9 @@ def _commit_judged(
     stored = [each for each in judged if isinstance(each, _Accepted)]
     for id in {id for each in stored for id in each.replaced}:
         forget_finished(session, id)
-    notices = {parent: told for each in stored for parent, told in each.notices.items()}
+    refusals = {child: told for each in stored for child, told in each.refusals.items()}
     if stored:
-        _write_batch(session, worker, [each.unit for each in stored], notices)
+        _write_batch(session, worker, [each.unit for each in stored], refusals)
     return [None if isinstance(each, _Accepted) else each for each in judged]
 
 
@@ -266,7 +266,7 @@ def _judge(session: Session, worker: str, unit: Unit) -> _Accepted | CommitFailu
     failure = CommitFailure()
     instances: list[InstanceCommit] = []
     replaced: list[str] = []
-    notices: dict[ParentRef, Message] = {}
+    refusals: dict[tuple[str, ParentRef], Message] = {}
     before: dict[str, InstanceCommit] = {}
     for commit in unit.instances:
         row = session.execute(session.queries.fence, commit.id).fetchone()
@@ -284,7 +284,8 @@ def _judge(session: Session, worker: str, unit: Unit) -> _Accepted | CommitFailu
         elif commit.new.parent is None:
             failure.taken_ids.append(commit.id)
         else:
-            notices[commit.new.parent] = id_taken(commit.id, commit.new.parent)
+            parent = commit.new.parent
+            refusals[commit.id, parent] = id_taken(commit.id, parent)
         instances.append(as_it_is)
     if failure != _NO_FAILURE:
         now = session.clock()
@@ -293,7 +294,7 @@ def _judge(session: Session, worker: str, unit: Unit) -> _Accepted | CommitFailu
         return failure
     results = [result for result in unit.results if _holds(session, worker, result.key)]
     whole = Unit(instances=instances, results=results, retries=unit.retries)
-    return _Accepted(whole, replaced, notices)
+    return _Accepted(whole, replaced, refusals)
 
 
 def _judge_step(

@@ -248,6 +248,20 @@ async def each_parent_is_told_of_an_id_that_is_taken(stage: Stage) -> None:
     assert told == {"p": ["0:1", "0:2"], "q": ["0:3"]}
 
 
+async def a_child_is_refused_for_its_own_id(stage: Stage) -> None:
+    """What one call started twice is refused where its id is taken, and born where it is not."""
+    await stage.workers("w1")
+    await stage.hold("p")
+    await stage.create("taken", queue="other")
+    for number, ids in enumerate((("taken", "b"), ("c", "taken"))):
+        born = [
+            step(id, 0, new=child(id, "p", "0:7"), turns=[], leased=False, due=True) for id in ids
+        ]
+        units = [Unit(instances=[step("p", number), born[0]]), Unit(instances=born[1:])]
+        assert await stage.backend.commit("w1", units) == [None, None]
+    assert {one.id: len(one.inbox) for one in await stage.take()} == {"p": 2, "b": 0, "c": 0}
+
+
 async def of_children_with_one_id_the_first_is_born(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("p")
@@ -377,6 +391,7 @@ CASES: tuple[Case, ...] = (
     a_taken_id_fails_the_unit,
     a_child_without_turns_reports_its_taken_id,
     each_parent_is_told_of_an_id_that_is_taken,
+    a_child_is_refused_for_its_own_id,
     of_children_with_one_id_the_first_is_born,
     a_finished_id_is_used_again,
     a_finished_id_is_used_again_by_a_commit,

@@ -1,0 +1,80 @@
+"""A worker that is killed at each moment of a workflow."""
+
+from __future__ import annotations
+
+import anyio
+import trio
+
+from tests.testing import planted as p
+from trioflow import Registry
+from trioflow.testing import crash_everywhere
+
+flows = Registry()
+
+
+@flows.activity
+async def take(number: int) -> int:
+    raise AssertionError
+
+
+@flows.workflow
+async def takes_twice() -> list[int]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take, 1)
+        nursery.start_soon(trio.sleep, 60)
+    return [await take(2)]
+
+
+@flows.workflow
+async def counts_calls() -> int:
+    return await take(1)
+
+
+def run(workflow, registry=flows, **options):
+    return trio.run(lambda: crash_everywhere(workflow, registry=registry, **options))
+
+
+def test_what_runs_more_than_once_and_that_the_result_is_the_same():
+    report = run(takes_twice, activities={take: lambda number: number})
+    assert report.outcome == "completed: [2]"
+    assert report.results == {"completed: [2]": len(report.runs)}
+    assert report.repeated == {"take": 2}
+    kinds = {run.what.partition(" of ")[0].partition(" (")[0] for run in report.runs}
+    assert kinds == {"a turn", "'take'"}
+    assert len([run for run in report.runs if run.repeated]) == 2  # once for each of the calls
+    assert len(report.runs) >= 6
+
+
+def test_a_result_that_depends_on_crashes():
+    calls = []
+
+    def count(number):
+        calls.append(number)
+        return len(calls)
+
+    def forget(_):
+        calls.clear()
+
+    report = run(counts_calls, activities={take: count})
+    assert len(report.results) > 1
+    forget(None)
+
+
+def test_crossed_with_cancels():
+    functions = {p.charge: str, p.refund: lambda n: None, p.ship: str}
+    report = run(p.compensates, p.flows, activities=functions, cancels=True)
+    alone = [run for run in report.runs if run.what == "a client cancels simulated-1"]
+    assert {run.outcome for run in alone} == {"cancelled"} | (
+        {"completed: None"} if any(run.outcome == "completed: None" for run in alone) else set()
+    )
+    assert any(", then " in run.what for run in report.runs)
+
+
+def test_under_asyncio_too():
+    async def main():
+        report = await crash_everywhere(
+            takes_twice, activities={take: lambda number: number}, registry=flows
+        )
+        assert report.results == {"completed: [2]": len(report.runs)}
+
+    anyio.run(main, backend="asyncio")

@@ -1,0 +1,128 @@
+"""Every planted mistake is found by `explore` with its default settings."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import trio
+
+from tests.testing import planted as p
+from trioflow.errors import DeterminismError
+from trioflow.testing import ReplayError, check_replay, explore
+from trioflow.testing.elsewhere import ReplayElsewhere
+
+functions = {
+    p.charge: lambda n: f"charged {n}",
+    p.ship: lambda n: f"shipped {n}",
+    p.refund: lambda n: None,
+    p.fetch: lambda name: 1,
+}
+
+
+def find(workflow, *args, **options):
+    options = {"activities": functions, "registry": p.flows, "seed": 1, **options}
+    trio.run(lambda: explore(workflow, *args, **options))
+
+
+def steps(error):
+    """How many choices of the found schedule are not the usual one."""
+    found = re.search(r"Schedule\(\[(.*?)\]\)", "\n".join(error.__notes__))
+    return 0 if found is None else sum(int(n) > 0 for n in found[1].split(",") if n.strip())
+
+
+def test_a_set_of_strings_shows_in_another_process():
+    with pytest.raises(ReplayElsewhere, match="iterates_a_set"):
+        find(p.iterates_a_set, examples=5)
+
+
+def test_a_dict_of_a_set_shows_in_another_process():
+    with pytest.raises(ReplayElsewhere):
+        find(p.dict_of_a_set, examples=5)
+
+
+def test_a_global_counter():
+    with pytest.raises(ReplayError) as caught:
+        find(p.counts_globally)
+    assert steps(caught.value) <= 5
+
+
+def test_an_order_by_address():
+    with pytest.raises((ReplayError, ReplayElsewhere)):
+        find(p.orders_by_address)
+
+
+def test_a_weak_reference_and_the_collector():
+    with pytest.raises((ReplayError, ReplayElsewhere)):
+        find(p.asks_the_collector)
+
+
+def test_a_primitive_shared_by_two_instances():
+    with pytest.raises((DeterminismError, ReplayError)):
+        find(p.shares_a_limiter)
+
+
+def test_changed_code(tmp_path):
+    with pytest.raises(ReplayError) as caught:
+        find(p.before, deploy=p.after, save_to=tmp_path / "found.json")
+    assert steps(caught.value) <= 5
+    with pytest.raises(ReplayError):
+        check_replay(tmp_path / "found.json", p.after)
+
+
+def test_an_activity_that_must_run_once():
+    def check(simulation):
+        assert len(simulation.called(p.charge)) <= 1
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.charges, check=check, failures=False)
+    assert steps(caught.value) <= 5
+
+
+def test_cleanup_without_a_shield():
+    def check(simulation):
+        if simulation.status == "cancelled" and simulation.called(p.charge):
+            assert simulation.called(p.refund)
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.cleans_up_without_a_shield, check=check)
+    assert steps(caught.value) <= 5
+
+
+def test_a_lost_signal():
+    def check(simulation):
+        if simulation.status == "completed":
+            assert simulation.result() == 7
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.loses_a_signal, check=check, signals=[(p.go, 7)])
+    assert steps(caught.value) <= 5
+
+
+def test_check_then_act():
+    def check(simulation):
+        if simulation.status == "completed":
+            assert simulation.result() == 1
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.checks_then_acts, check=check)
+    assert steps(caught.value) <= 5
+
+
+def succeeded(simulation, activity):
+    return any(call.error is None for call in simulation.called(activity))
+
+
+def test_a_compensation_that_fails():
+    def check(simulation):
+        charged, shipped = succeeded(simulation, p.charge), succeeded(simulation, p.ship)
+        if simulation.status == "failed" and charged and not shipped:
+            assert succeeded(simulation, p.refund)
+
+    with pytest.raises(AssertionError) as caught:
+        find(p.compensates, check=check)
+    assert steps(caught.value) <= 5
+
+
+def test_a_right_workflow_passes():
+    find(p.is_right, examples=40)

@@ -1,0 +1,307 @@
+"""The tester: a worker, a client and a store on virtual time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import anyio
+import pytest
+import trio
+
+from trioflow import (
+    ActivityTimeout,
+    InstanceCancelled,
+    Registry,
+    RetryPolicy,
+    Signal,
+    ValueMismatch,
+    activity_info,
+    now,
+)
+from trioflow.testing import Stuck, UnmetExpectations, open_tester
+
+BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
+flows = Registry()
+approved = Signal("approved", bool)
+DAY = 86400.0
+
+
+class Declined(Exception):
+    pass
+
+
+@flows.activity(retry=RetryPolicy(max_attempts=3, jitter=0))
+async def charge(amount: int) -> str:
+    raise AssertionError("the real one")
+
+
+@flows.activity(timeout=30)
+async def slow() -> str:
+    await anyio.sleep(1000)
+    return "too late"
+
+
+@flows.activity
+def crunch(number: int) -> int:
+    time.sleep(0.02)
+    return number * activity_info().attempt
+
+
+@flows.workflow
+async def child(number: int) -> int:
+    await trio.sleep(100)
+    return number
+
+
+@flows.workflow
+async def checkout(amount: int) -> str:
+    with trio.fail_after(3 * DAY):
+        if not await approved.receive():
+            return "refused"
+    return await charge(amount)
+
+
+@flows.workflow
+async def month() -> float:
+    began = now()
+    for number in range(100):
+        await trio.sleep(0.3 * DAY)
+        await charge(number)
+        await charge(number)
+    return now() - began
+
+
+@flows.workflow
+async def calls_a_child() -> int:
+    return await child(3)
+
+
+@flows.workflow
+async def computes() -> int:
+    with trio.move_on_after(5):
+        return await crunch(21)
+    return -1
+
+
+@flows.workflow
+async def is_too_slow() -> str:
+    try:
+        return await slow()
+    except ActivityTimeout:
+        return "timed out"
+
+
+@flows.workflow
+async def waits_for_ever() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.Event().wait)
+        await approved.receive()
+
+
+def run(backend, main, **options):
+    async def with_tester():
+        async with open_tester(registry=flows, **options) as tester:
+            await main(tester)
+
+    anyio.run(with_tester, backend=backend)
+
+
+@BACKENDS
+def test_a_month_with_timers_and_activities(backend):
+    async def main(tester):
+        fake = tester.fake(charge, lambda amount: f"receipt {amount}", times=200)
+        assert await tester.run(month) == pytest.approx(30 * DAY)
+        assert tester.elapsed == pytest.approx(30 * DAY)
+        assert [call.args for call in fake.calls[:3]] == [(0,), (0,), (1,)]
+        assert fake.calls[0].at == pytest.approx(0.3 * DAY)
+
+    run(backend, main)
+
+
+@BACKENDS
+@pytest.mark.parametrize("cache_size", [0, 1000])
+def test_a_signal_at_a_virtual_time(backend, cache_size):
+    async def main(tester):
+        fake = tester.fake(charge, lambda amount: "paid")
+        handle = await tester.start(checkout, 7)
+        tester.at(2 * DAY, partial(handle.signal, approved, True))
+        assert await handle.result() == "paid"
+        assert tester.elapsed == pytest.approx(2 * DAY)
+        assert fake.calls[0].instance == handle.id
+
+    run(backend, main, cache_size=cache_size)
+
+
+@BACKENDS
+def test_a_deadline_passes(backend):
+    async def main(tester):
+        with pytest.raises(trio.TooSlowError):
+            await tester.run(checkout, 7)
+        assert tester.elapsed == pytest.approx(3 * DAY)
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_attempts_are_calls_and_the_policy_holds(backend):
+    async def main(tester):
+        def fail(amount):
+            raise Declined("no")
+
+        fake = tester.fake(charge, fail)
+        handle = await tester.start(checkout, 7)
+        await handle.signal(approved, True)
+        with pytest.raises(Declined):
+            await handle.result()
+        assert [(call.attempt, call.at) for call in fake.calls] == [
+            (1, pytest.approx(0)),
+            (2, pytest.approx(1)),
+            (3, pytest.approx(3)),
+        ]
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_fakes_may_be_async_and_take_virtual_time(backend):
+    async def main(tester):
+        async def wait(amount):
+            await anyio.sleep(3600)
+            return "an hour later"
+
+        tester.fake("charge", wait)
+        handle = await tester.start(checkout, 7)
+        await handle.signal(approved, True)
+        assert await handle.result() == "an hour later"
+        assert tester.elapsed == pytest.approx(3600)
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_a_sub_workflow_can_be_faked(backend):
+    async def main(tester):
+        fake = tester.fake(child, lambda number: number + 1, times=1)
+        assert await tester.run(calls_a_child) == 4
+        assert fake.calls[0].args == (3,)
+        assert tester.elapsed < 1
+
+    run(backend, main, cache_size=0)
+
+
+@BACKENDS
+def test_a_fakes_result_has_the_activitys_type(backend):
+    async def main(tester):
+        tester.fake("charge", lambda amount: 5)
+        handle = await tester.start(checkout, 7)
+        await handle.signal(approved, True)
+        with pytest.raises(ValueMismatch, match="charge"):
+            await handle.result()
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_the_clock_waits_for_plain_functions(backend):
+    async def main(tester):
+        assert await tester.run(computes) == 21
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_real_activities_sleep_and_time_out_on_virtual_time(backend):
+    async def main(tester):
+        assert await tester.run(is_too_slow) == "timed out"
+        assert 30 <= tester.elapsed < 200
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_a_test_that_is_stuck_fails_with_the_tree_of_tasks(backend):
+    async def main(tester):
+        await tester.run(waits_for_ever)
+
+    with pytest.raises(Stuck) as caught:
+        run(backend, main)
+    said = str(caught.value)
+    assert "waits_for_ever" in said
+    assert "0 waits_for_ever waits for signal 'approved'" in said
+    assert "Event.wait" in said
+    assert "test_tester.py:" in said
+
+
+@BACKENDS
+def test_errors_of_the_test_come_out_as_they_are(backend):
+    async def main(tester):
+        await tester.start(waits_for_ever)
+        raise Declined("mine")
+
+    with pytest.raises(Declined, match="mine"):
+        run(backend, main)
+
+
+@BACKENDS
+def test_unmet_expectations(backend):
+    async def main(tester):
+        tester.fake(charge, lambda amount: "", times=1)
+
+    with pytest.raises(UnmetExpectations, match="'charge' was called 0 times, 1 were expected"):
+        run(backend, main)
+
+
+@BACKENDS
+def test_an_error_of_the_test_comes_before_unmet_expectations(backend):
+    async def main(tester):
+        tester.fake(charge, lambda amount: "", times=1)
+        raise Declined
+
+    with pytest.raises(Declined):
+        run(backend, main)
+
+
+@BACKENDS
+def test_when_a_test_begins(backend):
+    start = datetime(2030, 5, 6, 7, tzinfo=UTC)
+
+    async def main(tester):
+        assert tester.now == start.timestamp()
+        seen = []
+        tester.at(timedelta(hours=2), lambda: seen.append(tester.elapsed))
+        tester.at(datetime(2030, 5, 6, 8, tzinfo=UTC), lambda: seen.append(tester.elapsed))
+        await tester.sleep(3 * 3600)
+        assert seen == [pytest.approx(3600), pytest.approx(7200)]
+        with pytest.raises(ValueError, match="is past"):
+            tester.at(60, print)
+        with pytest.raises(ValueError, match="no time zone"):
+            tester.at(datetime(2030, 5, 7), print)  # noqa: DTZ001
+
+    run(backend, main, start_time=start)
+
+
+@BACKENDS
+def test_a_cancel(backend):
+    async def main(tester):
+        handle = await tester.start(waits_for_ever)
+        tester.at(10, partial(handle.cancel, "enough"))
+        with pytest.raises(InstanceCancelled, match="enough"):
+            await handle.result()
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_what_a_callback_raises_fails_the_test(backend):
+    async def main(tester):
+        async def fail():
+            raise Declined("in a callback")
+
+        tester.at(10, fail)
+        await tester.sleep(20)
+
+    with pytest.raises((Declined, ExceptionGroup)) as caught:
+        run(backend, main)
+    assert "callback" in repr(caught.value)

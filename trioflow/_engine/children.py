@@ -1,0 +1,103 @@
+"""Calls of sub-workflows: each attempt is a child instance, which is waited for."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+import trio
+
+from trioflow._codec.limits import COMMAND_LENGTH, check_command_id, check_id
+from trioflow._codec.values import open_text
+from trioflow._engine.pending import Identity
+from trioflow._model import events as ev
+from trioflow._model.commands import StartChild
+from trioflow._model.definitions import Workflow
+from trioflow.errors import InstanceCancelled
+
+if TYPE_CHECKING:
+    from trioflow._engine.calls import Caller
+
+__all__ = ["call_workflow"]
+
+_LEGIBLE = 120  # characters of a derived id, beyond which its end is a digest
+_KEPT = 60  # characters of it that are kept before the digest
+
+R = TypeVar("R")
+
+
+async def call_workflow(
+    caller: Caller, workflow: Workflow[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    """Start a sub-workflow and wait for its result, as often as its retry policy says."""
+    codec = caller.execution.codec
+    began_at = caller.now
+    attempt = 1
+    while True:
+        answer, child = await _run_child(caller, workflow, args, kwargs, attempt)
+        match answer:
+            case ev.ChildCompleted():
+                type_ = workflow.signature.result_type
+                result: Any = caller.read(answer.result, type_, "{}() result", workflow.name)
+                return result  # type: ignore[no-any-return]  # decoded as the annotated type
+            case ev.ChildFailed():
+                delay = None
+                if workflow.retry is not None:
+                    elapsed = caller.now - began_at
+                    delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
+                if delay is None:
+                    error = answer.failure.rebuild(codec)
+                    error.add_note(f"raised in instance {child!r} ({workflow.name})")
+                    raise error
+                attempt += 1
+                await trio.sleep(delay)
+            case ev.ChildCancelled():
+                raise InstanceCancelled(child, open_text(codec, answer.reason))
+            case _:
+                assert_never(answer)
+
+
+async def _run_child(
+    caller: Caller,
+    workflow: Workflow[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    attempt: int,
+) -> tuple[ev.ChildAnswer, str]:
+    """Run one attempt; return how the child ended, and its id."""
+    execution = caller.execution
+    state = await caller.begin("workflow", workflow.name, attempt)
+    command_id = state.next_id()
+    command = execution.recorded(command_id)
+    if type(command) is not StartChild or command.workflow != workflow.name:
+        if len(command_id) > COMMAND_LENGTH:
+            check_command_id(command_id, f"workflow {workflow.name!r}")
+        me = execution.identity
+        command = StartChild(
+            id=command_id,
+            workflow=workflow.name,
+            instance=check_id(workflow.id) if workflow.id else _child_id(me, command_id),
+            input=caller.count_new(
+                workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
+                f"{workflow.name}() arguments",
+            ),
+            queue=workflow.queue or me.queue,
+            priority=me.priority if workflow.priority is None else workflow.priority,
+        )
+    else:
+        caller.count_recorded(command.input)
+    return await execution.give_and_wait(command), command.instance
+
+
+def _child_id(me: Identity, command_id: str) -> str:
+    """Derive a sub-workflow's id from its parent's and the command's; it stays short.
+
+    Nested some levels deep it is legible; beyond that the path from the root becomes a digest, so
+    that no depth reaches the limit of a store.
+    """
+    prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
+    whole = f"{prefix}/{command_id}"
+    if len(whole) <= _LEGIBLE:
+        return whole
+    digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{whole[:_KEPT]}~{digest}"

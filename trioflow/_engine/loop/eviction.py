@@ -1,0 +1,76 @@
+"""Unwinding an execution's tasks out of memory.
+
+Suspended coroutines must not be left to the garbage collector: it would run their ``finally``
+blocks anywhere and at any time, also within another execution. So an error is thrown into every
+task until all of them have ended. Meanwhile the loop is fenced: what the code asks for has no
+effect.
+"""
+
+# pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
+# Using what trio keeps to itself, typed or not, is the purpose of this folder.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+import trio
+from outcome import Error
+
+from trioflow._engine.loop.generators import finish_at_once
+from trioflow._engine.loop.hosting import leave_host
+from trioflow._engine.loop.nested import NestedLoop
+from trioflow._engine.loop.runner import age_of
+from trioflow._engine.loop.sharing import raising
+
+__all__ = ["unwind"]
+
+_MOST_ROUNDS = 100  # so often code may swallow the error that is to end it
+_MOST_BATCHES = 1000  # so many batches of tasks may run in one round
+
+
+def unwind(
+    loop: NestedLoop, error: Callable[[], BaseException], rounds: int = _MOST_ROUNDS
+) -> bool:
+    """Throw ``error()`` into every blocked task, again and again, until no task is left.
+
+    A task in a nursery's exit is left to its children.
+
+    Returns:
+        False if some task survived all rounds, that is, swallowed everything.
+    """
+    loop.fenced = True
+    loop.steps.set(inf)
+    runner = loop._runner
+    if not runner.tasks and not loop._agens:
+        return True
+    if loop._main is not None:
+        loop.cancel_root(None)
+    host = loop._enter()
+    try:
+        for _ in range(rounds):
+            for _ in range(_MOST_BATCHES):
+                if not runner.runq:
+                    break
+                loop._run_batch()
+            else:
+                break  # it swallows everything and never waits: more rounds change nothing
+            if not runner.tasks:
+                break
+            for task in sorted(runner.tasks, key=age_of, reverse=True):
+                in_exit = any(n._parent_waiting_in_aexit for n in task._child_nurseries)
+                if task._next_send_fn is None and not in_exit:
+                    _throw(loop, task, error())
+        for agen in loop._take_agens():
+            loop._context.copy().run(finish_at_once, agen)
+    finally:
+        leave_host(host)
+    return not runner.tasks
+
+
+def _throw(loop: NestedLoop, task: trio.lowlevel.Task, error: BaseException) -> None:
+    """Wake a task with an error, after aborting its wait."""
+    abort, task._abort_func = task._abort_func, None
+    if abort is not None:
+        abort(raising(error))
+    loop._runner.reschedule(task, Error(error))

@@ -1,0 +1,85 @@
+"""Side effects: run once within the workflow's code, recorded, and taken from the record after."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.limits import check_command_id
+from trioflow._codec.values import decode_as, encode_checked, encode_plain
+from trioflow._engine import guard
+from trioflow._model.commands import RecordSideEffect
+from trioflow.errors import ArgumentError, Evicted
+
+if TYPE_CHECKING:
+    from trioflow._engine.calls import Caller
+
+__all__ = ["side_effect"]
+
+T = TypeVar("T")
+
+
+def side_effect(caller: Caller, fn: Callable[[], T], type_: object) -> T:
+    """Run ``fn`` once and record what it gives or raises; on replay, return or raise that."""
+    caller.check_not_fenced()
+    execution = caller.execution
+    command_id = caller.task_state("side_effect()").next_id()
+    command = execution.recorded(command_id)
+    what = f"side effect {getattr(fn, '__qualname__', fn)}"
+    declared = _declared_result(fn) if type_ is None else type_
+    if type(command) is not RecordSideEffect:
+        check_command_id(command_id, what)
+        if execution.replaying:
+            # The history has no such side effect: it must not happen now, and the turn differs.
+            execution.give(RecordSideEffect(id=command_id))
+            raise Evicted
+        command = _happen(caller, command_id, fn, declared, what)
+    elif command.failure is None:
+        caller.count_recorded(command.value)
+    execution.give(command)
+    if command.failure is not None:
+        raise command.failure.rebuild(execution.codec)
+    if execution.replaying:
+        value: Any = caller.read(command.value, declared, "{}", what)
+    else:  # not stored yet: what cannot be read is this call's error
+        value = decode_as(execution.codec, bytes(command.value), declared, what)
+    return value  # type: ignore[no-any-return]  # decoded as the declared type
+
+
+def _happen(
+    caller: Caller, command_id: str, fn: Callable[[], object], declared: object, what: str
+) -> RecordSideEffect:
+    codec = caller.execution.codec
+    try:
+        with guard.permitted():
+            given = fn()
+        if declared is Any:
+            data = encode_plain(codec, given, what)
+            _check_plain(given, decode_as(codec, data, declared, what), what)
+        else:
+            data = encode_checked(codec, given, declared, what)
+        value = caller.count_new(data, what)
+    except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
+        return RecordSideEffect(id=command_id, failure=Failure.of(exc, codec))
+    return RecordSideEffect(id=command_id, value=value)
+
+
+def _check_plain(given: object, comes_back: object, what: str) -> None:
+    if comes_back != given:
+        name = type(given).__name__
+        raise ArgumentError(
+            f"{what} gave a {name}, which comes back from the history as a "
+            f"{type(comes_back).__name__}; say what it is: side_effect(fn, {name})"
+        )
+
+
+def _declared_result(fn: Callable[[], Any]) -> object:
+    if not (inspect.isfunction(fn) or inspect.ismethod(fn)):
+        return Any
+    try:
+        hints = get_type_hints(fn, include_extras=True)
+    except Exception:  # noqa: BLE001  # annotations that cannot be resolved say nothing
+        return Any
+    return hints.get("return", Any)

@@ -1,0 +1,75 @@
+"""The tree of an execution's tasks: where each one waits, for what, and until when."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import trio
+
+from trioflow._engine.execution import Execution
+from trioflow._engine.loop.runner import TaskState, effective_deadline
+from trioflow._model.commands import Command, RunActivity, SendSignal, StartChild
+from trioflow._model.info import TaskInfo
+
+__all__ = ["tasks_of"]
+
+_OURS = ("trioflow", "trio", "anyio", "outcome")
+
+
+def tasks_of(execution: Execution) -> list[TaskInfo]:
+    """Describe the tasks of an execution between two turns, parents before their children."""
+    commands = execution.waiting_tasks()
+    signals = execution.signal_waiters()
+    return [
+        _describe(task, state, commands.get(task), signals.get(task))
+        for task, state in execution.loop.tasks()
+    ]
+
+
+def _describe(
+    task: trio.lowlevel.Task, state: TaskState, command: Command | None, signal: str | None
+) -> TaskInfo:
+    line, call = _place(task)
+    deadline = effective_deadline(task)
+    children = sum(len(n.child_tasks) for n in task.child_nurseries)
+    if command is not None:
+        waits_for = _command(command)
+    elif signal is not None:
+        waits_for = f"signal {signal!r}"
+    elif call == "sleep":
+        waits_for = "the time"
+    elif children and call in ("", "NurseryManager.__aexit__", "TaskGroup.__aexit__"):
+        waits_for = f"{children} task{'' if children == 1 else 's'} of its nursery"
+    else:
+        waits_for = call or "its turn"
+    parent = None if state.parent is None else state.parent.path
+    until = None if deadline == inf else deadline
+    return TaskInfo(state.path, parent, task.name, waits_for, line, until)
+
+
+def _command(command: Command) -> str:
+    match command:
+        case RunActivity():
+            return f"activity {command.activity!r} ({command.id})"
+        case StartChild():
+            return f"sub-workflow {command.workflow!r} ({command.instance})"
+        case SendSignal():
+            return f"delivery of signal {command.name!r} to {command.instance!r}"
+        case _:
+            raise AssertionError(f"no task waits for {command!r}")
+
+
+def _place(task: trio.lowlevel.Task) -> tuple[str, str]:
+    """Return the line of user code at which a task waits, and what it called there."""
+    line = call = ""
+    inside = False
+    for frame, number in task.iter_await_frames():
+        module: Any = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] not in _OURS:
+            line, call, inside = f"{frame.f_code.co_filename}:{number}", "", False
+        elif not inside:
+            call, inside = frame.f_code.co_qualname, True
+    return line, call

@@ -1,0 +1,130 @@
+"""Fakes: functions that stand in for activities and sub-workflows in a test."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.info import current_activity
+from trioflow._registry import Registry
+from trioflow.authoring import is_replaying
+
+__all__ = ["Fake", "FakeCall", "FakingRegistry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FakeCall:
+    """One call of a fake.
+
+    Attributes:
+        args: The positional arguments, decoded as the real function would get them.
+        kwargs: The keyword arguments.
+        at: When, in seconds since the test began, on the virtual clock.
+        attempt: Which attempt of the activity, from 1; 1 for a sub-workflow.
+        instance: The id of the instance that called the activity; ``""`` for a sub-workflow.
+        command: The id of the call within its instance, ``"0.2:3"``; the same for each attempt.
+        error: What it raised, ``None`` if it returned.
+    """
+
+    __slots__ = ("args", "at", "attempt", "command", "error", "instance", "kwargs")
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        at: float,
+        attempt: int,
+        instance: str,
+        command: str = "",
+    ) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.at = at
+        self.attempt = attempt
+        self.instance = instance
+        self.command = command
+        self.error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        given = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
+        return f"<call ({', '.join(given)}) at {self.at:g} s, attempt {self.attempt}>"
+
+
+class Fake(Generic[P, R]):
+    """What stands in for an activity or a sub-workflow; see `Tester.fake`.
+
+    Attributes:
+        name: Of what it stands in for.
+        calls: The calls so far, in order. Attempts are calls; replays are not.
+        times: How many calls are expected, ``None`` for any number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[P, R] | Callable[P, Awaitable[R]],
+        times: int | None,
+        elapsed: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.calls: list[FakeCall] = []
+        self.times = times
+        self._fn: Callable[..., Any] = fn
+        self._elapsed = elapsed
+
+    def __repr__(self) -> str:
+        return f"<fake of {self.name!r}, {len(self.calls)} calls>"
+
+    async def call_activity(self, *args: Any, **kwargs: Any) -> Any:
+        """Note an attempt of the activity, and give what the function gives."""
+        info = current_activity.get()
+        attempt, instance = (1, "") if info is None else (info.attempt, info.instance)
+        return await self._call(args, kwargs, attempt, instance)
+
+    async def call_workflow(self, *args: Any, **kwargs: Any) -> Any:
+        """Note a run of the sub-workflow, and give what the function gives."""
+        if not is_replaying():
+            return await self._call(args, kwargs, 1, "")
+        result = self._fn(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], attempt: int, instance: str
+    ) -> Any:
+        at = self._elapsed()
+        call = FakeCall(args, kwargs, at=at, attempt=attempt, instance=instance)
+        self.calls.append(call)
+        try:
+            result = self._fn(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+        except BaseException as exc:
+            call.error = exc
+            raise
+
+    def check(self) -> str:
+        """Return what is wrong with the number of calls, ``""`` for nothing."""
+        if self.times is None or self.times == len(self.calls):
+            return ""
+        return f"{self.name!r} was called {len(self.calls)} times, {self.times} were expected"
+
+
+class FakingRegistry(Registry):
+    """A copy of a registry in which definitions can be replaced, also while a worker uses it."""
+
+    def __init__(self, original: Registry) -> None:
+        super().__init__()
+        self._workflows.update(original.workflows)
+        self._activities.update(original.activities)
+
+    def replace_activity(self, definition: Activity[..., Any]) -> None:
+        """Have calls of the activity of that name run another function."""
+        self._activities[definition.name] = definition
+
+    def replace_workflow(self, definition: Workflow[..., Any]) -> None:
+        """Have instances of the workflow of that name run another function."""
+        self._workflows[definition.name] = definition

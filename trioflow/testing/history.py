@@ -1,0 +1,260 @@
+"""Histories in files: export them, replay them with the present code, step through them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from trioflow._client.handle import Handle
+from trioflow._codec.values import Codec, JsonCodec
+from trioflow._engine import guard
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Identity
+from trioflow._engine.suspension import NeedsSuspension
+from trioflow._engine.tree import tasks_of
+from trioflow._model.definitions import Workflow
+from trioflow._model.info import SuspendReport, TaskInfo
+from trioflow._model.turns import Turn, decode_turn
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import InstanceRecord
+from trioflow.errors import InstanceNotFound, TrioflowError
+from trioflow.testing.strict import StrictExecution
+
+__all__ = ["History", "Replay", "ReplayError", "check_replay", "export_history", "load_history"]
+
+FORMAT = 1
+"""The version of the file format; newer ones are refused."""
+
+
+class ReplayError(TrioflowError, AssertionError):
+    """Raised where the code does not replay a history.
+
+    Attributes:
+        report: What differs, and where.
+    """
+
+    def __init__(self, instance: str, report: SuspendReport) -> None:
+        super().__init__(f"instance {instance!r} does not replay: {report.message}")
+        self.instance = instance
+        self.report = report
+
+
+class StoredExecution(msgspec.Struct, frozen=True):
+    """One execution of a `History`: its number, and its turns in their stored form."""
+
+    number: int
+    turns: list[msgspec.Raw]
+
+    def decode(self) -> list[Turn]:
+        """Read the turns.
+
+        Raises:
+            msgspec.DecodeError: One of them is no turn.
+        """
+        return [decode_turn(msgspec.json.format(bytes(turn), indent=-1)) for turn in self.turns]
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of an instance, as it can be kept in a file.
+
+    Attributes:
+        id: The instance's id.
+        workflow: The name of its workflow.
+        queue: Where it ran.
+        priority: Its priority.
+        life: What tells it from other instances that had its id.
+        executions: Its executions in order, more than one after ``continue_as_new``.
+        format: The version of this format.
+    """
+
+    id: str
+    workflow: str
+    executions: list[StoredExecution]
+    queue: str = "default"
+    priority: int = 0
+    life: str = ""
+    status: str = ""
+    format: int = FORMAT
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, as JSON that can be read and compared line by line."""
+        Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+async def export_record(backend: Backend, record: InstanceRecord) -> History:
+    """Read what a store has of an instance."""
+    executions = [
+        StoredExecution(each.number, [msgspec.Raw(turn) for turn in each.turns])
+        for each in await backend.history(record.id)
+    ]
+    return History(
+        id=record.id,
+        workflow=record.workflow,
+        queue=record.queue,
+        priority=record.priority,
+        life=record.life,
+        status=record.status,
+        executions=executions,
+    )
+
+
+async def export_history(handle: Handle[Any]) -> History:
+    """Read an instance's history, so that it can be kept in a file with `History.save`.
+
+    Raises:
+        InstanceNotFound: There is no such instance.
+    """
+    backend = handle.client.backend
+    record = await backend.get(handle.id)
+    if record is None:
+        raise InstanceNotFound(handle.id)
+    return await export_record(backend, record)
+
+
+Source = History | str | os.PathLike[str] | bytes
+"""A history, the path of a file with one, or the bytes of such a file."""
+
+
+def load_history(source: Source) -> History:
+    """Read a history.
+
+    Raises:
+        OSError: The file cannot be read.
+        TrioflowError: It is no history, or in a format of a newer version.
+    """
+    if isinstance(source, History):
+        return source
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=_Format).format
+        if version > FORMAT:
+            raise TrioflowError(
+                f"the history has format {version}, this trioflow reads up to {FORMAT}; update it"
+            )
+        return msgspec.json.decode(data, type=History)
+    except msgspec.MsgspecError as exc:
+        where = "it" if isinstance(source, bytes) else repr(os.fspath(source))
+        raise TrioflowError(f"{where} is no history of an instance: {exc}") from None
+
+
+class _Format(msgspec.Struct):
+    format: int = FORMAT
+
+
+class Replay:
+    """Steps through one execution of a history with the present code.
+
+    Args:
+        history: Whose; see `load_history`.
+        workflow: The workflow as it is now.
+        execution: Which execution; by default the last.
+        codec: For its values; by default `JsonCodec`.
+
+    Attributes:
+        turns: The stored turns.
+        position: How many of them were made.
+
+    Example:
+        >>> with Replay("order-7.json", checkout) as replay:  # doctest: +SKIP
+        ...     for turn in replay:
+        ...         print(replay.position, turn.events, replay.tasks())
+    """
+
+    def __init__(
+        self,
+        history: Source,
+        workflow: Workflow[..., Any],
+        *,
+        execution: int | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.history = load_history(history)
+        found = {each.number: each for each in self.history.executions}
+        number = max(found, default=0) if execution is None else execution
+        if number not in found:
+            raise TrioflowError(
+                f"the history of {self.history.id!r} has no execution {number}; it has "
+                f"{', '.join(map(str, found)) or 'none'}"
+            )
+        guard.install()
+        self.number = number
+        self.turns = found[number].decode()
+        self.position = 0
+        self._execution = StrictExecution(
+            workflow,
+            Identity(
+                self.history.id,
+                number,
+                self.history.queue,
+                self.history.priority,
+                self.history.life,
+            ),
+            JsonCodec() if codec is None else codec,
+            Caller,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Turn]:
+        while self.position < len(self.turns):
+            yield self.step()
+
+    def step(self) -> Turn:
+        """Make the next turn and compare it with the stored one; return that.
+
+        Raises:
+            ReplayError: They differ.
+            IndexError: There is no further turn.
+        """
+        turn = self.turns[self.position]
+        try:
+            self._execution.replay([turn])
+        except NeedsSuspension as stop:
+            raise ReplayError(self.history.id, stop.report) from None
+        self.position += 1
+        return turn
+
+    def tasks(self) -> list[TaskInfo]:
+        """The tasks after the last turn: where each one waits, for what, and until when."""
+        return tasks_of(self._execution)
+
+    def close(self) -> None:
+        """Unwind the workflow's code, without effects. Idempotent."""
+        self._execution.evict()
+
+
+def check_replay(
+    history: Source,
+    workflow: Workflow[..., Any],
+    *,
+    codec: Codec | None = None,
+    breakpoint_at: int | None = None,
+) -> None:
+    """Replay every execution of a history with the present code.
+
+    Args:
+        history: See `load_history`.
+        workflow: The workflow as it is now.
+        codec: For its values; by default `JsonCodec`.
+        breakpoint_at: Stop in the debugger before this turn of the last execution, from 0.
+
+    Raises:
+        ReplayError: The code gives other commands, or ends otherwise; the error has the report.
+        TrioflowError: It is no history.
+    """
+    loaded = load_history(history)
+    for stored in loaded.executions:
+        last = stored is loaded.executions[-1]
+        with Replay(loaded, workflow, execution=stored.number, codec=codec) as replay:
+            while replay.position < len(replay.turns):
+                if last and replay.position == breakpoint_at:
+                    breakpoint()  # noqa: T100  # asked for
+                replay.step()

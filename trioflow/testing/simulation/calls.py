@@ -1,0 +1,173 @@
+"""An activity of a simulation: called as a worker would call it, in no time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec, encode_checked
+from trioflow._model import events as ev
+from trioflow._model.commands import RunActivity, StartChild
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY
+from trioflow.errors import NonRetryable, TrioflowError
+from trioflow.testing.fakes import FakeCall
+from trioflow.testing.simulation.instances import SimulatedInstance
+
+__all__ = ["SimulatedCall", "SimulatedFailure", "SimulatedFinalFailure"]
+
+
+class SimulatedFailure(Exception):
+    """What an activity's attempt raises where the schedule has it fail; it is tried again."""
+
+
+class SimulatedFinalFailure(NonRetryable):
+    """What an activity raises where the schedule has it fail for good."""
+
+
+class SimulatedCall:
+    """An activity, or a faked sub-workflow, that was asked for and has not ended.
+
+    Args:
+        instance: Whose turn asked for it.
+        command: What was asked for.
+        definition: The activity or the workflow, for the types; ``None`` if it is not known.
+        fn: What stands for it.
+        codec: For its arguments and results.
+        now: The time.
+
+    Attributes:
+        attempt: Which attempt is next, from 1.
+        visible_at: When that begins at the earliest.
+        cancelled: Whether its cancel was asked for.
+    """
+
+    def __init__(  # noqa: PLR0917  # what a call is
+        self,
+        instance: SimulatedInstance,
+        command: RunActivity | StartChild,
+        definition: Activity[..., Any] | Workflow[..., Any] | None,
+        fn: Callable[..., Any],
+        codec: Codec,
+        now: float,
+    ) -> None:
+        self.instance = instance
+        self.execution = instance.number
+        self.command = command
+        self.attempt = 1
+        self.visible_at = now
+        self.cancelled = False
+        self._definition = definition
+        self._fn = fn
+        self._codec = codec
+        self._scheduled_at = now
+
+    @property
+    def name(self) -> str:
+        """The name of the activity, or of the sub-workflow."""
+        command = self.command
+        return command.activity if isinstance(command, RunActivity) else command.workflow
+
+    @property
+    def timeout(self) -> float | None:
+        """How many seconds an attempt may take, ``None`` for no limit."""
+        if not isinstance(self._definition, Activity) or not isinstance(self.command, RunActivity):
+            return None
+        options = self.command.options
+        if options is not None and options.timeout is not None:
+            return options.timeout
+        return self._definition.timeout
+
+    def __str__(self) -> str:
+        attempt = "" if self.attempt == 1 else f", attempt {self.attempt},"
+        return f"{self.name!r} ({self.command.id} of {self.instance.id}){attempt}"
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments, decoded."""
+        data = bytes(self.command.input)
+        if self._definition is None:
+            return (), msgspec.json.decode(data)
+        args, kwargs = self._definition.signature.decode(self._codec, data, self.name)
+        return tuple(args), dict(kwargs)
+
+    def note(self, elapsed: float) -> FakeCall:
+        """Return what is noted of the next attempt, which begins after so many seconds."""
+        args, kwargs = self.arguments()
+        return FakeCall(
+            args,
+            kwargs,
+            at=elapsed,
+            attempt=self.attempt,
+            instance=self.instance.id,
+            command=f"{self.instance.id}/{self.execution}/{self.command.id}",
+        )
+
+    def run(self) -> ev.Event:
+        """Make an attempt; return the event of its success. Raises what the function raises."""
+        args, kwargs = self.arguments()
+        token = current_activity.set(
+            ActivityInfo(
+                activity=self.name,
+                instance=self.instance.id,
+                execution=self.execution,
+                command=self.command.id,
+                attempt=self.attempt,
+                scheduled_at=self._scheduled_at,
+                queue=self.command.queue,
+                life=self.instance.life,
+            )
+        )
+        try:
+            result = self._fn(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result = _finish(result, self.name)
+        finally:
+            current_activity.reset(token)
+        type_ = Any if self._definition is None else self._definition.signature.result_type
+        what = f"{self.name}() result"
+        data = msgspec.Raw(encode_checked(self._codec, result, type_, what))
+        if isinstance(self.command, StartChild):
+            return ev.ChildCompleted(self.command.id, data)
+        return ev.ActivityCompleted(self.command.id, data)
+
+    def fail(self, error: Exception, now: float) -> ev.Event | None:
+        """Note that an attempt has failed; return the event if it was the last one."""
+        failure = Failure.of(error, self._codec)
+        if isinstance(self.command, StartChild):
+            return ev.ChildFailed(self.command.id, failure)
+        options = self.command.options
+        policy = None if options is None else options.retry
+        if policy is None and isinstance(self._definition, Activity):
+            policy = self._definition.retry
+        policy = policy or DEFAULT_ACTIVITY_RETRY
+        elapsed = now - self._scheduled_at
+        delay = policy.next_delay(self.attempt, failure, elapsed, self.command.id)
+        if delay is None or self.cancelled:
+            return ev.ActivityFailed(self.command.id, failure)
+        self.attempt += 1
+        self.visible_at = now + delay
+        return None
+
+    def cancel(self) -> ev.Event:
+        """Return the event of its cancellation."""
+        if isinstance(self.command, StartChild):
+            return ev.ChildCancelled(self.command.id)
+        return ev.ActivityCancelled(self.command.id)
+
+
+def _finish(coroutine: Any, name: str) -> Any:
+    """Run a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise TrioflowError(
+        f"the function for {name!r} waits; in a simulation it returns at once, and the schedule "
+        "says when its activity ends"
+    )

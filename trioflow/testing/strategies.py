@@ -1,0 +1,140 @@
+"""Hypothesis strategies for schedules, and `explore`, which needs no ``@given``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+try:
+    import hypothesis
+    from hypothesis import strategies as st
+except ImportError as exc:  # pragma: no cover
+    raise ImportError(
+        "schedules() and explore() need Hypothesis; get it with: pip install 'trioflow[testing]'"
+    ) from exc
+
+from trioflow._codec.values import Codec
+from trioflow._model.definitions import Workflow
+from trioflow._registry import Registry
+from trioflow.authoring import Signal
+from trioflow.testing.elsewhere import replay_elsewhere
+from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate
+
+__all__ = ["explore", "schedules"]
+
+R = TypeVar("R")
+
+_MOST = 40  # steps in which something may go wrong
+_REPLAYED = 5  # histories that are replayed in other processes
+
+
+def schedules(max_steps: int = _MOST) -> st.SearchStrategy[Schedule]:
+    """Return a strategy for schedules.
+
+    They shrink towards a run in which nothing goes wrong.
+
+    Args:
+        max_steps: For how many steps the schedule decides; after them nothing goes wrong.
+    """
+    anything = st.lists(st.one_of(st.just(0), st.integers(0, 31)), max_size=max_steps)
+    # The same thing goes wrong again and again: rare together, and where many mistakes are.
+    the_same = st.integers(1, 12).flatmap(
+        lambda number: st.lists(st.sampled_from((0, number)), max_size=max_steps)
+    )
+    return st.one_of(anything, the_same).map(Schedule)
+
+
+async def explore(
+    workflow: Workflow[..., R],
+    /,
+    *args: Any,
+    activities: Functions | None = None,
+    signals: Sequence[tuple[Signal[Any], Any]] = (),
+    cancels: bool = True,
+    failures: bool = True,
+    crashes: bool = True,
+    instances: int = 2,
+    deploy: Workflow[..., Any] | None = None,
+    registry: Registry | None = None,
+    codec: Codec | None = None,
+    check: Callable[[Simulation[R]], object] | None = None,
+    save_to: str | Path | None = None,
+    examples: int = 200,
+    seed: int | None = None,
+) -> None:
+    """Run a workflow in many orders of events, and raise what is found, in its simplest form.
+
+    First under many schedules in this process; then some of the histories are replayed in fresh
+    processes, with other hash seeds and the garbage collector at other times: what depends on the
+    order of a set of strings, or on memory, shows only there. (That needs a workflow that can be
+    imported: one at the top level of a module.)
+
+    Args:
+        workflow: The workflow.
+        *args: Its arguments.
+        activities: See `simulate`, as for the others.
+        signals: As there.
+        cancels: As there.
+        failures: As there.
+        crashes: As there.
+        instances: How many run side by side once, so that what they share by mistake is seen. In
+            all other runs, and for ``check``, there is one.
+        deploy: As there.
+        registry: As there.
+        codec: As there.
+        check: As there.
+        save_to: As there.
+        examples: How many schedules are tried.
+        seed: For the same schedules each time; drawn by Hypothesis if not given.
+
+    Raises:
+        Exception: What `simulate` or ``check`` has raised, with the schedule and what happened as
+            notes.
+    """
+    histories: list[Simulation[R]] = []
+
+    def simulate_once(schedule: Schedule, side_by_side: int = 1) -> Simulation[R]:
+        return simulate(
+            workflow,
+            *args,
+            schedule=schedule,
+            activities=activities,
+            signals=signals,
+            cancels=cancels,
+            failures=failures,
+            crashes=crashes,
+            instances=side_by_side,
+            deploy=deploy,
+            registry=registry,
+            codec=codec,
+            check=check if side_by_side == 1 else None,
+            save_to=save_to,
+        )
+
+    def run(schedule: Schedule) -> None:
+        simulation = simulate_once(schedule)
+        if len(histories) < _REPLAYED:
+            histories.append(simulation)
+
+    simulate_once(Schedule())
+    if instances > 1:
+        simulate_once(Schedule(), instances)
+    found = hypothesis.given(schedules())(run)
+    found = hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )(found)
+    if seed is not None:
+        found = hypothesis.seed(seed)(found)
+    try:
+        found()
+    except hypothesis.errors.FlakyFailure as flaky:
+        # It does not fail each time under the same schedule, which is a mistake of its own.
+        error = flaky.exceptions[0]
+        error.add_note("the same schedule does not always show it")
+        raise error from None
+    await replay_elsewhere(workflow, [simulation.history() for simulation in histories])

@@ -1,0 +1,67 @@
+"""What to say of a test in which nothing will ever happen any more."""
+
+from __future__ import annotations
+
+from trioflow._client.client import Client
+from trioflow._engine.suspension import NeedsSuspension
+from trioflow._model.info import TaskInfo
+from trioflow._registry import Registry
+from trioflow.backends.records import InstanceFilter, InstanceRecord
+from trioflow.errors import TrioflowError
+from trioflow.testing.history import Replay, ReplayError, export_record
+
+__all__ = ["Stuck", "report_of", "show_tasks"]
+
+
+class Stuck(TrioflowError, AssertionError):
+    """Raised where a test waits though nothing can happen any more; shows what waits for what."""
+
+
+async def report_of(client: Client, registry: Registry) -> str:
+    """Say where the unfinished instances of a store wait."""
+    backend = client.backend
+    unfinished = InstanceFilter(status=("running", "suspended"))
+    lines = ["the test waits, and nothing will ever happen any more."]
+    records = await backend.list(unfinished, limit=20)
+    if not records:
+        lines.append("Every instance has ended: it is the test itself that waits for something.")
+    for record in records:
+        lines.append(f"instance {record.id!r} ({record.workflow}) is {record.status}:")
+        history = await export_record(backend, record)
+        lines += [f"  {line}" for line in _tasks(client, registry, record, history)]
+        for task in await backend.activities(record.id):
+            lines.append(
+                f"  activity {task.activity!r} ({task.key.command}) of queue {task.queue!r}, "
+                f"attempt {task.attempt}, has not ended"
+            )
+    return "\n".join(lines)
+
+
+def _tasks(
+    client: Client, registry: Registry, record: InstanceRecord, history: object
+) -> list[str]:
+    workflow = registry.workflows.get(record.workflow)
+    if workflow is None:
+        return ["its workflow is not registered here"]
+    if not record.turns:
+        return ["it has not begun"]
+    try:
+        with Replay(history, workflow, codec=client.codec) as replay:  # type: ignore[arg-type]
+            for _ in replay:
+                pass
+            return show_tasks(replay.tasks())
+    except (ReplayError, NeedsSuspension, TrioflowError) as exc:
+        return [str(exc)]
+
+
+def show_tasks(tasks: list[TaskInfo]) -> list[str]:
+    """Return the tree of tasks as lines of text."""
+    lines: list[str] = []
+    for task in tasks:
+        depth = task.path.count(".")
+        where = f", at {task.line}" if task.line else ""
+        until = f", until {task.until:.3f}" if task.until is not None else ""
+        lines.append(
+            f"{'  ' * depth}{task.path} {task.name} waits for {task.waits_for}{where}{until}"
+        )
+    return lines

@@ -1,0 +1,337 @@
+"""A worker, a client and a store in memory on a virtual clock, for tests of workflows."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, overload
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from trioflow._client.client import Client
+from trioflow._client.handle import Handle
+from trioflow._codec.failures.groups import is_cancel, joined
+from trioflow._codec.values import Codec
+from trioflow._model.definitions import Activity, Workflow
+from trioflow._registry import Registry, default_registry
+from trioflow._worker.run import open_worker
+from trioflow._worker.worker import Worker
+from trioflow.backends.memory import MemoryBackend
+from trioflow.errors import TrioflowError
+from trioflow.testing.clock import virtual_time
+from trioflow.testing.fakes import Fake, FakingRegistry
+from trioflow.testing.stuck import Stuck, report_of
+
+__all__ = ["DEFAULT_START", "Tester", "UnmetExpectations", "open_tester"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_START = 1_767_225_600.0
+"""When a test begins if nothing is said: 2026-01-01, midnight UTC, in epoch seconds."""
+
+
+class UnmetExpectations(TrioflowError, AssertionError):
+    """Raised at the end of `open_tester`'s block: fakes were not called as often as expected."""
+
+
+class Tester:
+    """What `open_tester` gives.
+
+    Attributes:
+        client: A client of the store; all its methods work.
+        worker: The worker that runs the workflows.
+        backend: The store.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        backend: MemoryBackend,
+        registry: FakingRegistry,
+        start: float,
+        group: anyio.abc.TaskGroup,
+    ) -> None:
+        self.worker = worker
+        self.client: Client = worker.client
+        self.backend = backend
+        self._registry = registry
+        self._start = start
+        self._group = group
+        self._fakes: list[Fake[..., Any]] = []
+
+    @property
+    def now(self) -> float:
+        """The virtual time, epoch seconds: what ``now()`` says in a workflow."""
+        return self.backend.now()
+
+    @property
+    def elapsed(self) -> float:
+        """The virtual seconds since the test began."""
+        return self.now - self._start
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass; what falls due meanwhile happens in its order."""
+        await anyio.sleep(seconds)
+
+    def at(
+        self,
+        when: float | timedelta | datetime,
+        fn: Callable[[], object] | Callable[[], Awaitable[object]],
+    ) -> None:
+        """Call a function at a virtual time. What it raises fails the test.
+
+        Args:
+            when: Seconds since the test began, or a time (with a time zone).
+            fn: Takes nothing; async or not. ``functools.partial(handle.signal, approved, True)``
+                is one.
+
+        Raises:
+            ValueError: That time is past, or has no time zone.
+        """
+        seconds = self._seconds(when)
+        if seconds < self.elapsed:
+            raise ValueError(f"{when!r} is past: {self.elapsed:g} s have gone by")
+        self._group.start_soon(self._call_at, seconds, fn, name=f"at {seconds:g} s")
+
+    def _seconds(self, when: float | timedelta | datetime) -> float:
+        if isinstance(when, timedelta):
+            return when.total_seconds()
+        if isinstance(when, datetime):
+            if when.tzinfo is None:
+                raise ValueError(f"{when!r} has no time zone; give it one: tzinfo=UTC")
+            return when.timestamp() - self._start
+        return when
+
+    async def _call_at(self, seconds: float, fn: Callable[[], Any]) -> None:
+        await anyio.sleep(seconds - self.elapsed)
+        result = fn()
+        if inspect.isawaitable(result):
+            await result
+
+    async def start(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]:
+        """Start an instance; the same as ``client.start``."""
+        return await self.client.start(workflow, *args, **kwargs)
+
+    async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an instance to its end and return its result; the same as ``client.run``."""
+        return await self.client.run(workflow, *args, **kwargs)
+
+    @overload
+    def fake(
+        self,
+        definition: Activity[P, R] | Workflow[P, R],
+        fn: Callable[P, Awaitable[R]],
+        *,
+        times: int | None = None,
+    ) -> Fake[P, R]: ...
+
+    @overload
+    def fake(
+        self,
+        definition: Activity[P, R] | Workflow[P, R],
+        fn: Callable[P, R],
+        *,
+        times: int | None = None,
+    ) -> Fake[P, R]: ...
+
+    @overload
+    def fake(
+        self, definition: str, fn: Callable[..., Any], *, times: int | None = None
+    ) -> Fake[..., Any]: ...
+
+    def fake(
+        self, definition: Any, fn: Callable[..., Any], *, times: int | None = None
+    ) -> Fake[..., Any]:
+        """Have a function stand in for an activity or a sub-workflow from now on.
+
+        Retries, timeouts, cancels and the types of arguments and results stay those of what it
+        stands in for. The function runs in the test's loop, also if the activity has a thread.
+
+        Args:
+            definition: The activity or the workflow, or its name. A name that is not registered
+                becomes an activity.
+            fn: What to call instead, async or not. The fake of a workflow runs as a workflow: what
+                it awaits is durable.
+            times: How many calls are expected by the end of the test; ``None`` for any number.
+
+        Returns:
+            The fake, whose ``calls`` are recorded.
+
+        Raises:
+            UnmetExpectations: At the end of the block, if ``times`` does not hold.
+        """
+        name = definition if isinstance(definition, str) else definition.name
+        fake: Fake[..., Any] = Fake(name, fn, times, lambda: self.elapsed)
+        self._fakes.append(fake)
+        if isinstance(definition, str):
+            registry = self._registry
+            definition = registry.activities.get(name) or registry.workflows.get(name)
+        if isinstance(definition, Workflow):
+            stand_in: Any = copy.copy(definition)
+            stand_in.fn = fake.call_workflow
+            self._registry.replace_workflow(stand_in)
+            return fake
+        stand_in = Activity(fn, name=name) if definition is None else copy.copy(definition)
+        stand_in.fn, stand_in.runtime = fake.call_activity, "async"
+        self._registry.replace_activity(stand_in)
+        return fake
+
+    def check(self) -> None:
+        """Check that all fakes were called as often as expected; the end of the block does it too.
+
+        Raises:
+            UnmetExpectations: One was not.
+        """
+        wrong = [text for fake in self._fakes if (text := fake.check())]
+        if wrong:
+            raise UnmetExpectations("; ".join(wrong))
+
+
+class _Waits:
+    """Those who wait for results, so that they can be told that nothing will ever come."""
+
+    def __init__(self, client: Client) -> None:
+        self._scopes: set[anyio.CancelScope] = set()
+        self._wait = client.endings.wait
+        self.stuck: Stuck | None = None
+
+    async def wait(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                return await self._wait(*args, **kwargs)
+            finally:
+                self._scopes.discard(scope)
+        assert self.stuck is not None
+        raise self.stuck
+
+    def fail(self, stuck: Stuck) -> bool:
+        """Raise an error where a result is waited for; return whether anybody does."""
+        self.stuck = stuck
+        for scope in self._scopes:
+            scope.cancel()
+        return bool(self._scopes)
+
+
+class _Threads:
+    """Runs plain-function activities, and counts those that are under way."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._limiter = anyio.CapacityLimiter(math.inf)
+
+    def busy(self) -> bool:
+        return self.running > 0
+
+    def wrap(self, activity: Activity[..., Any]) -> Activity[..., Any]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.running += 1
+            try:
+                return await anyio.to_thread.run_sync(
+                    partial(activity.call_plain, args, kwargs), limiter=self._limiter
+                )
+            finally:
+                self.running -= 1
+
+        wrapped: Any = copy.copy(activity)
+        wrapped.fn, wrapped.runtime = call, "async"
+        return wrapped  # type: ignore[no-any-return]  # a copy of an activity
+
+
+@asynccontextmanager
+async def open_tester(
+    *,
+    registry: Registry | None = None,
+    start_time: float | datetime = DEFAULT_START,
+    codec: Codec | None = None,
+    cache_size: int = 1000,
+) -> AsyncGenerator[Tester]:
+    """Run a worker on virtual time, with a store in memory, for the length of a block.
+
+    The clock of the event loop that the test runs in is replaced: whenever nothing is ready it
+    jumps to the next deadline, so a month passes in milliseconds. Plain-function activities run in
+    threads, and the clock waits for them. It does not wait for real I/O: have fakes for what waits
+    for the network. Works on trio and on asyncio.
+
+    Args:
+        registry: The definitions; by default all that were decorated in this process.
+        start_time: When the test begins: epoch seconds, or a datetime with a time zone.
+        codec: How values are stored; by default `JsonCodec`.
+        cache_size: How many executions are kept in memory while they wait. With 0 each one is
+            replayed from its history before every turn.
+
+    Yields:
+        The tester.
+
+    Raises:
+        Stuck: Nothing will ever happen any more, though the block has not ended. It says which
+            task of which instance waits for what.
+        UnmetExpectations: A fake was not called as often as expected.
+    """
+    start = start_time.timestamp() if isinstance(start_time, datetime) else float(start_time)
+    threads, silence = _Threads(), anyio.Event()
+    faking = FakingRegistry(default_registry if registry is None else registry)
+    for activity in list(faking.activities.values()):
+        if activity.runtime == "thread":
+            faking.replace_activity(threads.wrap(activity))
+    with virtual_time(threads.busy, silence.set) as clock:
+        began = clock.now
+        backend = MemoryBackend(clock=lambda: start + (clock.now - began))
+        await backend.open()
+        error: BaseException | None = None
+        left: BaseException | None = None
+        stuck: Stuck | None = None
+        try:
+            async with (
+                open_worker(
+                    backend,
+                    registry=faking,
+                    codec=codec,
+                    cache_size=cache_size,
+                    drain=0.0,
+                    name="tester",
+                ) as worker,
+                anyio.create_task_group() as group,
+            ):
+                tester = Tester(worker, backend, faking, start, group)
+                waits = _Waits(worker.client)
+                worker.client.endings.wait = waits.wait  # type: ignore[method-assign]  # to fail them
+
+                async def watch() -> None:
+                    nonlocal stuck
+                    await silence.wait()
+                    found = Stuck(await report_of(worker.client, faking))
+                    if not waits.fail(found):
+                        stuck = found
+                        group.cancel_scope.cancel()
+
+                group.start_soon(watch, name="trioflow stuck watch")
+                try:
+                    yield tester
+                    tester.check()
+                except Exception as exc:  # noqa: BLE001  # raised below, as it is and not in a group
+                    error = exc
+                group.cancel_scope.cancel()
+        except BaseException as exc:  # noqa: BLE001  # as above
+            left = exc
+        finally:
+            with anyio.CancelScope(shield=True):
+                await backend.aclose()
+        if stuck is not None and (error is None or is_cancel(error)):
+            error = stuck
+        error = joined(error, left)
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error, left, stuck
