@@ -8,18 +8,19 @@ import logging
 import sys
 import time
 from collections import Counter, defaultdict
+from typing import Any
 
 from tests.cluster.flows import Clients, flows, log
 from trioflow._model import commands as cm
-from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport, Faults
+from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport
 
 SLACK = 12.0  # seconds in which a worker that is cut off may not have heard of a cancel
 
 
-def run(seed: int, *, faults: Faults | None = Faults(), instances: int = 20) -> ClusterReport:  # noqa: B008
+def run(seed: int, *, instances: int = 20, **options: Any) -> ClusterReport:
     """Run a cluster with its clients, and check what they were told too."""
     clients = Clients(seed, instances)
-    report = Cluster(seed, registry=flows, faults=faults).run(clients)
+    report = Cluster(seed, registry=flows, **options).run(clients)
     problems = [*_signals(clients, report), *_after_cancels(report)]
     if problems:
         raise BrokenInvariant(f"seed {seed}: " + "\n".join([*problems, *report.trace]))
@@ -85,8 +86,8 @@ def main() -> int:
             seconds += report.seconds
     real = time.perf_counter() - began
     print(  # noqa: T201
-        f"{given.seeds} clusters in {real:.0f} s, {seconds:.0f} s of virtual time: {dict(statuses)};"
-        f" broken: {broken or 'none'}"
+        f"{given.seeds} clusters in {real:.0f} s, {seconds:.0f} s of virtual time:"
+        f" {dict(statuses)}; broken: {broken or 'none'}"
     )
     return bool(broken)
 
