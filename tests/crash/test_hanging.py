@@ -17,7 +17,7 @@ from tests.races.arenas import Arena
 from tests.races.proxy import Proxy
 from tests.servers import required
 from trioflow import Registry, open_client, open_worker
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations.commit import commit
 
 _STORES = {"postgres": "postgresql", "mariadb": "mariadb", "redis": "redis"}
 
@@ -52,7 +52,7 @@ class Stall:
 
 @pytest.mark.parametrize("host", ["trio", "asyncio"])
 @pytest.mark.parametrize("stored", [True, False], ids=["late", "too-late"])
-def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, stored):
+async def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, stored):
     """The commit that hung is stored late; or not, since others were faster."""
     flows = Registry()
     stall = Stall(monkeypatch)
@@ -75,7 +75,7 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
             with anyio.fail_after(PATIENCE):
                 return await client.handle("one").result()
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         gates[:] = [anyio.Event()]
         async with open_worker(url, registry=flows, drain=0.1) as worker:
             await worker.client.start(flow.options(id="one"))
@@ -95,9 +95,6 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
             if stored:
                 assert await client.handle("one").result() == 1
         assert len(calls) == (1 if stored else 2)
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        anyio.run(main, backend=host)
     said = caplog.text
     assert "could not store everything" in said
     assert "turns of 1 instances (one)" in said
@@ -106,7 +103,7 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", list(_STORES))
-def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
+async def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
     required(kind)
 
     async def race(arena, nursery):
@@ -131,9 +128,6 @@ def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
                     assert await handle.result() == [other.pid]
         nursery.cancel_scope.cancel()
 
-    async def main(arena):
+    with Arena(_STORES[kind]) as arena:
         async with trio.open_nursery() as nursery:
             await race(arena, nursery)
-
-    with Arena(_STORES[kind]) as arena:
-        trio.run(main, arena)
