@@ -48,6 +48,8 @@ def pytest_pyfunc_call(pyfuncitem):
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     harness = pyfuncitem.funcargs.get("harness") or Harness(pyfuncitem)
+    if isinstance(host := pyfuncitem.funcargs.get("host"), str):
+        harness.host = host
     names = pyfuncitem._fixtureinfo.argnames
     harness.run(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in names})
     return True
@@ -60,10 +62,9 @@ def harness(request):
 
 
 @pytest.fixture(params=["trio", "asyncio"])
-def host(request, harness):
-    """Each event loop; an async test runs on it."""
-    harness.host = request.param
-    return harness.host
+def host(request):
+    """Each event loop. An async test runs on the one that a fixture or argument ``host`` names."""
+    return request.param
 
 
 @pytest.fixture

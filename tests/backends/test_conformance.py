@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import anyio
 import pytest
 
-pytest.register_assert_rewrite("trioflow.testing.conformance")
-
-from tests.stores import ALL, LOCAL, clock_of, forget_worker, open_store  # noqa: E402 - after the rewriting is set up
-from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
+from tests.stores import ALL, LOCAL, clock_of, forget_worker, open_store
+from trioflow.testing.conformance import Stage, conformance_cases
 
 # A server's store does its work in a thread, whatever the host is: on asyncio the campaign does.
 HOSTS = [
@@ -28,17 +25,14 @@ HOSTS = [
 
 @pytest.mark.parametrize(("store", "host"), HOSTS)
 @pytest.mark.parametrize("case", conformance_cases(), ids=lambda case: case.__name__)
-def test_contract(case, store, host, tmp_path, servers):
-    async def main():
-        clock, pass_time = clock_of(store)
-        backend = open_store(store, tmp_path, servers, clock=clock)()
-        await backend.open()
-        try:
-            await case(Stage(backend, pass_time, forget_worker=partial(forget_worker, backend)))
-        finally:
-            await backend.aclose()
-
-    anyio.run(main, backend=host)
+async def test_contract(case, store, host, tmp_path, servers):
+    clock, pass_time = clock_of(store)
+    backend = open_store(store, tmp_path, servers, clock=clock)()
+    await backend.open()
+    try:
+        await case(Stage(backend, pass_time, forget_worker=partial(forget_worker, backend)))
+    finally:
+        await backend.aclose()
 
 
 def test_every_case_of_a_module_is_listed():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 
 import pytest
-import trio
 
 from tests.stores import marked, open_store
 from trioflow.backends.records import InstanceCommit, NewActivity, NewInstance, Unit
@@ -51,59 +50,47 @@ def leased(store, worker):
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_who_has_no_row_gets_nothing(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (backend, store):
-            await backend.release_worker("w")
-            assert leased(store, "w") == [0] * 6
-
-    trio.run(main)
+async def test_who_has_no_row_gets_nothing(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (backend, store):
+        await backend.release_worker("w")
+        assert leased(store, "w") == [0] * 6
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_what_somebody_has_is_given_to_nobody_else(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (backend, store):
-            assert len((await backend.take_instances("other", ("q",), 9)).instances) == 2
-            assert len((await backend.take_activities("other", ("q",), 9)).activities) == 4
-            assert leased(store, "w") == [0] * 6
-
-    trio.run(main)
+async def test_what_somebody_has_is_given_to_nobody_else(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (backend, store):
+        assert len((await backend.take_instances("other", ("q",), 9)).instances) == 2
+        assert len((await backend.take_activities("other", ("q",), 9)).activities) == 4
+        assert leased(store, "w") == [0] * 6
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_a_look_that_somebody_was_faster_than_takes_nothing(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (backend, store):
-            write, asked = store.dialect.write, []
+async def test_a_look_that_somebody_was_faster_than_takes_nothing(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (backend, store):
+        write, asked = store.dialect.write, []
 
-            def late(connection, statement, values):
-                asked.append(statement)
-                return write(connection, statement, values) - 1
+        def late(connection, statement, values):
+            asked.append(statement)
+            return write(connection, statement, values) - 1
 
-            store.dialect.write = late
-            taken = await backend.take_instances("w", ("q",), 9)
-            assert (taken.instances, taken.next_at is None) == ([], False)
-            tasks = await backend.take_activities("w", ("q",), 9)
-            assert (tasks.activities, tasks.next_at is None) == ([], False)
-            assert asked == [LEASE_INSTANCES, LEASE_ACTIVITIES]
-            del store.dialect.write
-            assert len((await backend.take_instances("w", ("q",), 9)).instances) == 2
-            assert len((await backend.take_activities("w", ("q",), 9)).activities) == 4
-
-    trio.run(main)
+        store.dialect.write = late
+        taken = await backend.take_instances("w", ("q",), 9)
+        assert (taken.instances, taken.next_at is None) == ([], False)
+        tasks = await backend.take_activities("w", ("q",), 9)
+        assert (tasks.activities, tasks.next_at is None) == ([], False)
+        assert asked == [LEASE_INSTANCES, LEASE_ACTIVITIES]
+        del store.dialect.write
+        assert len((await backend.take_instances("w", ("q",), 9)).instances) == 2
+        assert len((await backend.take_activities("w", ("q",), 9)).activities) == 4
 
 
 @pytest.mark.parametrize("kind", marked(SQL))
-def test_a_full_workers_look_without_its_row_gives_nothing(kind, tmp_path, servers):
-    async def main():
-        async with stored(kind, tmp_path, servers) as (backend, store):
-            await backend.take_instances("w", ("q",), 9)
-            await backend.send("a", b"event")
-            store.execute(store.dialect.query("DELETE FROM workers WHERE id = 'w'"))
-            assert (await backend.take_instances("w", ("q",), 0)).instances == []
-            assert await backend.reclaim(1e6) == ["w"]
-            taken = await backend.take_instances("other", ("q",), 9, suspect=True)
-            assert [one.id for one in taken.instances] == ["a"]
-
-    trio.run(main)
+async def test_a_full_workers_look_without_its_row_gives_nothing(kind, tmp_path, servers):
+    async with stored(kind, tmp_path, servers) as (backend, store):
+        await backend.take_instances("w", ("q",), 9)
+        await backend.send("a", b"event")
+        store.execute(store.dialect.query("DELETE FROM workers WHERE id = 'w'"))
+        assert (await backend.take_instances("w", ("q",), 0)).instances == []
+        assert await backend.reclaim(1e6) == ["w"]
+        taken = await backend.take_instances("other", ("q",), 9, suspect=True)
+        assert [one.id for one in taken.instances] == ["a"]

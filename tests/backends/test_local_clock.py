@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.memory import MemoryBackend
@@ -107,7 +106,7 @@ async def finish(backend):
 
 
 @pytest.mark.parametrize("store", [create, deliver, work, work_and_go, work_and_die, finish])
-def test_a_file_opened_anew_gives_nothing_smaller_than_it_holds(tmp_path, monkeypatch, store):
+async def test_a_file_opened_anew_gives_nothing_smaller_than_it_holds(tmp_path, monkeypatch, store):
     machine = Machine()
 
     class Local(LocalClock):
@@ -116,39 +115,33 @@ def test_a_file_opened_anew_gives_nothing_smaller_than_it_holds(tmp_path, monkey
 
     monkeypatch.setattr(sqlite, "LocalClock", Local)
 
-    async def main():
-        backend = SqliteBackend(tmp_path / "flow.db")
-        backend.machine = machine
-        await backend.open()
-        machine.sleep(10.0)
-        await store(backend)
-        before = backend.now()
-        await backend.aclose()
-        machine.wall -= HOUR
-        later = SqliteBackend(tmp_path / "flow.db")
-        assert later.now() == before - HOUR
-        await later.open()
-        assert later.now() == before
-        machine.sleep(1.0)
-        assert later.now() == before + 1
-        await later.aclose()
-
-    trio.run(main)
+    backend = SqliteBackend(tmp_path / "flow.db")
+    backend.machine = machine
+    await backend.open()
+    machine.sleep(10.0)
+    await store(backend)
+    before = backend.now()
+    await backend.aclose()
+    machine.wall -= HOUR
+    later = SqliteBackend(tmp_path / "flow.db")
+    assert later.now() == before - HOUR
+    await later.open()
+    assert later.now() == before
+    machine.sleep(1.0)
+    assert later.now() == before + 1
+    await later.aclose()
 
 
-def test_a_clock_that_is_given_is_read_as_it_is(tmp_path):
+async def test_a_clock_that_is_given_is_read_as_it_is(tmp_path):
     times = [START]
 
-    async def main():
-        for backend in (
-            SqliteBackend(tmp_path / "flow.db", clock=lambda: times[0]),
-            MemoryBackend(clock=lambda: times[0]),
-        ):
-            times[0] = START
-            await backend.open()
-            await create(backend)
-            times[0] = START - HOUR
-            assert backend.now() == START - HOUR
-            await backend.aclose()
-
-    trio.run(main)
+    for backend in (
+        SqliteBackend(tmp_path / "flow.db", clock=lambda: times[0]),
+        MemoryBackend(clock=lambda: times[0]),
+    ):
+        times[0] = START
+        await backend.open()
+        await create(backend)
+        times[0] = START - HOUR
+        assert backend.now() == START - HOUR
+        await backend.aclose()

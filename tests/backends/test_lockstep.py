@@ -55,6 +55,7 @@ def opening(kind, path, servers):
     return empty_store
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", LOCAL)
 def test_local_stores_do_what_the_model_does(kind, tmp_path):
     run_lockstep(**{kind: opening(kind, tmp_path, None)}, settings=MODEST)
@@ -109,7 +110,7 @@ def found(path, old, new, examples=MODEST.max_examples):
     async def broken_store():
         backend = SqliteBackend(path / f"{len(connections)}.db", clock=Ticking())
         await backend.open()
-        store = backend._opened
+        store = backend._store()
         store.connection = Broken(store.connection, old, new)
         connections.append(store.connection)
         try:
@@ -197,7 +198,7 @@ def test_what_is_broken_is_found(what, tmp_path):
     assert found(tmp_path, *BROKEN[what], examples=400)
 
 
-@pytest.mark.parametrize("what", ["a commit does not ask for the lease"])
+@pytest.mark.parametrize("what", ["messages come in the wrong order", "what is taken stays ready"])
 def test_what_is_broken_is_found_soon(what, tmp_path):
     assert found(tmp_path, *BROKEN[what])
 

@@ -18,7 +18,7 @@ from trioflow.backends.mysql import schema as mysql_schema
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.values import filled, literal
 from trioflow.backends.records import InstanceFilter, Unit
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import (
     ArgumentError,
     BackendError,
@@ -76,16 +76,13 @@ def test_the_migrations_together_give_the_schema(mysql):
     }  # fmt: skip
 
 
-def test_several_may_migrate_at_once(mysql):
-    async def main():
-        async with trio.open_nursery() as nursery:
-            for _ in range(6):
-                nursery.start_soon(MysqlBackend(mysql.url).migrate)
-
-    trio.run(main)
+async def test_several_may_migrate_at_once(mysql):
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(MysqlBackend(mysql.url).migrate)
     names = [name for (name,) in mysql.admin("SELECT name FROM trioflow_migrations ORDER BY name")]
     assert names == ["0001_initial", "0002_priority", "0003_lives"]
-    assert names[-1] == mysql_schema.SCHEMA_VERSION
+    assert names[-1] == mysql_schema._MIGRATIONS[-1][0]
 
 
 def test_a_migration_that_broke_off_is_done_again(mysql):
@@ -110,37 +107,31 @@ def test_a_migration_that_broke_off_between_two_tables_goes_on(mysql):
     assert (columns(mysql), indexes(mysql)) == whole
 
 
-def test_what_an_older_schema_holds_has_the_usual_priority(mysql, monkeypatch):
+async def test_what_an_older_schema_holds_has_the_usual_priority(mysql, monkeypatch):
     first = mysql_schema._MIGRATIONS[:1]
     monkeypatch.setattr(mysql_schema, "_MIGRATIONS", first)
-    trio.run(MysqlBackend(mysql.url).migrate)
+    await MysqlBackend(mysql.url).migrate()
     mysql.admin(
         "INSERT INTO instances (id, execution, workflow, queue, status, turns, events, ready_at,"
         " input, metadata, created_at) VALUES ('a', 1, 'w', 'q', 'running', 0, 0, 1, '[]', '', 1)"
     )
     monkeypatch.undo()
 
-    async def main():
-        async with opened(mysql.url) as backend:
-            await backend.register_worker("w1", "")
-            (taken,) = (await backend.take_instances("w1", ("q",), 1)).instances
-            assert (taken.id, taken.priority) == ("a", 0)
-
-    trio.run(main)
+    async with opened(mysql.url) as backend:
+        await backend.register_worker("w1", "")
+        (taken,) = (await backend.take_instances("w1", ("q",), 1)).instances
+        assert (taken.id, taken.priority) == ("a", 0)
 
 
-def test_what_was_stored_before_lives_goes_on(mysql, monkeypatch):
+async def test_what_was_stored_before_lives_goes_on(mysql, monkeypatch):
     monkeypatch.setattr(mysql_schema, "_MIGRATIONS", mysql_schema._MIGRATIONS[:2])
-    trio.run(MysqlBackend(mysql.url).migrate)
+    await MysqlBackend(mysql.url).migrate()
     monkeypatch.undo()
     for statement in OLD_ROWS:
         mysql.admin(statement)
 
-    async def main():
-        async with opened(mysql.url) as backend:
-            await old_rows_go_on(backend)
-
-    trio.run(main)
+    async with opened(mysql.url) as backend:
+        await old_rows_go_on(backend)
 
 
 async def refused(backend, words):
@@ -160,15 +151,12 @@ def test_tables_of_others_are_refused(mysql):
     trio.run(refused, MysqlBackend(mysql.url), "trioflow did not make")
 
 
-def test_without_migrating_the_schema_must_be_there(mysql):
-    trio.run(refused, MysqlBackend(mysql.url, migrate=False), "await migrate")
-    trio.run(MysqlBackend(mysql.url).migrate)
+async def test_without_migrating_the_schema_must_be_there(mysql):
+    await refused(MysqlBackend(mysql.url, migrate=False), "await migrate")
+    await MysqlBackend(mysql.url).migrate()
 
-    async def main():
-        async with opened(mysql.url, migrate=False) as backend:
-            assert await backend.count(InstanceFilter()) == 0
-
-    trio.run(main)
+    async with opened(mysql.url, migrate=False) as backend:
+        assert await backend.count(InstanceFilter()) == 0
 
 
 def test_a_separate_url_may_migrate(mysql):
@@ -205,44 +193,33 @@ NASTY = [
 ]
 
 
-def test_ids_come_back_as_they_are_and_are_different(mysql):
-    async def main():
-        async with opened(mysql.url) as backend:
-            assert await backend.create([new(id) for id in NASTY]) == [True] * len(NASTY)
-            for id in NASTY:
-                assert (await backend.get(id)).id == id
-            assert await backend.count(InstanceFilter(id_prefix="a\\")) == 2
-
-    trio.run(main)
+async def test_ids_come_back_as_they_are_and_are_different(mysql):
+    async with opened(mysql.url) as backend:
+        assert await backend.create([new(id) for id in NASTY]) == [True] * len(NASTY)
+        for id in NASTY:
+            assert (await backend.get(id)).id == id
+        assert await backend.count(InstanceFilter(id_prefix="a\\")) == 2
 
 
-def test_every_byte_is_stored(mysql):
+async def test_every_byte_is_stored(mysql):
     data = bytes(range(256)) * 5 + "🦊'".encode()
 
-    async def main():
-        async with opened(mysql.url) as backend:
-            await hold(backend, "a")
-            assert await backend.commit("w1", [Unit(instances=[step("a", 0, turns=[data])])]) == [
-                None
-            ]
-            assert await turns(backend, "a") == [data]
-
-    trio.run(main)
+    async with opened(mysql.url) as backend:
+        await hold(backend, "a")
+        assert await backend.commit("w1", [Unit(instances=[step("a", 0, turns=[data])])]) == [None]
+        assert await turns(backend, "a") == [data]
 
 
-def test_ids_that_are_too_long_are_refused(mysql):
-    async def main():
-        async with opened(mysql.url) as backend:
-            with pytest.raises(ArgumentError, match="501 characters.*at most 500"):
-                await backend.create([new("é" * 501)])
-            assert await backend.create([new("é" * 500)]) == [True]
-            with pytest.raises(BackendError, match="so long a name"):
-                await backend.create([new("b", queue="q" * 256)])
-
-    trio.run(main)
+async def test_ids_that_are_too_long_are_refused(mysql):
+    async with opened(mysql.url) as backend:
+        with pytest.raises(ArgumentError, match="501 characters.*at most 500"):
+            await backend.create([new("é" * 501)])
+        assert await backend.create([new("é" * 500)]) == [True]
+        with pytest.raises(BackendError, match="so long a name"):
+            await backend.create([new("b", queue="q" * 256)])
 
 
-def test_a_sub_workflow_whose_id_is_too_long_fails_and_nothing_else_does(mysql):
+async def test_a_sub_workflow_whose_id_is_too_long_fails_and_nothing_else_does(mysql):
     @workflow(name="mysql-long-id-child")
     async def child() -> str:
         return "done"
@@ -254,58 +231,48 @@ def test_a_sub_workflow_whose_id_is_too_long_fails_and_nothing_else_does(mysql):
         except ArgumentError as exc:
             return str(exc)
 
-    async def main():
-        async with open_worker(mysql.url) as worker:
-            assert "501 characters" in await worker.client.run(parent)
-            with pytest.raises(ArgumentError, match="501 characters"):
-                await worker.client.start(child.options(id="y" * 501))
-            assert await worker.client.run(child) == "done"
-
-    trio.run(main)
+    async with open_worker(mysql.url) as worker:
+        assert "501 characters" in await worker.client.run(parent)
+        with pytest.raises(ArgumentError, match="501 characters"):
+            await worker.client.start(child.options(id="y" * 501))
+        assert await worker.client.run(child) == "done"
 
 
-def test_a_batch_larger_than_a_packet_is_sent_in_parts(mysql):
+async def test_a_batch_larger_than_a_packet_is_sent_in_parts(mysql):
     (before,) = mysql.admin("SELECT @@GLOBAL.max_allowed_packet")[0]
     mysql.admin("SET GLOBAL max_allowed_packet = 1048576")
     try:
-
-        async def main():
-            async with opened(mysql.url) as backend:
-                ids = [f"i{number}" for number in range(30)]
-                await hold(backend, *ids)
-                big = [b"x" * 100_000, b"\\" * 100_000]
-                units = [Unit(instances=[step(id, 0, turns=big)]) for id in ids]
-                assert await backend.commit("w1", units) == [None] * 30
-                assert await turns(backend, "i29") == big
-
-        trio.run(main)
+        async with opened(mysql.url) as backend:
+            ids = [f"i{number}" for number in range(30)]
+            await hold(backend, *ids)
+            big = [b"x" * 100_000, b"\\" * 100_000]
+            units = [Unit(instances=[step(id, 0, turns=big)]) for id in ids]
+            assert await backend.commit("w1", units) == [None] * 30
+            assert await turns(backend, "i29") == big
     finally:
         mysql.admin(f"SET GLOBAL max_allowed_packet = {before}")
 
 
-def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
+async def test_what_no_packet_has_room_for_is_refused_and_nothing_else_is(mysql):
     ((before,),) = mysql.admin("SELECT @@GLOBAL.max_allowed_packet")
     mysql.admin("SET GLOBAL max_allowed_packet = 1048576")
 
-    async def main():
+    try:
         async with opened(mysql.url) as backend:
             await hold(backend, "large", "small")
-            store = backend._store()
+            session, store = backend._connections.calls, backend._store()
 
             def store_turn(id, data):
                 return commit(store, "w1", [Unit(instances=[step(id, 0, turns=[data])])])
 
             with pytest.raises(DataRefused, match="max_allowed_packet"):
-                store.call(store_turn, "large", b"x" * 1_048_576)
-            first, second = store.call_together(
+                session.call(store_turn, "large", b"x" * 1_048_576)
+            first, second = session.call_together(
                 [lambda: store_turn("small", b"{}"), lambda: store_turn("large", b"x" * 1_048_576)]
             )
             assert first.unwrap() == [None]
             assert isinstance(second.error, DataRefused)
             assert await turns(backend, "small") == [b"{}"]
-
-    try:
-        trio.run(main)
     finally:
         mysql.admin(f"SET GLOBAL max_allowed_packet = {before}")
 
@@ -354,25 +321,19 @@ def test_urls_that_cannot_be(url, words):
         MysqlBackend(url)
 
 
-def test_a_server_that_is_not_there(tmp_path):
-    async def main():
-        url = f"mysql://me:secret@localhost/x?unix_socket={tmp_path}/none"
-        with pytest.raises(BackendUnavailable, match="cannot be reached") as caught:
-            await MysqlBackend(url).open()
-        assert "secret" not in str(caught.value)
-
-    trio.run(main)
+async def test_a_server_that_is_not_there(tmp_path):
+    url = f"mysql://me:secret@localhost/x?unix_socket={tmp_path}/none"
+    with pytest.raises(BackendUnavailable, match="cannot be reached") as caught:
+        await MysqlBackend(url).open()
+    assert "secret" not in str(caught.value)
 
 
-def test_a_database_that_is_not_there(mysql):
-    async def main():
-        with pytest.raises(BackendUnavailable, match="CREATE DATABASE"):
-            await MysqlBackend(mysql.url_of(mysql.url, "nowhere")).open()
-
-    trio.run(main)
+async def test_a_database_that_is_not_there(mysql):
+    with pytest.raises(BackendUnavailable, match="CREATE DATABASE"):
+        await MysqlBackend(mysql.url_of(mysql.url, "nowhere")).open()
 
 
-def test_a_connection_factory(mysql):
+async def test_a_connection_factory(mysql):
     def connect(**given):
         return pymysql.connect(unix_socket=mysql.socket, user="root", database=mysql.name, **given)
 
@@ -380,15 +341,12 @@ def test_a_connection_factory(mysql):
         given.pop("client_flag")
         return connect(**given)
 
-    async def main():
-        async with opened(connect=connect) as backend:
-            assert await backend.create([new("a")]) == [True]
-        with pytest.raises(BackendError, match="client_flag"):
-            await MysqlBackend(connect=careless).open()
-        with pytest.raises(BackendError, match="not both"):
-            MysqlBackend("mysql://localhost/x", connect=connect)
-
-    trio.run(main)
+    async with opened(connect=connect) as backend:
+        assert await backend.create([new("a")]) == [True]
+    with pytest.raises(BackendError, match="client_flag"):
+        await MysqlBackend(connect=careless).open()
+    with pytest.raises(BackendError, match="not both"):
+        MysqlBackend("mysql://localhost/x", connect=connect)
 
 
 def test_the_server_of_the_tests_listens_on_no_port(mysql):

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 psycopg = pytest.importorskip("psycopg")
-pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
 from tests.servers import pgbouncer, postgres, required  # noqa: E402
 from tests.stores import Clock  # noqa: E402
@@ -48,30 +47,19 @@ def schema():
     return f"pooled_{next(_numbers)}"
 
 
-def with_deadline(main, seconds=40):
-    async def bounded():
-        with trio.fail_after(seconds):
-            await main()
-
-    trio.run(bounded)
-
-
 @pytest.mark.parametrize("case", conformance_cases(), ids=lambda case: case.__name__)
-def test_contract(case, url, schema):
+async def test_contract(case, url, schema):
     clock = Clock()
 
-    async def main():
-        backend = PostgresBackend(url, schema=schema, pooled=True, clock=clock)
-        await backend.open()
-        try:
-            await case(Stage(backend, clock.advance))
-        finally:
-            await backend.aclose()
-
-    trio.run(main)
+    backend = PostgresBackend(url, schema=schema, pooled=True, clock=clock)
+    await backend.open()
+    try:
+        await case(Stage(backend, clock.advance))
+    finally:
+        await backend.aclose()
 
 
-def test_more_workers_than_sessions_share_them(url, schema):
+async def test_more_workers_than_sessions_share_them(url, schema):
     store = f"{url}&schema={schema}&pooled=1"
     seen = []
 
@@ -80,60 +68,55 @@ def test_more_workers_than_sessions_share_them(url, schema):
             query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
             seen.append(admin.execute(query).fetchone()[0])
 
-    async def main():
-        async with contextlib.AsyncExitStack() as stack:
-            for _ in range(4):
-                await stack.enter_async_context(open_worker(store, registry=registry))
-            client = await stack.enter_async_context(open_client(store, registry=registry))
-            handles = [await client.start(gated, number) for number in range(60)]
-            async with trio.open_nursery() as nursery:
-                for handle in handles:
-                    nursery.start_soon(handle.signal, go, 1000)
-                nursery.start_soon(trio.to_thread.run_sync, look)
-            assert [await each.result() for each in handles] == [
-                2 * number + 1000 for number in range(60)
-            ]
-
-    with_deadline(main)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(open_worker(store, registry=registry))
+        client = await stack.enter_async_context(open_client(store, registry=registry))
+        handles = [await client.start(gated, number) for number in range(60)]
+        async with trio.open_nursery() as nursery:
+            for handle in handles:
+                nursery.start_soon(handle.signal, go, 1000)
+            nursery.start_soon(trio.to_thread.run_sync, look)
+        assert [await each.result() for each in handles] == [
+            2 * number + 1000 for number in range(60)
+        ]
     assert seen[0] <= pgbouncer.POOL
 
 
-def test_several_start_at_once(url, schema):
-    async def main():
-        backends = [PostgresBackend(url, schema=schema, pooled=True) for _ in range(6)]
-        async with trio.open_nursery() as nursery:
-            for backend in backends:
-                nursery.start_soon(backend.open)
+async def test_several_start_at_once(url, schema):
+    backends = [PostgresBackend(url, schema=schema, pooled=True) for _ in range(6)]
+    async with trio.open_nursery() as nursery:
         for backend in backends:
-            await backend.aclose()
-
-    with_deadline(main)
-
-
-def test_another_backend_is_woken_by_asking(url, schema):
-    async def main():
-        one = PostgresBackend(url, schema=schema, pooled=True)
-        other = PostgresBackend(url, schema=schema, pooled=True)
-        await one.open()
-        await other.open()
-        try:
-            seen = other.changes()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(other.wait_change, seen, 1000.0)
-                await one.create([NewInstance("a", "flow", "default", b"[]")])
-            assert other.changes() > seen
-        finally:
-            await one.aclose()
-            await other.aclose()
-
-    with_deadline(main)
+            nursery.start_soon(backend.open)
+    for backend in backends:
+        await backend.aclose()
 
 
-def test_a_pooler_that_is_killed_loses_nothing(tmp_path, schema):
+async def test_another_backend_is_woken_by_asking(url, schema):
+    one = PostgresBackend(url, schema=schema, pooled=True)
+    other = PostgresBackend(url, schema=schema, pooled=True)
+    await one.open()
+    await other.open()
+    try:
+        seen = other.changes()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.wait_change, seen, 1000.0)
+            await one.create([NewInstance("a", "flow", "default", b"[]")])
+        assert other.changes() > seen
+    finally:
+        await one.aclose()
+        await other.aclose()
+
+
+async def test_a_pooler_that_is_killed_loses_nothing(tmp_path, schema):
     required("pgbouncer")
     runs.clear()
 
-    async def main(server):
+    with (
+        postgres.start(tmp_path) as behind,
+        contextlib.closing(pgbouncer.Server(tmp_path, behind)) as server,
+    ):
+        server.start()
         store = f"{server.url}&schema={schema}&pooled=1"
         async with open_worker(store, registry=registry) as worker:
             handles = [await worker.client.start(gated, number) for number in range(40)]
@@ -147,10 +130,3 @@ def test_a_pooler_that_is_killed_loses_nothing(tmp_path, schema):
                 2 * number + 1000 for number in range(40)
             ]
             assert sorted(set(runs)) == list(range(40))
-
-    with (
-        postgres.start(tmp_path) as behind,
-        contextlib.closing(pgbouncer.Server(tmp_path, behind)) as server,
-    ):
-        server.start()
-        with_deadline(lambda: main(server))

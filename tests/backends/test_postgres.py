@@ -112,30 +112,26 @@ def described(admin, schema):
     return "\n".join(lines).replace(schema, "trioflow") + "\n"
 
 
-def test_migrations_replayed_equal_the_schema(url, schema, admin):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)):
-            pass
-
-    trio.run(main)
+async def test_migrations_replayed_equal_the_schema(url, schema, admin):
+    async with opened(PostgresBackend(url, schema=schema)):
+        pass
     assert described(admin, schema) == SCHEMA_FILE.read_text()
 
 
-def test_several_start_at_once(url, schema, admin):
-    async def main():
-        backends = [PostgresBackend(url, schema=schema) for _ in range(6)]
-        async with trio.open_nursery() as nursery:
-            for backend in backends:
-                nursery.start_soon(backend.open)
+async def test_several_start_at_once(url, schema, admin):
+    backends = [PostgresBackend(url, schema=schema) for _ in range(6)]
+    async with trio.open_nursery() as nursery:
         for backend in backends:
-            await backend.aclose()
-
-    trio.run(main)
+            nursery.start_soon(backend.open)
+    for backend in backends:
+        await backend.aclose()
     applied = admin.execute(f"SELECT count(*) FROM {schema}.migrations").fetchone()[0]
     assert applied == len(postgres_schema._MIGRATIONS)
 
 
-def test_a_migration_that_ends_while_another_start_looks_is_trioflows(url, schema, monkeypatch):
+async def test_a_migration_that_ends_while_another_start_looks_is_trioflows(
+    url, schema, monkeypatch
+):
     execute = PgConnection.execute
     looked = []
 
@@ -148,102 +144,78 @@ def test_a_migration_that_ends_while_another_start_looks_is_trioflows(url, schem
 
     monkeypatch.setattr(PgConnection, "execute", interrupted)
 
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            assert await backend.create([new("a")]) == [True]
-
-    trio.run(main)
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        assert await backend.create([new("a")]) == [True]
     assert looked
 
 
-def test_a_later_migration_is_added_to_what_is_there(url, schema, admin, monkeypatch):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.create([new("a")])
-        later = ("9000_more", "ALTER TABLE {schema}.workers ADD COLUMN more text;\n")
-        monkeypatch.setattr(postgres_schema, "_MIGRATIONS", (*postgres_schema._MIGRATIONS, later))
-        with pytest.raises(SchemaError, match="await migrate"):
-            await PostgresBackend(url, schema=schema, migrate=False).open()
-        await PostgresBackend(url, schema=schema).migrate()
-        async with opened(PostgresBackend(url, schema=schema, migrate=False)) as backend:
-            assert await backend.get("a") is not None
-        monkeypatch.undo()
-        with pytest.raises(SchemaError, match="'9000_more'.*upgrade trioflow"):
-            await PostgresBackend(url, schema=schema).open()
-
-    trio.run(main)
+async def test_a_later_migration_is_added_to_what_is_there(url, schema, admin, monkeypatch):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.create([new("a")])
+    later = ("9000_more", "ALTER TABLE {schema}.workers ADD COLUMN more text;\n")
+    monkeypatch.setattr(postgres_schema, "_MIGRATIONS", (*postgres_schema._MIGRATIONS, later))
+    with pytest.raises(SchemaError, match="await migrate"):
+        await PostgresBackend(url, schema=schema, migrate=False).open()
+    await PostgresBackend(url, schema=schema).migrate()
+    async with opened(PostgresBackend(url, schema=schema, migrate=False)) as backend:
+        assert await backend.get("a") is not None
+    monkeypatch.undo()
+    with pytest.raises(SchemaError, match="'9000_more'.*upgrade trioflow"):
+        await PostgresBackend(url, schema=schema).open()
 
 
-def test_what_was_stored_before_lives_goes_on(url, schema, admin, monkeypatch):
+async def test_what_was_stored_before_lives_goes_on(url, schema, admin, monkeypatch):
     now = postgres_schema._MIGRATIONS
     monkeypatch.setattr(postgres_schema, "_MIGRATIONS", now[:2])
-    trio.run(PostgresBackend(url, schema=schema).migrate)
+    await PostgresBackend(url, schema=schema).migrate()
     monkeypatch.setattr(postgres_schema, "_MIGRATIONS", now)
     admin.execute(f"SET search_path = {schema}")
     for statement in OLD_ROWS:
         admin.execute(statement)
 
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await old_rows_go_on(backend)
-
-    trio.run(main)
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await old_rows_go_on(backend)
 
 
-def test_tables_of_somebody_else_are_left_alone(url, schema, admin):
+async def test_tables_of_somebody_else_are_left_alone(url, schema, admin):
     admin.execute(f"CREATE SCHEMA {schema}")
     admin.execute(f"CREATE TABLE {schema}.instances (id int)")
 
-    async def main():
-        with pytest.raises(SchemaError, match="a schema of its own"):
-            await PostgresBackend(url, schema=schema).open()
-
-    trio.run(main)
+    with pytest.raises(SchemaError, match="a schema of its own"):
+        await PostgresBackend(url, schema=schema).open()
 
 
-def test_a_schema_may_have_any_name(url):
-    async def main():
-        name = "Größe \"quoted\" 'x' " + "long " * 4
-        async with opened(PostgresBackend(url, schema=name)) as backend:
-            assert await backend.create([new("a")]) == [True]
-            assert await backend.send("a", b"{}") == "done"
-
-    trio.run(main)
+async def test_a_schema_may_have_any_name(url):
+    name = "Größe \"quoted\" 'x' " + "long " * 4
+    async with opened(PostgresBackend(url, schema=name)) as backend:
+        assert await backend.create([new("a")]) == [True]
+        assert await backend.send("a", b"{}") == "done"
 
 
 # --- connecting -------------------------------------------------------------------------------
 
 
-def test_an_unreachable_server_is_named():
-    async def main():
-        with pytest.raises(BackendUnavailable, match="127.0.0.1:1/shop cannot be reached; check"):
-            await PostgresBackend("postgresql://me:secret@127.0.0.1:1/shop").open()
-
-    trio.run(main)
+async def test_an_unreachable_server_is_named():
+    with pytest.raises(BackendUnavailable, match="127.0.0.1:1/shop cannot be reached; check"):
+        await PostgresBackend("postgresql://me:secret@127.0.0.1:1/shop").open()
 
 
-def test_a_missing_database_is_named(url):
-    async def main():
-        with pytest.raises(BackendUnavailable, match="shop"):
-            await PostgresBackend(url.replace("/postgres?", "/shop?")).open()
-
-    trio.run(main)
+async def test_a_missing_database_is_named(url):
+    with pytest.raises(BackendUnavailable, match="shop"):
+        await PostgresBackend(url.replace("/postgres?", "/shop?")).open()
 
 
-def test_what_is_closed_says_so(url, schema):
-    async def main():
-        backend = PostgresBackend(url, schema=schema)
-        with pytest.raises(BackendUnavailable, match="open"):
-            await backend.get("a")
-        async with opened(backend):
-            assert await backend.get("a") is None
-        with pytest.raises(BackendUnavailable, match="open"):
-            backend.heartbeat("w")
-
-    trio.run(main)
+async def test_what_is_closed_says_so(url, schema):
+    backend = PostgresBackend(url, schema=schema)
+    with pytest.raises(BackendUnavailable, match="open"):
+        await backend.get("a")
+    async with opened(backend):
+        assert await backend.get("a") is None
+    with pytest.raises(BackendUnavailable, match="open"):
+        backend.heartbeat("w")
 
 
-def test_a_pool_gets_its_connections_back(url, schema):
+async def test_a_pool_gets_its_connections_back(url, schema):
     class Pool:
         def __init__(self):
             self.out = []
@@ -258,81 +230,66 @@ def test_a_pool_gets_its_connections_back(url, schema):
 
     pool = Pool()
 
-    async def main():
-        async with opened(PostgresBackend(pool, schema=schema)) as backend:
-            await backend.register_worker("w", "w")
-            assert (await trio.to_thread.run_sync(backend.heartbeat, "w")).alive
-            assert pool.out
-
-    trio.run(main)
+    async with opened(PostgresBackend(pool, schema=schema)) as backend:
+        await backend.register_worker("w", "w")
+        assert (await trio.to_thread.run_sync(backend.heartbeat, "w")).alive
+        assert pool.out
     assert not pool.out
 
 
-def test_connections_are_made_by_a_function(url, schema):
-    async def main():
-        backend = PostgresBackend(lambda: psycopg.connect(url), schema=schema)
-        async with opened(backend):
-            assert await backend.create([new("a"), new("a")]) == [True, False]
-
-    trio.run(main)
+async def test_connections_are_made_by_a_function(url, schema):
+    backend = PostgresBackend(lambda: psycopg.connect(url), schema=schema)
+    async with opened(backend):
+        assert await backend.create([new("a"), new("a")]) == [True, False]
 
 
 # --- waking -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_another_backend_is_woken(url, schema, pooled):
-    async def main():
-        pair = [PostgresBackend(url, schema=schema, pooled=pooled) for _ in range(2)]
-        async with opened(*pair) as (one, other):
-            # Until it listens.
-            await other.wait_change(other.changes(), 2)
-            for number in range(3):
-                seen = other.changes()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(one.create, [new(f"a{number}")])
-                    with trio.fail_after(2):  # sooner than it would look by itself
-                        await other.wait_change(seen, 60)
-                assert other.changes() != seen
-
-    trio.run(main)
-
-
-def test_listening_goes_on_after_a_lost_connection(url, schema, admin):
-    async def main():
-        pair = [backend_on(url, schema) for _ in range(2)]
-        async with opened(*pair) as (one, other):
-            await other.wait_change(other.changes(), 2)
-            assert end_sessions(admin, schema)
+async def test_another_backend_is_woken(url, schema, pooled):
+    pair = [PostgresBackend(url, schema=schema, pooled=pooled) for _ in range(2)]
+    async with opened(*pair) as (one, other):
+        # Until it listens.
+        await other.wait_change(other.changes(), 2)
+        for number in range(3):
             seen = other.changes()
-            with trio.fail_after(3):
-                await other.wait_change(seen, 60)  # it listens again
-                seen = other.changes()
-                await one.create([new("a")])
-                await other.wait_change(seen, 60)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.create, [new(f"a{number}")])
+                with trio.fail_after(2):  # sooner than it would look by itself
+                    await other.wait_change(seen, 60)
+            assert other.changes() != seen
 
-    trio.run(main)
+
+async def test_listening_goes_on_after_a_lost_connection(url, schema, admin):
+    pair = [backend_on(url, schema) for _ in range(2)]
+    async with opened(*pair) as (one, other):
+        await other.wait_change(other.changes(), 2)
+        assert end_sessions(admin, schema)
+        seen = other.changes()
+        with trio.fail_after(3):
+            await other.wait_change(seen, 60)  # it listens again
+            seen = other.changes()
+            await one.create([new("a")])
+            await other.wait_change(seen, 60)
 
 
 # --- lost connections -------------------------------------------------------------------------
 
 
-def test_an_idle_connection_that_was_ended_is_not_noticed(url, schema, admin):
-    async def main():
-        async with opened(backend_on(url, schema)) as backend:
-            await backend.register_worker("w", "w")
-            await backend.create([new("a")])
-            assert end_sessions(admin, schema)
-            assert await backend.create([new("b")]) == [True]
-            assert end_sessions(admin, schema)
-            assert await backend.commit("w", [born("c")]) == [None]
-            assert end_sessions(admin, schema)
-            async with trio.open_nursery() as nursery:  # in one transaction
-                for number in range(5):
-                    nursery.start_soon(backend.create, [new(f"d{number}")])
-            assert await backend.count(InstanceFilter()) == 8
-
-    trio.run(main)
+async def test_an_idle_connection_that_was_ended_is_not_noticed(url, schema, admin):
+    async with opened(backend_on(url, schema)) as backend:
+        await backend.register_worker("w", "w")
+        await backend.create([new("a")])
+        assert end_sessions(admin, schema)
+        assert await backend.create([new("b")]) == [True]
+        assert end_sessions(admin, schema)
+        assert await backend.commit("w", [born("c")]) == [None]
+        assert end_sessions(admin, schema)
+        async with trio.open_nursery() as nursery:  # in one transaction
+            for number in range(5):
+                nursery.start_soon(backend.create, [new(f"d{number}")])
+        assert await backend.count(InstanceFilter()) == 8
 
 
 @contextmanager
@@ -341,13 +298,13 @@ def answer_lost(monkeypatch, *, stored):
     original = PgConnection._roundtrip
     lost = threading.Event()
 
-    def roundtrip(self, pgconn, statements):
+    def roundtrip(self, raw, statements, answers):
         if statements[-1][0] != "COMMIT" or lost.is_set():
-            return original(self, pgconn, statements)
+            return original(self, raw, statements, answers)
         lost.set()
         if stored:
-            original(self, pgconn, statements)
-        pgconn.finish()
+            original(self, raw, statements, answers)
+        raw.pgconn.finish()
         raise psycopg.OperationalError("the connection was lost")
 
     with monkeypatch.context() as patch:
@@ -357,22 +314,19 @@ def answer_lost(monkeypatch, *, stored):
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_commit_without_an_answer_is_safe_to_repeat(url, schema, monkeypatch, stored):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.register_worker("w", "w")
-            await backend.commit("w", [born("a")])
-            with answer_lost(monkeypatch, stored=stored), pytest.raises(BackendUnavailable):
-                await backend.commit("w", [step("a", 0)])
-            (again,) = await backend.commit("w", [step("a", 0)])
-            assert await backend.load([("a", 1)]) == [[b"{}"]]
-            if stored:
-                assert again.lost == ["a"]
-                assert await backend.release_instances("w", ["a"]) == ["a"]
-            else:
-                assert again is None
-
-    trio.run(main)
+async def test_a_commit_without_an_answer_is_safe_to_repeat(url, schema, monkeypatch, stored):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.register_worker("w", "w")
+        await backend.commit("w", [born("a")])
+        with answer_lost(monkeypatch, stored=stored), pytest.raises(BackendUnavailable):
+            await backend.commit("w", [step("a", 0)])
+        (again,) = await backend.commit("w", [step("a", 0)])
+        assert await backend.load([("a", 1)]) == [[b"{}"]]
+        if stored:
+            assert again.lost == ["a"]
+            assert await backend.release_instances("w", ["a"]) == ["a"]
+        else:
+            assert again is None
 
 
 def steps_flow():
@@ -401,7 +355,7 @@ def all_are_done(admin, schema, count):
     return rows == [("completed", count)] and left == (0,)
 
 
-def test_workflows_survive_killed_connections(url, schema, admin):
+async def test_workflows_survive_killed_connections(url, schema, admin):
     registry, three, _ = steps_flow()
 
     async def kill():
@@ -409,24 +363,21 @@ def test_workflows_survive_killed_connections(url, schema, admin):
             await trio.sleep(0.03)
             await trio.to_thread.run_sync(end_sessions, admin, schema)
 
-    async def main():
-        backend = backend_on(url, schema)
-        async with opened(backend), open_worker(backend, registry=registry) as worker:
-            results = {}
+    backend = backend_on(url, schema)
+    async with opened(backend), open_worker(backend, registry=registry) as worker:
+        results = {}
 
-            async def one(number):
-                flow = three.options(id=f"i{number}")
-                handle = await started(worker.client, flow, number)
-                results[number] = await patiently(handle.result)
+        async def one(number):
+            flow = three.options(id=f"i{number}")
+            handle = await started(worker.client, flow, number)
+            results[number] = await patiently(handle.result)
 
-            with trio.fail_after(30):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(kill)
-                    for number in range(60):
-                        nursery.start_soon(one, number)
-            assert results == {n: [f"{n}.0", f"{n}.1", f"{n}.2"] for n in range(60)}
-
-    trio.run(main)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kill)
+                for number in range(60):
+                    nursery.start_soon(one, number)
+        assert results == {n: [f"{n}.0", f"{n}.1", f"{n}.2"] for n in range(60)}
     assert all_are_done(admin, schema, 60)
 
 
@@ -447,7 +398,7 @@ async def patiently(call, *args, **options):
             await trio.sleep(0.02)
 
 
-def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
+async def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
     server = required("postgres").Server(tmp_path)
     registry, three, _ = steps_flow()
 
@@ -455,7 +406,8 @@ def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
         server.kill()
         server.start()
 
-    async def main():
+    try:
+        server.start()
         backend = PostgresBackend(server.url, schema=schema)
         async with opened(backend), open_worker(backend, registry=registry) as worker:
             results = {}
@@ -472,10 +424,6 @@ def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
                         nursery.start_soon(one, number)
                         await trio.sleep(0.005)
             assert results == {n: [f"{n}.0", f"{n}.1", f"{n}.2"] for n in range(200)}
-
-    try:
-        server.start()
-        trio.run(main)
         with closing(psycopg.connect(server.url, autocommit=True)) as admin:
             assert all_are_done(admin, schema, 200)
     finally:
@@ -485,113 +433,98 @@ def test_workflows_survive_a_crash_of_the_server(schema, tmp_path):
 # --- locks ------------------------------------------------------------------------------------
 
 
-def test_the_loop_goes_on_while_the_server_lets_a_commit_wait(url, schema):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.register_worker("w", "w")
-            with closing(psycopg.connect(url)) as other:
-                other.execute(f"SELECT 1 FROM {schema}.workers FOR UPDATE")
-                done = []
+async def test_the_loop_goes_on_while_the_server_lets_a_commit_wait(url, schema):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.register_worker("w", "w")
+        with closing(psycopg.connect(url)) as other:
+            other.execute(f"SELECT 1 FROM {schema}.workers FOR UPDATE")
+            done = []
 
-                async def commit():
-                    done.extend(await backend.commit("w", [born("a")]))
+            async def commit():
+                done.extend(await backend.commit("w", [born("a")]))
 
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(commit)
-                    with trio.fail_after(5):
-                        await trio.sleep(0.1)
-                        assert done == []
-                        other.rollback()
-            assert done == [None]
-
-    trio.run(main)
-
-
-def test_a_deadlock_is_tried_again(url, schema):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.create([new("a")])
-            with closing(psycopg.connect(url)) as other:
-                other.execute("SET deadlock_timeout = '10s'")  # so that it is not the victim
-                other.execute(f"SELECT 1 FROM {schema}.inbox_numbers, {schema}.workers")
-                other.execute(f"LOCK TABLE {schema}.inbox IN EXCLUSIVE MODE")
-
-                def cross():
-                    other.execute(f"UPDATE {schema}.instances SET unread = unread")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(commit)
+                with trio.fail_after(5):
+                    await trio.sleep(0.1)
+                    assert done == []
                     other.rollback()
-
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(backend.send, "a", b"{}")
-                    await trio.sleep(0.2)  # it has the instance, and waits for the inbox
-                    await trio.to_thread.run_sync(cross)
-            assert (await backend.get("a")).unread == 1
-
-    trio.run(main)
+        assert done == [None]
 
 
-def test_two_create_the_same_instances(url, schema):
-    async def main():
-        pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
-        async with opened(*pair):
-            created = []
+async def test_a_deadlock_is_tried_again(url, schema):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.create([new("a")])
+        with closing(psycopg.connect(url)) as other:
+            other.execute("SET deadlock_timeout = '10s'")  # so that it is not the victim
+            other.execute(f"SELECT 1 FROM {schema}.inbox_numbers, {schema}.workers")
+            other.execute(f"LOCK TABLE {schema}.inbox IN EXCLUSIVE MODE")
 
-            async def create(backend):
-                for number in range(30):
-                    created.extend(await backend.create([new(f"a{number}")]))
+            def cross():
+                other.execute(f"UPDATE {schema}.instances SET unread = unread")
+                other.rollback()
 
             async with trio.open_nursery() as nursery:
-                for backend in pair:
-                    nursery.start_soon(create, backend)
-            assert sorted(created) == [False] * 30 + [True] * 30
+                nursery.start_soon(backend.send, "a", b"{}")
+                await trio.sleep(0.2)  # it has the instance, and waits for the inbox
+                await trio.to_thread.run_sync(cross)
+        assert (await backend.get("a")).unread == 1
 
-    trio.run(main)
+
+async def test_two_create_the_same_instances(url, schema):
+    pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
+    async with opened(*pair):
+        created = []
+
+        async def create(backend):
+            for number in range(30):
+                created.extend(await backend.create([new(f"a{number}")]))
+
+        async with trio.open_nursery() as nursery:
+            for backend in pair:
+                nursery.start_soon(create, backend)
+        assert sorted(created) == [False] * 30 + [True] * 30
 
 
-def test_two_workers_never_take_the_same(url, schema):
-    async def main():
-        pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
-        async with opened(*pair):
-            await pair[0].create([new(f"a{number}") for number in range(200)])
-            taken = []
+async def test_two_workers_never_take_the_same(url, schema):
+    pair = [PostgresBackend(url, schema=schema) for _ in range(2)]
+    async with opened(*pair):
+        await pair[0].create([new(f"a{number}") for number in range(200)])
+        taken = []
 
-            async def take(backend, worker):
-                await backend.register_worker(worker, worker)
-                for _ in range(15):
-                    got = await backend.take_instances(worker, ("default",), 20)
-                    taken.extend(instance.id for instance in got.instances)
+        async def take(backend, worker):
+            await backend.register_worker(worker, worker)
+            for _ in range(15):
+                got = await backend.take_instances(worker, ("default",), 20)
+                taken.extend(instance.id for instance in got.instances)
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(take, pair[0], "w1")
-                nursery.start_soon(take, pair[1], "w2")
-            assert sorted(taken) == sorted(f"a{number}" for number in range(200))
-
-    trio.run(main)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take, pair[0], "w1")
+            nursery.start_soon(take, pair[1], "w2")
+        assert sorted(taken) == sorted(f"a{number}" for number in range(200))
 
 
 # --- clocks -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [-3600.0, 3600.0])
-def test_this_machines_clock_does_not_matter(url, schema, monkeypatch, wrong):
-    async def main():
-        right, late = (PostgresBackend(url, schema=schema) for _ in range(2))
-        async with opened(right):
-            await right.register_worker("w", "w")
-            now = right.now()
-            assert abs(now - time.time()) < 60
-            real = time.time
-            monkeypatch.setattr(time, "time", lambda: real() + wrong)
-            async with opened(late):
-                assert late.now() == pytest.approx(now, abs=5)
-                assert await late.reclaim(30) == []
-                await late.register_worker("w2", "w2")
-                assert await right.reclaim(30) == []
-                assert await right.create([new("a")]) == [True]
-                (taken,) = (await late.take_instances("w2", ("default",), 9)).instances
-                assert taken.ready_at == pytest.approx(now, abs=5)
-                assert right.heartbeat("w").alive
-
-    trio.run(main)
+async def test_this_machines_clock_does_not_matter(url, schema, monkeypatch, wrong):
+    right, late = (PostgresBackend(url, schema=schema) for _ in range(2))
+    async with opened(right):
+        await right.register_worker("w", "w")
+        now = right.now()
+        assert abs(now - time.time()) < 60
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + wrong)
+        async with opened(late):
+            assert late.now() == pytest.approx(now, abs=5)
+            assert await late.reclaim(30) == []
+            await late.register_worker("w2", "w2")
+            assert await right.reclaim(30) == []
+            assert await right.create([new("a")]) == [True]
+            (taken,) = (await late.take_instances("w2", ("default",), 9)).instances
+            assert taken.ready_at == pytest.approx(now, abs=5)
+            assert right.heartbeat("w").alive
 
 
 def test_the_clock_is_read_again_after_a_sleep(monkeypatch):
@@ -607,65 +540,53 @@ def test_the_clock_is_read_again_after_a_sleep(monkeypatch):
     assert clock() == pytest.approx(5100, abs=1)
 
 
-def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(url, schema):
+async def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one(url, schema):
     time = [0.0]
 
     def connect():
         time[0] += 100.0
         return psycopg.connect(url)
 
-    async def main():
-        store = PostgresBackend(connect, schema=schema, clock=lambda: time[0])
-        async with opened(store) as backend:
-            await backend.register_worker("w", "w")
-            backend._opened.connection.close()
-            assert await backend.commit("w", []) == []
-            assert await backend.reclaim(50.0) == []
-
-    trio.run(main)
+    store = PostgresBackend(connect, schema=schema, clock=lambda: time[0])
+    async with opened(store) as backend:
+        await backend.register_worker("w", "w")
+        backend._connections.calls.connection.close()
+        assert await backend.commit("w", []) == []
+        assert await backend.reclaim(50.0) == []
 
 
-def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(url, schema):
+async def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(url, schema):
     def connect():
         time.sleep(0.5)
         return psycopg.connect(url)
 
-    async def main():
-        async with opened(PostgresBackend(connect, schema=schema)) as backend:
-            assert abs(backend.now() - time.time()) < 0.2
-
-    trio.run(main)
+    async with opened(PostgresBackend(connect, schema=schema)) as backend:
+        assert abs(backend.now() - time.time()) < 0.2
 
 
 # --- limits -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("id", ["x" * 501, "a\0b"])
-def test_an_id_that_cannot_be_stored_is_refused(url, schema, id):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.create([new("a"), new("ü" * 500)])
-            with pytest.raises(ArgumentError, match="characters"):
-                await backend.create([new(id)])
-            assert await backend.count(InstanceFilter()) == 2
-
-    trio.run(main)
+async def test_an_id_that_cannot_be_stored_is_refused(url, schema, id):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.create([new("a"), new("ü" * 500)])
+        with pytest.raises(ArgumentError, match="characters"):
+            await backend.create([new(id)])
+        assert await backend.count(InstanceFilter()) == 2
 
 
-def test_a_sub_workflow_whose_id_is_too_long_fails_by_itself(url, schema):
-    async def main():
-        async with opened(PostgresBackend(url, schema=schema)) as backend:
-            await backend.register_worker("w", "w")
-            await backend.commit("w", [born("a")])
-            ref = ParentRef("a", 1, "0:0")
-            child = NewInstance("x" * 4000, "flow", "default", b"[]", ref)
-            unit = step("a", 0)
-            unit.instances.append(InstanceCommit(id=child.id, execution=1, number=0, new=child))
-            assert await backend.commit("w", [unit, born("b")]) == [None, None]
-            assert (await backend.get("a")).unread == 1
-            assert await backend.count(InstanceFilter()) == 2
-
-    trio.run(main)
+async def test_a_sub_workflow_whose_id_is_too_long_fails_by_itself(url, schema):
+    async with opened(PostgresBackend(url, schema=schema)) as backend:
+        await backend.register_worker("w", "w")
+        await backend.commit("w", [born("a")])
+        ref = ParentRef("a", 1, "0:0")
+        child = NewInstance("x" * 4000, "flow", "default", b"[]", ref)
+        unit = step("a", 0)
+        unit.instances.append(InstanceCommit(id=child.id, execution=1, number=0, new=child))
+        assert await backend.commit("w", [unit, born("b")]) == [None, None]
+        assert (await backend.get("a")).unread == 1
+        assert await backend.count(InstanceFilter()) == 2
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -697,8 +618,10 @@ def test_an_error_leaves_the_connection_usable(url):
         with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
             connection.execute("SELECT 1 / ?::int", (0,))
         with connection.transaction():
+            texts = ["SELECT 1", "SELECT * FROM nowhere", "SELECT 2"]
+            three = [connection.statement(text, ()) for text in texts]
             with pytest.raises(psycopg.errors.UndefinedTable), connection.transaction():
-                connection.run([("SELECT 1", ()), ("SELECT * FROM nowhere", ()), ("SELECT 2", ())])
+                connection.run(three)
             assert connection.in_transaction
             assert connection.execute("SELECT ?::int + 1", (2,)).fetchone() == (3,)
     connection.close()
@@ -709,7 +632,7 @@ def test_a_bad_address_is_refused():
         PostgresBackend("nonsense=1")
 
 
-def test_a_look_for_work_reads_an_index_though_the_statistics_are_behind(url, schema, admin):
+async def test_a_look_for_work_reads_an_index_though_the_statistics_are_behind(url, schema, admin):
     """A backlog that was there when they were made seems to be found at once in any order."""
     queries = Queries(PostgresDialect(schema, "here"))
     asked = [
@@ -717,18 +640,15 @@ def test_a_look_for_work_reads_an_index_though_the_statistics_are_behind(url, sc
         (queries.any_visible, ("default", 0, 9e9)),
     ]
 
-    async def main():
-        async with opened(backend_on(url, schema)) as backend:
-            await backend.create([new(f"i{number}") for number in range(500)])
-        admin.execute(f"SET search_path = {schema}")
-        admin.execute(
-            "INSERT INTO activities (instance, execution, command, queue, activity, input, options,"
-            " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1"
-            " FROM instances"
-        )
-        admin.execute("ANALYZE")
-
-    trio.run(main)
+    async with opened(backend_on(url, schema)) as backend:
+        await backend.create([new(f"i{number}") for number in range(500)])
+    admin.execute(f"SET search_path = {schema}")
+    admin.execute(
+        "INSERT INTO activities (instance, execution, command, queue, activity, input, options,"
+        " visible_at, scheduled_at) SELECT id, 1, '0', 'default', 'a', '', '', 1, 1"
+        " FROM instances"
+    )
+    admin.execute("ANALYZE")
     for query, values in asked:
         explain = f"EXPLAIN {query.replace('{exclude}', '').replace('?', '%s')}"
         plan = admin.execute(explain, values).fetchall()

@@ -13,7 +13,6 @@ import pytest
 import trio
 
 redis = pytest.importorskip("redis")
-pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
 from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
@@ -26,7 +25,7 @@ from trioflow.backends.records import (  # noqa: E402
     Unit,
 )
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
-from trioflow.backends.redis.trouble import explain  # noqa: E402
+from trioflow.backends.redis.errors import explain  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     BackendUnavailable,
     CorruptStore,
@@ -100,15 +99,15 @@ async def opened(url, prefix, **options):
 
 def lose_the_next_answer(backend):
     """Let the server do what it is asked, once, and lose what it says."""
-    link = backend._link
-    send = link._send
+    connection = backend._connections.calls
+    send = connection._send
 
     def lossy(requests, *, again):
-        link._send = send
+        connection._send = send
         send(requests, again=again)
         raise redis.ConnectionError("lost")
 
-    link._send = lossy
+    connection._send = lossy
 
 
 def version_of(admin):
@@ -119,110 +118,91 @@ def keys_of(admin, prefix):
     return {name.decode().partition(":")[2] for name in admin.scan_iter(f"{{{prefix}}}:*")}
 
 
-def test_forgotten_scripts_are_loaded_again(server, admin, prefix):
-    async def main():
-        async with opened(server, prefix) as backend:
-            admin.script_flush()
-            assert await backend.create([new("a"), new("b")]) == [True, True]
-            admin.script_flush()
-            async with trio.open_nursery() as nursery:
-                for id in ("a", "b"):
-                    nursery.start_soon(backend.send, id, b"x")
-                nursery.start_soon(backend.get, "a")
-            assert [row.unread for row in await backend.list(_ALL, limit=9)] == [1, 1]
-
-    trio.run(main)
+async def test_forgotten_scripts_are_loaded_again(server, admin, prefix):
+    async with opened(server, prefix) as backend:
+        admin.script_flush()
+        assert await backend.create([new("a"), new("b")]) == [True, True]
+        admin.script_flush()
+        async with trio.open_nursery() as nursery:
+            for id in ("a", "b"):
+                nursery.start_soon(backend.send, id, b"x")
+            nursery.start_soon(backend.get, "a")
+        assert [row.unread for row in await backend.list(_ALL, limit=9)] == [1, 1]
 
 
-def test_a_lost_answer_changes_nothing_twice(server, prefix):
-    async def main():
-        async with opened(server, prefix) as backend:
-            lose_the_next_answer(backend)
-            assert await backend.create([new("a")]) == [True]
-            lose_the_next_answer(backend)
-            assert await backend.send("a", b"once") == "done"
-            await backend.register_worker("w", "w")
-            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
-            assert [message.event for message in taken.inbox] == [b"once"]
-            lose_the_next_answer(backend)
-            commit = step("a", 0, activities=named("0:0", leased=True))
-            assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
-            assert len((await backend.history("a"))[0].turns) == 1
-            lose_the_next_answer(backend)
-            results = [ActivityResult(key("a", "0:0"), b"result")]
-            assert await backend.commit("w", [Unit(results=results)]) == [None]
-            assert (await backend.get("a")).unread == 2
-
-    trio.run(main)
+async def test_a_lost_answer_changes_nothing_twice(server, prefix):
+    async with opened(server, prefix) as backend:
+        lose_the_next_answer(backend)
+        assert await backend.create([new("a")]) == [True]
+        lose_the_next_answer(backend)
+        assert await backend.send("a", b"once") == "done"
+        await backend.register_worker("w", "w")
+        (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+        assert [message.event for message in taken.inbox] == [b"once"]
+        lose_the_next_answer(backend)
+        commit = step("a", 0, activities=named("0:0", leased=True))
+        assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
+        assert len((await backend.history("a"))[0].turns) == 1
+        lose_the_next_answer(backend)
+        results = [ActivityResult(key("a", "0:0"), b"result")]
+        assert await backend.commit("w", [Unit(results=results)]) == [None]
+        assert (await backend.get("a")).unread == 2
 
 
-def test_a_lost_taking_is_recalled(server, prefix):
-    async def main():
-        async with opened(server, prefix) as backend:
-            await backend.register_worker("w", "w")
-            await backend.create([new("a")])
-            lose_the_next_answer(backend)
-            with pytest.raises(BackendUnavailable, match="not known whether"):
-                await backend.take_instances("w", ("default",), 9)
-            assert (await backend.take_instances("w", ("default",), 9)).instances == []
-            await backend.recall("w", [])
-            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
-            assert taken.id == "a"
-
-    trio.run(main)
+async def test_a_lost_taking_is_recalled(server, prefix):
+    async with opened(server, prefix) as backend:
+        await backend.register_worker("w", "w")
+        await backend.create([new("a")])
+        lose_the_next_answer(backend)
+        with pytest.raises(BackendUnavailable, match="not known whether"):
+            await backend.take_instances("w", ("default",), 9)
+        assert (await backend.take_instances("w", ("default",), 9)).instances == []
+        await backend.recall("w", [])
+        (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+        assert taken.id == "a"
 
 
-def test_killed_connections_are_made_again(server, admin, prefix):
-    async def main():
-        async with (
-            opened(server, prefix) as backend,
-            opened(server, prefix) as other,
-            open_worker(backend, registry=registry) as worker,
-            open_client(other, registry=registry) as client,
-        ):
-            for number in range(5):
-                for kind in ("normal", "pubsub"):
-                    admin.client_kill_filter(_type=kind, skipme=True)
-                assert await client.run(twice, number) == 4 * number
-                assert await worker.client.run(twice, number) == 4 * number
-
-    with_deadline(main)
+async def test_killed_connections_are_made_again(server, admin, prefix):
+    async with (
+        opened(server, prefix) as backend,
+        opened(server, prefix) as other,
+        open_worker(backend, registry=registry) as worker,
+        open_client(other, registry=registry) as client,
+    ):
+        for number in range(5):
+            for kind in ("normal", "pubsub"):
+                admin.client_kill_filter(_type=kind, skipme=True)
+            assert await client.run(twice, number) == 4 * number
+            assert await worker.client.run(twice, number) == 4 * number
 
 
-def with_deadline(main, seconds=40):
-    async def bounded():
-        with trio.fail_after(seconds):
-            await main()
-
-    trio.run(bounded)
-
-
-def test_another_process_wakes_who_waits(server, prefix):
-    async def main():
-        async with opened(server, prefix) as one, opened(server, prefix) as other:
-            await anyio.sleep(0)
-            seen = other.changes()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(other.wait_change, seen, 1000.0)
-                await one.create([new("a")])
-            assert other.changes() > seen
-            assert await one.terminate("a", TERMINATED) == "done"
-            await other.get("a")  # by now it has heard of that
-            seen = other.changes()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(other.wait_change, seen, 1000.0)
-                assert await one.remove(_ALL, limit=9) == 1
-
-    with_deadline(main)
+async def test_another_process_wakes_who_waits(server, prefix):
+    async with opened(server, prefix) as one, opened(server, prefix) as other:
+        await anyio.sleep(0)
+        seen = other.changes()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.wait_change, seen, 1000.0)
+            await one.create([new("a")])
+        assert other.changes() > seen
+        assert await one.terminate("a", TERMINATED) == "done"
+        await other.get("a")  # by now it has heard of that
+        seen = other.changes()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.wait_change, seen, 1000.0)
+            assert await one.remove(_ALL, limit=9) == 1
 
 
-def test_a_killed_server_that_keeps_its_data_loses_nothing(tmp_path, prefix):
+async def test_a_killed_server_that_keeps_its_data_loses_nothing(tmp_path, prefix):
     server = servers.Server(tmp_path, *servers.DURABLE)
     server.start()
     runs.clear()
     count = 40
 
-    async def main():
+    def restart():
+        server.kill()
+        server.start()
+
+    try:
         async with (
             opened(server.url, prefix) as backend,
             open_worker(backend, registry=registry, lease=60.0) as worker,
@@ -240,115 +220,92 @@ def test_a_killed_server_that_keeps_its_data_loses_nothing(tmp_path, prefix):
             for handle in handles:
                 (execution,) = await backend.history(handle.id)
                 assert sum(turn.count(b'"activity completed"') for turn in execution.turns) == 1
-
-    def restart():
-        server.kill()
-        server.start()
-
-    try:
-        with_deadline(main)
     finally:
         server.close()
 
 
-def test_a_server_that_stays_away_is_reported(tmp_path, prefix):
+async def test_a_server_that_stays_away_is_reported(tmp_path, prefix):
     server = servers.Server(tmp_path, *servers.FORGETFUL)
     server.start()
 
-    async def main():
-        async with opened(server.url, prefix, patience=0.05) as backend:
-            await backend.register_worker("w", "w")
-            server.kill()
-            with pytest.raises(BackendUnavailable, match="cannot be reached"):
-                await backend.get("a")
-            with pytest.raises(BackendUnavailable, match="cannot be reached"):
-                backend.heartbeat("w")
+    async with opened(server.url, prefix, patience=0.05) as backend:
+        await backend.register_worker("w", "w")
+        server.kill()
         with pytest.raises(BackendUnavailable, match="cannot be reached"):
-            await backend.open()
-        with pytest.raises(BackendUnavailable, match="is not open"):
             await backend.get("a")
-
-    with_deadline(main)
-
-
-def test_the_buried_write_nothing_on_a_connection_of_their_own(server, prefix):
-    async def main():
-        async with opened(server, prefix) as one, opened(server, prefix) as other:
-            await one.register_worker("w1", "paused")
-            await one.create([new("a")])
-            await one.take_instances("w1", ("default",), 9)
-            await other.register_worker("w2", "awake")
-            await anyio.sleep(0.02)
-            other.heartbeat("w2")
-            assert await other.reclaim(0.01) == ["w1"]
-            (taken,) = (await other.take_instances("w2", ("default",), 9, suspect=True)).instances
-            with pytest.raises(LeaseLost):
-                await one.commit("w1", [Unit(instances=[step("a", 0)])])
-            assert await other.commit("w2", [Unit(instances=[step(taken.id, 0)])]) == [None]
-
-    trio.run(main)
+        with pytest.raises(BackendUnavailable, match="cannot be reached"):
+            backend.heartbeat("w")
+    with pytest.raises(BackendUnavailable, match="cannot be reached"):
+        await backend.open()
+    with pytest.raises(BackendUnavailable, match="is not open"):
+        await backend.get("a")
 
 
-def test_a_clock_an_hour_off_steals_nothing(server, prefix, monkeypatch):
+async def test_the_expired_write_nothing_on_a_connection_of_their_own(server, admin, prefix):
+    async with opened(server, prefix) as one, opened(server, prefix) as other:
+        await one.register_worker("w1", "paused")
+        await one.create([new("a")])
+        await one.take_instances("w1", ("default",), 9)
+        await other.register_worker("w2", "awake")
+        admin.zadd(f"{{{prefix}}}:workers", {"w1": other.now() - 100})
+        assert await other.reclaim(60) == ["w1"]
+        (taken,) = (await other.take_instances("w2", ("default",), 9, suspect=True)).instances
+        with pytest.raises(LeaseLost):
+            await one.commit("w1", [Unit(instances=[step("a", 0)])])
+        assert await other.commit("w2", [Unit(instances=[step(taken.id, 0)])]) == [None]
+
+
+async def test_a_clock_an_hour_off_steals_nothing(server, prefix, monkeypatch):
     real = time.time
 
-    async def main():
-        async with opened(server, prefix) as one:
-            await one.register_worker("w1", "right")
-            monkeypatch.setattr(time, "time", lambda: real() + 3600)
-            async with opened(server, prefix) as other:
-                assert abs(other.now() - one.now()) < 1
-                await other.register_worker("w2", "wrong")
-                assert await other.reclaim(30.0) == []
-                await other.create([new("a")])
-                assert await one.reclaim(30.0) == []
-                assert abs((await one.get("a")).created_at - real()) < 60
-
-    trio.run(main)
+    async with opened(server, prefix) as one:
+        await one.register_worker("w1", "right")
+        monkeypatch.setattr(time, "time", lambda: real() + 3600)
+        async with opened(server, prefix) as other:
+            assert abs(other.now() - one.now()) < 1
+            await other.register_worker("w2", "wrong")
+            assert await other.reclaim(30.0) == []
+            await other.create([new("a")])
+            assert await one.reclaim(30.0) == []
+            assert abs((await one.get("a")).created_at - real()) < 60
 
 
-def test_what_is_no_text_is_stored_as_it_is(server, prefix):
+async def test_what_is_no_text_is_stored_as_it_is(server, prefix):
     raw = bytes(range(256)) * 300
 
-    async def main():
-        async with opened(server, prefix) as backend:
-            await backend.register_worker("w", "w")
-            made = NewInstance("ä\0:{}", "flow", "default", raw, metadata=b"\xff")
-            assert await backend.create([made]) == [True]
-            assert await backend.send(made.id, raw) == "done"
-            (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
-            assert (taken.id, taken.input, taken.metadata) == (made.id, raw, b"\xff")
-            assert [message.event for message in taken.inbox] == [raw]
-            commit = InstanceCommit(
-                id=made.id, execution=1, number=0, turns=[raw], status=raw, suspended=raw
-            )
-            assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
-            row = await backend.get(made.id)
-            assert (row.outcome, row.custom_status) == (raw, raw)
-            assert await backend.load([(made.id, 1)]) == [[raw]]
-
-    trio.run(main)
+    async with opened(server, prefix) as backend:
+        await backend.register_worker("w", "w")
+        made = NewInstance("ä\0:{}", "flow", "default", raw, metadata=b"\xff")
+        assert await backend.create([made]) == [True]
+        assert await backend.send(made.id, raw) == "done"
+        (taken,) = (await backend.take_instances("w", ("default",), 9)).instances
+        assert (taken.id, taken.input, taken.metadata) == (made.id, raw, b"\xff")
+        assert [message.event for message in taken.inbox] == [raw]
+        commit = InstanceCommit(
+            id=made.id, execution=1, number=0, turns=[raw], status=raw, suspended=raw
+        )
+        assert await backend.commit("w", [Unit(instances=[commit])]) == [None]
+        row = await backend.get(made.id)
+        assert (row.outcome, row.custom_status) == (raw, raw)
+        assert await backend.load([(made.id, 1)]) == [[raw]]
 
 
-def test_what_cannot_be_encoded_fails_alone(server, prefix):
-    async def main():
-        async with opened(server, prefix) as backend:
-            await backend.create([new("a")])
-            failed = []
+async def test_what_cannot_be_encoded_fails_alone(server, prefix):
+    async with opened(server, prefix) as backend:
+        await backend.create([new("a")])
+        failed = []
 
-            async def send(id):
-                try:
-                    assert await backend.send(id, b"x") == "done"
-                except DataRefused:
-                    failed.append(id)
+        async def send(id):
+            try:
+                assert await backend.send(id, b"x") == "done"
+            except DataRefused:
+                failed.append(id)
 
-            async with trio.open_nursery() as nursery:
-                for id in ("a", "\ud800", "a"):
-                    nursery.start_soon(send, id)
-            assert failed == ["\ud800"]
-            assert (await backend.get("a")).unread == 2
-
-    trio.run(main)
+        async with trio.open_nursery() as nursery:
+            for id in ("a", "\ud800", "a"):
+                nursery.start_soon(send, id)
+        assert failed == ["\ud800"]
+        assert (await backend.get("a")).unread == 2
 
 
 @pytest.mark.parametrize(
@@ -363,8 +320,10 @@ def test_what_cannot_be_encoded_fails_alone(server, prefix):
     ],
     ids=["time", "queue", "target", "number", "parent", "size"],
 )
-def test_data_that_are_never_taken_are_told_from_a_server_that_is_away(tmp_path, prefix, commit):
-    async def main(url):
+async def test_data_that_are_never_taken_are_told_from_a_server_that_is_away(
+    tmp_path, prefix, commit
+):
+    with servers.start(tmp_path, *servers.FORGETFUL, "--proto-max-bulk-len", "1mb") as url:
         async with opened(url, prefix) as backend:
             await backend.register_worker("w", "w")
             await backend.create([new("a")])
@@ -378,75 +337,57 @@ def test_data_that_are_never_taken_are_told_from_a_server_that_is_away(tmp_path,
             with pytest.raises(DataRefused):
                 await backend.take_instances("w", ("\ud800",), 9)
 
-    with servers.start(tmp_path, *servers.FORGETFUL, "--proto-max-bulk-len", "1mb") as url:
-        with_deadline(lambda: main(url))
 
-
-def test_a_socket_file_is_an_address(tmp_path, prefix):
-    async def main():
+async def test_a_socket_file_is_an_address(tmp_path, prefix):
+    with servers.start(tmp_path, *servers.FORGETFUL, "--unixsocket", str(tmp_path / "sock")):
         async with opened(f"unix://{tmp_path / 'sock'}", prefix) as backend:
             assert await backend.create([new("a")]) == [True]
 
-    with servers.start(tmp_path, *servers.FORGETFUL, "--unixsocket", str(tmp_path / "sock")):
-        with_deadline(main)
 
-
-def test_nothing_is_left_of_what_was_removed(server, admin, prefix):
-    async def main():
-        async with opened(server, prefix) as backend:
-            await backend.register_worker("w", "w")
-            await backend.create([new(f"i{number}") for number in range(5)])
-            await backend.take_instances("w", ("default",), 9)
-            for number in range(5):
-                activities = named("0:0", leased=True) + named("0:1")
-                first = step(f"i{number}", 0, activities=activities)
-                assert await backend.commit("w", [Unit(instances=[first])]) == [None]
-                last = step(f"i{number}", 1, closing=DONE)
-                assert await backend.commit("w", [Unit(instances=[last])]) == [None]
-            assert await backend.remove(_ALL, limit=3) == 3
-            assert await backend.remove(_ALL, limit=9) == 2
-            await backend.release_worker("w")
-
-    trio.run(main)
+async def test_nothing_is_left_of_what_was_removed(server, admin, prefix):
+    async with opened(server, prefix) as backend:
+        await backend.register_worker("w", "w")
+        await backend.create([new(f"i{number}") for number in range(5)])
+        await backend.take_instances("w", ("default",), 9)
+        for number in range(5):
+            activities = named("0:0", leased=True) + named("0:1")
+            first = step(f"i{number}", 0, activities=activities)
+            assert await backend.commit("w", [Unit(instances=[first])]) == [None]
+            last = step(f"i{number}", 1, closing=DONE)
+            assert await backend.commit("w", [Unit(instances=[last])]) == [None]
+        assert await backend.remove(_ALL, limit=3) == 3
+        assert await backend.remove(_ALL, limit=9) == 2
+        await backend.release_worker("w")
     left = {name for name in keys_of(admin, prefix) if not name.startswith("done:")}
     assert left == {"schema", "seq", "queues"}
 
 
-def test_finished_instances_can_expire(server, prefix):
-    async def main():
-        async with opened(server, prefix, keep_finished=0.01) as backend:
-            await backend.register_worker("w", "w")
-            await backend.create([new("over"), new("running")])
-            await backend.take_instances("w", ("default",), 9)
-            await backend.commit("w", [Unit(instances=[step("over", 0, closing=DONE)])])
-            await anyio.sleep(0.05)
-            await backend.reclaim(60.0)
-            assert [row.id for row in await backend.list(_ALL, limit=9)] == ["running"]
-
-    trio.run(main)
+async def test_finished_instances_can_expire(server, prefix):
+    async with opened(server, prefix, keep_finished=0.01) as backend:
+        await backend.register_worker("w", "w")
+        await backend.create([new("over"), new("running")])
+        await backend.take_instances("w", ("default",), 9)
+        await backend.commit("w", [Unit(instances=[step("over", 0, closing=DONE)])])
+        await anyio.sleep(0.05)
+        await backend.reclaim(60.0)
+        assert [row.id for row in await backend.list(_ALL, limit=9)] == ["running"]
 
 
 @pytest.mark.parametrize(("schema", "words"), [("4", "upgrade"), ("mine", "not trioflow's")])
-def test_other_schemas_are_refused(server, admin, prefix, schema, words):
+async def test_other_schemas_are_refused(server, admin, prefix, schema, words):
     admin.set(f"{{{prefix}}}:schema", schema)
 
-    async def main():
-        with pytest.raises(SchemaError, match=words):
-            await RedisBackend(server, prefix=prefix).open()
-
-    trio.run(main)
+    with pytest.raises(SchemaError, match=words):
+        await RedisBackend(server, prefix=prefix).open()
     assert admin.get(f"{{{prefix}}}:schema").decode() == schema
 
 
-def test_foreign_keys_are_reported(server, admin, prefix):
+async def test_foreign_keys_are_reported(server, admin, prefix):
     admin.set(f"{{{prefix}}}:i:a", "mine")
 
-    async def main():
-        async with opened(server, prefix) as backend:
-            with pytest.raises(CorruptStore, match="prefix of its own"):
-                await backend.get("a")
-
-    trio.run(main)
+    async with opened(server, prefix) as backend:
+        with pytest.raises(CorruptStore, match="prefix of its own"):
+            await backend.get("a")
 
 
 @pytest.mark.parametrize(
@@ -457,18 +398,15 @@ def test_foreign_keys_are_reported(server, admin, prefix):
         ((*servers.DURABLE, "--rename-command", "CONFIG", ""), False),
     ],
 )
-def test_a_forgetful_server_is_warned_of(tmp_path, prefix, caplog, options, warned):
-    async def main(url):
+async def test_a_forgetful_server_is_warned_of(tmp_path, prefix, caplog, options, warned):
+    with caplog.at_level(logging.WARNING), servers.start(tmp_path, *options) as url:
         async with opened(url, prefix):
             pass
-
-    with caplog.at_level(logging.WARNING), servers.start(tmp_path, *options) as url:
-        trio.run(main, url)
     assert ("keeps nothing when it stops" in caplog.text) == warned
 
 
-def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
-    async def main(url):
+async def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
+    with servers.start(tmp_path, *servers.FORGETFUL, "--requirepass", "right") as url:
         with pytest.raises(BackendUnavailable, match="password"):
             await RedisBackend(url, prefix=prefix).open()
         wrong = url.replace("redis://", "redis://:wrong@")
@@ -477,9 +415,6 @@ def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
         assert "wrong@" not in str(caught.value)
         async with opened(url.replace("redis://", "redis://:right@"), prefix) as backend:
             assert await backend.get("a") is None
-
-    with servers.start(tmp_path, *servers.FORGETFUL, "--requirepass", "right") as url:
-        trio.run(main, url)
 
 
 @pytest.mark.parametrize(
@@ -490,7 +425,7 @@ def test_a_wrong_password_is_said_at_once(tmp_path, prefix):
         ("~other* allchannels +@all", False),
     ],
 )
-def test_missing_rights_are_found_when_opening(server, admin, prefix, rights, enough):
+async def test_missing_rights_are_found_when_opening(server, admin, prefix, rights, enough):
     words = rights.replace("%s", prefix).split()
     if version_of(admin) < (6, 2):  # without rights to channels
         if words[1:] == ["resetchannels", "+@all"]:
@@ -498,17 +433,14 @@ def test_missing_rights_are_found_when_opening(server, admin, prefix, rights, en
         words = [word for word in words if "channels" not in word and not word.startswith("&")]
     admin.execute_command("ACL SETUSER", prefix, "reset", "on", ">word", *words)
 
-    async def main():
-        backend = RedisBackend(server.replace("//", f"//{prefix}:word@"), prefix=prefix)
-        if not enough:
-            with pytest.raises(BackendUnavailable, match="keys and channels of the store's prefix"):
-                await backend.open()
-            return
-        await backend.open()
-        assert await backend.create([new("a")]) == [True]
-        await backend.aclose()
-
-    trio.run(main)
+    backend = RedisBackend(server.replace("//", f"//{prefix}:word@"), prefix=prefix)
+    if not enough:
+        with pytest.raises(BackendUnavailable, match="keys and channels of the store's prefix"):
+            await backend.open()
+        return
+    await backend.open()
+    assert await backend.create([new("a")]) == [True]
+    await backend.aclose()
 
 
 @pytest.mark.parametrize(
@@ -525,17 +457,14 @@ def test_missing_rights_are_told_from_damage_in_every_servers_words(text):
     assert "keys and channels of the store's prefix" in str(error)
 
 
-def test_one_slot_of_a_cluster_is_enough(tmp_path, prefix):
-    async def main(url):
+async def test_one_slot_of_a_cluster_is_enough(tmp_path, prefix):
+    options = (*servers.FORGETFUL, "--cluster-enabled", "yes")
+    with servers.start(tmp_path, *options) as url, redis.Redis.from_url(url) as admin:
+        admin.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        while admin.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            await trio.sleep(0.01)
         async with (
             opened(url, prefix, cluster=True) as backend,
             open_worker(backend, registry=registry) as worker,
         ):
             assert await worker.client.run(twice, 3) == 12
-
-    options = (*servers.FORGETFUL, "--cluster-enabled", "yes")
-    with servers.start(tmp_path, *options) as url, redis.Redis.from_url(url) as admin:
-        admin.execute_command("CLUSTER ADDSLOTS", *range(16384))
-        while admin.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            time.sleep(0.01)
-        trio.run(main, url)

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 redis = pytest.importorskip("redis")
-pytest.register_assert_rewrite("trioflow.testing.conformance")  # as the suite itself does
 
+from tests.stores import opened  # noqa: E402
 from trioflow._model.events import ParentRef, decode_event  # noqa: E402
 from trioflow.backends.records import (  # noqa: E402
     ActivityKey,
@@ -99,18 +99,8 @@ class Store:
     def key(self, name):
         return f"{{{self.prefix}}}:{name}"
 
-    def run(self, main):
-        """Run ``main`` with an open backend."""
-
-        async def opened():
-            backend = RedisBackend(self.url, prefix=self.prefix)
-            await backend.open()
-            try:
-                await main(backend)
-            finally:
-                await backend.aclose()
-
-        trio.run(opened)
+    def opened(self):
+        return opened(RedisBackend(self.url, prefix=self.prefix))
 
     def left(self):
         """Return what is stored, but for answers that may be asked for again."""
@@ -149,8 +139,8 @@ async def take(backend, worker, **options):
 # --- what schema 2 left ---------------------------------------------------------------------------
 
 
-def test_what_an_older_schema_left_goes_on(old_store):
-    async def main(backend):
+async def test_what_an_older_schema_left_goes_on(old_store):
+    async with old_store.opened() as backend:
         assert old_store.server.get(old_store.key("schema")) == b"3"
         (stats,) = await backend.stats()
         # Nobody knows what it serves, so nothing is said to be served by nobody.
@@ -181,11 +171,9 @@ def test_what_an_older_schema_left_goes_on(old_store):
         assert await backend.terminate("p", TERMINATED) == "done"
         assert (await backend.get("c")).status == "terminated"
 
-    old_store.run(main)
 
-
-def test_what_a_worker_of_an_older_schema_held_is_freed(old_store):
-    async def main(backend):
+async def test_what_a_worker_of_an_older_schema_held_is_freed(old_store):
+    async with old_store.opened() as backend:
         await backend.register_worker("w2", "w2")
         await trio.sleep(0.02)
         backend.heartbeat("w2")
@@ -196,11 +184,9 @@ def test_what_a_worker_of_an_older_schema_held_is_freed(old_store):
         assert [message.event for message in parent.inbox] == [b"early", b"at once", b"cancelled"]
         assert [task.key for task in await backend.activities("p")] == [key("p", "0:0")]
 
-    old_store.run(main)
 
-
-def test_an_id_of_an_older_schema_gets_a_life_when_it_is_used_again(old_store):
-    async def main(backend):
+async def test_an_id_of_an_older_schema_gets_a_life_when_it_is_used_again(old_store):
+    async with old_store.opened() as backend:
         assert await backend.terminate("p", TERMINATED) == "done"
         assert await backend.create([new("p", life=_NEW)]) == [True]
         assert backend.heartbeat("w1") == Heartbeat(alive=True, cancelled=[key("p", "0:2")])
@@ -210,8 +196,6 @@ def test_an_id_of_an_older_schema_gets_a_life_when_it_is_used_again(old_store):
         assert (row.life, row.execution, row.unread) == (_NEW, 2, 0)
         assert await backend.cancel("fresh", b"cancel", CANCELLED) == "done"
         assert (await backend.get("fresh")).status == "cancelled"
-
-    old_store.run(main)
 
 
 # --- damage ---------------------------------------------------------------------------------------
@@ -231,8 +215,8 @@ def test_an_id_of_an_older_schema_gets_a_life_when_it_is_used_again(old_store):
         ("x:bad", "first", ":x"),
     ],
 )
-def test_an_instance_that_cannot_be_read_is_suspended(store, where, field, stored):
-    async def main(backend):
+async def test_an_instance_that_cannot_be_read_is_suspended(store, where, field, stored):
+    async with store.opened() as backend:
         await backend.register_worker("w", "w")
         await backend.create([new("bad"), new("good")])
         await backend.send("bad", b"x")
@@ -257,22 +241,18 @@ def test_an_instance_that_cannot_be_read_is_suspended(store, where, field, store
         assert await backend.terminate("bad", TERMINATED) == "done"
         assert await backend.remove(_ALL, limit=9) == 1
 
-    store.run(main)
 
-
-def test_a_row_that_is_gone_is_passed_over(store):
-    async def main(backend):
+async def test_a_row_that_is_gone_is_passed_over(store):
+    async with store.opened() as backend:
         await backend.register_worker("w", "w")
         await backend.create([new("bad"), new("good")])
         store.server.delete(store.key("i:bad"))
         assert [one.id for one in await take(backend, "w")] == ["good"]
 
-    store.run(main)
-
 
 @pytest.mark.parametrize("stored", [b"\xc1", b"", b"\x01\x02", None])
-def test_an_activity_that_cannot_be_read_is_passed_over(store, caplog, stored):
-    async def main(backend):
+async def test_an_activity_that_cannot_be_read_is_passed_over(store, caplog, stored):
+    async with store.opened() as backend:
         await backend.register_worker("w", "w")
         await backend.create([new("a", life=_NEW)])
         await take(backend, "w")
@@ -290,8 +270,6 @@ def test_an_activity_that_cannot_be_read_is_passed_over(store, caplog, stored):
         assert await backend.terminate("a", TERMINATED) == "done"
         await backend.release_worker("w")
         assert await backend.remove(_ALL, limit=9) == 1
-
-    store.run(main)
     warned = 0 if stored is None else 1
     assert caplog.text.count("activity 0:0 of instance 'a' waits for ever") == warned
 
@@ -301,10 +279,10 @@ def test_an_activity_that_cannot_be_read_is_passed_over(store, caplog, stored):
 
 @pytest.mark.parametrize("end", ["\0", "\0b", ":", "/", "ä", "{}"])
 @pytest.mark.parametrize("life", ["", _NEW])
-def test_names_that_begin_alike_are_kept_apart(store, life, end):
+async def test_names_that_begin_alike_are_kept_apart(store, life, end):
     ids = ["a", "a" + end]
 
-    async def main(backend):
+    async with store.opened() as backend:
         queues = ["q" + end, "q"]
         await backend.register_worker("w", "w")
         await backend.create([new(id, queue=queues[0], priority=1, life=life) for id in ids])
@@ -331,8 +309,6 @@ def test_names_that_begin_alike_are_kept_apart(store, life, end):
         for id in [*ids, "other"]:
             await backend.terminate(id, TERMINATED)
         assert await backend.remove(_ALL, limit=9) == 3
-
-    store.run(main)
     left = {name for name in store.left() if not name.startswith("lanes:")}
     assert left == {"schema", "seq", "message", "queues"}
 
@@ -340,8 +316,8 @@ def test_names_that_begin_alike_are_kept_apart(store, life, end):
 # --- what is left ---------------------------------------------------------------------------------
 
 
-def test_nothing_is_left_of_lives_that_are_over(store):
-    async def main(backend):
+async def test_nothing_is_left_of_lives_that_are_over(store):
+    async with store.opened() as backend:
         for worker in ("w1", "w2"):
             await backend.register_worker(worker, worker)
         for life in (_OLD, _NEW):
@@ -363,13 +339,11 @@ def test_nothing_is_left_of_lives_that_are_over(store):
         assert len(backend.heartbeat("w2").cancelled) == 1
         await backend.release_worker("w2")
         await backend.release_worker("w1")
-
-    store.run(main)
     assert store.left() == {"schema", "seq", "queues"}
 
 
-def test_nothing_is_left_of_what_is_marked_and_ends_in_one_batch(store):
-    async def main(backend):
+async def test_nothing_is_left_of_what_is_marked_and_ends_in_one_batch(store):
+    async with store.opened() as backend:
         await backend.register_worker("w", "w")
         await backend.create([new("a", life=_OLD), new("p")])
         await take(backend, "w")
@@ -381,13 +355,11 @@ def test_nothing_is_left_of_what_is_marked_and_ends_in_one_batch(store):
         assert backend.heartbeat("w") == Heartbeat(alive=True)
         (numbers,) = await backend.stats()
         assert numbers.running_activities == 0
-
-    store.run(main)
     assert "marked:w" not in store.left()
 
 
-def test_nothing_is_left_of_suspects(store):
-    async def main(backend):
+async def test_nothing_is_left_of_suspects(store):
+    async with store.opened() as backend:
         for worker in ("w1", "w2"):
             await backend.register_worker(worker, worker)
         await backend.create([new("a", priority=7), new("b", priority=7), new("c", priority=7)])
@@ -407,13 +379,11 @@ def test_nothing_is_left_of_suspects(store):
         assert await backend.remove(_ALL, limit=9) == 3
         assert await take(backend, "w2") == []
         await backend.release_worker("w2")
-
-    store.run(main)
     assert store.left() == {"schema", "seq", "queues"}
 
 
-def test_what_cannot_be_told_from_an_older_life_is_replaced(store):
-    async def main(backend):
+async def test_what_cannot_be_told_from_an_older_life_is_replaced(store):
+    async with store.opened() as backend:
         for worker in ("w1", "w2"):
             await backend.register_worker(worker, worker)
         for worker in ("w1", "w2"):
@@ -431,13 +401,11 @@ def test_what_cannot_be_told_from_an_older_life_is_replaced(store):
         (numbers,) = await backend.stats()
         assert numbers.running_activities == 0
 
-    store.run(main)
 
-
-def test_the_priority_and_the_words_of_a_parent_survive_any_command(store):
+async def test_the_priority_and_the_words_of_a_parent_survive_any_command(store):
     command = '0.1:2 "quoted" \\ / \n\x7fä'
 
-    async def main(backend):
+    async with store.opened() as backend:
         await backend.register_worker("w", "w")
         await backend.create([new("p", life=_NEW)])
         await take(backend, "w")
@@ -450,5 +418,3 @@ def test_the_priority_and_the_words_of_a_parent_survive_any_command(store):
         (taken,) = await take(backend, "w")
         told = [decode_event(message.event) for message in taken.inbox]
         assert [event.id for event in told] == [command, command]
-
-    store.run(main)

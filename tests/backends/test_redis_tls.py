@@ -6,7 +6,6 @@ import contextlib
 import os
 
 import pytest
-import trio
 
 redis = pytest.importorskip("redis")
 pytest.importorskip("cryptography")
@@ -57,15 +56,11 @@ def url_of(server, authority, *, user="shop", password="s3cret%2Fword", host="12
     return f"{who}?ssl_ca_certs={authority}"
 
 
-def refusal(url):
+async def refusal(url):
     """Return what is said when a store cannot be opened, with all causes."""
-
-    async def main():
-        with pytest.raises(BackendUnavailable) as caught:
-            await open_backend(url).open()
-        return caught.value
-
-    error = trio.run(main)
+    with pytest.raises(BackendUnavailable) as caught:
+        await open_backend(url).open()
+    error = caught.value
     told, cause = [str(error)], error.__cause__
     while cause is not None:
         told.append(str(cause))
@@ -74,42 +69,39 @@ def refusal(url):
     return str(error)
 
 
-def test_workers_and_clients_speak_tls(server):
+async def test_workers_and_clients_speak_tls(server):
     started, given = server
     url = url_of(started, given.authority)
 
-    async def main():
-        async with (
-            open_worker(url, registry=registry),
-            open_client(url, registry=registry) as client,
-        ):
-            assert await client.run(answer, 41) == 42
-
-    trio.run(main)
+    async with (
+        open_worker(url, registry=registry),
+        open_client(url, registry=registry) as client,
+    ):
+        assert await client.run(answer, 41) == 42
 
 
-def test_a_wrong_password_is_said(server):
+async def test_a_wrong_password_is_said(server):
     started, given = server
-    said = refusal(url_of(started, given.authority, password="s3cret-but-wrong"))
+    said = await refusal(url_of(started, given.authority, password="s3cret-but-wrong"))
     assert "refuses the user or the password" in said
-    said = refusal(url_of(started, given.authority, user="nobody"))
+    said = await refusal(url_of(started, given.authority, user="nobody"))
     assert "refuses the user or the password" in said
 
 
-def test_a_server_that_no_known_authority_vouches_for_is_not_believed(server, tmp_path):
+async def test_a_server_that_no_known_authority_vouches_for_is_not_believed(server, tmp_path):
     started, _ = server
     other = certificates.make(tmp_path / "others")
-    assert "a certificate that is not trusted" in refusal(url_of(started, other.authority))
+    assert "a certificate that is not trusted" in await refusal(url_of(started, other.authority))
 
 
-def test_a_certificate_of_another_host_is_not_believed(server):
+async def test_a_certificate_of_another_host_is_not_believed(server):
     started, given = server
-    said = refusal(url_of(started, given.authority, host="localhost"))
+    said = await refusal(url_of(started, given.authority, host="localhost"))
     assert "a certificate that is not trusted" in said
     assert "host" in said
 
 
-def test_without_tls_nothing_is_said_to_a_server_that_wants_it(server):
+async def test_without_tls_nothing_is_said_to_a_server_that_wants_it(server):
     started, _ = server
     url = started.url.replace("rediss://", "redis://shop:s3cret%2Fword@")
-    assert "cannot be reached" in refusal(url)
+    assert "cannot be reached" in await refusal(url)

@@ -25,7 +25,7 @@ from trioflow.backends.records import (
     NewInstance,
     Unit,
 )
-from trioflow.backends.sql import changes, reads
+from trioflow.backends.sql.operations import changes, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend
@@ -63,24 +63,21 @@ def test_all_migrations_together_equal_the_schema(tmp_path):
     assert "\n".join(row[0] + ";" for row in rows) + "\n" == SCHEMA.read_text()
 
 
-def test_opening_again_changes_nothing(tmp_path):
+async def test_opening_again_changes_nothing(tmp_path):
     path = tmp_path / "flow.db"
 
-    async def main():
-        for number in range(3):
-            backend = await opened(path)
-            assert await backend.create([new(f"a{number}")]) == [True]
-            await backend.open()
-            await backend.aclose()
-            await backend.aclose()
+    for number in range(3):
         backend = await opened(path)
-        assert await backend.count(InstanceFilter()) == 3
+        assert await backend.create([new(f"a{number}")]) == [True]
+        await backend.open()
         await backend.aclose()
+        await backend.aclose()
+    backend = await opened(path)
+    assert await backend.count(InstanceFilter()) == 3
+    await backend.aclose()
 
-    trio.run(main)
 
-
-def test_processes_may_open_a_new_file_at_once(tmp_path):
+async def test_processes_may_open_a_new_file_at_once(tmp_path):
     program = (
         "import sys, trio\n"
         "from trioflow.backends.sqlite.backend import SqliteBackend\n"
@@ -111,12 +108,9 @@ def test_processes_may_open_a_new_file_at_once(tmp_path):
         _, errors = process.communicate(timeout=50)
         assert (process.returncode, errors) == (0, "")
 
-    async def main():
-        backend = await opened(path)
-        assert await backend.count(InstanceFilter()) == 4
-        await backend.aclose()
-
-    trio.run(main)
+    backend = await opened(path)
+    assert await backend.count(InstanceFilter()) == 4
+    await backend.aclose()
 
 
 def test_a_newer_schema_is_refused_and_named(tmp_path):
@@ -142,19 +136,16 @@ def test_tables_of_others_are_refused(tmp_path):
         trio.run(open_and_close, path)
 
 
-def test_migrating_can_be_left_to_a_call(tmp_path):
+async def test_migrating_can_be_left_to_a_call(tmp_path):
     path = tmp_path / "flow.db"
 
-    async def main():
-        backend = SqliteBackend(path, migrate=False)
-        with pytest.raises(SchemaError, match="migrate"):
-            await backend.open()
-        await backend.migrate()
+    backend = SqliteBackend(path, migrate=False)
+    with pytest.raises(SchemaError, match="migrate"):
         await backend.open()
-        assert await backend.create([new("a")]) == [True]
-        await backend.aclose()
-
-    trio.run(main)
+    await backend.migrate()
+    await backend.open()
+    assert await backend.create([new("a")]) == [True]
+    await backend.aclose()
 
 
 def test_a_failing_migration_leaves_nothing(tmp_path, monkeypatch):
@@ -171,12 +162,12 @@ def test_a_failing_migration_leaves_nothing(tmp_path, monkeypatch):
     trio.run(open_and_close, path)
 
 
-def test_what_was_stored_before_lives_goes_on(tmp_path, monkeypatch):
+async def test_what_was_stored_before_lives_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "flow.db"
     now = sqlite_schema._MIGRATIONS
     monkeypatch.setattr(sqlite_schema, "_MIGRATIONS", now[:2])
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        sqlite_schema.migrate(connection, "old")
+        sqlite_schema.SqliteMigrations("old").apply(connection)
         for statement in OLD_ROWS:
             connection.execute(statement)
         for table, column in OLD_BYTES:
@@ -184,12 +175,9 @@ def test_what_was_stored_before_lives_goes_on(tmp_path, monkeypatch):
         connection.execute("UPDATE counters SET value = 1")
     monkeypatch.setattr(sqlite_schema, "_MIGRATIONS", now)
 
-    async def main():
-        backend = await opened(path)
-        await old_rows_go_on(backend)
-        await backend.aclose()
-
-    trio.run(main)
+    backend = await opened(path)
+    await old_rows_go_on(backend)
+    await backend.aclose()
 
 
 # --- files that are not as they should be ------------------------------------------------------
@@ -202,20 +190,17 @@ def test_a_file_that_is_no_database(tmp_path):
         trio.run(open_and_close, path)
 
 
-def test_a_damaged_file(tmp_path):
+async def test_a_damaged_file(tmp_path):
     path = tmp_path / "flow.db"
 
-    async def main():
-        backend = await opened(path)
-        await backend.create([new(f"{number}", b"[" + b"1" * 9000 + b"]") for number in range(50)])
-        await backend.aclose()
-        content = bytearray(path.read_bytes())
-        content[4096:] = b"\xff" * (len(content) - 4096)
-        path.write_bytes(content)
-        with pytest.raises(CorruptStore, match=r"flow\.db is damaged"):
-            await open_and_close(path)
-
-    trio.run(main)
+    backend = await opened(path)
+    await backend.create([new(f"{number}", b"[" + b"1" * 9000 + b"]") for number in range(50)])
+    await backend.aclose()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(CorruptStore, match=r"flow\.db is damaged"):
+        await open_and_close(path)
 
 
 def test_a_missing_directory(tmp_path):
@@ -230,147 +215,131 @@ def test_a_read_only_file(tmp_path):
         trio.run(open_and_close, f"file:{path}?mode=ro")
 
 
-def test_a_full_disk_stores_nothing_and_passes(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        connection = backend._store().connection
-        await backend.create([new("before")])
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        big = b"[" + b"1" * 100_000 + b"]"
-        with pytest.raises(BackendUnavailable, match=r"flow\.db cannot grow.*make room"):
-            await backend.create([new("small"), new("big", big)])
-        assert await backend.get("small") is None
-        connection.execute("PRAGMA max_page_count = 1000000")
-        assert await backend.create([new("small"), new("big", big)]) == [True, True]
-        await backend.aclose()
-
-    trio.run(main)
+async def test_a_full_disk_stores_nothing_and_passes(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    connection = backend._store().connection
+    await backend.create([new("before")])
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = b"[" + b"1" * 100_000 + b"]"
+    with pytest.raises(BackendUnavailable, match=r"flow\.db cannot grow.*make room"):
+        await backend.create([new("small"), new("big", big)])
+    assert await backend.get("small") is None
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert await backend.create([new("small"), new("big", big)]) == [True, True]
+    await backend.aclose()
 
 
-def test_calls_that_wait_share_a_transaction_but_not_their_failures(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        await backend.register_worker("w1", "w")
-        connection = backend._store().connection
-        statements: list[str] = []
-        connection.set_trace_callback(statements.append)
-        go = threading.Event()
-        results = {}
+async def test_calls_that_wait_share_a_transaction_but_not_their_failures(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    await backend.register_worker("w1", "w")
+    connection = backend._store().connection
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    go = threading.Event()
+    results = {}
 
-        async def start(id):
-            results[id] = await backend.create([new(id)])
+    async def start(id):
+        results[id] = await backend.create([new(id)])
 
-        async def commit_nothing(worker):
-            try:
-                results[worker] = await backend.commit(worker, [])
-            except LeaseLost:
-                results[worker] = "lost"
+    async def commit_nothing(worker):
+        try:
+            results[worker] = await backend.commit(worker, [])
+        except LeaseLost:
+            results[worker] = "lost"
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(backend._thread.run, go.wait, 30)
-            await trio.testing.wait_all_tasks_blocked()
-            for id in "abca":
-                nursery.start_soon(start, id)
-            nursery.start_soon(commit_nothing, "w1")
-            nursery.start_soon(commit_nothing, "w2")
-            await trio.testing.wait_all_tasks_blocked()
-            go.set()
-        assert sorted(results) == ["a", "b", "c", "w1", "w2"]
-        assert results["b"] == results["c"] == [True]
-        assert (results["w1"], results["w2"]) == ([], "lost")
-        assert statements.count("COMMIT") == 1
-        connection.set_trace_callback(None)
-        assert await backend.count(InstanceFilter()) == 3
-        await backend.aclose()
-
-    trio.run(main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(backend._connections.thread.run, go.wait, 30)
+        await trio.testing.wait_all_tasks_blocked()
+        for id in "abca":
+            nursery.start_soon(start, id)
+        nursery.start_soon(commit_nothing, "w1")
+        nursery.start_soon(commit_nothing, "w2")
+        await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    assert sorted(results) == ["a", "b", "c", "w1", "w2"]
+    assert results["b"] == results["c"] == [True]
+    assert (results["w1"], results["w2"]) == ([], "lost")
+    assert statements.count("COMMIT") == 1
+    connection.set_trace_callback(None)
+    assert await backend.count(InstanceFilter()) == 3
+    await backend.aclose()
 
 
-def test_a_full_disk_fails_all_that_shared_the_transaction(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        store = backend._store()
-        pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
-        store.connection.execute(f"PRAGMA max_page_count = {pages}")
-        big = new("big", b"[" + b"1" * 100_000 + b"]")
-        calls = [
-            lambda: changes.create(store, [new("before")]),
-            lambda: changes.create(store, [big]),
-            lambda: reads.count(store, InstanceFilter()),
-            lambda: changes.create(store, [new("after")]),
-        ]
-        outcomes = await backend._thread.run(store.call_together, calls)
-        stored = [await backend.get(id) is not None for id in ("before", "big", "after")]
-        for index, found in zip((0, 1, 3), stored, strict=True):
-            assert isinstance(outcomes[index], Value) is found
-        assert not stored[1]
-        with pytest.raises(BackendUnavailable, match="cannot grow"):
-            outcomes[1].unwrap()
-        await backend.aclose()
-
-    trio.run(main)
+async def test_a_full_disk_fails_all_that_shared_the_transaction(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    store = backend._store()
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = new("big", b"[" + b"1" * 100_000 + b"]")
+    calls = [
+        lambda: changes.create(store, [new("before")]),
+        lambda: changes.create(store, [big]),
+        lambda: reads.count(store, InstanceFilter()),
+        lambda: changes.create(store, [new("after")]),
+    ]
+    connections = backend._connections
+    outcomes = await connections.thread.run(connections.calls.call_together, calls)
+    stored = [await backend.get(id) is not None for id in ("before", "big", "after")]
+    for index, found in zip((0, 1, 3), stored, strict=True):
+        assert isinstance(outcomes[index], Value) is found
+    assert not stored[1]
+    with pytest.raises(BackendUnavailable, match="cannot grow"):
+        outcomes[1].unwrap()
+    await backend.aclose()
 
 
-def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        store = backend._store()
+async def test_a_lost_transaction_fails_what_was_in_it_and_nothing_else(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    store = backend._store()
 
-        def lose():
-            store.connection.execute("ROLLBACK")
-            raise BackendUnavailable("the disk is gone")
+    def lose():
+        store.connection.execute("ROLLBACK")
+        raise BackendUnavailable("the disk is gone")
 
-        calls = [
-            lambda: changes.create(store, [new("before")]),
-            lose,
-            lambda: changes.create(store, [new("after")]),
-        ]
-        outcomes = await backend._thread.run(store.call_together, calls)
-        for index in (0, 1):
-            with pytest.raises(BackendUnavailable, match="the disk is gone"):
-                outcomes[index].unwrap()
-        assert outcomes[2].unwrap() == [True]
-        assert await backend.get("before") is None
-        assert await backend.get("after") is not None
-        await backend.aclose()
-
-    trio.run(main)
+    calls = [
+        lambda: changes.create(store, [new("before")]),
+        lose,
+        lambda: changes.create(store, [new("after")]),
+    ]
+    connections = backend._connections
+    outcomes = await connections.thread.run(connections.calls.call_together, calls)
+    for index in (0, 1):
+        with pytest.raises(BackendUnavailable, match="the disk is gone"):
+            outcomes[index].unwrap()
+    assert outcomes[2].unwrap() == [True]
+    assert await backend.get("before") is None
+    assert await backend.get("after") is not None
+    await backend.aclose()
 
 
-def test_a_locked_file(tmp_path, monkeypatch):
+async def test_a_locked_file(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_dialect, "_BUSY_TIMEOUT", 0.01)
 
-    async def main():
-        path = tmp_path / "flow.db"
-        backend = await opened(path)
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(BackendUnavailable, match=r"flow\.db is locked by another process"):
-            await backend.create([new("a")])
-        with pytest.raises(BackendUnavailable, match="is locked"):
-            backend.heartbeat("w1")
-        other.execute("ROLLBACK")
-        other.close()
-        assert await backend.create([new("a")]) == [True]
-        await backend.aclose()
-
-    trio.run(main)
+    path = tmp_path / "flow.db"
+    backend = await opened(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BackendUnavailable, match=r"flow\.db is locked by another process"):
+        await backend.create([new("a")])
+    with pytest.raises(BackendUnavailable, match="is locked"):
+        backend.heartbeat("w1")
+    other.execute("ROLLBACK")
+    other.close()
+    assert await backend.create([new("a")]) == [True]
+    await backend.aclose()
 
 
-def test_a_store_that_is_not_open(tmp_path):
-    async def main():
-        backend = SqliteBackend(tmp_path / "flow.db")
-        with pytest.raises(BackendUnavailable, match="not open"):
-            await backend.get("a")
-        with pytest.raises(BackendUnavailable, match="not open"):
-            backend.heartbeat("w1")
-        await backend.aclose()
-
-    trio.run(main)
+async def test_a_store_that_is_not_open(tmp_path):
+    backend = SqliteBackend(tmp_path / "flow.db")
+    with pytest.raises(BackendUnavailable, match="not open"):
+        await backend.get("a")
+    with pytest.raises(BackendUnavailable, match="not open"):
+        backend.heartbeat("w1")
+    await backend.aclose()
 
 
-def test_what_is_committed_survives_without_closing(tmp_path):
+async def test_what_is_committed_survives_without_closing(tmp_path):
     path = tmp_path / "flow.db"
     program = (
         "import os, sys, trio\n"
@@ -385,46 +354,40 @@ def test_what_is_committed_survives_without_closing(tmp_path):
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=50)
 
-    async def main():
-        backend = await opened(path)
-        assert await backend.get("a") is not None
-        mode = backend._store().connection.execute("PRAGMA journal_mode").fetchone()
-        assert mode == ("wal",)
-        assert backend._store().connection.execute("PRAGMA synchronous").fetchone() == (2,)
-        await backend.aclose()
-
-    trio.run(main)
+    backend = await opened(path)
+    assert await backend.get("a") is not None
+    mode = backend._store().connection.execute("PRAGMA journal_mode").fetchone()
+    assert mode == ("wal",)
+    assert backend._store().connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    await backend.aclose()
 
 
-def test_the_finished_leave_nothing_in_the_tables_of_the_living(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        await backend.register_worker("w1", "w")
-        await backend.create([new("closed"), new("terminated")])
-        await backend.take_instances("w1", ("default",), 9)
-        for id in ("closed", "terminated"):
-            assert await backend.send(id, b"unread") == "done"
-        taken = (await backend.take_instances("w1", ("default",), 9)).instances
-        (read,) = [one.inbox[0].seq for one in taken if one.id == "closed"]
-        closing = InstanceCommit(
-            id="closed",
-            execution=1,
-            number=0,
-            consumed=[read],
-            closing=Closing("completed", b""),
-        )
-        assert await backend.commit("w1", [Unit(instances=[closing])]) == [None]
-        outcome = b'{"failure":{"type":"T","message":"m"}}'
-        assert await backend.terminate("terminated", outcome) == "done"
-        for table in ("inbox", "activities"):
-            rows = backend._store().connection.execute(f"SELECT count(*) FROM {table}")
-            assert rows.fetchone() == (0,)
-        await backend.aclose()
-
-    trio.run(main)
+async def test_the_finished_leave_nothing_in_the_tables_of_the_living(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    await backend.register_worker("w1", "w")
+    await backend.create([new("closed"), new("terminated")])
+    await backend.take_instances("w1", ("default",), 9)
+    for id in ("closed", "terminated"):
+        assert await backend.send(id, b"unread") == "done"
+    taken = (await backend.take_instances("w1", ("default",), 9)).instances
+    (read,) = [one.inbox[0].seq for one in taken if one.id == "closed"]
+    closing = InstanceCommit(
+        id="closed",
+        execution=1,
+        number=0,
+        consumed=[read],
+        closing=Closing("completed", b""),
+    )
+    assert await backend.commit("w1", [Unit(instances=[closing])]) == [None]
+    outcome = b'{"failure":{"type":"T","message":"m"}}'
+    assert await backend.terminate("terminated", outcome) == "done"
+    for table in ("inbox", "activities"):
+        rows = backend._store().connection.execute(f"SELECT count(*) FROM {table}")
+        assert rows.fetchone() == (0,)
+    await backend.aclose()
 
 
-def test_a_prefix_means_all_ids_that_begin_so_whatever_their_characters(tmp_path):
+async def test_a_prefix_means_all_ids_that_begin_so_whatever_their_characters(tmp_path):
     top = chr(sys.maxunicode)
     ids = [
         "a",
@@ -440,102 +403,85 @@ def test_a_prefix_means_all_ids_that_begin_so_whatever_their_characters(tmp_path
         top,
     ]
 
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        await backend.create([new(id) for id in ids])
-        for prefix in {id[:length] for id in ids for length in range(len(id) + 1)}:
-            found = await backend.list(InstanceFilter(id_prefix=prefix), limit=99)
-            assert [one.id for one in reversed(found)] == [
-                id for id in ids if id.startswith(prefix)
-            ]
-        await backend.aclose()
-
-    trio.run(main)
+    backend = await opened(tmp_path / "flow.db")
+    await backend.create([new(id) for id in ids])
+    for prefix in {id[:length] for id in ids for length in range(len(id) + 1)}:
+        found = await backend.list(InstanceFilter(id_prefix=prefix), limit=99)
+        assert [one.id for one in reversed(found)] == [id for id in ids if id.startswith(prefix)]
+    await backend.aclose()
 
 
-def test_who_holds_something_is_found_without_reading_all_of_it(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        store = backend._store()
-        for query in (store.queries.instances_without_row, store.queries.activities_without_row):
-            plan = [row[3] for row in store.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
-            held = [step for step in plan if "instances" in step or "activities" in step]
-            assert len(held) == 2
-            assert all("SEARCH" in step and "worker>?" in step for step in held), plan
-        await backend.aclose()
-
-    trio.run(main)
+async def test_who_holds_something_is_found_without_reading_all_of_it(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    store = backend._store()
+    for query in (store.queries.instances_without_row, store.queries.activities_without_row):
+        plan = [row[3] for row in store.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
+        held = [step for step in plan if "instances" in step or "activities" in step]
+        assert len(held) == 2
+        assert all("SEARCH" in step and "worker>?" in step for step in held), plan
+    await backend.aclose()
 
 
 # --- waking and beating ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["trio", "asyncio"])
-def test_a_change_through_another_connection_wakes(tmp_path, host):
-    async def main():
-        path = tmp_path / "flow.db"
-        one, two = await opened(path), await opened(path)
-        with anyio.fail_after(30):
-            # Before the wait, but after the number was read: not to be missed.
-            seen = one.changes()
+@pytest.mark.usefixtures("host")
+async def test_a_change_through_another_connection_wakes(tmp_path):
+    path = tmp_path / "flow.db"
+    one, two = await opened(path), await opened(path)
+    with anyio.fail_after(30):
+        # Before the wait, but after the number was read: not to be missed.
+        seen = one.changes()
+        await two.create([new("a")])
+        await one.wait_change(seen, 1000.0)
+        assert one.changes() > seen
+        seen = one.changes()
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(one.wait_change, seen, 1000.0)
+            await anyio.lowlevel.checkpoint()
+            await two.create([new("b")])
+    await one.aclose()
+    await two.aclose()
+
+
+async def test_who_looks_for_changes_can_leave(tmp_path):
+    path = tmp_path / "flow.db"
+    one, two = await opened(path), await opened(path)
+    with trio.fail_after(30):
+        seen = one.changes()
+        async with trio.open_nursery() as nursery:
+            leader = trio.CancelScope()
+
+            async def lead():
+                with leader:
+                    await one.wait_change(seen, 1000.0)
+
+            nursery.start_soon(lead)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(one.wait_change, seen, 1000.0)
+            await trio.testing.wait_all_tasks_blocked()
+            leader.cancel()
             await two.create([new("a")])
-            await one.wait_change(seen, 1000.0)
-            assert one.changes() > seen
-            seen = one.changes()
-            async with anyio.create_task_group() as group:
-                for _ in range(3):
-                    group.start_soon(one.wait_change, seen, 1000.0)
-                await anyio.lowlevel.checkpoint()
-                await two.create([new("b")])
-        await one.aclose()
-        await two.aclose()
-
-    anyio.run(main, backend=host)
+    await one.aclose()
+    await two.aclose()
 
 
-def test_who_looks_for_changes_can_leave(tmp_path):
-    async def main():
-        path = tmp_path / "flow.db"
-        one, two = await opened(path), await opened(path)
-        with trio.fail_after(30):
-            seen = one.changes()
-            async with trio.open_nursery() as nursery:
-                leader = trio.CancelScope()
+async def test_heartbeats_come_from_a_thread(tmp_path):
+    backend = await opened(tmp_path / "flow.db")
+    await backend.register_worker("w1", "w")
+    answers: list[Heartbeat] = []
 
-                async def lead():
-                    with leader:
-                        await one.wait_change(seen, 1000.0)
+    def beat():
+        answers.extend(backend.heartbeat(worker) for worker in ("w1", "w2") * 20)
 
-                nursery.start_soon(lead)
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.start_soon(one.wait_change, seen, 1000.0)
-                await trio.testing.wait_all_tasks_blocked()
-                leader.cancel()
-                await two.create([new("a")])
-        await one.aclose()
-        await two.aclose()
-
-    trio.run(main)
-
-
-def test_heartbeats_come_from_a_thread(tmp_path):
-    async def main():
-        backend = await opened(tmp_path / "flow.db")
-        await backend.register_worker("w1", "w")
-        answers: list[Heartbeat] = []
-
-        def beat():
-            answers.extend(backend.heartbeat(worker) for worker in ("w1", "w2") * 20)
-
-        threads = [threading.Thread(target=beat) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for number in range(50):
-            await backend.create([new(f"{number}")])
-        for thread in threads:
-            await trio.to_thread.run_sync(thread.join)
-        assert answers.count(Heartbeat(alive=True)) == 40
-        assert answers.count(Heartbeat(alive=False)) == 40
-        await backend.aclose()
-
-    trio.run(main)
+    threads = [threading.Thread(target=beat) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(50):
+        await backend.create([new(f"{number}")])
+    for thread in threads:
+        await trio.to_thread.run_sync(thread.join)
+    assert answers.count(Heartbeat(alive=True)) == 40
+    assert answers.count(Heartbeat(alive=False)) == 40
+    await backend.aclose()

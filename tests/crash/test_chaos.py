@@ -104,8 +104,13 @@ async def everything(client, handles):
 
 @pytest.mark.servers
 @ON_EACH
-def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(kind, tmp_path):
-    async def main(url):
+async def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(
+    kind, tmp_path
+):
+    folder = tmp_path / kind
+    folder.mkdir()
+    with mortal(kind, folder) as server:
+        url = server.url
         with workers(tmp_path, url, lease=1.0) as start:
             first = start()
             async with open_client(url, registry=registry) as client:
@@ -130,11 +135,6 @@ def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_los
                 first.send(signal.SIGTERM)
                 assert first.wait() == 0
                 assert len(first.printed.splitlines()) == 1
-
-    folder = tmp_path / kind
-    folder.mkdir()
-    with mortal(kind, folder) as server:
-        trio.run(main, server.url)
 
 
 # Whether a session waits for its client's next statement, in the middle of a transaction.
@@ -175,25 +175,21 @@ async def holders(handles):
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_a_worker_that_was_stopped_in_a_transaction_does_not_hold_up_others_for_long(
+async def test_a_worker_that_was_stopped_in_a_transaction_does_not_hold_up_others_for_long(
     kind, tmp_path
 ):
-    async def main(server):
-        with workers(tmp_path, server.url, lease=3.0) as start:
-            first = start()
-            async with open_client(server.url, registry=registry) as client:
-                handles = [await client.start(steps, 10_000, 0.0) for _ in range(4)]
-                await until(lambda: log_of(tmp_path))
-                with trio.fail_after(PATIENCE):
-                    await stop_in_a_transaction(kind, server, first)
-                lost = await holders(handles)
-                second = start()
-                with trio.fail_after(PATIENCE):
-                    assert await client.run(steps, 1, 0.0) == [second.pid]
-                    while await holders(handles) & lost:
-                        await trio.sleep(0.1)
-
     folder = tmp_path / kind
     folder.mkdir()
-    with mortal(kind, folder) as server:
-        trio.run(main, server)
+    with mortal(kind, folder) as server, workers(tmp_path, server.url, lease=3.0) as start:
+        first = start()
+        async with open_client(server.url, registry=registry) as client:
+            handles = [await client.start(steps, 10_000, 0.0) for _ in range(4)]
+            await until(lambda: log_of(tmp_path))
+            with trio.fail_after(PATIENCE):
+                await stop_in_a_transaction(kind, server, first)
+            lost = await holders(handles)
+            second = start()
+            with trio.fail_after(PATIENCE):
+                assert await client.run(steps, 1, 0.0) == [second.pid]
+                while await holders(handles) & lost:
+                    await trio.sleep(0.1)

@@ -165,6 +165,12 @@ async def run_once(kind, tmp_path, call, number, how):
     return faulty
 
 
+@pytest.fixture
+def fast(harness):
+    """Let a test run on a clock that goes faster."""
+    harness.clock = trio.testing.MockClock(rate=FASTER)
+
+
 def simulate(main, *args):
     return trio.run(main, *args, clock=trio.testing.MockClock(rate=FASTER))
 
@@ -242,32 +248,28 @@ def test_an_instance_begun_by_the_workers_own_client_is_begun_once(kind, how, tm
 
 
 @STORES
-def test_a_worker_ends_though_the_store_stays_away(kind, tmp_path):
-    async def main():
-        async with opened(make_store(kind, tmp_path)) as store:
-            faulty = Faulty(store, "commit", 2, "before", times=10**6)
-            async with open_client(store, registry=registry) as client:
-                handle = await client.start(parent.options(id="one"), 0)
-                await handle.signal(go, 10)
-                with trio.fail_after(60):
-                    async with open_worker(faulty, registry=registry, drain=1.0):
-                        await faulty.failing.wait()
-                await store.reclaim(-1.0)
-                async with open_worker(store, registry=registry):
-                    await handle.signal(go, 20)
-                    with trio.fail_after(20 * FASTER):
-                        assert await handle.result() == RESULT
-            await check(store)
-
-    simulate(main)
+@pytest.mark.usefixtures("fast")
+async def test_a_worker_ends_though_the_store_stays_away(kind, tmp_path):
+    async with opened(make_store(kind, tmp_path)) as store:
+        faulty = Faulty(store, "commit", 2, "before", times=10**6)
+        async with open_client(store, registry=registry) as client:
+            handle = await client.start(parent.options(id="one"), 0)
+            await handle.signal(go, 10)
+            with trio.fail_after(60):
+                async with open_worker(faulty, registry=registry, drain=1.0):
+                    await faulty.failing.wait()
+            await store.reclaim(-1.0)
+            async with open_worker(store, registry=registry):
+                await handle.signal(go, 20)
+                with trio.fail_after(20 * FASTER):
+                    assert await handle.result() == RESULT
+        await check(store)
 
 
-def test_a_store_that_is_away_at_the_start_is_reported_to_the_caller(tmp_path):
-    async def main():
-        async with opened(make_store("sqlite", tmp_path)) as store:
-            faulty = Faulty(store, "register_worker", 1, "before")
-            with pytest.raises(BackendUnavailable, match="register_worker 1 failed"):
-                async with open_worker(faulty, registry=registry):
-                    pass
-
-    simulate(main)
+@pytest.mark.usefixtures("fast")
+async def test_a_store_that_is_away_at_the_start_is_reported_to_the_caller(tmp_path):
+    async with opened(make_store("sqlite", tmp_path)) as store:
+        faulty = Faulty(store, "register_worker", 1, "before")
+        with pytest.raises(BackendUnavailable, match="register_worker 1 failed"):
+            async with open_worker(faulty, registry=registry):
+                pass

@@ -74,36 +74,33 @@ async def stored(handle):
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 @pytest.mark.parametrize("ends", ["while the other one works", "after the other one"])
-def test_what_a_buried_worker_finishes_is_not_stored(kind, ends, tmp_path, caplog):
-    async def main():
-        gates, begun = [trio.Event(), trio.Event()], [trio.Event(), trio.Event()]
-        registry, flow = build(gates, begun)
-        store = MemoryBackend() if kind == "memory" else SqliteBackend(tmp_path / "store.db")
-        await store.open()
-        first_store = Deaf(store)
-        with trio.fail_after(PATIENCE):
-            async with (
-                open_client(store, registry=registry) as client,
-                open_worker(first_store, registry=registry, drain=0.0, name="first"),
-            ):
-                handle = await client.start(flow, 100)
-                await begun[0].wait()
-                first_store.registered, first_store.deaf = trio.Event(), True
-                await store.reclaim(-1.0)
-                async with open_worker(store, registry=registry, drain=0.0):
-                    await begun[1].wait()
-                    if ends == "after the other one":
-                        gates[1].set()
-                        assert await handle.result() == 102
-                    before = await stored(handle)
-                    gates[0].set()  # the first worker has its result, and commits it
-                    await first_store.registered.wait()
-                    assert await stored(handle) == before
+async def test_what_a_buried_worker_finishes_is_not_stored(kind, ends, tmp_path, caplog):
+    gates, begun = [trio.Event(), trio.Event()], [trio.Event(), trio.Event()]
+    registry, flow = build(gates, begun)
+    store = MemoryBackend() if kind == "memory" else SqliteBackend(tmp_path / "store.db")
+    await store.open()
+    first_store = Deaf(store)
+    with trio.fail_after(PATIENCE):
+        async with (
+            open_client(store, registry=registry) as client,
+            open_worker(first_store, registry=registry, drain=0.0, name="first"),
+        ):
+            handle = await client.start(flow, 100)
+            await begun[0].wait()
+            first_store.registered, first_store.deaf = trio.Event(), True
+            await store.reclaim(-1.0)
+            async with open_worker(store, registry=registry, drain=0.0):
+                await begun[1].wait()
+                if ends == "after the other one":
                     gates[1].set()
                     assert await handle.result() == 102
-                # The woken worker goes on, as a new one.
-                assert await client.run(flow, 200) == 201
-        await store.aclose()
-
-    trio.run(main)
+                before = await stored(handle)
+                gates[0].set()  # the first worker has its result, and commits it
+                await first_store.registered.wait()
+                assert await stored(handle) == before
+                gates[1].set()
+                assert await handle.result() == 102
+            # The woken worker goes on, as a new one.
+            assert await client.run(flow, 200) == 201
+    await store.aclose()
     assert "declared dead" in caplog.text

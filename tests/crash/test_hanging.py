@@ -10,6 +10,7 @@ import time
 import anyio
 import pytest
 import trio
+from trioflow.backends.sql.commit import commit
 
 from tests.crash.program import registry, steps
 from tests.crash.workers import PATIENCE, log_of, until, workers
@@ -29,24 +30,15 @@ class Stall:
         self.begun, self.over = threading.Event(), threading.Event()
         self.on = False
         self.thread: threading.Thread | None = None
-        stall = self
 
-        class Hanging(SqliteBackend):
-            async def open(self):
-                await super().open()
-                store = self._store()
-                commit = store.commit
+        def hanging(*args):
+            if self.on:
+                self.thread = threading.current_thread()
+                self.begun.set()
+                assert self.over.wait(PATIENCE)
+            return commit(*args)
 
-                def hanging(*args):
-                    if stall.on:
-                        stall.thread = threading.current_thread()
-                        stall.begun.set()
-                        assert stall.over.wait(PATIENCE)
-                    return commit(*args)
-
-                store.commit = hanging
-
-        monkeypatch.setattr("trioflow.backends.sqlite.backend.SqliteBackend", Hanging)
+        monkeypatch.setattr("trioflow.backends.sql.backend.commit", hanging)
         monkeypatch.setattr("trioflow._worker.worker._STORING", 0.2)
         monkeypatch.setattr("trioflow._worker.worker._SIGNING_OFF", 0.1)
         monkeypatch.setattr("trioflow._worker.run._CLOSING", 0.1)
@@ -62,7 +54,7 @@ class Stall:
 
 @pytest.mark.parametrize("host", ["trio", "asyncio"])
 @pytest.mark.parametrize("stored", [True, False], ids=["late", "too-late"])
-def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, stored):
+async def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, stored):
     """The commit that hung is stored late; or not, since others were faster."""
     flows = Registry()
     stall = Stall(monkeypatch)
@@ -85,7 +77,7 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
             with anyio.fail_after(PATIENCE):
                 return await client.handle("one").result()
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "trioflow"):
         gates[:] = [anyio.Event()]
         async with open_worker(url, registry=flows, drain=0.1) as worker:
             await worker.client.start(flow.options(id="one"))
@@ -105,9 +97,6 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
             if stored:
                 assert await client.handle("one").result() == 1
         assert len(calls) == (1 if stored else 2)
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        anyio.run(main, backend=host)
     said = caplog.text
     assert "could not store everything" in said
     assert "turns of 1 instances (one)" in said
@@ -116,7 +105,7 @@ def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, host, 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", list(_STORES))
-def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
+async def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
     required(kind)
 
     async def race(arena, nursery):
@@ -141,9 +130,6 @@ def test_a_worker_ends_while_its_server_hangs(kind, tmp_path):
                     assert await handle.result() == [other.pid]
         nursery.cancel_scope.cancel()
 
-    async def main(arena):
+    with Arena(_STORES[kind]) as arena:
         async with trio.open_nursery() as nursery:
             await race(arena, nursery)
-
-    with Arena(_STORES[kind]) as arena:
-        trio.run(main, arena)

@@ -18,7 +18,7 @@ from tests.crash.workers import workers as all_workers
 from trioflow import open_client
 from trioflow._worker.sigterm import sigterm_event
 
-HOSTS = pytest.mark.parametrize("host", ["trio", "asyncio"])
+HOSTS = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 
 
 def workers(directory, **options):
@@ -96,41 +96,38 @@ def everything(directory):
     }
 
 
-def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(tmp_path):
-    async def main():
-        with workers(tmp_path, lease=0.6) as start:
-            first = start()
-            async with client_of(tmp_path) as client:
-                handles = [await client.start(steps, 3, 0.4) for _ in range(6)]
-                await until(lambda: len(log_of(tmp_path)) >= 6)
-                await stop_between_transactions(tmp_path, first)
-                (lost,) = ids_of(tmp_path, first)
-                second = start()
-                with trio.fail_after(PATIENCE):
-                    results = [await handle.result() for handle in handles]
-                assert {pid for pids in results for pid in pids} <= {first.pid, second.pid}
-                assert all(pids[-1] == second.pid for pids in results)
+async def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_for_what_it_lost(tmp_path):
+    with workers(tmp_path, lease=0.6) as start:
+        first = start()
+        async with client_of(tmp_path) as client:
+            handles = [await client.start(steps, 3, 0.4) for _ in range(6)]
+            await until(lambda: len(log_of(tmp_path)) >= 6)
+            await stop_between_transactions(tmp_path, first)
+            (lost,) = ids_of(tmp_path, first)
+            second = start()
+            with trio.fail_after(PATIENCE):
+                results = [await handle.result() for handle in handles]
+            assert {pid for pids in results for pid in pids} <= {first.pid, second.pid}
+            assert all(pids[-1] == second.pid for pids in results)
 
-                before = everything(tmp_path)
-                first.send(signal.SIGCONT)
-                anew = await until(lambda: ids_of(tmp_path, first) - {lost})
-                assert ids_of(tmp_path, first) == anew
-                # One more heartbeat of the woken one: by then it has written what it ever would.
-                beat = "SELECT heartbeat_at FROM workers WHERE id = '{}'".format(*anew)
-                last = ask(tmp_path, beat)
-                await until(lambda: ask(tmp_path, beat) != last)
-                assert everything(tmp_path) == before
-                assert "declared dead" in first.printed
-                assert len(first.printed.splitlines()) == 1
+            before = everything(tmp_path)
+            first.send(signal.SIGCONT)
+            anew = await until(lambda: ids_of(tmp_path, first) - {lost})
+            assert ids_of(tmp_path, first) == anew
+            # One more heartbeat of the woken one: by then it has written what it ever would.
+            beat = "SELECT heartbeat_at FROM workers WHERE id = '{}'".format(*anew)
+            last = ask(tmp_path, beat)
+            await until(lambda: ask(tmp_path, beat) != last)
+            assert everything(tmp_path) == before
+            assert "declared dead" in first.printed
+            assert len(first.printed.splitlines()) == 1
 
-                second.send(signal.SIGTERM)
-                assert second.wait() == 0
-                with trio.fail_after(PATIENCE):
-                    assert await client.run(steps, 1, 0.0) == [first.pid]
-                first.send(signal.SIGTERM)
-                assert first.wait() == 0
-
-    trio.run(main)
+            second.send(signal.SIGTERM)
+            assert second.wait() == 0
+            with trio.fail_after(PATIENCE):
+                assert await client.run(steps, 1, 0.0) == [first.pid]
+            first.send(signal.SIGTERM)
+            assert first.wait() == 0
 
 
 # --- asked to end --------------------------------------------------------------------------
@@ -148,90 +145,75 @@ async def suspended_in_many_ways(directory, client):
 
 
 @HOSTS
-def test_a_worker_drains_on_sigterm_and_exits_without_a_word(tmp_path, host):
-    async def main():
-        with workers(tmp_path, host=host) as start:
-            worker = start()
-            async with client_of(tmp_path) as client:
-                await suspended_in_many_ways(tmp_path, client)
-                short = await client.start(steps.options(id="short"), 1, 0.3)
-                await client.start(steps.options(id="long"), 1, LONG)
-                await until(lambda: [line[0] for line in log_of(tmp_path)].count("start") == 3)
-                worker.send(signal.SIGTERM)
-                assert worker.wait() == 0
-                assert worker.printed == ""
-                with trio.fail_after(1):
-                    assert await short.result() == [worker.pid]
-                # The other one was given back, and does not count as a failed attempt.
-                rows = ask(tmp_path, "SELECT instance, attempt, worker FROM activities")
-                assert rows == [("long", 1, None)]
-                assert ask(tmp_path, "SELECT * FROM workers") == []
-                running = await client.list(status="running")
-                assert {row.id for row in running} == {"sleeper", "receiver", "cleaner", "long"}
-                assert all(row.worker is None for row in running)
-
-    trio.run(main)
+async def test_a_worker_drains_on_sigterm_and_exits_without_a_word(tmp_path, loop):
+    with workers(tmp_path, host=loop) as start:
+        worker = start()
+        async with client_of(tmp_path) as client:
+            await suspended_in_many_ways(tmp_path, client)
+            short = await client.start(steps.options(id="short"), 1, 0.3)
+            await client.start(steps.options(id="long"), 1, LONG)
+            await until(lambda: [line[0] for line in log_of(tmp_path)].count("start") == 3)
+            worker.send(signal.SIGTERM)
+            assert worker.wait() == 0
+            assert worker.printed == ""
+            with trio.fail_after(PATIENCE):
+                assert await short.result() == [worker.pid]
+            # The other one was given back, and does not count as a failed attempt.
+            rows = ask(tmp_path, "SELECT instance, attempt, worker FROM activities")
+            assert rows == [("long", 1, None)]
+            assert ask(tmp_path, "SELECT * FROM workers") == []
+            running = await client.list(status="running")
+            assert {row.id for row in running} == {"sleeper", "receiver", "cleaner", "long"}
+            assert all(row.worker is None for row in running)
 
 
 @HOSTS
-def test_a_worker_ends_on_ctrl_c_with_nothing_but_the_traceback(tmp_path, host):
-    async def main():
-        with workers(tmp_path, host=host) as start:
-            worker = start()
-            async with client_of(tmp_path) as client:
-                await suspended_in_many_ways(tmp_path, client)
-            worker.send(signal.SIGINT)
-            assert worker.wait() == -signal.SIGINT
-            lines = worker.printed.splitlines()
-            assert lines[0] == "Traceback (most recent call last):"
-            assert lines[-1].split(":")[0] == "KeyboardInterrupt"
-            assert "Group" not in worker.printed
-            assert ask(tmp_path, "SELECT * FROM workers") == []
-
-    trio.run(main)
+async def test_a_worker_ends_on_ctrl_c_with_nothing_but_the_traceback(tmp_path, loop):
+    with workers(tmp_path, host=loop) as start:
+        worker = start()
+        async with client_of(tmp_path) as client:
+            await suspended_in_many_ways(tmp_path, client)
+        worker.send(signal.SIGINT)
+        assert worker.wait() == -signal.SIGINT
+        lines = worker.printed.splitlines()
+        assert lines[0] == "Traceback (most recent call last):"
+        assert lines[-1].split(":")[0] == "KeyboardInterrupt"
+        assert "Group" not in worker.printed
+        assert ask(tmp_path, "SELECT * FROM workers") == []
 
 
-def test_a_second_sigterm_ends_the_process_at_once(tmp_path):
-    async def main():
-        with workers(tmp_path) as start:
-            worker = start()
-            async with client_of(tmp_path) as client:
-                await client.start(steps, 1, LONG)
-                await until(lambda: log_of(tmp_path))
+async def test_a_second_sigterm_ends_the_process_at_once(tmp_path):
+    with workers(tmp_path) as start:
+        worker = start()
+        async with client_of(tmp_path) as client:
+            await client.start(steps, 1, LONG)
+            await until(lambda: log_of(tmp_path))
+        worker.send(signal.SIGTERM)
+        ended = time.monotonic() + 0.9  # before the activity's grace is over
+        while worker.process.poll() is None and time.monotonic() < ended:
+            await trio.sleep(0.1)
             worker.send(signal.SIGTERM)
-            ended = time.monotonic() + 0.9  # before the activity's grace is over
-            while worker.process.poll() is None and time.monotonic() < ended:
-                await trio.sleep(0.1)
-                worker.send(signal.SIGTERM)
-            assert worker.wait() == -signal.SIGTERM
-
-    trio.run(main)
+        assert worker.wait() == -signal.SIGTERM
 
 
-def test_all_that_wait_for_sigterm_are_told():
-    async def main():
-        with sigterm_event() as one, sigterm_event() as other:
-            os.kill(os.getpid(), signal.SIGTERM)
-            with trio.fail_after(PATIENCE):
-                await one.wait()
-                await other.wait()
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-    trio.run(main)
+async def test_all_that_wait_for_sigterm_are_told():
+    with sigterm_event() as one, sigterm_event() as other:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with trio.fail_after(PATIENCE):
+            await one.wait()
+            await other.wait()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_programs_own_handler_of_sigterm_stays():
-    async def main():
+async def test_a_programs_own_handler_of_sigterm_stays():
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    try:
         with sigterm_event() as event:
             os.kill(os.getpid(), signal.SIGTERM)
             await trio.testing.wait_all_tasks_blocked()
             assert not event.is_set()
-
-    told = []
-    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-    try:
-        trio.run(main)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == [True]
@@ -240,11 +222,11 @@ def test_a_programs_own_handler_of_sigterm_stays():
 def test_in_another_thread_sigterm_is_left_alone():
     found = []
 
-    async def main():
+    async def look():
         with sigterm_event():
             found.append(signal.getsignal(signal.SIGTERM))
 
-    thread = threading.Thread(target=trio.run, args=(main,))
+    thread = threading.Thread(target=trio.run, args=(look,))
     thread.start()
     thread.join()
     assert found == [signal.SIG_DFL]

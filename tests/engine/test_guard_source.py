@@ -2,7 +2,7 @@
 
 # What linters and type checkers object to in these functions is what the guard is for.
 # mypy: ignore-errors
-# ruff: noqa: A001, ASYNC210, ASYNC221, ASYNC230, ASYNC240, ASYNC250, ASYNC251, B008, C416
+# ruff: noqa: A001, ASYNC210, ASYNC230, ASYNC240, ASYNC250, ASYNC251, B008, C416
 # ruff: noqa: DTZ002, DTZ011, F821, ICN001, PLC0415, PLC3002, PLW0108, PLW1510, PTH123
 # ruff: noqa: SIM115, T201
 

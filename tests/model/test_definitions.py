@@ -10,7 +10,8 @@ import functools
 import pytest
 import trio
 
-from tests.worker.flow import run_virtual
+from tests.stores import opened
+from tests.worker.flow import in_memory
 from trioflow import Registry, RetryPolicy, open_worker
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.values import JsonCodec, encode_checked
@@ -88,13 +89,13 @@ def test_a_coroutine_that_nobody_awaited_is_called_that():
             encode_checked(CODEC, value, int, "f() result")
 
 
-def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async():
+async def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async(clock):
     async def fetch(n: int) -> int:
         return n
 
     activity = Activity(lambda n: fetch(n + 1), name="fetch")
     with pytest.raises(DefinitionError, match=r"^activity 'fetch' \(.*\) gave a coroutine"):
-        trio.run(activity, 1)
+        await activity(1)
     registry = Registry()
     registry.add(activity)
 
@@ -102,12 +103,12 @@ def test_a_plain_function_that_gives_a_coroutine_is_told_to_be_async():
     async def call() -> int:
         return await activity(1)
 
-    async def main(backend):
-        async with open_worker(backend, registry=registry) as worker:
-            with pytest.raises(DefinitionError, match="gave a coroutine"):
-                await worker.client.run(call)
-
-    run_virtual(main)
+    async with (
+        opened(in_memory(clock)) as backend,
+        open_worker(backend, registry=registry) as worker,
+    ):
+        with pytest.raises(DefinitionError, match="gave a coroutine"):
+            await worker.client.run(call)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import trio
 from tests.servers.mariadb import available, is_mysql
 from tests.stored.copies import restored
 from tests.stored.programs import flows, go, word
-from tests.stores import SERVERS, marked
+from tests.stores import SERVERS, marked, opened
 from trioflow import InstanceCancelled, InstanceTerminated, open_client, open_worker
 
 HERE = Path(__file__).parent
@@ -118,26 +118,14 @@ CANCELLED = {
 
 
 @pytest.fixture(params=marked(["sqlite", *SERVERS]))
-def stored(request, tmp_path, servers):
-    """Run a function with a backend on the copy of a store."""
-
+def stored(request, tmp_path, servers, harness):
+    """A backend on the copy of a store."""
     if request.param == "mariadb" and available() is None and is_mysql():
         pytest.skip("the copy was made on MariaDB, whose SQL is not MySQL's")
 
-    def run(main):
-        backend = restored(request.param, tmp_path, servers)
-
-        async def bounded():
-            with trio.fail_after(50):
-                await backend.open()
-                try:
-                    await main(backend)
-                finally:
-                    await backend.aclose()
-
-        trio.run(bounded)
-
-    return run
+    backend = restored(request.param, tmp_path, servers)
+    harness.enter(opened(backend))
+    return backend
 
 
 async def summary(client, id):
@@ -153,17 +141,14 @@ async def summary(client, id):
     )
 
 
-def test_what_is_stored_is_told_as_it_is(stored):
-    async def main(backend):
-        async with open_client(backend, registry=flows) as client:
-            listed = await client.list(limit=1000)
-            assert {each.id: (each.workflow, each.status) for each in listed} == {
-                id: (workflow, status) for id, (workflow, status, *_) in STORED.items()
-            }
-            assert {each.id: await summary(client, each.id) for each in listed} == STORED
-            await details(client)
-
-    stored(main)
+async def test_what_is_stored_is_told_as_it_is(stored):
+    async with open_client(stored, registry=flows) as client:
+        listed = await client.list(limit=1000)
+        assert {each.id: (each.workflow, each.status) for each in listed} == {
+            id: (workflow, status) for id, (workflow, status, *_) in STORED.items()
+        }
+        assert {each.id: await summary(client, each.id) for each in listed} == STORED
+        await details(client)
 
 
 async def details(client):
@@ -200,18 +185,15 @@ async def details(client):
     assert await client.count(status="running") == 29
 
 
-def test_a_worker_finishes_all_that_is_stored(stored, caplog):
+async def test_a_worker_finishes_all_that_is_stored(caplog, stored):
     caplog.set_level("CRITICAL", "trioflow.worker")  # it tells of each dead worker
 
-    async def main(backend):
-        async with open_worker(backend, registry=flows, queues=QUEUES, drain=0.0) as worker:
-            with trio.move_on_after(40) as scope:
-                await finish(worker.client)
-            unfinished = await worker.client.list(status=("running", "suspended"))
-            assert not scope.cancelled_caught, [(each.id, each.status) for each in unfinished]
-            assert unfinished == []
-
-    stored(main)
+    async with open_worker(stored, registry=flows, queues=QUEUES, drain=0.0) as worker:
+        with trio.move_on_after(40) as scope:
+            await finish(worker.client)
+        unfinished = await worker.client.list(status=("running", "suspended"))
+        assert not scope.cancelled_caught, [(each.id, each.status) for each in unfinished]
+        assert unfinished == []
 
 
 async def finish(client):

@@ -144,7 +144,8 @@ class Backend(Protocol):
         holds it.
 
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
-        any order: a worker that is full must still hear what is sent to what it holds.
+        any order, whatever their queues: a worker that is full must still hear what is sent to what
+        it holds. Then nothing else counts for ``next_at`` and ``suspects`` either.
 
         A suspect (see `reclaim`) that is free is not eligible, unless ``suspect`` is true: then
         nothing else is, at most one is given whatever ``limit`` says, the highest ``priority`` and
@@ -160,8 +161,9 @@ class Backend(Protocol):
             The instances with their inboxes in the order of arrival; ``next_at``: when the next
             of those that were not taken becomes eligible, a suspect included, in the past if
             ``limit`` left one out, ``None`` if there is none; and ``suspects``: whether a suspect
-            is ready and free (which does not count for ``next_at``). If the worker's row is gone,
-            nothing is taken.
+            is ready and free (which does not count for ``next_at``). An instance that is not ready
+            yet counts from when it is, though it may be left to another worker then. If the
+            worker's row is gone, nothing is taken.
         """
         ...
 
@@ -211,9 +213,10 @@ class Backend(Protocol):
         ...
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
-        """Give back running instances leased to ``worker``: free, and ready at once.
+        """Give back running instances leased to ``worker``: free, and ready from now on.
 
-        So are their activities that are leased to it, without raising ``attempt``.
+        One that was ready before counts anew, so that it comes after what has waited longer. Their
+        activities that are leased to it become free and visible, without raising ``attempt``.
 
         Returns:
             The ids of those that were its own.
@@ -252,7 +255,8 @@ class Backend(Protocol):
 
         An instance that is running, in its first execution without turns, and held by nobody ends
         as ``"cancelled"`` with ``outcome``, whether or not anybody serves its queue. Its parent, if
-        it has one, gets a `ChildCancelled` event.
+        it has one, gets a `ChildCancelled` event. But if ``event`` was asked for by a parent
+        (``by``) that is not the instance's own, it is put into the inbox like any other.
 
         Args:
             instance: Its id.

@@ -156,6 +156,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         return _rebuild(self, codec, ())
 
+    def legible(self, codec: Codec) -> Failure:
+        """Return the failure as it is to be logged: sealed, if ``codec`` cannot read it."""
+        with suppressed():
+            return self.opened(codec)
+        return self
+
     def opened(self, codec: Codec) -> Failure:
         """Return the failure with what ``codec`` sealed, or itself if it is all in plain.
 

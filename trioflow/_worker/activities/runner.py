@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -17,9 +17,10 @@ from trioflow._model.events import Event
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.runtimes import make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
-from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
 
@@ -45,8 +46,8 @@ class ActivityRunner:
     """Runs activities in tasks and threads of the host's loop, up to a limit.
 
     Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
-    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
-    up: it is reported as if it had, and counts against the limits until it ends.
+    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it
+    has to is given up: it is reported as if it had, and counts against the limits until it ends.
 
     Args:
         host: The loop, and its clocks and threads.
@@ -80,7 +81,9 @@ class ActivityRunner:
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
-        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self.capacity = Capacity(
+            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+        )
         self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
         self._listener = listener
         self._on_interrupt = on_interrupt
@@ -103,16 +106,6 @@ class ActivityRunner:
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
-    def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
-        return self.capacity.reserve(instance, name, queue)
-
-    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
-        """Give back the room of activities that were to be stored here, and are not."""
-        for activity in activities:
-            if activity.leased:
-                self.unreserve(instance, activity.activity)
-
     def unreserve(self, instance: str, name: str) -> None:
         """Give back the room of an activity that does not come."""
         self.capacity.unreserve(instance, name)
@@ -132,7 +125,7 @@ class ActivityRunner:
             self.unreserve(task.key.instance, task.activity)
             return
         if task.key in self._runs:
-            self.drop(task.key)  # it was lost, and has come again
+            self._stop(task.key, "dropped")  # it was lost, and has come again
         run = Run(task, self._clock(), lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
@@ -150,32 +143,16 @@ class ActivityRunner:
         """The keys of all activities that run here or wait for it."""
         return list(self._runs)
 
-    def runs(self, key: ActivityKey) -> bool:
-        """Whether that activity is in hand."""
-        return key in self._runs
-
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity; False if it is not in hand.
+        """Cancel an activity, and tell of its end; False if it is not in hand.
 
-        Only if the store says so of its row: whether its workflow has asked for it, or its
-        instance is no more, cannot be concluded from anything that this worker has seen.
+        Called by `Cancels` alone, which knows what the store must have said before.
         """
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
-        """Stop an activity whose result nobody may have any more."""
+        """Stop an activity and tell nobody: its result is of no use any more."""
         self._stop(key, "dropped")
-
-    def drop_all(self) -> None:
-        """Stop everything without telling anyone: it belongs to others."""
-        for key in list(self._runs):
-            self._stop(key, "dropped")
-
-    def drop_of(self, instance: str, life: str) -> None:
-        """Drop the activities of one life of an instance, which belong to others."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life == life:
-                self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.
@@ -266,9 +243,14 @@ class ActivityRunner:
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        one, other = self.capacity.lanes
-        while (one.waiting or other.waiting) and self._group is not None:
-            following = self.capacity.next_run()
+        capacity = self.capacity
+        while self._group is not None:
+            for lane in capacity.lanes:
+                if lane.waiting:
+                    break
+            else:
+                return  # without a call, as most often
+            following = capacity.next_run()
             if following is None:
                 return
             run, lane = following
@@ -293,7 +275,7 @@ class ActivityRunner:
                 ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
                 if run.thread is not None:
-                    self._ran_in_thread(run.thread, ended_at)
+                    _note_thread(run.thread, lane, ended_at)
             lane.running -= 1
             self._begun.pop(run, None)
             self._due.pop(run, None)
@@ -304,11 +286,6 @@ class ActivityRunner:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
             self._on_interrupt(exc)
-
-    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
-        if thread.ended_at:
-            ran = thread.ended_at - thread.began_at
-            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
 
     def _interrupted(self, run: Run, exc: BaseException) -> None:
         run.stop = run.stop or "given back"
@@ -424,3 +401,9 @@ class ActivityRunner:
                 limit,
             )
         self._detach(run, result)
+
+
+def _note_thread(thread: ThreadCall, lane: Lane, ended_at: float) -> None:
+    if thread.ended_at and isinstance(lane, ThreadLane):
+        ran = thread.ended_at - thread.began_at
+        lane.ran(thread.processor, ran, ended_at - thread.ended_at)
