@@ -1,4 +1,4 @@
-"""Calls of sub-workflows: each attempt is a child instance, which is waited for."""
+"""Sub-workflow calls: start a child instance for each attempt and wait for it."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ async def _run_child(
 
 
 def _child_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's and the command's; it stays short.
+    """Derive a sub-workflow's id from its parent's id and the command's.
 
-    Nested some levels deep it is legible; beyond that the path from the root becomes a digest, so
-    that no depth reaches the limit of a store.
+    Some levels deep it is readable. Beyond that its end is a digest, so that no depth of nesting
+    reaches the limit of a store.
     """
     prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
     whole = f"{prefix}/{command_id}"

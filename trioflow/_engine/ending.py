@@ -1,4 +1,4 @@
-"""From how a workflow's function ended to the outcome of its execution."""
+"""Make the outcome of an execution from how its workflow function ended."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def raised(codec: Codec, error: BaseException) -> Failed | Continued:
 
 
 def continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
+    """Find `ContinueAsNew` in an exception, or alone in the groups that nurseries make."""
     # Not isinstance(): it may run the code of the exception's class.
     while issubclass(type(error), BaseExceptionGroup):
         members = cast("BaseExceptionGroup[BaseException]", error).exceptions

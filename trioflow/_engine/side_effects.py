@@ -1,4 +1,4 @@
-"""Side effects: run once within the workflow's code, recorded, and taken from the record after."""
+"""Side effects: run once, recorded in the history, and read from there on replay."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Async generators that are left before their end, cleaned up as trio does it.
+"""Cleanup of async generators that are left before their end, as in trio.
 
 trio closes them in a task of their own, in a scope that is cancelled: what the cleanup awaits is
 cancelled at once, unless it is shielded. Errors are logged, and a warning says what to do instead.
 
-One that the garbage collector finds is kept and closed at the end of the run, as if the collector
-had not come: nothing that a workflow does may depend on when it comes.
+A generator that the garbage collector finds is kept and closed at the end of the run: nothing that
+a workflow does may depend on when the collector runs.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
@@ -49,12 +49,12 @@ gc.callbacks.append(_note_collection)
 
 
 def _is_collecting() -> bool:
-    """Return whether this thread collects garbage: what goes now does so at no certain time."""
+    """Return whether this thread is collecting garbage."""
     return _collector == threading.get_ident()
 
 
 class Begun:
-    """The async generators of one execution that have begun, in the order in which they did."""
+    """The async generators of one execution, in the order in which they began."""
 
     __slots__ = ("_kept", "_many", "_noted")
 
@@ -65,7 +65,7 @@ class Begun:
         self._many = _FEW
 
     def add(self, agen: Any) -> None:
-        """Note one that begins."""
+        """Add a generator that begins."""
         if len(self._noted) >= self._many and _collector is None:
             for key, (_, ref) in list(self._noted.items()):
                 if ref() is None and key not in self._kept:
@@ -74,15 +74,15 @@ class Begun:
         self._noted[id(agen)] = next(_numbers), weakref.ref(agen)
 
     def drop(self, agen: Any) -> None:
-        """Forget one that is being cleaned up."""
+        """Remove a generator that is being cleaned up."""
         self._noted.pop(id(agen), None)
 
     def keep(self, agen: Any) -> None:
-        """Keep one that the collector found until the rest is closed."""
+        """Keep a generator that the garbage collector found, until the rest is closed."""
         self._kept[id(agen)] = agen
 
     def left(self) -> list[Any]:
-        """Return those that have not ended, oldest first."""
+        """Return the generators that have not ended, oldest first."""
         found = [
             (number, self._kept.get(key) or ref()) for key, (number, ref) in self._noted.items()
         ]
@@ -91,7 +91,7 @@ class Begun:
 
 
 def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
-    """Clean up an async generator that nothing refers to any more and that has not ended."""
+    """Clean up an async generator that was dropped before its end."""
     runner, begun = loop._runner, loop._agens
     if runner.in_order and loop.outcome is None and not loop.fenced:
         if _is_collecting():
@@ -105,8 +105,8 @@ def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
             if not loop.quiet:
                 _warn_of(agen)
             return
-    # What the garbage collector finds, it finds anywhere and at any time, in another execution
-    # or in an activity: that cleanup may not have effects.
+    # The garbage collector may run anywhere, also in another execution or in an activity: this
+    # cleanup may not have effects.
     fenced, loop.fenced = loop.fenced, True
     host = loop._enter()
     try:
@@ -158,7 +158,7 @@ async def _close_left(agen: Any, loop: NestedLoop) -> None:
 
 
 def finish_at_once(agen: Any) -> None:
-    """Run an async generator's cleanup as far as it goes without waiting."""
+    """Run an async generator's cleanup up to its first wait, and end it there."""
     closer = agen.aclose()
     try:
         closer.send(None)

@@ -1,11 +1,9 @@
-"""A private trio scheduler, stepped by its owner.
-
-Together with `runner`, the only code that touches trio's internals.
+"""A private trio scheduler that its owner steps.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
 `trio._core._run.Runner`, and `NestedLoop.step` does what trio's loop does between two waits for
-I/O, in an order that never depends on chance: tasks by age, deadlines by time and age.
+I/O, in a fixed order: tasks by age, deadlines by time and age.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
@@ -128,12 +126,12 @@ class NestedLoop:
         self._runner.in_order = True
 
     def halt(self) -> None:
-        """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
+        """Make the present step raise `StepsUsedUp` before another task runs."""
         self.steps.exhaust()
 
     @contextlib.contextmanager
     def entered(self) -> Generator[None]:
-        """Make this the thread's loop for several steps; each does so by itself otherwise."""
+        """Make this the thread's loop for several steps, instead of for each of them."""
         self._host = host = self._enter()
         try:
             yield
@@ -172,7 +170,7 @@ class NestedLoop:
         to_see: Callable[[T], bool],
         together_from: int = -1,
     ) -> bool:
-        """Set the clock; apply what happened and expire what is due, one after the other by time.
+        """Set the clock; apply events and expire deadlines one after the other, by their time.
 
         Between two of them tasks run until all of them wait. What happened at a deadline's own
         time was before it. The clock says ``now`` throughout.
@@ -250,7 +248,7 @@ class NestedLoop:
     def _apply_together(
         self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
     ) -> None:
-        """Apply all that must be seen, with the deadline or thing that is next; then the rest."""
+        """Apply the next thing or deadline together with all that must be seen; then the rest."""
         deadlines = self._runner.deadlines
         if deadlines._heap and (due := deadlines.next_deadline()) < time:
             deadlines.expire(due)
@@ -281,7 +279,7 @@ class NestedLoop:
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
     def forget(self) -> None:
-        """Drop the references to the owner of this loop, so that no cycle is left."""
+        """Drop references to the owner of this loop, so that no cycle is left."""
         self._context = _EMPTY_CONTEXT
         self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
@@ -400,7 +398,7 @@ class NestedLoop:
         self._end_when_clean()
 
     def _end_when_clean(self) -> None:
-        """End once the main task has, and async generators that are left have been closed."""
+        """End the run once the main task has ended and all async generators are closed."""
         if self._final is None or self._cleaners:
             return
         if self._runner.in_order and not self.fenced:

@@ -1,4 +1,4 @@
-"""Finds locks, events and channels of another run where a workflow uses them.
+"""Detection of locks, events and channels that a workflow shares with another run.
 
 What other instances and the service around it do is not recorded in a workflow's history, and
 trio's primitives belong to one run. No object says which; one is taken to be another run's if
@@ -109,7 +109,7 @@ def find_use(coro: Any) -> Use | None:
 
 
 def _passes_primitive(coro: Any) -> bool:
-    """Say, quickly, whether it is worth while to look closer; that is for every checkpoint."""
+    """Check quickly whether a primitive is on the stack. This runs at every checkpoint."""
     while type(coro) is types.CoroutineType:
         if coro.cr_code.co_filename in _FILES:
             return True
@@ -137,7 +137,7 @@ _owners: dict[int, tuple[weakref.ref[Any], object]] = {}
 def is_of_another(
     use: Use, run: object, fn: Callable[..., Any] | None, other: Callable[[Any], bool]
 ) -> bool:
-    """Return whether a primitive is not this run's own; what is new belongs to it from now on.
+    """Return whether a primitive belongs to another run; a new one belongs to this from now on.
 
     Args:
         use: How it is used.
@@ -162,7 +162,7 @@ def is_of_another(
 
 
 def _identity_of(thing: Any) -> Any:
-    """Both ends of a channel, and their clones, are one."""
+    """Return the object that both ends of a channel, and their clones, share."""
     return getattr(thing, "_state", thing)
 
 
@@ -203,7 +203,7 @@ def _held_by(namespace: dict[str, Any]) -> Iterator[object]:
 
 
 def _primitives_in(value: object) -> Iterator[object]:
-    """A primitive itself, and those that a module, a class, an object or a container holds."""
+    """Yield a primitive itself, or those that a module, class, object or container holds."""
     if isinstance(value, _PRIMITIVES):
         yield _identity_of(value)
         return
@@ -222,7 +222,7 @@ def _primitives_in(value: object) -> Iterator[object]:
 
 
 def _closed_over(fn: Callable[..., Any], depth: int) -> Iterator[object]:
-    """Primitives in the variables around a function, and around the functions in these."""
+    """Yield primitives in a function's closure, and in the closures of functions in it."""
     for cell in getattr(inspect.unwrap(fn), "__closure__", None) or ():
         try:
             content = cell.cell_contents
@@ -312,7 +312,7 @@ def _never() -> NoReturn:
 
 
 def _take_back(use: Use) -> None:
-    """Release what was just acquired; the task that has it will not."""
+    """Release a primitive that was acquired without waiting."""
     method = use.frame.f_code.co_name
     with contextlib.suppress(Exception):
         if method == "acquire_on_behalf_of":
