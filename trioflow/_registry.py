@@ -229,7 +229,7 @@ class _ActivityDecorator:
 def _identity(fn: Callable[..., Any]) -> object:
     """Identify a function, so that a reloaded module or a cell run twice is no conflict."""
     if not inspect.isroutine(fn) or inspect.ismethod(fn):
-        return fn  # two objects of one class are two
+        return fn  # two objects of one class are not the same
     return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
 
 

@@ -263,7 +263,7 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
-            # One more: the caller's line is to be shown, not this one.
+            # One level more, so that the record has the caller's line.
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             with guard.permitted():  # handlers write
                 super().log(level, msg, *args, **kwargs)

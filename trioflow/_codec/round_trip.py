@@ -97,7 +97,7 @@ def find_untyped(value: Any, back: Any) -> Change | None:
 
 
 def find_unknown(plain: Any, value: Any) -> Change | None:
-    """Return what ``plain``, a stored value as JSON data, has and ``value``, read from it, not.
+    """Return the first part of stored JSON data that the value read from it lacks.
 
     Classes with a true ``__allow_unknown_fields__``, and pydantic models, judge that themselves.
     """

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["call_workflow"]
 
-_LEGIBLE = 120  # characters of a derived id, beyond which its end is a digest
-_KEPT = 60  # characters of it that are kept before the digest
+_LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
+_KEPT = 60  # characters that are kept before the digest
 
 R = TypeVar("R")
 

@@ -213,7 +213,7 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
-        # The last one may have an outcome, whose value is encoded where the host's loop is present.
+        # Not the last turn: it may encode the outcome, which has to see the host's loop.
         with self.loop.entered():
             for turn in turns[:-1]:
                 self.advance(turn.events, turn.now, turn)
@@ -255,7 +255,7 @@ class Execution:
         Returns:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
-        self.commands.recorded = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.quiet = True
         token = guard.enter_step()
         try:
@@ -319,11 +319,11 @@ class Execution:
             this one, and nothing of the turn is stored.
         """
         if self.replaying and self.rules < IN_ORDER_OF_TIME:
-            return error  # its history may have gone on with it
+            return error  # as older rules had it: the history may go on after the error
         me, name = self.identity.id, self.definition.name
         said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
         self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
-        self.commands.recorded = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.fenced = True
         self.loop.halt()
         return Evicted()
@@ -470,7 +470,7 @@ class Execution:
             return Cancelled(why.reason)
         end = self.loop.outcome
         assert end is not None
-        if self.loop.alive:  # only a nursery that was never closed can have tasks left
+        if self.loop.alive:  # tasks of a nursery that was never closed
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
@@ -489,5 +489,5 @@ class Execution:
 
 
 def _must_be_seen(event: ev.Event) -> bool:
-    # A cancel or a result that comes after the end is of no use to anybody.
+    # Only signals: a cancel or a result after the end is of no use.
     return isinstance(event, ev.SignalReceived)

@@ -25,7 +25,7 @@ of its definition or signal, the code that made it, and the offset of the instru
 line's number takes longer to find.)"""
 
 
-_NOBODY = 2  # references to a coroutine that nobody has: the call's, and the argument's
+_NOBODY = 2  # references when nobody else has one: the `Call`, and getrefcount's argument
 
 _watching: set[Calls] = set()
 
@@ -57,11 +57,9 @@ class Calls:
         self.made: list[Call] = []
         self.begun = 0
         self.watched = False
-        self._decided = 0  # how many of `made`, the first ones, were made in earlier turns
-        self._held: Sequence[
-            Call
-        ] = ()  # those of this turn that somebody has as a collection begins
-        self._collected: Sequence[Call] = ()  # those that nobody has since a collection
+        self._decided = 0  # so many of `made` are of earlier turns, and were decided on there
+        self._held: Sequence[Call] = ()  # of this turn, referred to when a collection began
+        self._collected: Sequence[Call] = ()  # those that a collection freed
 
     def begin_turn(self) -> None:
         """Begin a turn: calls that are made from now on belong to it."""

@@ -94,7 +94,7 @@ class Commands:
         self, command_id: str, event: ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer
     ) -> None:
         """Wake the task that waits for a command with the event that answers it."""
-        # An answer that nobody waits for is one to an abandoned command, or a repeated one.
+        # Nobody waits if the command was abandoned, or if the answer is a repeated one.
         pending = self.under_way.pop(command_id, None)
         if pending is None:
             return

@@ -148,7 +148,7 @@ class _Definition:
     kind = "definition"
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
-        # The attributes of an object with `__call__` are its own.
+        # Not the attributes of an object with `__call__`.
         updated = ("__dict__",) if inspect.isroutine(fn) else ()
         functools.update_wrapper(self, fn, updated=updated)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
         self.fn: Callable[..., Any] = fn
@@ -296,7 +296,7 @@ class Activity(_Definition, Generic[P, R]):
         """
         result: object = self.fn(*args, **kwargs)
         if inspect.iscoroutine(result):
-            result.close()  # the one message is enough
+            result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
                 "a thread; make it 'async def' and await the coroutine in it"

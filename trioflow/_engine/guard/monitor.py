@@ -231,7 +231,7 @@ if sys.version_info >= (3, 12):
             _passing.add(weakref.ref(fn, _passing.discard))
 
     def _on_call(code: CodeType, offset: int, fn: object, arg0: object) -> None:
-        """Judge one call of watched code. Raising here raises at the line of the call.
+        """Check one call of watched code. An error is raised at the line of the call.
 
         ``id()`` and reading ``__code__`` are audit events, each a call of every hook: what was
         judged before is found without them. A site is never disabled, because another callable

@@ -8,7 +8,7 @@ a workflow does may depend on when the collector runs.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
-# Using what trio keeps to itself, typed or not, is the purpose of this folder.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
-_MOST_ROUNDS = 100  # so often a cleanup may object to its end
-_FEW = 100  # so many entries are kept before those of generators that have gone are removed
+_MOST_ROUNDS = 100  # how often a cleanup may swallow the error that ends it
+_FEW = 100  # with fewer entries, those of freed generators are not removed
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _collector: int | None = None  # the thread in which the garbage collector runs
 _numbers = itertools.count()
@@ -59,7 +59,7 @@ class Begun:
     __slots__ = ("_kept", "_many", "_noted")
 
     def __init__(self) -> None:
-        # By identity; the collector clears weak references before it says what it has found.
+        # Keyed by id(): the collector clears weak references before the finalizer hook is called.
         self._noted: dict[int, tuple[int, weakref.ref[Any]]] = {}
         self._kept: dict[int, Any] = {}
         self._many = _FEW
@@ -125,14 +125,17 @@ def spawn_cleaner(loop: NestedLoop, agens: list[Any]) -> None:
         while agens:
             await _close_left(agens.pop(0), loop)
 
-    first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+    first, runner.init_task = (
+        runner.init_task,
+        None,
+    )  # without it trio takes this one for the first of all tasks
     try:
         name = f"close {agens[0].__qualname__}"
         task = loop._context.copy().run(runner.spawn_impl, clean, (), None, name)
     finally:
         runner.init_task = first
     if state is not None:
-        state.spawned = spawned  # it is no spawn of the program's
+        state.spawned = spawned  # the task's next spawn keeps its index
     loop._cleaned += 1
     runner.states[task] = TaskState(None, loop._cleaned)
     loop._cleaners |= {task}
@@ -162,7 +165,7 @@ def finish_at_once(agen: Any) -> None:
     closer = agen.aclose()
     try:
         closer.send(None)
-        for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
+        for _ in range(_MOST_ROUNDS):  # it waits, so it ends here, also if it swallows the error
             closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return

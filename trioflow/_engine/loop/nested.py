@@ -7,7 +7,7 @@ I/O, in a fixed order: tasks by age, deadlines by time and age.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
-# Using what trio keeps to itself, typed or not, is the purpose of this file.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class NestedLoop:
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: Begun | None = None
-        self._cleaned = 0  # tasks that were made to clean up
+        self._cleaned = 0  # how many tasks were spawned to clean up
         self._cleaners: frozenset[_run.Task] = frozenset()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self._host: Host | None = None  # what is to be restored after several steps
@@ -210,7 +210,7 @@ class NestedLoop:
         host = self._host or enter_host(runner, self._agen_began, self._agen_dropped)
         try:
             if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
-                apply(things[0])  # as mostly; what follows would come to the same
+                apply(things[0])  # the common case; the code below would do the same
                 runq = runner.runq
                 while runq:
                     self._run_batch()
@@ -338,8 +338,8 @@ class NestedLoop:
             del _RUN.task
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
-            # Not by its attributes, which its class may have replaced.
-            # No local may hold the traceback: it would be a cycle through this frame.
+            # Not exc.with_traceback(), which its class may have replaced.
+            # No local holds the traceback: it would be a reference cycle through this frame.
             final = Error(BaseException.with_traceback(exc, _without_top(sys.exc_info()[2])))
         finally:
             del send, value
@@ -363,8 +363,8 @@ class NestedLoop:
             else:
                 self._refuse(task, message)
         finally:
-            # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
-            # when it has ended: whatever it still held would be a cycle.
+            # The frames of an exception's traceback refer to this one (`f_back`), from 3.12 on also
+            # after it has ended: a local that is left would be part of a reference cycle.
             del _RUN.task, task, final, message
 
     def _refuse(self, task: _run.Task, message: object) -> None:
@@ -373,7 +373,7 @@ class NestedLoop:
             f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
             "here, and asyncio in activities."
         )
-        thrown: Any = error  # as it is, no outcome: see the next but one line
+        thrown: Any = error  # not an Outcome: it is passed to coro.throw
         self._runner.reschedule(task, thrown)
         task._next_send_fn = task.coro.throw
 
@@ -381,7 +381,7 @@ class NestedLoop:
         if task is not self._main and task not in self._cleaners:
             self._runner.task_exited(task, final)
             return
-        # trio's own exit of a task without a nursery ends its run; this is what else it does.
+        # In trio the exit of a task without a nursery ends the run; the rest is as there.
         if task._child_nurseries:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)

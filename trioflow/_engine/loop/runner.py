@@ -6,7 +6,7 @@ state of each task, and the refusals. `nested` steps it.
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
 # pyright: reportIncompatibleVariableOverride=false
-# Using what trio keeps to itself, typed or not, is the purpose of this file.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ class Runner(_run.Runner):
         context: contextvars.Context | None = None,
     ) -> _run.Task:
         kind = type(async_fn)
-        if kind is not Activity and kind is not Workflow:  # which no rule names
+        if kind is not Activity and kind is not Workflow:  # these are in no rule
             guard.judge(async_fn)
         if nursery is not None:
             if nursery._parent_task._runner is not self:
@@ -314,7 +314,7 @@ class Runner(_run.Runner):
         if isinstance(runner, Runner):
             runner.wake(task, next_send)
         else:
-            task._abort_func = None  # what it waited in knows it no more
+            task._abort_func = None  # it has been removed from what it waited in
             if self.owed is None:
                 self.owed = []
             self.owed.append((task, next_send))
@@ -366,7 +366,8 @@ class Runner(_run.Runner):
         )
 
     def current_trio_token(self) -> Any:
-        # What keeps values by run asks for it, and does no harm; so does what begins a thread.
+        # Libraries that keep values by run ask for it, which is harmless; code that starts threads
+        # asks for it too, and is refused.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_name in _PASSES_TOKEN_ON:
             frame = frame.f_back

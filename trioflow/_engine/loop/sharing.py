@@ -13,7 +13,7 @@ awaited (``event.set()``, ``send_nowait()``) is not noticed before it wakes anot
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
-# Using what trio keeps to itself is the purpose of this folder.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
     if isinstance(coro, types.GeneratorType):
         return coro.gi_frame, coro.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # anything
     if type(coro).__name__ in ("async_generator_asend", "async_generator_athrow"):
-        for each in gc.get_referents(coro):  # there is no other way to what it drives
+        for each in gc.get_referents(coro):  # the only way to the generator that it drives
             if isinstance(each, types.AsyncGeneratorType):
                 return each.ag_frame, each.ag_await
     return None, None
@@ -155,7 +155,7 @@ def is_of_another(
         return True
     if fn is not None and any(each is key for each in _closed_over(fn, 2)):
         return True
-    with contextlib.suppress(TypeError):  # no weak reference to it can be made
+    with contextlib.suppress(TypeError):  # it does not support weak references
         number = id(key)
         _owners[number] = (weakref.ref(key, lambda _: _owners.pop(number, None)), run)
     return False
@@ -193,7 +193,7 @@ def _is_in_module(namespace: dict[str, Any], key: object) -> bool:
     if known is None or known[1] != len(namespace):
         ids = frozenset(id(each) for each in _held_by(namespace))
         known = _in_modules[id(namespace)] = (namespace, len(namespace), ids)
-    # An address may have been used again since.
+    # The address may have been reused since.
     return id(key) in known[2] and any(each is key for each in _held_by(namespace))
 
 
@@ -292,7 +292,7 @@ def throw_refusal(
     if type(message) is _traps.WaitTaskRescheduled:
         aborted = message.abort_func(raising(error))
         if aborted is not trio.lowlevel.Abort.SUCCEEDED:
-            runner.refused = task, error  # it cannot leave now: where it next waits
+            runner.refused = task, error  # its wait cannot be aborted: throw at the next one
             return True
     runner.wake(task, Error(error))
     return True

@@ -14,7 +14,7 @@ from trioflow._engine.loop.runner import age_of
 
 __all__ = ["EndedUnseen", "StepLimit", "StepsUsedUp"]
 
-_PARTS = 20  # into which the limit is divided
+_PARTS = 20  # the limit is divided into so many
 
 
 class EndedUnseen(Exception):
@@ -30,7 +30,7 @@ class EndedUnseen(Exception):
 
 
 def _is_cancelled(task: trio.lowlevel.Task) -> bool:
-    # What has not run yet and is in no nursery has none, whatever trio's types say.
+    # A task without a nursery has no status before it first runs, whatever trio's types say.
     status: Any = task._cancel_status
     return status is not None and bool(status.effectively_cancelled)
 
