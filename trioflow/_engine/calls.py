@@ -17,7 +17,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 import trio
 
-from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_command_id, check_given
+from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_given
 from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
@@ -30,6 +30,7 @@ from trioflow._model.commands import (
     RunActivity,
 )
 from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
+from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity, Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (

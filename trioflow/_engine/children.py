@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import trio
 
-from trioflow._codec.limits import COMMAND_LENGTH, check_command_id, check_id
+from trioflow._codec.limits import COMMAND_LENGTH, check_id
 from trioflow._codec.values import open_text
 from trioflow._model import events as ev
 from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
+from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity
 from trioflow.errors import InstanceCancelled
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 import trio
 from outcome import Value
 
-from trioflow._codec.limits import check_characters, check_command_id
+from trioflow._codec.limits import check_characters
 from trioflow._codec.values import encode_checked
 from trioflow._model.commands import SendSignal
 from trioflow._model.events import SignalAnswer, SignalFailed, SignalReceived, SignalSent
+from trioflow._model.ids import check_command_id
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.limits import check_command_id
 from trioflow._codec.values import decode_as, encode_checked, encode_plain
 from trioflow._engine import guard
 from trioflow._model.commands import RecordSideEffect
+from trioflow._model.ids import check_command_id
 from trioflow.errors import ArgumentError, Evicted
 
 if TYPE_CHECKING:

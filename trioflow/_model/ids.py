@@ -23,7 +23,18 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["MAIN_TASK", "CommandId", "IdOrder", "TaskIds", "TaskPath", "order_of"]
+from trioflow._codec.limits import COMMAND_LENGTH
+from trioflow.errors import ArgumentError
+
+__all__ = [
+    "MAIN_TASK",
+    "CommandId",
+    "IdOrder",
+    "TaskIds",
+    "TaskPath",
+    "check_command_id",
+    "order_of",
+]
 
 MAIN_TASK = "0"
 """The path of a workflow's main task."""
@@ -99,6 +110,22 @@ def order_of(text: str) -> IdOrder:
     kind, path, number, marker = found.groups("")
     # A marker comes before the command whose number it has.
     return kind, tuple(map(int, path.split("."))), int(number), not marker, marker
+
+
+def check_command_id(text: str, what: str) -> str:
+    """Return the id of a command if every store takes it.
+
+    Raises:
+        ArgumentError: The task that calls ``what`` is nested too deeply.
+    """
+    if len(text) > COMMAND_LENGTH:
+        raise ArgumentError(
+            f"{what} is called in a task that is nested too deeply: its path has "
+            f"{len(CommandId.parse(text).task.numbers)} levels and {len(text):,} characters, the "
+            f"limit is {COMMAND_LENGTH}; start the tasks from fewer nurseries, or call a "
+            "sub-workflow"
+        )
+    return text
 
 
 class TaskIds:

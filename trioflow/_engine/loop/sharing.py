@@ -308,7 +308,7 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
 
 
 def _never() -> NoReturn:
-    raise AssertionError("the cancel that never was is not raised")
+    raise AssertionError("a wait that is only aborted must not raise Cancelled")
 
 
 def _take_back(use: Use) -> None:
