@@ -89,12 +89,12 @@ class Committer:
         backend: The store.
         holdings: What the worker holds.
         batch: The batch that is being built meanwhile.
-        recorder: Who builds it.
+        recorder: Writes into it.
         intake: For what waited until another life of its id was let go.
         results: For results of activities that no turn here will consume.
-        activities: Who runs the activities that the turns asked for.
+        activities: For the activities that the turns asked for.
         cancels: For those that run, and are to stop.
-        registration: Whose leases these are.
+        registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         codec: For failures.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.

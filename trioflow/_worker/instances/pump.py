@@ -58,8 +58,8 @@ class Pump:
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
         max_steps: How many task steps a turn may have.
-        activities: Makes the runner of activities, given whom it tells how they went.
-        registration: Whose leases these are.
+        activities: Makes the runner of activities, given its listener.
+        registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
 
@@ -161,7 +161,7 @@ class Pump:
     # --- the two tasks ------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Step what is ready, for ever."""
+        """Step what is ready, until cancelled."""
         while True:
             while self._can_step or self._can_load:
                 self._step_some()
@@ -175,7 +175,7 @@ class Pump:
                 await self.holdings.wait_woken()
 
     async def run_commits(self) -> None:
-        """Store batch after batch, for ever."""
+        """Store batch after batch, until cancelled."""
         while True:
             while not self._batch.units:
                 self._dirty = anyio.Event()

@@ -1,4 +1,11 @@
-"""From a turn to what the batch says of it: commands become rows, messages and new instances."""
+"""What turns mean for the store: commands become rows, messages and new instances in a batch.
+
+A child that is started is held here from birth if this worker has room and knows its workflow: it
+makes its first turn in the same batch. Otherwise its row is left to any worker. In the same way a
+child's end goes to its parent at once if that is held here, and otherwise through its inbox. An
+instance whose last unit failed (`HeldInstance.alone`) does neither: its next unit is smaller, which
+shows what was to blame.
+"""
 
 from __future__ import annotations
 
