@@ -10,6 +10,7 @@ import time
 import anyio
 import pytest
 import trio
+from trioflow.backends.sql.commit import commit
 
 from tests.crash.program import registry, steps
 from tests.crash.workers import PATIENCE, log_of, until, workers
@@ -17,7 +18,6 @@ from tests.races.arenas import Arena
 from tests.races.proxy import Proxy
 from tests.servers import required
 from trioflow import Registry, open_client, open_worker
-from trioflow.backends.sql.commit import commit
 from trioflow.backends.sqlite.backend import SqliteBackend
 
 _STORES = {"postgres": "postgresql", "mariadb": "mariadb", "redis": "redis"}
