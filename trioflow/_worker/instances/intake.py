@@ -134,7 +134,6 @@ class Intake:
             start.settle(created=False)
             return start
         instance = HeldInstance.born(new, start)
-        self._holdings.forget_parked(new.id)
         self._holdings.hold(instance)
         self._batch.unit_of(instance)
         self._holdings.queue(instance)

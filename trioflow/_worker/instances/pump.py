@@ -30,6 +30,7 @@ from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
@@ -129,7 +130,7 @@ class Pump:
             cancels=self.cancels,
             registration=registration,
             timer=timer,
-            codec=codec,
+            rejections=Rejections(holdings, batch, recorder, codec),
             on_end=on_end,
         )
         self._unloaded: list[HeldInstance] = []

@@ -120,8 +120,7 @@ class Recorder:
             unit.elsewhere.append(birth(new, leased=False))
             return
         child = HeldInstance.born(new)
-        self._holdings.forget_parked(new.id)
-        self._holdings.held[new.id] = child
+        self._holdings.hold(child)
         child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
 
