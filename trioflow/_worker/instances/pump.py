@@ -59,7 +59,7 @@ class Pump:
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
         max_steps: How many task steps a turn may have.
-        activities: Makes the runner of activities, given its listener.
+        make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
@@ -86,7 +86,7 @@ class Pump:
         limit: int,
         cache_size: int,
         max_steps: int,
-        activities: Callable[[Listener], ActivityRunner],
+        make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
         on_end: Callable[[str, str, str, bytes], None],
@@ -94,7 +94,7 @@ class Pump:
         self._batch = batch = Batch()
         self.holdings = holdings = Holdings(registry.workflows, queues, limit, cache_size)
         self.results = Results(backend, holdings, batch, timer)
-        self.activities = activities(self.results)
+        self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
