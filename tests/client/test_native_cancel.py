@@ -54,7 +54,7 @@ class Store:
             begun.set()
             assert go.wait(30)
 
-        waits = asyncio.ensure_future(self.backend._thread.run(stop))
+        waits = asyncio.ensure_future(self.backend._connections.thread.run(stop))
         await asyncio.to_thread(begun.wait, 30)
         self.go = go.set
         try:
