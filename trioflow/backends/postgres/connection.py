@@ -1,4 +1,10 @@
-"""One connection to a PostgreSQL server: its session, and statements pipelined in round trips."""
+"""One connection to a PostgreSQL server: its session, and statements pipelined in round trips.
+
+Statements are pipelined here and not by psycopg's own pipeline, which makes a cursor and adapts and
+plans anew for each. Measured: a commit of 16 units costs a worker's process 2.2 ms of CPU with it,
+and 1.8 ms with the pipeline here and psycopg's values in both (medians of 7 alternations). And the
+driver keeps the GIL while it waits, see `_answer`.
+"""
 
 from __future__ import annotations
 
