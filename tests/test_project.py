@@ -121,6 +121,17 @@ def test_no_error_takes_the_name_of_a_builtin():
     assert [name for name in errors.__all__ if hasattr(builtins, name)] == []
 
 
+def test_contributing_says_where_a_change_goes_in_this_tree():
+    section = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Where a change goes")[1]
+    named = set()
+    for cell in re.findall(r"(?m)^\| (`trioflow/[^|]*) \|", section.split("\n## ")[0]):
+        first, *siblings = (ROOT / path for path in re.findall(r"`([^`]+)`", cell))
+        named |= {first, *(first.parent / path.name for path in siblings)}
+    assert [path for path in named if not path.exists()] == []
+    parts = {path for path in PACKAGE.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
+    assert {path for path in parts if path.suffix != ".typed"} - named == set()
+
+
 SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
 
 

@@ -110,7 +110,7 @@ def found(path, old, new, examples=MODEST.max_examples):
     async def broken_store():
         backend = SqliteBackend(path / f"{len(connections)}.db", clock=Ticking())
         await backend.open()
-        store = backend._opened
+        store = backend._store()
         store.connection = Broken(store.connection, old, new)
         connections.append(store.connection)
         try:

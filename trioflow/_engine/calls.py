@@ -20,21 +20,17 @@ import trio
 from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_command_id, check_given
 from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
-from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow._engine.mailbox import receive, send
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.commands import (
     ActivityOptions,
-    CancelActivity,
-    CancelChild,
-    Command,
     RunActivity,
-    StartChild,
 )
 from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
-from trioflow._model.info import Info
+from trioflow._model.info import Identity, Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
     ActivityTimeout,
@@ -111,7 +107,7 @@ class Caller:
         execution = self.execution
         state = await self.begin("activity", activity.name)
         command_id = state.next_id()
-        command = execution.recorded(command_id)
+        command = execution.commands.find_recorded(command_id)
         if type(command) is not RunActivity or command.activity != activity.name:
             if len(command_id) > COMMAND_LENGTH:
                 check_command_id(command_id, f"activity {activity.name!r}")
@@ -135,7 +131,7 @@ class Caller:
         limit = None if command.options is None else command.options.schedule_timeout
         answer: ev.ActivityAnswer
         if limit is None or execution.rules < IN_ORDER_OF_TIME:
-            answer = await execution.give_and_wait(command, abandon=abandon)
+            answer = await execution.commands.give_and_wait(command, abandon=abandon)
         else:
             answer = await self._wait_within(limit, command, abandon=abandon)
         match answer:
@@ -164,18 +160,13 @@ class Caller:
     ) -> ev.ActivityAnswer:
         """Wait for an activity, no longer than its ``schedule_timeout`` wherever it waits."""
         with trio.move_on_after(limit):
-            answer: ev.ActivityAnswer = await self.execution.give_and_wait(command, abandon=abandon)
+            answer: ev.ActivityAnswer = await self.execution.commands.give_and_wait(
+                command, abandon=abandon
+            )
             return answer
         raise ActivityTimeout(
             f"activity {command.activity!r} took longer than its schedule_timeout of {limit:g} s"
         )
-
-    def cancel_of(self, command: Command) -> Command:
-        """Return the command that cancels another one."""
-        if isinstance(command, StartChild):
-            why = self.execution.cancel_reason
-            return CancelChild(id=command.id, instance=command.instance, reason=why)
-        return CancelActivity(id=command.id)
 
     # --- signals ------------------------------------------------------------------------
 

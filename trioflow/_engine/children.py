@@ -9,10 +9,10 @@ import trio
 
 from trioflow._codec.limits import COMMAND_LENGTH, check_command_id, check_id
 from trioflow._codec.values import open_text
-from trioflow._engine.pending import Identity
 from trioflow._model import events as ev
 from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
+from trioflow._model.info import Identity
 from trioflow.errors import InstanceCancelled
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def _run_child(
     execution = caller.execution
     state = await caller.begin("workflow", workflow.name, attempt)
     command_id = state.next_id()
-    command = execution.recorded(command_id)
+    command = execution.commands.find_recorded(command_id)
     if type(command) is not StartChild or command.workflow != workflow.name:
         if len(command_id) > COMMAND_LENGTH:
             check_command_id(command_id, f"workflow {workflow.name!r}")
@@ -86,7 +86,7 @@ async def _run_child(
         )
     else:
         caller.count_recorded(command.input)
-    return await execution.give_and_wait(command), command.instance
+    return await execution.commands.give_and_wait(command), command.instance
 
 
 def _child_id(me: Identity, command_id: str) -> str:

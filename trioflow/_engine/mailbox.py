@@ -80,7 +80,7 @@ async def send(caller: Caller, instance: str, name: str, value: object, type_: o
     execution = caller.execution
     state = await caller.begin("signal", name)
     command_id = state.next_id()
-    command = execution.recorded(command_id)
+    command = execution.commands.find_recorded(command_id)
     if type(command) is not SendSignal or command.name != name:
         what = f"signal {name!r}"
         check_command_id(command_id, what)
@@ -92,7 +92,7 @@ async def send(caller: Caller, instance: str, name: str, value: object, type_: o
     else:
         caller.count_recorded(command.value)
     with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
-        answer: SignalAnswer = await execution.give_and_wait(command)
+        answer: SignalAnswer = await execution.commands.give_and_wait(command)
         match answer:
             case SignalSent():
                 pass

@@ -26,19 +26,19 @@ def side_effect(caller: Caller, fn: Callable[[], T], type_: object) -> T:
     caller.check_not_fenced()
     execution = caller.execution
     command_id = caller.task_state("side_effect()").next_id()
-    command = execution.recorded(command_id)
+    command = execution.commands.find_recorded(command_id)
     what = f"side effect {getattr(fn, '__qualname__', fn)}"
     declared = _declared_result(fn) if type_ is None else type_
     if type(command) is not RecordSideEffect:
         check_command_id(command_id, what)
         if execution.replaying:
             # The history has no such side effect: it must not happen now, and the turn differs.
-            execution.give(RecordSideEffect(id=command_id))
+            execution.commands.give(RecordSideEffect(id=command_id))
             raise Evicted
         command = _happen(caller, command_id, fn, declared, what)
     elif command.failure is None:
         caller.count_recorded(command.value)
-    execution.give(command)
+    execution.commands.give(command)
     if command.failure is not None:
         raise command.failure.rebuild(execution.codec)
     if execution.replaying:

@@ -8,7 +8,14 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 
-__all__ = ["ActivityInfo", "Info", "SuspendReport", "TaskInfo", "current_activity"]
+__all__ = [
+    "ActivityInfo",
+    "Identity",
+    "Info",
+    "SuspendReport",
+    "TaskInfo",
+    "current_activity",
+]
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +84,21 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         It cannot be guessed from the instance's id.
         """
         return f"{self.life or self.instance}/{self.execution}/{self.command}"
+
+
+class Identity:
+    """Which execution of which instance: what an execution knows of itself from the beginning."""
+
+    __slots__ = ("execution", "id", "life", "priority", "queue")
+
+    def __init__(
+        self, id: str, execution: int, queue: str, priority: int = 0, life: str = ""
+    ) -> None:
+        self.id = id
+        self.life = life
+        self.execution = execution
+        self.queue = queue
+        self.priority = priority
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)

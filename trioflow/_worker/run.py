@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import anyio.abc
 
-from trioflow._client.cancels import raise_cancel
+from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
@@ -180,7 +180,7 @@ async def worker_on(
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
-        await raise_cancel()
+        await raise_native_cancel()
         worker = Worker(store, options, host)
         await worker.register()  # out here, so that its errors are not in a group
         try:
@@ -205,7 +205,7 @@ async def worker_on(
         del error, left
         if store is not backend:
             await _close(store, worker)
-    await raise_cancel()
+    await raise_native_cancel()
 
 
 async def _close(store: Backend, worker: Worker | None) -> None:

@@ -230,7 +230,7 @@ class Worker:
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.endings.watch()
+            await self.client.waiter.watch()
 
     async def _serve(self) -> None:
         try:
@@ -378,7 +378,7 @@ class Worker:
         await self._backend.commit(self._registration.id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
-        self.client.endings.tell(instance, life, status, outcome)
+        self.client.waiter.tell(instance, life, status, outcome)
 
     def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
         if at_once:

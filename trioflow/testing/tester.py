@@ -202,7 +202,7 @@ class _Waits:
 
     def __init__(self, client: Client) -> None:
         self._scopes: set[anyio.CancelScope] = set()
-        self._wait = client.endings.wait
+        self._wait = client.waiter.wait
         self.stuck: Stuck | None = None
 
     async def wait(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
@@ -305,7 +305,7 @@ async def open_tester(
             ):
                 tester = Tester(worker, backend, faking, start, group)
                 waits = _Waits(worker.client)
-                worker.client.endings.wait = waits.wait  # type: ignore[method-assign]  # to fail them
+                worker.client.waiter.wait = waits.wait  # type: ignore[method-assign]  # to fail them
 
                 async def watch() -> None:
                     nonlocal stuck

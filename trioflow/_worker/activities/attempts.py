@@ -12,7 +12,6 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec, encode_checked
-from trioflow._engine.hints import add_asyncio_hint
 from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
@@ -20,6 +19,7 @@ from trioflow._model.events import Event
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.runtimes import RUNTIMES, Call
 from trioflow._worker.host import Host
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
@@ -87,15 +87,18 @@ class Attempts:
         definition = self._activities[task.activity]
         current_activity.set(info_of(task))
         began = self._ready(definition, run)
-        if not isinstance(began, _Call):
+        if not isinstance(began, Call):
             return began
+        runtime = RUNTIMES[definition.runtime]
         returned = False
         result: Any = None
-        scope = run.scope = began.scope
+        # For the type checkers its __exit__ may swallow exceptions.
+        scope: Any = began.scope
+        run.scope = scope
         try:
             with scope:
-                result = await self._invoke(definition, began, run)
-                if run.thread is not None:
+                result = await runtime.invoke(self._host, began, run)
+                if runtime.boxed:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
         except BaseException as exc:  # whatever the function raises is its failure
@@ -126,7 +129,7 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
-    def _ready(self, definition: Activity[..., Any], run: Run) -> _Call | Event | Again | None:
+    def _ready(self, definition: Activity[..., Any], run: Run) -> Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
         try:
@@ -149,10 +152,10 @@ class Attempts:
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
         if timeout is None:
-            return _Call(self._host.cancel_scope(), args, kwargs)
+            return Call(definition, args, kwargs, self._host.cancel_scope())
         deadline = self._host.current_time() + timeout
         self._on_limit(run, deadline)
-        return _Call(self._host.cancel_scope(deadline), args, kwargs)
+        return Call(definition, args, kwargs, self._host.cancel_scope(deadline))
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -209,17 +212,6 @@ class Attempts:
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
         return Again(task.attempt, delay, Failure.of(exc, self._codec))
 
-    # --- the call -----------------------------------------------------------------------
-
-    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> Any:
-        fn, args, kwargs = definition.fn, call.args, call.kwargs
-        if definition.runtime == "async":
-            return await fn(*args, **kwargs)
-        if definition.runtime == "asyncio":
-            return await self._host.run_asyncio(fn, args, kwargs)
-        run.thread = self._host.thread_call(lambda: definition.call_plain(args, kwargs))
-        return await run.thread.run(call.scope)
-
     # --- after --------------------------------------------------------------------------
 
     def timeout(self, run: Run) -> ActivityTimeout:
@@ -235,8 +227,9 @@ class Attempts:
             return None
         task = run.task
         definition = self._activities[task.activity]
-        if definition.runtime == "async" and type(exc) in {RuntimeError, TypeError}:
-            add_asyncio_hint(exc, task.activity)
+        explain = RUNTIMES[definition.runtime].explain
+        if explain is not None:
+            explain(exc, task.activity)
         failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
@@ -269,14 +262,6 @@ class Attempts:
         if delay is not None and total is not None and elapsed + delay >= total:
             return None
         return delay
-
-
-class _Call(msgspec.Struct):
-    """What is called, and the scope around it."""
-
-    scope: Any  # a `Scope`; for the type checkers its __exit__ may swallow exceptions
-    args: list[Any]
-    kwargs: dict[str, Any]
 
 
 def info_of(task: ActivityTask) -> ActivityInfo:

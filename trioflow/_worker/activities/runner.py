@@ -17,7 +17,8 @@ from trioflow._model.events import Event
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.runtimes import make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow.backends.records import ActivityKey, ActivityTask
 
@@ -45,8 +46,8 @@ class ActivityRunner:
     """Runs activities in tasks and threads of the host's loop, up to a limit.
 
     Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
-    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
-    up: it is reported as if it had, and counts against the limits until it ends.
+    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it
+    has to is given up: it is reported as if it had, and counts against the limits until it ends.
 
     Args:
         host: The loop, and its clocks and threads.
@@ -80,7 +81,9 @@ class ActivityRunner:
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
-        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self.capacity = Capacity(
+            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+        )
         self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
         self._listener = listener
         self._on_interrupt = on_interrupt
@@ -122,7 +125,7 @@ class ActivityRunner:
             self.unreserve(task.key.instance, task.activity)
             return
         if task.key in self._runs:
-            self.drop(task.key)  # it was lost, and has come again
+            self._stop(task.key, "dropped")  # it was lost, and has come again
         run = Run(task, self._clock(), lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
@@ -240,9 +243,14 @@ class ActivityRunner:
 
     def _fill(self) -> None:
         """Give tasks to those whose turn it is."""
-        one, other = self.capacity.lanes
-        while (one.waiting or other.waiting) and self._group is not None:
-            following = self.capacity.next_run()
+        capacity = self.capacity
+        while self._group is not None:
+            for lane in capacity.lanes:
+                if lane.waiting:
+                    break
+            else:
+                return  # without a call, as most often
+            following = capacity.next_run()
             if following is None:
                 return
             run, lane = following
@@ -267,7 +275,7 @@ class ActivityRunner:
                 ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
                 if run.thread is not None:
-                    self._ran_in_thread(run.thread, ended_at)
+                    _note_thread(run.thread, lane, ended_at)
             lane.running -= 1
             self._begun.pop(run, None)
             self._due.pop(run, None)
@@ -278,11 +286,6 @@ class ActivityRunner:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
             self._on_interrupt(exc)
-
-    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
-        if thread.ended_at:
-            ran = thread.ended_at - thread.began_at
-            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
 
     def _interrupted(self, run: Run, exc: BaseException) -> None:
         run.stop = run.stop or "given back"
@@ -398,3 +401,9 @@ class ActivityRunner:
                 limit,
             )
         self._detach(run, result)
+
+
+def _note_thread(thread: ThreadCall, lane: Lane, ended_at: float) -> None:
+    if thread.ended_at and isinstance(lane, ThreadLane):
+        ran = thread.ended_at - thread.began_at
+        lane.ran(thread.processor, ran, ended_at - thread.ended_at)

@@ -173,6 +173,24 @@ class Dialect(Protocol):
         """
         ...
 
+    def server_time(self, connection: Connection) -> float:
+        """Return what the server's clock says, epoch seconds."""
+        ...
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        """Return how long to wait before a call is made again that failed, seconds.
+
+        Args:
+            exc: What the driver raised. Nothing of the call is stored, unless this says that
+                nobody knows.
+            attempt: How often the call has been made.
+
+        Returns:
+            ``None`` if it is not to be made again: it would fail again, has been tried often
+            enough, or may have been stored.
+        """
+        ...
+
     def error(self, exc: Exception) -> Exception:
         """Return the `trioflow.errors.BackendError` that stands for a driver's exception."""
         ...

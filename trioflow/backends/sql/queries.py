@@ -11,6 +11,7 @@ instance meet at its row and neither overlooks the other.
 from __future__ import annotations
 
 from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
+from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
 
 __all__ = [
     "CLOSE_INSTANCES",
@@ -55,11 +56,9 @@ LOCK_INSTANCES = Lock("instances", ("id",))
 CREATE_INSTANCES = Insert(
     "instances",
     (
-        *("id", "execution", "workflow", "queue", "status"),
-        *("parent", "parent_execution", "parent_command", "parent_life"),
-        *("turns", "events", "ready_at", "wake_at", "worker", "sticky_worker"),
-        *("input", "metadata", "custom_status", "created_at", "priority", "level"),
-        *("life", "first_execution"),
+        *NEW_COLUMNS,
+        *("execution", "status", "turns", "events", "ready_at", "wake_at", "worker"),
+        *("sticky_worker", "custom_status", "created_at", "level", "first_execution"),
     ),
 )
 
@@ -375,9 +374,7 @@ class Queries:
     executions = """SELECT execution, data FROM turns WHERE instance = ?
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
-    records = """SELECT id, execution, workflow, queue, status, parent, parent_execution,
-        parent_command, parent_life, turns, events, unread, ready_at, worker, input, metadata,
-        outcome, custom_status, created_at, finished_at, priority, life FROM instances {where}"""
+    records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
     ids = "SELECT id FROM instances {where} {for_update}"

@@ -101,14 +101,11 @@ class Draft:
             record = self._facts.records.get(self.id(plan.parent))
             execution, life = (1, "") if record is None else (record.execution, record.life)
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
+        planned = {**vars(plan), "id": self.id(plan.id), "parent": parent}
         return NewInstance(
-            id=self.id(plan.id),
-            workflow=plan.workflow,
-            queue=plan.queue,
+            **planned,
             input=b"[%d]" % self._facts.next_number(),
-            parent=parent,
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
-            priority=plan.priority,
             life=f"life {self._facts.next_number()}",
         )
 

@@ -66,7 +66,7 @@ Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspe
 
 @dataclass(frozen=True)
 class NewPlan:
-    """An instance to be created. ``parent`` is an id, or empty."""
+    """The fields of a `NewInstance`. ``parent`` is an id, or empty."""
 
     id: str
     queue: str
@@ -164,16 +164,16 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class FilterPlan:
-    """A filter. Times are those of the instance of that id, empty for none."""
+    """The fields of an `InstanceFilter`; times are those of the instance of that id, if any."""
 
     status: tuple[str, ...]
     workflow: str | None
     queue: str | None
     parent: str | None
-    prefix: str | None
-    before: str
-    after: str
-    finished: str
+    id_prefix: str | None
+    created_before: str
+    created_after: str
+    finished_before: str
 
 
 # --- strategies: what is usual comes first, since failing runs shrink towards it ------------------
@@ -318,10 +318,10 @@ filters = st.builds(
     workflow=_mostly(None, *WORKFLOWS),
     queue=_mostly(None, *QUEUES),
     parent=_mostly(None, "", *IDS),
-    prefix=_mostly(None, "", *IDS),
-    before=_mostly("", *IDS),
-    after=_mostly("", *IDS),
-    finished=_mostly("", *IDS),
+    id_prefix=_mostly(None, "", *IDS),
+    created_before=_mostly("", *IDS),
+    created_after=_mostly("", *IDS),
+    finished_before=_mostly("", *IDS),
 )
 tasks = _few(_task)
 """Activities that a worker has something to say of."""
