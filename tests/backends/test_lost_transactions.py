@@ -12,8 +12,8 @@ from outcome import Error, Value
 
 from tests.stores import marked, open_store
 from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
-from trioflow.backends.sql import changes, leases, taking
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations import changes, leases, taking
+from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import BackendError, DataRefused
 
 SQL = ("sqlite", "postgres", "mariadb")

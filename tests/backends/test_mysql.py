@@ -18,7 +18,7 @@ from trioflow.backends.mysql import schema as mysql_schema
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.values import filled, literal
 from trioflow.backends.records import InstanceFilter, Unit
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import (
     ArgumentError,
     BackendError,

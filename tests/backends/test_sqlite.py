@@ -25,7 +25,7 @@ from trioflow.backends.records import (
     NewInstance,
     Unit,
 )
-from trioflow.backends.sql import changes, reads
+from trioflow.backends.sql.operations import changes, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
 from trioflow.backends.sqlite.backend import SqliteBackend

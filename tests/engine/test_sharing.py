@@ -29,7 +29,7 @@ anyio_lock = anyio.Lock()
 anyio_semaphore = anyio.Semaphore(1)
 anyio_event = anyio.Event()
 anyio_condition = anyio.Condition()
-anyio_send, anyio_receive = anyio.create_memory_object_stream(1)
+anyio_receive = None  # see `stream`
 service = types.SimpleNamespace(limiter=trio.CapacityLimiter(1))
 
 
@@ -71,6 +71,15 @@ USES = [
     (waits, "anyio_event", "Event"),
     (gets, "anyio_receive", "MemoryObjectReceiveStream"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def stream():
+    """Fill in the stream that the module holds, and close it: anyio warns of those left open."""
+    global anyio_receive
+    anyio_send, anyio_receive = anyio.create_memory_object_stream(1)
+    with anyio_send, anyio_receive:
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,8 @@ class Calls:
         shape = chance.choice(SHAPES)
         token = self._token()
         ended = self.told.ended[id]
-        await self._client.start(shape.options(id=id), token, chance.randint(1, 4))
+        begun = shape.options(id=id, priority=chance.choice((-7, 0, 0, 0, 7)))
+        await self._client.start(begun, token, chance.randint(1, 4))
         self._note_start(id, token, ended)
 
     async def _signal(self, id: str, chance: random.Random) -> None:

@@ -33,7 +33,7 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
-from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
+from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
 from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
@@ -367,6 +367,8 @@ class Execution:
         if self.rules >= IN_ORDER_OF_TIME:
             self.loop.keep_order()
             self.calls.watched = True
+        if self.rules >= LIMITED_NESTING:
+            self.loop.limit_nesting()
         self._start()
         self.loop.step(now)
         return False

@@ -112,14 +112,18 @@ class TaskIds:
     Attributes:
         spawned: How many tasks this one has spawned.
         commands: How many commands it has given.
+        levels: How many numbers the path has.
     """
 
-    __slots__ = ("_index", "_parent", "_path", "commands", "spawned")
+    __slots__ = ("_index", "_parent", "_path", "commands", "levels", "spawned")
 
     def __init__(self, parent: TaskIds | None, index: int, kind: str = "") -> None:
         self._parent = parent
         self._index = index
-        self._path = f"{kind}{index}" if parent is None else ""
+        if parent is None:
+            self._path, self.levels = f"{kind}{index}", 1
+        else:
+            self._path, self.levels = "", parent.levels + 1
         self.spawned = 0
         self.commands = 0
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
-from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.operations.leases import heartbeat
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect

@@ -127,6 +127,10 @@ class NestedLoop:
         """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
         self._runner.in_order = True
 
+    def limit_nesting(self) -> None:
+        """Let tasks be nested only so deep; to be called before the loop is started."""
+        self._runner.limited = True
+
     def halt(self) -> None:
         """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
         self.steps.exhaust()

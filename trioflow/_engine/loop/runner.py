@@ -29,6 +29,7 @@ from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
+from trioflow._codec.limits import TASK_LEVELS, check_levels
 from trioflow._engine import guard
 from trioflow._engine.loop import sharing
 from trioflow._engine.loop.standins import NoIO, NoQueue, TurnClock
@@ -67,7 +68,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
         "custom_sleep_data",
     ),
     trio.lowlevel.ParkingLot: ("_parked", "break_lot"),
-    _run.Nursery: ("_check_nursery_closed", "parent_task"),
+    _run.Nursery: ("_add_exc", "_check_nursery_closed", "parent_task"),
     _run.CancelScope: ("_cancel", "cancel_called"),
     _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
     _run.Deadlines: ("add", "expire", "next_deadline"),
@@ -223,16 +224,18 @@ class Runner(_run.Runner):
     """trio's runner, without what a workflow must not use, plus the state of each task.
 
     Attributes:
+        limited: Whether the nesting of tasks is.
         owed: Tasks of hosts that are to be woken once this run has been left, and with what;
             ``None`` for none.
         refused: The task that woke one of another run (``None`` if no task was running), and the
             error that it is to get for that.
     """
 
-    __slots__ = ("in_order", "mark", "owed", "refused", "states")
+    __slots__ = ("in_order", "limited", "mark", "owed", "refused", "states")
 
     deadlines: Deadlines
     in_order: bool
+    limited: bool
     mark: object
     owed: list[tuple[_run.Task, Outcome[Any]]] | None
     refused: tuple[_run.Task | None, DeterminismError] | None
@@ -256,10 +259,12 @@ class Runner(_run.Runner):
                 raise sharing.refusal(nursery, sys._getframe(2))
             if self.in_order:
                 _let_age(nursery._cancel_status)
+        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
+        if spawner is not None and spawner.levels >= TASK_LEVELS and self.limited:
+            check_levels(spawner.levels + 1, name or getattr(async_fn, "__qualname__", async_fn))
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
         task._ki_protected = True
-        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
         if spawner is None:
             self.states[task] = TaskState(None, 0)
         else:
@@ -340,7 +345,19 @@ class Runner(_run.Runner):
     def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
         if task in _BREAKERS:
             self.break_lots(task)
-        super().task_exited(task, outcome)
+        try:
+            super().task_exited(task, outcome)
+        except Exception:
+            nursery = task._parent_nursery
+            if task in self.tasks or nursery is None or not isinstance(outcome, Error):
+                raise
+            if any(error is outcome.error for error in nursery._pending_excs):
+                raise
+            # It is the repr of the error, which trio asks for: the reason of the cancel that it
+            # causes. That is code of its class, and of groups in groups in groups a recursion.
+            reason = _run.CancelReason(source="nursery", reason="a child task raised an exception")
+            nursery._add_exc(outcome.error, reason)
+            nursery._check_nursery_closed()
         self.states.pop(task, None)
 
     def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
@@ -445,7 +462,7 @@ def make_runner(clock: TurnClock) -> Runner:
         deadlines=_no_deadlines(),
         waiting_for_idle=_NEVER_IDLE,
     )
-    runner.in_order = False
+    runner.in_order = runner.limited = False
     runner.mark = object()
     runner.owed = None
     runner.refused = None

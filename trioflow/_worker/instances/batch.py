@@ -12,9 +12,17 @@ stored, the next one is open.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trioflow._model.events import Event
 from trioflow._worker.instances.held import HeldInstance
-from trioflow.backends.records import InstanceCommit, Message, Unit
+from trioflow.backends.records import (
+    ActivityResult,
+    ActivityRetry,
+    InstanceCommit,
+    Message,
+    Unit,
+)
 
 __all__ = ["Batch", "Delivery", "OpenUnit", "Received"]
 
@@ -73,12 +81,17 @@ class OpenUnit:
 
     __slots__ = ("deliveries", "elsewhere", "members", "rejections", "unit")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        results: Sequence[ActivityResult] = (),
+        retries: Sequence[ActivityRetry] = (),
+        rejections: int = 0,
+    ) -> None:
         self.members: list[HeldInstance] = []
         self.elsewhere: list[InstanceCommit] = []
         self.deliveries: list[Delivery] = []
-        self.rejections = 0
-        self.unit = Unit(instances=[])
+        self.rejections = rejections
+        self.unit = Unit(instances=[], results=[*results], retries=[*retries])
 
     def absorb(self, other: OpenUnit) -> None:
         """Take over all of another unit."""

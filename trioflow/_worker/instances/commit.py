@@ -178,7 +178,7 @@ class Committer:
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
                 await self._refused(unit, result, unsure=unsure)
-            elif self._rejections.is_shared(unit):
+            elif len(unit.members) > 1:  # each begins again by itself
                 await self._refused(unit, CommitFailure(), unsure=False)
             else:
                 self._reject(unit, result)

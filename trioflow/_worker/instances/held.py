@@ -87,7 +87,7 @@ class HeldInstance:
     events: int = 0
     together_from: int = -1
     execution: Execution | None = None
-    received: deque[Received] = field(default_factory=deque)
+    received: deque[Received] = field(default_factory=deque["Received"])
     last_seq: int = 0
     wake_at: float | None = None
     stored_wake_at: float | None = None
@@ -95,8 +95,8 @@ class HeldInstance:
     queued: bool = False
     commit: InstanceCommit | None = None
     unit: OpenUnit | None = None
-    used: list[Received] = field(default_factory=list)
-    to_cancel: list[str] = field(default_factory=list)
+    used: list[Received] = field(default_factory=list["Received"])
+    to_cancel: list[str] = field(default_factory=list[str])
     alone: bool = False
     failures: int = 0
     suspect: bool = False

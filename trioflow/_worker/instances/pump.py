@@ -265,6 +265,7 @@ class Pump:
                 self._look_at(instance)
 
     def _look_at(self, instance: HeldInstance) -> None:
+        """Do what is next for an instance: a turn, mostly."""
         if instance.state is not State.HELD or self.holdings.held.get(instance.id) is not instance:
             return  # it comes back when its commit is stored
         if instance.deaths > _MOST_DEATHS:
@@ -274,9 +275,8 @@ class Pump:
         elif not instance.has_work:
             self._recorder.give_back_untouched(instance)
         elif instance.execution is None and instance.turns:
-            if (
-                instance.commit is None or not instance.commit.turns
-            ):  # otherwise they are to be stored
+            # Turns that the open batch has of it can be loaded when they are stored.
+            if instance.commit is None or not instance.commit.turns:
                 self._unloaded.append(instance)
         else:
             self._stepper.step(instance)

@@ -156,19 +156,20 @@ class Recorder:
         if isinstance(outcome, Failed):
             report = reports.failed(outcome.failure.legible(execution.codec))
         instance.seal(report, reports.unread_signals(execution))
-        if instance.parent is None:
+        ref = instance.parent
+        if ref is None:
             return
-        event = _child_end(outcome, instance.parent.command)
+        event = _child_end(outcome, ref.command)
         message = Message(
-            instance=instance.parent.instance,
+            instance=ref.instance,
             event=encode_event(event),
-            execution=instance.parent.execution,
-            life=instance.parent.life,
+            execution=ref.execution,
+            life=ref.life,
         )
-        parent = self._holdings.held.get(instance.parent.instance)
+        parent = self._holdings.held.get(ref.instance)
         if (
             parent is None
-            or not parent.is_parent_of(instance.parent)
+            or not parent.is_parent_of(ref)
             or parent.sealed
             or instance.alone
             or parent.alone

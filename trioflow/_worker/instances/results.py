@@ -62,9 +62,8 @@ class Results:
         """Store that an activity is to be attempted again, by anyone."""
         visible_at = self._backend.now() + delay
         data = task.failure if failure is None else _encode(failure)
-        unit = OpenUnit()
-        unit.unit.retries = [ActivityRetry(task.key, attempt, visible_at, data)]
-        self._batch.add(unit)
+        retry = ActivityRetry(task.key, attempt, visible_at, data)
+        self._batch.add(OpenUnit(retries=[retry]))
         self._holdings.wake()
         instance = self._holdings.held.get(task.key.instance)
         if instance is not None:
@@ -79,9 +78,7 @@ class Results:
             self._store(ActivityResult(key, encode_event(result.event), result.at))
 
     def _store(self, result: ActivityResult) -> None:
-        unit = OpenUnit()
-        unit.unit.results = [result]
-        self._batch.add(unit)
+        self._batch.add(OpenUnit(results=[result]))
         self._holdings.wake()
 
     def under_way(self) -> set[ActivityKey]:

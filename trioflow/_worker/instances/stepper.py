@@ -1,4 +1,12 @@
-"""Making turns: from what came, and, on replay, from what is stored."""
+"""Making turns: from what came, and, on replay, from what is stored.
+
+A turn consumes all events that an instance has received, in the order of their coming, and its
+earliest deadline if that has passed. Each is applied by itself: in between, tasks run until all
+wait. If the workflow ends while some are not applied yet, nothing accepted may be lost: the turn is
+made again, now with the last of them applied together (`Turn.together_from`), so that the workflow
+sees all of them before it ends. A turn that ends the instance although its inbox in the store holds
+more is refused there, and made again with that (see `Committer`).
+"""
 
 from __future__ import annotations
 
@@ -136,9 +144,12 @@ class Stepper:
         )
 
     def _again(self, instance: HeldInstance, together_from: int) -> None:
-        """Have a turn made again in which the workflow ended before it had seen everything."""
+        """Have a turn made again in which the workflow ended before it had seen everything.
+
+        If the open batch has earlier turns of it, that has to wait until they are stored and can be
+        replayed.
+        """
         self._holdings.evict(instance)
-        # Of what is in the open batch, the history is read when that is stored.
         instance.make_again(together_from)
         self._holdings.queue(instance)
 

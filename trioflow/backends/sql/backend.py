@@ -34,10 +34,10 @@ from trioflow.backends.records import (
     Unit,
     Update,
 )
-from trioflow.backends.sql import changes, leases, reads, taking
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.sql.operations.commit import commit
+from trioflow.backends.sql.operations.taking import Wanted
 from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.sql.taking import Wanted
 
 __all__ = ["SqlBackend"]
 

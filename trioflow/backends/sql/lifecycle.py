@@ -14,8 +14,8 @@ from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.dialect import Dialect
-from trioflow.backends.sql.leases import heartbeat
 from trioflow.backends.sql.migrations import Migrations
+from trioflow.backends.sql.operations.leases import heartbeat
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import BackendUnavailable

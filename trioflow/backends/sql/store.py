@@ -1,8 +1,8 @@
 """What every function of the SQL store is given: a connection, its dialect and its queries.
 
-Nothing here is about instances. What the methods of `Backend` do are functions in the modules
-beside this one: each takes a `SqlStore` first, raises what the driver raises, and is called by a
-`trioflow.backends.sql.session.Session`.
+Nothing here is about instances. What the methods of `Backend` do are functions in the modules of
+`trioflow.backends.sql.operations`: each takes a `SqlStore` first, raises what the driver raises,
+and is called by a `trioflow.backends.sql.session.Session`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from trioflow._model.events import ActivityCancelled, ActivityCompleted, ActivityFailed, Started
-from trioflow._model.turns import Continued, decode_turn
+from trioflow._model.turns import Turn, decode_turn
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
@@ -33,12 +33,10 @@ class Ledger:
 
     Attributes:
         problems: What was wrong while it went on.
-        started: The ids and lives that were created.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self.started: dict[tuple[str, str], str] = {}
         self._turns: dict[tuple[str, str, int, int], str] = {}
 
     def committed(
@@ -101,20 +99,21 @@ def _of_history(record: InstanceRecord, history: History) -> Iterator[str]:
         times = [turn.now for turn in turns]
         if times != sorted(times):
             yield f"the clock of {where} goes back"
-        answered: set[str] = set()
-        for turn in turns:
-            for event in turn.events:
-                if not isinstance(event, ActivityCompleted | ActivityFailed | ActivityCancelled):
-                    continue
-                if event.id in answered:
-                    yield f"{where} has two answers to {event.id}"
-                answered.add(event.id)
-        last = execution is history.executions[-1]
-        if not last and not isinstance(turns[-1].outcome, Continued):
-            pass  # an earlier life of the id, which may have been terminated
-        if last and record.status in ("completed", "failed", "cancelled"):
-            if turns[-1].outcome is None:
-                yield f"{record.id!r} is {record.status}, and its history has no end"
+        yield from _answers(where, turns)
+        ended = record.status in ("completed", "failed", "cancelled")
+        if execution is history.executions[-1] and ended and turns[-1].outcome is None:
+            yield f"{record.id!r} is {record.status}, and its history has no end"
+
+
+def _answers(where: str, turns: Sequence[Turn]) -> Iterator[str]:
+    answered: set[str] = set()
+    for turn in turns:
+        for event in turn.events:
+            if not isinstance(event, ActivityCompleted | ActivityFailed | ActivityCancelled):
+                continue
+            if event.id in answered:
+                yield f"{where} has two answers to {event.id}"
+            answered.add(event.id)
 
 
 def _replays(registry: Registry, history: History) -> Iterator[str]:

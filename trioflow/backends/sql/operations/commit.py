@@ -49,16 +49,16 @@ from trioflow.backends.records import (
     Message,
     Unit,
 )
-from trioflow.backends.sql.batch_rows import BatchRows, Refusals, life_of
-from trioflow.backends.sql.cleanup import end_activity, forget_finished
-from trioflow.backends.sql.delivery import (
+from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
+from trioflow.backends.sql.operations.cleanup import end_activity, forget_finished
+from trioflow.backends.sql.operations.delivery import (
     deliver_one_by_one,
     deliver_together,
     insert_together,
     sort_mails,
     unread_counts,
 )
-from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trioflow.backends.records import Message
-from trioflow.backends.sql.delivery import deliver
+from trioflow.backends.sql.operations.delivery import deliver
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["drop_activities", "end_activity", "end_cancelled", "forget_finished"]

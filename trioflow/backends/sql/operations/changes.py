@@ -7,9 +7,10 @@ from typing import Any
 
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends.records import InstanceFilter, Message, NewInstance, Update
-from trioflow.backends.sql.cleanup import drop_activities, forget_finished
-from trioflow.backends.sql.delivery import deliver, end_unstarted
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.cleanup import drop_activities, forget_finished
+from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
+from trioflow.backends.sql.operations.reads import conditions, select
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
     EMPTY_INBOXES,
@@ -19,7 +20,6 @@ from trioflow.backends.sql.queries import (
     LOCK_INSTANCES,
     MARK_FORGOTTEN,
 )
-from trioflow.backends.sql.reads import conditions, select
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 

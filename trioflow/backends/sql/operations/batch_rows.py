@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
 from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
-from trioflow.backends.sql.delivery import Mail
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,

@@ -40,7 +40,7 @@ from collections.abc import Sequence
 import msgspec
 
 from trioflow.backends.records import ActivityKey, Heartbeat
-from trioflow.backends.sql.cleanup import end_cancelled
+from trioflow.backends.sql.operations.cleanup import end_cancelled
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
