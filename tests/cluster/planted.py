@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from trioflow._model.events import ActivityCompleted, encode_event
 from trioflow.backends.memory import MemoryBackend
 
 __all__ = ["MISTAKES"]
@@ -14,8 +13,7 @@ class Planted(MemoryBackend):
     """The store in memory, with SQL of its own."""
 
     def sql(self, statement, *values):
-        session = self._session() if hasattr(self, "_session") else self._store()
-        return session.store.connection.execute(statement, values)
+        return self._session().store.connection.execute(statement, values)
 
 
 class NoLease(Planted):
@@ -140,5 +138,3 @@ MISTAKES = (
     *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
     *(ForgetsCancels, DropsCarried, StoresResultsTwice, AttemptsDoNotCount),
 )
-
-_ = ActivityCompleted, encode_event

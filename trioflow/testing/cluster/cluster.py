@@ -197,6 +197,8 @@ class Cluster:
         with anyio.move_on_after(_PATIENCE):
             while await self._store.count(running):  # noqa: ASYNC110  # what a client sees
                 await anyio.sleep(_AT_REST)
+        # Workers hear with a heartbeat that what they run has ended; the dead are to be found.
+        await anyio.sleep(3 * self._lease)
 
     def _say(self, text: str) -> None:
         self._trace.append(f"{trio.current_time():10.3f} {text}")
