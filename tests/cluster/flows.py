@@ -73,6 +73,19 @@ async def too_slow() -> int:
     return 1
 
 
+@flows.activity(retry=_QUICK)
+async def stubborn(seconds: float) -> int:
+    """Take a while to stop when it is cancelled, so that its worker may die meanwhile."""
+    log.note("start")
+    try:
+        await trio.sleep(seconds)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(3.0)
+    log.note("end")
+    return 1
+
+
 @flows.activity(retry=RetryPolicy(max_attempts=1))
 async def refuse() -> None:
     log.note("start")
@@ -124,7 +137,7 @@ async def deadlines(size: int) -> int:
     with trio.move_on_after(2.0):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(straight, 9)
-            nursery.start_soon(trio.sleep, 30.0)
+            nursery.start_soon(stubborn, 60.0)
     return late
 
 
@@ -176,9 +189,9 @@ async def drains(size: int, got: list[int]) -> list[int]:
         while len(got) % 7 != 6:
             got.append(await numbers.receive())
             if len(got) % 3 == 0:
-                await work(0.05)
+                await work(0.8)
     if size > 0:
-        continue_as_new(size - 1, got)
+        continue_as_new(size - 1, got)  # what is unread goes over
     with contextlib.suppress(trio.WouldBlock):
         while True:
             got.append(numbers.receive_nowait())
@@ -220,8 +233,9 @@ class Clients:
                 nursery.start_soon(self.one, client, number)
 
     async def send(self, client, id):
-        for number in range(12):
-            await trio.sleep(self.chance.expovariate(1.0))
+        for number in range(24):
+            if number % 4 == 0:  # some at once
+                await trio.sleep(self.chance.expovariate(0.3))
             with contextlib.suppress(InstanceFinished):
                 await client.handle(id).signal(numbers, number)
                 self.sent.setdefault(id, []).append(number)

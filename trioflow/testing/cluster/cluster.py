@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -18,6 +18,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.run import worker_on
+from trioflow.backends.abc import Backend
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import CommitFailure, InstanceFilter, Unit
 from trioflow.testing.clock import repeatable_order, virtual_time
@@ -75,17 +76,18 @@ class ClusterReport(msgspec.Struct, frozen=True):
     digest: str
 
 
-class _Store(MemoryBackend):
-    """The real store, seen by several workers; notes what it has accepted."""
+class _Witness:
+    """Stands before the store, and notes what it has accepted."""
 
-    shared = True
-
-    def __init__(self, clock: Callable[[], float], ledger: Ledger) -> None:
-        super().__init__(clock=clock)
+    def __init__(self, store: Backend, ledger: Ledger) -> None:
+        self._store = store
         self._ledger = ledger
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        results = await super().commit(worker, units)
+        results = await self._store.commit(worker, units)
         self._ledger.committed(worker, units, results)
         return results
 
@@ -101,6 +103,8 @@ class Cluster:
         faults: How often what goes wrong; ``None`` for nothing.
         lease: Of the workers, seconds.
         codec: How values are stored; by default `JsonCodec`.
+        store: Makes the store, given its clock; by default the one in memory. It must do everything
+            inline: no threads and no real time.
         options: Further options of `open_worker`, for all workers. What is not given is drawn.
 
     Example:
@@ -118,6 +122,7 @@ class Cluster:
         faults: Faults | None = Faults(),  # noqa: B008  # it is frozen
         lease: float = 5.0,
         codec: Codec | None = None,
+        store: Callable[[Callable[[], float]], Backend] | None = None,
         **options: Any,
     ) -> None:
         self.seed = seed
@@ -126,6 +131,7 @@ class Cluster:
         self._faults = faults
         self._lease = lease
         self._codec = codec or JsonCodec()
+        self._make_store = store or (lambda clock: MemoryBackend(clock=clock))
         self._options = options
         self._chance = random.Random(seed)  # noqa: S311  # it is repeated
         self._trace: list[str] = []
@@ -151,7 +157,8 @@ class Cluster:
             clock.now = 0.0  # of no loop but this, which has just begun
             self._healthy = anyio.Event()
             self._start = DEFAULT_START
-            store = self._store = _Store(lambda: DEFAULT_START + clock.now, self._ledger)
+            store = self._make_store(lambda: DEFAULT_START + clock.now)
+            self._store = cast("Backend", _Witness(store, self._ledger))
             await store.open()
             try:
                 async with trio.open_nursery() as nursery:
@@ -190,6 +197,8 @@ class Cluster:
         with anyio.move_on_after(_PATIENCE):
             while await self._store.count(running):  # noqa: ASYNC110  # what a client sees
                 await anyio.sleep(_AT_REST)
+        # Workers hear with a heartbeat that what they run has ended; the dead are to be found.
+        await anyio.sleep(3 * self._lease)
 
     def _say(self, text: str) -> None:
         self._trace.append(f"{trio.current_time():10.3f} {text}")
