@@ -71,7 +71,7 @@ async def test_a_workflow_gets_the_error_at_its_line_and_goes_on(backend):
     ]
 
 
-@pytest.mark.parametrize(("depth", "fine"), [(100, True), (150, False)])
+@pytest.mark.parametrize(("depth", "fine"), [(123, True), (124, False)])
 async def test_nurseries_may_be_nested_as_deeply_as_every_store_takes(depth, fine, backend):
     flows, act, _, _ = definitions()
 
