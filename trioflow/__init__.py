@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
@@ -145,10 +147,14 @@ fixup_module_metadata(__name__, {name: globals()[name] for name in __all__})
 del fixup_module_metadata
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        # Here, because few ask for it, and reading metadata takes a while.
-        from importlib.metadata import version  # noqa: PLC0415
+__version__: str
 
-        return version("trioflow")
-    raise AttributeError(f"module 'trioflow' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            # Here, because few ask for it, and reading metadata takes a while.
+            from importlib.metadata import version  # noqa: PLC0415
+
+            return version("trioflow")
+        raise AttributeError(f"module 'trioflow' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from uuid import UUID
 import anyio
 import trio
 
+import trioflow
 from trioflow import (
     Activity,
     ActivityInfo,
@@ -30,6 +31,7 @@ from trioflow import (
     activity,
     activity_by_name,
     activity_info,
+    backends,
     continue_as_new,
     info,
     now,
@@ -42,6 +44,7 @@ from trioflow import (
     workflow,
     workflow_by_name,
 )
+from trioflow.backends.sqlite import SqliteBackend
 
 
 @dataclass
@@ -245,3 +248,10 @@ async def opening() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_worker, "memory://")
         await nursery.start(run_worker, "memory://")
+
+
+def names() -> None:
+    assert_type(trioflow.__version__, str)
+    assert_type(backends.SqliteBackend, type[SqliteBackend])
+    _ = trioflow.no_such_name  # type: ignore[attr-defined]
+    _ = backends.NoSuchBackend  # type: ignore[attr-defined]

@@ -85,9 +85,11 @@ _STORES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _STORES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    store: object = getattr(import_module(_STORES[name]), name)
-    globals()[name] = store
-    return store
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name not in _STORES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        store = getattr(import_module(_STORES[name]), name)
+        globals()[name] = store
+        return store
