@@ -84,3 +84,11 @@ async def test_a_lost_registration_is_lost_until_it_is_renewed():
     with trio.move_on_after(0) as waited:
         await registration.wait_lost()
     assert waited.cancelled_caught
+
+
+async def test_much_room_ends_the_pause_at_once_and_a_little_soon(timer):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timer.collect_room)
+        assert await paused(timer, (timer.see_room, True)) == 0
+        assert 0 < await paused(timer, (timer.see_room, False)) < 1
+        nursery.cancel_scope.cancel()

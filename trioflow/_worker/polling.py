@@ -10,6 +10,8 @@ from trioflow.backends.abc import Backend
 
 __all__ = ["PollTimer"]
 
+_NIBBLE = 0.05  # seconds for which a little room is collected before the store is asked
+
 
 class PollTimer:
     """Ends the pause between two looks into the store.
@@ -22,6 +24,7 @@ class PollTimer:
         self._backend = backend
         self._at = math.inf
         self._pause: anyio.CancelScope | None = None
+        self._little_room = anyio.Event()
 
     def begin(self) -> None:
         """Forget the times of before: a look begins, and will say when the next is due."""
@@ -37,6 +40,21 @@ class PollTimer:
         """End the pause, if there is one."""
         if self._pause is not None:
             self._pause.cancel()
+
+    def see_room(self, at_once: bool) -> None:  # noqa: FBT001  # see `ActivityRunner`
+        """Look for activities, since there is room: at once, or soon if there is only a little."""
+        if at_once:
+            self.look_now()
+        else:
+            self._little_room.set()
+
+    async def collect_room(self) -> None:
+        """End the pause for a little room too, but not each time that one activity has ended."""
+        while True:
+            await self._little_room.wait()
+            await anyio.sleep(_NIBBLE)
+            self._little_room = anyio.Event()
+            self.look_now()
 
     async def pause(self, seen: int) -> None:
         """Wait until it is time.

@@ -1,12 +1,9 @@
 """The worker as a whole: registers, takes work, keeps its leases, drains and signs off.
 
-One group of tasks owns what it starts: the pump steps instances and stores their turns, `_take`
+One group of tasks owns what it starts: the pump steps instances and stores their turns, `Taker`
 leases work from the store, `_reclaim` expires workers whose heartbeat is late (or `_hear` asks for
 cancels, where the store is this process's own), `_register_again` begins anew after the own lease
 was lost. Activities run in a group of their own, which outlives a cancel of the worker.
-
-`Pump.store_lock` orders the calls that lease and those that give leases up: an answer that leases
-an instance must not cross a commit that parks it.
 """
 
 from __future__ import annotations
@@ -30,19 +27,16 @@ from trioflow._worker.instances.pump import Pump
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
+from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityRetry, ActivityTask, Unit
-from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
+from trioflow.errors import BackendError, BackendUnavailable
 
 __all__ = ["Worker"]
 
 logger = logging.getLogger("trioflow.worker")
 
-_TAKE = 100  # rows asked for at once
-_PASSED_OVER = 16  # times that others are taken before a suspect
-_NIBBLE = 0.05  # seconds for which a little room is collected before the store is asked
 _BEAT = 1.0  # seconds at most between heartbeats, which also bring cancels
 # Seconds that the store has at the end, beyond those of the activities; and for the worker's row.
 _STORING, _SIGNING_OFF = 5.0, 2.0
@@ -90,14 +84,13 @@ class Worker:
                 limit=options.max_activities,
                 threads=options.max_threads,
                 listener=listener,
-                on_room=self._see_room,
+                on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
             ),
             registration=self._registration,
             timer=self._timer,
             on_end=self._tell_end,
         )
-        self._holdings = self._pump.holdings
         self._activities = self._pump.activities
         self.client = Client(
             backend,
@@ -110,10 +103,15 @@ class Worker:
         self.calls = CallGroup()
         self._heart: Heart | None = None
         self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
-        self._little_room = anyio.Event()
-        self._away = False
-        self._unknown_activities: set[str] = set()
-        self._passed_over = 0
+        self._taker = Taker(
+            backend=backend,
+            queues=self._queues,
+            activity_queues=self._activity_queues,
+            sticky=options.sticky,
+            registration=self._registration,
+            timer=self._timer,
+            pump=self._pump,
+        )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
         self._failed = False
@@ -247,8 +245,8 @@ class Worker:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
-                    group.start_soon(self._run, self._take)
-                    group.start_soon(self._run, self._use_little_room)
+                    group.start_soon(self._run, self._taker.run)
+                    group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)
                     group.start_soon(
@@ -268,150 +266,18 @@ class Worker:
             self._failed |= service in (self._pump.run, self._pump.run_commits)
             self._interrupted(exc)
 
-    # --- taking -------------------------------------------------------------------------
-
-    async def _take(self) -> None:
-        trouble = False
-        while not self._holdings.closed:
-            seen = self._backend.changes()
-            self._timer.begin()
-            try:
-                more = await self._take_once()
-            except BackendUnavailable as exc:
-                if not trouble:
-                    logger.warning("the store is not available, trying again: %s", exc)
-                trouble = self._registration.answer_lost = self._away = True
-                await anyio.sleep(0.5)
-                continue
-            except LeaseLost:
-                self._registration.lose()
-                await anyio.sleep(0.1)
-                continue
-            trouble = False
-            if self._registration.answer_lost:
-                await self._recall()
-                continue
-            if more:
-                continue
-            await self._timer.pause(seen)
-
-    async def _recall(self) -> None:
-        """After trouble: what was given in an answer that did not arrive must be given again."""
-        async with self._pump.store_lock:
-            try:
-                await self._backend.recall(self._registration.id, self._pump.in_hand())
-            except BackendUnavailable:
-                self._registration.answer_lost = True
-            else:
-                self._registration.answer_lost = False
-
-    async def _take_once(self) -> bool:
-        """Take what there is room for; return whether there may be more at once."""
-        more = False
-        if self._queues:  # a full worker asks too, for what is sent to those that it holds
-            room = min(_TAKE, self._holdings.room)
-            async with self._pump.store_lock:
-                taken = await self._backend.take_instances(
-                    self._registration.id,
-                    self._queues,
-                    room,
-                    exclude=tuple(self._holdings.unknown),
-                    sticky=self._options.sticky,
-                )
-                for row in taken.instances:
-                    self._pump.intake.receive(row)
-            more = bool(room) and len(taken.instances) >= room
-            self._timer.look_at(taken.next_at)
-            if taken.suspects and room:
-                await self._take_suspect(more=more)
-        if self._pump.isolation.suspects:
-            return more  # what an activity does is not to be taken for what a suspect does
-        return await self._take_activities() or more
-
-    async def _take_activities(self) -> bool:
-        capacity = self._activities.capacity
-        for room, left_out in capacity.looks(_TAKE):
-            # A commit that gives an activity back may be tried again: it must not meet it taken.
-            async with self._pump.store_lock:
-                taken = await self._backend.take_activities(
-                    self._registration.id,
-                    self._activity_queues,
-                    room,
-                    exclude=(*self._unknown_activities, *left_out),
-                )
-                await self._accept(taken.activities)
-            self._timer.look_at(taken.next_at)
-            if len(taken.activities) < room:
-                capacity.saw_all(left_out)
-                break
-        return capacity.wants  # perhaps by now also for what was left out
-
-    async def _take_suspect(self, *, more: bool) -> None:
-        """Take a suspect if there is nothing else to take, and now and then if there is."""
-        self._passed_over += 1
-        if self._pump.isolation.suspects or (more and self._passed_over < _PASSED_OVER):
-            return
-        self._passed_over = 0
-        async with self._pump.store_lock:
-            taken = await self._backend.take_instances(
-                self._registration.id,
-                self._queues,
-                1,
-                exclude=tuple(self._holdings.unknown),
-                suspect=True,
-            )
-            for row in taken.instances:
-                self._pump.intake.receive(row)
-
-    async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
-        unknown: list[ActivityTask] = []
-        ending = self._pump.results.under_way() if tasks else ()
-        for task in tasks:
-            if task.key in ending:
-                continue  # freed after an answer was lost; leased again, its result can be stored
-            if self._activities.knows(task.activity):
-                self._activities.accept(task)
-            else:
-                unknown.append(task)
-        if not unknown:
-            return
-        for name in {task.activity for task in unknown} - self._unknown_activities:
-            logger.warning(
-                "activity %r is not registered in this worker; it is left in the store. Import "
-                "its module here, or run a worker that knows it.",
-                name,
-            )
-            self._unknown_activities.add(name)
-        now = self._backend.now()
-        back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
-        await self._backend.commit(self._registration.id, [Unit(retries=back)])
-
     def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
         self.client.waiter.tell(instance, life, status, outcome)
-
-    def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
-        if at_once:
-            self._timer.look_now()
-        else:
-            self._little_room.set()
-
-    async def _use_little_room(self) -> None:
-        """Ask for few activities too, but not each time that one has ended."""
-        while True:
-            await self._little_room.wait()
-            await anyio.sleep(_NIBBLE)
-            self._little_room = anyio.Event()
-            self._timer.look_now()
 
     # --- leases -------------------------------------------------------------------------
 
     async def _reclaim(self) -> None:
         while True:
             try:
-                if self._away:
+                if self._taker.away:
                     # Any answer will do: others can reach it as well, and show that they live.
                     await self._backend.get("")
-                    self._away = False
+                    self._taker.away = False
                     await anyio.sleep(self._options.lease / 3)
                 for worker in await self._backend.reclaim(self._options.lease):
                     logger.warning(
@@ -420,7 +286,7 @@ class Worker:
                         self._options.lease,
                     )
             except BackendUnavailable:
-                self._away = True  # whoever takes work has already said so
+                self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
 
     async def _hear(self) -> None:
