@@ -159,7 +159,6 @@ async def _beside(client: Client, process: _Process, sizes: Sizes) -> Figure:
     count, done = sizes.of(250, 20), 0
     async with _working([process]):
         handles = await _start(client, count, spin_in_thread)
-        await handles[0].result()
         start = time.perf_counter()
         async with trio.open_nursery() as nursery:
 
