@@ -81,7 +81,7 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
-            activities=lambda listener: ActivityRunner(
+            make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
