@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import anyio
 import trio
 
 from trioflow import Registry, Signal
@@ -20,6 +21,7 @@ __all__ = [
     "sleeper",
     "spin",
     "spin_in_thread",
+    "spin_together",
     "stepper",
     "two",
     "wide",
@@ -123,6 +125,11 @@ def burn_in_thread(seconds: float) -> tuple[int, float, float]:
 @registry.workflow
 async def spin(seconds: float) -> tuple[int, float, float]:
     return await burn(seconds)
+
+
+@registry.workflow
+async def spin_together(count: int, seconds: float) -> list[tuple[int, float, float]]:
+    return list(await anyio.gather(*[burn(seconds) for _ in range(count)]))
 
 
 @registry.workflow

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import trio
 
-from benchmarks.flows import burned, single, spin, spin_in_thread
+from benchmarks.flows import burned, single, spin, spin_in_thread, spin_together
 from benchmarks.measuring import Figure, Sizes, alternate, scratch, working
 from benchmarks.stores import url_of
 from trioflow import Client, Handle, Workflow, open_client
@@ -80,6 +80,7 @@ async def sharing(sizes: Sizes) -> list[Figure]:
         async with open_client(url) as client, _loaded(url) as processes:
             figures = await _two_to_one(client, processes, sizes)
             figures += await _joining(client, processes, sizes)
+            figures += await _joining_one(client, processes, sizes)
             return [*figures, await _beside(client, processes[0], sizes)]
 
 
@@ -125,13 +126,30 @@ async def _joining(client: Client, processes: list[_Process], sizes: Sizes) -> l
         told_at = time.perf_counter()  # it may begin an activity before it says that it is at work
         async with _working([second]):
             ran = await _results(client, handles)
+    return _joined(f"a second joins {count} workflows", second, ran, told_at)
+
+
+async def _joining_one(client: Client, processes: list[_Process], sizes: Sizes) -> list[Figure]:
+    """Let a second worker come while the first has one workflow that calls many activities."""
+    count = sizes.of(400, 40)
+    first, second = processes
+    async with _working([first]):
+        handle = await client.start(spin_together, count, _SECONDS)
+        await trio.sleep(sizes.of(1000, 200) / 1e3)
+        told_at = time.perf_counter()
+        async with _working([second]):
+            ran = [_Ran(*each) for each in await handle.result()]
+    return _joined(f"a second joins {count} activities of one", second, ran, told_at)
+
+
+def _joined(what: str, second: _Process, ran: list[_Ran], told_at: float) -> list[Figure]:
     left = [one for one in ran if one.ended > told_at]
     its = [one for one in ran if one.pid == second.pid]
     # If it got none, it waited until there were none.
     began = min((one.began for one in its), default=max(one.ended for one in ran))
     waited = max(0.0, began - told_at) * 1e3
     return [
-        Figure("sharing", f"a second joins {count} at work, to its first", waited, "ms"),
+        Figure("sharing", f"{what}, to its first", waited, "ms"),
         Figure("sharing", "its share of what was left", len(its) / max(1, len(left))),
     ]
 
@@ -141,13 +159,13 @@ async def _beside(client: Client, process: _Process, sizes: Sizes) -> Figure:
     count, done = sizes.of(250, 20), 0
     async with _working([process]):
         handles = await _start(client, count, spin_in_thread)
-        await handles[0].result()
         start = time.perf_counter()
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def until_all_have_ended() -> None:
-                await _results(client, handles)
+                for handle in handles:
+                    await handle.result()
                 nursery.cancel_scope.cancel()
 
             while True:

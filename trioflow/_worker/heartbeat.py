@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import traceback
@@ -111,8 +112,8 @@ class Watchdog:
         self._reported = False
 
     def start(self) -> None:
-        """Begin to watch, where there is a thread for it."""
-        if self._host.has_threads:
+        """Begin to watch, where there is a limit, and a thread for it."""
+        if self._host.has_threads and self._limit < math.inf:
             self._looking = self._host.repeat(self._limit / 4, self._look, "trioflow-watchdog")
 
     def stop(self) -> None:

@@ -108,7 +108,7 @@ class Capacity:
         for lane in self.lanes:
             lane.window.short = bool(names[lane]) and not self._room(lane)
         # Without any function too: what comes is then left to others, with a warning.
-        asked = [lane for lane in self.lanes if names[lane]] or [*self.lanes[:1]]
+        asked: list[Lane] = [lane for lane in self.lanes if names[lane]] or list(self.lanes[:1])
         while asked:
             least = min(map(self._room, asked))
             if least:

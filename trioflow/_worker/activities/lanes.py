@@ -189,8 +189,8 @@ class ThreadLane(Lane):
     promptly (`_PROMPT`).
 
     Defended by ``python -m benchmarks sharing``, "workflows beside plain activities that compute":
-    beside 250 of them 1.6 to 2.2 small workflows a second end with this, and 0.5 to 0.7 without it,
-    on two processors that do much else.
+    beside 250 of them 1.9 small workflows a second end with this, and 0.6 without it, as medians of
+    six alternations on two busy processors.
     """
 
     __slots__ = ("_most",)
