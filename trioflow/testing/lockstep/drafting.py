@@ -1,4 +1,4 @@
-"""From plans to what a store is asked: names, numbers and times of the run's present state."""
+"""Turn plans into arguments of calls, with ids, numbers and times of the run's present state."""
 
 from __future__ import annotations
 
