@@ -1,4 +1,4 @@
-"""From a URL to a backend."""
+"""Make a backend from a URL."""
 
 from __future__ import annotations
 
