@@ -95,7 +95,8 @@ class PgConnection(ServerConnection["psycopg.Connection[Any]", Statement]):
         return [_BEGIN]
 
     def _commit(self) -> None:
-        self.ensure()  # what is lost until here is not in doubt
+        if self._sent and self.lost:
+            raise self._loss()  # before, so that it is not in doubt
         try:
             self.run([_COMMIT])
         except psycopg.Error as exc:
