@@ -135,5 +135,5 @@ def instance_record(row: Sequence[Any]) -> InstanceRecord:
     """Read a row of `Queries.records`."""
     after = _RECORD_PARENT + len(_PARENT)
     parent = parent_ref(*row[_RECORD_PARENT:after])
-    values = (*row[:_RECORD_PARENT], parent, *row[after:])
+    values: tuple[Any, ...] = (*row[:_RECORD_PARENT], parent, *row[after:])
     return InstanceRecord(**dict(zip(InstanceRecord.__struct_fields__, values, strict=True)))

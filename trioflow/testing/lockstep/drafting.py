@@ -1,9 +1,9 @@
-"""From plans to what a store is asked: names, numbers and times of the run's present state."""
+"""Turn plans into arguments of calls, with ids, numbers and times of the run's present state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -101,7 +101,7 @@ class Draft:
             record = self._facts.records.get(self.id(plan.parent))
             execution, life = (1, "") if record is None else (record.execution, record.life)
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
-        planned = {**vars(plan), "id": self.id(plan.id), "parent": parent}
+        planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
         return NewInstance(
             **planned,
             input=b"[%d]" % self._facts.next_number(),
@@ -145,16 +145,17 @@ class Batch:
 
     def add(self, plan: UnitPlan) -> None:
         """Add a unit."""
-        commits = [self._step(step) for step in plan.steps]
-        commits = [commit for commit in commits if commit is not None]
+        steps = [self._step(step) for step in plan.steps]
+        commits = [commit for commit in steps if commit is not None]
         top = commits[0] if commits else None
-        stepped = {commit.id for commit in commits if commit is not None}
-        commits += [self._birth(birth, top, stepped) for birth in plan.births]
+        stepped = {commit.id for commit in commits}
+        births = [self._birth(birth, top, stepped) for birth in plan.births]
+        commits += [commit for commit in births if commit is not None]
         results = [(self._task(task), task) for task in plan.results]
         retries = [(self._task(task), task) for task in plan.retries]
         self.units.append(
             Unit(
-                instances=[commit for commit in commits if commit is not None],
+                instances=commits,
                 results=[self._result(key, task) for key, task in results if key is not None],
                 retries=[self._retry(key, task) for key, task in retries if key is not None],
             )

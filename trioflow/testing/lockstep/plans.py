@@ -1,4 +1,4 @@
-"""What the steps of a run are drawn from: small plans that fit any state, printed as they are.
+"""Hypothesis strategies for the steps of a run: small plans that mean something in any state.
 
 A plan says "the second instance that this worker holds", not which one that is; so it means
 something whatever happened before, and Hypothesis can leave steps out of a failing run.

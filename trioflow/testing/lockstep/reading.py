@@ -1,4 +1,4 @@
-"""What clients read: counts, lists and pages, with filters whose times are each store's own."""
+"""Compare what clients read: counts, lists and pages, with filters by each store's own times."""
 
 from __future__ import annotations
 
