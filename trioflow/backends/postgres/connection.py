@@ -1,9 +1,9 @@
 """One connection to a PostgreSQL server: its session, and statements pipelined in round trips.
 
-Statements are pipelined here and not by psycopg's own pipeline, which makes a cursor and adapts and
-plans anew for each. Measured: a commit of 16 units costs a worker's process 2.2 ms of CPU with it,
-and 1.8 ms with the pipeline here and psycopg's values in both (medians of 7 alternations). And the
-driver keeps the GIL while it waits, see `_answer`.
+Statements are pipelined here and not by psycopg's own pipeline, which makes a cursor for each and
+goes through several layers. Measured: a commit of 16 units costs a worker's process 0.75 ms of CPU,
+and 1.1 ms with psycopg's pipeline (medians of 7 alternations); the tree benchmark with 60 roots 3.8
+and 4.4 s (medians of 5 that overlap).
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class PgConnection(ServerConnection["psycopg.Connection[Any]", Statement]):
         return [_BEGIN]
 
     def _commit(self) -> None:
-        self.ensure()  # what is lost until here is not in doubt
+        if self._sent and self.lost:
+            raise self._loss()  # before, so that it is not in doubt
         try:
             self.run([_COMMIT])
         except psycopg.Error as exc:

@@ -2,7 +2,8 @@
 
 A column is packed here and not by psycopg, whose lists look at the type of each element in Python.
 Measured: a commit of 16 units costs a worker's process 1.1 ms of CPU, and 1.8 ms with psycopg's
-lists (medians of 7 alternations).
+lists (medians of 7 alternations); the tree benchmark with 60 roots 3.6 s, and 4.7 s with them
+(medians of 5).
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class RedisBackend:
     def _close(self, connection: RedisConnection) -> None:
         notifier, self._notifier = self._notifier, None
         try:
-            connection.together([lambda: Request("close", (self._source,), _ignore)])
+            connection.call_together([lambda: Request("close", (self._source,), _ignore)])
             if notifier is not None:
                 notifier.join()
         finally:
@@ -373,10 +373,10 @@ class RedisBackend:
 
     async def _run(self, build: Callable[[], Request[R]]) -> R:
         """Make a request on the storage thread, together with those that wait beside it."""
-        # `RedisConnection.together` answers with what the request decodes to, not with the request.
+        # What comes back is what the request decodes to, not the request.
         call = cast("Callable[[], R]", build)
         thread, connection = self._connections.thread, self._connections.calls
-        return await thread.run_together(connection.together, call)
+        return await thread.run_together(connection.call_together, call)
 
     async def _select(self, *arguments: Any) -> list[Any]:
         found: list[Any] = await self._read("select", *arguments, decode=_same)

@@ -177,11 +177,11 @@ class RedisConnection:
         Raises:
             BackendError: It cannot be made, or was refused.
         """
-        (result,) = self.together([lambda: request])
+        (result,) = self.call_together([lambda: request])
         value: R = result.unwrap()
         return value
 
-    def together(self, calls: Sequence[Callable[[], Any]]) -> list[outcome.Outcome[Any]]:
+    def call_together(self, calls: Sequence[Callable[[], Any]]) -> list[outcome.Outcome[Any]]:
         """Build the requests that ``calls`` return and send them in one pipeline.
 
         As `trioflow.backends._common.thread.StorageThread.run_together` wants it.

@@ -209,7 +209,7 @@ class ServerConnection(abc.ABC, Generic[R, S]):
             with self._part():
                 yield
             return
-        self.ensure()  # it may take seconds: what reads the clock comes after it
+        _ = self.raw  # to connect may take seconds: what reads the clock comes after it
         self._deferred = self._begin()
         self._opening = len(self._deferred)
         self._sent = self._failed = False
