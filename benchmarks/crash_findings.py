@@ -195,7 +195,9 @@ def _wrong_in_turns(workflow: str, turns: list[Turn]) -> Iterable[str]:
 async def _left(backend: Any) -> dict[str, int]:
     """Count what no finished instance needs, wherever it is."""
     if backend.name == "redis":
-        return dict(await backend._thread.run(backend._link.run, _keys_left(backend.address.tag)))  # noqa: SLF001 - below the contract
+        connections = backend._connections  # noqa: SLF001 - below the contract
+        left = _keys_left(backend.address.tag)
+        return dict(await connections.thread.run(connections.calls.run, left))
 
     def counted() -> dict[str, int]:
         execute = backend._store().execute  # noqa: SLF001 - below the contract

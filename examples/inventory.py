@@ -3,14 +3,14 @@
     python examples/inventory.py DIR [--output SHA256SUMS] [--database inventory.db] [--batch 50]
     cd DIR && sha256sum -c --quiet /path/to/SHA256SUMS
 
-Every folder is a sub-workflow, its files are read by activities in batches. Kill it at any moment
-(`kill -9`) and run it again: it goes on where it was. Symbolic links, and what is no regular file,
-are left out. What cannot be read is reported, and the exit code is then 1.
+Every folder is a sub-workflow; activities read its files in batches. Kill it at any moment with
+`kill -9` and run it again: it continues. Symbolic links and other files that are not regular are
+left out. Files that cannot be read are reported; then the exit code is 1.
 
-File names need not be text, so they are bytes everywhere; bytes are stored as base64.
+File names need not be valid text, so they are bytes everywhere; bytes are stored as base64.
 """
 
-# ruff: noqa: PTH118, PTH123 - pathlib knows no bytes
+# ruff: noqa: PTH118, PTH123 - pathlib does not support bytes
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ patient = RetryPolicy(max_attempts=5, initial_interval=0.5)
 class Job:
     root: bytes
     batch: int
-    without: list[bytes] = field(default_factory=list)  # files that are written meanwhile
+    without: list[bytes] = field(default_factory=list)  # files that this program writes meanwhile
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Listing:
     problem: str = ""
 
 
-# --- activities: what touches the disk ---------------------------------------------------------
+# --- activities: reading the disk --------------------------------------------------------------
 
 
 @activity(retry=patient)
@@ -72,7 +72,7 @@ def list_folder(job: Job, folder: bytes) -> Listing:
                 elif entry.is_file(follow_symlinks=False) and entry.path not in job.without:
                     listing.files.append(entry.name)
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-        return Listing(problem=str(error.strerror))  # no retry would help; other errors pass
+        return Listing(problem=str(error.strerror))  # retries do not help; other errors are raised
     listing.files.sort()
     listing.folders.sort()
     return listing
@@ -102,11 +102,11 @@ def sha256(path: bytes) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
             meter.bytes += len(block)
-            anyio.from_thread.check_cancelled()  # a thread cannot be stopped: it asks
+            anyio.from_thread.check_cancelled()  # a thread has to ask whether it is cancelled
     return digest.hexdigest()
 
 
-# --- workflows: what is done, in which order ---------------------------------------------------
+# --- workflows ---------------------------------------------------------------------------------
 
 
 @workflow
@@ -257,7 +257,8 @@ async def take_inventory(root: Path, output: Path, database: Path, batch: int) -
     job = Job(os.fsencode(root), batch, without=own_files(output, database))
     id = f"inventory:{quote_from_bytes(job.root)}:"  # also the beginning of the sub-workflows' ids
     url = f"sqlite:///{quote_from_bytes(os.fsencode(database))}"
-    async with open_worker(url, lease=3) as worker:  # seconds until a killed one's work is free
+    # The lease of a worker that was killed expires after so many seconds.
+    async with open_worker(url, lease=3) as worker:
         client = worker.client
         handle = client.handle(id, inventory)
         try:
@@ -273,7 +274,7 @@ async def take_inventory(root: Path, output: Path, database: Path, batch: int) -
             nursery.start_soon(show_progress, client, id)
             await handle.result(wait_suspended=False)
             nursery.cancel_scope.cancel()
-        # Until the manifest is there, the results stay in the store; the next run begins anew.
+        # Results stay in the store until the manifest is written; the next run starts from scratch.
         problems = await write_manifest(client, id, output)
         await clear(client, id)
         return problems

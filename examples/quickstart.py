@@ -1,4 +1,4 @@
-"""An order from approval to parcel. Kill it while it waits (`kill -9`), run it again: it goes on.
+"""An order from approval to parcel. Kill it with `kill -9` and run it again: it continues.
 
 python examples/quickstart.py [FILE]      FILE is the SQLite database, quickstart.db by default
 """
@@ -38,7 +38,7 @@ approved = Signal("approved", bool)
 
 
 @activity(retry=RetryPolicy(max_attempts=5), timeout=30)
-async def charge(order: Order) -> str:  # ordinary code: it may do anything
+async def charge(order: Order) -> str:  # ordinary code with side effects
     print(f"  {order.id}: charging {order.amount} euros", flush=True)
     await trio.sleep(0.5)
     return f"receipt {order.id}/{order.amount}"
@@ -71,18 +71,18 @@ async def checkout(order: Order) -> str:
     with trio.fail_after(3 * 24 * 3600):  # a deadline that survives restarts
         if not await approved.receive():
             raise OrderRejected(order.id)
-    receipt = await charge(order)  # recorded once, never done again
+    receipt = await charge(order)  # recorded once, not repeated on replay
     async with trio.open_nursery() as nursery:
         nursery.start_soon(render_invoice, order)
         nursery.start_soon(ship, order)
-    await trio.sleep(5)  # so does this sleep: kill me here
+    await trio.sleep(5)  # survives a restart, too: kill the process here
     await thank(order)
     return receipt
 
 
 async def main(file: str) -> None:
     order = Order("order-7", 120)
-    # After `lease` seconds without a sign of life a process counts as dead.
+    # A killed worker's lease expires after so many seconds; then another one continues its work.
     async with open_worker(f"sqlite:///{quote(file)}", lease=3) as worker:
         try:
             handle = await worker.client.start(checkout.options(id=order.id), order)
@@ -91,7 +91,7 @@ async def main(file: str) -> None:
             handle = worker.client.handle(order.id, checkout)
             print(f"{order.id} goes on where it was, in process {os.getpid()}", flush=True)
         with suppress(InstanceFinished):
-            await handle.signal(approved, True)  # saying it twice does no harm
+            await handle.signal(approved, True)  # a second one does no harm
         print("The result:", await handle.result())
 
 

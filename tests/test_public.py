@@ -47,7 +47,11 @@ PUBLIC = {
         RedisBackend SqliteBackend Status StoredMessage TakenActivities TakenInstance
         TakenInstances Unit Update
     """,
-    "trioflow.testing": "",
+    "trioflow.testing": """
+        CrashReport CrashRun Fake FakeCall History Replay ReplayError Schedule SimulatedFailure
+        SimulatedFinalFailure Simulation Stuck Tester UnmetExpectations check_replay
+        crash_everywhere explore export_history load_history open_tester schedules simulate
+    """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",
 }

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.raw.rows import COUNTS, Rows
 from trioflow.backends.mysql.connection import MysqlConnection
-from trioflow.backends.mysql.schema import migrate
+from trioflow.backends.mysql.schema import MysqlMigrations
 from trioflow.backends.mysql.server import from_url
 from trioflow.backends.mysql.values import statements
 from trioflow.backends.sql.dialect import Delete, Insert, Update, Write
@@ -84,7 +84,7 @@ class MysqlWriter:
         server = from_url(urlunsplit(urlsplit(url)._replace(path=f"/{_DATABASE}")))
         self._connection = MysqlConnection(server.connect)
         self._connection.open()
-        migrate(self._connection, server.where, server.collation)
+        MysqlMigrations(server.where).apply(self._connection)
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit."""
@@ -93,7 +93,7 @@ class MysqlWriter:
             statement, row_of = _WRITES[kind]
             flat = [value for row in values for value in row_of(*row)]
             texts += statements(statement, flat, self._connection.room)
-        self._connection.send(["BEGIN", *texts, "COMMIT"])
+        self._connection.run(["BEGIN", *texts, "COMMIT"])
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""

@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.raw.rows import Rows
 from trioflow.backends.postgres.connection import PgConnection, Statement
-from trioflow.backends.postgres.schema import migrate
+from trioflow.backends.postgres.schema import PostgresMigrations
 from trioflow.backends.postgres.values import array, array_type
 
 __all__ = ["PostgresWriter"]
@@ -92,16 +92,18 @@ class PostgresWriter:
             lambda: _connect(url), psycopg.Connection.close, prepare=True
         )
         self._connection.execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
-        migrate(self._connection, _SCHEMA, "the database")
+        PostgresMigrations(_SCHEMA, "the database").apply(self._connection)
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit, in one go."""
+        make = self._connection.statement
         statements: list[Statement] = []
         for kind, values in rows.items():
             columns, text = self._writes[kind]
             given = zip(columns, zip(*values, strict=True), strict=True)
-            statements.append((text, [array(column, list(rest)) for column, rest in given]))
-        self._connection.run([("BEGIN", ()), *statements, ("COMMIT", ())])
+            arrays = [array(column, list(rest)) for column, rest in given]
+            statements.append(make(text, arrays))
+        self._connection.run([make("BEGIN", ()), *statements, make("COMMIT", ())])
 
     def counts(self) -> tuple[int, int]:
         """Return how many instances have ended, and how many messages and activities are left."""

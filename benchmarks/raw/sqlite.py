@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from benchmarks.raw.rows import COUNTS, Rows
 from trioflow.backends.sqlite.dialect import connect
-from trioflow.backends.sqlite.schema import migrate
+from trioflow.backends.sqlite.schema import SqliteMigrations
 
 __all__ = ["SqliteWriter"]
 
@@ -36,7 +36,7 @@ class SqliteWriter:
         self._path = Path(unquote(urlsplit(url).path[1:]) + "-raw")
         self._path.unlink(missing_ok=True)
         self._connection = connect(str(self._path))
-        migrate(self._connection, str(self._path))
+        SqliteMigrations(str(self._path)).apply(self._connection)
 
     def commit(self, rows: Rows) -> None:
         """Write the rows of one commit."""

@@ -12,8 +12,8 @@ from outcome import Error, Value
 
 from tests.stores import marked, open_store
 from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
-from trioflow.backends.sql import changes, leases, taking
-from trioflow.backends.sql.commit import commit
+from trioflow.backends.sql.operations import changes, leases, taking
+from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import BackendError, DataRefused
 
 SQL = ("sqlite", "postgres", "mariadb")
@@ -21,7 +21,7 @@ SQL = ("sqlite", "postgres", "mariadb")
 
 @asynccontextmanager
 async def stored(kind, path, servers):
-    """Open a store with three instances; give its synchronous part, and what counts messages."""
+    """Open a store with three instances; give its session, and what counts messages."""
     backend = open_store(kind, path, servers)()
     await backend.open()
 
@@ -30,7 +30,7 @@ async def stored(kind, path, servers):
 
     try:
         await backend.create([NewInstance(id, "flow", "q", b"[]") for id in "abc"])
-        yield backend._store(), unread
+        yield backend._connections.calls, unread
     finally:
         await backend.aclose()
 
@@ -41,7 +41,8 @@ def send(store, id, event=b"event"):
 
 @pytest.mark.parametrize("kind", marked(SQL))
 async def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, servers):
-    async with stored(kind, tmp_path, servers) as (store, unread):
+    async with stored(kind, tmp_path, servers) as (session, unread):
+        store = session.store
 
         def ending():
             with store.dialect.transaction(store.connection):
@@ -49,7 +50,7 @@ async def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, 
                 store.execute("ROLLBACK")
                 store.execute("SELECT * FROM nowhere")
 
-        outcomes = store.call_together([send(store, "a"), ending, send(store, "c")])
+        outcomes = session.call_together([send(store, "a"), ending, send(store, "c")])
         assert outcomes[::2] == [Value("done")] * 2
         assert isinstance(outcomes[1].error, BackendError)
         assert await unread() == {"a": 1, "b": 0, "c": 1}
@@ -58,7 +59,8 @@ async def test_a_transaction_that_a_call_ends_is_no_others_loss(kind, tmp_path, 
 @pytest.mark.servers
 async def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, servers):
     """A message is sent along with what comes next; here it is refused then."""
-    async with stored("postgres", tmp_path, servers) as (store, unread):
+    async with stored("postgres", tmp_path, servers) as (session, unread):
+        store = session.store
         schema = store.dialect._schema
         store.execute(
             f"CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -68,27 +70,29 @@ async def test_what_comes_late_is_not_the_next_calls_error_postgres(tmp_path, se
             f"CREATE TRIGGER refusing BEFORE INSERT ON {schema}.inbox FOR EACH ROW"
             f" WHEN (NEW.instance = 'b') EXECUTE FUNCTION {schema}.refuse()"
         )
-        await demand_only_b_is_refused(store, unread)
+        await demand_only_b_is_refused(session, unread)
 
 
 @pytest.mark.servers
 async def test_what_comes_late_is_not_the_next_calls_error_mariadb(tmp_path, servers):
-    async with stored("mariadb", tmp_path, servers) as (store, unread):
+    async with stored("mariadb", tmp_path, servers) as (session, unread):
+        store = session.store
         store.execute(
             "CREATE TRIGGER refusing BEFORE INSERT ON inbox FOR EACH ROW"
             " IF NEW.instance = 'b' THEN SIGNAL SQLSTATE '22000' SET MYSQL_ERRNO = 1366; END IF"
         )
-        await demand_only_b_is_refused(store, unread)
+        await demand_only_b_is_refused(session, unread)
 
 
-async def demand_only_b_is_refused(store, unread):
+async def demand_only_b_is_refused(session, unread):
+    store = session.store
     leases.register_worker(store, "w", "w", ((), ()), None)
     changes.create(store, [NewInstance("sender", "flow", "of w", b"[]")])
     wanted = taking.Wanted("w", ("of w",), ())
     assert len(taking.take_instances(store, wanted, 1, 0.0).instances) == 1
     telling = InstanceCommit(id="sender", execution=1, number=0, messages=[Message("b", b"event")])
     telling_b = partial(commit, store, "w", [Unit(instances=[telling])])
-    first, second, third = store.call_together([send(store, "a"), telling_b, send(store, "c")])
+    first, second, third = session.call_together([send(store, "a"), telling_b, send(store, "c")])
     assert (first, third) == (Value("done"), Value("done"))
     assert isinstance(second, Error)
     assert isinstance(second.error, DataRefused)
@@ -104,7 +108,8 @@ IDLE = {
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
 async def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_path, servers):
-    async with stored(kind, tmp_path, servers) as (store, unread):
+    async with stored(kind, tmp_path, servers) as (session, unread):
+        store = session.store
         store.execute(IDLE[kind])
         paused = []
 
@@ -114,7 +119,7 @@ async def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_
                 time.sleep(2.5)  # as a process that was stopped
             return changes.send(store, "b", b"event")
 
-        outcomes = store.call_together([send(store, "a"), slow, send(store, "c")])
+        outcomes = session.call_together([send(store, "a"), slow, send(store, "c")])
         assert outcomes == [Value("done")] * 3
         assert await unread() == {"a": 1, "b": 1, "c": 1}
 
@@ -125,14 +130,14 @@ async def test_a_transaction_that_was_idle_for_too_long_is_made_again(kind, tmp_
 
         paused.clear()
         store.execute(IDLE[kind])
-        assert store.call(alone) == "done"
+        assert session.call(alone) == "done"
         assert await unread() == {"a": 1, "b": 2, "c": 2}
 
 
 @pytest.mark.servers
 async def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
     async def waiting_for_a_lock(store):
-        looking = store._mysql._connect()
+        looking = store.connection._connect()
         with looking.cursor() as cursor:
             while True:
                 cursor.execute(
@@ -143,10 +148,11 @@ async def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
                 await trio.sleep(0.2)  # the answer is kept for a tenth of a second after each look
         looking.close()
 
-    async with stored("mariadb", tmp_path, servers) as (store, unread):
+    async with stored("mariadb", tmp_path, servers) as (session, unread):
+        store = session.store
         # Whoever has changed more is the one that goes on.
         store.execute("CREATE TABLE ballast AS SELECT seq AS i, 0 AS v FROM seq_1_to_3000")
-        other = store._mysql._connect()
+        other = store.connection._connect()
         other.begin()
         with other.cursor() as cursor:
             cursor.execute("UPDATE ballast SET v = 1")
@@ -159,7 +165,7 @@ async def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
 
         async def calls():
             joined = [send(store, "a"), send(store, "c"), send(store, "b")]
-            outcomes.extend(await trio.to_thread.run_sync(store.call_together, joined))
+            outcomes.extend(await trio.to_thread.run_sync(session.call_together, joined))
 
         outcomes = []
         async with trio.open_nursery() as nursery:
@@ -173,7 +179,8 @@ async def test_a_deadlock_takes_no_acknowledged_call_along(tmp_path, servers):
 
 @pytest.mark.parametrize("kind", marked(SQL))
 async def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
-    async with stored(kind, tmp_path, servers) as (store, _):
+    async with stored(kind, tmp_path, servers) as (session, _):
+        store = session.store
         with pytest.raises(DataRefused):
-            store.call(changes.send, store, "a\ud800", b"event")
-        assert store.call(changes.send, store, "a", b"event") == "done"
+            session.call(changes.send, store, "a\ud800", b"event")
+        assert session.call(changes.send, store, "a", b"event") == "done"

@@ -39,18 +39,18 @@ TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enou
 
 def saboteur(monkeypatch, mysql, when, times=1):
     """Kill the connection just before or after it sends a COMMIT; return how often it happened."""
-    send = mysql_connection.MysqlConnection.send
+    run = mysql_connection.MysqlConnection.run
     killed = []
 
     def sabotaged(self, statements):
         if list(statements)[-1:] == ["COMMIT"] and self.writer and len(killed) < times:
             killed.append(self._raw.thread_id())
             if when == "after":
-                send(self, statements)
+                run(self, statements)
             mysql.admin(f"KILL {killed[-1]}")
-        return send(self, statements)
+        return run(self, statements)
 
-    monkeypatch.setattr(mysql_connection.MysqlConnection, "send", sabotaged)
+    monkeypatch.setattr(mysql_connection.MysqlConnection, "run", sabotaged)
     return killed
 
 
@@ -102,7 +102,7 @@ async def test_a_result_that_cannot_be_found_out_is_not_tried_again(mysql, monke
             raise pymysql.OperationalError(2003, "nobody there")
 
         with monkeypatch.context() as patch:
-            patch.setattr(mysql_connection.MysqlConnection, "_again", gone)
+            patch.setattr(mysql_connection.MysqlConnection, "_new", gone)
             with pytest.raises(BackendUnavailable):
                 await backend.send("a", b"event")
         record = await backend.get("a")
@@ -329,7 +329,7 @@ async def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one
     monkeypatch.setattr(mysql_backend, "ServerClock", Later)
     async with opened(connect=connect) as backend:
         await backend.register_worker("w", "w")
-        backend._opened.connection.close()
+        backend._connections.calls.connection.close()
         assert await backend.commit("w", []) == []
         assert await backend.reclaim(50.0) == []
 
@@ -343,7 +343,7 @@ async def test_the_time_that_it_takes_to_connect_is_no_difference_of_clocks(mysq
 
     async with opened(connect=connect) as backend:
         monkeypatch.setattr(server_clock, "_OLD", 0.0)
-        backend._opened.connection.close()
+        backend._connections.calls.connection.close()
         await backend.reclaim(60.0)
         assert abs(backend.now() - time.time()) < 0.2
 

@@ -298,13 +298,13 @@ def answer_lost(monkeypatch, *, stored):
     original = PgConnection._roundtrip
     lost = threading.Event()
 
-    def roundtrip(self, pgconn, statements):
+    def roundtrip(self, raw, statements, answers):
         if statements[-1][0] != "COMMIT" or lost.is_set():
-            return original(self, pgconn, statements)
+            return original(self, raw, statements, answers)
         lost.set()
         if stored:
-            original(self, pgconn, statements)
-        pgconn.finish()
+            original(self, raw, statements, answers)
+        raw.pgconn.finish()
         raise psycopg.OperationalError("the connection was lost")
 
     with monkeypatch.context() as patch:
@@ -550,7 +550,7 @@ async def test_a_commit_that_waited_for_a_connection_counts_from_when_it_had_one
     store = PostgresBackend(connect, schema=schema, clock=lambda: time[0])
     async with opened(store) as backend:
         await backend.register_worker("w", "w")
-        backend._opened.connection.close()
+        backend._connections.calls.connection.close()
         assert await backend.commit("w", []) == []
         assert await backend.reclaim(50.0) == []
 
@@ -618,8 +618,10 @@ def test_an_error_leaves_the_connection_usable(url):
         with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
             connection.execute("SELECT 1 / ?::int", (0,))
         with connection.transaction():
+            texts = ["SELECT 1", "SELECT * FROM nowhere", "SELECT 2"]
+            three = [connection.statement(text, ()) for text in texts]
             with pytest.raises(psycopg.errors.UndefinedTable), connection.transaction():
-                connection.run([("SELECT 1", ()), ("SELECT * FROM nowhere", ()), ("SELECT 2", ())])
+                connection.run(three)
             assert connection.in_transaction
             assert connection.execute("SELECT ?::int + 1", (2,)).fetchone() == (3,)
     connection.close()

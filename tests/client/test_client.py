@@ -315,7 +315,7 @@ async def test_giving_up_waiting_leaves_the_instance_alone(flow):
         with anyio.move_on_after(0.02) as scope:
             await handle.result()
         assert scope.cancelled_caught
-        assert worker.client.endings.waiting == 0
+        assert worker.client.waiter.waiting == 0
         await handle.signal(number, 4)
         assert await handle.result() == 4
 

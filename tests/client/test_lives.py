@@ -59,7 +59,7 @@ class Waiting:
 
     async def until_there(self, client):
         async def there():
-            return client.endings.waiting
+            return client.waiter.waiting
 
         await until(there)
 
@@ -141,7 +141,7 @@ async def test_of_two_lives_each_waits_for_its_own_end(cached):
         one = Waiting(await worker.client.start(waiting.options(id="x")))
         group.start_soon(one.run)
         await one.until_there(worker.client)
-        worker.client.endings.tell("x", "another life", "completed", b"{}")
+        worker.client.waiter.tell("x", "another life", "completed", b"{}")
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         assert one.came is None
@@ -208,7 +208,7 @@ async def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound
         assert isinstance(one.came, GONE), one.came
         if then == "again":
             assert isinstance(one.came, InstanceTerminated)
-        assert client.endings.waiting == 0
+        assert client.waiter.waiting == 0
 
 
 @pytest.mark.parametrize("then", ["nothing", "removed"])
@@ -278,7 +278,7 @@ async def test_what_a_store_lost_without_a_word_is_found_out_within_seconds(cloc
         assert [one.came for one in waiting] == [None, None]
         backend.lost = True
         with anyio.fail_after(5.5):
-            while client.endings.waiting:
+            while client.waiter.waiting:
                 await anyio.sleep(0.1)
         assert [type(one.came) for one in waiting] == [InstanceNotFound] * 2
 
@@ -301,7 +301,7 @@ async def test_of_a_life_that_ended_in_between_only_what_is_sure_is_said(backend
             waiter = _Waiter(record.life)
             waiter.execution = record.execution
             with pytest.raises(GONE) as raised:
-                await client.endings._get(ended, waiter)
+                await client.waiter._get(ended, waiter)
             said.append(type(raised.value))
     assert said == [InstanceNotFound, InstanceTerminated, InstanceNotFound]
 

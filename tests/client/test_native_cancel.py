@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from trioflow import InstanceNotFound, Registry, Signal, open_client, open_worker
-from trioflow._client.cancels import hears_cancels
+from trioflow._client.native_cancel import raises_native_cancels
 from trioflow.backends.sqlite.backend import SqliteBackend
 
 flows = Registry()
@@ -54,7 +54,7 @@ class Store:
             begun.set()
             assert go.wait(30)
 
-        waits = asyncio.ensure_future(self.backend._thread.run(stop))
+        waits = asyncio.ensure_future(self.backend._connections.thread.run(stop))
         await asyncio.to_thread(begun.wait, 30)
         self.go = go.set
         try:
@@ -213,7 +213,7 @@ async def test_opening_and_closing_too(tmp_path, opened):
 
 @pytest.mark.host("asyncio")
 async def test_an_error_of_the_call_gives_way():
-    @hears_cancels
+    @raises_native_cancels
     async def fails():
         asyncio.current_task().cancel("enough")
         raise ValueError("no")

@@ -90,24 +90,24 @@ async def test_a_full_disk_refuses_new_instances_and_loses_none(sqlite, caplog):
         await until_parked(handle)
 
         def limit(pages):
-            connection = backend._opened.connection
+            connection = backend._connections.calls.connection
             (used,) = connection.execute("PRAGMA page_count").fetchone()
             connection.execute(f"PRAGMA max_page_count = {used if pages is None else pages}")
 
-        await backend._thread.run(limit, None)
+        await backend._connections.thread.run(limit, None)
         async with sqlite.client(flows) as client:
             full = client.backend
-            await full._thread.run(_fill, full)
+            await full._connections.thread.run(_fill, full)
             with pytest.raises(BackendUnavailable, match="full"):
                 await client.start(work, "x" * 100_000)
-        await backend._thread.run(limit, 1 << 30)
+        await backend._connections.thread.run(limit, 1 << 30)
         await handle.signal(number, 1)
         assert await handle.result() == 2
         assert await worker.client.count() == 1
 
 
 def _fill(backend):
-    connection = backend._opened.connection
+    connection = backend._connections.calls.connection
     (used,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {used}")
 
@@ -127,7 +127,7 @@ async def test_a_worker_on_a_full_disk_goes_on_when_there_is_room(sqlite, caplog
         async with sqlite.worker(flows, backend=backend) as worker:
             handle = await worker.client.start(grow)
             await until_parked(handle)
-            await backend._thread.run(_fill, backend)
+            await backend._connections.thread.run(_fill, backend)
             other = await sqlite.backend()
             async with open_client(other) as client:
                 await client.handle(handle.id).signal(number, 1)
@@ -136,8 +136,8 @@ async def test_a_worker_on_a_full_disk_goes_on_when_there_is_room(sqlite, caplog
                 return any("full" in r.getMessage() for r in caplog.records)
 
             await until(warned)
-            await backend._thread.run(
-                backend._opened.connection.execute, "PRAGMA max_page_count = 1000000"
+            await backend._connections.thread.run(
+                backend._connections.calls.connection.execute, "PRAGMA max_page_count = 1000000"
             )
             assert await handle.result() == 200_000
 

@@ -17,8 +17,7 @@ from tests.races.arenas import Arena
 from tests.races.proxy import Proxy
 from tests.servers import required
 from trioflow import Registry, open_client, open_worker
-from trioflow.backends.sql.commit import commit
-from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.backends.sql.operations.commit import commit
 
 _STORES = {"postgres": "postgresql", "mariadb": "mariadb", "redis": "redis"}
 
@@ -30,18 +29,17 @@ class Stall:
         self.begun, self.over = threading.Event(), threading.Event()
         self.on = False
         self.thread: threading.Thread | None = None
-
-        def hanging(*args):
-            if self.on:
-                self.thread = threading.current_thread()
-                self.begun.set()
-                assert self.over.wait(PATIENCE)
-            return commit(*args)
-
-        monkeypatch.setattr("trioflow.backends.sql.backend.commit", hanging)
+        monkeypatch.setattr("trioflow.backends.sql.backend.commit", self.commit)
         monkeypatch.setattr("trioflow._worker.worker._STORING", 0.2)
         monkeypatch.setattr("trioflow._worker.worker._SIGNING_OFF", 0.1)
         monkeypatch.setattr("trioflow._worker.run._CLOSING", 0.1)
+
+    def commit(self, *args):
+        if self.on:
+            self.thread = threading.current_thread()
+            self.begun.set()
+            assert self.over.wait(PATIENCE)
+        return commit(*args)
 
     async def until_over(self):
         """End it, and wait until the thread that hung has ended."""
@@ -90,7 +88,7 @@ async def test_a_drain_leaves_a_store_that_hangs(tmp_path, monkeypatch, caplog, 
             began = time.monotonic()
         assert time.monotonic() - began < 5
         stall.on = False
-        async with open_client(SqliteBackend(tmp_path / "flow.db"), registry=flows) as client:
+        async with open_client(url, registry=flows) as client:
             if not stored:
                 assert await others(client) == 2
             await stall.until_over()

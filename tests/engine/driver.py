@@ -180,8 +180,8 @@ class Driver:
         assert self.execution.custom_status == before
         assert self.execution.loop.alive == 0
         assert not self.execution.waits_for
-        assert not self.execution._commands
-        assert not self.execution._cancels
+        assert not self.execution.commands.given
+        assert not self.execution.commands.cancels
 
     def revive(self, workflow: Workflow[..., Any] | None = None) -> Execution:
         """Replay the encoded history; every turn has to come out byte for byte."""

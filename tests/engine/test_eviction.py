@@ -321,7 +321,7 @@ def test_code_that_swallows_everything_for_ever_is_kept_aside_in_silence(monkeyp
         driver = Driver(wf)
         assert driver.execution.evict() is False
         assert kept == [driver.execution.loop]
-        assert not driver.execution._commands
+        assert not driver.execution.commands.given
         stop.append(True)
         assert driver.execution.evict() is True
 

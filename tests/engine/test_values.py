@@ -364,10 +364,12 @@ def test_a_task_that_is_nested_too_deeply_is_told_so(drive):
                 side_effect(lambda: 1, int)
                 return
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(nest, depth - 1)
+                for _ in range(10):
+                    nursery.start_soon(trio.sleep, 0)
+                nursery.start_soon(nest, depth - 1)  # the number 10
 
         try:
-            await nest(150)
+            await nest(100)
         except BaseExceptionGroup as group:
             error = group
             while isinstance(error, BaseExceptionGroup):

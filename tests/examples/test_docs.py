@@ -16,6 +16,7 @@ from trioflow import default_registry
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md"]
 BLOCK = re.compile(r"(?ms)^(?:```python|<!-- test)\n(.*?)^(?:```|-->)$")
 
 
@@ -43,8 +44,26 @@ def test_the_pages_have_blocks():
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a heading of a page ends with."""
+    headings = re.findall(r"(?m)^#+ (.+)$", BLOCK.sub("", page.read_text("utf-8")))
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.stem)
 def test_the_links_of_a_page_lead_somewhere(page: Path):
     text = BLOCK.sub("", page.read_text("utf-8"))
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text)
+    targets = [(page.parent / path if path else page, heading) for path, heading in links]
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    assert [each for each in targets if each[1] and each[1] not in anchors(each[0])] == []
+
+
+def test_the_files_that_the_architecture_names_are_there():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`((?:\w+/)*(?:\w+\.py|\w+/))`", text)
+    there = [f"/{path.relative_to(ROOT)}" for path in (ROOT / "trioflow").rglob("*.py")]
+    folders = [f"/{path.relative_to(ROOT)}/" for path in (ROOT / "trioflow").rglob("*/")]
+    found = [name for name in named if any(x.endswith(f"/{name}") for x in there + folders)]
+    assert named
+    assert sorted(set(named) - set(found)) == []

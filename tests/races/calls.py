@@ -80,15 +80,15 @@ class Calls:
         self._plan = plan
         self._numbers = count(1)
 
-    async def run(self) -> None:
-        """Do random things for as long as the plan says."""
+    async def run(self, slowness: float) -> None:
+        """Do random things for as long as the plan says, times ``slowness``."""
+        end = trio.current_time() + self._plan.active * slowness
         async with trio.open_nursery() as nursery:
             for number in range(self._plan.clients):
                 chance = random.Random(f"{self._plan.seed} {number}")
-                nursery.start_soon(self._one, chance)
+                nursery.start_soon(self._one, chance, end)
 
-    async def _one(self, chance: random.Random) -> None:
-        end = trio.current_time() + self._plan.active
+    async def _one(self, chance: random.Random, end: float) -> None:
         while trio.current_time() < end:
             (what,) = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
             id = f"race-{chance.randrange(self._plan.ids)}"
@@ -108,7 +108,8 @@ class Calls:
         shape = chance.choice(SHAPES)
         token = self._token()
         ended = self.told.ended[id]
-        await self._client.start(shape.options(id=id), token, chance.randint(1, 4))
+        begun = shape.options(id=id, priority=chance.choice((-7, 0, 0, 0, 7)))
+        await self._client.start(begun, token, chance.randint(1, 4))
         self._note_start(id, token, ended)
 
     async def _signal(self, id: str, chance: random.Random) -> None:

@@ -71,7 +71,8 @@ async def run_rounds(
         say(f"{arena.kind} {report}")
         if report.faults:
             again = f"python -m tests.races --store {arena.kind} --seed {plan.seed} --rounds 1"
-            say("\n".join([*(f"  FAULT {fault}" for fault in report.faults), f"  again: {again}"]))
+            said = [*(f"  FAULT {fault}" for fault in report.faults), *report.stories]
+            say("\n".join([*said, f"  again: {again}"]))
             if not keep_going:
                 break
     return tally

@@ -21,7 +21,7 @@ from trioflow._model.turns import Completed, Continued, Turn, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord
 
-__all__ = ["History", "Line", "check", "read_log", "read_store"]
+__all__ = ["History", "Line", "check", "read_log", "read_store", "story"]
 
 _CODEC = JsonCodec()
 # A worker hears of a cancel with its heartbeat at the latest, and a turn is stored soon after it
@@ -100,6 +100,16 @@ async def read_store(backend: Backend) -> list[History]:
             if turns or execution.number == record.execution:
                 found.append(History(record, execution.number, turns))
     return found
+
+
+def story(history: History) -> str:
+    """Return an execution's turns for somebody who looks for a fault: a line for each."""
+    lines = [f"    {history}: {history.record.status}"]
+    for number, turn in enumerate(history.turns):
+        events = ", ".join(f"{type(one).__name__} {getattr(one, 'id', '')}" for one in turn.events)
+        given = ", ".join(f"{type(one).__name__} {one.id}" for one in turn.commands)
+        lines.append(f"      {number} at {turn.now:.3f}: {events} -> {given} {turn.outcome or ''}")
+    return "\n".join(line[:300] for line in lines)
 
 
 def check(plan: Plan, told: Told, log: list[Line], histories: list[History]) -> Iterator[str]:

@@ -19,7 +19,9 @@ from tests.races.proxy import Proxy
 __all__ = ["Crew"]
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE = 30.0  # seconds for what takes much less on a quiet machine
+_PATIENCE = 30.0  # seconds for what takes much less on a quiet machine…
+_START = 1.5  # in which workers begin on a quiet machine
+_SLOWEST = 6.0
 _NEVER_SAID = (
     "Exception in thread",
     "Exception ignored in",
@@ -32,10 +34,13 @@ _NEVER_SAID = (
 class _Worker:
     """One process."""
 
-    def __init__(self, number: int, process: subprocess.Popen[bytes], printed: Path) -> None:
+    def __init__(
+        self, number: int, process: subprocess.Popen[bytes], printed: Path, patience: float
+    ) -> None:
         self.number = number
         self.process = process
         self.printed = printed
+        self._patience = patience
 
     def send(self, number: signal.Signals) -> None:
         if self.process.poll() is None:
@@ -43,11 +48,11 @@ class _Worker:
 
     async def end(self, number: signal.Signals) -> int | None:
         """Send a signal; return the exit code, ``None`` if it does not end."""
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(self._patience):
             while number == signal.SIGTERM and not self.is_ready():
                 await trio.sleep(0.02)
         self.send(number)
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(self._patience):
             while self.process.poll() is None:
                 await trio.sleep(0.02)
         return self.process.poll()
@@ -63,6 +68,10 @@ class _Worker:
 
 class Crew:
     """Three workers, replaced when they end.
+
+    Attributes:
+        slowness: How many times as long as on a quiet machine things take on this one.
+        patience: Seconds for what takes much less.
 
     Args:
         folder: For what they print and for their log.
@@ -81,6 +90,8 @@ class Crew:
         self._chance = random.Random(f"{plan.seed} chaos")
         self._workers: list[_Worker] = []
         self._started = 0
+        self.patience = _PATIENCE
+        self.slowness = 1.0
         for number in range(len(plan.workers)):
             self._workers.append(self._start(number))
 
@@ -91,13 +102,17 @@ class Crew:
         command = [sys.executable, "-m", "tests.races.program", self._url, str(self.log), options]
         with printed.open("wb") as stderr:
             process = subprocess.Popen(command, cwd=_ROOT, stdout=stderr, stderr=stderr)
-        return _Worker(number, process, printed)
+        return _Worker(number, process, printed, self.patience)
 
     async def wait_ready(self) -> None:
         """Wait until all have begun, or ended."""
+        began = trio.current_time()
         with trio.move_on_after(_PATIENCE):
             while not all(worker.is_ready() for worker in self._workers):
                 await trio.sleep(0.02)
+        took = trio.current_time() - began
+        self.slowness = min(max(1.0, took / _START), _SLOWEST)
+        self.patience = _PATIENCE * self.slowness
 
     async def chaos(self) -> None:
         """Do to workers or to their connections what the plan says, until cancelled."""

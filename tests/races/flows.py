@@ -28,10 +28,13 @@ from trioflow import (
     uuid4,
 )
 
-__all__ = ["DRAINERS", "LOG", "SHAPES", "drains", "numbers", "registry"]
+__all__ = ["DRAINERS", "LOG", "OTHER_QUEUE", "SHAPES", "drains", "numbers", "registry"]
 
 LOG = "TRIOFLOW_RACES_LOG"
 GENERATION = os.getpid()
+
+OTHER_QUEUE = "other"
+"""Served by some workers only, so that nobody serves it while those are gone."""
 
 registry = Registry()
 numbers = Signal("numbers", int)
@@ -304,6 +307,38 @@ async def effects(token: str, size: int) -> list[Any]:
     return [*found, results]
 
 
+@registry.workflow
+async def abandons(token: str, size: int) -> int:
+    """Do not wait for what is cancelled, and end while it still runs."""
+    left = 0
+    for _ in range(size):
+        with trio.move_on_after(0.15) as scope:
+            await stubborn.options(on_cancel="abandon")(token, 0.5)
+        left += scope.cancelled_caught
+    await work(token, 0.02)
+    return left
+
+
+@registry.workflow
+async def elsewhere(token: str, size: int) -> list[str]:
+    """Call what the workers of another queue do, at several priorities; wait only for so long."""
+    found: list[str] = []
+
+    async def one(number: int) -> None:
+        there = work.options(queue=OTHER_QUEUE, schedule_timeout=0.8, priority=number - 1)
+        try:
+            found.append(await there(token, 0.02 * number))
+        except TimeoutError:
+            found.append("late")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(size + 1):
+            nursery.start_soon(one, number)
+        with trio.move_on_after(0.4):
+            await straight.options(queue=OTHER_QUEUE, priority=3)(f"{token}-there", 2)
+    return found
+
+
 SHAPES = (
     straight,
     fan,
@@ -317,5 +352,7 @@ SHAPES = (
     talks,
     moody,
     effects,
+    abandons,
+    elsewhere,
 )
 """What is started; `drains` has ids of its own, that nobody ends."""

@@ -6,11 +6,14 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.races.flows import OTHER_QUEUE
+
 __all__ = ["CHAOS", "Chaos", "Plan", "draw"]
 
 Chaos = Literal["none", "kill", "term", "stop", "stall", "drop", "half-open"]
 
 CHAOS: tuple[Chaos, ...] = ("none", "kill", "term", "stop", "stall", "drop", "half-open")
+_WORKERS = 3
 _OF_PROXIES = ("stall", "drop", "half-open")
 
 
@@ -51,6 +54,7 @@ def draw(seed: int, *, proxied: bool, chaos: Chaos | None = None) -> Plan:
     chance = random.Random(seed)
     drawn = chance.choice([one for one in CHAOS if proxied or one not in _OF_PROXIES])
     lease = 1.5
+    both = chance.sample(range(_WORKERS), chance.choice((1, 1, 2)))
     workers = [
         {
             "host": chance.choice(("trio", "trio", "asyncio")),
@@ -61,8 +65,9 @@ def draw(seed: int, *, proxied: bool, chaos: Chaos | None = None) -> Plan:
             "sticky": chance.choice((0.0, 0.5)),
             "lease": lease,
             "drain": chance.choice((0.1, 1.0)),
+            "queues": ["default", OTHER_QUEUE] if number in both else ["default"],
         }
-        for _ in range(3)
+        for number in range(_WORKERS)
     ]
     return Plan(
         seed=seed,

@@ -12,7 +12,7 @@ import trio
 
 from tests.races.arenas import Arena, left_over
 from tests.races.calls import Calls
-from tests.races.checks import check, read_log, read_store
+from tests.races.checks import History, check, read_log, read_store, story
 from tests.races.crews import Crew
 from tests.races.flows import registry
 from tests.races.plans import Plan
@@ -22,14 +22,10 @@ from trioflow.backends.records import InstanceFilter
 
 __all__ = ["Report", "run_round"]
 
-# Every workflow ends by itself within a few seconds; a lease may have to run out first, and the
-# machine may be busy.
-_SETTLE = 45.0
-
 
 @dataclass
 class Report:
-    """What became of a round."""
+    """What became of a round; ``stories`` are the histories of what the faults name."""
 
     plan: Plan
     seconds: float = 0.0
@@ -38,6 +34,7 @@ class Report:
     attempts: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    stories: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
@@ -76,17 +73,21 @@ async def _race(client: Client, crew: Crew, plan: Plan, report: Report) -> None:
     await crew.wait_ready()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crew.chaos)
-        await calls.run()
-        await trio.sleep(plan.lease)  # while what they have begun goes on
+        await calls.run(crew.slowness)
+        await trio.sleep(plan.lease * crew.slowness)  # while what they have begun goes on
         nursery.cancel_scope.cancel()
     settled = await _settle(client, crew)
-    if not settled:
+    if settled:
+        report.faults += await _idle(client, crew)
+    else:
         report.faults.append(f"not all has ended; the workers said:\n{await crew.tails()}")
+        report.faults += await _unfinished(client)
     await crew.dismiss()
     report.faults += [*crew.faults, *calls.told.errors]
     histories = await read_store(client.backend)
     log = read_log(crew.log)
     report.faults += check(plan, calls.told, log, histories)
+    report.stories = [story(one) for one in histories if _is_blamed(one, report.faults)]
     report.turns = sum(len(history.turns) for history in histories)
     report.attempts = sum(line.what == "start" for line in log)
     ids = {history.record.id: history.record.status for history in histories}
@@ -94,14 +95,49 @@ async def _race(client: Client, crew: Crew, plan: Plan, report: Report) -> None:
     report.faults += await _clean(client, plan)
 
 
+async def _unfinished(client: Client) -> list[str]:
+    """Return what is stored of the activities for which anything that runs may wait."""
+    return [
+        f"{one.id} waits for {activity}"
+        for one in await client.list(status="running", limit=1000)
+        for activity in await client.backend.activities(one.id)
+    ]
+
+
+def _is_blamed(history: History, faults: list[str]) -> bool:
+    return any(history.record.id in fault for fault in faults)
+
+
 async def _settle(client: Client, crew: Crew) -> bool:
-    """Wait until nothing runs; return whether that came true."""
-    with trio.move_on_after(_SETTLE):
+    """Wait until nothing runs; return whether that came true.
+
+    Every workflow ends by itself within a few seconds; a lease may have to run out first.
+    """
+    with trio.move_on_after(1.5 * crew.patience):
         while await client.count(status="running"):
             await trio.sleep(0.1)
             crew.check()
         return True
     return False
+
+
+async def _idle(client: Client, crew: Crew) -> list[str]:
+    """Wait until nobody has activities of what has ended; return what is left of them."""
+    held: list[str] = []
+    with trio.move_on_after(crew.patience):
+        while not await client.count(status="suspended"):  # whose activities go on
+            held = [
+                f"all has ended, and the queue {one.queue} has activities: {one}"
+                for one in await client.stats()
+                if one.pending_activities or one.running_activities
+            ]
+            if not held:
+                break
+            await trio.sleep(0.1)
+            crew.check()
+        else:
+            held.clear()
+    return held
 
 
 async def _clean(client: Client, plan: Plan) -> list[str]:

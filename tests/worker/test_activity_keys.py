@@ -11,13 +11,19 @@ import trio.testing
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.attempts import info_of
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.instances.cancel import Cancels
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.real_host import running_host
-from trioflow.backends.records import ActivityKey, ActivityTask
+from trioflow.backends.records import ActivityKey, ActivityTask, NewInstance
 
 
 def task(life, *, name="act", instance="i"):
     key = ActivityKey(instance, 1, "0:0", life)
     return ActivityTask(key, name, "default", b'{"life":"%s"}' % life.encode(), b"", 1, 0.0)
+
+
+def instance(id, life):
+    return HeldInstance.born(NewInstance(id, "w", "default", b"[]", life=life))
 
 
 class Listener:
@@ -72,8 +78,7 @@ async def with_runner(body, *, stubborn=False, began=("first", "second")):
 
 async def test_a_cancel_of_one_life_does_not_reach_another():
     async def body(runner):
-        assert runner.runs(task("first").key)
-        assert not runner.runs(task("third").key)
+        assert sorted(key.life for key in runner.in_hand()) == ["first", "second"]
         assert not runner.cancel(task("third").key)
         assert runner.cancel(task("first").key)
 
@@ -82,8 +87,9 @@ async def test_a_cancel_of_one_life_does_not_reach_another():
 
 async def test_those_of_one_life_are_dropped():
     async def body(runner):
-        runner.drop_of("other", "first")
-        runner.drop_of("i", "first")
+        cancels = Cancels(runner)
+        cancels.given_back(instance("other", "first"))
+        cancels.given_back(instance("i", "first"))
         assert runner.in_hand() == [task("second").key]
 
     assert await with_runner(body) == []
@@ -91,7 +97,7 @@ async def test_those_of_one_life_are_dropped():
 
 async def test_what_is_dropped_is_no_longer_in_hand_though_it_does_not_stop():
     async def body(runner):
-        runner.drop_all()
+        Cancels(runner).all_lost()
         assert runner.in_hand() == []
         assert not runner.capacity.busy_with("i")
         await trio.sleep(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import anyio
 import pytest
 import trio
@@ -10,6 +12,7 @@ from tests.worker.flow import EPOCH
 from tests.worker.simulation import simulate, simulated_host
 from trioflow import (
     InstanceCancelled,
+    JsonCodec,
     Registry,
     RetryPolicy,
     Signal,
@@ -17,6 +20,8 @@ from trioflow import (
     random,
     uuid4,
 )
+from trioflow._client.client import client_on
+from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import encode_turn
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.run import worker_on
@@ -112,6 +117,32 @@ def test_another_seed_gives_other_ids_and_other_delays(loop, monkeypatch):
     assert not set(first[0]) & set(other[0])
     retried = [[at for at, name, *_ in run[4] if name == "a"] for run in (first, other)]
     assert retried[0] != retried[1]
+
+
+def test_a_client_of_its_own_draws_from_its_own_seed(loop, monkeypatch):
+    flows = Registry()
+
+    @flows.workflow
+    async def work(n: int) -> int:
+        await trio.sleep(60)
+        return n
+
+    async def main(backend):
+        host = simulated_host(3)
+        options = WorkerOptions(registry=flows, drain=0.0)
+        chance = RandomSource(Random(4).randbytes)
+        client = client_on(
+            backend, codec=JsonCodec(), registry=flows, random=chance, wall=host.wall
+        )
+        async with worker_on(backend, options, host), client as client:
+            handles = [await client.start(work, n) for n in range(3)]
+            assert [await handle.result() for handle in handles] == [0, 1, 2]
+            records = [await backend.get(handle.id) for handle in handles]
+            return [(record.id, record.life, record.finished_at) for record in records]
+
+    first = simulate(loop, main, monkeypatch)
+    assert simulate(loop, main, monkeypatch) == first
+    assert all(at - EPOCH == pytest.approx(60) for _, _, at in first)
 
 
 def test_what_a_paused_worker_held_goes_on_after_its_lease(loop, monkeypatch):

@@ -15,6 +15,7 @@ from tests.worker.flow import Gate, until
 from trioflow import ActivityTimeout, Registry, RetryPolicy, open_worker
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.runtimes import make_lanes
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import ActivityKey, ActivityTask
 
@@ -191,21 +192,21 @@ class Definition:
 
 def capacity(limit=100, threads=10, names="lt"):
     definitions = {name: Definition("thread" if name == "t" else "async") for name in names}
-    return Capacity(definitions, ["q"], limit, threads, lambda _: None)
+    return Capacity(definitions, ["q"], limit, make_lanes(limit, threads), lambda _: None)
 
 
 def test_the_store_is_asked_for_what_there_is_room_for():
     some = capacity()
     assert list(some.looks(50)) == [(10, frozenset()), (50, frozenset("t"))]
     for _ in range(10):
-        some.count("a", some.thread_lane)
+        some.count("a", some.lane_of("t"))
     assert list(some.looks(50)) == [(50, frozenset("t"))]
     for _ in range(90):
-        some.count("a", some.lane)
+        some.count("a", some.lane_of("l"))
     assert list(some.looks(50)) == []
     assert not some.wants
     for _ in range(3):
-        some.release(some.thread_lane)
+        some.release(some.lane_of("t"))
     assert list(some.looks(50)) == [(3, frozenset())]
     assert list(capacity(names="l").looks(50)) == [(50, frozenset())]
     assert list(capacity(names="t").looks(50)) == [(10, frozenset())]
@@ -224,10 +225,10 @@ def test_of_a_kind_that_there_is_not_nothing_is_wanted(names):
 def test_room_that_comes_during_a_look_is_not_missed():
     some = capacity()
     for _ in range(10):
-        some.count("a", some.thread_lane)
+        some.count("a", some.lane_of("t"))
     assert not some.wants
     for _, left_out in some.looks(50):
-        some.release(some.thread_lane)  # one ends while the store is asked for others
+        some.release(some.lane_of("t"))  # one ends while the store is asked for others
         some.saw_all(left_out)
         break
     assert some.wants
@@ -238,12 +239,12 @@ def test_room_that_was_given_back_is_not_given_back_twice():
     assert some.reserve("a", "l", "q")
     for _ in range(2):
         some.unreserve("a", "l")
-    assert some.lane.window.held == 0
+    assert some.lane_of("l").window.held == 0
     assert some.idle
 
 
 def test_those_that_were_stuck_at_two_looks_are_taken_out():
-    lane = capacity().lane
+    lane = capacity().lane_of("l")
     runs = [
         Run(ActivityTask(ActivityKey("a", 1, f"{n}"), "l", "q", b"", b"", 1, 0.0), 0.0, 0)
         for n in range(3)
@@ -300,7 +301,7 @@ async def test_a_thread_that_ends_while_the_store_is_asked_for_others_is_used():
     await backend.open()
     try:
         async with open_worker(backend, registry=flows, drain=0, max_threads=1) as worker:
-            lane = worker._activities.capacity.thread_lane
+            lane = worker._activities.capacity.lane_of(plain.name)
 
             async def end_it():
                 release.set()

@@ -9,7 +9,9 @@ import trio
 from trioflow import JsonCodec, Registry
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.polling import PollTimer
 from trioflow._worker.real_host import running_host
+from trioflow._worker.registration import Registration
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import NewInstance, TakenInstance
 
@@ -23,7 +25,7 @@ async def nap() -> None:
 
 def make_pump(backend):
     host = running_host()
-    pump = Pump(
+    return Pump(
         backend=backend,
         host=host,
         registry=registry,
@@ -32,13 +34,7 @@ def make_pump(backend):
         limit=10,
         cache_size=10,
         max_steps=1000,
-        on_end=lambda *_: None,
-        on_wake_at=lambda _: None,
-        on_lease_lost=lambda: None,
-        on_lost_answer=lambda: None,
-    )
-    pump.attach(
-        ActivityRunner(
+        make_runner=lambda listener: ActivityRunner(
             host=host,
             registry=registry,
             codec=JsonCodec(),
@@ -46,26 +42,28 @@ def make_pump(backend):
             queues=[],
             limit=1,
             threads=1,
-            listener=pump,
+            listener=listener,
             on_room=lambda _: None,
             on_interrupt=lambda _: None,
-        )
+        ),
+        registration=Registration(),
+        timer=PollTimer(backend),
+        on_end=lambda *_: None,
     )
-    return pump
 
 
 async def test_a_stale_row_does_not_undo_the_deadline_of_a_turn_in_the_open_batch():
     pump = make_pump(MemoryBackend(clock=lambda: 1000.0))
-    pump.start(NewInstance("n", "nap", "default", b"{}"))
-    live = pump._holdings.held["n"]
-    live.new = None  # as if it had been stored before this turn
+    pump.intake.start(NewInstance("n", "nap", "default", b"{}"))
+    instance = pump.holdings.held["n"]
+    instance.new = None  # as if it had been stored before this turn
     pump._step_some()
-    assert live.commit.wake_at == 1060.0
+    assert instance.commit.wake_at == 1060.0
     before_that_turn = TakenInstance(
         *("n", 1, "nap", "default", b"{}", None, b"", b""),
         *(0, 0, 999.0, None, []),
     )
-    pump.receive(before_that_turn)
+    pump.intake.receive(before_that_turn)
     pump._step_some()
-    assert live.commit.wake_at == 1060.0
+    assert instance.commit.wake_at == 1060.0
     pump.drop_everything()

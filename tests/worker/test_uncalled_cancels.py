@@ -53,7 +53,7 @@ async def test_the_end_of_one_life_does_not_cancel_activities_of_the_next(cached
         cached.worker(flows) as first,
         cached.worker(flows, queues=("other",), activities=False),
     ):
-        held = first._pump._holdings.held
+        held = first._pump.holdings.held
         await client.start(flow.options(id="order"), 1)
         await gates[0].until_entered()
         assert "order" in held
@@ -104,7 +104,7 @@ async def test_the_lost_answer_to_a_suspension_cancels_no_activity(cached):
         await until_status(handle, "suspended")
 
         async def let_go():
-            return backend.lost and not worker._pump._holdings.held
+            return backend.lost and not worker._pump.holdings.held
 
         await until(let_go)
         spins[0] = False

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
@@ -19,10 +19,10 @@ from trioflow._client.arguments import (
     finished_statuses,
     instance_filter,
 )
-from trioflow._client.cancels import hears_cancels, raise_cancel
 from trioflow._client.description import Description, describe
 from trioflow._client.handle import Handle
-from trioflow._client.waiting import Endings
+from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.definitions import Workflow
@@ -34,7 +34,7 @@ from trioflow.backends.records import NewInstance, QueueStats, Status
 from trioflow.backends.urls import open_backend
 from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
 
-__all__ = ["Client", "open_client"]
+__all__ = ["Client", "client_on", "open_client"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class _Start(Protocol):
 
 
 class _LocalWorker(Protocol):
-    """What a client asks of a worker in the same process."""
+    """The worker in a client's process: starts instances at once, and knows those that it holds."""
 
     def accepts(self, workflow: str, queue: str) -> bool: ...
 
@@ -67,7 +67,7 @@ class Client:
 
     Attributes:
         codec: How values are stored.
-        endings: Who waits for an instance's end.
+        waiter: Waits for the results of instances.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Client:
         self._local = local
         self._random = random
         self._wall = wall
-        self.endings = Endings(backend, self._life_here)
+        self.waiter = ResultWaiter(backend, self._life_here)
 
     @property
     def backend(self) -> Backend:
@@ -95,13 +95,13 @@ class Client:
         Raises:
             ClientClosed: The client's block was left.
         """
-        if self.endings.closed:
+        if self.waiter.closed:
             raise ClientClosed
         return self._backend
 
     def close(self) -> None:
-        """Refuse further calls, and send away those who wait: they get `ClientClosed`."""
-        self.endings.close()
+        """Refuse further calls, and end those that wait with `ClientClosed`."""
+        self.waiter.close()
 
     # --- starting -----------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Client:
     @overload
     async def start(self, workflow: str, /, *args: Any, **kwargs: Any) -> Handle[Any]: ...
 
-    @hears_cancels
+    @raises_native_cancels
     async def start(self, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start an instance. It is stored when this returns.
 
@@ -151,7 +151,7 @@ class Client:
         )
         created = await self._create(new)
         try:
-            await raise_cancel()
+            await raise_native_cancel()
         except asyncio.CancelledError as exc:
             if created:
                 exc.add_note(f"instance {new.id!r} was started all the same")
@@ -199,7 +199,7 @@ class Client:
         check_workflow(workflow)
         return Handle(self, check_id(id), workflow)
 
-    @hears_cancels
+    @raises_native_cancels
     async def list(
         self,
         *,
@@ -244,7 +244,7 @@ class Client:
         found = await self.backend.list(where, limit=page[0], after=page[1])
         return [describe(record, [], self.codec) for record in found]
 
-    @hears_cancels
+    @raises_native_cancels
     async def count(
         self,
         *,
@@ -268,12 +268,12 @@ class Client:
         )
         return await self.backend.count(where)
 
-    @hears_cancels
+    @raises_native_cancels
     async def stats(self) -> builtins.list[QueueStats]:
         """Return the numbers of each queue that has unfinished instances or activities."""
         return await self.backend.stats()
 
-    @hears_cancels
+    @raises_native_cancels
     async def remove(
         self,
         *,
@@ -351,10 +351,9 @@ async def _store(backend: Backend, new: NewInstance) -> bool:
     return there is not None and there.life == new.life
 
 
-@asynccontextmanager
-async def open_client(
+def open_client(
     backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
-) -> AsyncGenerator[Client, None]:
+) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
     Args:
@@ -366,16 +365,29 @@ async def open_client(
         BackendUnavailable: The store cannot be reached.
         SchemaError: The store's schema is newer than this code.
     """
+    return client_on(backend, codec=codec or JsonCodec(), registry=registry or default_registry)
+
+
+@asynccontextmanager
+async def client_on(
+    backend: str | Backend,
+    *,
+    codec: Codec,
+    registry: Registry,
+    random: RandomSource = system_random,
+    wall: Callable[[], float] = time.time,
+) -> AsyncGenerator[Client, None]:
+    """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
     try:
-        await raise_cancel()
-        client = Client(store, codec=codec or JsonCodec(), registry=registry or default_registry)
+        await raise_native_cancel()
+        client = Client(store, codec=codec, registry=registry, random=random, wall=wall)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(client.endings.watch)
+                group.start_soon(client.waiter.watch)
                 try:
                     yield client
                 except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
@@ -392,4 +404,4 @@ async def open_client(
         if store is not backend:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
-    await raise_cancel()
+    await raise_native_cancel()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
-from trioflow._client.cancels import hears_cancels
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
+from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
@@ -74,7 +74,7 @@ class Handle(Generic[R]):
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"
 
-    @hears_cancels
+    @raises_native_cancels
     async def result(self, *, wait_suspended: bool = True) -> R:
         """Wait until the instance has ended, through all its executions, and return its result.
 
@@ -97,7 +97,7 @@ class Handle(Generic[R]):
             Exception: What the workflow raised: its own class where that is imported here,
                 otherwise `RemoteError`; the remote traceback is the cause.
         """
-        status, outcome = await self._client.endings.wait(
+        status, outcome = await self._client.waiter.wait(
             self.id, self._life, wait_suspended=wait_suspended
         )
         if status == "suspended":
@@ -121,7 +121,7 @@ class Handle(Generic[R]):
             case other:
                 raise AssertionError(f"instance {self.id!r} ended with {other!r}")
 
-    @hears_cancels
+    @raises_native_cancels
     async def describe(self) -> Description:
         """Return what is known of the instance now.
 
@@ -136,7 +136,7 @@ class Handle(Generic[R]):
         activities = [] if record.status in ENDED else await backend.activities(self.id)
         return describe(record, activities, self._client.codec)
 
-    @hears_cancels
+    @raises_native_cancels
     async def history(self) -> list[ExecutionHistory]:
         """Return the turns of all executions that are stored, in order.
 
@@ -158,7 +158,7 @@ class Handle(Generic[R]):
     @overload
     async def signal(self, signal: str, value: object) -> None: ...
 
-    @hears_cancels
+    @raises_native_cancels
     async def signal(self, signal: Signal[Any] | str, value: object) -> None:
         """Put a signal into the instance's inbox. It is stored when this returns.
 
@@ -176,7 +176,7 @@ class Handle(Generic[R]):
         data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
         await self._send(SignalReceived(name, msgspec.Raw(data)))
 
-    @hears_cancels
+    @raises_native_cancels
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the instance to end: its root scope is cancelled, and with it everything below.
 
@@ -201,7 +201,7 @@ class Handle(Generic[R]):
             )
         )
 
-    @hears_cancels
+    @raises_native_cancels
     async def terminate(self, reason: str | None = None) -> None:
         """End the instance and its unfinished sub-workflows at once, without asking their code.
 
@@ -217,9 +217,9 @@ class Handle(Generic[R]):
         outcome = _encode(Failed(Failure.of(error, self._client.codec)))
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
-        self._client.endings.look_again(self.id)
+        self._client.waiter.look_again(self.id)
 
-    @hears_cancels
+    @raises_native_cancels
     async def resume(self) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
@@ -229,7 +229,7 @@ class Handle(Generic[R]):
         """
         self._check(await self._client.backend.resume(self.id, life=self._life))
 
-    @hears_cancels
+    @raises_native_cancels
     async def remove(self) -> None:
         """Remove the instance and its history from the store.
 

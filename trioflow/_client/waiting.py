@@ -1,4 +1,10 @@
-"""Waiting for instances to end."""
+"""Wait for the results of instances.
+
+Three things end a wait: a worker of this process tells of an instance that it held (`tell`), a look
+into the store after a change of it (`watch`), or the client is closed. Whoever is woken without
+being told looks at the store again. So a wake-up too many does no harm, and a wait is registered
+before the first look, so that none is missed.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +24,24 @@ from trioflow.errors import (
     InstanceTerminated,
 )
 
-__all__ = ["TAKEN_SINCE", "Endings"]
+__all__ = ["TAKEN_SINCE", "ResultWaiter"]
 
 _ALL_EVERY = 5.0
-"""The longest time in seconds until those who wait hear what a store does not tell by itself: that
-an instance was removed, or lost, or is not what a worker of this process still takes it for."""
+"""Seconds at most between two looks at all instances that are waited for, also those held here: no
+change tells that one was removed, or that this process has lost its lease."""
 
 TAKEN_SINCE = "another instance has taken its id since"
 
 
 class _Waiter:
-    """Somebody who waits for an instance's end.
+    """One call that waits for an instance's end.
 
     Attributes:
         life: Which life of the id is meant; ``None`` until it is known.
         execution: The last execution that the store showed of it, 0 before.
-        told: How it ended: its status and its stored outcome. ``None`` after `woken`: look for
-            yourself.
-        doubtful: What a worker of this process holds is not to be trusted.
+        told: How it ended: its status and its stored outcome. ``None`` after `woken`: look at the
+            store.
+        doubtful: Look at the store even if a worker of this process holds the instance.
     """
 
     __slots__ = ("doubtful", "execution", "life", "told", "woken")
@@ -56,8 +62,8 @@ class _Waiter:
         self.woken.set()
 
 
-class Endings:
-    """Those who wait for an instance's end, and how they are told.
+class ResultWaiter:
+    """Waits for instances to end, and wakes the calls that wait.
 
     Args:
         backend: The store.
@@ -75,7 +81,7 @@ class Endings:
 
     @property
     def waiting(self) -> int:
-        """How many instances somebody waits for."""
+        """How many instances are waited for."""
         return len(self._waiters)
 
     @property
@@ -83,10 +89,10 @@ class Endings:
         """Whether `close` was called."""
         return self._closed
 
-    # --- hearing of ends ----------------------------------------------------------------
+    # --- waking -------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Tell those who wait for an instance when it has ended, until `close`."""
+        """Look for instances that have ended after each change of the store, until `close`."""
         # A store of this process alone tells of everything. (And a clock of its own may jump.)
         patience = _ALL_EVERY if self._backend.shared else math.inf
         with self._watching:
@@ -110,20 +116,20 @@ class Endings:
                 await self._backend.wait_change(seen, patience)
 
     def close(self) -> None:
-        """Stop `watch`, and send away those who wait."""
+        """Stop `watch`, and end all waits with `ClientClosed`."""
         self._closed = True
         self._watching.cancel()
         for id in list(self._waiters):
             self.look_again(id)
 
     def tell(self, id: str, life: str, status: str, outcome: bytes) -> None:
-        """Accept word from the worker in this process that an instance has ended."""
+        """Wake the calls that wait for an instance: a worker in this process has ended it."""
         for waiter in self._waiters.get(id, ()):
             if waiter.life is None or waiter.life == life:
                 waiter.tell(status, outcome)
 
     def look_again(self, id: str) -> None:
-        """Have those who wait for an instance look at the store, even if a worker here holds it."""
+        """Make the calls that wait for an instance look at the store, even if it is held here."""
         for waiter in self._waiters.get(id, ()):
             waiter.look()
 
@@ -204,7 +210,7 @@ class Endings:
         return waiter.told
 
     def _is_here(self, id: str, waiter: _Waiter) -> bool:
-        """Return whether a worker of this process will tell."""
+        """Return whether a worker of this process holds it, and will tell of its end."""
         doubtful, waiter.doubtful = waiter.doubtful, False
         here = None if doubtful else self._life_here(id)
         if here is None or waiter.life not in (None, here):
@@ -213,7 +219,7 @@ class Endings:
         return True
 
     async def _get(self, id: str, waiter: _Waiter) -> InstanceRecord:
-        """Return the row of what somebody waits for."""
+        """Return the row of the instance that is waited for."""
         record = await self._backend.get(id)
         if record is None:
             raise InstanceNotFound(id)

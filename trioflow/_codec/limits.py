@@ -18,10 +18,11 @@ __all__ = [
     "NAME_LENGTH",
     "REASON_LENGTH",
     "TABLE",
+    "TASK_LEVELS",
     "check_characters",
-    "check_command_id",
     "check_given",
     "check_id",
+    "check_levels",
     "check_name",
     "check_reason",
 ]
@@ -36,6 +37,12 @@ COMMAND_LENGTH: Final = 250
 """Characters of the id of a command: the path of its task and a number, two for each level.
 
 With that of an instance it fills what InnoDB takes for a key, 3072 bytes at four a character.
+"""
+
+TASK_LEVELS: Final = 124
+"""Levels of the path of a task, the main one included: as many as have room in a command's id.
+
+Deeper ones would meet Python's limit of recursion, in places that are not the workflow's.
 """
 
 REASON_LENGTH: Final = 4_000
@@ -55,7 +62,8 @@ TABLE: Final = {
     "id of an instance": f"{ID_LENGTH} characters",
     "name of a workflow, an activity, a signal or a queue": f"{NAME_LENGTH} characters",
     "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
-    "nesting of tasks": f"{COMMAND_LENGTH} characters of path, two or more for each nursery",
+    "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
+    "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
     "one value: the arguments of a call, a result, a signal, a status": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
@@ -112,19 +120,18 @@ def check_reason(reason: str | None) -> str | None:
     return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
 
 
-def check_command_id(id: str, what: str) -> str:
-    """Return the id of a command if every store takes it.
+def check_levels(levels: int, name: object) -> None:
+    """Check on how many levels a task would be that is to be started.
 
     Raises:
-        ArgumentError: The task that calls ``what`` is nested too deeply.
+        ArgumentError: It would be nested too deeply.
     """
-    if len(id) > COMMAND_LENGTH:
+    if levels > TASK_LEVELS:
         raise ArgumentError(
-            f"{what} is called in a task that is nested too deeply: its path has "
-            f"{len(id.partition(':')[0].split('.'))} levels and {len(id):,} characters, the limit "
-            f"is {COMMAND_LENGTH}; start the tasks from fewer nurseries, or call a sub-workflow"
+            f"{name!r} cannot be started as a task: it would be nested too deeply, on level "
+            f"{levels:,} of tasks that each were started by the one before, and {TASK_LEVELS} is "
+            "the limit; start them from fewer tasks, or call a sub-workflow"
         )
-    return id
 
 
 def check_given(size: int, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Calls of sub-workflows: each attempt is a child instance, which is waited for."""
+"""Sub-workflow calls: start a child instance for each attempt and wait for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import trio
 
-from trioflow._codec.limits import COMMAND_LENGTH, check_command_id, check_id
+from trioflow._codec.limits import COMMAND_LENGTH, check_id
 from trioflow._codec.values import open_text
-from trioflow._engine.pending import Identity
 from trioflow._model import events as ev
 from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
+from trioflow._model.ids import check_command_id
+from trioflow._model.info import Identity
 from trioflow.errors import InstanceCancelled
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["call_workflow"]
 
-_LEGIBLE = 120  # characters of a derived id, beyond which its end is a digest
-_KEPT = 60  # characters of it that are kept before the digest
+_LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
+_KEPT = 60  # characters that are kept before the digest
 
 R = TypeVar("R")
 
@@ -68,7 +69,7 @@ async def _run_child(
     execution = caller.execution
     state = await caller.begin("workflow", workflow.name, attempt)
     command_id = state.next_id()
-    command = execution.recorded(command_id)
+    command = execution.commands.find_recorded(command_id)
     if type(command) is not StartChild or command.workflow != workflow.name:
         if len(command_id) > COMMAND_LENGTH:
             check_command_id(command_id, f"workflow {workflow.name!r}")
@@ -86,14 +87,14 @@ async def _run_child(
         )
     else:
         caller.count_recorded(command.input)
-    return await execution.give_and_wait(command), command.instance
+    return await execution.commands.give_and_wait(command), command.instance
 
 
 def _child_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's and the command's; it stays short.
+    """Derive a sub-workflow's id from its parent's id and the command's.
 
-    Nested some levels deep it is legible; beyond that the path from the root becomes a digest, so
-    that no depth reaches the limit of a store.
+    Some levels deep it is readable. Beyond that its end is a digest, so that no depth of nesting
+    reaches the limit of a store.
     """
     prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
     whole = f"{prefix}/{command_id}"

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, assert_never
 
-import outcome
 import trio
-from outcome import Error, Value
+from outcome import Error
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain, open_text
@@ -20,7 +19,7 @@ from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
-from trioflow._engine.pending import Identity, Pending
+from trioflow._engine.pending import Commands
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
@@ -30,17 +29,17 @@ from trioflow._engine.suspension import (
     unreadable_turn,
 )
 from trioflow._model import events as ev
-from trioflow._model.commands import Command, command_order
+from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
-from trioflow._model.info import Info, SuspendReport
-from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME
+from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
 from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
-__all__ = ["Execution", "Identity", "Pending"]
+__all__ = ["Execution", "Identity"]
 
-# What swallowed its eviction is kept: the garbage collector must not run its code.
+# Loops whose tasks swallowed their eviction: the garbage collector must not run their code.
 _immortal: list[NestedLoop] = []
 
 _MAX_STEPS = 1_000_000
@@ -50,27 +49,26 @@ class Execution:
     """Runs one execution of one instance, live and on replay.
 
     Attributes:
-        identity: Which one it is.
+        identity: The instance and execution that it is.
         definition: The workflow.
         turns: How many turns were made.
         events: Size of the history: events and commands.
         now: The workflow's clock.
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
-        calls: Those of activities and sub-workflows that have not begun.
+        calls: Calls that have not been awaited yet.
+        commands: The commands of this turn, and those that wait for an answer.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
 
+    commands_class = Commands
+
     __slots__ = (
         "_arrived",
         "_cancelled_why",
-        "_cancels",
-        "_commands",
         "_doomed",
-        "_expected",
         "_mailbox",
         "_max_steps",
-        "_pending",
         "_started",
         "_trouble",
         "_turn_events",
@@ -78,6 +76,7 @@ class Execution:
         "caller",
         "calls",
         "codec",
+        "commands",
         "custom_status",
         "definition",
         "events",
@@ -110,12 +109,9 @@ class Execution:
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
+        self.commands = self.commands_class(self.loop)
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
-        self._pending: dict[str, Pending] = {}
-        self._commands: dict[str, Command] = {}
-        self._cancels: list[Command] = []
-        self._expected: dict[str, Command] | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
@@ -162,10 +158,10 @@ class Execution:
         self._turn_events, self._turn_turns = self.events, self.turns
         self.loop.quiet = recorded is not None
         if recorded is None:
-            self._expected = None
+            self.commands.recorded = None
             self.loop.steps.set(self._max_steps)
         else:
-            self._expected = {c.id: c for c in recorded.commands}
+            self.commands.recorded = {c.id: c for c in recorded.commands}
             self.loop.steps.set(inf)
             at, together_from = at or recorded.at, recorded.together_from
         events, times = (
@@ -196,12 +192,10 @@ class Execution:
             guard.leave_step(token)
         if self._trouble is not None:
             raise NeedsSuspension(self._trouble)
-        commands = [*self._commands.values(), *self._cancels]
-        if len(commands) > 1:
-            commands.sort(key=command_order)
-        self._commands.clear()
-        self._cancels.clear()
-        end = self._outcome(never_started=never_started)
+        commands = self.commands.end_turn()
+        end: Outcome | None = None
+        if never_started or self.loop.outcome is not None:
+            end = self._outcome(never_started=never_started)
         number = self.turns
         self.turns += 1
         self.events += len(events) + len(commands)
@@ -219,28 +213,28 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
-        # The last one may have an outcome, whose value is encoded where the host's loop is present.
+        # Not the last turn: it may encode the outcome, which has to see the host's loop.
         with self.loop.entered():
             for turn in turns[:-1]:
                 self.advance(turn.events, turn.now, turn)
         for turn in turns[-1:]:
             self.advance(turn.events, turn.now, turn)
-        self._expected = None
+        self.commands.recorded = None
 
     @property
     def wake_at(self) -> float | None:
-        """When the instance has something to do though no event comes, or ``None``."""
+        """The earliest deadline, at which a turn is due without an event; ``None`` for none."""
         deadline = self.loop.next_deadline
         return None if deadline == inf else deadline
 
     @property
     def waits_for(self) -> list[Command]:
         """The commands whose events have not come, in no order."""
-        return [pending.command for pending in self._pending.values()]
+        return [pending.command for pending in self.commands.under_way.values()]
 
     def waiting_tasks(self) -> dict[trio.lowlevel.Task, Command]:
         """The tasks that wait for the answer to a command."""
-        return {pending.task: pending.command for pending in self._pending.values()}
+        return {pending.task: pending.command for pending in self.commands.under_way.values()}
 
     def signal_waiters(self) -> dict[trio.lowlevel.Task, str]:
         """The tasks that wait for a signal, with its name."""
@@ -261,14 +255,14 @@ class Execution:
         Returns:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
-        self._expected = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.quiet = True
         token = guard.enter_step()
         try:
             gone = unwind(self.loop, Evicted)
         finally:
             guard.leave_step(token)
-        self._pending.clear()
+        self.commands.under_way.clear()
         if self.calls.made:
             self.calls.close()
         if gone:
@@ -283,7 +277,7 @@ class Execution:
     @property
     def replaying(self) -> bool:
         """Whether the current turn is a stored one."""
-        return self._expected is not None
+        return self.commands.recorded is not None
 
     @property
     def mailbox(self) -> Mailbox:
@@ -292,39 +286,8 @@ class Execution:
             self._mailbox = Mailbox()
         return self._mailbox
 
-    def recorded(self, command_id: str) -> Command | None:
-        """The stored turn's command of that id, ``None`` when live or if it has none."""
-        return None if self._expected is None else self._expected.get(command_id)
-
-    def give(self, command: Command) -> None:
-        """Add a command to the turn."""
-        self._commands[command.id] = command
-
-    async def give_and_wait(self, command: Command, *, abandon: bool = False) -> Any:
-        """Add a command to the turn and wait for the event that answers it.
-
-        If the wait is cancelled, the command's cancellation is asked for, and the wait goes on
-        until that is answered; a command given in this very turn is taken back instead.
-
-        Returns:
-            One of `ActivityAnswer`, `ChildAnswer` or `SignalAnswer`, by the kind of the command.
-        """
-        pending = Pending(command, trio.lowlevel.current_task(), self.turns, abandon=abandon)
-        self._commands[command.id] = command
-        self._pending[command.id] = pending
-
-        def abort(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-            return self._abort(pending, raise_cancel)
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
-
-    @property
-    def cancel_reason(self) -> str | None:
-        """Why the instance is being cancelled, ``None`` if it is not or nobody said."""
-        return None if self._cancelled_why is None else self._cancelled_why.reason
-
     def info(self) -> Info:
-        """What the workflow may know of itself; the same live and on replay."""
+        """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
         assert started is not None, "workflow code runs only after Started"
         return Info(
@@ -343,24 +306,24 @@ class Execution:
 
     @property
     def seed(self) -> str:
-        """What the generators of its tasks begin with, besides the tasks' paths."""
+        """The seed of the random generators; a task's path is added to it."""
         if self._started is not None and self._started.seed:
             return self._started.seed
         return f"{self.identity.id}/{self.identity.execution}"
 
     def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
-        """Note that a stored value cannot be read: the instance is to be suspended.
+        """Suspend the instance because a stored value cannot be read.
 
         Returns:
-            What the call must raise. Whether workflow code catches it does not matter: no task
-            runs after this one, and nothing of the turn is stored.
+            The exception that the call must raise. Workflow code may catch it: no task runs after
+            this one, and nothing of the turn is stored.
         """
         if self.replaying and self.rules < IN_ORDER_OF_TIME:
-            return error  # its history may have gone on with it
+            return error  # as older rules had it: the history may go on after the error
         me, name = self.identity.id, self.definition.name
         said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
         self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
-        self._expected = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.fenced = True
         self.loop.halt()
         return Evicted()
@@ -370,7 +333,7 @@ class Execution:
     def _in_order(
         self, events: Sequence[ev.Event], at: Sequence[float], now: float
     ) -> tuple[Sequence[ev.Event], Sequence[float]]:
-        """Return events and their times by time; what happened at one time keeps its order."""
+        """Sort events by the time at which they happened; those of one time keep their order."""
         if self.turns == 0 and events and isinstance(events[0], ev.Started):
             self.rules = events[0].rules
             if self.rules > CURRENT_RULES:
@@ -404,12 +367,14 @@ class Execution:
         if self.rules >= IN_ORDER_OF_TIME:
             self.loop.keep_order()
             self.calls.watched = True
+        if self.rules >= LIMITED_NESTING:
+            self.loop.limit_nesting()
         self._start()
         self.loop.step(now)
         return False
 
     def _end_for_forgotten(self, now: float) -> None:
-        """Fail the workflow, after it has been unwound, if a call of this turn has no ``await``."""
+        """Fail the workflow, and cancel its tasks, if a call of this turn was not awaited."""
         error = self.calls.find_forgotten()
         if error is None or self.loop.fenced:
             return
@@ -461,37 +426,19 @@ class Execution:
         self.started_at = self.now
         self.loop.start(main, what, definition.fn)
 
-    def _abort(self, pending: Pending, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
-        command = pending.command
-        if pending.turn == self.turns or self.loop.fenced:
-            self._commands.pop(command.id, None)
-            del self._pending[command.id]
-            return trio.lowlevel.Abort.SUCCEEDED
-        self._cancels.append(self.caller.cancel_of(command))
-        if pending.abandon:
-            del self._pending[command.id]
-            return trio.lowlevel.Abort.SUCCEEDED
-        pending.raise_cancel = raise_cancel
-        return trio.lowlevel.Abort.FAILED
-
-    def _apply(self, event: ev.Event) -> None:  # noqa: C901  # one branch for each kind
+    def _apply(self, event: ev.Event) -> None:  # one branch for each kind
         match event:
             case (
                 ev.ActivityCompleted()
                 | ev.ChildCompleted()
                 | ev.ActivityFailed()
                 | ev.ChildFailed()
+                | ev.ActivityCancelled()
+                | ev.ChildCancelled()
                 | ev.SignalSent()
                 | ev.SignalFailed()
             ):
-                self._answer(event.id, event)
-            case ev.ActivityCancelled() | ev.ChildCancelled():
-                pending = self._pending.get(event.id)
-                if pending is not None and pending.raise_cancel is not None:
-                    del self._pending[event.id]
-                    self.loop.reschedule(pending.task, outcome.capture(pending.raise_cancel))
-                else:
-                    self._answer(event.id, event)
+                self.commands.answer(event.id, event)
             case ev.SignalReceived():
                 self._deliver(event)
             case ev.Started():
@@ -504,6 +451,7 @@ class Execution:
                 )
                 if mine and self._cancelled_why is None:
                     self._cancelled_why = event
+                    self.commands.cancel_reason = event.reason
                     if self.turns:
                         self.loop.cancel_root(open_text(self.codec, event.reason))
             case ev.Woken():
@@ -515,21 +463,14 @@ class Execution:
         self._arrived += 1
         self.mailbox.deliver(self.loop, signal, self._arrived)
 
-    def _answer(self, command_id: str, event: ev.Event) -> None:
-        # An answer that nobody waits for is one to an abandoned command, or a repeated one.
-        pending = self._pending.pop(command_id, None)
-        if pending is not None:
-            self.loop.reschedule(pending.task, Value(event))
-
-    def _outcome(self, *, never_started: bool) -> Outcome | None:
+    def _outcome(self, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)
         end = self.loop.outcome
-        if end is None:
-            return None
-        if self.loop.alive:  # only a nursery that was never closed can have tasks left
+        assert end is not None
+        if self.loop.alive:  # tasks of a nursery that was never closed
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
@@ -548,5 +489,5 @@ class Execution:
 
 
 def _must_be_seen(event: ev.Event) -> bool:
-    # A cancel or a result that comes after the end is of no use to anybody.
+    # Only signals: a cancel or a result after the end is of no use.
     return isinstance(event, ev.SignalReceived)

@@ -1,4 +1,4 @@
-"""The number of the engine's rules, which an execution keeps for as long as it lasts.
+"""Versions of the engine's rules. An execution keeps the one that it began with.
 
 What is stored must replay as it ran. Whoever changes the order in which the engine does things, or
 the commands that it gives by itself, adds a rule here, and the engine asks for it by name.
@@ -6,12 +6,15 @@ the commands that it gives by itself, adds a rule here, and the engine asks for 
 
 from __future__ import annotations
 
-__all__ = ["CURRENT_RULES", "IN_ORDER_OF_TIME"]
+__all__ = ["CURRENT_RULES", "IN_ORDER_OF_TIME", "LIMITED_NESTING"]
 
 IN_ORDER_OF_TIME = 1
 """From this number on: what happened since the last turn is applied one thing after the other, in
 the order of time, overdue deadlines included; aborts at a cancel go by the age of tasks; an
 activity's ``schedule_timeout`` is kept by its caller, too."""
 
-CURRENT_RULES = 1
+LIMITED_NESTING = 2
+"""From this number on: the nesting of tasks is limited where a task is started."""
+
+CURRENT_RULES = 2
 """What new executions get."""

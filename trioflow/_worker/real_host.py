@@ -23,7 +23,7 @@ from trioflow._model.randomness import system_random
 from trioflow._worker.activities.threads import AsyncioThreadCall, TrioThreadCall
 from trioflow._worker.host import Host, Repeating, Scope, TaskGroup, ThreadCall
 from trioflow._worker.sigterm import sigterm_event
-from trioflow.backends._common.loop import CallSoon, call_soon_here
+from trioflow.backends._common.loop import CallSoon, call_soon_here, cancel_again
 from trioflow.errors import NonRetryable
 
 __all__ = ["AsyncioHost", "TrioHost", "running_host"]
@@ -154,13 +154,7 @@ class AsyncioHost(_RealHost):
             waiter.cancel()
             if until == math.inf and (cancels or anyio.current_effective_deadline() == -math.inf):
                 until = self.current_time() + patience
-        task = asyncio.current_task() if cancels else None
-        if task is not None:
-            # Asked for again, so that it comes at the next await, after the result.
-            for _ in cancels:
-                task.uncancel()
-            for args in cancels:
-                task.cancel(*args)
+        cancel_again(cancels)
         return event.is_set()
 
     async def run_asyncio(

@@ -1,4 +1,11 @@
-"""Ending a worker when the process is asked to end."""
+"""The event that SIGTERM sets, so that a worker drains when its process is asked to end.
+
+Not by `anyio.open_signal_receiver`, which cannot do what this promises. It hands each signal to a
+task of the loop, so a second SIGTERM would wait for a loop that is stuck in somebody's code, which
+is when it is needed: here the first one restores the default effect in the handler itself. The
+newest of two receivers takes the signal from the older, so of two workers in one program only one
+would hear of it. And it replaces a handler that the program has installed.
+"""
 
 from __future__ import annotations
 

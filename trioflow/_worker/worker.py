@@ -1,4 +1,13 @@
-"""The worker as a whole: its row, its tasks and threads, how it begins and how it ends."""
+"""The worker as a whole: registers, takes work, keeps its leases, drains and signs off.
+
+One group of tasks owns what it starts: the pump steps instances and stores their turns, `_take`
+leases work from the store, `_reclaim` expires workers whose heartbeat is late (or `_hear` asks for
+cancels, where the store is this process's own), `_register_again` begins anew after the own lease
+was lost. Activities run in a group of their own, which outlives a cancel of the worker.
+
+`Pump.store_lock` orders the calls that lease and those that give leases up: an answer that leases
+an instance must not cross a commit that parks it.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +28,12 @@ from trioflow._worker.heartbeat import Heart, Watchdog
 from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.options import WorkerOptions
+from trioflow._worker.polling import PollTimer
+from trioflow._worker.registration import Registration
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityKey, ActivityRetry, ActivityTask, Unit
+from trioflow.backends.records import ActivityRetry, ActivityTask, Unit
 from trioflow.errors import BackendError, BackendUnavailable, LeaseLost
 
 __all__ = ["Worker"]
@@ -30,9 +41,9 @@ __all__ = ["Worker"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
-_PASSED_OVER = 16  # looks in which others go before a suspect
-_NIBBLE = 0.05  # seconds between two looks for few activities
-_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
+_PASSED_OVER = 16  # times that others are taken before a suspect
+_NIBBLE = 0.05  # seconds for which a little room is collected before the store is asked
+_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancels
 # Seconds that the store has at the end, beyond those of the activities; and for the worker's row.
 _STORING, _SIGNING_OFF = 5.0, 2.0
 _NAMED = 20  # ids in a message
@@ -59,6 +70,8 @@ class Worker:
         self._host = host
         self._queues = _names(options.served_queues)
         self._activity_queues = _names(options.served_activity_queues)
+        self._registration = Registration()
+        self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
             host=host,
@@ -68,41 +81,36 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
+            make_runner=lambda listener: ActivityRunner(
+                host=host,
+                registry=options.registry,
+                codec=options.codec,
+                now=backend.now,
+                queues=self._activity_queues,
+                limit=options.max_activities,
+                threads=options.max_threads,
+                listener=listener,
+                on_room=self._see_room,
+                on_interrupt=self._interrupted,
+            ),
+            registration=self._registration,
+            timer=self._timer,
             on_end=self._tell_end,
-            on_wake_at=self._note_wake_at,
-            on_lease_lost=self._lease_lost,
-            on_lost_answer=self._note_lost_answer,
         )
-        self._activities = ActivityRunner(
-            host=host,
-            registry=options.registry,
-            codec=options.codec,
-            now=backend.now,
-            queues=self._activity_queues,
-            limit=options.max_activities,
-            threads=options.max_threads,
-            listener=self._pump,
-            on_room=self._see_room,
-            on_interrupt=self._interrupted,
-        )
-        self._pump.attach(self._activities)
+        self._holdings = self._pump.holdings
+        self._activities = self._pump.activities
         self.client = Client(
             backend,
             codec=options.codec,
             registry=options.registry,
-            local=self._pump,
+            local=self._pump.intake,
             random=host.random,
             wall=host.wall,
         )
         self.calls = CallGroup()
-        self._id = ""
         self._heart: Heart | None = None
         self._watchdog = Watchdog(host, options.stuck_after, self._pump.current_step)
-        self._wake_at = float("inf")
-        self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
-        self._lost = anyio.Event()
-        self._lost_answers = False
         self._away = False
         self._unknown_activities: set[str] = set()
         self._passed_over = 0
@@ -129,7 +137,7 @@ class Worker:
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
             self.name,
-            self._id,
+            self._registration.id,
             type(self._backend).__name__,
             len(self._options.registry.workflows),
             ", ".join(self._queues) or "(none)",
@@ -157,7 +165,7 @@ class Worker:
         began_at = self._host.monotonic()
         end = self._host.current_time() + grace + _STORING
         self._pump.close()
-        self._poke()
+        self._timer.look_now()
         logger.info(
             "worker %s takes no more work; %d activities in hand have %.3g s",
             self.name,
@@ -189,20 +197,21 @@ class Worker:
         try:
             with anyio.move_on_after(_SIGNING_OFF) as patience:
                 if self._failed:  # perhaps because of an instance: the next worker must find it
-                    await self._backend.release_worker(self._id, died=True)
+                    await self._backend.release_worker(self._registration.id, died=True)
                 else:
-                    await self._backend.release_worker(self._id)
+                    await self._backend.release_worker(self._registration.id)
             if patience.cancelled_caught:
                 logger.warning(
                     "worker %s (%s) could not sign off in %.3g s; its lease will run out",
                     self.name,
-                    self._id,
+                    self._registration.id,
                     _SIGNING_OFF,
                 )
         except BackendError as exc:
             logger.warning("the worker could not sign off; its lease will run out: %s", exc)
         seconds = self._host.monotonic() - began_at
-        logger.info("worker %s (%s) has ended, after %.3g s", self.name, self._id, seconds)
+        worker = self._registration.id
+        logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc
@@ -210,10 +219,9 @@ class Worker:
             self._group.cancel_scope.cancel()
 
     async def _register(self) -> None:
-        self._id = self._host.random.hex(16)
-        self._pump.serve(self._id)
+        self._registration.id = self._host.random.hex(16)
         await self._backend.register_worker(
-            self._id,
+            self._registration.id,
             self.name,
             queues=self._queues,
             activity_queues=self._activity_queues,
@@ -222,16 +230,16 @@ class Worker:
         if self._backend.shared:
             self._heart = Heart(
                 self._backend,
-                self._id,
+                self._registration.id,
                 host=self._host,
                 interval=min(self._options.lease / 3, _BEAT),
                 on_lost=self._heart_failed,
-                on_cancelled=self._cancel_activities,
+                on_cancelled=self._pump.cancels.heard,
             )
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.endings.watch()
+            await self.client.waiter.watch()
 
     async def _serve(self) -> None:
         try:
@@ -249,7 +257,8 @@ class Worker:
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
             if isinstance(exc, Exception):
-                logger.exception("worker %s (%s) has failed, and ends", self.name, self._id)
+                worker = self._registration.id
+                logger.exception("worker %s (%s) has failed, and ends", self.name, worker)
             raise
 
     async def _run(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -263,66 +272,59 @@ class Worker:
 
     async def _take(self) -> None:
         trouble = False
-        while not self._pump.closed:
+        while not self._holdings.closed:
             seen = self._backend.changes()
-            self._wake_at = float("inf")
+            self._timer.begin()
             try:
                 more = await self._take_once()
             except BackendUnavailable as exc:
                 if not trouble:
                     logger.warning("the store is not available, trying again: %s", exc)
-                trouble = self._lost_answers = self._away = True
+                trouble = self._registration.answer_lost = self._away = True
                 await anyio.sleep(0.5)
                 continue
             except LeaseLost:
-                self._lease_lost()
+                self._registration.lose()
                 await anyio.sleep(0.1)
                 continue
             trouble = False
-            if self._lost_answers:
+            if self._registration.answer_lost:
                 await self._recall()
                 continue
             if more:
                 continue
-            with anyio.CancelScope() as self._waiting:
-                timeout = max(0.0, self._wake_at - self._backend.now())
-                await self._backend.wait_change(seen, timeout)
-            self._waiting = None
-
-    def _note_lost_answer(self) -> None:
-        self._lost_answers = True
-        self._poke()
+            await self._timer.pause(seen)
 
     async def _recall(self) -> None:
         """After trouble: what was given in an answer that did not arrive must be given again."""
         async with self._pump.store_lock:
             try:
-                await self._backend.recall(self._id, self._pump.in_hand())
+                await self._backend.recall(self._registration.id, self._pump.in_hand())
             except BackendUnavailable:
-                self._lost_answers = True
+                self._registration.answer_lost = True
             else:
-                self._lost_answers = False
+                self._registration.answer_lost = False
 
     async def _take_once(self) -> bool:
         """Take what there is room for; return whether there may be more at once."""
         more = False
         if self._queues:  # a full worker asks too, for what is sent to those that it holds
-            room = min(_TAKE, self._pump.room)
+            room = min(_TAKE, self._holdings.room)
             async with self._pump.store_lock:
                 taken = await self._backend.take_instances(
-                    self._id,
+                    self._registration.id,
                     self._queues,
                     room,
-                    exclude=tuple(self._pump.unknown),
+                    exclude=tuple(self._holdings.unknown),
                     sticky=self._options.sticky,
                 )
                 for row in taken.instances:
-                    self._pump.receive(row)
+                    self._pump.intake.receive(row)
             more = bool(room) and len(taken.instances) >= room
-            self._note_wake_at(taken.next_at)
+            self._timer.look_at(taken.next_at)
             if taken.suspects and room:
                 await self._take_suspect(more=more)
-        if self._pump.isolating:
+        if self._pump.isolation.suspects:
             return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
 
@@ -332,13 +334,13 @@ class Worker:
             # A commit that gives an activity back may be tried again: it must not meet it taken.
             async with self._pump.store_lock:
                 taken = await self._backend.take_activities(
-                    self._id,
+                    self._registration.id,
                     self._activity_queues,
                     room,
                     exclude=(*self._unknown_activities, *left_out),
                 )
                 await self._accept(taken.activities)
-            self._note_wake_at(taken.next_at)
+            self._timer.look_at(taken.next_at)
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
                 break
@@ -347,19 +349,23 @@ class Worker:
     async def _take_suspect(self, *, more: bool) -> None:
         """Take a suspect if there is nothing else to take, and now and then if there is."""
         self._passed_over += 1
-        if self._pump.isolating or (more and self._passed_over < _PASSED_OVER):
+        if self._pump.isolation.suspects or (more and self._passed_over < _PASSED_OVER):
             return
         self._passed_over = 0
         async with self._pump.store_lock:
             taken = await self._backend.take_instances(
-                self._id, self._queues, 1, exclude=tuple(self._pump.unknown), suspect=True
+                self._registration.id,
+                self._queues,
+                1,
+                exclude=tuple(self._holdings.unknown),
+                suspect=True,
             )
             for row in taken.instances:
-                self._pump.receive(row)
+                self._pump.intake.receive(row)
 
     async def _accept(self, tasks: Sequence[ActivityTask]) -> None:
         unknown: list[ActivityTask] = []
-        ending = self._pump.ending() if tasks else ()
+        ending = self._pump.results.under_way() if tasks else ()
         for task in tasks:
             if task.key in ending:
                 continue  # freed after an answer was lost; leased again, its result can be stored
@@ -378,19 +384,14 @@ class Worker:
             self._unknown_activities.add(name)
         now = self._backend.now()
         back = [ActivityRetry(task.key, task.attempt, now, task.failure) for task in unknown]
-        await self._backend.commit(self._id, [Unit(retries=back)])
+        await self._backend.commit(self._registration.id, [Unit(retries=back)])
 
     def _tell_end(self, instance: str, life: str, status: str, outcome: bytes) -> None:
-        self.client.endings.tell(instance, life, status, outcome)
-
-    def _note_wake_at(self, at: float | None) -> None:
-        if at is not None and at < self._wake_at:
-            self._wake_at = at
-            self._poke()
+        self.client.waiter.tell(instance, life, status, outcome)
 
     def _see_room(self, at_once: bool) -> None:  # noqa: FBT001 - see `ActivityRunner`
         if at_once:
-            self._poke()
+            self._timer.look_now()
         else:
             self._little_room.set()
 
@@ -400,11 +401,7 @@ class Worker:
             await self._little_room.wait()
             await anyio.sleep(_NIBBLE)
             self._little_room = anyio.Event()
-            self._poke()
-
-    def _poke(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
+            self._timer.look_now()
 
     # --- leases -------------------------------------------------------------------------
 
@@ -430,32 +427,29 @@ class Worker:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""
         while True:
             seen = self._backend.changes()
-            answer = self._backend.heartbeat(self._id)
+            answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
-                self._lease_lost()
-            self._cancel_activities(answer.cancelled)
+                self._registration.lose()
+            self._pump.cancels.heard(answer.cancelled)
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:
-        if worker == self._id:
-            self._lease_lost()
-
-    def _lease_lost(self) -> None:
-        self._lost.set()
+        if worker == self._registration.id:
+            self._registration.lose()
 
     async def _register_again(self) -> None:
         """After the lease is lost: drop everything, and begin anew as another worker."""
         while True:
-            await self._lost.wait()
+            await self._registration.wait_lost()
             logger.warning(
                 "worker %s was declared dead (its heartbeat was late); what it held belongs to "
                 "others. It registers anew.",
-                self._id,
+                self._registration.id,
             )
             async with self._pump.store_lock:
                 if self._heart is not None:
                     self._heart.stop()
-                self._activities.drop_all()
+                self._pump.cancels.all_lost()
                 self._pump.drop_everything()
                 while True:
                     try:
@@ -464,12 +458,8 @@ class Worker:
                         await anyio.sleep(0.5)
                     else:
                         break
-                self._lost = anyio.Event()
-            self._poke()
-
-    def _cancel_activities(self, keys: list[ActivityKey]) -> None:
-        for key in keys:
-            self._activities.cancel(key)
+                self._registration.renewed()
+            self._timer.look_now()
 
 
 def _named(ids: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The store contract. Whoever implements `Backend` can hold trioflow's instances.
+"""The store contract: what an implementation of `Backend` guarantees.
 
 Words: an instance is *ready* when its ``ready_at`` is not null and has come; it is *leased* when
 its ``worker`` is a living worker's id. A worker lives as long as its row exists. Every method is
@@ -94,7 +94,7 @@ class Backend(Protocol):
         ...
 
     async def reclaim(self, lease: float) -> list[str]:
-        """Bury every worker whose heartbeat is older than ``lease`` seconds; return their ids.
+        """Reclaim every worker whose heartbeat is older than ``lease`` seconds; return their ids.
 
         In one transaction per worker: its row is deleted, its instances are freed, become
         *suspects* and are made ready at once, its activities are freed with ``attempt`` one higher
@@ -144,7 +144,8 @@ class Backend(Protocol):
         holds it.
 
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
-        any order: a worker that is full must still hear what is sent to what it holds.
+        any order, whatever their queues: a worker that is full must still hear what is sent to what
+        it holds. Then nothing else counts for ``next_at`` and ``suspects`` either.
 
         A suspect (see `reclaim`) that is free is not eligible, unless ``suspect`` is true: then
         nothing else is, at most one is given whatever ``limit`` says, the highest ``priority`` and
@@ -160,8 +161,9 @@ class Backend(Protocol):
             The instances with their inboxes in the order of arrival; ``next_at``: when the next
             of those that were not taken becomes eligible, a suspect included, in the past if
             ``limit`` left one out, ``None`` if there is none; and ``suspects``: whether a suspect
-            is ready and free (which does not count for ``next_at``). If the worker's row is gone,
-            nothing is taken.
+            is ready and free (which does not count for ``next_at``). An instance that is not ready
+            yet counts from when it is, though it may be left to another worker then. If the
+            worker's row is gone, nothing is taken.
         """
         ...
 
@@ -211,9 +213,10 @@ class Backend(Protocol):
         ...
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
-        """Give back running instances leased to ``worker``: free, and ready at once.
+        """Give back running instances leased to ``worker``: free, and ready from now on.
 
-        So are their activities that are leased to it, without raising ``attempt``.
+        One that was ready before counts anew, so that it comes after what has waited longer. Their
+        activities that are leased to it become free and visible, without raising ``attempt``.
 
         Returns:
             The ids of those that were its own.
@@ -221,7 +224,7 @@ class Backend(Protocol):
         ...
 
     async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        """Give a worker again what it holds: for one that may have missed an answer.
+        """Make ready again what a worker holds, for one that may have missed an answer.
 
         Running instances leased to it become ready at once, so that `take_instances` gives them
         again. Activities leased to it that are not in ``keep`` become free and visible at once,
@@ -248,11 +251,12 @@ class Backend(Protocol):
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
-        """Put the request for a cancel into an instance's inbox; end at once what has not begun.
+        """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
         as ``"cancelled"`` with ``outcome``, whether or not anybody serves its queue. Its parent, if
-        it has one, gets a `ChildCancelled` event.
+        it has one, gets a `ChildCancelled` event. But if ``event`` was asked for by a parent
+        (``by``) that is not the instance's own, it is put into the inbox like any other.
 
         Args:
             instance: Its id.
@@ -297,7 +301,7 @@ class Backend(Protocol):
     async def not_running(
         self, instances: Sequence[str], *, lives: Sequence[str] | None = None
     ) -> list[str]:
-        """Return those of the ids whose instances have ended or are suspended.
+        """Return which of the ids are of instances that have ended or are suspended.
 
         Args:
             instances: The ids.
@@ -315,7 +319,7 @@ class Backend(Protocol):
         ...
 
     async def count(self, where: InstanceFilter) -> int:
-        """Return how many instances there are of that kind."""
+        """Count the instances that a filter means."""
         ...
 
     async def stats(self) -> list[QueueStats]:

@@ -11,10 +11,11 @@ import anyio.lowlevel
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
-from trioflow.backends.sql.leases import heartbeat
+from trioflow.backends.sql.operations.leases import heartbeat
 from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
-from trioflow.backends.sqlite.schema import migrate
+from trioflow.backends.sqlite.schema import SqliteMigrations
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["MemoryBackend"]
@@ -23,7 +24,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class MemoryBackend(SqlBackend[Session]):
+class MemoryBackend(SqlBackend[SqlStore]):
     """The SQLite store on ``:memory:``, run inline: no thread, no file, no real time.
 
     What it holds is gone after `aclose`. Several workers and clients of one process, and of one
@@ -40,7 +41,7 @@ class MemoryBackend(SqlBackend[Session]):
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
         self._clock = LocalClock() if clock is None else clock
-        self._opened: Session | None = None
+        self._opened: Session[SqlStore] | None = None
         # Only a heartbeat comes from another thread.
         self._lock = threading.Lock()
 
@@ -49,8 +50,9 @@ class MemoryBackend(SqlBackend[Session]):
         await anyio.lowlevel.checkpoint()
         if self._opened is None:
             connection = connect(":memory:")
-            migrate(connection, ":memory:")
-            self._opened = Session(connection, SqliteDialect(":memory:"), self._clock)
+            SqliteMigrations(":memory:").apply(connection)
+            store = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
+            self._opened = Session(store)
 
     async def aclose(self) -> None:
         """Drop what is stored. Idempotent."""
@@ -66,16 +68,19 @@ class MemoryBackend(SqlBackend[Session]):
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. It does not block for long, so any thread may call it."""
         with self._lock:
-            store = self._store()
-            return store.call(heartbeat, store, worker)
+            session = self._session()
+            return session.call(heartbeat, session.store, worker)
 
-    def _store(self) -> Session:
+    def _session(self) -> Session[SqlStore]:
         if self._opened is None:
             raise BackendUnavailable("the memory store is not open; await its open() first")
         return self._opened
+
+    def _store(self) -> SqlStore:
+        return self._session().store
 
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         # Before, so that a cancelled caller knows that nothing was stored.
         await anyio.lowlevel.checkpoint()
         with self._lock:
-            return self._store().call(fn, *args)
+            return self._session().call(fn, *args)

@@ -1,11 +1,12 @@
 """What crosses the store contract: rows as they are read, and commits as they are written.
 
-Stores see turns, events, inputs and outcomes as bytes and never look inside them.
+Stores see turns, events, inputs and outcomes as bytes. They look inside only where `Backend` says
+so: who asked for a cancel, and what a parent is told of a child that the store itself ends.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,7 @@ __all__ = [
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Comparison",
     "Execution",
     "Heartbeat",
     "InstanceCommit",
@@ -102,7 +104,7 @@ class Message(msgspec.Struct, frozen=True):
 
     ``unstarted`` is for a cancel: the stored form of a `trioflow._model.turns.Cancelled`. A target
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
-    that outcome in place of the delivery, as `Backend.cancel` does.
+    that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
     """
 
     instance: str
@@ -356,8 +358,19 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     life: str = ""
 
 
+class Comparison(NamedTuple):
+    """What a filter demands of one column of an instance's row."""
+
+    column: str
+    how: Literal["=", "<", ">"]
+    value: str | float
+
+
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which instances are meant; every field given must hold.
+
+    A field that is added here needs a column of its name in every store, and nothing else: stores
+    apply what `comparisons` returns.
 
     Attributes:
         id_prefix: Ids that begin so.
@@ -373,6 +386,29 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_before: float | None = None
     created_after: float | None = None
     finished_before: float | None = None
+
+    def comparisons(self) -> list[Comparison]:
+        """Return what the fields demand, ``status`` and ``id_prefix`` left out.
+
+        The empty ``parent`` is equal to one that is missing.
+        """
+        given = [(name, getattr(self, name)) for name in _COMPARED_FIELDS]
+        return [
+            Comparison(*_COMPARED.get(name, (name, "=")), value)
+            for name, value in given
+            if value is not None
+        ]
+
+
+# Times; whatever else is given must equal the column of its name.
+_COMPARED: dict[str, tuple[str, Literal["<", ">"]]] = {
+    "created_before": ("created_at", "<"),
+    "created_after": ("created_at", ">"),
+    "finished_before": ("finished_at", "<"),
+}
+_COMPARED_FIELDS = [
+    name for name in InstanceFilter.__struct_fields__ if name not in {"status", "id_prefix"}
+]
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ import sniffio
 import trio
 from trio._core import _run
 
-__all__ = ["VirtualClock", "virtual_time"]
+__all__ = ["VirtualClock", "repeatable_order", "virtual_time"]
 
 _LOOK = 0.002  # real seconds between two looks whether the work outside is done
 _STUCK = 0.25  # real seconds without a deadline, an event and work outside, after which it is stuck
@@ -162,7 +162,8 @@ class _IOManager:
 def _on_trio(
     busy: Callable[[], bool], on_stuck: Callable[[], None] | None
 ) -> Generator[VirtualClock]:
-    runner: Any = _run.GLOBAL_RUN_CONTEXT.runner
+    context: Any = _run.GLOBAL_RUN_CONTEXT
+    runner: Any = context.runner
     before = runner.clock, runner.io_manager, runner.clock_autojump_threshold
     # In guest mode, as under anyio's pytest plugin, a thread waits for events.
     queue = runner.entry_queue
@@ -175,6 +176,24 @@ def _on_trio(
         yield clock
     finally:
         runner.clock, runner.io_manager, runner.clock_autojump_threshold = before
+
+
+@contextmanager
+def repeatable_order(seed: int) -> Generator[None]:
+    """Have trio run the tasks that are ready in an order that depends on a seed alone.
+
+    trio shuffles them, and lets only Hypothesis make that repeatable. For the runs that begin and
+    end in the block.
+    """
+    core: Any = _run
+    before, state = core._ALLOW_DETERMINISTIC_SCHEDULING, core._r.getstate()
+    core._ALLOW_DETERMINISTIC_SCHEDULING = True
+    core._r.seed(seed)
+    try:
+        yield
+    finally:
+        core._ALLOW_DETERMINISTIC_SCHEDULING = before
+        core._r.setstate(state)
 
 
 # --- asyncio --------------------------------------------------------------------------------------

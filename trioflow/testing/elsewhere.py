@@ -27,10 +27,6 @@ __all__ = ["replay_elsewhere"]
 _SEEDS = (1, 2, 3)
 
 
-class _Report(msgspec.Struct):
-    message: str
-
-
 async def replay_elsewhere(workflow: Workflow[..., Any], histories: Sequence[History]) -> None:
     """Replay histories in fresh processes; do nothing for a workflow that cannot be imported.
 

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 try:
     import hypothesis
+    from hypothesis import HealthCheck
     from hypothesis import strategies as st
+    from hypothesis.errors import FlakyFailure
 except ImportError as exc:  # pragma: no cover
     raise ImportError(
         "schedules() and explore() need Hypothesis; get it with: pip install 'trioflow[testing]'"
@@ -126,15 +128,19 @@ async def explore(
         deadline=None,
         database=None,
         report_multiple_bugs=False,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+        ],
     )(found)
     if seed is not None:
         found = hypothesis.seed(seed)(found)
     try:
         found()
-    except hypothesis.errors.FlakyFailure as flaky:
+    except FlakyFailure as flaky:
         # It does not fail each time under the same schedule, which is a mistake of its own.
-        error = flaky.exceptions[0]
+        error: Exception = flaky.exceptions[0]
         error.add_note("the same schedule does not always show it")
         raise error from None
     await replay_elsewhere(workflow, [simulation.history() for simulation in histories])

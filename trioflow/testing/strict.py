@@ -7,6 +7,7 @@ from typing import assert_never
 import msgspec
 
 from trioflow._engine.execution import Execution
+from trioflow._engine.pending import Commands
 from trioflow._engine.replay import line_of
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
@@ -26,6 +27,15 @@ from trioflow._model.turns import Completed, Continued, Outcome, Turn
 __all__ = ["StrictExecution"]
 
 
+class _StrictCommands(Commands):
+    __slots__ = ()
+
+    def find_recorded(self, command_id: str) -> Command | None:
+        """Give back what cannot be made again; everything else is made and encoded anew."""
+        command = super().find_recorded(command_id)
+        return command if isinstance(command, RecordSideEffect) else None
+
+
 class StrictExecution(Execution):
     """Compares arguments, values of signals, ids of sub-workflows and results too.
 
@@ -33,12 +43,9 @@ class StrictExecution(Execution):
     the code depends on something that is not in the history.
     """
 
-    __slots__ = ()
+    commands_class = _StrictCommands
 
-    def recorded(self, command_id: str) -> Command | None:
-        """Give back what cannot be made again; everything else is made and encoded anew."""
-        command = super().recorded(command_id)
-        return command if isinstance(command, RecordSideEffect) else None
+    __slots__ = ()
 
     def _compare(
         self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import anyio
 import anyio.abc
@@ -177,7 +177,7 @@ class Tester:
             registry = self._registry
             definition = registry.activities.get(name) or registry.workflows.get(name)
         if isinstance(definition, Workflow):
-            stand_in: Any = copy.copy(definition)
+            stand_in: Any = copy.copy(cast("Workflow[..., Any]", definition))
             stand_in.fn = fake.call_workflow
             self._registry.replace_workflow(stand_in)
             return fake
@@ -202,7 +202,7 @@ class _Waits:
 
     def __init__(self, client: Client) -> None:
         self._scopes: set[anyio.CancelScope] = set()
-        self._wait = client.endings.wait
+        self._wait = client.waiter.wait
         self.stuck: Stuck | None = None
 
     async def wait(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
@@ -305,7 +305,7 @@ async def open_tester(
             ):
                 tester = Tester(worker, backend, faking, start, group)
                 waits = _Waits(worker.client)
-                worker.client.endings.wait = waits.wait  # type: ignore[method-assign]  # to fail them
+                worker.client.waiter.wait = waits.wait  # type: ignore[method-assign]  # to fail them
 
                 async def watch() -> None:
                     nonlocal stuck

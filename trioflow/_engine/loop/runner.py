@@ -1,13 +1,12 @@
-"""trio's runner, without what a workflow must not use.
+"""trio's runner without I/O, threads, system tasks and instruments, and with ids of tasks.
 
-Together with `loop`, the only code that touches trio's internals. What belongs to one private
-runner lives here: the check of trio's version, its deadlines, the state of each task, and the
-refusal of system tasks, threads and instruments. `loop` steps it.
+The check of trio's version is here, and what belongs to one private runner: its deadlines, the
+state of each task, and the refusals. `nested` steps it.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
 # pyright: reportIncompatibleVariableOverride=false
-# Using what trio keeps to itself, typed or not, is the purpose of this file.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -29,6 +28,7 @@ from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 from trio._core._ki import KIManager
 
+from trioflow._codec.limits import TASK_LEVELS, check_levels
 from trioflow._engine import guard
 from trioflow._engine.loop import sharing
 from trioflow._engine.loop.standins import NoIO, NoQueue, TurnClock
@@ -67,7 +67,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
         "custom_sleep_data",
     ),
     trio.lowlevel.ParkingLot: ("_parked", "break_lot"),
-    _run.Nursery: ("_check_nursery_closed", "parent_task"),
+    _run.Nursery: ("_add_exc", "_check_nursery_closed", "parent_task"),
     _run.CancelScope: ("_cancel", "cancel_called"),
     _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
     _run.Deadlines: ("add", "expire", "next_deadline"),
@@ -83,7 +83,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
 
 
 def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose internals are not the ones used here."""
+    """Raise ImportError if trio's internals are not the ones used here."""
     missing = [
         f"{getattr(owner, '__name__', owner)}.{name}"
         for owner, names in _NEEDED.items()
@@ -112,7 +112,7 @@ age_of: Callable[[_run.Task], int] = attrgetter("_counter")
 
 
 class Deadlines(_run.Deadlines):
-    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break.
+    """trio's heap of deadlines; equal deadlines expire in the order of their registration.
 
     Attributes:
         present: The turn's time where deadlines are expired one after the other, else ``-inf``.
@@ -148,7 +148,7 @@ class Deadlines(_run.Deadlines):
 
 
 class AgedStatus(_run.CancelStatus):
-    """trio's status of a scope, which delivers a cancel to the tasks in it in spawn order.
+    """trio's cancel status, which delivers a cancel to its tasks in spawn order.
 
     trio iterates over sets, that is, by address. Every status around a nursery becomes one of
     these; the others have no more than one task.
@@ -183,7 +183,7 @@ def _let_age(status: _run.CancelStatus | None) -> None:
 
 
 class TaskState(TaskIds):
-    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
+    """The state that we keep for a task: its ids, and its random generator.
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
@@ -203,7 +203,7 @@ def _no_threads() -> DeterminismError:
 
 
 class RunToken:
-    """Stands for one execution in what is kept by run (`anyio.lowlevel.RunVar`, caches)."""
+    """The trio token of one execution, the key of what is kept by run (`anyio.lowlevel.RunVar`)."""
 
     __slots__ = ("__weakref__",)
 
@@ -220,19 +220,21 @@ _USES_THREADS = (
 
 
 class Runner(_run.Runner):
-    """trio's runner, without what a workflow must not use, plus the state of each task.
+    """trio's runner without what a workflow must not use, and with the state of each task.
 
     Attributes:
+        limited: Whether the nesting of tasks is.
         owed: Tasks of hosts that are to be woken once this run has been left, and with what;
             ``None`` for none.
         refused: The task that woke one of another run (``None`` if no task was running), and the
             error that it is to get for that.
     """
 
-    __slots__ = ("in_order", "mark", "owed", "refused", "states")
+    __slots__ = ("in_order", "limited", "mark", "owed", "refused", "states")
 
     deadlines: Deadlines
     in_order: bool
+    limited: bool
     mark: object
     owed: list[tuple[_run.Task, Outcome[Any]]] | None
     refused: tuple[_run.Task | None, DeterminismError] | None
@@ -249,17 +251,19 @@ class Runner(_run.Runner):
         context: contextvars.Context | None = None,
     ) -> _run.Task:
         kind = type(async_fn)
-        if kind is not Activity and kind is not Workflow:  # which no rule names
+        if kind is not Activity and kind is not Workflow:  # these are in no rule
             guard.judge(async_fn)
         if nursery is not None:
             if nursery._parent_task._runner is not self:
                 raise sharing.refusal(nursery, sys._getframe(2))
             if self.in_order:
                 _let_age(nursery._cancel_status)
+        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
+        if spawner is not None and spawner.levels >= TASK_LEVELS and self.limited:
+            check_levels(spawner.levels + 1, name or getattr(async_fn, "__qualname__", async_fn))
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
         task._ki_protected = True
-        spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
         if spawner is None:
             self.states[task] = TaskState(None, 0)
         else:
@@ -280,7 +284,7 @@ class Runner(_run.Runner):
         self.runq.append(task)
 
     def wake(self, task: _run.Task, next_send: Any) -> None:
-        """Have a task of this runner run again; also from outside of its run."""
+        """Reschedule a task of this runner, also from outside of its run."""
         assert task._next_send_fn is None
         task._next_send_fn = task.coro.send
         task._next_send = next_send
@@ -305,18 +309,18 @@ class Runner(_run.Runner):
             self.wake(task, Error(error))
 
     def wake_elsewhere(self, task: _run.Task, next_send: Outcome[Any]) -> None:
-        """Wake a task of another run from inside of this one: a host's once this has been left."""
+        """Wake a task of another run; one of the host's is woken once this run is left."""
         runner = task._runner
         if isinstance(runner, Runner):
             runner.wake(task, next_send)
         else:
-            task._abort_func = None  # what it waited in knows it no more
+            task._abort_func = None  # it has been removed from what it waited in
             if self.owed is None:
                 self.owed = []
             self.owed.append((task, next_send))
 
     def wake_owed(self) -> None:
-        """Wake the hosts' tasks that are to be; called where this run has been left."""
+        """Wake the hosts' tasks that `wake_elsewhere` noted, once this run is left."""
         owed, self.owed = self.owed, None
         for task, next_send in owed or ():
             runner = task._runner
@@ -327,7 +331,7 @@ class Runner(_run.Runner):
                     runner.entry_queue.run_sync_soon(runner.reschedule, task, next_send)
 
     def break_lots(self, task: _run.Task) -> None:
-        """Break the lots that a task held as it ended; their waiters may belong to another run."""
+        """Break the parking lots that a task held when it ended."""
         for lot in _BREAKERS.pop(task, ()):
             others = [each for each in lot._parked if each._runner is not self]
             for each in others:
@@ -340,7 +344,19 @@ class Runner(_run.Runner):
     def task_exited(self, task: _run.Task, outcome: Outcome[object]) -> None:
         if task in _BREAKERS:
             self.break_lots(task)
-        super().task_exited(task, outcome)
+        try:
+            super().task_exited(task, outcome)
+        except Exception:
+            nursery = task._parent_nursery
+            if task in self.tasks or nursery is None or not isinstance(outcome, Error):
+                raise
+            if any(error is outcome.error for error in nursery._pending_excs):
+                raise
+            # It is the repr of the error, which trio asks for: the reason of the cancel that it
+            # causes. That is code of its class, and of groups in groups in groups a recursion.
+            reason = _run.CancelReason(source="nursery", reason="a child task raised an exception")
+            nursery._add_exc(outcome.error, reason)
+            nursery._check_nursery_closed()
         self.states.pop(task, None)
 
     def spawn_system_task(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # never called
@@ -350,7 +366,8 @@ class Runner(_run.Runner):
         )
 
     def current_trio_token(self) -> Any:
-        # What keeps values by run asks for it, and does no harm; so does what begins a thread.
+        # Libraries that keep values by run ask for it, which is harmless; code that starts threads
+        # asks for it too, and is refused.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_name in _PASSES_TOKEN_ON:
             frame = frame.f_back
@@ -368,7 +385,7 @@ class Runner(_run.Runner):
 
 
 class _NoInstruments(dict[str, Any]):
-    """What all executions share in place of trio's instruments.
+    """An empty replacement of trio's instruments, shared by all executions.
 
     Theirs is a `UserDict`, which is asked at every step of a task, and slower.
     """
@@ -445,7 +462,7 @@ def make_runner(clock: TurnClock) -> Runner:
         deadlines=_no_deadlines(),
         waiting_for_idle=_NEVER_IDLE,
     )
-    runner.in_order = False
+    runner.in_order = runner.limited = False
     runner.mark = object()
     runner.owed = None
     runner.refused = None

@@ -1,4 +1,4 @@
-"""One attempt of an activity: what it is called with, how it ends, and what is made of that."""
+"""Make one attempt of an activity, and decide what follows from how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec, encode_checked
-from trioflow._engine.hints import add_asyncio_hint
 from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
@@ -20,8 +19,8 @@ from trioflow._model.events import Event
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.runtimes import RUNTIMES, Call
 from trioflow._worker.host import Host
-from trioflow._worker.instances.records import legible
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
@@ -35,7 +34,7 @@ _decode_failure = msgspec.json.Decoder(Failure).decode
 
 
 class Again(NamedTuple):
-    """An activity is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+    """The verdict that any worker may attempt it as ``attempt``, ``delay`` seconds from now."""
 
     attempt: int
     delay: float
@@ -43,18 +42,18 @@ class Again(NamedTuple):
 
 
 class Attempts:
-    """Makes attempts.
+    """Calls activities, with their time limits, and applies their retry policies.
 
     Args:
         host: Where they are made.
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
-        on_limit: Told of each attempt that begins with a time limit, with when it is over, by the
+        on_limit: Called with each attempt that begins with a time limit, and its deadline by the
             loop's clock.
 
     Attributes:
-        leaving: Whether the worker ends. A cancel of whatever origin is then no failure.
+        leaving: Whether the worker drains. A cancel of whatever origin is then no failure.
     """
 
     def __init__(
@@ -88,15 +87,18 @@ class Attempts:
         definition = self._activities[task.activity]
         current_activity.set(info_of(task))
         began = self._ready(definition, run)
-        if not isinstance(began, _Call):
+        if not isinstance(began, Call):
             return began
+        runtime = RUNTIMES[definition.runtime]
         returned = False
         result: Any = None
-        scope = run.scope = began.scope
+        # For the type checkers its __exit__ may swallow exceptions.
+        scope: Any = began.scope
+        run.scope = scope
         try:
             with scope:
-                result = await self._invoke(definition, began, run)
-                if run.thread is not None:
+                result = await runtime.invoke(self._host, began, run)
+                if runtime.boxed:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
         except BaseException as exc:  # whatever the function raises is its failure
@@ -127,7 +129,7 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
-    def _ready(self, definition: Activity[..., Any], run: Run) -> _Call | Event | Again | None:
+    def _ready(self, definition: Activity[..., Any], run: Run) -> Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
         try:
@@ -150,10 +152,10 @@ class Attempts:
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
         if timeout is None:
-            return _Call(self._host.cancel_scope(), args, kwargs)
+            return Call(definition, args, kwargs, self._host.cancel_scope())
         deadline = self._host.current_time() + timeout
         self._on_limit(run, deadline)
-        return _Call(self._host.cancel_scope(deadline), args, kwargs)
+        return Call(definition, args, kwargs, self._host.cancel_scope(deadline))
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -189,7 +191,7 @@ class Attempts:
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, legible(failure, self._codec), task.attempt - 1)
+        _log_failed(task, failure.legible(self._codec), task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
@@ -210,17 +212,6 @@ class Attempts:
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
         return Again(task.attempt, delay, Failure.of(exc, self._codec))
 
-    # --- the call -----------------------------------------------------------------------
-
-    async def _invoke(self, definition: Activity[..., Any], call: _Call, run: Run) -> Any:
-        fn, args, kwargs = definition.fn, call.args, call.kwargs
-        if definition.runtime == "async":
-            return await fn(*args, **kwargs)
-        if definition.runtime == "asyncio":
-            return await self._host.run_asyncio(fn, args, kwargs)
-        run.thread = self._host.thread_call(lambda: definition.call_plain(args, kwargs))
-        return await run.thread.run(call.scope)
-
     # --- after --------------------------------------------------------------------------
 
     def timeout(self, run: Run) -> ActivityTimeout:
@@ -236,13 +227,14 @@ class Attempts:
             return None
         task = run.task
         definition = self._activities[task.activity]
-        if definition.runtime == "async" and type(exc) in {RuntimeError, TypeError}:
-            add_asyncio_hint(exc, task.activity)
+        explain = RUNTIMES[definition.runtime].explain
+        if explain is not None:
+            explain(exc, task.activity)
         failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, legible(failure, self._codec), task.attempt)
+                _log_failed(task, failure.legible(self._codec), task.attempt)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
@@ -251,7 +243,7 @@ class Attempts:
                 task.key.instance,
                 task.attempt,
                 failure.type,
-                legible(failure, self._codec).message,
+                failure.legible(self._codec).message,
                 delay,
             )
         return Again(task.attempt + 1, delay, failure)
@@ -270,14 +262,6 @@ class Attempts:
         if delay is not None and total is not None and elapsed + delay >= total:
             return None
         return delay
-
-
-class _Call(msgspec.Struct):
-    """What is called, and the scope around it."""
-
-    scope: Any  # a `Scope`; for the type checkers its __exit__ may swallow exceptions
-    args: list[Any]
-    kwargs: dict[str, Any]
 
 
 def info_of(task: ActivityTask) -> ActivityInfo:

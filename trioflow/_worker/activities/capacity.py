@@ -1,35 +1,41 @@
-"""How many activities a worker may have in hand, and for which of them it has room."""
+"""Count a worker's activities by lane and by instance, and say how many more it may lease.
+
+Three limits hold at once: of each lane, how many may run (`Lane.limit`); of each lane, how many may
+be leased ahead of that (`Window`); and of all lanes together, how many may run and be leased.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from trioflow._model.definitions import Activity
-from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.runtimes import RUNTIMES, LaneName
 
 __all__ = ["Capacity"]
 
 _NONE: frozenset[str] = frozenset()
+_NEVER = (sys.maxsize, 0)  # the rank of a lane of which none may begin
 
 
 class Capacity:
-    """Counts the activities of a worker: those that run, that wait, and that are about to come.
+    """Counts a worker's activities: those that run, that wait, and that are reserved for a commit.
 
-    Plain functions, which need threads, are counted by themselves too. So those that block leave
-    room for the others, and no more of them are kept from other workers than there are threads.
+    Each lane is counted by itself too. So plain functions that block leave room for the others, and
+    no more of them are kept from other workers than there are threads.
 
     Args:
         activities: The functions by name.
         queues: Which queues are served; empty for none.
-        limit: How many may run at once.
-        threads: How many of them may be plain functions.
+        limit: How many may run at once, of all lanes together.
+        lanes: Where they wait, by the name that `RUNTIMES` gives.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
 
     Attributes:
-        lane: Those that run in the loop.
-        thread_lane: Plain functions.
+        lanes: Where they wait.
         closed: True once no more are to come.
     """
 
@@ -38,7 +44,7 @@ class Capacity:
         activities: Mapping[str, Activity[..., Any]],
         queues: Collection[str],
         limit: int,
-        threads: int,
+        lanes: Mapping[LaneName, Lane],
         on_room: Callable[[bool], None],
     ) -> None:
         self._activities = activities
@@ -46,19 +52,19 @@ class Capacity:
         self._limit = limit
         self._on_room = on_room
         self._of_instance: dict[str, int] = {}
-        self.lane, self.thread_lane = Lane(limit), ThreadLane(min(limit, threads))
-        self.lanes: tuple[Lane, Lane] = (self.lane, self.thread_lane)
+        self._by_runtime = {name: lanes[each.lane] for name, each in RUNTIMES.items()}
+        self.lanes = tuple(lanes.values())
         self.closed = False
 
     @property
     def full(self) -> bool:
         """Whether as many run as may."""
-        return self.lane.running + self.thread_lane.running >= self._limit
+        return sum(lane.running for lane in self.lanes) >= self._limit
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return self.lane.waiting + self.thread_lane.waiting
+        return sum(lane.waiting for lane in self.lanes)
 
     @property
     def wants(self) -> bool:
@@ -67,93 +73,99 @@ class Capacity:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in hand, and nothing about to come; what was given up apart."""
+        """Whether nothing is leased or reserved, but for what was given up."""
         return not self._of_instance
 
     def next_run(self) -> tuple[Run, Lane] | None:
         """Return one that is to get a task now, of the lane whose turn it is.
 
-        Neither lane may keep the other out of a full worker.
+        No lane may keep another out of a full worker: the lowest rank of all has its turn.
         """
-        lane: Lane = self.lane
-        if lane.running + self.thread_lane.running >= self._limit:
+        running = 0
+        first: Lane | None = None
+        several = False
+        for lane in self.lanes:
+            running += lane.running
+            if lane.waiting:
+                several = first is not None
+                first = first or lane
+        if first is None or running >= self._limit:
             return None
-        if self.thread_lane.waiting:
-            one, other = lane.head, self.thread_lane.head
-            if other and (one is None or other < one):
-                lane = self.thread_lane
-        run = lane.next()
-        return None if run is None else (run, lane)
+        if several:
+            first = min(self.lanes, key=_head)
+        run = first.next()
+        return None if run is None else (run, first)
 
     def looks(self, most: int) -> Iterator[tuple[int, frozenset[str]]]:
         """Yield how many to ask the store for, at most, and which names to leave out.
 
-        What is given is to be accepted before the next. To go on means that it was as many as asked
-        for; if it was less, that was all (`saw_all`).
+        First for all lanes at once, as many as each of them has room for; then again for those that
+        have more room. (The store does not know of lanes: it is told names.) What is given is to be
+        accepted before the next. To go on means that it was as many as asked for; if it was less,
+        that was all (`saw_all`).
         """
-        plain, others = self._names(plain=True), self._names(plain=False)
-        for lane, names in zip(self.lanes, (others, plain), strict=True):
-            lane.window.short = bool(names) and not self._room(lane)
-        room, thread_room = self._room(self.lane), self._room(self.thread_lane)
-        if not plain or not others:
-            lane = self.lane if others else self.thread_lane
-            if most := min(most, room if others else thread_room):
-                yield most, _NONE
-                lane.window.short = bool(plain or others)
-            return
-        if room and thread_room:
-            yield min(most, room, thread_room), _NONE
-            self.lane.window.short = self.thread_lane.window.short = True
-            room, thread_room = self._room(self.lane), self._room(self.thread_lane)
-        if room > thread_room:
-            yield min(most, room), plain
-            self.lane.window.short = True
-        elif thread_room > room:
-            yield min(most, thread_room), others
-            self.thread_lane.window.short = True
+        names = {lane: self._names(lane) for lane in self.lanes}
+        for lane in self.lanes:
+            lane.window.short = bool(names[lane]) and not self._room(lane)
+        # Without any function too: what comes is then left to others, with a warning.
+        asked = [lane for lane in self.lanes if names[lane]] or [*self.lanes[:1]]
+        while asked:
+            least = min(map(self._room, asked))
+            if least:
+                yield min(most, least), _NONE.union(*(names[lane] for lane in names.keys() - asked))
+                for lane in asked:
+                    lane.window.short = bool(names[lane])
+                least = min(map(self._room, asked))
+            asked = [lane for lane in asked if self._room(lane) > least]
 
     def saw_all(self, left_out: frozenset[str]) -> None:
         """Say that the store has no more but for what was left out."""
-        for lane, plain in zip(self.lanes, (False, True), strict=True):
-            if not left_out or self._names(plain=plain) != left_out:
+        for lane in self.lanes:
+            names = self._names(lane)
+            if not names or not names <= left_out:
                 lane.window.short = False
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
+        """Reserve room for an activity that a turn calls; False if it is left to others."""
         if self.closed or queue not in self._queues or name not in self._activities:
             return False
         lane = self.lane_of(name)
-        one, other = self.lane.window, self.thread_lane.window
-        most = max(self._limit, one.size, other.size)
-        if not lane.window.admits or one.held + other.held >= most:
+        if not lane.window.admits or self._room_in_all() <= 0:
             return False
         self.count(instance, lane)
         return True
 
     def unreserve(self, instance: str, name: str) -> None:
-        """Give back the room of an activity that does not come."""
+        """Give back the room of an activity that is not stored."""
         if instance in self._of_instance:  # otherwise it was given back before
             self.release(self.lane_of(name))
             self.forget(instance)
 
     def busy_with(self, instance: str) -> bool:
-        """Whether an activity of that instance is in hand, or about to be."""
+        """Whether an activity of that instance is leased or reserved."""
         return instance in self._of_instance
 
     def _room(self, lane: Lane) -> int:
         if self.closed or not self._queues:
             return 0
-        one, other = self.lane.window, self.thread_lane.window
-        most = max(self._limit, one.size, other.size)
-        return max(0, min(lane.window.room, most - one.held - other.held))
+        return max(0, min(lane.window.room, self._room_in_all()))
+
+    def _room_in_all(self) -> int:
+        """Return how many more may be held in all lanes together; below 0 if they are too many."""
+        most, held = self._limit, 0
+        for lane in self.lanes:
+            window = lane.window
+            most = max(most, window.size)
+            held += window.held
+        return most - held
 
     def count(self, instance: str, lane: Lane) -> None:
-        """Note that an activity of an instance is held, or about to be."""
+        """Note that an activity of an instance is leased or reserved."""
         lane.window.held += 1
         self._of_instance[instance] = self._of_instance.get(instance, 0) + 1
 
     def release(self, lane: Lane) -> None:
-        """Note that one of a lane is no longer held."""
+        """Note that a lane has one less."""
         lane.window.held -= 1
         if lane.window.short:
             self.see_room(lane)
@@ -164,7 +176,7 @@ class Capacity:
             self._on_room(lane.window.is_worth_asking)
 
     def forget(self, instance: str) -> None:
-        """Note that an instance has one activity less in hand."""
+        """Note that an instance has one less."""
         left = self._of_instance.get(instance, 0) - 1
         if left > 0:
             self._of_instance[instance] = left
@@ -173,12 +185,15 @@ class Capacity:
 
     def lane_of(self, name: str) -> Lane:
         """Return where activities of that name wait."""
-        plain = self._activities[name].runtime == "thread"
-        return self.thread_lane if plain else self.lane
+        return self._by_runtime[self._activities[name].runtime]
 
-    def _names(self, *, plain: bool) -> frozenset[str]:
+    def _names(self, lane: Lane) -> frozenset[str]:
         return frozenset(
             name
             for name, activity in self._activities.items()
-            if (activity.runtime == "thread") is plain
+            if self._by_runtime[activity.runtime] is lane
         )
+
+
+def _head(lane: Lane) -> tuple[int, int]:
+    return lane.head or _NEVER

@@ -1,10 +1,23 @@
-"""Running activities: how they begin, and how they stop. Knows no workflow and no store."""
+"""Run activities: begin them, stop them, and report how they ended. Knows no workflow and no store.
+
+An activity is leased to this worker, by a commit of its own or by a look into the store, and is
+then always in one of these states:
+
+    waits in its lane  ->  has a task  ->  runs  ->  reported
+
+and can leave each of them early: cancelled by its workflow, given back to the store for any worker
+to take, dropped because it belongs to others, or given up because it did not stop in time. It is
+reported once (`_detach`), whatever its code does afterwards: `Run.detached` says that it has been.
+A run that was given up is reported but has not ended; it counts against the limits until it has.
+
+Who may call what: everything here is called in the loop, and calls back in the loop.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -17,36 +30,37 @@ from trioflow._model.events import Event
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run
+from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.runtimes import make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
-from trioflow.backends.records import ActivityKey, ActivityTask, NewActivity
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
 
 logger = logging.getLogger("trioflow.worker")
 
-_OBEY = 0.5  # seconds in which what was cancelled must have stopped, where not it decides
-_LOOK = 0.25  # seconds between two looks at what waits
+_OBEY = 0.5  # seconds in which what was cancelled must stop, or is given up
+_LOOK = 0.25  # seconds between two looks for what waits in a lane that stands still
 
 
 class Listener(Protocol):
-    """Whom the runner tells how an activity went."""
+    """Is told how activities end."""
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
-        """It completed, failed for good, or was cancelled."""
+        """Take the event of one that completed, failed for good, or was cancelled."""
 
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
     ) -> None:
-        """It is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+        """Let any worker attempt it as ``attempt``, ``delay`` seconds from now."""
 
 
 class ActivityRunner:
     """Runs activities in tasks and threads of the host's loop, up to a limit.
 
     Their tasks are in a group of their own, out of reach of whoever cancels the worker: only
-    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it has to is given
-    up: it is reported as if it had, and counts against the limits until it ends.
+    `cancel`, `drop`, a time limit and `drain` stop them. What does not stop when it
+    has to is given up: it is reported as if it had, and counts against the limits until it ends.
 
     Args:
         host: The loop, and its clocks and threads.
@@ -80,7 +94,9 @@ class ActivityRunner:
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
-        self.capacity = Capacity(registry.activities, queues, limit, threads, on_room)
+        self.capacity = Capacity(
+            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+        )
         self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
         self._listener = listener
         self._on_interrupt = on_interrupt
@@ -96,31 +112,21 @@ class ActivityRunner:
         self._refusing = False
 
     def open(self) -> None:
-        """Begin, before the first is started. All run in the context variables of the caller."""
+        """Open the group of tasks. All activities run in copies of the caller's context."""
         self._context = copy_context()
         self._open_group()
         self._overseer = anyio.CancelScope()
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
-    def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
-        return self.capacity.reserve(instance, name, queue)
-
-    def unreserve_all(self, instance: str, activities: Iterable[NewActivity]) -> None:
-        """Give back the room of activities that were to be stored here, and are not."""
-        for activity in activities:
-            if activity.leased:
-                self.unreserve(instance, activity.activity)
-
     def unreserve(self, instance: str, name: str) -> None:
-        """Give back the room of an activity that does not come."""
+        """Give back the room of an activity that is not stored."""
         self.capacity.unreserve(instance, name)
         if self.capacity.closed:
             self._idle.set()
 
     def knows(self, name: str) -> bool:
-        """Whether there is a function of that name."""
+        """Return whether there is a function of that name."""
         return name in self._activities
 
     # --- running ------------------------------------------------------------------------
@@ -132,7 +138,7 @@ class ActivityRunner:
             self.unreserve(task.key.instance, task.activity)
             return
         if task.key in self._runs:
-            self.drop(task.key)  # it was lost, and has come again
+            self._stop(task.key, "dropped")  # it was lost, and has come again
         run = Run(task, self._clock(), lane.window.total)
         self._runs[task.key] = run
         lane.add(run)
@@ -147,35 +153,19 @@ class ActivityRunner:
         self.start(task)
 
     def in_hand(self) -> list[ActivityKey]:
-        """The keys of all activities that run here or wait for it."""
+        """Return the keys of all activities that run or wait here."""
         return list(self._runs)
 
-    def runs(self, key: ActivityKey) -> bool:
-        """Whether that activity is in hand."""
-        return key in self._runs
-
     def cancel(self, key: ActivityKey) -> bool:
-        """Cancel an activity; False if it is not in hand.
+        """Cancel an activity, and tell of its end; False if it is not in hand.
 
-        Only if the store says so of its row: whether its workflow has asked for it, or its
-        instance is no more, cannot be concluded from anything that this worker has seen.
+        Called by `Cancels` alone, which knows what the store must have said before.
         """
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
-        """Stop an activity whose result nobody may have any more."""
+        """Stop an activity without reporting it: its result is of no use any more."""
         self._stop(key, "dropped")
-
-    def drop_all(self) -> None:
-        """Stop everything without telling anyone: it belongs to others."""
-        for key in list(self._runs):
-            self._stop(key, "dropped")
-
-    def drop_of(self, instance: str, life: str) -> None:
-        """Drop the activities of one life of an instance, which belong to others."""
-        for key in list(self._runs):
-            if key.instance == instance and key.life == life:
-                self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
         """Take no more; after ``grace`` seconds stop what still runs and give it back.
@@ -215,7 +205,7 @@ class ActivityRunner:
         self._open_group()
 
     async def _leave(self) -> None:
-        """Let go of what does not stop, and wait for the rest of the tasks."""
+        """Abandon what does not stop, and wait for the rest of the tasks."""
         for run in list(self._begun):
             if not run.given_up:
                 run.stop = "dropped" if run.stop == "dropped" else "given back"
@@ -252,23 +242,28 @@ class ActivityRunner:
         return True
 
     def _take_out(self, run: Run) -> None:
-        """End one that has not begun."""
+        """Report one that has not begun."""
         lane = self.capacity.lane_of(run.task.activity)
         lane.remove(run)
         self.capacity.release(lane)
         self._detach(run, None)
 
     def _is_abandoned(self, run: Run) -> bool:
-        """Whether nobody waits for what was cancelled."""
+        """Return whether nobody waits for it once it is cancelled."""
         if run.options is not None and run.options.on_cancel is not None:
             return run.options.on_cancel == "abandon"
         return self._activities[run.task.activity].on_cancel == "abandon"
 
     def _fill(self) -> None:
-        """Give tasks to those whose turn it is."""
-        one, other = self.capacity.lanes
-        while (one.waiting or other.waiting) and self._group is not None:
-            following = self.capacity.next_run()
+        """Give tasks to those that may begin."""
+        capacity = self.capacity
+        while self._group is not None:
+            for lane in capacity.lanes:
+                if lane.waiting:
+                    break
+            else:
+                return  # without a call, as most often
+            following = capacity.next_run()
             if following is None:
                 return
             run, lane = following
@@ -293,7 +288,7 @@ class ActivityRunner:
                 ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
                 if run.thread is not None:
-                    self._ran_in_thread(run.thread, ended_at)
+                    _note_thread(run.thread, lane, ended_at)
             lane.running -= 1
             self._begun.pop(run, None)
             self._due.pop(run, None)
@@ -304,11 +299,6 @@ class ActivityRunner:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
             self._on_interrupt(exc)
-
-    def _ran_in_thread(self, thread: ThreadCall, ended_at: float) -> None:
-        if thread.ended_at:
-            ran = thread.ended_at - thread.began_at
-            self.capacity.thread_lane.ran(thread.processor, ran, ended_at - thread.ended_at)
 
     def _interrupted(self, run: Run, exc: BaseException) -> None:
         run.stop = run.stop or "given back"
@@ -324,13 +314,13 @@ class ActivityRunner:
         self._fill()
 
     def _give_back(self, run: Run, lane: Lane) -> None:
-        """Leave one that has not begun, and is no longer in its lane, to others."""
+        """Give back one that has not begun, and is no longer in its lane."""
         run.stop = run.stop or "given back"
         self.capacity.release(lane)
         self._detach(run, None)
 
     def _detach(self, run: Run, result: Event | Again | None) -> None:
-        """Have no more to do with a run, and tell how it went; once."""
+        """Forget a run and report it; once."""
         if run.detached:
             return
         run.detached = True
@@ -351,7 +341,7 @@ class ActivityRunner:
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
-    # --- what does not obey, and what waits too long -----------------------------------------
+    # --- what does not stop, and what waits too long -----------------------------------------
 
     def _limited(self, run: Run, deadline: float) -> None:
         self._give_up_at(run, deadline + _OBEY)
@@ -367,7 +357,7 @@ class ActivityRunner:
             self._alarm.set()
 
     async def _oversee(self) -> None:
-        """Give up what does not stop in time, and give back what waits too long."""
+        """Give up what does not stop in time, and give back what waits too long, until the end."""
         try:
             await self._watch()
         except Exception as exc:  # noqa: BLE001  # ours; as above
@@ -390,7 +380,7 @@ class ActivityRunner:
                     self._look_at = now + _LOOK if self.capacity.waiting else math.inf
 
     def _look(self) -> None:
-        """Give back what has waited for a while in a lane in which nothing begins."""
+        """Give back what has waited since the last look in a lane in which nothing has begun."""
         full = self.capacity.full
         for lane in self.capacity.lanes:
             if not (full or lane.running >= lane.limit):
@@ -424,3 +414,9 @@ class ActivityRunner:
                 limit,
             )
         self._detach(run, result)
+
+
+def _note_thread(thread: ThreadCall, lane: Lane, ended_at: float) -> None:
+    if thread.ended_at and isinstance(lane, ThreadLane):
+        ran = thread.ended_at - thread.began_at
+        lane.ran(thread.processor, ran, ended_at - thread.ended_at)

@@ -1,37 +1,101 @@
-"""The batch that is being built: units of instances whose turns depend on each other."""
+"""The open batch: what goes into the next commit, in units that are stored whole or not at all.
+
+A turn of one instance may depend on one of another that is not stored yet: a child's first turn on
+the turn that starts it, a parent's turn on its child's end (a `Delivery`). Their units are then
+merged into one. What belongs to no instance that is held here, such as a result for another
+worker's, is a unit of its own.
+
+An instance has one `InstanceCommit` in the open batch at most, however many turns it makes until
+the batch is sealed, and so it is in one unit. While a batch is being stored, the next one is open.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
-from trioflow._worker.instances.held import Delivery, HeldInstance
-from trioflow.backends.records import InstanceCommit, Unit
+from trioflow._model.events import Event
+from trioflow._worker.instances.held import HeldInstance
+from trioflow.backends.records import (
+    ActivityResult,
+    ActivityRetry,
+    InstanceCommit,
+    Message,
+    Unit,
+)
 
-__all__ = ["Batch", "OpenUnit"]
+__all__ = ["Batch", "Delivery", "OpenUnit", "Received"]
+
+
+class Received:
+    """An event that waits to be consumed by a turn, and where it comes from.
+
+    Attributes:
+        at: When it happened, by the store's clock; 0 where that is not known.
+        seq: Its row in the inbox, or ``None``.
+        finished: The command whose activity row goes with it (a local result), or ``None``.
+        delivery: Set if it is a child's end that is not stored yet: parent and child then commit
+            together.
+    """
+
+    __slots__ = ("at", "delivery", "event", "finished", "seq")
+
+    def __init__(
+        self,
+        event: Event,
+        at: float,
+        *,
+        seq: int | None = None,
+        finished: str | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self.event = event
+        self.at = at
+        self.seq = seq
+        self.finished = finished
+        self.delivery = delivery
+
+
+class Delivery:
+    """A child's end on its way to a parent that is at hand, not stored yet."""
+
+    __slots__ = ("child", "consumed", "message", "parent")
+
+    def __init__(self, child: HeldInstance, parent: HeldInstance, message: Message) -> None:
+        self.child = child
+        self.parent = parent
+        self.message = message
+        self.consumed = False
 
 
 class OpenUnit:
-    """Instances whose turns depend on each other within the open batch: they commit together."""
+    """Instances whose turns depend on each other within the open batch: they commit together.
+
+    Attributes:
+        members: Those that are held here.
+        elsewhere: Children whose beginning is left to whoever takes them.
+        deliveries: Ends of members on their way to parents that are held here.
+        rejections: How often the store rejected what this unit stands for, before.
+        unit: For the store; it has the members' commits once the batch is sealed.
+    """
 
     __slots__ = ("deliveries", "elsewhere", "members", "rejections", "unit")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        results: Sequence[ActivityResult] = (),
+        retries: Sequence[ActivityRetry] = (),
+        rejections: int = 0,
+    ) -> None:
         self.members: list[HeldInstance] = []
-        self.elsewhere: list[InstanceCommit] = []  # children that this worker does not begin itself
+        self.elsewhere: list[InstanceCommit] = []
         self.deliveries: list[Delivery] = []
-        self.rejections = 0  # of what it says, before it stood in this unit
-        self.unit = Unit(instances=[])
-
-    def add(self, instance: HeldInstance, commit: InstanceCommit) -> None:
-        """Say something of one more instance."""
-        instance.unit = self
-        instance.commit = commit
-        self.members.append(instance)
+        self.rejections = rejections
+        self.unit = Unit(instances=[], results=[*results], retries=[*retries])
 
     def absorb(self, other: OpenUnit) -> None:
         """Take over all of another unit."""
         for instance in other.members:
-            instance.unit = self
+            instance.move_to(self)
         self.members += other.members
         self.elsewhere += other.elsewhere
         self.deliveries += other.deliveries
@@ -48,7 +112,7 @@ class Batch:
         self.size = 0
 
     def unit_of(self, instance: HeldInstance) -> OpenUnit:
-        """Return the unit that speaks of an instance, a new one if none does yet."""
+        """Return the unit with an instance's commit; begin both if there are none yet."""
         if instance.unit is None:
             unit = OpenUnit()
             self.units.append(unit)
@@ -60,11 +124,17 @@ class Batch:
                 new=instance.new,
                 life=instance.life,
             )
-            unit.add(instance, commit)
-        return instance.unit  # type: ignore[return-value]  # set by add
+            instance.join(unit, commit)
+        return instance.unit  # type: ignore[return-value]  # set by join
+
+    def commit_of(self, instance: HeldInstance) -> InstanceCommit:
+        """Return an instance's commit in this batch; begin one if there is none yet."""
+        self.unit_of(instance)
+        assert instance.commit is not None
+        return instance.commit
 
     def add(self, unit: OpenUnit) -> None:
-        """Take in a unit that speaks of no instance, such as an activity's result."""
+        """Add a unit that comes from no turn, such as an activity's result."""
         self.units.append(unit)
         self.size += 1
 
@@ -78,17 +148,14 @@ class Batch:
         return one
 
     def seal(self) -> list[OpenUnit]:
-        """Finish the batch: what a parent has not consumed goes into its inbox."""
+        """Finish the batch, and open the next: what a parent has not consumed goes to its inbox."""
         sealed = [
             unit for unit in self.units if unit.members or unit.unit.results or unit.unit.retries
         ]
         for unit in sealed:
             for delivery in unit.deliveries:
                 if not delivery.consumed:
-                    parent = delivery.parent
-                    parent.received = deque(
-                        r for r in parent.received if r.delivery is not delivery
-                    )
+                    delivery.parent.withdraw(delivery)
                     assert delivery.child.commit is not None
                     delivery.child.commit.messages.append(delivery.message)
             for instance in unit.members:
@@ -99,6 +166,6 @@ class Batch:
         return sealed
 
     def clear(self) -> None:
-        """Forget what it says."""
+        """Open an empty one."""
         self.units = []
         self.size = 0

@@ -1,38 +1,60 @@
 """Storing batches, and what follows: effects where a unit was stored, a new beginning where not.
 
-A unit can fail in three ways. The store *refuses* it (`CommitFailure`): something is not as the
-unit expects, so its instances begin again from the store, or are let go. The store *rejects* it
-(an error that is not about being reachable): its data cannot be stored, and the one instance that
-they belong to is suspended; see `Rejections`. Or the worker's lease is lost, and with it all.
+The store judges every unit by itself; a unit is stored as a whole or not at all. So there are these
+cases:
+
+*Stored.* Only now happens what the turns asked for: activities begin or are told to stop, a client
+hears that its instance exists, ends are logged and told. The instance goes on, or is parked, or let
+go.
+
+*Refused* (`CommitFailure`): something in the store is not as the unit expects. Nothing that its
+turns did may stay in memory, so the executions are evicted. Then it depends on the instance:
+
+- A client in this process started it, and its id is free: it is created and begun again.
+- Its id is taken, or it is a child whose parent starts it anew, or the store calls it ``lost``: it
+  is let go. But if an earlier try of the commit got no answer (``unsure``), that try may have been
+  stored, and what is in the way is our own doing. So what is still leased to this worker is given
+  back (`_release`), and a client that waits is told the truth.
+- The unit is refused since a member is ``unseen``: it would have ended with a message in its inbox
+  that it had not seen. Its turn is made again with that message, so not before the store has given
+  the inbox again: made at once, it would be refused again. The other members need not wait.
+- Otherwise it begins again from the store. That should help; if it does not after some times, what
+  the store counts and what it has do not fit, and the instance is suspended.
+
+*Rejected* (an error that is not about being reachable): the data cannot be stored. `_judge` finds
+out which unit's, half by half. If several instances share the unit, they begin again one by one
+(`HeldInstance.alone`), so that next time it is known whose data they are; see `Rejections`.
+
+*The lease is lost*: nothing was stored, and the worker drops everything.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 
-from trioflow._codec.values import Codec
-from trioflow._model.events import encode_event
 from trioflow._worker.activities.runner import ActivityRunner
-from trioflow._worker.instances import cancel as cancels
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
-from trioflow._worker.instances.held import HeldInstance, State
+from trioflow._worker.instances.cancel import Cancels
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
+from trioflow._worker.instances.results import Results
+from trioflow._worker.instances.states import State
+from trioflow._worker.polling import PollTimer
+from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
-    ActivityResult,
     ActivityTask,
     CommitFailure,
     InstanceCommit,
-    TakenInstance,
     Unit,
 )
 from trioflow.errors import BackendUnavailable, LeaseLost
@@ -60,24 +82,23 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class Committer:
-    """Stores the batches of one worker.
+    """Stores the batches of one worker, and carries out what their turns asked for.
 
     Args:
         backend: The store.
         holdings: What the worker holds.
         batch: The batch that is being built meanwhile.
-        recorder: Who builds it.
-        wake: Called when there is something to commit.
+        recorder: Writes into it.
+        intake: For what waited until another life of its id was let go.
+        results: For results of activities that no turn here will consume.
+        activities: For the activities that the turns asked for.
+        cancels: For those that run, and are to stop.
+        registration: The worker's row, which the leases name.
+        timer: When the worker looks for work.
+        rejections: For units that the store rejects.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
-        on_wake_at: Called with the time when a stored instance will be due.
-        on_lease_lost: Called when the worker's row is gone.
-        on_lost_answer: Called after a commit that may have been stored more than once tried: then
-            the store may have leased activities to this worker of which it knows nothing.
-        on_successor: Called with a row that waited until another life of its id was let go.
-        codec: For failures.
 
     Attributes:
-        worker: The worker's id.
         under_way: The units that are being stored.
     """
 
@@ -88,31 +109,31 @@ class Committer:
         holdings: Holdings,
         batch: Batch,
         recorder: Recorder,
-        wake: Callable[[], None],
+        intake: Intake,
+        results: Results,
+        activities: ActivityRunner,
+        cancels: Cancels,
+        registration: Registration,
+        timer: PollTimer,
+        rejections: Rejections,
         on_end: Callable[[str, str, str, bytes], None],
-        on_wake_at: Callable[[float], None],
-        on_lease_lost: Callable[[], None],
-        on_lost_answer: Callable[[], None],
-        on_successor: Callable[[TakenInstance], None],
-        codec: Codec,
     ) -> None:
         self._backend = backend
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
-        self._wake = wake
+        self._intake = intake
+        self._results = results
+        self._activities = activities
+        self._cancels = cancels
+        self._registration = registration
+        self._timer = timer
         self._on_end = on_end
-        self._on_wake_at = on_wake_at
-        self._on_lease_lost = on_lease_lost
-        self._on_lost_answer = on_lost_answer
-        self._on_successor = on_successor
-        self._rejections = Rejections(holdings, batch, recorder, wake, codec)
-        self.activities: ActivityRunner = None  # type: ignore[assignment]  # see `Pump.attach`
-        self.worker = ""
+        self._rejections = rejections
         self.under_way: list[OpenUnit] = []
 
     async def commit(self, units: list[OpenUnit]) -> None:
-        """Store a batch, and carry out what its turns asked for."""
+        """Store a batch, and do what follows from it."""
         self.under_way = units
         for unit in units:
             for instance in unit.members:
@@ -122,7 +143,7 @@ class Committer:
         async def attempt(part: list[Unit]) -> list[CommitFailure | None]:
             nonlocal unsure
             try:
-                return await self._backend.commit(self.worker, part)
+                return await self._backend.commit(self._registration.id, part)
             except BackendUnavailable:
                 unsure = True
                 raise
@@ -131,14 +152,16 @@ class Committer:
             results = await _judge(attempt, [unit.unit for unit in units])
         except LeaseLost:
             self.under_way = []
-            self._on_lease_lost()
+            self._registration.lose()
             return
         try:
             await self._work_through(units, results, unsure=unsure)
         finally:
             self.under_way = []
         if unsure:
-            self._on_lost_answer()
+            # Stored more than once tried, it may have leased activities of which we know nothing.
+            self._registration.answer_lost = True
+            self._timer.look_now()
 
     async def _work_through(
         self,
@@ -154,7 +177,7 @@ class Committer:
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
                 await self._refused(unit, result, unsure=unsure)
-            elif self._rejections.is_shared(unit):
+            elif len(unit.members) > 1:  # each begins again by itself
                 await self._refused(unit, CommitFailure(), unsure=False)
             else:
                 self._reject(unit, result)
@@ -163,8 +186,7 @@ class Committer:
 
     def _committed(self, instance: HeldInstance) -> None:
         if instance.start is not None:
-            instance.start.settle(created=True)
-            instance.start = None
+            instance.settle_start(created=True)
         if instance.state is State.GONE:  # the worker has ended meanwhile
             return
         report = instance.report
@@ -172,21 +194,21 @@ class Committer:
         if commit.activities:
             self._begin_activities(instance, commit)
         if instance.to_cancel:
-            cancels.tell_activities(instance, self.activities)
+            self._cancels.tell(instance)
         if commit.closing is not None or commit.suspended is not None:
             self._holdings.drop(instance)
-            self.hand_over(instance)
+            self._results.hand_over(instance)
             self._look_at_parent(instance)
             self._report_end(instance, commit, report)
         elif commit.continued is not None:
             self._holdings.evict(instance)
-            self.hand_over(instance)
+            self._results.hand_over(instance)
             instance.continue_as_next(commit)
             self._holdings.queue(instance)
         elif commit.leased:
             instance.go_on()
             if commit.wake_at is not None:
-                self._on_wake_at(commit.wake_at)
+                self._timer.look_at(commit.wake_at)
             # What it was kept for may have ended while the commit was under way.
             if instance.has_work or not self._recorder.is_busy(instance):
                 self._holdings.queue(instance)
@@ -197,7 +219,7 @@ class Committer:
         now = self._backend.now()
         for activity in commit.activities:
             if activity.leased:
-                self.activities.start(
+                self._activities.start(
                     ActivityTask(
                         instance.key(activity.command),
                         activity.activity,
@@ -230,25 +252,11 @@ class Committer:
             )
         self._on_end(instance.id, instance.life, closing.status, closing.outcome)
 
-    def hand_over(self, instance: HeldInstance) -> None:
-        """Put results of activities into the inbox: no turn will consume them here."""
-        results = [r for r in instance.received if r.finished is not None]
-        if not results:
-            return
-        instance.received = deque(r for r in instance.received if r.finished is None)
-        for result in results:
-            assert result.finished is not None
-            unit = OpenUnit()
-            event = encode_event(result.event)
-            unit.unit.results = [ActivityResult(instance.key(result.finished), event, result.at)]
-            self._batch.add(unit)
-            self._wake()
-
     def _park(self, instance: HeldInstance, commit: InstanceCommit) -> None:
-        self.hand_over(instance)
+        self._results.hand_over(instance)
         self._holdings.park(instance)
         if commit.wake_at is not None:
-            self._on_wake_at(commit.wake_at)
+            self._timer.look_at(commit.wake_at)
         self._look_at_parent(instance)
 
     def _look_at_parent(self, instance: HeldInstance) -> None:
@@ -262,13 +270,13 @@ class Committer:
     # --- where it was refused ---------------------------------------------------------------
 
     async def _refused(self, unit: OpenUnit, failure: CommitFailure, *, unsure: bool) -> None:
-        """Nothing of a unit was stored: begin again from the store, or let go what is not ours."""
+        """Begin again from the store with a unit's instances, or let go what is not ours."""
         dropped: list[HeldInstance] = []
         for instance in unit.members:
             if instance.gone:
                 continue
             commit = instance.unsay()
-            self.activities.unreserve_all(instance.id, commit.activities)
+            self._cancels.never_stored(instance, commit)
             if instance.start is not None and instance.id not in failure.taken_ids:
                 instance.begin_again(commit)
                 self._batch.unit_of(instance)
@@ -278,25 +286,23 @@ class Committer:
                 dropped.append(instance)
             else:
                 waiting = bool(instance.received)  # beyond what the refused turns had consumed
-                instance.begin_again(commit)
+                instance.begin_again(commit, failed=not failure.unseen)
                 if failure.unseen:
                     self._await_unseen(
                         instance, at_once=waiting or instance.id not in failure.unseen
                     )
                 else:
-                    instance.failures += 1
                     self._restart(instance)
         await self._release(dropped, unsure=unsure)
 
     def _await_unseen(self, instance: HeldInstance, *, at_once: bool) -> None:
-        """Make the last turns again; not before what had not been seen is at hand."""
+        """Make the last turns again, when the store has given the inbox with what was not seen."""
         self._holdings.evict(instance)
         if at_once:
             self._holdings.queue(instance)
         elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
-            self.hand_over(instance)
-        # The store gives it again, with all of its inbox.
-        self._on_wake_at(self._backend.now())
+            self._results.hand_over(instance)
+        self._timer.look_at(self._backend.now())
 
     def _restart(self, instance: HeldInstance) -> None:
         self._holdings.evict(instance)
@@ -310,11 +316,11 @@ class Committer:
             if instance.gone:
                 return
             assert instance.commit is not None
-            self.activities.unreserve_all(instance.id, instance.commit.activities)
+            self._cancels.never_stored(instance, instance.commit)
         self._rejections.handle(unit, error)
 
     async def _release(self, dropped: list[HeldInstance], *, unsure: bool) -> None:
-        """Give back what was dropped but is leased to this worker all the same.
+        """Give back what was let go but is leased to this worker all the same.
 
         So it is if the store took a commit and could not say so: tried again, it is refused. What
         is not ours any more may have ended, or go on elsewhere, or wait suspended. Its activities
@@ -326,23 +332,22 @@ class Committer:
         ids = [instance.id for instance in dropped if instance.successor is None]
         ours: list[str] = []
         if ids:
-            ours = await patiently(lambda: self._backend.release_instances(self.worker, ids))
+            ours = await patiently(
+                lambda: self._backend.release_instances(self._registration.id, ids)
+            )
         for instance in dropped:
             if instance.id in ours:
-                self.activities.drop_of(instance.id, instance.life)
+                self._cancels.given_back(instance)
             if instance.start is not None:
                 created = instance.id in ours
                 if not created and unsure:
                     created = await self._was_created(instance)
-                instance.start.settle(created=created)
-                instance.start = None
-            # The rows of what had ended are still there.
-            instance.received.extend(instance.used)
-            instance.used.clear()
-            self.hand_over(instance)
+                instance.settle_start(created=created)
+            instance.unread_again()  # the rows of the activities that had ended are still there
+            self._results.hand_over(instance)
             self._look_at_parent(instance)
             if instance.successor is not None:
-                self._on_successor(instance.successor)
+                self._intake.receive(instance.successor)
 
     async def _was_created(self, instance: HeldInstance) -> bool:
         """Find out whether the row that has an instance's id is that instance, begun and left."""

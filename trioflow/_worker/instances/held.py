@@ -1,133 +1,48 @@
-"""The instances that a worker holds in memory, each with its state.
+"""An instance in a worker's memory: what is known of it, and all that changes it.
 
-One `HeldInstance` stands for one instance from when the store gives it (or this worker creates it)
-until it is given up. The pump steps it, the recorder writes what its turns mean into the open
-batch, the committer stores the batch. They change its state with the methods below and in no
-other way; ``_MOVES`` is the table of what may follow what:
-
-- ``HELD``: it may make a turn. The open batch may speak of it already (``commit`` is set).
-- ``SEALED``: the open batch says that it ends, continues, is suspended or is given up. It makes no
-  turn before that is stored, and what comes meanwhile waits in ``received`` or goes to the inbox.
-- ``STORING``, ``STORING_SEALED``: the same while its commit is under way.
-- ``PARKED``: it is free in the store, its execution is kept for when it is taken again.
-- ``GONE``: nothing of it is kept. Whoever still has a reference does nothing with it.
-
-Invariants: ``commit`` and ``unit`` are set from the first word of the open batch about it until
-that is stored or refused; ``turns`` counts those in ``commit``; an event is in ``received`` until a
-turn consumes it, then in ``used`` until that turn is stored. In ``PARKED`` and ``GONE`` there is no
-commit.
+Its states, what may follow what, and who may call which method is explained in `states.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trioflow._engine.execution import Execution, Identity
-from trioflow._model.events import CancelRequested, Event, ParentRef, SignalReceived
+from trioflow._model.events import CancelRequested, ParentRef, SignalReceived
+from trioflow._worker.instances.states import MOVES, Move, State
 from trioflow.backends.records import (
     ActivityKey,
     InstanceCommit,
-    Message,
     NewInstance,
     TakenInstance,
 )
 
 if TYPE_CHECKING:
-    from trioflow._worker.instances.batch import OpenUnit
-    from trioflow._worker.instances.starts import Start
+    from trioflow._worker.instances.batch import Delivery, OpenUnit, Received
+    from trioflow._worker.instances.intake import Start
 
-__all__ = ["Delivery", "HeldInstance", "Received", "State"]
+__all__ = ["HeldInstance"]
 
-
-class State(IntEnum):  # whose members are hashed in C, unlike those of Enum
-    """Where a held instance stands; see the module's text."""
-
-    HELD = 0
-    SEALED = 1
-    STORING = 2
-    STORING_SEALED = 3
-    PARKED = 4
-    GONE = 5
-
-
-class _Move(IntEnum):
-    SEAL = 0
-    STORE = 1
-    GO_ON = 2
-    BEGIN_AGAIN = 3
-    PARK = 4
-    UNPARK = 5
-    LET_GO = 6
-
-
-_MOVES: dict[tuple[State, _Move], State] = {
-    (State.HELD, _Move.SEAL): State.SEALED,
-    (State.SEALED, _Move.SEAL): State.SEALED,  # the history limit, after a turn that continues
-    (State.HELD, _Move.STORE): State.STORING,
-    (State.SEALED, _Move.STORE): State.STORING_SEALED,
-    (State.STORING, _Move.GO_ON): State.HELD,
-    (State.STORING_SEALED, _Move.GO_ON): State.HELD,  # the next execution
-    (State.STORING, _Move.BEGIN_AGAIN): State.HELD,
-    (State.STORING_SEALED, _Move.BEGIN_AGAIN): State.HELD,
-    (State.STORING, _Move.PARK): State.PARKED,
-    (State.STORING_SEALED, _Move.PARK): State.PARKED,
-    (State.PARKED, _Move.UNPARK): State.HELD,
-    **{(state, _Move.LET_GO): State.GONE for state in State},
-}
 
 _SEALED = (State.SEALED, State.STORING_SEALED)
 
 
-class Received:
-    """An event that waits to be consumed by a turn, and where it comes from.
-
-    Attributes:
-        at: When it happened, by the store's clock; 0 where that is not known.
-        seq: Its row in the inbox, or ``None``.
-        finished: The command whose activity row goes with it (a local result), or ``None``.
-        delivery: Set if it is a child's end that is not stored yet: parent and child then commit
-            together.
-    """
-
-    __slots__ = ("at", "delivery", "event", "finished", "seq")
-
-    def __init__(
-        self,
-        event: Event,
-        at: float,
-        *,
-        seq: int | None = None,
-        finished: str | None = None,
-        delivery: Delivery | None = None,
-    ) -> None:
-        self.event = event
-        self.at = at
-        self.seq = seq
-        self.finished = finished
-        self.delivery = delivery
-
-
-class Delivery:
-    """A child's end on its way to a parent that is at hand, not stored yet."""
-
-    __slots__ = ("child", "consumed", "message", "parent")
-
-    def __init__(self, child: HeldInstance, parent: HeldInstance, message: Message) -> None:
-        self.child = child
-        self.parent = parent
-        self.message = message
-        self.consumed = False
-
-
+@dataclass(slots=True, eq=False, kw_only=True)
 class HeldInstance:
     """An instance that this worker holds, or keeps for when it is taken again.
 
+    Everyone may read its attributes; they are written by its own methods alone. (``queued`` is the
+    mark of the queue in `Holdings`, which writes it.)
+
     Attributes:
-        state: See the module's text.
+        state: See `trioflow._worker.instances.states`.
         life: Which life of the id it is.
         number: Which execution.
+        new: Its row, until that is stored, if it is created here.
+        start: The client's request to create it, until that is answered.
+        carried: The unread signals with which the execution begins.
         together_from: For the next turn; see `Turn.together_from`.
         turns: How many turns of the execution are stored, those of the open batch included.
         events: The size of the history with them.
@@ -137,127 +52,97 @@ class HeldInstance:
         wake_at: The earliest deadline, with the turns of the open batch.
         stored_wake_at: The same without them.
         due: The earliest deadline may have come.
-        queued: It is in the pump's queue.
-        commit: What the open batch, or the one under way, says of it.
+        queued: It is in the queue of those that are looked at.
+        commit: Its part of the open batch, or of the one under way.
+        unit: What is stored together with `commit`.
         used: What the turns in `commit` consumed.
         to_cancel: Commands whose activities run here and are told to stop once `commit` is stored.
         alone: Its last unit failed: its children begin in a later batch this time, and its parent
             hears of its end through the inbox.
+        failures: How often in a row the store refused or rejected `commit` for no known reason.
         suspect: It was taken in isolation, since a worker died that held it, and has not made a
             turn since. It is not kept for what it waits for.
         deaths: With ``suspect``: of how many workers, this one included.
         successor: Another life of the id, or another execution, which the store gave while the
             open batch still spoke of this one.
-        report: Why `commit` suspends it, for the log.
+        report: Why `commit` suspends it or says that it failed, for the log.
         unread: With the end in `commit`: its signals that were never received, for the log.
     """
 
-    __slots__ = (
-        "alone",
-        "carried",
-        "commit",
-        "deaths",
-        "due",
-        "events",
-        "execution",
-        "failures",
-        "id",
-        "input",
-        "last_seq",
-        "life",
-        "metadata",
-        "new",
-        "number",
-        "parent",
-        "priority",
-        "queue",
-        "queued",
-        "received",
-        "report",
-        "start",
-        "state",
-        "stored_wake_at",
-        "successor",
-        "suspect",
-        "to_cancel",
-        "together_from",
-        "turns",
-        "unit",
-        "unread",
-        "used",
-        "wake_at",
-        "workflow",
-    )
-
-    def __init__(  # noqa: PLR0917  # what a new instance has
-        self,
-        id: str,
-        number: int,
-        workflow: str,
-        queue: str,
-        parent: ParentRef | None,
-        input: bytes,
-        metadata: bytes,
-        priority: int,
-        life: str,
-    ) -> None:
-        self.id = id
-        self.number = number
-        self.workflow = workflow
-        self.queue = queue
-        self.parent = parent
-        self.input = input
-        self.metadata = metadata
-        self.priority = priority
-        self.life = life
-        self.state = State.HELD
-        self.carried = b""
-        self.turns = 0
-        self.together_from = -1
-        self.events = 0
-        self.execution: Execution | None = None
-        self.received: deque[Received] = deque()
-        self.last_seq = 0
-        self.due = False
-        self.wake_at: float | None = None
-        self.stored_wake_at: float | None = None
-        self.queued = False
-        self.new: NewInstance | None = None
-        self.start: Start | None = None
-        self.commit: InstanceCommit | None = None
-        self.unit: OpenUnit | None = None
-        self.used: list[Received] = []
-        self.to_cancel: list[str] = []
-        self.alone = False
-        self.failures = 0
-        self.suspect = False
-        self.deaths = 0
-        self.successor: TakenInstance | None = None
-        self.report = ""
-        self.unread = ""
+    id: str
+    number: int
+    workflow: str
+    queue: str
+    parent: ParentRef | None
+    input: bytes
+    metadata: bytes
+    priority: int
+    life: str
+    new: NewInstance | None = None
+    start: Start | None = None
+    carried: bytes = b""
+    state: State = State.HELD
+    turns: int = 0
+    events: int = 0
+    together_from: int = -1
+    execution: Execution | None = None
+    received: deque[Received] = field(default_factory=deque["Received"])
+    last_seq: int = 0
+    wake_at: float | None = None
+    stored_wake_at: float | None = None
+    due: bool = False
+    queued: bool = False
+    commit: InstanceCommit | None = None
+    unit: OpenUnit | None = None
+    used: list[Received] = field(default_factory=list["Received"])
+    to_cancel: list[str] = field(default_factory=list[str])
+    alone: bool = False
+    failures: int = 0
+    suspect: bool = False
+    deaths: int = 0
+    successor: TakenInstance | None = None
+    report: str = ""
+    unread: str = ""
 
     @classmethod
-    def born(cls, new: NewInstance) -> HeldInstance:
-        """Return an instance that this worker creates, and holds from birth."""
-        held = cls(
-            *(new.id, 1, new.workflow, new.queue, new.parent),
-            *(new.input, new.metadata, new.priority, new.life),
+    def born(cls, new: NewInstance, start: Start | None = None) -> HeldInstance:
+        """Return an instance that this worker creates, and holds from birth.
+
+        Args:
+            new: Its row.
+            start: The client's request, if it is not a sub-workflow.
+        """
+        return cls(
+            id=new.id,
+            number=1,
+            workflow=new.workflow,
+            queue=new.queue,
+            parent=new.parent,
+            input=new.input,
+            metadata=new.metadata,
+            priority=new.priority,
+            life=new.life,
+            new=new,
+            start=start,
         )
-        held.new = new
-        return held
 
     @classmethod
     def taken(cls, row: TakenInstance) -> HeldInstance:
-        """Return an instance as the store gave it."""
-        held = cls(
-            *(row.id, row.execution, row.workflow, row.queue, row.parent),
-            *(row.input, row.metadata, row.priority, row.life),
+        """Return an instance that the store gave; `refresh` follows."""
+        return cls(
+            id=row.id,
+            number=row.execution,
+            workflow=row.workflow,
+            queue=row.queue,
+            parent=row.parent,
+            input=row.input,
+            metadata=row.metadata,
+            priority=row.priority,
+            life=row.life,
+            carried=row.carried,
+            turns=row.turns,
+            events=row.events,
         )
-        held.turns = row.turns
-        held.events = row.events
-        held.carried = row.carried
-        held.wake_at = held.stored_wake_at = row.wake_at
-        return held
 
     # --- what may be asked ----------------------------------------------------------------
 
@@ -278,7 +163,7 @@ class HeldInstance:
 
     @property
     def sealed(self) -> bool:
-        """Whether the open batch, or the one under way, says the last of it for now."""
+        """Whether its commit in the open batch, or in the one under way, ends it or lets it go."""
         return self.state in _SEALED
 
     @property
@@ -298,30 +183,175 @@ class HeldInstance:
         """Whether a child's reference means this execution of this life."""
         return ref.execution == self.number and ref.life == self.life
 
+    # --- what comes in --------------------------------------------------------------------
+
+    def refresh(self, row: TakenInstance, now: float) -> None:
+        """Take over what is news in the row that the store has just given."""
+        if row.deaths:
+            self.suspect, self.deaths = True, row.deaths
+        if row.turns == self.turns:  # otherwise the open batch knows better
+            self.wake_at = self.stored_wake_at = row.wake_at
+            self.due = row.wake_at is not None and row.wake_at <= now
+
+    def receive(self, received: Received) -> None:
+        """Keep an event for the next turn."""
+        if received.seq is not None:
+            self.last_seq = received.seq
+        self.received.append(received)
+
+    def take_results(self) -> list[Received]:
+        """Return the results of activities, which no turn will consume here, and forget them."""
+        results = [r for r in self.received if r.finished is not None]
+        if results:
+            self.received = deque(r for r in self.received if r.finished is None)
+        return results
+
+    def withdraw(self, delivery: Delivery) -> None:
+        """Forget a child's end, which comes through the inbox instead."""
+        self.received = deque(r for r in self.received if r.delivery is not delivery)
+
+    def succeed_by(self, row: TakenInstance) -> None:
+        """Remember what the store gave in its place, until `commit` is refused."""
+        self.successor = row
+        if self.start is not None:
+            self.start.settle(created=False)
+
+    # --- the client that started it -------------------------------------------------------
+
+    def settle_start(self, *, created: bool) -> None:
+        """Answer the client that waits whether the instance was created."""
+        assert self.start is not None
+        self.start.settle(created=created)
+        self.start = None
+
+    def fail_start(self, error: Exception) -> bool:
+        """Answer the client that waits why it cannot be created; False if none waits."""
+        if self.start is None:
+            return False
+        self.start.fail(error)
+        self.start = None
+        return True
+
+    def born_again(self) -> HeldInstance:
+        """Return it as it was before its first turn; the client now waits for that one."""
+        assert self.new is not None
+        start, self.start = self.start, None
+        return HeldInstance.born(self.new, start)
+
+    # --- turns ----------------------------------------------------------------------------
+
+    def begin(self, execution: Execution) -> None:
+        """Run by this code, which has made no turn yet."""
+        self.execution = execution
+
+    def loaded(self, execution: Execution, now: float) -> None:
+        """Run by this code, which has replayed the stored turns."""
+        self.execution = execution
+        self.events = execution.events
+        self.wake_at = execution.wake_at
+        self.due = self.wake_at is not None and self.wake_at <= now
+
+    def take_execution(self) -> Execution | None:
+        """Return the running code to be unwound; the next turn needs it loaded again."""
+        execution, self.execution = self.execution, None
+        return execution
+
+    def consume(self) -> list[Delivery]:
+        """Note that the turn that was just made has consumed all that was received.
+
+        Returns:
+            The ends of children that are not stored yet: their units are to be merged with its own.
+        """
+        commit = self.commit
+        assert commit is not None
+        deliveries: list[Delivery] = []
+        for received in self.received:
+            if received.seq is not None:
+                commit.consumed.append(received.seq)
+            elif received.finished is not None:
+                commit.finished.append(received.finished)
+            elif received.delivery is not None:
+                received.delivery.consumed = True
+                deliveries.append(received.delivery)
+        self.used.extend(self.received)
+        self.received.clear()
+        self.due = False
+        self.together_from = -1
+        return deliveries
+
+    def record_turn(self, data: bytes, events: int, wake_at: float | None) -> None:
+        """Add the turn that was just made to the open batch.
+
+        Args:
+            data: Its stored form.
+            events: The size of the history with it.
+            wake_at: The earliest deadline after it.
+        """
+        commit = self.commit
+        assert commit is not None
+        self.turns += 1
+        commit.turns.append(data)
+        self.events = commit.events = events
+        self.wake_at = commit.wake_at = wake_at
+
+    def make_again(self, together_from: int) -> None:
+        """Have a turn made again that was not recorded, with `Turn.together_from`."""
+        assert self.commit is not None
+        self.together_from = together_from
+        self.commit.wake_at = self.wake_at
+
+    # --- the open batch -------------------------------------------------------------------
+
+    def join(self, unit: OpenUnit, commit: InstanceCommit) -> None:
+        """Have a part in the open batch from now on, in this unit."""
+        self.unit, self.commit = unit, commit
+        unit.members.append(self)
+
+    def move_to(self, unit: OpenUnit) -> None:
+        """Be stored together with what is in another unit, which now holds `commit`."""
+        self.unit = unit
+
+    def cancel_when_stored(self, command: str) -> None:
+        """Have an activity told of its cancel once `commit` is stored."""
+        self.to_cancel.append(command)
+
+    def take_cancels(self) -> list[str]:
+        """Return the commands of the activities that are to be told now."""
+        commands, self.to_cancel = self.to_cancel, []
+        return commands
+
     # --- changes of state -----------------------------------------------------------------
 
-    def _move(self, move: _Move) -> None:
+    def _move(self, move: Move) -> None:
         try:
-            self.state = _MOVES[self.state, move]
+            self.state = MOVES[self.state, move]
         except KeyError:
             raise RuntimeError(
                 f"instance {self.id!r} is {self.state.name} and cannot {move.name}: this is a "
                 "mistake in trioflow, please report it"
             ) from None
 
-    def seal(self) -> None:
-        """Make no further turn before `commit` is stored."""
+    def seal(self, report: str = "", unread: str = "") -> None:
+        """Make no further turn before `commit` is stored, which ends it or lets it go.
+
+        Args:
+            report: Why it is suspended or failed, for the log.
+            unread: Which signals it never received, likewise.
+        """
         if self.state is State.HELD:  # as mostly; the table says the same
             self.state = State.SEALED
         else:
-            self._move(_Move.SEAL)
+            self._move(Move.SEAL)
+        self.report, self.unread = report, unread
 
     def begin_storing(self) -> None:
         """Note that the commit is under way."""
         if self.state is State.HELD:
             self.state = State.STORING
+        elif self.state is State.SEALED:
+            self.state = State.STORING_SEALED
         else:
-            self._move(_Move.STORE)
+            self._move(Move.STORE)
 
     def stored(self) -> InstanceCommit:
         """Note that the commit is stored, and return it; a move out of STORING follows."""
@@ -341,12 +371,12 @@ class HeldInstance:
         if self.state is State.STORING:
             self.state = State.HELD
         else:
-            self._move(_Move.GO_ON)
+            self._move(Move.GO_ON)
 
     def continue_as_next(self, commit: InstanceCommit) -> None:
         """Become the next execution, whose input `commit` has stored."""
         assert commit.continued is not None
-        self._move(_Move.GO_ON)
+        self._move(Move.GO_ON)
         self.execution = None
         self.number += 1
         self.turns = self.events = 0
@@ -363,7 +393,7 @@ class HeldInstance:
         )
 
     def unsay(self) -> InstanceCommit:
-        """Forget the commit, which will not be stored as it is, and return it."""
+        """Remove the commit, which will not be stored as it is, and return it."""
         commit = self.commit
         assert commit is not None
         self.commit = self.unit = None
@@ -371,9 +401,15 @@ class HeldInstance:
         self.report = ""
         return commit
 
-    def begin_again(self, commit: InstanceCommit) -> None:
-        """Go back to before a refused commit: its events are unread again, its turns not made."""
-        self._move(_Move.BEGIN_AGAIN)
+    def begin_again(self, commit: InstanceCommit, *, failed: bool = False) -> None:
+        """Go back to before a refused commit: its events are unread again, its turns not made.
+
+        Args:
+            commit: What `unsay` returned.
+            failed: Whether that counts as a failure: no known reason explains it.
+        """
+        self._move(Move.BEGIN_AGAIN)
+        self.failures += failed
         again = [r for r in self.used if r.seq is not None or r.finished is not None]
         self.received.extendleft(reversed(again))
         self.used.clear()
@@ -382,13 +418,18 @@ class HeldInstance:
         self.together_from = -1
         self.alone = True
 
+    def unread_again(self) -> None:
+        """Put back what refused turns consumed, for `take_results`: it is let go."""
+        self.received.extend(self.used)
+        self.used.clear()
+
     def park(self) -> None:
         """Note that it is free in the store, and its execution kept."""
-        self._move(_Move.PARK)
+        self._move(Move.PARK)
 
     def unpark(self) -> None:
         """Note that it was taken again."""
-        self._move(_Move.UNPARK)
+        self._move(Move.UNPARK)
 
     def let_go(self) -> None:
         """Note that nothing of it is kept."""

@@ -1,20 +1,76 @@
-"""Which instances a worker holds, which of them are ready, and which executions it keeps."""
+"""The instances that a worker holds, the queue of those that are ready, and the instance cache."""
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from typing import Any
+
+import anyio
 
 from trioflow._model.definitions import Workflow
 from trioflow._worker.instances.held import HeldInstance
-from trioflow._worker.instances.ready import Ready
 from trioflow.backends.records import TakenInstance
 
-__all__ = ["Holdings"]
+__all__ = ["Holdings", "Ready"]
 
 logger = logging.getLogger("trioflow.worker")
+
+_EVERY = 8  # of those that get their turn, one has not begun
+
+
+class Ready:
+    """A queue in which what is under way comes before what has not begun.
+
+    So a flood of new instances does not keep those from ending that came before; there are fewer
+    at a time, and they need less memory. Every eighth that is popped has not begun, if there is
+    one, so that nothing waits for ever.
+
+    Attributes:
+        size: How many are in it.
+    """
+
+    __slots__ = ("_fresh", "_popped", "_under_way", "size")
+
+    def __init__(self) -> None:
+        self.size = 0  # asked for all the time, so it is no __len__
+        self._under_way: deque[HeldInstance] = deque()
+        self._fresh: deque[HeldInstance] = deque()
+        self._popped = 0
+
+    def __iter__(self) -> Iterator[HeldInstance]:
+        return chain(self._under_way, self._fresh)
+
+    def append(self, instance: HeldInstance) -> None:
+        """Add one; a sub-workflow is under way as soon as its parent is."""
+        self.size += 1
+        if instance.turns or instance.parent is not None:
+            self._under_way.append(instance)
+        else:
+            self._fresh.append(instance)
+
+    def pop(self) -> HeldInstance:
+        """Remove the next one, and return it."""
+        self._popped += 1
+        self.size -= 1
+        if self._fresh and (not self._under_way or self._popped % _EVERY == 0):
+            return self._fresh.popleft()
+        return self._under_way.popleft()
+
+    def remove(self, instance: HeldInstance) -> None:
+        """Remove one that was added."""
+        for waiting in (self._under_way, self._fresh):
+            if instance in waiting:
+                waiting.remove(instance)
+                self.size -= 1
+
+    def clear(self) -> None:
+        """Remove all."""
+        self.size = 0
+        self._under_way.clear()
+        self._fresh.clear()
 
 
 class Holdings:
@@ -25,12 +81,12 @@ class Holdings:
         queues: Which queues' instances may be held; empty for none.
         limit: How many instances may be held at once.
         cache_size: How many executions are kept of instances that are not held.
-        wake: Called when an instance has become ready.
 
     Attributes:
         held: The instances that are leased to this worker, by id.
         ready: Those of them that may have something to do, in order.
         closed: True once no more are to be taken.
+        unknown: Names of workflows that came and are not registered here.
     """
 
     def __init__(
@@ -39,16 +95,16 @@ class Holdings:
         queues: Collection[str],
         limit: int,
         cache_size: int,
-        wake: Callable[[], None],
     ) -> None:
         self.workflows = workflows
         self.held: dict[str, HeldInstance] = {}
         self.ready = Ready()
         self.closed = False
+        self.unknown: set[str] = set()
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
-        self._wake = wake
+        self._woken = anyio.Event()
         self._parked: OrderedDict[str, HeldInstance] = OrderedDict()
 
     @property
@@ -61,15 +117,34 @@ class Holdings:
         return queue in self._queues and workflow in self.workflows and self.room > 0
 
     def hold(self, instance: HeldInstance) -> None:
-        """Add an instance that was born here, or that the store gave."""
+        """Add an instance that is created here, or that the store gave.
+
+        What the instance cache has under its id is of an earlier life, and goes.
+        """
+        parked = self._parked.pop(instance.id, None)
+        if parked is not None:
+            self._forget(parked)
         self.held[instance.id] = instance
+
+    # --- what is to be looked at --------------------------------------------------------
 
     def queue(self, instance: HeldInstance) -> None:
         """Have an instance looked at soon."""
         if not instance.queued:
             instance.queued = True
             self.ready.append(instance)
-            self._wake()
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Have the pump look whether there is something to step or to commit."""
+        self._woken.set()
+
+    async def wait_woken(self) -> None:
+        """Wait until an instance is queued from now on, or `wake` is called."""
+        self._woken = anyio.Event()
+        await self._woken.wait()
+
+    # --- letting go ---------------------------------------------------------------------
 
     def park(self, instance: HeldInstance) -> None:
         """Keep the execution of an instance that is no longer held, if there is a place for it."""
@@ -82,16 +157,6 @@ class Holdings:
         if len(self._parked) > self._cache_size:
             self._forget(self._parked.popitem(last=False)[1])
 
-    def clear(self) -> None:
-        """Let go of everything."""
-        for instance in (*self.held.values(), *self._parked.values()):
-            if instance.start is not None:
-                instance.start.settle(created=False)
-            self._forget(instance)
-        self.held.clear()
-        self._parked.clear()
-        self.ready.clear()
-
     def unpark(self, row: TakenInstance) -> HeldInstance:
         """Return what is kept of an instance that the store gave, or begin anew with it."""
         instance = self._parked.pop(row.id, None)
@@ -102,19 +167,13 @@ class Holdings:
             self._forget(instance)
         return HeldInstance.taken(row)
 
-    def forget_parked(self, id: str) -> None:
-        """Let go of what is kept of an instance."""
-        instance = self._parked.pop(id, None)
-        if instance is not None:
-            self._forget(instance)
-
     def _forget(self, instance: HeldInstance) -> None:
         instance.let_go()
         self.evict(instance)
 
     def evict(self, instance: HeldInstance) -> None:
         """Unwind an instance's code out of memory."""
-        execution, instance.execution = instance.execution, None
+        execution = instance.take_execution()
         if execution is not None and not execution.evict():
             logger.error(
                 "instance %r (%s) could not be unwound: its code catches BaseException again and "
@@ -128,3 +187,13 @@ class Holdings:
         if self.held.get(instance.id) is instance:
             del self.held[instance.id]
         self._forget(instance)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        for instance in (*self.held.values(), *self._parked.values()):
+            if instance.start is not None:
+                instance.settle_start(created=False)
+            self._forget(instance)
+        self.held.clear()
+        self._parked.clear()
+        self.ready.clear()

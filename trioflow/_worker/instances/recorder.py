@@ -1,13 +1,21 @@
-"""From a turn to what the batch says of it: commands become rows, messages and new instances."""
+"""What turns mean for the store: commands become rows, messages and new instances in a batch.
+
+A child that is started is held here from birth if this worker has room and knows its workflow: it
+makes its first turn in the same batch. Otherwise its row is left to any worker. In the same way a
+child's end goes to its parent at once if that is held here, and otherwise through its inbox. An
+instance whose last unit failed (`HeldInstance.alone`) does neither: its next unit is smaller, which
+shows what was to blame.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import assert_never
 
 import msgspec
 
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
@@ -17,20 +25,20 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
 )
-from trioflow._model.events import encode_event
+from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
-from trioflow._model.turns import Continued, Failed, Turn
-from trioflow._worker.activities.runner import ActivityRunner
-from trioflow._worker.instances import cancel as cancels
-from trioflow._worker.instances import records as commits
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.instances import reports
-from trioflow._worker.instances.batch import Batch, OpenUnit
-from trioflow._worker.instances.held import Delivery, HeldInstance, Received
+from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
+from trioflow._worker.instances.cancel import Cancels, cancel_child
+from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow.backends.records import InstanceCommit, Message
+from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow.errors import InstanceNotFound
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "birth"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -43,7 +51,8 @@ class Recorder:
     Args:
         holdings: What the worker holds.
         batch: The batch that is being built.
-        wake: Called when there is something to commit.
+        capacity: For how many more activities this worker has room.
+        cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
     """
 
@@ -51,52 +60,32 @@ class Recorder:
         self,
         holdings: Holdings,
         batch: Batch,
-        wake: Callable[[], None],
+        capacity: Capacity,
+        cancels: Cancels,
         random: RandomSource,
     ) -> None:
+        self._random = random
         self._holdings = holdings
         self._batch = batch
-        self._wake = wake
-        self._random = random
-        self.activities: ActivityRunner = None  # type: ignore[assignment]  # set by the worker: they know each other
-        self.unknown: set[str] = set()
-
-    def consume(self, instance: HeldInstance, unit: OpenUnit) -> OpenUnit:
-        """Note what a turn has consumed; return its unit, which now holds children that ended."""
-        commit = instance.commit
-        assert commit is not None
-        for received in instance.received:
-            if received.seq is not None:
-                commit.consumed.append(received.seq)
-            elif received.finished is not None:
-                commit.finished.append(received.finished)
-            elif received.delivery is not None:
-                received.delivery.consumed = True
-                assert received.delivery.child.unit is not None
-                unit = self._batch.merge(unit, received.delivery.child.unit)
-        instance.used.extend(instance.received)
-        instance.received.clear()
-        instance.due = False
-        instance.together_from = -1
-        return unit
+        self._capacity = capacity
+        self._cancels = cancels
 
     def record(self, instance: HeldInstance, unit: OpenUnit, turn: Turn, data: bytes) -> None:
         """Write down what a turn, whose stored form is ``data``, means for the store."""
         execution, commit = instance.execution, instance.commit
         assert execution is not None
         assert commit is not None
-        instance.turns += 1
-        commit.turns.append(data)
-        instance.events = commit.events = execution.events
+        outcome = turn.outcome
+        wake_at = execution.wake_at if outcome is None else None
+        instance.record_turn(data, execution.events, wake_at)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
         status = execution.take_custom_status()
         if status is not None:
             commit.status = status
-        if turn.outcome is not None:
-            self._end(instance, unit, commit, turn)
+        if outcome is not None:
+            self._end(instance, unit, commit, turn, outcome)
             return
-        instance.wake_at = commit.wake_at = execution.wake_at
         commit.leased = self.is_busy(instance)
         if execution.events >= execution.definition.max_events:
             self.suspend(instance, reports.limit_reached(instance, execution))
@@ -106,36 +95,33 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self.activities.capacity.reserve(
-                    instance.id, command.activity, command.queue
-                )
-                commit.activities.append(commits.new_activity(command, leased=leased))
+                leased = self._capacity.reserve(instance.id, command.activity, command.queue)
+                commit.activities.append(_new_activity(command, leased=leased))
             case StartChild():
                 self._begin_child(instance, unit, command)
             case SendSignal():
-                commit.messages.append(commits.signal_message(command))
+                commit.messages.append(_signal_message(command))
             case CancelActivity():
-                cancels.cancel_activity(instance, commit, command.id, self.activities)
+                self._cancels.by_workflow(instance, commit, command.id)
             case CancelChild():
-                commit.messages.append(cancels.cancel_child(instance, command))
+                commit.messages.append(cancel_child(instance, command))
             case RecordSideEffect():
                 pass  # it has already happened
             case _:
                 assert_never(command)
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = commits.new_child(command, instance, self._random.new_life())
+        new = _new_child(command, instance, self._random.new_life())
         if (
             instance.alone
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
-            unit.elsewhere.append(commits.birth(new, leased=False))
+            unit.elsewhere.append(birth(new, leased=False))
             return
         child = HeldInstance.born(new)
-        self._holdings.forget_parked(new.id)
-        self._holdings.held[new.id] = child
-        unit.add(child, commits.birth(new, leased=True))
+        self._holdings.hold(child)
+        child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
 
     def is_busy(self, instance: HeldInstance) -> bool:
@@ -146,45 +132,50 @@ class Recorder:
         """
         if instance.suspect:
             return bool(instance.received)
-        if instance.received or self.activities.capacity.busy_with(instance.id):
+        if instance.received or self._capacity.busy_with(instance.id):
             return True
-        return instance.execution is not None and any(
-            isinstance(command, StartChild) and command.instance in self._holdings.held
-            for command in instance.execution.waits_for
-        )
+        if instance.execution is not None:
+            for command in instance.execution.waits_for:
+                if isinstance(command, StartChild) and command.instance in self._holdings.held:
+                    return True
+        return False
 
     def _end(
-        self, instance: HeldInstance, unit: OpenUnit, commit: InstanceCommit, turn: Turn
+        self,
+        instance: HeldInstance,
+        unit: OpenUnit,
+        commit: InstanceCommit,
+        turn: Turn,
+        outcome: Outcome,
     ) -> None:
-        assert turn.outcome is not None
-        instance.seal()
-        commit.wake_at = None
-        if isinstance(turn.outcome, Continued):
-            assert instance.execution is not None
-            commit.continued = bytes(turn.outcome.input)
-            commit.carried = _encode(instance.execution.unread_signals())
+        execution = instance.execution
+        assert execution is not None
+        if isinstance(outcome, Continued):
+            instance.seal()
+            commit.continued = bytes(outcome.input)
+            commit.carried = _encode(execution.unread_signals())
             commit.leased = True
             return
-        commit.closing = commits.closing_of(turn.outcome)
+        commit.closing = _closing_of(outcome)
         commit.leased = False
-        assert instance.execution is not None
-        instance.unread = reports.unread_signals(instance.execution)
-        if isinstance(turn.outcome, Failed):
-            failure = commits.legible(turn.outcome.failure, instance.execution.codec)
-            instance.report = reports.failed(failure)
-        if instance.parent is None:
+        report = ""
+        if isinstance(outcome, Failed):
+            report = reports.failed(outcome.failure.legible(execution.codec))
+        instance.seal(report, reports.unread_signals(execution))
+        ref = instance.parent
+        if ref is None:
             return
-        event = commits.child_end(turn.outcome, instance.parent.command)
+        event = _child_end(outcome, ref.command)
         message = Message(
-            instance=instance.parent.instance,
+            instance=ref.instance,
             event=encode_event(event),
-            execution=instance.parent.execution,
-            life=instance.parent.life,
+            execution=ref.execution,
+            life=ref.life,
         )
-        parent = self._holdings.held.get(instance.parent.instance)
+        parent = self._holdings.held.get(ref.instance)
         if (
             parent is None
-            or not parent.is_parent_of(instance.parent)
+            or not parent.is_parent_of(ref)
             or parent.sealed
             or instance.alone
             or parent.alone
@@ -193,45 +184,122 @@ class Recorder:
             return
         delivery = Delivery(instance, parent, message)
         unit.deliveries.append(delivery)
-        parent.received.append(Received(event, turn.now, delivery=delivery))
+        parent.receive(Received(event, turn.now, delivery=delivery))
         self._holdings.queue(parent)
 
     def suspend(self, instance: HeldInstance, report: SuspendReport) -> None:
         """Stop an instance until somebody has looked at it; nothing of it is lost."""
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
-        commit.suspended = commits.encode_report(report)
+        commit = self._batch.commit_of(instance)
+        commit.suspended = _encode(report)
         commit.leased = False
         commit.wake_at = instance.wake_at
-        instance.report = report.message
-        instance.seal()
-        self._wake()
+        instance.seal(report.message)
+        self._holdings.wake()
 
     def give_back_untouched(self, instance: HeldInstance) -> None:
         """Give back an instance that was taken and has nothing to do."""
         if self.is_busy(instance):
             return
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
+        commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.wake_at = instance.wake_at  # which is that of a turn in this batch, if there is one
 
     def leave_unknown(self, instance: HeldInstance) -> None:
         """Leave an instance whose workflow is not known here to a worker that knows it."""
-        if instance.workflow not in self.unknown:
-            self.unknown.add(instance.workflow)
+        if instance.workflow not in self._holdings.unknown:
+            self._holdings.unknown.add(instance.workflow)
             logger.warning(
                 "workflow %r (instance %r) is not registered in this worker; it is left in the "
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
             )
-        self._batch.unit_of(instance)
-        commit = instance.commit
-        assert commit is not None
+        commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True
         commit.wake_at = instance.wake_at
         instance.seal()
+
+
+# --- rows and messages --------------------------------------------------------------------
+
+
+def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
+    """Return the row of an activity that a turn asked for."""
+    return NewActivity(
+        command.id,
+        command.activity,
+        command.queue,
+        bytes(command.input),
+        b"" if command.options is None else _encode(command.options),
+        leased,
+        command.priority,
+    )
+
+
+def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
+    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    return NewInstance(
+        command.instance,
+        command.workflow,
+        command.queue,
+        bytes(command.input),
+        ParentRef(parent.id, parent.number, command.id, parent.life),
+        parent.metadata,
+        command.priority,
+        life,
+    )
+
+
+def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
+    """Return what creates an instance, to begin here or to be left to whoever takes it."""
+    return InstanceCommit(
+        id=new.id,
+        execution=1,
+        number=0,
+        new=new,
+        life=new.life,
+        leased=leased,
+        due=not leased,
+    )
+
+
+def _signal_message(command: SendSignal) -> Message:
+    """Return the message of a signal to another instance, with the two answers to its sender."""
+    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
+    return Message(
+        instance=command.instance,
+        event=encode_event(ev.SignalReceived(command.name, command.value)),
+        sent=encode_event(ev.SignalSent(command.id)),
+        failed=encode_event(ev.SignalFailed(command.id, failure)),
+    )
+
+
+def _closing_of(outcome: Outcome) -> Closing:
+    """Return how an outcome that is no continuation is stored."""
+    match outcome:
+        case Completed():
+            return Closing("completed", _encode(outcome))
+        case Failed():
+            return Closing("failed", _encode(outcome))
+        case Cancelled():
+            return Closing("cancelled", _encode(outcome))
+        case Continued():
+            raise AssertionError(f"{outcome!r} does not close an instance")
+        case _:
+            assert_never(outcome)
+
+
+def _child_end(outcome: Outcome, command: str) -> Event:
+    """Return what the parent is told of its child's end."""
+    match outcome:
+        case Completed():
+            return ev.ChildCompleted(command, outcome.result)
+        case Failed():
+            return ev.ChildFailed(command, outcome.failure)
+        case Cancelled():
+            return ev.ChildCancelled(command, outcome.reason)
+        case Continued():
+            raise AssertionError(f"{outcome!r} does not end a sub-workflow")
+        case _:
+            assert_never(outcome)

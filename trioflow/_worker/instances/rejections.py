@@ -9,18 +9,16 @@ is suspended, with the store's words; what is not about an instance is replaced 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
 from trioflow._model import events as ev
 from trioflow._model.events import encode_event
-from trioflow._model.info import SuspendReport
-from trioflow._worker.instances import records as commits
+from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.recorder import Recorder, birth
 from trioflow.backends.records import ActivityResult, ActivityRetry
 
 __all__ = ["Rejections"]
@@ -36,32 +34,18 @@ class Rejections:
     Args:
         holdings: What the worker holds.
         batch: The batch that is being built.
-        recorder: Who builds it.
-        wake: Called when there is something to commit.
+        recorder: Writes into it.
         codec: For what the store says, in which a user's values may be.
     """
 
-    def __init__(  # the parts of a worker that meet here
-        self,
-        holdings: Holdings,
-        batch: Batch,
-        recorder: Recorder,
-        wake: Callable[[], None],
-        codec: Codec,
-    ) -> None:
+    def __init__(self, holdings: Holdings, batch: Batch, recorder: Recorder, codec: Codec) -> None:
         self._holdings = holdings
         self._batch = batch
         self._recorder = recorder
-        self._wake = wake
         self._codec = codec
 
-    @staticmethod
-    def is_shared(unit: OpenUnit) -> bool:
-        """Whether several instances share a unit: each then begins again alone."""
-        return len(unit.members) > 1
-
     def handle(self, unit: OpenUnit, error: Exception) -> None:
-        """Put something into the open batch in place of a unit that is about one thing."""
+        """Put something into the open batch in place of a unit that has one member, or none."""
         if not unit.members:
             self._replace_ends(unit, error)
             return
@@ -73,10 +57,9 @@ class Rejections:
             else:
                 self._give_up_birth(instance, error)
         elif instance.failures < _TRIES:  # of the suspension, if it was none
-            instance.begin_again(commit)
+            instance.begin_again(commit, failed=commit.suspended is not None)
             self._holdings.evict(instance)
-            instance.failures += commit.suspended is not None
-            self._recorder.suspend(instance, _report(instance, commit.number, error))
+            self._recorder.suspend(instance, reports.rejected(instance, commit.number, error))
         else:
             # It stays leased to this worker: nobody else will try it for as long as this one lives.
             logger.error(
@@ -91,59 +74,33 @@ class Rejections:
     def _create_only(self, instance: HeldInstance) -> None:
         """Store an instance without its first turn, so that it can be suspended like any other."""
         assert instance.new is not None
-        birth = commits.birth(instance.new, leased=False)
+        commit = birth(instance.new, leased=False)
         self._holdings.drop(instance)
-        again = HeldInstance.born(instance.new)
-        again.start, instance.start = instance.start, None
+        again = instance.born_again()
         self._holdings.hold(again)
         unit = OpenUnit()
-        unit.add(again, birth)
+        again.join(unit, commit)
         again.seal()
         self._batch.add(unit)
-        self._wake()
+        self._holdings.wake()
 
     def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
         self._holdings.drop(instance)
-        if instance.start is not None:
-            instance.start.fail(error)
-            instance.start = None
-        else:
+        if not instance.fail_start(error):
             logger.error("the store rejects the new instance %r: %s", instance.id, error)
 
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
+        """Fail activities whose results are rejected, and attempt others without what is said."""
+        again = unit.rejections + 1
         for result in unit.unit.results:
             logger.error("the store rejects the result of activity %s: %s", result.key, error)
-            if unit.rejections < _TRIES:
-                event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
-                end = ActivityResult(result.key, encode_event(event), result.at)
-                self._add_replacement(unit, results=[end])
+            event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
+            end = ActivityResult(result.key, encode_event(event), result.at)
+            if again <= _TRIES:
+                self._batch.add(OpenUnit(results=[end], rejections=again))
         for retry in unit.unit.retries:
             logger.error("the store rejects the next attempt of %s: %s", retry.key, error)
-            if unit.rejections < _TRIES:
-                again = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
-                self._add_replacement(unit, retries=[again])
-
-    def _add_replacement(
-        self,
-        rejected: OpenUnit,
-        results: list[ActivityResult] | None = None,
-        retries: list[ActivityRetry] | None = None,
-    ) -> None:
-        unit = OpenUnit()
-        unit.rejections = rejected.rejections + 1
-        unit.unit.results = results or []
-        unit.unit.retries = retries or []
-        self._batch.add(unit)
-        self._wake()
-
-
-def _report(instance: HeldInstance, turn: int, error: Exception) -> SuspendReport:
-    text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-    return SuspendReport(
-        kind="refused by the store",
-        message=(
-            f"the store does not take turn {turn} of instance {instance.id!r}: {text[:2000]}. "
-            "Change what the workflow gives there, or the store's limits, and resume it."
-        ),
-        turn=turn,
-    )
+            bare = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
+            if again <= _TRIES:
+                self._batch.add(OpenUnit(retries=[bare], rejections=again))
+        self._holdings.wake()

@@ -22,6 +22,7 @@ __all__ = [
     "engine_failed",
     "failed",
     "limit_reached",
+    "rejected",
     "turns_missing",
     "unread_signals",
     "unreadable_message",
@@ -150,4 +151,17 @@ def crashes_its_worker(instance: HeldInstance, deaths: int) -> SuspendReport:
             "Then resume it."
         ),
         turn=instance.turns,
+    )
+
+
+def rejected(instance: HeldInstance, turn: int, error: Exception) -> SuspendReport:
+    """Return the report of a turn whose data the store does not take."""
+    text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    return SuspendReport(
+        kind="refused by the store",
+        message=(
+            f"the store does not take turn {turn} of instance {instance.id!r}: {text[:2000]}. "
+            "Change what the workflow gives there, or the store's limits, and resume it."
+        ),
+        turn=turn,
     )

@@ -1,9 +1,18 @@
-"""Making turns: from what came, and, on replay, from what is stored."""
+"""Making turns: from what came, and, on replay, from what is stored.
+
+A turn consumes all events that an instance has received, in the order of their coming, and its
+earliest deadline if that has passed. Each is applied by itself: in between, tasks run until all
+wait. If the workflow ends while some are not applied yet, nothing accepted may be lost: the turn is
+made again, now with the last of them applied together (`Turn.together_from`), so that the workflow
+sees all of them before it ends. A turn that ends the instance although its inbox in the store holds
+more is refused there, and made again with that (see `Committer`).
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import anyio.lowlevel
@@ -21,9 +30,8 @@ from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
 from trioflow._worker.heartbeat import Step
-from trioflow._worker.instances import records as commits
 from trioflow._worker.instances import reports
-from trioflow._worker.instances.batch import Batch
+from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
@@ -34,6 +42,8 @@ __all__ = ["Stepper"]
 
 logger = logging.getLogger("trioflow.worker")
 
+_event_of: Callable[[Received], Event] = attrgetter("event")  # of no Python call of its own
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 _decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 
 
@@ -46,13 +56,14 @@ class Stepper:
         codec: For arguments and results.
         holdings: What the worker holds.
         batch: The batch that is being built.
-        recorder: Who builds it.
+        recorder: Writes into it.
         max_steps: How many task steps a turn may have.
         random: For the seeds of executions.
     """
 
-    def __init__(  # noqa: PLR0917  # the parts of a worker that meet here
+    def __init__(
         self,
+        *,
         backend: Backend,
         workflows: Mapping[str, Workflow[..., Any]],
         codec: Codec,
@@ -81,12 +92,14 @@ class Stepper:
 
     def step(self, instance: HeldInstance) -> None:
         """Make one turn of an instance, and write it into the open batch."""
-        if instance.execution is None:
+        execution = instance.execution
+        if execution is None:
             definition = self._workflows.get(instance.workflow)
             if definition is None:
                 self._recorder.leave_unknown(instance)
                 return
-            instance.execution = self._new(instance, definition)
+            execution = self._new(instance, definition)
+            instance.begin(execution)
         unit = self._batch.unit_of(instance)
         now = self._backend.now()
         events: list[Event] = []
@@ -95,7 +108,7 @@ class Stepper:
         try:
             if instance.turns == 0:
                 events.append(self._started(instance))
-            events += [received.event for received in instance.received]
+            events += map(_event_of, instance.received)
             at: list[float] = []
             if instance.due:
                 wake_at = instance.wake_at or 0.0
@@ -105,9 +118,7 @@ class Stepper:
                     at.append(wake_at)
                 now = max(now, wake_at)
                 events.append(ev.Woken())
-            turn = instance.execution.advance(
-                events, now, at=at, together_from=instance.together_from
-            )
+            turn = execution.advance(events, now, at=at, together_from=instance.together_from)
             data = encode_turn(turn)
         except EndedUnseen as ended:
             self._again(instance, ended.number)
@@ -122,7 +133,10 @@ class Stepper:
         finally:
             self._in_step = None
         self._batch.size += 1
-        self._recorder.record(instance, self._recorder.consume(instance, unit), turn, data)
+        for delivery in instance.consume():
+            assert delivery.child.unit is not None
+            unit = self._batch.merge(unit, delivery.child.unit)
+        self._recorder.record(instance, unit, turn, data)
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
         return Execution(
@@ -130,19 +144,20 @@ class Stepper:
         )
 
     def _again(self, instance: HeldInstance, together_from: int) -> None:
-        """Have a turn made again in which the workflow ended before it had seen everything."""
+        """Have a turn made again in which the workflow ended before it had seen everything.
+
+        If the open batch has earlier turns of it, that has to wait until they are stored and can be
+        replayed.
+        """
         self._holdings.evict(instance)
-        instance.together_from = together_from
-        # Of what is in the open batch, the history is read when that is stored.
-        assert instance.commit is not None
-        instance.commit.wake_at = instance.wake_at
+        instance.make_again(together_from)
         self._holdings.queue(instance)
 
     def _started(self, instance: HeldInstance) -> ev.Started:
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
-            metadata=commits.decode_metadata(instance.metadata),
+            metadata=_decode_metadata(instance.metadata) if instance.metadata else {},
             parent=instance.parent,
             carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
@@ -189,8 +204,5 @@ class Stepper:
             self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
         else:
             execution.take_custom_status()
-            instance.execution = execution
-            instance.events = execution.events
-            instance.wake_at = execution.wake_at
-            instance.due = instance.wake_at is not None and instance.wake_at <= self._backend.now()
+            instance.loaded(execution, self._backend.now())
             self._holdings.queue(instance)

@@ -1,20 +1,47 @@
-"""What a unit becomes whose new instances have longer ids than the store takes."""
+"""Reject instance ids that are too long for the store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from trioflow._codec.limits import ID_LENGTH
 from trioflow.backends._common.notices import id_too_long
 from trioflow.backends.records import CommitFailure, InstanceCommit, Unit
+from trioflow.errors import ArgumentError
 
-__all__ = ["ID_LENGTH", "storable"]
+__all__ = ["ID_LENGTH", "IdLimit", "storable"]
+
+
+@dataclass(frozen=True)
+class IdLimit:
+    """The ids of instances that a store takes: those of at most `ID_LENGTH` characters.
+
+    Attributes:
+        store: Its name, for messages.
+        zeros: Whether the character of the number zero may be in one.
+    """
+
+    store: str
+    zeros: bool = True
+
+    def demand(self, id: str) -> None:
+        """Check an id.
+
+        Raises:
+            ArgumentError: The store does not take it.
+        """
+        if len(id) > ID_LENGTH or (not self.zeros and "\0" in id):
+            most = f"ids of at most {ID_LENGTH}{'' if self.zeros else ', none of which is a zero'}"
+            raise ArgumentError(
+                f"the id {id[:40]!r}… has {len(id)} characters; {self.store} stores {most}"
+            )
 
 
 def storable(units: Sequence[Unit]) -> tuple[list[Unit], dict[int, CommitFailure]]:
-    """Take out what cannot be stored, so that what is beside it does not fail as well.
+    """Take out units whose new ids are too long, so that others of a commit do not fail too.
 
     A sub-workflow without turns becomes the news of its failure, for its parent. A unit with any
     other such instance becomes empty and fails, as if the id was taken: a sub-workflow then comes

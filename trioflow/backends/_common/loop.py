@@ -1,15 +1,16 @@
-"""The running event loop as its other threads see it: trio's or asyncio's."""
+"""What trio's loop and asyncio's lack in common: calls from other threads, cancels put off."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sniffio
 import trio
 
-__all__ = ["CallSoon", "call_soon_here"]
+__all__ = ["CallSoon", "call_soon_here", "cancel_again"]
 
 CallSoon = Callable[[Callable[[], object]], bool]
 """Call a function in the loop soon, from any thread or signal handler. It must raise nothing.
@@ -47,3 +48,17 @@ def call_soon_here() -> CallSoon:
         return True
 
     return in_asyncio
+
+
+def cancel_again(cancels: Sequence[tuple[Any, ...]]) -> None:
+    """Make native cancels that a wait of this asyncio task has caught pending for its next await.
+
+    Args:
+        cancels: The arguments of each `asyncio.CancelledError` that was caught.
+    """
+    task = asyncio.current_task() if cancels else None
+    if task is not None:
+        for _ in cancels:
+            task.uncancel()
+        for args in cancels:
+            task.cancel(*args)

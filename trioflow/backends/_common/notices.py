@@ -1,4 +1,4 @@
-"""The few events that a store itself has to write, since nobody else is there to do it."""
+"""Build the few events that a store itself has to write, since no worker is there to do it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""The server's clock, as it is known on this side of the connection."""
+"""Estimate the server's clock from this side of the connection.
+
+Leases and visibility are judged by the server's clock, so that a worker with a wrong clock steals
+nothing. It is not asked for every call: its difference to this machine's monotonic clock is
+measured every few seconds, as the middle of a round trip, whose length bounds the error. A
+measurement that took much longer than the one before is ignored for a while. The wall clock is
+used for one thing only: when it and the monotonic clock disagree about the time that has passed,
+the machine slept or somebody set its clock, and the difference is measured at once.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +26,9 @@ _JUMP = 0.2
 
 
 class ServerClock:
-    """Epoch seconds of the server, reckoned from a difference that is measured now and then.
+    """The server's time in epoch seconds: the monotonic clock plus a measured difference.
 
-    This machine's wall clock never enters, only the monotonic one. Any thread may use it.
+    Any thread may use it.
     """
 
     def __init__(self) -> None:
@@ -46,7 +54,7 @@ class ServerClock:
         return passed > _FRESH or abs(time.time() - wall - passed) > _JUMP
 
     def measure(self, ask: Callable[[], float]) -> None:
-        """Compare the clocks; ``ask`` returns what the server's clock says."""
+        """Measure the difference; ``ask`` returns what the server's clock says."""
         start = time.monotonic()
         said = ask()
         end = time.monotonic()

@@ -23,6 +23,7 @@ import msgspec
 import outcome
 import trio
 
+from trioflow.backends._common.loop import cancel_again
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["CallGroup", "StorageThread", "one_by_one"]
@@ -271,13 +272,7 @@ class StorageThread:
         finally:
             if group is not None:
                 group.waits.discard(wait)
-        task = asyncio.current_task()
-        if wait.cancels and task is not None:
-            # Asked for again, so that it comes at the next await, after the result.
-            for _ in wait.cancels:
-                task.uncancel()
-            for args in wait.cancels:
-                task.cancel(*args)
+        cancel_again(wait.cancels)
         result: T = wait.done.result().unwrap()
         return result
 

@@ -1,4 +1,4 @@
-"""URLs in messages, and what is read from them with care for what messages show."""
+"""Redact passwords in URLs, and read ports without showing a part of one in an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waking those who wait for new work or a new outcome in a store."""
+"""Wake the tasks that wait for new work or a new outcome in a store."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What MySQL and MariaDB do their own way, and which error means what."""
+"""The dialect of MySQL and MariaDB: locks, statements as text, and what their errors mean."""
 
 # ruff: noqa: D102 - what each method promises is said in `Dialect`
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +13,13 @@ from typing import Any, cast
 import pymysql
 
 from trioflow.backends._common.id_limits import ID_LENGTH
-from trioflow.backends.mysql.connection import LOST, TOO_BIG, MysqlConnection, code_of
+from trioflow.backends.mysql.connection import (
+    LOST,
+    TOO_BIG,
+    MysqlConnection,
+    ResultUnknown,
+    code_of,
+)
 from trioflow.backends.mysql.schema import COMMAND_LENGTH
 from trioflow.backends.mysql.values import filled, literal, statements
 from trioflow.backends.sql.dialect import Connection, Insert, Write
@@ -54,12 +61,24 @@ _UNAVAILABLE = {
     1969: "ended a statement that took too long (max_statement_time)",
     3024: "ended a statement that took too long (max_execution_time)",
 }
+# Two transactions stood in each other's way: the other one has gone on, this one tries again.
+# 1020 and 1062: a row was changed, or an id taken, between two statements of it.
+_CONTENDED = {1020, 1062, 1213}
+_MOST_CONTENDED = 8
+# A lock was waited for, ten seconds each time.
+_LOCKED = 1205
+_MOST_LOCKED = 2
+_PAUSE = 0.004
+# The first attempt notices that the server was restarted, the second one is with the new one.
+_MOST_LOST = 3
+# To connect is patient by itself.
+_CANNOT_CONNECT = 2003
 _TOO_LONG = 1406
 # Characters, numbers and rows that cannot be stored.
 _REFUSED = {1118, 1264, 1301, 1366, 1367, 1436, 3854, 3988}
 _NO_TABLE = {1054, 1146}
 _CORRUPT = {1034, 1035, 1194, 1195, 1712}
-# What is taken is read in the order of an index; see `mysql_schema`.
+# What is taken is read in the order of an index; see `mysql.schema`.
 _TAKEN = re.compile(r"\bFROM (instances|activities)\b")
 _ORDER = {"instances": "instances_ready", "activities": "activities_visible"}
 
@@ -105,13 +124,13 @@ class MysqlDialect:
     ) -> list[int]:
         mysql = cast("MysqlConnection", connection)
         texts = [list(statements(*each, mysql.room)) for each in writes]
-        answers = iter(mysql.send([text for part in texts for text in part]))
+        answers = iter(mysql.run([text for part in texts for text in part]))
         return [sum(next(answers).rowcount for _ in part) for part in texts]
 
     def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
         mysql = cast("MysqlConnection", connection)
         for text in statements(statement, values, mysql.room):
-            mysql.append(text)
+            mysql.defer(text)
 
     def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
         mysql = cast("MysqlConnection", connection)
@@ -119,14 +138,14 @@ class MysqlDialect:
         for at in range(0, len(values), _MOST_AMONG):
             listed = ", ".join(map(literal, values[at : at + _MOST_AMONG]))
             texts.append(sql.replace("{among}", f"IN ({listed})"))
-        answers = mysql.send(texts) if texts else []
+        answers = mysql.run(texts) if texts else []
         return [row for answer in answers for row in answer.fetchall()]
 
     def each(
         self, connection: Connection, sql: str, parameters: Sequence[Sequence[Any]]
     ) -> list[list[Any]]:
         mysql = cast("MysqlConnection", connection)
-        answers = mysql.send([filled(sql, values) for values in parameters]) if parameters else []
+        answers = mysql.run([filled(sql, values) for values in parameters]) if parameters else []
         return [answer.fetchall() for answer in answers]
 
     def transaction(self, connection: Connection) -> AbstractContextManager[None]:
@@ -137,6 +156,23 @@ class MysqlDialect:
 
     def allocate(self, connection: Connection, count: int, now: float) -> int:
         return 0
+
+    def server_time(self, connection: Connection) -> float:
+        (now,) = connection.execute("SELECT unix_timestamp(now(6))").fetchone()
+        return float(now)
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        code, most = code_of(exc), 0
+        if isinstance(exc, ResultUnknown):
+            return None
+        if code == _LOCKED:
+            most = _MOST_LOCKED
+        elif code in _CONTENDED:
+            most = _MOST_CONTENDED
+        elif code in LOST and code != _CANNOT_CONNECT:
+            most = _MOST_LOST
+        again = attempt < most
+        return _PAUSE * 2**attempt * random.random() if again else None  # noqa: S311 - no secret
 
     def error(self, exc: Exception) -> Exception:
         code, where = code_of(exc), self._where

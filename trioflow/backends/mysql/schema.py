@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Protocol
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pymysql
 
 from trioflow._codec.limits import COMMAND_LENGTH, ID_LENGTH
-from trioflow.backends.mysql.connection import code_of
-from trioflow.errors import BackendUnavailable, SchemaError
+from trioflow.backends.mysql.connection import MysqlConnection, code_of
+from trioflow.backends.sql.migrations import Migrations
+from trioflow.errors import BackendUnavailable
 
-__all__ = ["COMMAND_LENGTH", "SCHEMA_VERSION", "check", "migrate"]
+__all__ = ["COMMAND_LENGTH", "MysqlMigrations"]
 
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120
@@ -156,102 +159,69 @@ ALTER TABLE activities
 # Name and statements of each migration, in order.
 _MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
-SCHEMA_VERSION = _MIGRATIONS[-1][0]
 
-
-class _Cursor(Protocol):
-    def fetchone(self) -> Any: ...
-
-    def fetchall(self) -> Any: ...
-
-
-class _Connection(Protocol):
-    def execute(self, sql: str, parameters: Any = ..., /) -> _Cursor: ...
-
-
-def check(connection: _Connection, where: str) -> bool:
-    """Return whether the schema is up to date.
+class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
+    """The migrations of one database, which is the connection's.
 
     Args:
-        connection: Its database is the one that is meant.
-        where: The database, for messages.
-
-    Raises:
-        SchemaError: It is newer than this code, or the tables are somebody else's.
+        place: The database, for messages.
     """
-    known = [name for name, _ in _MIGRATIONS]
-    rows = connection.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = database()"
-    ).fetchall()
-    tables = {row[0] for row in rows}
-    if _TABLE not in tables:
-        if "instances" in tables:
-            raise SchemaError(
-                f"{where} has a table 'instances' that trioflow did not make; give trioflow a "
-                "database of its own"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(_MIGRATIONS, place=place, own="database")
+
+    def _tables(self, connection: MysqlConnection) -> set[Any]:
+        rows = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = database()"
+        )
+        return {name for (name,) in rows.fetchall()}
+
+    def _stamps(self, connection: MysqlConnection, tables: Collection[str]) -> list[str] | None:
+        if _TABLE not in tables:
+            return None
+        rows = connection.execute(f"SELECT name FROM {_TABLE} ORDER BY name")  # noqa: S608 - ours
+        return [name for (name,) in rows.fetchall()]
+
+    @contextmanager
+    def _lock(self, connection: MysqlConnection) -> Generator[None]:
+        (database,) = connection.execute("SELECT database()").fetchone()
+        # Such a lock is the server's, not the database's, and its name may have 64 characters.
+        lock = "trioflow " + hashlib.sha256(database.encode()).hexdigest()[:40]
+        (got,) = connection.execute("SELECT GET_LOCK(?, ?)", (lock, _LOCK_TIMEOUT)).fetchone()
+        if got != 1:
+            raise BackendUnavailable(
+                f"{self._place}: another process has been migrating the schema for "
+                f"{_LOCK_TIMEOUT} s; wait for it, or end it"
             )
-        return False
-    rows = connection.execute(f"SELECT name FROM {_TABLE} ORDER BY name").fetchall()  # noqa: S608 - ours
-    applied = [row[0] for row in rows]
-    if set(applied) - set(known):
-        raise SchemaError(
-            f"{where} has schema {applied[-1]!r}, but this trioflow knows only up to "
-            f"{SCHEMA_VERSION!r}; upgrade trioflow, or use another database"
+        try:
+            yield
+        finally:
+            connection.execute("SELECT RELEASE_LOCK(?)", (lock,))
+
+    def _prepare(self, connection: MysqlConnection) -> None:
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
+            f"applied_at DATETIME NOT NULL) {self._options(connection)}"
         )
-    return applied == known
 
+    @staticmethod
+    def _options(connection: MysqlConnection) -> str:
+        # The session's collation compares code points, and spaces at the end too.
+        (collation,) = connection.execute("SELECT @@collation_connection").fetchone()
+        charset = f"DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
+        return f"ENGINE = InnoDB ROW_FORMAT = DYNAMIC {charset}"
 
-def migrate(connection: _Connection, where: str, collation: str) -> None:
-    """Bring the schema up to date. Several processes may do so at once.
-
-    Args:
-        connection: May create tables.
-        where: The database, for messages.
-        collation: Of all text: compares code points, and spaces at the end too.
-
-    Raises:
-        SchemaError: As `check` does.
-        BackendUnavailable: Another process is at it and does not end.
-    """
-    if check(connection, where):
-        return
-    (database,) = connection.execute("SELECT database()").fetchone()
-    # Such a lock is the server's, not the database's, and its name may have 64 characters.
-    lock = "trioflow " + hashlib.sha256(database.encode()).hexdigest()[:40]
-    (got,) = connection.execute("SELECT GET_LOCK(?, ?)", (lock, _LOCK_TIMEOUT)).fetchone()
-    if got != 1:
-        raise BackendUnavailable(
-            f"{where}: another process has been migrating the schema for {_LOCK_TIMEOUT} s; wait "
-            "for it, or end it"
-        )
-    try:
-        _apply(connection, where, collation)
-    finally:
-        connection.execute("SELECT RELEASE_LOCK(?)", (lock,))
-
-
-def _apply(connection: _Connection, where: str, collation: str) -> None:
-    if check(connection, where):  # whoever had the lock before has done it
-        return
-    charset = f"DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
-    options = f"ENGINE = InnoDB ROW_FORMAT = DYNAMIC {charset}"
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
-        f"applied_at DATETIME NOT NULL) {options}"
-    )
-    rows = connection.execute(f"SELECT name FROM {_TABLE}").fetchall()  # noqa: S608 - our name
-    applied = {row[0] for row in rows}
-    for name, statements in _MIGRATIONS:
-        if name in applied:
-            continue
-        for statement in statements:
-            text = statement.format(id=ID_LENGTH, command=COMMAND_LENGTH, options=options)
+    def _run(self, connection: MysqlConnection, script: Sequence[str]) -> None:
+        names = {"id": ID_LENGTH, "command": COMMAND_LENGTH, "options": self._options(connection)}
+        for statement in script:
             try:
-                connection.execute(text)
+                connection.execute(statement.format_map(names))
             except pymysql.OperationalError as exc:
                 # A statement is done whole or not at all, so all that it does is done.
                 if code_of(exc) != _COLUMN_EXISTS:
                     raise
+
+    def _stamp(self, connection: MysqlConnection, name: str) -> None:
         connection.execute(
             f"INSERT INTO {_TABLE} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
             (name,),

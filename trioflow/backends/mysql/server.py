@@ -1,4 +1,4 @@
-"""Where a MySQL or MariaDB server is, and how a session with it is set up."""
+"""Connect to a MySQL or MariaDB server and set up the session."""
 
 from __future__ import annotations
 
@@ -44,8 +44,6 @@ class Server:
     def __init__(self, connect: Callable[..., RawConnection[Any]], where: str) -> None:
         self._connect = connect
         self.where = where
-        #: The collation of all text, known after `connect`.
-        self.collation = ""
 
     def connect(self, silence: float | None = _SILENCE) -> RawConnection[Any]:
         """Return a new connection, its session set up.
@@ -84,13 +82,13 @@ class Server:
         with raw.cursor() as cursor:
             cursor.execute("SELECT version()")
             ((version,),) = cursor.fetchall()
-            self.collation = self._collation(version)
+            collation = self._collation(version)
             idle = f"wait_timeout = {_IDLE}"
             if _is_maria(version):
                 idle += f", idle_transaction_timeout = {_IDLE_IN_TRANSACTION}"
             cursor.execute(
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "
-                f"SET NAMES utf8mb4 COLLATE {self.collation}; "
+                f"SET NAMES utf8mb4 COLLATE {collation}; "
                 f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', "
                 f"innodb_lock_wait_timeout = {_LOCK_WAIT}, {idle}"
             )
@@ -98,7 +96,7 @@ class Server:
                 pass
 
     def _collation(self, version: str) -> str:
-        """Return the one that compares code points, and does not ignore spaces at the end."""
+        """Return the collation that compares code points, and does not ignore spaces at the end."""
         found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
         number = tuple(map(int, found.groups())) if found else (0,)
         maria = _is_maria(version)

@@ -1,4 +1,4 @@
-"""What PostgreSQL does its own way: columns as arrays, locks, numbers, and what errors mean."""
+"""PostgreSQL's dialect: columns as arrays, locks, inbox numbers, and what its errors mean."""
 
 # ruff: noqa: D102 - what each method promises is said in `Dialect`
 
@@ -14,12 +14,13 @@ from typing import Any, cast
 import psycopg
 
 from trioflow.backends.postgres.connection import (
+    FINAL,
     PgConnection,
+    ResultUnknown,
     Statement,
-    TransactionEnded,
     state_of,
 )
-from trioflow.backends.postgres.values import array, array_type
+from trioflow.backends.postgres.values import array, array_type, encoded
 from trioflow.backends.sql.dialect import (
     Connection,
     Delete,
@@ -63,9 +64,14 @@ _UNAVAILABLE = {
     "42501": "the user may not do this; grant it the rights, or let another one migrate",
 }
 
+# Two transactions stood in each other's way: the other one has gone on, this one tries again.
+_CROSSED = ("40001", "40P01")
+_MOST_CROSSED = 5
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
 
 def qualified(schema: str) -> str:
-    """Return a schema's name as SQL wants it."""
+    """Quote a schema's name."""
     return '"' + schema.replace('"', '""') + '"'
 
 
@@ -106,7 +112,7 @@ class PostgresDialect:
         return [rows.rowcount for rows in _raw(connection).run(statements)]
 
     def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
-        _raw(connection).defer(*self._statement(statement, values))
+        _raw(connection).defer(self._statement(statement, values))
 
     def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
         if not values:
@@ -119,7 +125,8 @@ class PostgresDialect:
     ) -> list[list[Any]]:
         if not parameters:
             return []
-        answers = _raw(connection).run([(sql, values) for values in parameters])
+        raw = _raw(connection)
+        answers = raw.run([raw.statement(sql, values) for values in parameters])
         return [rows.fetchall() for rows in answers]
 
     def transaction(self, connection: Connection) -> AbstractContextManager[None]:
@@ -135,7 +142,20 @@ class PostgresDialect:
         columns = statement.columns
         width = len(columns)
         arrays = [array(column, values[n::width]) for n, column in enumerate(columns)]
-        return _text(statement, self._schema, self.number), arrays
+        return (_text(statement, self._schema, self.number), *encoded(arrays))
+
+    def server_time(self, connection: Connection) -> float:
+        (now,) = connection.execute(_CLOCK).fetchone()
+        return float(now)
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        state = state_of(exc) or ""
+        if state in _CROSSED:
+            return 0.0 if attempt < _MOST_CROSSED else None
+        # A connection that was idle may have been dead for long.
+        died = isinstance(exc, psycopg.OperationalError) and (not state or state.startswith(FINAL))
+        known = not isinstance(exc, ResultUnknown)
+        return 0.0 if died and known and attempt == 1 else None
 
     def error(self, exc: Exception) -> Exception:
         state = state_of(exc) or ""
@@ -148,14 +168,12 @@ class PostgresDialect:
 
 
 def _meaning(exc: Exception, state: str) -> tuple[type[BackendError], str]:
-    """Return the class of the error that stands for one of the driver's, and what it means.
+    """Return the class of trioflow's error for one of the driver's, and what it means.
 
     The latter follows the name of the server.
     """
     if not isinstance(exc, psycopg.Error) or state.startswith(_REFUSED):
         return DataRefused, " cannot take these data"
-    if isinstance(exc, TransactionEnded):
-        return BackendUnavailable, ": nothing of it was stored; try again"
     if not state and isinstance(exc, psycopg.OperationalError):
         return BackendUnavailable, (
             " cannot be reached; check that the server runs and that the address is right"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from typing import Any
+
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import qualified
-from trioflow.errors import SchemaError
+from trioflow.backends.sql.migrations import Migrations
 
-__all__ = ["SCHEMA_VERSION", "check", "migrate"]
+__all__ = ["PostgresMigrations"]
 
 # Texts are compared byte by byte, which is fast and what a prefix needs. Instances have room in
 # their pages, so that an update that touches no index stays in its page. What is short-lived is
@@ -137,70 +141,52 @@ ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, l
 # Name and script of each migration, in order.
 _MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
-SCHEMA_VERSION = _MIGRATIONS[-1][0]
-
-_TABLES = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = ?"
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001
 
 
-def check(connection: PgConnection, schema: str, place: str) -> bool:
-    """Return whether the schema is up to date.
+class PostgresMigrations(Migrations[PgConnection, str]):
+    """The migrations of one schema.
 
-    Raises:
-        SchemaError: It is newer than this code, or the tables are somebody else's.
+    Args:
+        schema: Its name.
+        place: The server and the database, for messages.
     """
-    return _missing(connection, schema, place) == []
 
+    def __init__(self, schema: str, place: str) -> None:
+        super().__init__(_MIGRATIONS, place=f"{place}, schema {schema!r},", own="schema")
+        self._schema = schema
+        self._name = qualified(schema)
 
-def _missing(connection: PgConnection, schema: str, place: str) -> list[tuple[str, str]]:
-    known = [name for name, _ in _MIGRATIONS]
-    applied: list[str] = []
-    # At once, since another process may make them meanwhile.
-    tables = {row[0] for row in connection.execute(_TABLES, (schema,)).fetchall()}
-    if "migrations" in tables:
-        rows = connection.execute(f"SELECT name FROM {qualified(schema)}.migrations ORDER BY name")  # noqa: S608 - a quoted name
-        applied = [row[0] for row in rows.fetchall()]
-    elif "instances" in tables:
-        raise SchemaError(
-            f"{place} has a table 'instances' in schema {schema!r} that trioflow did not make; "
-            "give trioflow a schema of its own"
-        )
-    if set(applied) - set(known):
-        raise SchemaError(
-            f"{place} has version {applied[-1]!r} of trioflow's tables in schema {schema!r}, but "
-            f"this trioflow knows only up to {SCHEMA_VERSION!r}; upgrade trioflow, or use another "
-            "schema"
-        )
-    return [migration for migration in _MIGRATIONS if migration[0] not in applied]
+    def _tables(self, connection: PgConnection) -> set[Any]:
+        query = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = ?"
+        return {name for (name,) in connection.execute(query, (self._schema,)).fetchall()}
 
+    def _stamps(self, connection: PgConnection, tables: Collection[str]) -> list[str] | None:
+        if "migrations" not in tables:
+            return None
+        rows = connection.execute(f"SELECT name FROM {self._name}.migrations ORDER BY name")  # noqa: S608 - a quoted name
+        return [name for (name,) in rows.fetchall()]
 
-def migrate(connection: PgConnection, schema: str, place: str) -> None:
-    """Bring the schema up to date. Several processes may do so at once.
+    @contextmanager
+    def _lock(self, connection: PgConnection) -> Generator[None]:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+            yield
 
-    Raises:
-        SchemaError: As `check` does.
-    """
-    if check(connection, schema, place):
-        return
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
-        # Whoever waited for the lock finds the work done.
-        missing = _missing(connection, schema, place)
-        if not missing:
-            return
+    def _prepare(self, connection: PgConnection) -> None:
         exists = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?"
-        if not connection.execute(exists, (schema,)).fetchone():
-            connection.execute(f"CREATE SCHEMA {qualified(schema)}")
+        if not connection.execute(exists, (self._schema,)).fetchone():
+            connection.execute(f"CREATE SCHEMA {self._name}")
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {qualified(schema)}.migrations "
+            f"CREATE TABLE IF NOT EXISTS {self._name}.migrations "
             "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        for name, script in missing:
-            for statement in script.replace("{schema}", qualified(schema)).split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(
-                f"INSERT INTO {qualified(schema)}.migrations (name) VALUES (?)",  # noqa: S608
-                (name,),
-            )
+
+    def _run(self, connection: PgConnection, script: str) -> None:
+        for statement in script.replace("{schema}", self._name).split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+
+    def _stamp(self, connection: PgConnection, name: str) -> None:
+        connection.execute(f"INSERT INTO {self._name}.migrations (name) VALUES (?)", (name,))  # noqa: S608 - a quoted name

@@ -1,7 +1,8 @@
-"""How values travel to PostgreSQL: numbers as text, the rest as bytes, columns as binary arrays.
+"""Encode values for PostgreSQL: numbers as text, the rest as bytes, columns as binary arrays.
 
-A column is packed here, since the driver's own lists cost several times as much, and the rows of
-a commit are most of what a worker's storage thread does.
+A column is packed here and not by psycopg, whose lists look at the type of each element in Python.
+Measured: a commit of 16 units costs a worker's process 1.1 ms of CPU, and 1.8 ms with psycopg's
+lists (medians of 7 alternations).
 """
 
 from __future__ import annotations

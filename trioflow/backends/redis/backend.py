@@ -1,4 +1,4 @@
-"""`Backend` on Redis: what each method asks of which script, and who is told of changes."""
+"""`Backend` on Redis: each method calls a script, and wakes who waits for its changes."""
 
 # ruff: noqa: D102 - what each method promises is said in `Backend`
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,8 +13,8 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from trioflow._model.events import ParentRef
+from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
-from trioflow.backends._common.thread import StorageThread
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.records import (
     ActivityKey,
@@ -33,10 +32,10 @@ from trioflow.backends.records import (
     Update,
 )
 from trioflow.backends.redis import rows, wire
-from trioflow.backends.redis.link import Address, Link, Request
-from trioflow.backends.redis.listening import Listener
+from trioflow.backends.redis.connection import Address, RedisConnection, Request
+from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
-from trioflow.errors import BackendUnavailable, InstanceNotFound, LeaseLost
+from trioflow.errors import InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
 
@@ -52,7 +51,7 @@ _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 
 
 class RedisBackend:
-    """A store in Redis 6 or newer, or in Valkey. Its clock is the server's.
+    """A store in Redis 6 or newer, or in Valkey. The server's clock judges leases and visibility.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
@@ -84,55 +83,50 @@ class RedisBackend:
         self._numbers = count(1)
         self._offset = 0.0
         self._watcher = Watcher()
-        self._link = Link(self.address, patience)
         self._passed_over: set[tuple[str, str]] = set()
-        self._thread: StorageThread | None = None
-        self._listener: Listener | None = None
-        # The heartbeat's own connection, used by whichever thread holds the lock. It is not
-        # patient: the next beat comes soon.
-        self._beat_lock = threading.Lock()
-        self._beat_link = Link(self.address, min(patience, 0.5))
+        self._patience = patience
+        self._notifier: Notifier | None = None
+        self._connections = Connections(
+            self.address.shown,
+            connect=self._connect,
+            # It is not patient: the next one comes soon.
+            connect_for_heartbeats=partial(RedisConnection, self.address, min(patience, 0.5)),
+        )
 
     # --- life ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        if self._thread is not None:
+        if self._connections.are_open:
             return
-        thread = StorageThread(f"trioflow storage {self.address.prefix}")
-        listener = Listener(self.address, self._source, self._watcher.notify)
-        try:
-            await thread.run(self._open, listener)
-        except BaseException:
-            await thread.aclose()
-            raise
-        self._thread, self._listener = thread, listener
+        self._notifier = Notifier(self.address, self._source, self._watcher.notify)
+        await self._connections.open()
 
-    def _open(self, listener: Listener) -> None:
+    def _connect(self) -> RedisConnection:
+        connection = RedisConnection(self.address, self._patience)
         try:
-            self._see_time(open_store(self._link, self._source))
-            look_at_settings(self._link)
-            listener.start()
-            listener.wait_ready(5.0)
+            self._see_time(open_store(connection, self._source))
+            look_at_settings(connection)
+            if self._notifier is not None:
+                self._notifier.start()
+                self._notifier.wait_ready(5.0)
         except BaseException:
-            self._link.close()
+            connection.close()
             raise
+        return connection
 
     async def aclose(self) -> None:
-        thread, listener = self._thread, self._listener
-        self._thread = self._listener = None
-        if thread is None or listener is None:
-            return
-        listener.end()
-        await thread.aclose(partial(self._close, listener))
+        if self._notifier is not None:
+            self._notifier.stop()
+        await self._connections.aclose(self._close)
 
-    def _close(self, listener: Listener) -> None:
+    def _close(self, connection: RedisConnection) -> None:
+        notifier, self._notifier = self._notifier, None
         try:
-            self._link.together([lambda: Request("close", (self._source,), _ignore)])
-            listener.join()
+            connection.together([lambda: Request("close", (self._source,), _ignore)])
+            if notifier is not None:
+                notifier.join()
         finally:
-            self._link.close()
-            with self._beat_lock:
-                self._beat_link.close()
+            connection.close()
 
     def now(self) -> float:
         """Return the server's time, as seen with its last answers."""
@@ -161,25 +155,24 @@ class RedisBackend:
         Raises:
             BackendUnavailable: The server does not answer, or the store is not open.
         """
-        self._opened()
-        with self._beat_lock:
-            return self._beat_link.call(Request("heartbeat", (worker,), self._decode_beat))
+        request = Request("heartbeat", (worker,), self._decode_beat)
+        return self._connections.beat(lambda connection: connection.call(request))
 
     def _decode_beat(self, reply: Any) -> Heartbeat:
         self._see_time(float(reply[0]))
         return rows.heartbeat(reply)
 
     async def reclaim(self, lease: float) -> list[str]:
-        buried: list[str] = []
-        # One script buries one worker: each is freed in a transaction of its own.
+        expired: list[str] = []
+        # One script expires one worker: each is freed in a transaction of its own.
         while found := await self._write("reclaim", repr(lease), decode=_text):
-            buried.append(found)
-        if buried:
+            expired.append(found)
+        if expired:
             self._watcher.notify()
         if self._keep_finished is not None:
             old = InstanceFilter(finished_before=self.now() - self._keep_finished)
             await self.remove(old, limit=10 * _LOOK_AT_MOST)
-        return buried
+        return expired
 
     async def release_worker(self, worker: str, *, died: bool = False) -> None:
         await self._write("release_worker", worker, int(died), decode=_ignore)
@@ -364,12 +357,6 @@ class RedisBackend:
 
     # --- calls --------------------------------------------------------------------------
 
-    def _opened(self) -> StorageThread:
-        if self._thread is None:
-            shown = self.address.shown
-            raise BackendUnavailable(f"{shown} is not open; await the backend's open() first")
-        return self._thread
-
     def _request(
         self, name: str, arguments: tuple[Any, ...], decode: Callable[[Any], R], source: str
     ) -> Request[R]:
@@ -386,9 +373,10 @@ class RedisBackend:
 
     async def _run(self, build: Callable[[], Request[R]]) -> R:
         """Make a request on the storage thread, together with those that wait beside it."""
-        # `Link.together` answers with what the request decodes to, not with the request.
+        # `RedisConnection.together` answers with what the request decodes to, not with the request.
         call = cast("Callable[[], R]", build)
-        return await self._opened().run_together(self._link.together, call)
+        thread, connection = self._connections.thread, self._connections.calls
+        return await thread.run_together(connection.together, call)
 
     async def _select(self, *arguments: Any) -> list[Any]:
         found: list[Any] = await self._read("select", *arguments, decode=_same)

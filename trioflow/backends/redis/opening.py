@@ -1,4 +1,4 @@
-"""What is looked at when a store is opened: its schema, and the server's persistence."""
+"""Check the schema and the server's settings when a store is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import exceptions
 
-from trioflow.backends.redis.link import Client, Link, Request
+from trioflow.backends.redis.connection import Client, RedisConnection, Request
 from trioflow.errors import SchemaError
 
 __all__ = ["SCHEMA", "look_at_settings", "open_store"]
@@ -20,15 +20,15 @@ _LOOKED_AT = ("appendonly", "save", "maxmemory-policy", "maxmemory", "proto-max-
 SCHEMA = 3
 
 
-def open_store(link: Link, source: str) -> float:
+def open_store(connection: RedisConnection, source: str) -> float:
     """Make the store if it is new; return the server's time.
 
     Raises:
         SchemaError: It is newer than this code, or not ours.
         BackendUnavailable: It cannot be reached or written.
     """
-    now, schema = link.call(Request("open", (str(SCHEMA), source), _decode))
-    where = f"{link.address.shown}, prefix {link.address.prefix!r},"
+    now, schema = connection.call(Request("open", (str(SCHEMA), source), _decode))
+    where = f"{connection.address.shown}, prefix {connection.address.prefix!r},"
     if not schema.isdigit():
         raise SchemaError(f"{where} is not trioflow's; give trioflow another prefix")
     if int(schema) > SCHEMA:
@@ -43,14 +43,14 @@ def _decode(reply: Any) -> tuple[float, str]:
     return float(reply[0]), reply[1].decode(errors="replace")
 
 
-def look_at_settings(link: Link) -> None:
-    """Learn what the server takes; warn of settings with which it may lose what was committed."""
-    settings = link.run(_settings)
+def look_at_settings(connection: RedisConnection) -> None:
+    """Read the server's limits, and warn of settings with which it may lose what was committed."""
+    settings = connection.run(_settings)
     if settings is None:
         return
     if settings.get("proto-max-bulk-len", "").isdigit():
-        link.largest = int(settings["proto-max-bulk-len"])
-    shown = link.address.shown
+        connection.largest = int(settings["proto-max-bulk-len"])
+    shown = connection.address.shown
     if settings.get("appendonly") == "no" and not settings.get("save"):
         logger.warning(
             "%s keeps nothing when it stops: neither AOF nor RDB is on. Set appendonly yes, or use "

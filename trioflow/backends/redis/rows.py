@@ -1,9 +1,9 @@
-"""From the replies of the scripts to records."""
+"""Read records from the replies of the scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
@@ -46,11 +46,6 @@ _PARENT_FIELDS = ("parent", "parent_execution", "parent_command", "parent_life")
 TAKEN_FIELDS = (
     *("execution", "workflow", "queue", "input", *_PARENT_FIELDS, "metadata", "carried"),
     *("turns", "events", "wake_at", "priority", "life", "deaths"),
-)
-RECORD_FIELDS = (
-    *("execution", "workflow", "queue", "status", *_PARENT_FIELDS, "turns", "events", "worker"),
-    *("input", "metadata", "outcome", "custom_status", "created_at", "finished_at", "priority"),
-    "life",
 )
 
 
@@ -192,33 +187,20 @@ def execution(reply: Sequence[Any]) -> Execution:
 def instance_record(reply: Sequence[Any]) -> InstanceRecord:
     """Read what ``record`` says of an instance; of a damaged row what can be read."""
     id, row, unread, ready_at = reply
-    execution, workflow, queue, status, *parent = row[:8]
-    turns, events, worker, input, metadata, outcome, custom_status = row[8:15]
-    created_at, finished_at, priority, life = row[15:]
+    read = {
+        name: _read(*_READERS[type], stored)
+        for (name, type), stored in zip(_IN_HASH.items(), row[len(_PARENT_FIELDS) :], strict=True)
+    }
     return InstanceRecord(
         id=id.decode(),
-        execution=_read(int, execution, 0),
-        workflow=_read(bytes.decode, workflow, ""),
-        queue=_read(bytes.decode, queue, ""),
-        status=_read(_status, status, "suspended"),
-        parent=_read(_parent_of, parent, None),
-        turns=_read(int, turns, 0),
-        events=_read(int, events, 0),
+        parent=_read(_parent_of, None, row[: len(_PARENT_FIELDS)]),
         unread=unread,
         ready_at=_number(ready_at),
-        worker=_read(bytes.decode, worker, None),
-        input=input or b"",
-        metadata=metadata or b"",
-        outcome=outcome or b"",
-        custom_status=custom_status or b"",
-        created_at=_read(float, created_at, 0.0),
-        finished_at=_read(float, finished_at, None),
-        priority=_read(int, priority, 0),
-        life=_read(bytes.decode, life, ""),
+        **read,
     )
 
 
-def _read(how: Callable[[Any], R], stored: Any, otherwise: R) -> R:
+def _read(how: Callable[[Any], R], otherwise: R, stored: Any) -> R:
     """Read one field, or return what stands for one that is missing or damaged."""
     try:
         return how(stored) if stored else otherwise
@@ -233,6 +215,25 @@ def _status(stored: bytes) -> Status:
 
 def _parent_of(stored: Sequence[Any]) -> ParentRef | None:
     return _parent(*stored)
+
+
+# The fields of a record that are fields of the hash as well, and their types.
+_IN_HASH = {
+    name: type
+    for name, type in get_type_hints(InstanceRecord).items()
+    if name not in {"id", "parent", "unread", "ready_at"}
+}
+# How each type is read, and what stands for a value that is missing or damaged.
+_READERS: dict[Any, tuple[Callable[[Any], Any], Any]] = {
+    int: (int, 0),
+    str: (bytes.decode, ""),
+    bytes: (bytes, b""),
+    float: (float, 0.0),
+    float | None: (float, None),
+    str | None: (bytes.decode, None),
+    Status: (_status, "suspended"),
+}
+RECORD_FIELDS = (*_PARENT_FIELDS, *_IN_HASH)
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

@@ -1,4 +1,4 @@
-"""The Lua scripts, put together from their files and known by their hashes."""
+"""Load the Lua scripts: join the files of each, and hash it as the server does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a URL to a `RedisBackend`: which options are ours, and which are the driver's."""
+"""Make a `RedisBackend` from a URL: trioflow's options, and those passed on to the driver."""
 
 from __future__ import annotations
 

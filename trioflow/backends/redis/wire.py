@@ -1,4 +1,4 @@
-"""From commits and new instances to what the scripts read: MessagePack, without what is not set.
+"""Pack commits and new instances for the scripts, as MessagePack without unset fields.
 
 The servers' MessagePack knows no binary strings, so payloads go as text: as they are if they are
 UTF-8, which JSON is, and otherwise with a header that says text though they are none.
@@ -43,10 +43,12 @@ __all__ = [
 _packed = msgspec.msgpack.Encoder().encode
 _encoded = msgspec.json.Encoder().encode
 _COMMAND = "the command"
+# Fields of a new instance that are sent though they are empty.
+_ALWAYS = {"id", "workflow", "queue", "input"}
 
 
 class TakeRequest(msgspec.Struct):
-    """What the scripts of taking are asked.
+    """What the scripts that take work are asked for.
 
     Attributes:
         suspect: Whether one suspect is wanted, and nothing else.
@@ -63,7 +65,7 @@ class TakeRequest(msgspec.Struct):
 
 
 def pack(value: Any) -> bytes:
-    """Return something as the scripts read it.
+    """Pack a value as the scripts read it.
 
     Raises:
         DataRefused: It has text that is no Unicode, or a number of more than 64 bits.
@@ -75,7 +77,7 @@ def pack(value: Any) -> bytes:
 
 
 def pack_parts(ids: Sequence[str] | None, size: int) -> Iterator[bytes]:
-    """Return what is to be looked through: all, or some ids after the others."""
+    """Pack the ids that are to be looked through, in parts; one empty part means all."""
     if ids is None:
         yield b""
         return
@@ -89,12 +91,12 @@ def refused(why: object) -> DataRefused:
 
 
 def pack_units(units: Iterable[Unit]) -> bytes:
-    """Return the units of a commit."""
+    """Pack the units of a commit."""
     return pack([_unit(unit) for unit in units])
 
 
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
-    """Return instances to be created."""
+    """Pack instances to be created."""
     return pack([_new_instance(new) for new in instances])
 
 
@@ -139,18 +141,16 @@ def parts_of_notice(
 
 
 def pack_filter(where: InstanceFilter) -> bytes:
-    """Return a filter; ``needs_row`` says whether an id and its status are not enough for it."""
-    in_row = {
-        "workflow": where.workflow,
-        "queue": where.queue,
-        "parent": where.parent,
-        "created_before": where.created_before,
-        "created_after": where.created_after,
-        "finished_before": where.finished_before,
-    }
-    needs_row = any(value is not None for value in in_row.values())
-    others = {"status": where.status, "id_prefix": where.id_prefix or None, "needs_row": needs_row}
-    return pack({**in_row, **others})
+    """Return a filter: what it demands, and what helps to find the instances that may have it."""
+    return pack(
+        {
+            "compared": where.comparisons(),
+            "status": where.status,
+            "id_prefix": where.id_prefix or None,
+            "parent": where.parent,
+            "finished_before": where.finished_before,
+        }
+    )
 
 
 def _time(at: float) -> float:
@@ -160,7 +160,7 @@ def _time(at: float) -> float:
 
 
 def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
-    """Return what a cancel means for an instance that has not begun."""
+    """Pack what a cancel does to an instance that has not begun."""
     return pack(_unstarted(event, outcome))
 
 
@@ -269,20 +269,11 @@ def _add_end(wire: dict[str, Any], commit: InstanceCommit) -> None:
 
 
 def _new_instance(new: NewInstance) -> dict[str, Any]:
-    wire: dict[str, Any] = {
-        "id": new.id,
-        "workflow": new.workflow,
-        "queue": new.queue,
-        "input": _payload(new.input),
-    }
-    if new.life:
-        wire["life"] = new.life
-    if new.priority:
-        wire["priority"] = new.priority
-    if new.metadata:
-        wire["metadata"] = _payload(new.metadata)
-    if new.parent is not None:
-        wire["parent"] = new.parent
+    wire: dict[str, Any] = {}
+    for name in NewInstance.__struct_fields__:
+        value = getattr(new, name)
+        if value or name in _ALWAYS:
+            wire[name] = _payload(value) if isinstance(value, bytes) else value
     return wire
 
 

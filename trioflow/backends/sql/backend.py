@@ -1,11 +1,11 @@
-"""`Backend` on top of a synchronous `Session`: where its calls run, and who is told of changes.
+"""`Backend` on top of a synchronous `SqlStore`: where its calls run, and who is told of changes.
 
 All that is asked of the store goes through two helpers. `SqlBackend._read` runs a function of this
 package where it may block. `SqlBackend._write` does the same and then tells whoever waits for a
 change: those in this process by the watcher, other processes in one of three ways, whichever the
 database has.
 
-- The session writes of it, in the same transaction (`Session.announce`): MySQL.
+- The store writes of it, in the same transaction (`SqlStore.announce`): MySQL.
 - The watcher sends a notification after it: PostgreSQL.
 - Nothing is needed, as others see that the file has changed: SQLite.
 """
@@ -34,14 +34,14 @@ from trioflow.backends.records import (
     Unit,
     Update,
 )
-from trioflow.backends.sql import changes, leases, reads, taking
-from trioflow.backends.sql.commit import commit
-from trioflow.backends.sql.session import Session
-from trioflow.backends.sql.taking import Wanted
+from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.sql.operations.commit import commit
+from trioflow.backends.sql.operations.taking import Wanted
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["SqlBackend"]
 
-S = TypeVar("S", bound=Session)
+S = TypeVar("S", bound=SqlStore)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -75,7 +75,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     def _store(self) -> S:
-        """Return the open session.
+        """Return the open store.
 
         Raises:
             BackendUnavailable: It is not open.
@@ -83,22 +83,22 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a function that uses the session where it may block; raise only our errors."""
+        """Run a function that uses the store where it may block; raise only our errors."""
 
     # --- reading and writing --------------------------------------------------------------
 
-    async def _read(self, fn: Callable[[Session, *Ts], T], *args: *Ts) -> T:
+    async def _read(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts) -> T:
         """Run a function that changes nothing."""
         return await self._run(fn, self._store(), *args)
 
     async def _write(
-        self, fn: Callable[[Session, *Ts], T], *args: *Ts, told: Callable[[T], object] = bool
+        self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts, told: Callable[[T], object] = bool
     ) -> T:
         """Run a function that changes something, and tell those who wait for changes.
 
         Args:
             fn: What to run.
-            *args: With what, beside the session.
+            *args: With what, beside the store.
             told: Returns of the result whether there is something to tell; `_never` if that is
                 known before.
         """
@@ -227,9 +227,9 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._read(reads.list_instances, where, limit, after)
 
 
-def _announced(fn: Callable[[Session, *Ts], T], session: Session, *args: *Ts) -> T:
-    session.announce()
-    return fn(session, *args)
+def _announced(fn: Callable[[SqlStore, *Ts], T], store: SqlStore, *args: *Ts) -> T:
+    store.announce()
+    return fn(store, *args)
 
 
 def _always(_: object) -> bool:

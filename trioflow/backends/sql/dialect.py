@@ -87,7 +87,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Lock:
-    """Lock the rows of ``table`` whose ``columns`` (one) have the values, in their order.
+    """Lock the rows of ``table`` whose column has one of the values, in their order.
 
     Nothing where a writer is alone anyway.
     """
@@ -100,7 +100,7 @@ Write = Insert | Update | Delete | Lock
 
 
 class Dialect(Protocol):
-    """One database's ways.
+    """What the SQL store needs to know of one database.
 
     Attributes:
         errors: The base classes of the driver's exceptions.
@@ -170,6 +170,24 @@ class Dialect(Protocol):
 
         Called when the instances that the messages are for have been locked; ``now`` is the
         store's time.
+        """
+        ...
+
+    def server_time(self, connection: Connection) -> float:
+        """Return what the server's clock says, epoch seconds."""
+        ...
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        """Return how long to wait before a call is made again that failed, seconds.
+
+        Args:
+            exc: What the driver raised. Nothing of the call is stored, unless this says that
+                nobody knows.
+            attempt: How often the call has been made.
+
+        Returns:
+            ``None`` if it is not to be made again: it would fail again, has been tried often
+            enough, or may have been stored.
         """
         ...
 

@@ -1,9 +1,15 @@
-"""The layout of rows: from the records of the contract to columns, and back."""
+"""The layout of rows: from the records of the contract to columns, and back.
+
+The fields of `NewInstance` and of `InstanceRecord` are columns of their names, but for the parent,
+which is four. So a field that is added there needs a migration of each database, and nothing here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from trioflow._model.events import ParentRef
 from trioflow.backends.records import (
@@ -17,7 +23,9 @@ from trioflow.backends.records import (
 
 __all__ = [
     "LIFE",
+    "NEW_COLUMNS",
     "READY_AT",
+    "RECORD_COLUMNS",
     "UNREAD",
     "VISIBLE_AT",
     "activity_task",
@@ -26,6 +34,19 @@ __all__ = [
     "parent_ref",
     "taken_instance",
 ]
+
+_PARENT = ("parent", "parent_execution", "parent_command", "parent_life")
+
+
+def _columns(fields: Sequence[str]) -> tuple[str, ...]:
+    at = fields.index("parent")
+    return (*fields[:at], *_PARENT, *fields[at + 1 :])
+
+
+NEW_COLUMNS = _columns(NewInstance.__struct_fields__)
+RECORD_COLUMNS = _columns(InstanceRecord.__struct_fields__)
+_NEW_PARENT = NewInstance.__struct_fields__.index("parent")
+_RECORD_PARENT = InstanceRecord.__struct_fields__.index("parent")
 
 # Places in the rows of `Queries.ready_instances`…
 READY_AT, UNREAD = 14, 16
@@ -56,11 +77,11 @@ def new_instance_row(
     parent: tuple[Any, ...] = (None, None, None, "")
     if ref is not None:
         parent = (ref.instance, ref.execution, ref.command, ref.life)
+    fields = msgspec.structs.astuple(new)
     return (
-        *(new.id, execution, new.workflow, new.queue, "running", *parent),
-        *(turns, events, ready_at, wake_at, worker, sticky_worker),
-        *(new.input, new.metadata, custom_status, now, new.priority, new.priority),
-        *(new.life, execution),
+        *(*fields[:_NEW_PARENT], *parent, *fields[_NEW_PARENT + 1 :]),
+        *(execution, "running", turns, events, ready_at, wake_at, worker, sticky_worker),
+        *(custom_status, now, new.priority, execution),
     )
 
 
@@ -112,27 +133,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
 
 def instance_record(row: Sequence[Any]) -> InstanceRecord:
     """Read a row of `Queries.records`."""
-    id, execution, workflow, queue, status, *parent = row[:9]
-    turns, events, unread, ready_at, worker, input, metadata = row[9:16]
-    outcome, custom_status, created_at, finished_at, priority, life = row[16:]
-    return InstanceRecord(
-        id=id,
-        execution=execution,
-        workflow=workflow,
-        queue=queue,
-        status=status,
-        parent=parent_ref(*parent),
-        turns=turns,
-        events=events,
-        unread=unread,
-        ready_at=ready_at,
-        worker=worker,
-        input=input,
-        metadata=metadata,
-        outcome=outcome,
-        custom_status=custom_status,
-        created_at=created_at,
-        finished_at=finished_at,
-        priority=priority,
-        life=life,
-    )
+    after = _RECORD_PARENT + len(_PARENT)
+    parent = parent_ref(*row[_RECORD_PARENT:after])
+    values: tuple[Any, ...] = (*row[:_RECORD_PARENT], parent, *row[after:])
+    return InstanceRecord(**dict(zip(InstanceRecord.__struct_fields__, values, strict=True)))

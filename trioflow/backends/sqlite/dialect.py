@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from trioflow.backends.sql.dialect import Connection, Insert, Write, holders_one_by_one
-from trioflow.backends.sql.writing import select_among, write_chunked
+from trioflow.backends.sqlite.chunks import select_among, write_chunked
 from trioflow.errors import (
     BackendError,
     BackendUnavailable,
@@ -92,10 +92,6 @@ def _code(exc: Exception) -> int:
     return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _same(sql: str) -> str:
-    return sql
-
-
 class SqliteDialect:
     """See `Dialect`.
 
@@ -121,15 +117,15 @@ class SqliteDialect:
         return sql
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
-        return write_chunked(connection, statement, values, _same)
+        return write_chunked(connection, statement, values)
 
     def write_all(
         self, connection: Connection, writes: Sequence[tuple[Write, list[Any]]]
     ) -> list[int]:
-        return [write_chunked(connection, *each, _same) for each in writes]
+        return [write_chunked(connection, *each) for each in writes]
 
     def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
-        write_chunked(connection, statement, values, _same)
+        write_chunked(connection, statement, values)
 
     def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
         return select_among(connection, sql, values)
@@ -167,6 +163,12 @@ class SqliteDialect:
             (count, now),
         ).fetchall()[0]
         return int(row[0]) - count + 1
+
+    def server_time(self, connection: Connection) -> float:
+        raise NotImplementedError  # it has no server
+
+    def pause(self, exc: Exception, attempt: int) -> float | None:
+        return None  # SQLite itself waits for other processes
 
     def error(self, exc: Exception) -> Exception:
         code, path = _code(exc), self._path

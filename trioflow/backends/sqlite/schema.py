@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from typing import Any
 
-from trioflow.errors import SchemaError
+from trioflow.backends.sql.dialect import Connection
+from trioflow.backends.sql.migrations import Migrations
+from trioflow.backends.sqlite.dialect import SqliteDialect
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database, Migrations
-
-__all__ = ["SCHEMA_VERSION", "check", "migrate"]
-
-_SET = "trioflow"
+__all__ = ["SqliteMigrations"]
 
 # Instances keep a rowid, so that new rows are appended and lists are newest first for nothing;
 # the others are looked up by their key alone.
@@ -176,78 +175,60 @@ CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NUL
 # Name and script of each migration, in order.
 _MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
 
-SCHEMA_VERSION = _MIGRATIONS[-1][0]
+# As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
+# programs may keep the names of theirs there as well.
+_STAMPS = """
+CREATE TABLE IF NOT EXISTS "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+);
+CREATE UNIQUE INDEX IF NOT EXISTS "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name");
+"""
 
 
-def check(connection: sqlite3.Connection, path: str) -> bool:
-    """Return whether the schema is up to date.
+class SqliteMigrations(Migrations[Connection, str]):
+    """The migrations of one file.
 
-    Raises:
-        SchemaError: It is newer than this code, or the tables are somebody else's.
+    Args:
+        path: The file, for messages.
     """
-    known = [name for name, _ in _MIGRATIONS]
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
-    applied: list[str] = []
-    if "_sqlite_migrations" in tables:
+
+    def __init__(self, path: str) -> None:
+        super().__init__(_MIGRATIONS, place=path, own="file")
+        self._dialect = SqliteDialect(path)
+
+    def _tables(self, connection: Connection) -> set[Any]:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
+
+    def _stamps(self, connection: Connection, tables: Collection[str]) -> list[str] | None:
+        if "_sqlite_migrations" not in tables:
+            return None
         rows = connection.execute(
-            "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY name", (_SET,)
+            "SELECT name FROM _sqlite_migrations WHERE migration_set = 'trioflow' ORDER BY name"
         )
-        applied = [row[0] for row in rows]
-    if not applied and "instances" in tables:
-        raise SchemaError(
-            f"{path} has a table 'instances' that trioflow did not make; give trioflow a file of "
-            "its own"
-        )
-    if set(applied) - set(known):
-        raise SchemaError(
-            f"{path} has schema {applied[-1]!r}, but this trioflow knows only up to "
-            f"{SCHEMA_VERSION!r}; upgrade trioflow, or use another file"
-        )
-    return applied == known
+        return [name for (name,) in rows.fetchall()] or None
 
+    def _lock(self, connection: Connection) -> AbstractContextManager[None]:
+        return self._dialect.transaction(connection)
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the schema up to date. Several processes may do so at once.
+    def _prepare(self, connection: Connection) -> None:
+        self._run(connection, _STAMPS)
 
-    Raises:
-        SchemaError: As `check` does.
-    """
-    if check(connection, path):
-        return
-    # Only now, since it costs a tenth of a second and is not needed once the file is made.
-    from sqlite_utils import Database  # noqa: PLC0415 - see above
-
-    # The lock comes first: whoever waited for it finds the work done.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if not check(connection, path):
-            _migrations().apply(Database(connection, execute_plugins=False))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _migrations() -> Migrations:
-    from sqlite_utils import Migrations  # noqa: PLC0415 - as in `migrate`
-
-    migrations = Migrations(_SET)
-    for name, script in _MIGRATIONS:
-        migrations(name=name)(_Script(name, script))
-    return migrations
-
-
-class _Script:
-    def __init__(self, name: str, script: str) -> None:
-        self.__name__ = name
-        self._script = script
-
-    def __call__(self, db: Database, /) -> None:
+    def _run(self, connection: Connection, script: str) -> None:
         # Statement by statement: executescript() would commit the transaction around it.
         statement = ""
-        for line in self._script.splitlines(keepends=True):
+        for line in script.splitlines(keepends=True):
             statement += line
             if sqlite3.complete_statement(statement):
-                db.conn.execute(statement)
+                connection.execute(statement)
                 statement = ""
+
+    def _stamp(self, connection: Connection, name: str) -> None:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
+            "VALUES ('trioflow', ?, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))",
+            (name,),
+        )

@@ -1,8 +1,8 @@
-"""A state machine that does the same with a store and with a model of it, and compares.
+"""Compare stores with a model, in random sequences of calls: a Hypothesis state machine.
 
-The conformance suite (`trioflow.testing.conformance`) shows one thing at a time. This finds what
-nobody has thought of: Hypothesis does long rows of random things with all stores in lockstep, and
-shrinks a row after which they differ to the few calls that matter. With pytest::
+The conformance suite (`trioflow.testing.conformance`) tests one requirement at a time. This finds
+cases that nobody has thought of: Hypothesis drives all stores and the model in lockstep, and
+shrinks a sequence after which they differ to the few calls that matter. With pytest::
 
     from trioflow.testing.lockstep import run_lockstep
 
@@ -44,9 +44,9 @@ __all__ = ["OpenBackend", "run_lockstep"]
 def run_lockstep(
     *, settings: Settings | None = None, loop: str = "trio", **stores: OpenBackend
 ) -> None:
-    """Do random things with stores and with the model, and demand the same answers of all of them.
+    """Make random calls to stores and to the model, and demand the same answers of all of them.
 
-    After every step all that can be seen must be the same as well. What the contract leaves open
+    After every step all that can be read must be the same as well. What the contract leaves open
     is not compared: what time it is, the numbers of inbox rows, the order of equals.
 
     A store is opened once and must be empty then; it is emptied through its own methods after
@@ -60,7 +60,7 @@ def run_lockstep(
         stores: What opens each, by a name for messages.
 
     Raises:
-        AssertionError: A store and the model differ; with the shortest row of calls that was found.
+        AssertionError: A store and the model differ; with the shortest sequence of calls found.
     """
     with start_blocking_portal(loop) as portal:
         session = Session(portal, stores)

@@ -1,4 +1,4 @@
-"""When two stores' answers are the same: what is left of them without clocks and numbers."""
+"""Reduce answers to what must be the same in all stores: without clocks and row numbers."""
 
 from __future__ import annotations
 

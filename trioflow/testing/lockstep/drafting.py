@@ -1,14 +1,14 @@
-"""From plans to what a store is asked: names, numbers and times of the run's present state."""
+"""Turn plans into arguments of calls, with ids, numbers and times of the run's present state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._model.events import ParentRef
+from trioflow._model.events import CancelRequested, ParentRef, encode_event
 from trioflow._model.turns import Cancelled, Failed
 from trioflow.backends.records import (
     ActivityKey,
@@ -101,14 +101,11 @@ class Draft:
             record = self._facts.records.get(self.id(plan.parent))
             execution, life = (1, "") if record is None else (record.execution, record.life)
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
+        planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
         return NewInstance(
-            id=self.id(plan.id),
-            workflow=plan.workflow,
-            queue=plan.queue,
+            **planned,
             input=b"[%d]" % self._facts.next_number(),
-            parent=parent,
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
-            priority=plan.priority,
             life=f"life {self._facts.next_number()}",
         )
 
@@ -141,21 +138,24 @@ class Batch:
         self._facts = facts
         self._model = model
         self._instances: set[str] = set()
+        self._born: set[str] = set()
         self._tasks: set[ActivityKey] = set()
         self.units: list[Unit] = []
         self.places: dict[str, list[Place | None]] = {}
 
     def add(self, plan: UnitPlan) -> None:
         """Add a unit."""
-        commits = [self._step(step) for step in plan.steps]
-        commits = [commit for commit in commits if commit is not None]
+        steps = [self._step(step) for step in plan.steps]
+        commits = [commit for commit in steps if commit is not None]
         top = commits[0] if commits else None
-        commits += [self._birth(birth, top) for birth in plan.births]
+        stepped = {commit.id for commit in commits}
+        births = [self._birth(birth, top, stepped) for birth in plan.births]
+        commits += [commit for commit in births if commit is not None]
         results = [(self._task(task), task) for task in plan.results]
         retries = [(self._task(task), task) for task in plan.retries]
         self.units.append(
             Unit(
-                instances=[commit for commit in commits if commit is not None],
+                instances=commits,
                 results=[self._result(key, task) for key, task in results if key is not None],
                 retries=[self._retry(key, task) for key, task in retries if key is not None],
             )
@@ -168,7 +168,9 @@ class Batch:
         if plan.stray:
             # Above all what might be taken for its own: another's, or what nobody holds.
             others = [id for id in every if id not in self._instances and id not in held]
-            usable = [id for id in others if id in self._facts.records] or others
+            records = self._facts.records
+            usable = [id for id in others if id in records] or others
+            usable.sort(key=lambda id: id not in records or records[id].status != "running")
         id = _chosen(usable, plan.pick)
         if id is None:
             return None
@@ -223,14 +225,19 @@ class Batch:
         }
         return ways[plan.consume]
 
-    def _birth(self, plan: BirthPlan, top: InstanceCommit | None) -> InstanceCommit | None:
-        if self._draft.id(plan.new.id) in self._instances:
-            return None
+    def _birth(
+        self, plan: BirthPlan, top: InstanceCommit | None, stepped: set[str]
+    ) -> InstanceCommit | None:
         parent = None
         if plan.child and top is not None and top.new is None:
             command = f"0:{self._facts.next_number()}"
             parent = ParentRef(top.id, top.execution, command, top.life)
         new = self._draft.new(plan.new, parent)
+        # A child without turns may have the id of one that was born before it, or is in its unit.
+        allowed = parent is not None and not plan.turns and new.id in self._born | stepped
+        if new.id in self._instances and not allowed:
+            return None
+        self._born.add(new.id)
         self._instances.add(new.id)
         commit = InstanceCommit(
             id=new.id,
@@ -288,15 +295,26 @@ class Batch:
             record = self._facts.records.get(target)
             execution = (1 if record is None else record.execution) + plan.execution
         sent, failed = self._draft.event(), self._draft.event()
+        event = self._draft.event()
+        if plan.unstarted in ("parent", "stranger"):
+            event = self._asked(target, stranger=plan.unstarted == "stranger")
         return Message(
             instance=target,
-            event=self._draft.event(),
+            event=event,
             execution=execution,
             sent=sent if plan.replies else b"",
             failed=failed if plan.replies else b"",
             life=self._draft.life(target, plan.life),
-            unstarted=UNSTARTED if plan.unstarted else b"",
+            unstarted=b"" if plan.unstarted == "nobody" else UNSTARTED,
         )
+
+    def _asked(self, target: str, *, stranger: bool) -> bytes:
+        """Return the request for a cancel that an instance's parent sends it, or a stranger."""
+        record = self._facts.records.get(target)
+        parent = None if record is None else record.parent
+        if stranger or parent is None:
+            parent = ParentRef(self._draft.id("nobody"), 1, "0:0")
+        return encode_event(CancelRequested(f"{self._facts.next_number()}", by=parent))
 
     def _task(self, plan: TaskPlan) -> ActivityKey | None:
         own = self._facts.tasks_of(self._worker)

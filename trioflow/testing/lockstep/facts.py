@@ -1,4 +1,4 @@
-"""What a run knows, from the model's answers: what is there, who holds what, and since when.
+"""Track what a run knows from the model's answers: what is there, who holds it, and since when.
 
 The contract does not show who holds an activity, nor since when it can be taken; a run needs both
 to choose what is worth trying, and to see where the contract promises no order.

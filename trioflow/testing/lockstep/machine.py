@@ -34,6 +34,7 @@ from trioflow.testing.lockstep.sides import ALL, MANY, Each, Shape, plain
 __all__ = ["Machine"]
 
 _SERVED = (QUEUES, QUEUES[:1], (), (*QUEUES[1:], *QUEUES[1:]))  # by one worker after the other
+_LEASES = (None, 1e6, -1.0)  # none of them ends while an example runs
 _STICKY = 1e9  # longer than anything is ready, but for what was ready long before
 
 _pick = plans.picks
@@ -169,6 +170,8 @@ class Machine(RuleBasedStateMachine):
                 self._do(self._register)
             case "release":
                 self._do(self._release_worker, worker)
+            case "die":
+                self._do(self._release_worker, worker, True)  # noqa: FBT003 - it died
             case "reclaim nobody":
                 # No store's clock has to be moved for this…
                 self._do(self._reclaim, 1e6)
@@ -182,13 +185,14 @@ class Machine(RuleBasedStateMachine):
         worker = f"{self._draft.prefix}-w{len(self._facts.workers)}"
         queues = _SERVED[len(self._facts.workers) % len(_SERVED)]
         activity_queues = _SERVED[len(self._facts.workers) // 2 % len(_SERVED)]
-        served: dict[str, Any] = {"queues": queues, "activity_queues": activity_queues}
-        await self._change("register_worker", worker, "one of a run", **served)
+        lease = _LEASES[len(self._facts.workers) % len(_LEASES)]
+        told: dict[str, Any] = {"queues": queues, "activity_queues": activity_queues}
+        await self._change("register_worker", worker, "one of a run", **told, lease=lease)
         self._facts.workers.append(worker)
 
-    async def _release_worker(self, worker: str) -> None:
-        await self._change("release_worker", worker)
-        self._facts.died(worker)
+    async def _release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT002
+        await self._change("release_worker", worker, died=died)
+        self._facts.died(worker, suspect=died)
 
     async def _reclaim(self, lease: float) -> None:
         for worker in await self._change("reclaim", lease, shape=lambda found, _: sorted(found)):

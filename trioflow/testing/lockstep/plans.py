@@ -1,4 +1,4 @@
-"""What the steps of a run are drawn from: small plans that fit any state, printed as they are.
+"""Hypothesis strategies for the steps of a run: small plans that mean something in any state.
 
 A plan says "the second instance that this worker holds", not which one that is; so it means
 something whatever happened before, and Hypothesis can leave steps out of a failing run.
@@ -20,6 +20,7 @@ __all__ = [
     "QUEUES",
     "WORKFLOWS",
     "ActivityPlan",
+    "Asker",
     "BirthPlan",
     "Consume",
     "FilterPlan",
@@ -58,13 +59,14 @@ PRIORITIES = (0, 1, -1)
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
+Asker = Literal["nobody", "client", "parent", "stranger"]
 Consume = Literal["all", "none", "first", "last", "twice", "unknown", "foreign", "again"]
 Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspended"]
 
 
 @dataclass(frozen=True)
 class NewPlan:
-    """An instance to be created. ``parent`` is an id, or empty."""
+    """The fields of a `NewInstance`. ``parent`` is an id, or empty."""
 
     id: str
     queue: str
@@ -87,14 +89,14 @@ class ActivityPlan:
 class MessagePlan:
     """A message; ``execution`` counts from the one its target is in, ``None`` is any.
 
-    ``unstarted``: it ends a target that has not begun.
+    ``unstarted``: it ends a target that has not begun, and this one asks for that.
     """
 
     to: str
     execution: int | None
     life: Life
     replies: bool
-    unstarted: bool
+    unstarted: Asker
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,16 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class FilterPlan:
-    """A filter. Times are those of the instance of that id, empty for none."""
+    """The fields of an `InstanceFilter`; times are those of the instance of that id, if any."""
 
     status: tuple[str, ...]
     workflow: str | None
     queue: str | None
     parent: str | None
-    prefix: str | None
-    before: str
-    after: str
-    finished: str
+    id_prefix: str | None
+    created_before: str
+    created_after: str
+    finished_before: str
 
 
 # --- strategies: what is usual comes first, since failing runs shrink towards it ------------------
@@ -208,7 +210,7 @@ suspect = _mostly(False, True, weight=3)
 
 some_ids = subsets((*IDS, "nobody"))
 worker_acts = st.sampled_from(
-    (*("heartbeat", "register") * 2, "release", "reclaim nobody", "reclaim all")
+    (*("heartbeat", "register") * 2, "release", "die", "reclaim nobody", "reclaim all")
 )
 client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
 
@@ -239,13 +241,15 @@ _activity = st.builds(
     leased=st.booleans(),
     priority=_priority,
 )
+_not_asked: Asker = "nobody"
+_asker: st.SearchStrategy[Asker] = _mostly(_not_asked, "client", "parent", "stranger", weight=12)
 _message = st.builds(
     MessagePlan,
     to=_someone,
     execution=st.sampled_from((None, 0, -1, 1)),
     life=_life,
     replies=st.booleans(),
-    unstarted=seldom,
+    unstarted=_asker,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")
@@ -314,10 +318,10 @@ filters = st.builds(
     workflow=_mostly(None, *WORKFLOWS),
     queue=_mostly(None, *QUEUES),
     parent=_mostly(None, "", *IDS),
-    prefix=_mostly(None, "", *IDS),
-    before=_mostly("", *IDS),
-    after=_mostly("", *IDS),
-    finished=_mostly("", *IDS),
+    id_prefix=_mostly(None, "", *IDS),
+    created_before=_mostly("", *IDS),
+    created_after=_mostly("", *IDS),
+    finished_before=_mostly("", *IDS),
 )
 tasks = _few(_task)
 """Activities that a worker has something to say of."""

@@ -1,19 +1,25 @@
-"""What clients read: counts, lists and pages, with filters whose times are each store's own."""
+"""Compare what clients read: counts, lists and pages, with filters by each store's own times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import msgspec
 
-from trioflow.backends.records import InstanceFilter, Status
+from trioflow.backends.records import InstanceFilter
 from trioflow.testing.lockstep.drafting import Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import IDS, FilterPlan
 from trioflow.testing.lockstep.sides import MANY, Each, Sides
 
 __all__ = ["Reader"]
+
+# Which times of a filter are times of what.
+_TIMES = {
+    "created_before": "created_at",
+    "created_after": "created_at",
+    "finished_before": "finished_at",
+}
 
 
 class Reader:
@@ -38,6 +44,10 @@ class Reader:
         await self._pages(filters, [[record.id for record in found] for found in listed], limit)
         ids = [self._draft.id(name) for name in (*IDS, "nobody")]
         await call("not_running", ids, shape=lambda found, _: sorted(found))
+        known = {id: record.life for id, record in self._facts.records.items()}
+        lives = [known.get(id, "") for id in ids]
+        for asked in (lives, [*lives[1:], *lives[:1]]):
+            await call("not_running", ids, lives=asked, shape=lambda found, _: sorted(found))
         for id in ids:
             await call("history", id)
             await call("get", id)
@@ -62,22 +72,17 @@ class Reader:
 
     async def filters(self, plan: FilterPlan) -> Each:
         """Return the filter, for each store with its own times."""
-        where = InstanceFilter(
-            status=cast("tuple[Status, ...]", plan.status),
-            workflow=plan.workflow,
-            queue=plan.queue,
-            parent=self._draft.id(plan.parent) if plan.parent else plan.parent,
-            id_prefix=None if plan.prefix is None else self._draft.id(plan.prefix),
-        )
+        planned = dict(vars(plan))
+        times = {name: planned.pop(name) for name in _TIMES}
+        if plan.parent:
+            planned["parent"] = self._draft.id(plan.parent)
+        if plan.id_prefix is not None:
+            planned["id_prefix"] = self._draft.id(plan.id_prefix)
+        where = InstanceFilter(**planned)
         own = {side.name: where for side in self._sides.sides}
-        wanted = (
-            ("created_before", plan.before, "created_at"),
-            ("created_after", plan.after, "created_at"),
-            ("finished_before", plan.finished, "finished_at"),
-        )
-        for name, instance, of in wanted:
+        for name, of in _TIMES.items():
             known = [getattr(record, of) for record in self._facts.records.values()]
-            found = await self._sides.call("get", self._draft.id(instance))
+            found = await self._sides.call("get", self._draft.id(times[name]))
             # Of those that are equal in the model, another store may have put one before the other.
             if found[0] is None or known.count(getattr(found[0], of)) != 1:
                 continue

@@ -1,4 +1,4 @@
-"""Stores side by side: the model first, then the stores that are compared with it."""
+"""Call the model and the stores side by side, and compare the answers."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ local function pack_activity(row)
   )
 end
 
--- What stands for a row that cannot be read: nobody's, and never given to anybody.
+-- Return what stands for a row that cannot be read: nobody's, and never given to anybody.
 local function damaged_activity()
   return {
     worker = '', queue = '', cancel = false, attempt = 1, visible_at = 0, scheduled_at = 0,
@@ -120,7 +120,7 @@ local function mark_activity(id, execution, command, life, row, event)
   redis.call('SADD', P .. 'marked:' .. row.worker, token_of(id, execution, command, life))
 end
 
--- Nobody wants an activity any more: a worker that runs it is told, otherwise it is gone at once.
+-- Drop an activity that nobody wants any more: tell the worker that runs it, or else delete it.
 local function stop_activity(id, execution, command, life, row)
   if row.worker == '' then
     drop_activity(id, execution, command, life, row)
@@ -141,7 +141,7 @@ local function offer_activity(id, execution, command, life, row, visible_at)
   zadd('visible' .. open_lane(row.queue, row.priority), visible_at, token)
 end
 
--- All of one life of an instance: execution, command, row, life for each.
+-- Return all activities of one life of an instance: execution, command, row, life for each.
 local function each_activity(id, life, visit)
   local rows = redis.call('HGETALL', activities_key(id, life))
   for at = 1, #rows, 2 do
@@ -150,7 +150,7 @@ local function each_activity(id, life, visit)
   end
 end
 
--- The fields of an ActivityTask, in its order.
+-- Return the fields of an ActivityTask, in its order.
 local function describe(id, execution, command, life, row)
   return {
     id, execution, command, life, row.activity, row.queue, row.input, row.options, row.attempt,

@@ -1,5 +1,7 @@
--- What every script stands on: names of keys, the clock, gathered writes, and answers given twice.
--- KEYS[1] is the store's hash tag; every key begins with it, so all of them lie in one slot.
+-- Included by every script: names of keys, the clock, gathered writes, answers to repeated calls.
+-- KEYS[1] is the store's hash tag; every key begins with it, so that all of them lie in one slot.
+-- A script is atomic: nothing of another client's comes between its commands. But nothing is rolled
+-- back if it fails, so whatever may fail is checked before the first write.
 
 local P = KEYS[1] .. ':'
 local INF = math.huge
@@ -27,6 +29,8 @@ local INF = math.huge
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
 --   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
 
+-- The server's clock. Leases and visibility are judged by it alone, so that a worker with a wrong
+-- clock steals nothing; it is read once, so that all of a script happens at one time.
 local function clock()
   local time = redis.call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -34,29 +38,31 @@ end
 
 local now = clock()
 
--- tostring() would round it. Names are never formatted, since that would end them at a NUL.
+-- Write a number without loss; tostring() would round it. Names are never formatted, since that
+-- would end them at a NUL.
 local function exact(number)
   return string.format('%.17g', number)
 end
 
 local now_exact = exact(now)
 
--- The end of the keys of what waits in a queue with a priority, which may be missing for 0.
+-- Return the end of the keys of what waits in a queue with a priority, which may be missing for 0.
 local function lane(queue, priority)
   priority = tonumber(priority) or 0
   return priority == 0 and ':' .. queue or '/' .. priority .. ':' .. queue
 end
 
--- Where a free instance waits.
+-- Return the sorted set in which a free instance waits.
 local function place_of(queue, priority, suspect)
   return (suspect and 'suspect' or 'ready') .. lane(queue, priority)
 end
 
+-- Return whether a worker's lease is alive: it has a row until it is expired or released.
 local function alive(worker)
   return redis.call('ZSCORE', P .. 'workers', worker)
 end
 
--- Writes of one kind to one key, gathered and sent together: a call costs more than its arguments.
+-- Gather writes of one kind to one key, to be sent together: a call costs more than its arguments.
 -- Removals go first, so that what leaves one place may arrive in the same place again.
 local gathered = { {}, {} }
 
@@ -91,7 +97,7 @@ local function srem(key, member)
   gather(1, 'SREM', key, member)
 end
 
--- As `lane`, of a queue and a priority that may not have occurred before.
+-- Like `lane`, for a queue and a priority that may not have occurred before.
 local function open_lane(queue, priority)
   priority = tonumber(priority) or 0
   if priority ~= 0 then
@@ -113,14 +119,14 @@ local function turns_key(id, execution)
   return P .. 't:' .. id .. ':' .. execution
 end
 
--- The next number of 'seq' or 'message': never given twice.
+-- Return the next number of 'seq' or 'message', which is never given twice.
 local function next_number(name)
   local last = numbers[name] or tonumber(redis.call('GET', P .. name) or 0)
   numbers[name] = last + 1
   return last + 1
 end
 
--- Pass many arguments on, in parts of an even number that fit on the stack.
+-- Call a command with many arguments, in parts of an even number that fit on the stack.
 local function call_many(command, key, arguments, from)
   local last = #arguments
   while from <= last do
@@ -149,12 +155,15 @@ local function flush()
   numbers = {}
 end
 
--- Whether a life is the one that is meant: '' for any, or '=' and its name.
+-- Return whether a life is the one that is meant: '' for any, or '=' and its name.
 local function is_meant(life, meant)
   return meant == '' or meant == '=' .. (life or '')
 end
 
--- A call that is repeated because its answer was lost gets the same answer and does nothing.
+-- Return the answer that a repeated call was given the first time, or nil.
+-- A client whose connection breaks does not know whether its call was made, and repeats it with the
+-- same nonce. The answer to every write is kept under its nonce for a minute, so that the repeated
+-- call changes nothing.
 local function answered(nonce, again)
   if again ~= '1' then
     return nil

@@ -2,8 +2,10 @@
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
 -- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
--- nothing and returns 'dead' if the worker is, 'notice' if a parent is to be told of an id that is taken, and
--- `notices` does not have the words.
+-- nothing and returns 'dead' if the worker's lease has expired, or 'notice' if a parent is to be
+-- told of an id that is taken and `notices` does not have the words.
+-- Fencing: an instance's turn is stored only if this worker holds it, and the turn's number is the
+-- next one. So a worker that was paused, or cut off, and wakes up late, stores nothing.
 
 local nonce, source, worker = ARGV[1], ARGV[3], ARGV[4]
 local before = answered(nonce, ARGV[2])
@@ -21,7 +23,7 @@ local messages = {}
 local cancels = {}
 local retries = {}
 
--- Every number is there, and none is named twice.
+-- Return whether every number is in the inbox, and none is named twice.
 local function has_messages(id, wanted)
   if #wanted == 0 then
     return true
@@ -44,7 +46,7 @@ local function has_messages(id, wanted)
   return true
 end
 
--- What a commit demands of the instance that is there, or 'lost' or 'unseen'.
+-- Compare the instance that is stored with what a commit expects: nil, or 'lost' or 'unseen'.
 local function fence(commit, row)
   local consumed = commit.consumed or NONE
   local holds = row[1] == 'running' and row[2] == worker
@@ -257,7 +259,7 @@ local function write_result(result)
   end
 end
 
--- What is to be done with a unit: a plan, or why it fails; or nil if it needs a notice.
+-- Plan what is to be done with a unit: return a plan, or why it fails; or nil if it needs a notice.
 local function judge(unit, known)
   local taken, failed, replaced = {}, {}, {}
   local own = {}

@@ -1,4 +1,4 @@
--- The rows of instances: their birth, the delivery to their inboxes, and their end.
+-- The rows of instances: creating and ending them, and delivering messages to their inboxes.
 
 local function is_open(status)
   return status == 'running' or status == 'suspended'
@@ -26,12 +26,12 @@ local function set_status(id, seq, queue, before, after)
   end
 end
 
--- What `deaths` says of an instance: nothing, or how many workers died with it.
+-- Return how many workers died with an instance, or nil if it is no suspect.
 local function is_suspect(deaths)
   return deaths and deaths ~= ''
 end
 
--- Where a free instance is to wait; notes a priority that may not have occurred before.
+-- Return where a free instance is to wait; note a priority that may not have occurred before.
 local function open_place(queue, priority, deaths)
   open_lane(queue, priority)
   return place_of(queue, priority, is_suspect(deaths))
@@ -116,8 +116,8 @@ local function hasten(id, queue, priority, deaths, worker)
   end
 end
 
--- Whether an instance has begun: with a turn, or since a worker holds it. Takes the fields 'status',
--- 'execution', 'first', 'turns', 'worker' of its row.
+-- Return whether an instance has begun: with a turn, or since a worker holds it. Takes the fields
+-- 'status', 'execution', 'first', 'turns', 'worker' of its row.
 local function is_unstarted(status, execution, first, turns, worker)
   return status == 'running' and (first or '1') == execution and turns == '0' and worker == ''
 end
@@ -190,8 +190,8 @@ local function drop_cancelled(id, execution, command, life, activity)
   end
 end
 
--- A worker gives an activity back: to all, unless it was to be cancelled. What was gathered must have
--- been flushed.
+-- Give back an activity of a worker: to all, unless it was to be cancelled. What was gathered must
+-- have been flushed.
 local function give_back(id, execution, command, life, activity, visible_at)
   if activity.cancel then
     drop_cancelled(id, execution, command, life, activity)

@@ -16,6 +16,18 @@ local function record(id, fields)
   return { id, row, redis.call('HLEN', P .. 'x:' .. id), ready_at }
 end
 
+-- Whether the value of a field is as one comparison of a filter demands.
+local function compares(found, how, wanted)
+  if how == '=' then
+    return (found or '') == wanted
+  end
+  local number = tonumber(found or '')
+  if not number then
+    return false
+  end
+  return how == '<' and number < wanted or how == '>' and number > wanted
+end
+
 -- What can be told without the row is told first.
 local function means(where, id)
   local prefix = where.id_prefix
@@ -25,22 +37,27 @@ local function means(where, id)
   if not where.needs_row then
     return true
   end
-  local row = redis.call(
-    'HMGET', P .. 'i:' .. id, 'status', 'workflow', 'queue', 'parent', 'created_at', 'finished_at'
-  )
-  local created_at, finished_at = tonumber(row[5]), tonumber(row[6] or '')
-  return row[1]
-    and (not where.statuses or where.statuses[row[1]])
-    and (not where.workflow or row[2] == where.workflow)
-    and (not where.queue or row[3] == where.queue)
-    and (not where.parent or (row[4] or '') == where.parent)
-    and (not where.created_before or created_at < where.created_before)
-    and (not where.created_after or created_at > where.created_after)
-    and (not where.finished_before or finished_at and finished_at < where.finished_before)
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', unpack(where.fields))
+  if not row[1] or where.statuses and not where.statuses[row[1]] then
+    return false
+  end
+  for n, one in ipairs(where.compared) do
+    if not compares(row[n + 1], one[2], one[3]) then
+      return false
+    end
+  end
+  return true
 end
 
+-- `compared` has field, how and value of each comparison; `needs_row` says whether an id and its
+-- status are not enough.
 local function read_filter(packed)
   local where = cmsgpack.unpack(packed)
+  where.fields = {}
+  for n, one in ipairs(where.compared) do
+    where.fields[n] = one[1]
+  end
+  where.needs_row = #where.compared > 0
   if #where.status > 0 then
     where.statuses = {}
     for _, status in ipairs(where.status) do

@@ -1,6 +1,6 @@
 -- include: base activities instances workers
--- Bury one worker that has not been heard of, or whose row is gone. ARGV: nonce, again, source, lease.
--- Returns its id, or ''.
+-- Expire one worker whose heartbeat is too old, or whose row is gone.
+-- ARGV: nonce, again, source, lease. Returns its id, or ''.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
@@ -12,6 +12,6 @@ local worker = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', limit, 'LIMIT
 if not worker then
   return ''
 end
-bury(worker, true)
+remove_worker(worker, true)
 publish(ARGV[3])
 return answer(ARGV[1], { worker })[1]

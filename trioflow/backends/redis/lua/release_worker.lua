@@ -3,7 +3,7 @@
 -- whether it died.
 
 if alive(ARGV[4]) then
-  bury(ARGV[4], ARGV[5] == '1')
+  remove_worker(ARGV[4], ARGV[5] == '1')
   publish(ARGV[3])
 end
 return 1

@@ -1,7 +1,7 @@
 -- include: base activities taking
 -- Lease visible activities to a worker.
--- ARGV: TakeRequest. Returns: now, next_at or '', which are passed over since their rows cannot be
--- read, then the rows as `describe` gives them.
+-- ARGV: TakeRequest. Returns: now, next_at or '', those that are passed over since their rows cannot
+-- be read, then the rows as `describe` gives them.
 
 local asked = cmsgpack.unpack(ARGV[1])
 local worker, limit = asked.worker, asked.limit
@@ -13,7 +13,7 @@ local excluded = set_of(asked.exclude)
 local found, unreadable = {}, {}
 local next_at
 
--- Whether an activity is to be given, and its row.
+-- Return whether an activity is to be given, and its row.
 local function is_wanted(token, place)
   local id, execution, command, life = parse_token(token)
   local row = load_activity(id, execution, command, life)
@@ -29,7 +29,7 @@ local function is_wanted(token, place)
   return not excluded[row.activity], row
 end
 
--- Returns how many were found.
+-- Look through the activities of one queue and priority; return how many were found.
 local function look_for_visible(queue, priority, most)
   local place = 'visible' .. lane(queue, priority)
   local of_lane = 0

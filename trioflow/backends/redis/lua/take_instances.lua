@@ -13,7 +13,8 @@ local held = P .. 'held:' .. worker
 local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
 local next_at
 
--- Mine: of these queues, or with no limit all of them. Returns the priority, or nil.
+-- Return the priority of an instance that is the worker's already, or nil if it is not wanted now:
+-- only those of the queues are, or all of them if there is no limit.
 local function mine_wanted(id)
   local row = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'workflow', 'priority')
   if limit == 0 or wanted_queues[row[1]] and not excluded[row[2]] then
@@ -48,7 +49,7 @@ local function is_left_to_another(sticky_worker)
   return living[sticky_worker]
 end
 
--- Look through one sorted set of free instances; returns how many were found.
+-- Look through one sorted set of free instances; return how many were found.
 local function look_for_free(place, priority, most, found)
   local key = P .. place
   local of_place = 0

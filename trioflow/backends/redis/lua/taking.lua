@@ -1,4 +1,4 @@
--- What the taking of instances and of activities have in common.
+-- Included by the scripts that lease instances and activities to a worker.
 
 local function set_of(names)
   local set = {}
@@ -37,7 +37,7 @@ local function earlier(a, b)
   return math.min(a, b)
 end
 
--- The priorities that occur in a queue, the highest first.
+-- Return the priorities that occur in a queue, the highest first.
 local function priorities_of(queue)
   local found = { 0 }
   for _, member in ipairs(redis.call('SMEMBERS', P .. 'lanes:' .. queue)) do

@@ -1,4 +1,4 @@
--- What a worker's end means for what it held.
+-- Free what a worker holds when it ends.
 
 -- Free an instance whose worker has not stored a turn of it; return its life. If the worker died,
 -- it is a suspect from now on.
@@ -20,7 +20,7 @@ local function free_instance(id, ready_at, died)
   return row[4] or ''
 end
 
--- A worker that holds something, or may, though its row is gone; nil if there is none.
+-- Return a worker that holds something, or may, though its row is gone; nil if there is none.
 local function rowless()
   for _, worker in ipairs(redis.call('HKEYS', P .. 'names')) do
     if not alive(worker) then
@@ -31,7 +31,7 @@ end
 
 -- Free all that a worker holds, and delete it. If it died, its activities count an attempt, unless
 -- it held an instance in isolation, which is to blame then.
-local function bury(worker, died)
+local function remove_worker(worker, died)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
   redis.call('HDEL', P .. 'serves', worker)

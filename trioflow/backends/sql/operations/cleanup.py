@@ -12,43 +12,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from trioflow.backends.records import Message
-from trioflow.backends.sql.delivery import deliver
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.operations.delivery import deliver
+from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["drop_activities", "end_activity", "end_cancelled", "forget_finished"]
+__all__ = ["delete_finished", "drop_activities", "end_activity", "end_cancelled"]
 
 
-def end_activity(session: Session, key: Sequence[Any], event: bytes, now: float) -> None:
+def end_activity(store: SqlStore, key: Sequence[Any], event: bytes, now: float) -> None:
     """Delete an activity that was cancelled; ``event`` says so to its instance, if not empty.
 
     ``key`` has the fields of an `ActivityKey`.
     """
-    session.execute(session.queries.delete_activity, *key)
+    store.execute(store.queries.delete_activity, *key)
     if event:
         instance, execution, _, life = key
-        deliver(session, Message(instance, event, execution=execution, life=life), now)
+        deliver(store, Message(instance, event, execution=execution, life=life), now)
 
 
-def end_cancelled(session: Session, marked: Sequence[Sequence[Any]], now: float) -> None:
+def end_cancelled(store: SqlStore, marked: Sequence[Sequence[Any]], now: float) -> None:
     """End activities that nobody runs any more, and whose cancellation was asked for.
 
     ``marked`` are rows of `Queries.cancelled_of_worker`.
     """
     for *key, event in marked:
-        end_activity(session, key, event, now)
+        end_activity(store, key, event, now)
 
 
-def drop_activities(session: Session, instance: str) -> None:
+def drop_activities(store: SqlStore, instance: str) -> None:
     """Delete the activities of an instance; mark those that a worker runs.
 
     They are marked first: then none of them is taken, or given back, between the two.
     """
-    session.execute(session.queries.mark_all, b"", instance)
-    session.execute(session.queries.delete_pending, instance)
+    store.execute(store.queries.mark_all, b"", instance)
+    store.execute(store.queries.delete_pending, instance)
 
 
-def forget_finished(session: Session, id: str) -> None:
+def delete_finished(store: SqlStore, id: str) -> None:
     """Delete a finished instance, except for its turns, so that its id can be used again."""
-    session.execute(session.queries.delete_instance, id)
-    session.execute(session.queries.delete_inbox, id)
-    drop_activities(session, id)
+    store.execute(store.queries.delete_instance, id)
+    store.execute(store.queries.delete_inbox, id)
+    drop_activities(store, id)

@@ -23,11 +23,11 @@ one counts a death in advance and raises the level again; a stored turn sets the
 whoever gives it back without a turn takes the death back and makes it a suspect again. The
 transitions, with the statements that make them:
 
-    ordinary --(its worker is reclaimed)--> suspect, free          `Queries.bury_instances`
+    ordinary --(its worker is reclaimed)--> suspect, free          `Queries.free_as_suspects`
     suspect, free --(taken in isolation)--> held, deaths + 1       `LEASE_SUSPECTS`
     held, deaths > 0 --(a turn is stored)--> ordinary, deaths 0    `STEP_INSTANCES`, …
     held, deaths > 0 --(given back)--> suspect, deaths - 1         `Queries.free_instances`, …
-    held, deaths > 0 --(its worker is reclaimed)--> suspect        `Queries.bury_instances`
+    held, deaths > 0 --(its worker is reclaimed)--> suspect        `Queries.free_as_suspects`
 
 A worker that dies while it has a suspect in isolation dies because of that one: then its
 activities are not blamed, and keep their ``attempt``.
@@ -40,8 +40,8 @@ from collections.abc import Sequence
 import msgspec
 
 from trioflow.backends.records import ActivityKey, Heartbeat
-from trioflow.backends.sql.cleanup import end_cancelled
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.operations.cleanup import end_cancelled
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "heartbeat",
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def register_worker(
-    session: Session,
+    store: SqlStore,
     worker: str,
     name: str,
     served: tuple[Sequence[str], Sequence[str]],
@@ -62,91 +62,90 @@ def register_worker(
 ) -> None:
     """See `Backend.register_worker`; ``served`` are its queues and those of its activities."""
     queues = [msgspec.json.encode(each).decode() for each in served]
-    with session.transaction():
-        now = session.clock()
-        session.execute(session.queries.register_worker, worker, name, now, *queues, lease)
+    with store.transaction():
+        now = store.clock()
+        store.execute(store.queries.register_worker, worker, name, now, *queues, lease)
 
 
-def heartbeat(session: Session, worker: str) -> Heartbeat:
+def heartbeat(store: SqlStore, worker: str) -> Heartbeat:
     """See `Backend.heartbeat`."""
-    with session.transaction():
-        now = session.clock()
-        if not session.execute(session.queries.renew_worker, now, worker).rowcount:
+    with store.transaction():
+        now = store.clock()
+        if not store.execute(store.queries.renew_worker, now, worker).rowcount:
             return Heartbeat(alive=False)
-        rows = session.execute(session.queries.cancelled_of_worker, worker).fetchall()
+        rows = store.execute(store.queries.cancelled_of_worker, worker).fetchall()
     return Heartbeat(alive=True, cancelled=[ActivityKey(*row[:4]) for row in rows])
 
 
-def reclaim(session: Session, lease: float) -> list[str]:
+def reclaim(store: SqlStore, lease: float) -> list[str]:
     """See `Backend.reclaim`."""
-    session.measure_clock()
-    clock, queries = session.clock, session.queries
-    stale = session.execute(queries.stale_workers, clock() - lease).fetchall()
+    clock, queries = store.clock, store.queries
+    expired = store.execute(queries.expired_workers, clock() - lease).fetchall()
     reclaimed: list[str] = []
-    for (worker,) in stale:
-        with session.transaction():
-            if session.execute(queries.bury_worker, worker, clock() - lease).rowcount:
-                _free(session, worker, died=True)
+    for (worker,) in expired:
+        with store.transaction():
+            if store.execute(queries.delete_expired_worker, worker, clock() - lease).rowcount:
+                _free(store, worker, died=True)
                 reclaimed.append(worker)
-    for worker in _holders_without_row(session):
-        with session.transaction():
-            _free(session, worker, died=True)
+    for worker in _holders_without_row(store):
+        with store.transaction():
+            _free(store, worker, died=True)
             reclaimed.append(worker)
     return reclaimed
 
 
-def _holders_without_row(session: Session) -> list[str]:
+def _holders_without_row(store: SqlStore) -> list[str]:
     """Return who holds something and has no row, though nobody should."""
-    held = session.execute(session.queries.instances_without_row).fetchall()
-    held += session.execute(session.queries.activities_without_row).fetchall()
+    held = store.execute(store.queries.instances_without_row).fetchall()
+    held += store.execute(store.queries.activities_without_row).fetchall()
     return sorted({worker for (worker,) in held})
 
 
-def release_worker(session: Session, worker: str, died: bool) -> None:  # noqa: FBT001 - passed on
+def release_worker(store: SqlStore, worker: str, died: bool) -> None:  # noqa: FBT001 - passed on
     """See `Backend.release_worker`."""
-    with session.transaction():
-        if session.execute(session.queries.delete_worker, worker).rowcount:
-            _free(session, worker, died=died)
+    with store.transaction():
+        if store.execute(store.queries.delete_worker, worker).rowcount:
+            _free(store, worker, died=died)
 
 
-def release_instances(session: Session, worker: str, instances: Sequence[str]) -> list[str]:
+def release_instances(store: SqlStore, worker: str, instances: Sequence[str]) -> list[str]:
     """See `Backend.release_instances`."""
-    queries = session.queries
+    queries = store.queries
     released: list[str] = []
-    with session.transaction():
-        now = session.clock()
+    with store.transaction():
+        now = store.clock()
         for id in instances:
-            if not session.execute(queries.release_instance, now, id, worker).rowcount:
+            if not store.execute(queries.release_instance, now, id, worker).rowcount:
                 continue
-            session.execute(queries.release_activities, now, id, worker, id)
-            marked = session.execute(queries.cancelled_of_instance, id, worker, id)
-            end_cancelled(session, marked.fetchall(), now)
+            store.execute(queries.release_activities, now, id, worker, id)
+            marked = store.execute(queries.cancelled_of_instance, id, worker, id)
+            end_cancelled(store, marked.fetchall(), now)
             released.append(id)
     return released
 
 
-def recall(session: Session, worker: str, keep: Sequence[ActivityKey]) -> None:
+def recall(store: SqlStore, worker: str, keep: Sequence[ActivityKey]) -> None:
     """See `Backend.recall`."""
-    queries = session.queries
+    queries = store.queries
     kept = {(key.instance, key.execution, key.command, key.life) for key in keep}
-    with session.transaction():
-        now = session.clock()
-        session.execute(queries.recall_instances, now, worker, now)
-        for key in session.execute(queries.activities_of_worker, worker).fetchall():
+    with store.transaction():
+        now = store.clock()
+        store.execute(queries.recall_instances, now, worker, now)
+        for key in store.execute(queries.activities_of_worker, worker).fetchall():
             if tuple(key) not in kept:
-                session.execute(queries.recall_activity, now, *key, worker)
-        marked = session.execute(queries.cancelled_of_worker, worker).fetchall()
-        end_cancelled(session, [row for row in marked if tuple(row[:4]) not in kept], now)
+                store.execute(queries.recall_activity, now, *key, worker)
+        marked = store.execute(queries.cancelled_of_worker, worker).fetchall()
+        end_cancelled(store, [row for row in marked if tuple(row[:4]) not in kept], now)
 
 
-def _free(session: Session, worker: str, *, died: bool) -> None:
+def _free(store: SqlStore, worker: str, *, died: bool) -> None:
     """Free what a worker held whose row is gone."""
-    queries, now = session.queries, session.clock()
+    queries, now = store.queries, store.clock()
     # If it held an instance in isolation, that is to blame, and not its activities.
-    blamed = died and session.execute(queries.isolated_of_worker, worker).fetchone()
-    free = queries.bury_instances if died else queries.free_instances
-    session.execute(free, now, now, worker)
+    blamed = died and store.execute(queries.isolated_of_worker, worker).fetchone()
+    free = queries.free_as_suspects if died else queries.free_instances
+    store.execute(free, now, now, worker)
     # First those that are not marked: what is marked meanwhile is found by what follows.
-    session.execute(queries.free_activities, int(died and not blamed), now, worker)
-    marked = session.execute(queries.cancelled_of_worker, worker).fetchall()
-    end_cancelled(session, marked, now)
+    store.execute(queries.free_activities, int(died and not blamed), now, worker)
+    marked = store.execute(queries.cancelled_of_worker, worker).fetchall()
+    end_cancelled(store, marked, now)

@@ -1,4 +1,4 @@
-"""How many rows reach a database that takes them as parameters of one statement.
+"""Chunk multi-row reads and writes into statements.
 
 One statement for many rows is worth more than its own speed: the driver gives up the GIL once
 per statement, and beside a busy loop each time costs a wait until the loop yields it.
@@ -6,7 +6,7 @@ per statement, and beside a busy loop each time costs a wait until the loop yiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,22 +18,20 @@ __all__ = ["select_among", "write_chunked"]
 _MOST_ROWS = 64
 
 
-def write_chunked(
-    connection: Connection, statement: Write, values: list[Any], translate: Callable[[str], str]
-) -> int:
+def write_chunked(connection: Connection, statement: Write, values: list[Any]) -> int:
     """Write all rows in statements of 64, 32, …, 1 rows; return how many rows were touched."""
     if isinstance(statement, Lock):
         return 0  # a writer is alone
     width = len(statement.columns)
     if len(values) == width:
-        return connection.execute(_text(statement, 1, translate), values).rowcount
+        return connection.execute(_text(statement, 1), values).rowcount
     touched = at = 0
     size = _MOST_ROWS
     while at < len(values):
         while (len(values) - at) // width < size:
             size //= 2
         part = values[at : at + size * width]
-        touched += connection.execute(_text(statement, size, translate), part).rowcount
+        touched += connection.execute(_text(statement, size), part).rowcount
         at += size * width
     return touched
 
@@ -42,7 +40,7 @@ def select_among(connection: Connection, sql: str, values: Sequence[str]) -> lis
     """Return the rows of a query in which ``{among}`` says ``IN`` these values.
 
     Args:
-        connection: Where to ask; its placeholders are ``?``.
+        connection: Where to ask.
         sql: Must not limit or count, since it is asked for 64 values at a time.
         values: If there are none, there are no rows.
     """
@@ -57,7 +55,7 @@ def select_among(connection: Connection, sql: str, values: Sequence[str]) -> lis
 
 
 @lru_cache(maxsize=1024)
-def _text(statement: Insert | Update | Delete, rows: int, translate: Callable[[str], str]) -> str:
+def _text(statement: Insert | Update | Delete, rows: int) -> str:
     columns = ", ".join(statement.columns)
     row = "(" + ", ".join("?" * len(statement.columns)) + ")"
     values = ", ".join([row] * rows)
@@ -73,4 +71,4 @@ def _text(statement: Insert | Update | Delete, rows: int, translate: Callable[[s
             one = "(" + " AND ".join(f"{column} = ?" for column in statement.columns) + ")"
             these = " OR ".join([one] * rows)
             text = f"DELETE FROM {table} WHERE {f'({these}) AND {only}' if only else these}"  # noqa: S608
-    return translate(text)
+    return text

@@ -7,49 +7,49 @@ from typing import Any
 
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends.records import InstanceFilter, Message, NewInstance, Update
-from trioflow.backends.sql.cleanup import drop_activities, forget_finished
-from trioflow.backends.sql.delivery import deliver, end_unstarted
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
+from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
+from trioflow.backends.sql.operations.reads import conditions, select
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
-    EMPTY_INBOXES,
-    FORGET_ACTIVITIES,
-    FORGET_INSTANCES,
-    FORGET_TURNS,
     LOCK_INSTANCES,
-    MARK_FORGOTTEN,
+    MARK_REMOVED,
+    REMOVE_ACTIVITIES,
+    REMOVE_INBOXES,
+    REMOVE_INSTANCES,
+    REMOVE_TURNS,
 )
-from trioflow.backends.sql.reads import conditions, select
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["cancel", "create", "remove", "resume", "send", "terminate"]
 
 _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
 _TRIES = 5
-_FORGET = (FORGET_TURNS, EMPTY_INBOXES, FORGET_ACTIVITIES, FORGET_INSTANCES)
+_REMOVED_ROWS = (REMOVE_TURNS, REMOVE_INBOXES, REMOVE_ACTIVITIES, REMOVE_INSTANCES)
 _NO_EVENT = b""
 
 
-def create(session: Session, instances: Sequence[NewInstance]) -> list[bool]:
+def create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
     """See `Backend.create`."""
     tries = 0
     while True:
         try:
-            with session.transaction():
-                return _create(session, instances)
-        except session.dialect.conflict:
+            with store.transaction():
+                return _create(store, instances)
+        except store.dialect.conflict:
             # Somebody else created one of them meanwhile; now it is seen.
             tries += 1
             if tries == _TRIES:
                 raise
 
 
-def _create(session: Session, instances: Sequence[NewInstance]) -> list[bool]:
-    found = session.among(session.queries.taken_ids, [new.id for new in instances])
+def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+    found = store.among(store.queries.taken_ids, [new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
-    now = session.clock()
+    now = store.clock()
     values: list[Any] = []
     created: list[bool] = []
     for new in instances:
@@ -57,110 +57,110 @@ def _create(session: Session, instances: Sequence[NewInstance]) -> list[bool]:
         created.append(status not in _OPEN)
         if created[-1]:
             if status:
-                forget_finished(session, new.id)
+                delete_finished(store, new.id)
             known[new.id] = ("running", 0)
             values += new_instance_row(new, execution + 1, now, ready_at=now)
     if values:
-        session.write(CREATE_INSTANCES, values)
+        store.write(CREATE_INSTANCES, values)
     return created
 
 
-def send(session: Session, instance: str, event: bytes, life: str | None = None) -> Update:
+def send(store: SqlStore, instance: str, event: bytes, life: str | None = None) -> Update:
     """See `Backend.send`."""
-    return _send(session, Message(instance, event, life=life))
+    return _send(store, Message(instance, event, life=life))
 
 
 def cancel(
-    session: Session, instance: str, event: bytes, outcome: bytes, life: str | None = None
+    store: SqlStore, instance: str, event: bytes, outcome: bytes, life: str | None = None
 ) -> Update:
     """See `Backend.cancel`."""
-    return _send(session, Message(instance, event, life=life, unstarted=outcome))
+    return _send(store, Message(instance, event, life=life, unstarted=outcome))
 
 
-def _send(session: Session, message: Message) -> Update:
-    with session.transaction():
-        now = session.clock()
-        if message.unstarted and end_unstarted(session, message, now):
+def _send(store: SqlStore, message: Message) -> Update:
+    with store.transaction():
+        now = store.clock()
+        if message.unstarted and end_unstarted(store, message, now):
             return "done"
-        if deliver(session, message, now):
+        if deliver(store, message, now):
             return "done"
-        row = session.execute(session.queries.status_of, message.instance).fetchone()
+        row = store.execute(store.queries.status_of, message.instance).fetchone()
         return "not found" if row is None else "finished"
 
 
-def terminate(session: Session, instance: str, outcome: bytes, life: str | None = None) -> Update:
+def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None = None) -> Update:
     """See `Backend.terminate`."""
-    queries = session.queries
-    with session.transaction():
-        row = session.execute(queries.parent_of, instance).fetchone()
+    queries = store.queries
+    with store.transaction():
+        row = store.execute(queries.parent_of, instance).fetchone()
         if row is None:
             return "not found"
         if row[0] not in _OPEN or life not in (None, row[1]):
             return "finished"
         parent = parent_ref(*row[2:])
         notice = None if parent is None else child_terminated(outcome, parent)
-        now = session.clock()
-        for id in _family(session, instance):
-            session.execute(queries.end_instance, "terminated", outcome, now, id)
-            session.execute(queries.delete_inbox, id)
-            drop_activities(session, id)
+        now = store.clock()
+        for id in _family(store, instance):
+            store.execute(queries.end_instance, "terminated", outcome, now, id)
+            store.execute(queries.delete_inbox, id)
+            drop_activities(store, id)
         if notice is not None:
-            deliver(session, notice, now)
+            deliver(store, notice, now)
         return "done"
 
 
-def _family(session: Session, instance: str) -> list[str]:
+def _family(store: SqlStore, instance: str) -> list[str]:
     """Return the ids of an instance and its unfinished descendants, locked."""
     ids: list[str] = []
     while True:
-        rows = session.execute(session.queries.family, instance).fetchall()
+        rows = store.execute(store.queries.family, instance).fetchall()
         before, ids = ids, sorted(row[0] for row in rows)
-        if ids == before or not session.dialect.for_update:
+        if ids == before or not store.dialect.for_update:
             return ids
         # Then look again: who was not locked may have started another one.
-        session.write(LOCK_INSTANCES, ids)
+        store.write(LOCK_INSTANCES, ids)
 
 
-def resume(session: Session, instance: str, life: str | None = None) -> Update:
+def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
-    queries = session.queries
-    with session.transaction():
-        given = (b"", session.clock(), instance, life)
-        if session.execute(queries.resume_instance, *given).rowcount:
+    queries = store.queries
+    with store.transaction():
+        given = (b"", store.clock(), instance, life)
+        if store.execute(queries.resume_instance, *given).rowcount:
             return "done"
-        row = session.execute(queries.status_of, instance).fetchone()
+        row = store.execute(queries.status_of, instance).fetchone()
         if row is None:
             return "not found"
         return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
 
 
-def remove(session: Session, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
+def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
     """See `Backend.remove`."""
     clauses, parameters = conditions(where)
     clauses.append("finished_at IS NOT NULL")
     removed = 0
-    with session.transaction():
+    with store.transaction():
         chunks: list[Sequence[str]] = [()]
         if ids is not None:
             chunks = [ids[at : at + _IDS_AT_ONCE] for at in range(0, len(ids), _IDS_AT_ONCE)]
         for chunk in chunks:
             given = [f"id IN ({', '.join('?' * len(chunk))})"] if chunk else []
             found = select(
-                session,
-                session.queries.ids,
+                store,
+                store.queries.ids,
                 [*clauses, *given],
                 [*parameters, *chunk, limit - removed],
                 "ORDER BY finished_at LIMIT ?",
             ).fetchall()
             gone = [row[0] for row in found]
             if gone:
-                _remove(session, gone)
+                _remove(store, gone)
             removed += len(gone)
     return removed
 
 
-def _remove(session: Session, ids: list[str]) -> None:
+def _remove(store: SqlStore, ids: list[str]) -> None:
     marks = [value for id in ids for value in (id, _NO_EVENT)]
-    writes: list[tuple[Write, list[Any]]] = [(MARK_FORGOTTEN, marks)]
-    writes += [(statement, ids) for statement in _FORGET]
-    session.dialect.write_all(session.connection, writes)
+    writes: list[tuple[Write, list[Any]]] = [(MARK_REMOVED, marks)]
+    writes += [(statement, ids) for statement in _REMOVED_ROWS]
+    store.dialect.write_all(store.connection, writes)

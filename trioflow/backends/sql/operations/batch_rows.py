@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
 from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
-from trioflow.backends.sql.delivery import Mail
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
@@ -35,7 +35,7 @@ Refusals: TypeAlias = Mapping[tuple[str, ParentRef], Message]
 
 
 class BatchRows:
-    """One batch.
+    """The rows of one batch.
 
     Args:
         worker: Who commits it.

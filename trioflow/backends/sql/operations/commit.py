@@ -49,25 +49,25 @@ from trioflow.backends.records import (
     Message,
     Unit,
 )
-from trioflow.backends.sql.batch_rows import BatchRows, Refusals, life_of
-from trioflow.backends.sql.cleanup import end_activity, forget_finished
-from trioflow.backends.sql.delivery import (
+from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
+from trioflow.backends.sql.operations.cleanup import delete_finished, end_activity
+from trioflow.backends.sql.operations.delivery import (
     deliver_one_by_one,
     deliver_together,
     insert_together,
     sort_mails,
     unread_counts,
 )
-from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
-    NOTIFY,
+    COUNT_IN,
     RENEW_WORKER,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
 )
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import LeaseLost
 
 __all__ = ["commit"]
@@ -98,32 +98,32 @@ class _Accepted(msgspec.Struct):
     refusals: dict[tuple[str, ParentRef], Message]
 
 
-def commit(session: Session, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+def commit(store: SqlStore, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
     """See `Backend.commit`."""
-    conflicts = _conflicts(session)
+    conflicts = _conflicts(store)
     try:
-        with session.transaction():
-            _write_batch(session, worker, units, renew=True)
+        with store.transaction():
+            _write_batch(store, worker, units, renew=True)
             return [None] * len(units)
     except conflicts:
         pass
-    with session.transaction():
-        _renew(session, worker)
+    with store.transaction():
+        _renew(store, worker)
         try:
-            with session.transaction():
-                return _commit_judged(session, worker, units)
+            with store.transaction():
+                return _commit_judged(store, worker, units)
         except conflicts:
             # A unit contradicts itself, or somebody created what was not there when it was
             # judged; then whatever fails fails alone.
-            return [_commit_one(session, worker, unit) for unit in units]
+            return [_commit_one(store, worker, unit) for unit in units]
 
 
-def _conflicts(session: Session) -> tuple[type[Exception], ...]:
-    return (_Mismatch, *session.dialect.conflict)
+def _conflicts(store: SqlStore) -> tuple[type[Exception], ...]:
+    return (_Mismatch, *store.dialect.conflict)
 
 
-def _renew(session: Session, worker: str) -> None:
-    if not session.execute(session.queries.renew_worker, session.clock(), worker).rowcount:
+def _renew(store: SqlStore, worker: str) -> None:
+    if not store.execute(store.queries.renew_worker, store.clock(), worker).rowcount:
         raise _lease_lost(worker)
 
 
@@ -138,14 +138,14 @@ def _lease_lost(worker: str) -> LeaseLost:
 
 
 def _write_batch(
-    session: Session,
+    store: SqlStore,
     worker: str,
     units: Sequence[Unit],
     refusals: Refusals = _NO_REFUSALS,
     *,
     renew: bool = False,
 ) -> None:
-    rows = BatchRows(worker, session.clock(), refusals)
+    rows = BatchRows(worker, store.clock(), refusals)
     for unit in units:
         rows.add(unit)
     plain, others = sort_mails(rows.mails)
@@ -153,41 +153,41 @@ def _write_batch(
     if renew:
         writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
     if plain and not rows.endings:
-        writes.append((NOTIFY, unread_counts(plain, rows.now)))
-    touched = _write_fenced(session, worker, writes)
+        writes.append((COUNT_IN, unread_counts(plain, rows.now)))
+    touched = _write_fenced(store, worker, writes)
     for ending in rows.endings:
-        _end(session, worker, ending, rows.now)
+        _end(store, worker, ending, rows.now)
     if plain and rows.endings:  # only now is it known which executions go on
-        deliver_together(session, plain, rows.now)
+        deliver_together(store, plain, rows.now)
     elif plain:
-        insert_together(session, plain, touched[-1], rows.now)
-    deliver_one_by_one(session, others, rows.now)
+        insert_together(store, plain, touched[-1], rows.now)
+    deliver_one_by_one(store, others, rows.now)
     for cancelling in rows.cancelling:
-        _cancel_activities(session, cancelling, rows.now)
+        _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:
-        _retry(session, worker, retry, rows.now)
+        _retry(store, worker, retry, rows.now)
 
 
 def _write_fenced(
-    session: Session, worker: str, writes: Sequence[tuple[Write, list[Any]]]
+    store: SqlStore, worker: str, writes: Sequence[tuple[Write, list[Any]]]
 ) -> list[int]:
-    touched = session.dialect.write_all(session.connection, writes)
+    touched = store.dialect.write_all(store.connection, writes)
     for (statement, values), count in zip(writes, touched, strict=True):
         if statement in _FENCED and count * len(statement.columns) != len(values):
             raise _lease_lost(worker) if statement is RENEW_WORKER else _Mismatch
     return touched
 
 
-def _end(session: Session, worker: str, commit: InstanceCommit, now: float) -> None:
+def _end(store: SqlStore, worker: str, commit: InstanceCommit, now: float) -> None:
     """Suspend an instance, or end its execution and begin the next."""
-    queries = session.queries
+    queries = store.queries
     fence = (commit.id, worker, commit.execution, commit.number, life_of(commit))
     consumed = len(commit.consumed)
     appended = int(bool(commit.turns))
     if commit.suspended is not None:
         turns = commit.number + len(commit.turns)
         events = commit.events if commit.turns else None
-        changed = session.execute(
+        changed = store.execute(
             queries.suspend_instance,
             *(commit.suspended, turns, events, consumed, commit.wake_at, commit.status),
             *(appended, appended, 0, *fence),
@@ -197,7 +197,7 @@ def _end(session: Session, worker: str, commit: InstanceCommit, now: float) -> N
         return
     ready_at = now if commit.due or not commit.leased else commit.wake_at
     keeper = worker if commit.leased else None
-    changed = session.execute(
+    changed = store.execute(
         queries.continue_instance,
         *(commit.continued, commit.carried, ready_at, consumed, commit.wake_at, keeper),
         *(commit.status, int(bool(commit.turns) or commit.leased), appended),
@@ -205,75 +205,75 @@ def _end(session: Session, worker: str, commit: InstanceCommit, now: float) -> N
     )
     if not changed.rowcount:
         raise _Mismatch
-    stale = session.execute(queries.drop_stale_inbox, commit.id, commit.execution).rowcount
-    session.execute(queries.count_out, stale, now, stale, commit.id)
+    stale = store.execute(queries.drop_stale_inbox, commit.id, commit.execution).rowcount
+    store.execute(queries.count_out, stale, now, stale, commit.id)
 
 
-def _cancel_activities(session: Session, commit: InstanceCommit, now: float) -> None:
+def _cancel_activities(store: SqlStore, commit: InstanceCommit, now: float) -> None:
     life = life_of(commit)
     for asked in commit.cancelled:
         key = (commit.id, commit.execution, asked.command, life)
-        row = session.execute(session.queries.activity_state, *key).fetchone()
+        row = store.execute(store.queries.activity_state, *key).fetchone()
         if row is None:
             continue  # it has ended: its result is in the inbox
         if row[0] is None:
-            end_activity(session, key, asked.event, now)
+            end_activity(store, key, asked.event, now)
         else:
-            session.execute(session.queries.mark_activity, asked.event, *key)
+            store.execute(store.queries.mark_activity, asked.event, *key)
 
 
-def _retry(session: Session, worker: str, retry: ActivityRetry, now: float) -> None:
+def _retry(store: SqlStore, worker: str, retry: ActivityRetry, now: float) -> None:
     key = msgspec.structs.astuple(retry.key)
-    row = session.execute(session.queries.activity_state, *key).fetchone()
+    row = store.execute(store.queries.activity_state, *key).fetchone()
     if row is None or row[0] != worker:
         return
     cancel = row[1]
     if cancel is None:
         values = (retry.attempt, retry.visible_at, retry.failure)
-        session.execute(session.queries.retry_activity, *values, *key)
+        store.execute(store.queries.retry_activity, *values, *key)
     else:
-        end_activity(session, key, cancel, now)
+        end_activity(store, key, cancel, now)
 
 
 # --- unit by unit -------------------------------------------------------------------------------
 
 
-def _commit_one(session: Session, worker: str, unit: Unit) -> CommitFailure | None:
+def _commit_one(store: SqlStore, worker: str, unit: Unit) -> CommitFailure | None:
     try:
-        with session.transaction():
-            return _commit_judged(session, worker, [unit])[0]
-    except _conflicts(session):
+        with store.transaction():
+            return _commit_judged(store, worker, [unit])[0]
+    except _conflicts(store):
         # The fences held, so it is what was stored that cannot be right. Whose it is, is not
         # known: the worker tries again, and suspends what fails each time.
         return CommitFailure()
 
 
 def _commit_judged(
-    session: Session, worker: str, units: Sequence[Unit]
+    store: SqlStore, worker: str, units: Sequence[Unit]
 ) -> list[CommitFailure | None]:
     """Write those units together that can be stored; return why the others cannot."""
-    judged = [_judge(session, worker, unit) for unit in units]
+    judged = [_judge(store, worker, unit) for unit in units]
     stored = [each for each in judged if isinstance(each, _Accepted)]
     for id in {id for each in stored for id in each.replaced}:
-        forget_finished(session, id)
+        delete_finished(store, id)
     refusals = {child: told for each in stored for child, told in each.refusals.items()}
     if stored:
-        _write_batch(session, worker, [each.unit for each in stored], refusals)
+        _write_batch(store, worker, [each.unit for each in stored], refusals)
     return [None if isinstance(each, _Accepted) else each for each in judged]
 
 
-def _judge(session: Session, worker: str, unit: Unit) -> _Accepted | CommitFailure:
+def _judge(store: SqlStore, worker: str, unit: Unit) -> _Accepted | CommitFailure:
     failure = CommitFailure()
     instances: list[InstanceCommit] = []
     replaced: list[str] = []
     refusals: dict[tuple[str, ParentRef], Message] = {}
     before: dict[str, InstanceCommit] = {}
     for commit in unit.instances:
-        row = session.execute(session.queries.fence, commit.id).fetchone()
+        row = store.execute(store.queries.fence, commit.id).fetchone()
         twin = before.setdefault(commit.id, commit)
         as_it_is = commit
         if commit.new is None:
-            _judge_step(session, worker, commit, row, failure)
+            _judge_step(store, worker, commit, row, failure)
         elif twin is commit and row is None:
             pass
         elif commit.turns or (twin is not commit and twin.closing is not None):
@@ -288,17 +288,17 @@ def _judge(session: Session, worker: str, unit: Unit) -> _Accepted | CommitFailu
             refusals[commit.id, parent] = id_taken(commit.id, parent)
         instances.append(as_it_is)
     if failure != _NO_FAILURE:
-        now = session.clock()
+        now = store.clock()
         for id in failure.unseen:
-            session.execute(session.queries.ready_again, now, id, now)
+            store.execute(store.queries.ready_again, now, id, now)
         return failure
-    results = [result for result in unit.results if _holds(session, worker, result.key)]
+    results = [result for result in unit.results if _holds(store, worker, result.key)]
     whole = Unit(instances=instances, results=results, retries=unit.retries)
     return _Accepted(whole, replaced, refusals)
 
 
 def _judge_step(
-    session: Session,
+    store: SqlStore,
     worker: str,
     commit: InstanceCommit,
     row: Sequence[Any] | None,
@@ -306,23 +306,23 @@ def _judge_step(
 ) -> None:
     """Add an instance to a failure if it is not as expected; ``row`` is of `Queries.fence`."""
     expected = (worker, "running", commit.execution, commit.number, commit.life)
-    if row is None or tuple(row[:5]) != expected or not _has_consumed(session, commit):
+    if row is None or tuple(row[:5]) != expected or not _has_consumed(store, commit):
         failure.lost.append(commit.id)
     elif commit.closing is not None and row[5] > len(commit.consumed):
         failure.unseen.append(commit.id)
 
 
-def _has_consumed(session: Session, commit: InstanceCommit) -> bool:
+def _has_consumed(store: SqlStore, commit: InstanceCommit) -> bool:
     """Return whether all that a commit says it consumed is in the inbox, and named once."""
     if not commit.consumed:
         return True
-    found = session.execute(session.queries.inbox_numbers, commit.id).fetchall()
+    found = store.execute(store.queries.inbox_numbers, commit.id).fetchall()
     known = {seq for (seq,) in found}
     consumed = set(commit.consumed)
     return known.issuperset(consumed) and len(consumed) == len(commit.consumed)
 
 
-def _holds(session: Session, worker: str, key: ActivityKey) -> bool:
+def _holds(store: SqlStore, worker: str, key: ActivityKey) -> bool:
     named = msgspec.structs.astuple(key)
-    row = session.execute(session.queries.activity_state, *named).fetchone()
+    row = store.execute(store.queries.activity_state, *named).fetchone()
     return row is not None and row[0] == worker

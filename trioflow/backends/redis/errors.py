@@ -1,4 +1,4 @@
-"""What may go wrong between us and the server, in trioflow's words."""
+"""The driver's errors: which ones matter for connecting again, and trioflow's error for each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _REFUSALS = (
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether it is no use to connect again: one of both sides does not trust the other."""
+    """Return whether connecting again is no use: a login is refused, or a certificate."""
     return isinstance(error, exceptions.AuthenticationError) or _distrusted(error)
 
 
@@ -58,7 +58,7 @@ def _distrusted(error: BaseException | None) -> bool:
 
 
 def explain(error: Exception, where: str) -> BackendError:
-    """Return the error of trioflow's that says what a driver's means and what to do."""
+    """Return trioflow's error for one of the driver's, saying what to do about it."""
     text = str(error)
     if isinstance(error, exceptions.AuthenticationError):
         return BackendUnavailable(f"{where} refuses the user or the password in the URL: {text}")

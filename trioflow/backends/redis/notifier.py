@@ -1,19 +1,20 @@
-"""Hearing of changes that other processes make: a subscription, in a thread of its own."""
+"""Hear of changes that other processes make, by a subscription, on a thread of its own.
+
+The scripts publish the changes that are made here, in the transactions that make them.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
-import trio
+from trioflow.backends._common.backoff import Backoff
+from trioflow.backends._common.loop import call_soon_here
+from trioflow.backends.redis.connection import Address, Client, connect
+from trioflow.backends.redis.errors import ANY
 
-from trioflow.backends.redis.link import Address, Client, connect
-from trioflow.backends.redis.trouble import ANY
-
-__all__ = ["Listener"]
+__all__ = ["Notifier"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -22,8 +23,8 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 
 
-class Listener:
-    """Calls back in the loop when somebody else has changed the store.
+class Notifier:
+    """Call back in the loop when somebody else has changed the store.
 
     Made and started in the loop that is to be told.
 
@@ -37,12 +38,12 @@ class Listener:
         self._address = address
         self._source = source.encode()
         self._notify = notify
-        self._soon = _soon()
+        self._soon = call_soon_here()
         self._closed = threading.Event()
         self._ready = threading.Event()
         self._told = False
         self._thread = threading.Thread(
-            target=self._work, name=f"trioflow listener {address.prefix}", daemon=True
+            target=self._work, name=f"trioflow notifier {address.prefix}", daemon=True
         )
 
     def start(self) -> None:
@@ -53,8 +54,8 @@ class Listener:
         """Wait until every later change will be heard; may block. Return whether it is so."""
         return self._ready.wait(timeout)
 
-    def end(self) -> None:
-        """Ask the thread to end: at once, if a message follows."""
+    def stop(self) -> None:
+        """Ask the thread to end; it does so at the next message, or within seconds."""
         self._closed.set()
 
     def join(self) -> None:
@@ -62,7 +63,7 @@ class Listener:
         self._thread.join(2 * _LOOK_AROUND)
 
     def _work(self) -> None:
-        delay = _FIRST_DELAY
+        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         trouble = False
         while not self._closed.is_set():
             try:
@@ -74,13 +75,12 @@ class Listener:
                     client.connection_pool.disconnect()
             except ANY as exc:
                 if self._ready.is_set():
-                    delay = _FIRST_DELAY
+                    pauses.reset()
                     self._ready.clear()
                 if not trouble and not self._closed.is_set():
                     logger.warning("cannot hear of changes in the store, trying again: %s", exc)
                 trouble = True
-                self._closed.wait(delay)
-                delay = min(delay * 2, _LONGEST_DELAY)
+                self._closed.wait(next(pauses))
             else:
                 trouble = False
 
@@ -104,17 +104,9 @@ class Listener:
         if self._told:
             return  # the loop has not come round to the last one
         self._told = True
-        # If the loop is gone, nobody is left to tell.
-        with contextlib.suppress(trio.RunFinishedError, RuntimeError):
-            self._soon(self._heard)
+        self._soon(self._heard)  # if the loop is gone, nobody is left to tell
 
     def _heard(self) -> None:
         self._told = False
         if not self._closed.is_set():
             self._notify()
-
-
-def _soon() -> Callable[[Callable[[], None]], object]:
-    if trio.lowlevel.in_trio_run():
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
 from trioflow.backends.records import Message
-from trioflow.backends.sql.queries import DELIVER, NOTIFY
+from trioflow.backends.sql.queries import COUNT_IN, DELIVER
 from trioflow.backends.sql.rows import parent_ref
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "Mail",
@@ -82,14 +82,14 @@ def _alike(one: Message, other: Message) -> bool:
 # --- together ---------------------------------------------------------------------------------
 
 
-def deliver_together(session: Session, by_target: dict[str, list[Mail]], now: float) -> None:
+def deliver_together(store: SqlStore, by_target: dict[str, list[Mail]], now: float) -> None:
     """Deliver plain mails."""
-    touched = session.write(NOTIFY, unread_counts(by_target, now))
-    insert_together(session, by_target, touched, now)
+    touched = store.write(COUNT_IN, unread_counts(by_target, now))
+    insert_together(store, by_target, touched, now)
 
 
 def unread_counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
-    """Return the values of `NOTIFY` for plain mails."""
+    """Return the values of `COUNT_IN` for plain mails."""
     counts: list[Any] = []
     for target, mails in by_target.items():
         first = mails[0].message
@@ -98,12 +98,12 @@ def unread_counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
 
 
 def insert_together(
-    session: Session, by_target: dict[str, list[Mail]], touched: int, now: float
+    store: SqlStore, by_target: dict[str, list[Mail]], touched: int, now: float
 ) -> None:
-    """Insert plain mails that `NOTIFY` has counted in at ``touched`` of their targets."""
+    """Insert plain mails that `COUNT_IN` has counted in at ``touched`` of their targets."""
     if not touched:
         return
-    dialect, connection = session.dialect, session.connection
+    dialect, connection = store.dialect, store.connection
     count = sum(map(len, by_target.values()))
     seq = dialect.allocate(connection, count, now)
     if touched == len(by_target):
@@ -116,56 +116,56 @@ def insert_together(
         return
     for mails in by_target.values():
         for _, message, at in mails:
-            _insert_if_open(session, message, seq, at)
+            _insert_if_open(store, message, seq, at)
             seq += 1
 
 
 # --- one by one -------------------------------------------------------------------------------
 
 
-def deliver_one_by_one(session: Session, mails: Sequence[Mail], now: float) -> None:
+def deliver_one_by_one(store: SqlStore, mails: Sequence[Mail], now: float) -> None:
     """Deliver mails in their order; answer each that wants an answer at once."""
     for sender, message, at in mails:
-        done = end_unstarted(session, message, now) if message.unstarted else False
-        done = done or deliver(session, message, now, at)
+        done = end_unstarted(store, message, now) if message.unstarted else False
+        done = done or deliver(store, message, now, at)
         reply = message.sent if done else message.failed
         if reply:
-            deliver(session, Message(sender, reply), now)
+            deliver(store, Message(sender, reply), now)
 
 
-def deliver(session: Session, message: Message, now: float, at: float | None = None) -> bool:
+def deliver(store: SqlStore, message: Message, now: float, at: float | None = None) -> bool:
     """Put one event into an inbox; return whether its target is there and unfinished.
 
     ``at`` is when it came, ``None`` for ``now``. What else the message says does not matter.
     """
     named = (message.instance, message.execution, message.life)
-    counted = session.execute(session.queries.count_in, now, now, *named)
+    counted = store.execute(store.queries.count_in, now, now, *named)
     if not counted.rowcount:
         return False
-    seq = session.dialect.allocate(session.connection, 1, now)
-    _insert_if_open(session, message, seq, now if at is None else at)
+    seq = store.dialect.allocate(store.connection, 1, now)
+    _insert_if_open(store, message, seq, now if at is None else at)
     return True
 
 
-def end_unstarted(session: Session, cancel: Message, now: float) -> bool:
+def end_unstarted(store: SqlStore, cancel: Message, now: float) -> bool:
     """End what a cancel is for, if it has not begun; return whether it was so."""
-    id, queries = cancel.instance, session.queries
-    row = session.execute(queries.unstarted, id, cancel.execution, cancel.life).fetchone()
+    id, queries = cancel.instance, store.queries
+    row = store.execute(queries.unstarted, id, cancel.execution, cancel.life).fetchone()
     if row is None:
         return False
     parent, by = parent_ref(*row), asked_by(cancel.event)
     if by is not None and by != parent:
         return False  # it is not the one that was meant, and will not listen
-    session.execute(queries.end_instance, "cancelled", cancel.unstarted, now, id)
-    session.execute(queries.delete_inbox, id)
+    store.execute(queries.end_instance, "cancelled", cancel.unstarted, now, id)
+    store.execute(queries.delete_inbox, id)
     if parent is not None:
-        deliver(session, child_cancelled(cancel.unstarted, parent), now)
+        deliver(store, child_cancelled(cancel.unstarted, parent), now)
     return True
 
 
-def _insert_if_open(session: Session, message: Message, seq: int, at: float) -> None:
-    session.execute(
-        session.queries.deliver_if_open,
+def _insert_if_open(store: SqlStore, message: Message, seq: int, at: float) -> None:
+    store.execute(
+        store.queries.deliver_if_open,
         *(seq, message.execution, message.event, at),
         *(message.instance, message.execution, message.life),
     )

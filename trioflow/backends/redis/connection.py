@@ -1,4 +1,10 @@
-"""One connection to the server: requests go out together, and again if their answers were lost."""
+"""One connection to a Redis server: pipelined requests, made again when their answers were lost.
+
+A request is one call of one script, which is atomic. When the connection breaks, nobody knows
+whether the request was made. A read is made again; so is a write, with the same nonce: the script
+keeps the answer to each write for a minute, and gives it again instead of writing twice. Only what
+takes work is not made again by itself: a worker recalls what an answer gave it that was lost.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,12 +22,13 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from trioflow.backends._common.backoff import Backoff
+from trioflow.backends.redis.errors import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.backends.redis.scripts import Script, script
-from trioflow.backends.redis.trouble import ANY, BROKEN, ELSEWHERE, explain, is_refusal
 from trioflow.backends.redis.wire import refused
 from trioflow.errors import BackendError
 
-__all__ = ["Address", "Client", "Link", "Request", "connect"]
+__all__ = ["Address", "Client", "RedisConnection", "Request", "connect"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -36,7 +43,7 @@ _SAYS_WHAT_TO_CHECK = re.compile(r"[?&]ssl_(cert_reqs=none|check_hostname=)")
 
 
 class Pipeline(Protocol):
-    """The part of redis-py's pipeline that is used here."""
+    """The part of redis-py's pipeline that the store uses."""
 
     def execute_command(self, *words: Any) -> Any:
         """Add a command."""
@@ -47,7 +54,7 @@ class Pipeline(Protocol):
 
 
 class Client(Protocol):
-    """The part of redis-py's client that is used here; its own annotations say little."""
+    """The part of redis-py's client that the store uses; its own annotations say little."""
 
     @property
     def connection_pool(self) -> Any:
@@ -69,7 +76,7 @@ class Client(Protocol):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a store is.
+    """The address of a store: server, prefix, and whether it is a cluster.
 
     Attributes:
         url: As redis-py reads it, without options of ours.
@@ -83,12 +90,12 @@ class Address:
 
     @property
     def tag(self) -> str:
-        """The first part of every key: what is in braces decides about the slot."""
+        """The prefix of every key, in braces, so that all keys of a store lie in one slot."""
         return "{" + self.prefix + "}"
 
     @property
     def shown(self) -> str:
-        """For messages: the URL without its password."""
+        """The URL for messages, without its password."""
         head, separator, tail = self.url.rpartition("@")
         return f"Redis at {head.partition('://')[0]}://{tail}" if separator else f"Redis at {tail}"
 
@@ -113,13 +120,13 @@ class Request(Generic[R]):
     repeated: bool = True
 
     def command(self, called: Script, tag: str, *, again: bool) -> tuple[Any, ...]:
-        """Return the words of the command."""
+        """Return the command that calls the script."""
         once = (self.nonce, "1" if again else "0") if self.nonce else ()
         return ("EVALSHA", called.sha, 1, tag, *once, *self.arguments)
 
 
 def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Client:
-    """Return a client that connects when it is used and tries nothing twice by itself."""
+    """Return a client of redis-py that connects when it is used and never retries by itself."""
     options: dict[str, Any] = {
         "decode_responses": False,
         "health_check_interval": 30,
@@ -146,8 +153,8 @@ def connect(address: Address, *, timeout: float | None = _ANSWER_WITHIN) -> Clie
         cluster.close()
 
 
-class Link:
-    """A connection that is made anew when it is lost. Used by one thread at a time.
+class RedisConnection:
+    """A connection that reconnects when it is lost. Used by one thread at a time.
 
     Args:
         address: Of the store.
@@ -175,7 +182,7 @@ class Link:
         return value
 
     def together(self, calls: Sequence[Callable[[], Any]]) -> list[outcome.Outcome[Any]]:
-        """Make the requests that ``calls`` return, in one go; return an outcome for each.
+        """Build the requests that ``calls`` return and send them in one pipeline.
 
         As `trioflow.backends._common.thread.StorageThread.run_together` wants it.
         """
@@ -192,7 +199,7 @@ class Link:
         ]
 
     def run(self, use: Callable[[Client], R]) -> R:
-        """Let a function use the client.
+        """Call a function with the client.
 
         Raises:
             BackendError: It raised one of the driver's.
@@ -227,7 +234,7 @@ class Link:
         return self._client
 
     def _exchange(self, requests: Sequence[Request[Any]]) -> list[Any]:
-        """Return a reply or an exception for each request; repeat what cannot be known as done."""
+        """Send requests until each has a reply or an exception, or patience ends."""
         replies: list[Any] = [None] * len(requests)
         waiting = _Waiting(list(range(len(requests))))
         deadline = time.monotonic() + self._patience
@@ -291,17 +298,17 @@ def _built(call: Callable[[], Request[Any]], largest: int) -> Request[Any] | out
 
 @dataclass
 class _Waiting:
-    """Which requests have no answer yet."""
+    """The requests that have no answer yet."""
 
     left: list[int]
     again: bool = False
-    _delay: float = _FIRST_DELAY
+    _pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_DELAY, _LONGEST_DELAY))
     _loads: int = 0
 
     def give_up(
         self, error: Exception, requests: Sequence[Request[Any]], replies: list[Any]
     ) -> None:
-        """Ask again for what may be asked again."""
+        """Fill in an error for what is not repeated; keep the rest."""
         self.again = True
         for at in self.left:
             replies[at] = error
@@ -326,9 +333,8 @@ class _Waiting:
         return unloaded and bool(left)
 
     def pause(self, deadline: float) -> bool:
-        """Wait a little; return False if it took too long already."""
-        if time.monotonic() + self._delay > deadline:
+        """Wait for the next try; return False if that would take too long."""
+        if time.monotonic() + self._pauses.pause > deadline:
             return False
-        time.sleep(self._delay)
-        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        time.sleep(next(self._pauses))
         return True

@@ -1,9 +1,10 @@
-"""Cancels of asyncio's own that come while a store is asked: raised by the call that they meet.
+"""Deliver asyncio's native cancels (``task.cancel()``, ``timeout()``) in the call that they meet.
 
 A store's call that has begun is waited for, and an asyncio task that is cancelled meanwhile is
-cancelled again, for its next wait. For trio's and anyio's scopes that is enough, since they know
-whom they mean. But ``asyncio.timeout()`` and ``task.cancel()`` mean whatever waits next: that could
-be long after, or code outside the block, or again a call that waits for its store.
+cancelled again, for its next await. For the scopes of trio and anyio that is enough: they are
+level-triggered, and know which tasks they mean. A native cancel is delivered once, to whatever the
+task awaits next: that could be long after, or code outside the ``timeout()`` block, or again a call
+that waits for its store. So a call raises it before it returns.
 """
 
 from __future__ import annotations
@@ -15,45 +16,45 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 
-__all__ = ["hears_cancels", "raise_cancel"]
+__all__ = ["raise_native_cancel", "raises_native_cancels"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def raise_cancel() -> None:
-    """Raise the cancel that is to come at the next wait of this asyncio task, if there is one."""
-    if _is_due():
+async def raise_native_cancel() -> None:
+    """Raise the native cancel that is pending for the next await of this task, if there is one."""
+    if _is_pending():
         await asyncio.sleep(0)
 
 
-def hears_cancels(
+def raises_native_cancels(
     method: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Decorate a coroutine function so that it leaves no cancel of its asyncio task behind.
+    """Decorate a coroutine function so that it leaves no native cancel of its task pending.
 
-    One that was to come at the next wait is raised before anything is done. One that comes
-    meanwhile is raised at the end, instead of the result or of an error.
+    One that is pending is raised before anything is done. One that comes meanwhile is raised at the
+    end, instead of the result or of an error.
     """
 
     @wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _is_due():
+        if _is_pending():
             await asyncio.sleep(0)
         try:
             result = await method(*args, **kwargs)
         except Exception:
-            if _is_due():
+            if _is_pending():
                 await asyncio.sleep(0)
             raise
-        if _is_due():
+        if _is_pending():
             await asyncio.sleep(0)
         return result
 
     return call
 
 
-def _is_due() -> bool:
+def _is_pending() -> bool:
     if trio.lowlevel.in_trio_run():
         return False
     task = asyncio.current_task()

@@ -44,7 +44,7 @@ from trioflow.backends.sql.rows import (
     activity_task,
     taken_instance,
 )
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["Wanted", "take_activities", "take_instances", "take_own_instances", "take_suspect"]
 
@@ -67,10 +67,10 @@ class _NotLeased(Exception):
 # --- instances ----------------------------------------------------------------------------------
 
 
-def take_instances(session: Session, wanted: Wanted, limit: int, sticky: float) -> TakenInstances:
+def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -> TakenInstances:
     """See `Backend.take_instances`, for a limit of 1 or more and no suspects."""
-    look = _Look(session, wanted, "workflow")
-    levels, apart = _divided(_levels(session, "instance", wanted.queues))
+    look = _Look(store, wanted, "workflow")
+    levels, apart = _divided(_levels(store, "instance", wanted.queues))
 
     def nothing_left(taken: list[TakenInstance]) -> TakenInstances:
         times = look.next_ready((*levels, *apart))
@@ -78,51 +78,51 @@ def take_instances(session: Session, wanted: Wanted, limit: int, sticky: float) 
             times += look.next_left(levels, sticky)
         return TakenInstances(taken, min(times, default=None), look.any_suspect(apart))
 
-    ready = look.with_any(look.query(session.queries.any_ready), levels, look.eligible(sticky))
+    ready = look.with_any(look.query(store.queries.any_ready), levels, look.eligible(sticky))
     if not ready:
         return nothing_left([])
-    with suppress(_NotLeased), session.transaction():
-        if not _is_alive(session, wanted.worker):
+    with suppress(_NotLeased), store.transaction():
+        if not _is_alive(store, wanted.worker):
             return TakenInstances([], None)
-        look.now = session.clock()
-        read = look.query(session.queries.ready_instances)
+        look.now = store.clock()
+        read = look.query(store.queries.ready_instances)
         rows = look.by_level(read, ready, look.eligible(sticky), limit + 1, _by_readiness)
-        taken = _lease_instances(session, wanted.worker, rows[:limit])
+        taken = _lease_instances(store, wanted.worker, rows[:limit])
         if rows[limit:]:
             return TakenInstances(taken, rows[limit][READY_AT], look.any_suspect(apart))
         return nothing_left(taken)
     return TakenInstances([], look.now)
 
 
-def take_own_instances(session: Session, worker: str) -> TakenInstances:
+def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
     """Take what is ready and already this worker's: `Backend.take_instances` for a limit of 0."""
-    queries, now = session.queries, session.clock()
+    queries, now = store.queries, store.clock()
     taken: list[TakenInstance] = []
-    if session.execute(queries.any_own_ready, worker, now).fetchone() is not None:
-        with suppress(_NotLeased), session.transaction():
-            if not _is_alive(session, worker):
+    if store.execute(queries.any_own_ready, worker, now).fetchone() is not None:
+        with suppress(_NotLeased), store.transaction():
+            if not _is_alive(store, worker):
                 return TakenInstances([], None)
-            now = session.clock()
-            rows = session.execute(queries.ready_own_instances, worker, now).fetchall()
-            taken = _lease_instances(session, worker, rows)
-    (next_at,) = session.execute(queries.next_own_instance, worker, now).fetchone()
+            now = store.clock()
+            rows = store.execute(queries.ready_own_instances, worker, now).fetchall()
+            taken = _lease_instances(store, worker, rows)
+    (next_at,) = store.execute(queries.next_own_instance, worker, now).fetchone()
     return TakenInstances(taken, next_at)
 
 
-def take_suspect(session: Session, wanted: Wanted) -> TakenInstances:
+def take_suspect(store: SqlStore, wanted: Wanted) -> TakenInstances:
     """Take one that may have killed its worker: `Backend.take_instances` for ``suspect``."""
-    look = _Look(session, wanted, "workflow")
-    levels, apart = _divided(_levels(session, "instance", wanted.queues))
+    look = _Look(store, wanted, "workflow")
+    levels, apart = _divided(_levels(store, "instance", wanted.queues))
     taken: list[TakenInstance] = []
     alive = True
     if look.any_suspect(apart):
-        with suppress(_NotLeased), session.transaction():
-            alive = _is_alive(session, wanted.worker)
-            look.now = session.clock()
-            read = look.query(session.queries.ready_instances)
+        with suppress(_NotLeased), store.transaction():
+            alive = _is_alive(store, wanted.worker)
+            look.now = store.clock()
+            read = look.query(store.queries.ready_instances)
             eligible = look.eligible(0.0)  # whoever ran it last
             rows = look.by_level(read, apart, eligible, 1, _by_readiness) if alive else []
-            taken = _lease_instances(session, wanted.worker, rows, LEASE_SUSPECTS)
+            taken = _lease_instances(store, wanted.worker, rows, LEASE_SUSPECTS)
     if not alive:
         return TakenInstances([], None)
     next_at = min(look.next_ready((*levels, *apart)), default=None)
@@ -130,7 +130,7 @@ def take_suspect(session: Session, wanted: Wanted) -> TakenInstances:
 
 
 def _lease_instances(
-    session: Session,
+    store: SqlStore,
     worker: str,
     rows: Sequence[Sequence[Any]],
     lease: Update = LEASE_INSTANCES,
@@ -140,11 +140,11 @@ def _lease_instances(
     leases: list[Any] = []
     for row in rows:
         leases += (row[0], worker)
-    if session.write(lease, leases) != len(rows):
+    if store.write(lease, leases) != len(rows):
         raise _NotLeased
     inboxes: dict[str, list[StoredMessage]] = {}
     if with_mail := [row[1] for row in rows if row[UNREAD]]:
-        for instance, *message in session.among(session.queries.inboxes, with_mail):
+        for instance, *message in store.among(store.queries.inboxes, with_mail):
             inboxes.setdefault(instance, []).append(StoredMessage(*message))
     died = int(lease is LEASE_SUSPECTS)
     return [taken_instance(row, inboxes.get(row[1], []), died) for row in rows]
@@ -153,11 +153,11 @@ def _lease_instances(
 # --- activities ---------------------------------------------------------------------------------
 
 
-def take_activities(session: Session, wanted: Wanted, limit: int) -> TakenActivities:
+def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivities:
     """See `Backend.take_activities`."""
-    queries = session.queries
-    look = _Look(session, wanted, "activity")
-    levels = _levels(session, "activity", wanted.queues)
+    queries = store.queries
+    look = _Look(store, wanted, "activity")
+    levels = _levels(store, "activity", wanted.queues)
 
     def next_visible() -> float | None:
         asked = [(*level, look.now, *wanted.exclude) for level in levels]
@@ -166,17 +166,17 @@ def take_activities(session: Session, wanted: Wanted, limit: int) -> TakenActivi
     visible = look.with_any(look.query(queries.any_visible), levels, (look.now, *wanted.exclude))
     if not visible:
         return TakenActivities([], next_visible())
-    with suppress(_NotLeased), session.transaction():
-        if not _is_alive(session, wanted.worker):
+    with suppress(_NotLeased), store.transaction():
+        if not _is_alive(store, wanted.worker):
             return TakenActivities([], None)
-        look.now = session.clock()
+        look.now = store.clock()
         read = look.query(queries.visible_activities)
         now_visible = (look.now, *wanted.exclude)
         rows = look.by_level(read, visible, now_visible, limit + 1, _by_visibility)
         leases: list[Any] = []
         for row in rows[:limit]:
             leases += (*row[:3], row[LIFE], wanted.worker)
-        if leases and session.write(LEASE_ACTIVITIES, leases) != len(rows[:limit]):
+        if leases and store.write(LEASE_ACTIVITIES, leases) != len(rows[:limit]):
             raise _NotLeased
         next_at = rows[limit][VISIBLE_AT] if rows[limit:] else next_visible()
         return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
@@ -190,19 +190,19 @@ class _Look:
     """Reads what can be taken, level by level.
 
     Args:
-        session: Where to read.
+        store: Where to read.
         wanted: Who looks, and for what.
         column: Which one names what is read: the workflow, or the activity.
     """
 
-    def __init__(self, session: Session, wanted: Wanted, column: str) -> None:
-        self._session = session
+    def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
+        self._session = store
         self._worker = wanted.worker
         self._names = wanted.exclude
         marks = ", ".join("?" * len(wanted.exclude))
         unwanted = f"AND {column} NOT IN ({marks})"
-        self._clause = session.dialect.query(unwanted) if wanted.exclude else ""
-        self.now = session.clock()
+        self._clause = store.dialect.query(unwanted) if wanted.exclude else ""
+        self.now = store.clock()
 
     def query(self, query: str) -> str:
         """Complete a query with what is not wanted."""
@@ -262,28 +262,28 @@ class _Look:
         return rows
 
 
-def _is_alive(session: Session, worker: str) -> bool:
+def _is_alive(store: SqlStore, worker: str) -> bool:
     """Return whether a worker's row exists, and lock it until the transaction ends."""
-    return session.execute(session.queries.worker_alive, worker).fetchone() is not None
+    return store.execute(store.queries.worker_alive, worker).fetchone() is not None
 
 
 def _levels(
-    session: Session, what: Literal["instance", "activity"], queues: Sequence[str]
+    store: SqlStore, what: Literal["instance", "activity"], queues: Sequence[str]
 ) -> list[Level]:
     """Return the levels that occur in each queue, the highest first."""
-    queries = session.queries
+    queries = store.queries
     bounds, lower = {
         "instance": (queries.instance_levels, queries.lower_instance_level),
         "activity": (queries.activity_levels, queries.lower_activity_level),
     }[what]
     levels: list[Level] = []
-    found = session.each(bounds, [(queue, queue) for queue in queues])
+    found = store.each(bounds, [(queue, queue) for queue in queues])
     for queue, ((level, lowest),) in zip(queues, found, strict=True):
         while level is not None:
             levels.append((queue, level))
             if level == lowest:
                 break
-            row = session.execute(lower, queue, level).fetchone()
+            row = store.execute(lower, queue, level).fetchone()
             level = None if row is None else row[0]  # noqa: PLW2901 - one level down
     return sorted(levels, key=_by_height)
 

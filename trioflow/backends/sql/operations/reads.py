@@ -20,7 +20,7 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.sql.dialect import Cursor
 from trioflow.backends.sql.rows import activity_task, instance_record
-from trioflow.backends.sql.session import Session
+from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import InstanceNotFound
 
 __all__ = [
@@ -41,23 +41,23 @@ _SURROGATES = range(0xD800, 0xE000)
 _names = msgspec.json.Decoder(list[str])
 
 
-def load(session: Session, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
+def load(store: SqlStore, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
     """See `Backend.load`."""
-    found = session.each(session.queries.turns, ids)
+    found = store.each(store.queries.turns, ids)
     return [[row[0] for row in rows] for rows in found]
 
 
-def get(session: Session, instance: str) -> InstanceRecord | None:
+def get(store: SqlStore, instance: str) -> InstanceRecord | None:
     """See `Backend.get`."""
-    row = select(session, session.queries.records, ["id = ?"], [instance]).fetchone()
+    row = select(store, store.queries.records, ["id = ?"], [instance]).fetchone()
     return None if row is None else instance_record(row)
 
 
 def not_running(
-    session: Session, instances: Sequence[str], lives: Sequence[str] | None
+    store: SqlStore, instances: Sequence[str], lives: Sequence[str] | None
 ) -> list[str]:
     """See `Backend.not_running`."""
-    rows = session.among(session.queries.statuses, instances)
+    rows = store.among(store.queries.statuses, instances)
     if lives is None:
         stopped = {id for id, status, _ in rows if status != "running"}
         return [id for id in instances if id in stopped]
@@ -66,11 +66,11 @@ def not_running(
     return [id for id, life in asked if running.get(id) != life]
 
 
-def history(session: Session, instance: str) -> list[Execution]:
+def history(store: SqlStore, instance: str) -> list[Execution]:
     """See `Backend.history`."""
-    with session.transaction():
-        current = session.execute(session.queries.current_execution, instance).fetchone()
-        rows = session.execute(session.queries.executions, instance).fetchall()
+    with store.transaction():
+        current = store.execute(store.queries.current_execution, instance).fetchone()
+        rows = store.execute(store.queries.executions, instance).fetchall()
     executions = [
         Execution(number, [row[1] for row in group])
         for number, group in groupby(rows, key=lambda row: row[0])
@@ -80,44 +80,44 @@ def history(session: Session, instance: str) -> list[Execution]:
     return executions
 
 
-def activities(session: Session, instance: str) -> list[ActivityTask]:
+def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
     """See `Backend.activities`."""
-    rows = session.execute(session.queries.activities, instance).fetchall()
+    rows = store.execute(store.queries.activities, instance).fetchall()
     return [activity_task(row) for row in rows]
 
 
-def count(session: Session, where: InstanceFilter) -> int:
+def count(store: SqlStore, where: InstanceFilter) -> int:
     """See `Backend.count`."""
-    counted = select(session, session.queries.count, *conditions(where)).fetchone()
+    counted = select(store, store.queries.count, *conditions(where)).fetchone()
     return int(counted[0])
 
 
 def list_instances(
-    session: Session, where: InstanceFilter, limit: int, after: str | None
+    store: SqlStore, where: InstanceFilter, limit: int, after: str | None
 ) -> list[InstanceRecord]:
     """See `Backend.list`."""
     clauses, parameters = conditions(where)
     if after is not None:
-        row = session.execute(session.queries.seq_of, after).fetchone()
+        row = store.execute(store.queries.seq_of, after).fetchone()
         if row is None:
             raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
         clauses.append("seq < ?")
         parameters.append(row[0])
     newest = "ORDER BY seq DESC LIMIT ?"
-    rows = select(session, session.queries.records, clauses, [*parameters, limit], newest)
+    rows = select(store, store.queries.records, clauses, [*parameters, limit], newest)
     return [instance_record(row) for row in rows.fetchall()]
 
 
-def stats(session: Session) -> list[QueueStats]:
+def stats(store: SqlStore) -> list[QueueStats]:
     """See `Backend.stats`."""
-    queries = session.queries
+    queries = store.queries
     numbers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    with session.transaction():
-        now = session.clock()
-        instances = session.execute(queries.instance_stats, now).fetchall()
-        pending_activities = session.execute(queries.pending_stats).fetchall()
-        held = session.execute(queries.held_stats).fetchall()
-        workers = session.execute(queries.living_workers, now).fetchall()
+    with store.transaction():
+        now = store.clock()
+        instances = store.execute(queries.instance_stats, now).fetchall()
+        pending_activities = store.execute(queries.pending_stats).fetchall()
+        held = store.execute(queries.held_stats).fetchall()
+        workers = store.execute(queries.living_workers, now).fetchall()
     for queue, status, worker, number, ready in instances:
         numbers[queue][status] += number
         if worker is None:
@@ -146,7 +146,7 @@ def _served(stored: str | None, queues: Collection[str]) -> set[str]:
 
 
 def select(
-    session: Session,
+    store: SqlStore,
     query: str,
     clauses: Sequence[str],
     parameters: Sequence[Any],
@@ -154,26 +154,25 @@ def select(
 ) -> Cursor:
     """Run a query in which ``{where}`` stands for these clauses, all of which must hold."""
     condition = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    translated = session.dialect.query(f"{condition} {tail}")
-    return session.execute(query.replace("{where}", translated), *parameters)
+    translated = store.dialect.query(f"{condition} {tail}")
+    return store.execute(query.replace("{where}", translated), *parameters)
 
 
 def conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
     """Return the clauses of a filter and their parameters."""
-    comparisons: list[tuple[str, Any]] = [
-        ("workflow = ?", where.workflow),
-        ("queue = ?", where.queue),
-        ("parent = ?", where.parent or None),
-        ("id >= ?", where.id_prefix or None),
-        ("id < ?", _after_all(where.id_prefix or "")),
-        ("created_at < ?", where.created_before),
-        ("created_at > ?", where.created_after),
-        ("finished_at < ?", where.finished_before),
-    ]
-    clauses = [clause for clause, value in comparisons if value is not None]
-    parameters = [value for _, value in comparisons if value is not None]
-    if where.parent == "":
-        clauses.append("parent IS NULL")
+    clauses: list[str] = []
+    parameters: list[Any] = []
+    for column, how, value in where.comparisons():
+        if value == "" and column == "parent":
+            clauses.append("parent IS NULL")
+            continue
+        clauses.append(f"{column} {how} ?")
+        parameters.append(value)
+    if where.id_prefix:
+        for how, bound in ((">=", where.id_prefix), ("<", _after_all(where.id_prefix))):
+            if bound is not None:
+                clauses.append(f"id {how} ?")
+                parameters.append(bound)
     if where.status:
         clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
         parameters += where.status

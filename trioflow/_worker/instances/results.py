@@ -1,0 +1,88 @@
+"""How activities end: their results go to the instances held here, or into the store's inbox."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.events import Event, encode_event
+from trioflow._worker.instances.batch import Batch, OpenUnit, Received
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.polling import PollTimer
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import ActivityKey, ActivityResult, ActivityRetry, ActivityTask
+
+__all__ = ["Results"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Results:
+    """Takes in how activities went; the listener of the worker's `ActivityRunner`.
+
+    A result for an instance that is held here, and may make a turn, is consumed by that turn: the
+    commit that stores the turn deletes the activity's row too. Every other result is a unit of its
+    own in the open batch, and goes into the instance's inbox.
+
+    Args:
+        backend: The store.
+        holdings: What the worker holds.
+        batch: The batch that is being built.
+        timer: When the worker looks for work.
+    """
+
+    def __init__(
+        self, backend: Backend, holdings: Holdings, batch: Batch, timer: PollTimer
+    ) -> None:
+        self._backend = backend
+        self._holdings = holdings
+        self._batch = batch
+        self._timer = timer
+
+    def activity_ended(self, task: ActivityTask, event: Event) -> None:
+        """Hand an activity's end to its instance, directly if that is held here."""
+        key = task.key
+        instance = self._holdings.held.get(key.instance)
+        now = self._backend.now()
+        if (
+            instance is not None
+            and instance.number == key.execution
+            and instance.life == key.life
+            and not instance.sealed
+        ):
+            instance.receive(Received(event, now, finished=key.command))
+            self._holdings.queue(instance)
+        else:
+            self._store(ActivityResult(key, encode_event(event), now))
+
+    def activity_given_back(
+        self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
+    ) -> None:
+        """Store that an activity is to be attempted again, by anyone."""
+        visible_at = self._backend.now() + delay
+        data = task.failure if failure is None else _encode(failure)
+        retry = ActivityRetry(task.key, attempt, visible_at, data)
+        self._batch.add(OpenUnit(retries=[retry]))
+        self._holdings.wake()
+        instance = self._holdings.held.get(task.key.instance)
+        if instance is not None:
+            self._holdings.queue(instance)  # perhaps it was only kept for this activity
+        self._timer.look_at(visible_at)
+
+    def hand_over(self, instance: HeldInstance) -> None:
+        """Put the results that an instance has received into the inbox: no turn here takes them."""
+        for result in instance.take_results():
+            assert result.finished is not None
+            key = instance.key(result.finished)
+            self._store(ActivityResult(key, encode_event(result.event), result.at))
+
+    def _store(self, result: ActivityResult) -> None:
+        self._batch.add(OpenUnit(results=[result]))
+        self._holdings.wake()
+
+    def under_way(self) -> set[ActivityKey]:
+        """Return the activities whose ends, or next attempts, wait to be stored by themselves."""
+        units = [unit.unit for unit in self._batch.units]
+        results = {result.key for unit in units for result in unit.results}
+        return results.union(retry.key for unit in units for retry in unit.retries)

@@ -1,0 +1,125 @@
+"""The connections of an open store: one for calls, on a thread of its own, and the heartbeat's.
+
+Calls share one connection, used by a thread of their own, so that those that wait at the same time
+can share a round trip or a transaction. The heartbeat has another one, since it must go on while a
+call waits, for a lock or for a disk; whichever thread sends one holds a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+from trioflow.backends._common.thread import StorageThread
+from trioflow.errors import BackendUnavailable
+
+__all__ = ["Closable", "Connections"]
+
+
+class Closable(Protocol):
+    """A connection, or what has one."""
+
+    def close(self) -> object:
+        """Close it. Idempotent."""
+
+
+C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
+
+
+class Connections(Generic[C]):
+    """The connections of one store, from `open` to `aclose`, after which it can be opened again.
+
+    Args:
+        place: The store, for messages; without a password.
+        connect: Returns the connection for calls; called on the thread.
+        connect_for_heartbeats: Returns the other one; called when it is needed first.
+    """
+
+    def __init__(
+        self, place: str, connect: Callable[[], C], connect_for_heartbeats: Callable[[], C]
+    ) -> None:
+        self.place = place
+        self._connect = connect
+        self._connect_for_heartbeats = connect_for_heartbeats
+        self._thread: StorageThread | None = None
+        self._calls: C | None = None
+        self._beat_lock = threading.Lock()
+        self._beats: C | None = None
+
+    @property
+    def are_open(self) -> bool:
+        """Whether calls can be made."""
+        return self._calls is not None
+
+    @property
+    def thread(self) -> StorageThread:
+        """The thread of the connection for calls.
+
+        Raises:
+            BackendUnavailable: The store is not open.
+        """
+        if self._thread is None:
+            raise self.not_open()
+        return self._thread
+
+    @property
+    def calls(self) -> C:
+        """The connection for calls.
+
+        Raises:
+            BackendUnavailable: The store is not open.
+        """
+        if self._calls is None:
+            raise self.not_open()
+        return self._calls
+
+    def not_open(self) -> BackendUnavailable:
+        """Return the error for what cannot be done while the store is not open."""
+        return BackendUnavailable(f"{self.place} is not open; await the backend's open() first")
+
+    async def open(self) -> None:
+        """Connect. Raises what ``connect`` raises; then nothing is left open."""
+        thread = StorageThread(f"trioflow storage {self.place}")
+        try:
+            self._calls = await thread.run(self._connect)
+        except BaseException:
+            await thread.aclose()
+            raise
+        self._thread = thread
+
+    async def aclose(self, close: Callable[[C], object]) -> None:
+        """Close the connections and end the thread. Idempotent, also after a failed `open`.
+
+        Args:
+            close: Closes the one for calls; called on the thread.
+        """
+        thread, calls = self._thread, self._calls
+        self._thread = self._calls = None
+        if thread is None or calls is None:
+            return
+        await thread.aclose(partial(self._close, close, calls))
+
+    def _close(self, close: Callable[[C], object], calls: C) -> None:
+        try:
+            close(calls)
+        finally:
+            with self._beat_lock:
+                if self._beats is not None:
+                    self._beats.close()
+                    self._beats = None
+
+    def beat(self, send: Callable[[C], T]) -> T:
+        """Send a heartbeat on its connection. Any thread may call it; it may block.
+
+        Raises:
+            BackendUnavailable: The store is not open.
+        """
+        with self._beat_lock:
+            if self._calls is None:
+                raise self.not_open()
+            if self._beats is None:
+                self._beats = self._connect_for_heartbeats()
+            return send(self._beats)

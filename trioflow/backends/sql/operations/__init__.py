@@ -1,0 +1,1 @@
+"""What the methods of `Backend` do: functions that take a `SqlStore` first."""

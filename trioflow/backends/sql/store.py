@@ -1,0 +1,67 @@
+"""What every function of the SQL store is given: a connection, its dialect and its queries.
+
+Nothing here is about instances. What the methods of `Backend` do are functions in the modules of
+`trioflow.backends.sql.operations`: each takes a `SqlStore` first, raises what the driver raises,
+and is called by a `trioflow.backends.sql.session.Session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
+from trioflow.backends.sql.queries import Queries
+
+__all__ = ["SqlStore"]
+
+
+class SqlStore:
+    """One connection to a store. Used by one thread at a time.
+
+    Args:
+        connection: Open, its schema up to date, in autocommit mode between transactions.
+        dialect: Of its database.
+        clock: The store's clock, epoch seconds.
+    """
+
+    def __init__(
+        self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
+    ) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.clock = clock
+        self.queries = Queries(dialect)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    # --- statements ---------------------------------------------------------------------
+
+    def execute(self, sql: str, *parameters: Any) -> Cursor:
+        """Run one statement that was translated by `Dialect.query`."""
+        return self.connection.execute(sql, parameters)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a block that is one write transaction, or a part of the one that is open."""
+        return self.dialect.transaction(self.connection)
+
+    def write(self, statement: Write, values: list[Any]) -> int:
+        """Write many rows; return how many rows of the table were touched."""
+        return self.dialect.write(self.connection, statement, values)
+
+    def among(self, sql: str, values: Sequence[str]) -> list[Any]:
+        """Return the rows of a query in which ``{among}`` says ``IN`` these values."""
+        return self.dialect.among(self.connection, sql, values)
+
+    def each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Run one query once for each of the parameters; return the rows of each."""
+        return self.dialect.each(self.connection, sql, parameters)
+
+    def announce(self) -> None:
+        """Have the next transaction tell other processes of a change.
+
+        Nothing to do where they are told in another way: see `SqlBackend._write`.
+        """

@@ -1,0 +1,83 @@
+"""What a simulated worker takes from its process: virtual clocks, seeded chance, no threads."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Generator
+
+import anyio
+import anyio.lowlevel
+import outcome
+
+from trioflow._model.randomness import RandomSource
+from trioflow._worker.host import Repeating, Scope, ThreadCall
+from trioflow._worker.real_host import TrioHost
+
+__all__ = ["SimulatedHost"]
+
+
+class _InlineCall:
+    """A plain function, called in the loop, in no time."""
+
+    def __init__(self, fn: Callable[[], object], clock: Callable[[], float]) -> None:
+        self._fn = fn
+        self._clock = clock
+        self.processor = self.began_at = self.ended_at = 0.0
+
+    async def run(self, scope: Scope) -> outcome.Outcome[object]:
+        await anyio.lowlevel.checkpoint()
+        self.began_at = self._clock()
+        result = outcome.capture(self._fn)
+        self.ended_at = self._clock()
+        return result
+
+    def leave(self) -> None:
+        """Do nothing: it has ended before anybody else can run."""
+
+
+class _Repeating:
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+
+    def stop(self) -> None:
+        self.scope.cancel()
+
+
+class SimulatedHost(TrioHost):
+    """A host on a trio loop whose clock is virtual.
+
+    Args:
+        seed: For random bits.
+        start: The wall clock at the beginning of the loop's time, epoch seconds.
+    """
+
+    def __init__(self, seed: int, start: float) -> None:
+        super().__init__()
+        self.random = RandomSource(random.Random(seed).randbytes)  # noqa: S311  # it is repeated
+        self.monotonic = self.current_time
+        self.wall = lambda: start + self.current_time()
+        self.has_threads = False
+
+    def repeat(self, interval: float, fn: Callable[[], bool], name: str) -> Repeating:
+        """Call a function again and again, in the loop."""
+        repeating = _Repeating()
+
+        async def run() -> None:
+            with repeating.scope:
+                while True:
+                    await anyio.sleep(interval)
+                    if not fn():
+                        return
+
+        self.spawn_detached(run, name)
+        return repeating
+
+    def thread_call(self, fn: Callable[[], object]) -> ThreadCall:
+        """Return a call that is made in the loop."""
+        return _InlineCall(fn, self.monotonic)
+
+    @contextlib.contextmanager
+    def sigterm(self) -> Generator[anyio.Event]:
+        """Give an event that is never set."""
+        yield anyio.Event()
