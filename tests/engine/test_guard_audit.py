@@ -264,14 +264,11 @@ def test_the_hook_is_installed_once(monkeypatch):
     assert added == []
 
 
-def test_trio_itself_keeps_working_beside_a_step():
-    async def main():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, opens)
-            nursery.start_soon(trio.sleep, 0)
-        left, right = trio.socket.socketpair()
-        with left, right:
-            await left.send(b"x")
-            return await right.recv(1)
-
-    assert trio.run(main) == b"x"
+async def test_trio_itself_keeps_working_beside_a_step():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, opens)
+        nursery.start_soon(trio.sleep, 0)
+    left, right = trio.socket.socketpair()
+    with left, right:
+        await left.send(b"x")
+        assert await right.recv(1) == b"x"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
-import trio
-import trio.testing
 
-from tests.stores import open_store, opened
+from tests.stores import open_store
 from trioflow import open_client, open_worker
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
@@ -66,26 +64,6 @@ class Flow:
         harness.host = self.host
         harness.enter(self)
         return self
-
-    def run(self, main, **_):
-        """Run ``main()`` from a test that is not async."""
-
-        async def bounded():
-            async with self:
-                return await main()
-
-        return anyio.run(bounded, backend=self.host)
-
-
-def run_virtual(main, make=MemoryBackend):
-    """Run ``main(backend)`` in virtual time from a test that is not async."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
-
-    async def with_store():
-        async with opened(in_memory(clock, make)) as backend:
-            return await main(backend)
-
-    return trio.run(with_store, clock=clock)
 
 
 def in_memory(clock, make=MemoryBackend):

@@ -105,7 +105,7 @@ async def test_a_cancel_reaches_what_is_given_back_before_the_cancel_is_stored()
         for gate in gates:
             await gate.until_entered()
         backend.gate = Gate()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.client.run, other)
                 await backend.gate.until_entered()

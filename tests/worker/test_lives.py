@@ -132,5 +132,5 @@ async def test_a_start_while_the_terminated_one_commits(sqlite):
             del handle
         last = await client.start(busy.options(id="one"), 99)
         assert await last.result() == 99
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await worker.client.run(busy, 30) == 30

@@ -84,5 +84,5 @@ async def test_an_id_is_used_again_and_again(flow):
         handle = await worker.client.start(again)
         await until_parked(handle)
         await handle.signal(number, 1)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             assert await handle.result() == [0, 1, 2, 3, 4]
