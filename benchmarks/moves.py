@@ -12,6 +12,9 @@ from pathlib import Path
 from statistics import median
 from types import FrameType
 
+import trio
+import trio.testing
+
 import trioflow
 from benchmarks.flows import single
 from benchmarks.measuring import Figure, Sizes, working
@@ -55,6 +58,7 @@ class _Trail:
 
 async def _follow(client: Client) -> _Trail:
     trail = _Trail()
+    await trio.testing.wait_all_tasks_blocked()  # the worker is at rest after what was before
     sys.setprofile(trail.profile)
     try:
         handle = await client.start(single, 1)

@@ -1,4 +1,4 @@
-"""What a second worker process adds, where activities take processor time.
+"""What a second worker process adds, where activities take processor time, and what they disturb.
 
 The workers are processes of their own; this one starts the instances and reads what each activity
 returned: in which process it ran, and when. All clocks are those of one machine.
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import trio
 
-from benchmarks.flows import burned, spin, spin_in_thread
+from benchmarks.flows import burned, single, spin, spin_in_thread
 from benchmarks.measuring import Figure, Sizes, alternate, scratch, working
 from benchmarks.stores import url_of
 from trioflow import Client, Handle, Workflow, open_client
@@ -79,7 +79,8 @@ async def sharing(sizes: Sizes) -> list[Figure]:
         url = url_of(sizes.backend, directory)
         async with open_client(url) as client, _loaded(url) as processes:
             figures = await _two_to_one(client, processes, sizes)
-            return figures + await _joining(client, processes, sizes)
+            figures += await _joining(client, processes, sizes)
+            return [*figures, await _beside(client, processes[0], sizes)]
 
 
 async def _two_to_one(client: Client, both: list[_Process], sizes: Sizes) -> list[Figure]:
@@ -133,6 +134,27 @@ async def _joining(client: Client, processes: list[_Process], sizes: Sizes) -> l
         Figure("sharing", f"a second joins {count} at work, to its first", waited, "ms"),
         Figure("sharing", "its share of what was left", len(its) / max(1, len(left))),
     ]
+
+
+async def _beside(client: Client, process: _Process, sizes: Sizes) -> Figure:
+    """Run a small workflow again and again for as long as plain functions compute beside it."""
+    count, done = sizes.of(250, 20), 0
+    async with _working([process]):
+        handles = await _start(client, count, spin_in_thread)
+        await handles[0].result()
+        start = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def until_all_have_ended() -> None:
+                await _results(client, handles)
+                nursery.cancel_scope.cancel()
+
+            while True:
+                await client.run(single, 10)
+                done += 1
+    rate = done / (time.perf_counter() - start)
+    return Figure("sharing", f"workflows beside {count} plain activities that compute", rate, "/s")
 
 
 @asynccontextmanager

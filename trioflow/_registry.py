@@ -1,4 +1,4 @@
-"""The definitions that a process knows, by name."""
+"""Registries: workflows and activities by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class Registry:
-    """Workflows and activities by name.
+    """A registry of workflows and activities by name.
 
     The decorators ``@workflow`` and ``@activity`` add to the process' default registry; those of a
     registry of your own add to that one: ``@registry.workflow``.
@@ -214,7 +214,7 @@ class Registry:
 
 
 class _ActivityDecorator:
-    """What ``@activity(...)`` gives, for the type checker: it takes async and plain functions."""
+    """The type of ``@activity(...)``: it decorates async and plain functions."""
 
     @overload
     def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Activity[P, R]: ...
@@ -227,9 +227,9 @@ class _ActivityDecorator:
 
 
 def _identity(fn: Callable[..., Any]) -> object:
-    """The same function decorated again (a reloaded module, a cell run twice) is no conflict."""
+    """Identify a function, so that a reloaded module or a cell run twice is no conflict."""
     if not inspect.isroutine(fn) or inspect.ismethod(fn):
-        return fn  # two objects of one class are two
+        return fn  # two objects of one class are not the same
     return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
 
 

@@ -1,4 +1,4 @@
-"""What users write workflows with: the decorators, and what is called besides trio and anyio."""
+"""The functions that workflows are written with, besides trio's and anyio's."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def side_effect(fn: Callable[[], T], type: object = None) -> T:
 
 
 def info() -> Info:
-    """Return what the workflow may know of itself: ids, queue, size of the history.
+    """Return the running workflow's ids, queue and size of history.
 
     Raises:
         NotInWorkflow: Outside of a workflow.
@@ -122,7 +122,7 @@ def info() -> Info:
 
 
 def activity_info() -> ActivityInfo:
-    """Return what the running activity may know of its call: attempt, idempotency key, instance.
+    """Return the running activity's attempt, idempotency key and instance.
 
     Raises:
         TrioflowError: Outside of an activity, also where one is called directly, as in a unit test.
@@ -136,7 +136,7 @@ def activity_info() -> ActivityInfo:
 
 
 def is_replaying() -> bool:
-    """Return whether the code that runs now ran before. False outside of a workflow.
+    """Return whether the workflow is being replayed. False outside of a workflow.
 
     Only for what has no effect on the workflow, such as progress on a screen.
     """
@@ -243,7 +243,7 @@ def _declare(name: str, result: object) -> Callable[..., Any]:
 
 
 class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Says in which instance it logs, and is silent while a workflow is replayed."""
+    """Adds the instance to log records, and drops them during replay."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return not is_replaying() and self.logger.isEnabledFor(level)
@@ -263,7 +263,7 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
-            # One more: the caller's line is to be shown, not this one.
+            # One level more, so that the record has the caller's line.
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             with guard.permitted():  # handlers write
                 super().log(level, msg, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Every exception that trioflow raises, and nothing else.
+"""The exceptions that trioflow raises.
 
 ::
 
@@ -12,7 +12,7 @@
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
-    ├── WorkerLost                         workers died in attempts of it, until none was left
+    ├── WorkerLost                         workers died in attempts of it, up to the last one
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
     ├── RemoteError                        a failure whose class cannot be rebuilt here
@@ -30,7 +30,7 @@
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
         ├── DataRefused                    the store does not take these data, now or ever
-        └── LeaseLost                      this worker was declared dead; others have its work
+        └── LeaseLost                      this worker's lease expired; others have its work
 
 Two more derive from ``BaseException``, because they are control flow that ``except Exception``
 must not stop: :class:`Evicted` and :class:`ContinueAsNew`. Workflow code neither raises nor
@@ -123,14 +123,14 @@ class ActivityTimeout(TrioflowError, TimeoutError):
 
 
 class WorkerLost(TrioflowError):
-    """A worker that dies counts as a failed attempt; here the last one ended in that way.
+    """The last attempt of an activity failed because its worker died.
 
     The ``__cause__`` is the last failure of an attempt whose worker lived, if there was one.
     """
 
 
 class NonRetryable(TrioflowError):
-    """Raise this or a subclass, or raise it ``from`` the error: no further attempt is made."""
+    """Raise this, a subclass, or this ``from`` an error, and no further attempt is made."""
 
 
 class Retry(TrioflowError):
@@ -263,15 +263,15 @@ class DataRefused(BackendError):
 
 
 class LeaseLost(BackendError):
-    """This worker was declared dead and its work was given to others; nothing was stored."""
+    """This worker's lease expired and its work was given to others; nothing was stored."""
 
 
 class Evicted(BaseException):
-    """Unwinds a suspended workflow out of memory. It is no event of the workflow's life."""
+    """Unwinds a workflow that is removed from memory. Its instance goes on elsewhere."""
 
 
 class ContinueAsNew(BaseException):
-    """Ends one execution of a workflow and carries the input of the next.
+    """Ends an execution of a workflow and carries the input of the next.
 
     Attributes:
         input: The next execution's arguments in their stored form.

@@ -12,6 +12,7 @@ import pytest
 
 from trioflow import Registry, Signal, activity_by_name, workflow_by_name
 from trioflow._codec import limits
+from trioflow._model.ids import check_command_id
 from trioflow.errors import ArgumentError, PayloadTooLarge
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -60,9 +61,9 @@ def test_names_and_reasons_have_limits_of_their_own():
 
 def test_the_path_of_a_task_and_the_size_of_a_turn():
     deep = ".".join(["0"] * 120) + ":3"
-    assert limits.check_command_id(deep, "activity 'x'") == deep
+    assert check_command_id(deep, "activity 'x'") == deep
     with pytest.raises(ArgumentError, match="^activity 'x' .* nested too deeply: .* 125 levels"):
-        limits.check_command_id(".".join(["0"] * 125) + ":3", "activity 'x'")
+        check_command_id(".".join(["0"] * 125) + ":3", "activity 'x'")
     limits.check_given(limits.MAX_TURN, "x() arguments")
     with pytest.raises(PayloadTooLarge, match=r"^x\(\) arguments: .* 4,194,305 bytes"):
         limits.check_given(limits.MAX_TURN + 1, "x() arguments")

@@ -80,15 +80,15 @@ class Calls:
         self._plan = plan
         self._numbers = count(1)
 
-    async def run(self) -> None:
-        """Do random things for as long as the plan says."""
+    async def run(self, slowness: float) -> None:
+        """Do random things for as long as the plan says, times ``slowness``."""
+        end = trio.current_time() + self._plan.active * slowness
         async with trio.open_nursery() as nursery:
             for number in range(self._plan.clients):
                 chance = random.Random(f"{self._plan.seed} {number}")
-                nursery.start_soon(self._one, chance)
+                nursery.start_soon(self._one, chance, end)
 
-    async def _one(self, chance: random.Random) -> None:
-        end = trio.current_time() + self._plan.active
+    async def _one(self, chance: random.Random, end: float) -> None:
         while trio.current_time() < end:
             (what,) = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
             id = f"race-{chance.randrange(self._plan.ids)}"

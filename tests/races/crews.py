@@ -20,7 +20,8 @@ __all__ = ["Crew"]
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 30.0  # seconds for what takes much less on a quiet machine…
-_STARTS = 20.0  # …or as many times as long as the workers took to begin
+_START = 1.5  # in which workers begin on a quiet machine
+_SLOWEST = 6.0
 _NEVER_SAID = (
     "Exception in thread",
     "Exception ignored in",
@@ -69,7 +70,8 @@ class Crew:
     """Three workers, replaced when they end.
 
     Attributes:
-        patience: Seconds for what takes much less, on this machine as busy as it is.
+        slowness: How many times as long as on a quiet machine things take on this one.
+        patience: Seconds for what takes much less.
 
     Args:
         folder: For what they print and for their log.
@@ -89,6 +91,7 @@ class Crew:
         self._workers: list[_Worker] = []
         self._started = 0
         self.patience = _PATIENCE
+        self.slowness = 1.0
         for number in range(len(plan.workers)):
             self._workers.append(self._start(number))
 
@@ -107,7 +110,9 @@ class Crew:
         with trio.move_on_after(_PATIENCE):
             while not all(worker.is_ready() for worker in self._workers):
                 await trio.sleep(0.02)
-        self.patience = max(_PATIENCE, _STARTS * (trio.current_time() - began))
+        took = trio.current_time() - began
+        self.slowness = min(max(1.0, took / _START), _SLOWEST)
+        self.patience = _PATIENCE * self.slowness
 
     async def chaos(self) -> None:
         """Do to workers or to their connections what the plan says, until cancelled."""

@@ -33,12 +33,12 @@ def tell(number: int, frame: object) -> None:
     """Print what the worker holds, and where its threads are: it seems to be stuck."""
     pumps = [found for found in gc.get_objects() if isinstance(found, Pump)]
     for pump in pumps:
-        isolated = [live.id for live in pump.isolation.suspects]
+        isolated = [instance.id for instance in pump.isolation.suspects]
         print(f"isolated: {isolated}; batch: {len(pump._batch.units)}", file=sys.stderr)  # noqa: T201
-        for live in pump.holdings.held.values():
+        for instance in pump.holdings.held.values():
             names = ("state", "life", "number", "turns", "suspect", "deaths", "due", "queued")
-            shown = {name: getattr(live, name, None) for name in names}
-            print(f"held: {live.id} {shown} {live.received}", file=sys.stderr)  # noqa: T201
+            shown = {name: getattr(instance, name, None) for name in names}
+            print(f"held: {instance.id} {shown} {instance.received}", file=sys.stderr)  # noqa: T201
     faulthandler.dump_traceback()
 
 

@@ -73,11 +73,13 @@ async def _race(client: Client, crew: Crew, plan: Plan, report: Report) -> None:
     await crew.wait_ready()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crew.chaos)
-        await calls.run()
-        await trio.sleep(plan.lease)  # while what they have begun goes on
+        await calls.run(crew.slowness)
+        await trio.sleep(plan.lease * crew.slowness)  # while what they have begun goes on
         nursery.cancel_scope.cancel()
     settled = await _settle(client, crew)
-    if not settled:
+    if settled:
+        report.faults += await _idle(client, crew)
+    else:
         report.faults.append(f"not all has ended; the workers said:\n{await crew.tails()}")
         report.faults += await _unfinished(client)
     await crew.dismiss()
@@ -117,6 +119,25 @@ async def _settle(client: Client, crew: Crew) -> bool:
             crew.check()
         return True
     return False
+
+
+async def _idle(client: Client, crew: Crew) -> list[str]:
+    """Wait until nobody has activities of what has ended; return what is left of them."""
+    held: list[str] = []
+    with trio.move_on_after(crew.patience):
+        while not await client.count(status="suspended"):  # whose activities go on
+            held = [
+                f"all has ended, and the queue {one.queue} has activities: {one}"
+                for one in await client.stats()
+                if one.pending_activities or one.running_activities
+            ]
+            if not held:
+                break
+            await trio.sleep(0.1)
+            crew.check()
+        else:
+            held.clear()
+    return held
 
 
 async def _clean(client: Client, plan: Plan) -> list[str]:

@@ -39,7 +39,7 @@ async def fetch(name: str) -> int:
 
 @flows.workflow
 async def iterates_a_set() -> None:
-    for name in ("alpha", "beta", "gamma", "delta", "epsilon", "zeta"):
+    for name in {"alpha", "beta", "gamma", "delta", "epsilon", "zeta"}:  # noqa: PLC0208 - planted
         await fetch(name)
 
 

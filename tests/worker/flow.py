@@ -55,7 +55,7 @@ class Flow:
     async def __aenter__(self):
         """Bound the time of what runs on the store; leaving closes its backends."""
         self._stack = AsyncExitStack()
-        self._stack.enter_context(anyio.fail_after(30))
+        self._stack.enter_context(anyio.fail_after(50))
         return self
 
     async def __aexit__(self, *exc_info):
@@ -100,7 +100,7 @@ async def serving(backend, registry, **options):
         yield worker.client
 
 
-async def until(condition, *, every=0.002, timeout=10):
+async def until(condition, *, every=0.002, timeout=40):
     """Wait until ``await condition()`` is true; return what it gave."""
     with anyio.fail_after(timeout):
         while not (value := await condition()):

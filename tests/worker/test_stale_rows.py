@@ -34,7 +34,7 @@ def make_pump(backend):
         limit=10,
         cache_size=10,
         max_steps=1000,
-        activities=lambda listener: ActivityRunner(
+        make_runner=lambda listener: ActivityRunner(
             host=host,
             registry=registry,
             codec=JsonCodec(),

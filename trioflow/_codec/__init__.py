@@ -1,1 +1,1 @@
-"""Values, failures and signatures: how what users write becomes bytes, and comes back."""
+"""Encoding: values, failures and the arguments of calls as stored bytes, and back."""

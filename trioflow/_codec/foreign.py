@@ -1,4 +1,4 @@
-"""Safe calls of users' code that trioflow runs on its own: a ``__repr__``, an ``__eq__``.
+"""Safe calls of users' special methods, such as ``__repr__`` and ``__str__``.
 
 Such code may raise anything. A `KeyboardInterrupt` passes, since it is most often a signal that
 came meanwhile. All else, `SystemExit` too, is a fault of the value and no request to end a worker.
@@ -12,7 +12,7 @@ __all__ = ["said", "shown", "suppressed"]
 
 
 class suppressed:  # noqa: N801 - it is used as contextlib.suppress is
-    """A block whose exception, of whatever class but `KeyboardInterrupt`, is dropped."""
+    """Suppress any exception of a block but `KeyboardInterrupt`."""
 
     def __enter__(self) -> None:
         pass

@@ -32,7 +32,7 @@ __all__ = ["JsonCodec"]
 
 
 class _Reader(NamedTuple):
-    """How values of one type are read."""
+    """A decoder of one type, with the facts that say how to check its values."""
 
     type: Any
     decode: Callable[[bytes], object]

@@ -20,7 +20,6 @@ __all__ = [
     "TABLE",
     "TASK_LEVELS",
     "check_characters",
-    "check_command_id",
     "check_given",
     "check_id",
     "check_levels",
@@ -119,21 +118,6 @@ def check_reason(reason: str | None) -> str | None:
         ArgumentError: As for `check_id`; an empty one is taken.
     """
     return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
-
-
-def check_command_id(id: str, what: str) -> str:
-    """Return the id of a command if every store takes it.
-
-    Raises:
-        ArgumentError: The task that calls ``what`` is nested too deeply.
-    """
-    if len(id) > COMMAND_LENGTH:
-        raise ArgumentError(
-            f"{what} is called in a task that is nested too deeply: its path has "
-            f"{len(id.partition(':')[0].split('.'))} levels and {len(id):,} characters, the limit "
-            f"is {COMMAND_LENGTH}; start the tasks from fewer nurseries, or call a sub-workflow"
-        )
-    return id
 
 
 def check_levels(levels: int, name: object) -> None:

@@ -1,4 +1,4 @@
-"""The names under which classes are stored, and the classes of such names.
+"""Names under which classes are stored, and lookup of classes by such names.
 
 A program that is started as a script calls its own module ``__main__``; everybody else knows it
 by its name. What is stored has that name, so that both find it. Nothing is ever imported here.

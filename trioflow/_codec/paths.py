@@ -1,4 +1,4 @@
-"""Where in a value something is wrong: paths such as ``$.lines[0].quantity``, in messages."""
+"""Paths to the bad part of a value, such as ``$.lines[0].quantity``, for messages."""
 
 from __future__ import annotations
 

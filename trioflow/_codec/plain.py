@@ -1,4 +1,4 @@
-"""Small values of standard types as tagged JSON, for what has no annotation: an exception's args.
+"""Tagged JSON for small values without an annotation, such as an exception's arguments.
 
 Nothing is imported to read it back, and no class but those named here and imported enums is used.
 """

@@ -1,4 +1,4 @@
-"""Models of pydantic as JSON documents. Nothing is imported: who uses them has pydantic."""
+"""Pydantic models as JSON documents. Pydantic is not imported here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_model(cls: Any, data: Any) -> Any:
 
 
 def _left_to_default(value: Any) -> dict[Any, Any]:
-    """Return what to leave out, by fields, keys and indices, as pydantic's ``exclude`` takes it."""
+    """Return the parts left to their defaults, in the form of pydantic's ``exclude``."""
     parts: dict[Any, Any] = {}
     if is_model(value.__class__):
         for name, field in value.__class__.model_fields.items():

@@ -1,6 +1,6 @@
-"""Whether a value came back as what it was, and what of a stored value would be dropped.
+"""Detection of values that change in a round trip, and of stored parts that would be dropped.
 
-Only comparisons live here; what is done about a difference is the codec's business.
+These are comparisons only; the codec decides what to do about a difference.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MISSING: Final = object()
 
 
 class ChangedValue(ValueError):
-    """A part of a value would come back different; raised inside of an encoder."""
+    """Raised inside an encoder: a part of the value would come back different."""
 
     def __init__(self, change: Change) -> None:
         self.path, self.text = change
@@ -62,7 +62,7 @@ def class_name(cls: Any) -> str:
 
 
 def is_object(value: object) -> bool:
-    """Tell whether a value is a dataclass's, a Struct or of attrs: something with fields."""
+    """Return whether a value has fields: a dataclass, a Struct or an attrs object."""
     cls = value.__class__
     return (
         isinstance(value, msgspec.Struct)
@@ -97,7 +97,7 @@ def find_untyped(value: Any, back: Any) -> Change | None:
 
 
 def find_unknown(plain: Any, value: Any) -> Change | None:
-    """Return what ``plain``, a stored value as JSON data, has and ``value``, read from it, not.
+    """Return the first part of stored JSON data that the value read from it lacks.
 
     Classes with a true ``__allow_unknown_fields__``, and pydantic models, judge that themselves.
     """
@@ -173,7 +173,7 @@ def _first(found: Iterable[tuple[str, Change | None]]) -> Change | None:
 
 
 def equal(value: object, back: object) -> bool:
-    """Tell whether two values are equal, whatever their code does."""
+    """Return whether two values are equal; an error in their ``__eq__`` counts as no."""
     try:
         return bool(value == back)
     except KeyboardInterrupt:

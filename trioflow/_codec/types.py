@@ -1,4 +1,4 @@
-"""What there is to know of a declared type before values of it are stored."""
+"""Facts about a declared type that decide how its values are checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OBJECTS = (inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType
 
 
 class TypeFacts(NamedTuple):
-    """What decides how values of a type are checked.
+    """The facts about one type.
 
     Attributes:
         unknown: The first class in it that only a hook could build, or ``None``.
@@ -34,7 +34,7 @@ class TypeFacts(NamedTuple):
 
 
 def facts_of_type(type: Any) -> TypeFacts:
-    """Look through a type and all that it is made of."""
+    """Collect the facts about a type and all types in it."""
     unknown: Any = None
     exact, has_datetimes, has_models, drops_unknown = True, False, False, False
     for node in _nodes(inspect.type_info(type)):

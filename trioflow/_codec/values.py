@@ -1,7 +1,6 @@
-"""How values become stored bytes and come back: codecs and the checks around them.
+"""Codecs, and the checks when a value is encoded or decoded.
 
-Only codecs (the default is in :mod:`trioflow._codec.json`) and functions of
-``(codec, value, type)`` live here; what a function's parameters are is known to
+The default codec is in :mod:`trioflow._codec.json`; the arguments of calls are in
 :mod:`trioflow._codec.signatures.signatures`.
 
 A payload is always one JSON document, whatever the codec, so that stores, exports and the web
@@ -187,7 +186,7 @@ def encode_verified(codec: Codec, value: object, type: object) -> bytes:
 def write_and_read(
     codec: Codec, value: object, type: object, untyped: Collection[str] = ()
 ) -> tuple[bytes, object]:
-    """Do as `encode_verified` does, and return also what would come back.
+    """Encode as `encode_verified` does; return the bytes and the value that would come back.
 
     Args:
         codec: The codec to use.
@@ -225,9 +224,9 @@ def warn_untyped(value: object, back: object, what: str) -> None:
 
 
 def _level_of_caller() -> int:
-    """Return the level of the line outside of trioflow from which the value came.
+    """Return the ``stacklevel`` of the nearest caller outside of trioflow.
 
-    Where there is none, as for a result, which only the loop asks for, it is `warn_untyped`.
+    For a result, which the loop asks for, there is none; then it is that of `warn_untyped`.
     """
     frame = inspect.currentframe()
     level = 0
@@ -243,12 +242,12 @@ def _level_of_caller() -> int:
 
 
 def is_plain(codec: Codec) -> bool:
-    """Tell whether what a codec stores can be read in the store by everybody anyway."""
+    """Return whether a codec stores values in plain text."""
     return codec.__class__ is JsonCodec
 
 
 def seal_text(codec: Codec, text: str | None) -> str | None:
-    """Return a text of a user, such as the reason of a cancel, as it is to be stored.
+    """Encode a user's text, such as the reason of a cancel, with a codec that encrypts.
 
     Raises:
         ValueMismatch: The codec cannot store it.
@@ -259,7 +258,7 @@ def seal_text(codec: Codec, text: str | None) -> str | None:
 
 
 def open_text(codec: Codec, text: str | None) -> str | None:
-    """Return what `seal_text` was given; a text that another codec sealed is returned as it is."""
+    """Decode a text of `seal_text`; one that this codec cannot read is returned as it is."""
     if text is None or is_plain(codec) or not text.startswith(_SEALED):
         return text
     try:
@@ -271,7 +270,7 @@ def open_text(codec: Codec, text: str | None) -> str | None:
 
 
 def encode_plain(codec: Codec, value: object, what: str, limit: int = MAX_PAYLOAD) -> bytes:
-    """Encode a value that somebody else will read as a type of theirs, or as plain JSON data.
+    """Encode a value without a declared type.
 
     Raises:
         ValueMismatch: The value cannot be stored, and where.
@@ -351,7 +350,7 @@ def decode_as(codec: Codec, data: bytes, type: object, what: str) -> Any:
 def named(
     codec: Codec, error: BaseException, what: str, kind: type[ValueMismatch] = ValueMismatch
 ) -> TrioflowError:
-    """Return what a codec raised as an error that says what was encoded or decoded."""
+    """Turn what a codec raised into an error that names the value."""
     if isinstance(error, DefinitionError):
         return DefinitionError(f"{what}: {error}")
     if isinstance(error, ValueMismatch):

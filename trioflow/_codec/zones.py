@@ -1,4 +1,4 @@
-"""Datetimes whose time zone keeps its name: RFC 9557, ``2026-01-15T09:00:00+01:00[Europe/Berlin]``.
+"""Datetimes with named time zones (RFC 9557): ``2026-01-15T09:00:00+01:00[Europe/Berlin]``.
 
 Only the text and the search for it in JSON data live here.
 """

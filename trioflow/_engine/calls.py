@@ -1,4 +1,4 @@
-"""What workflow code can ask of the engine: each call becomes a command, or reads the turn.
+"""Calls from workflow code into the engine. Each gives a command, or reads the turn.
 
 A call finds its recorded command by its structural id on replay and then encodes nothing. A call
 that is refused (bad arguments) uses up its id all the same: otherwise the next call's recorded
@@ -17,7 +17,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 import trio
 
-from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_command_id, check_given
+from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_given
 from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
@@ -30,6 +30,7 @@ from trioflow._model.commands import (
     RunActivity,
 )
 from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
+from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity, Info
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
@@ -87,8 +88,8 @@ class Caller:
     ) -> Coroutine[Any, Any, R]:
         """Make the coroutine of a call of an activity or a sub-workflow.
 
-        It is kept until it begins, with the line of the call, so that a call without an ``await``
-        is found.
+        It is tracked until it begins, with the line of the call, so that a call without an
+        ``await`` is found.
         """
         if isinstance(definition, Activity):
             made = self._call_activity(definition, args, kwargs)
@@ -149,7 +150,7 @@ class Caller:
                 assert_never(answer)
 
     def _options_of(self, activity: Activity[..., Any]) -> ActivityOptions | None:
-        """Return what goes into the command; a limit that the caller keeps is always in it."""
+        """Return the options to record, always with the ``schedule_timeout`` that we enforce."""
         options, limit = activity.overrides, activity.schedule_timeout
         if limit is None or self.execution.rules < IN_ORDER_OF_TIME:
             return options
@@ -158,7 +159,7 @@ class Caller:
     async def _wait_within(
         self, limit: float, command: RunActivity, *, abandon: bool
     ) -> ev.ActivityAnswer:
-        """Wait for an activity, no longer than its ``schedule_timeout`` wherever it waits."""
+        """Wait for an activity at most ``limit`` seconds, whether or not a worker has taken it."""
         with trio.move_on_after(limit):
             answer: ev.ActivityAnswer = await self.execution.commands.give_and_wait(
                 command, abandon=abandon
@@ -194,7 +195,7 @@ class Caller:
         return self._note(made, "send_signal() of", name)
 
     def _note(self, made: Coroutine[Any, Any, T], what: str, name: str) -> Coroutine[Any, Any, T]:
-        """Keep a call's coroutine until it begins, as `call` does."""
+        """Track a call's coroutine until it begins, as `call` does."""
         calls = self.execution.calls
         if calls.watched:
             frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
@@ -208,7 +209,7 @@ class Caller:
         return side_effect(self, fn, type_)
 
     def count_new(self, data: bytes, what: str) -> msgspec.Raw:
-        """Return a value of a new command, if the turn still has room for it."""
+        """Count the value of a new command against the limit of a turn, and return it as JSON."""
         turn = self.execution.turns
         size = len(data) if turn != self._turn else self._bytes + len(data)
         if size > MAX_TURN:
@@ -217,7 +218,7 @@ class Caller:
         return msgspec.Raw(data)
 
     def count_recorded(self, data: msgspec.Raw) -> None:
-        """Count a value of a recorded command, so that what was refused after it is so again."""
+        """Count the value of a recorded command, so that replay refuses what was refused live."""
         turn, size = self.execution.turns, memoryview(data).nbytes
         self._bytes = size if turn != self._turn else self._bytes + size
         self._turn = turn
@@ -252,15 +253,15 @@ class Caller:
 
     @property
     def replaying(self) -> bool:
-        """Whether what runs now ran before."""
+        """Whether the turn that is being made is a stored one."""
         return self.execution.replaying
 
     def info(self) -> Info:
-        """What the workflow may know of itself."""
+        """Return the ids, queue and size of the execution."""
         return self.execution.info()
 
     def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContinueAsNew:
-        """Return what ends this execution and starts the next with those arguments."""
+        """Return the exception that ends this execution and carries the arguments of the next."""
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
         return ContinueAsNew(definition.signature.encode(self.execution.codec, args, kwargs, what))
@@ -275,10 +276,10 @@ class Caller:
         return state
 
     async def begin(self, kind: str, name: str, attempt: int = 1) -> TaskState:
-        """Begin a call: with its first attempt it is no longer one that may be forgotten.
+        """Begin a call: mark it as awaited, and raise `trio.Cancelled` in a cancelled scope.
 
-        Waits for ever in a fenced execution, and is cancelled in a cancelled scope, as trio's calls
-        are, before the call has an effect.
+        As with trio's calls, this comes before the call has an effect. In a fenced execution it
+        waits until the task is unwound.
         """
         execution = self.execution
         if attempt == 1:
@@ -287,7 +288,7 @@ class Caller:
             if calls.begun == len(calls.made):
                 calls.forget()
         if execution.loop.fenced:
-            # It has no effect any more; whoever unwinds us throws into this wait.
+            # Nothing may have an effect any more; `unwind` throws an error into this wait.
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         state = current_task_state()
         if state is None:
@@ -297,14 +298,14 @@ class Caller:
         return state
 
     def check_not_fenced(self) -> None:
-        """Raise `Evicted` where the code only runs to be unwound."""
+        """Raise `Evicted` in a fenced execution, whose code only runs to be unwound."""
         if self.execution.loop.fenced:
             raise Evicted
 
     def read(self, data: msgspec.Raw, type_: object, form: str, name: str) -> Any:
-        """Decode what is stored; where that fails the instance is suspended, not the call.
+        """Decode a stored value. If that fails the instance is suspended, the call does not fail.
 
-        ``form`` is what the value is, for messages, once ``name`` has been put into it.
+        ``form.format(name)`` says in messages what the value is.
         """
         execution = self.execution
         codec = execution.codec

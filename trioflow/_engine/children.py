@@ -1,4 +1,4 @@
-"""Calls of sub-workflows: each attempt is a child instance, which is waited for."""
+"""Sub-workflow calls: start a child instance for each attempt and wait for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import trio
 
-from trioflow._codec.limits import COMMAND_LENGTH, check_command_id, check_id
+from trioflow._codec.limits import COMMAND_LENGTH, check_id
 from trioflow._codec.values import open_text
 from trioflow._model import events as ev
 from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
+from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity
 from trioflow.errors import InstanceCancelled
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["call_workflow"]
 
-_LEGIBLE = 120  # characters of a derived id, beyond which its end is a digest
-_KEPT = 60  # characters of it that are kept before the digest
+_LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
+_KEPT = 60  # characters that are kept before the digest
 
 R = TypeVar("R")
 
@@ -90,10 +91,10 @@ async def _run_child(
 
 
 def _child_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's and the command's; it stays short.
+    """Derive a sub-workflow's id from its parent's id and the command's.
 
-    Nested some levels deep it is legible; beyond that the path from the root becomes a digest, so
-    that no depth reaches the limit of a store.
+    Some levels deep it is readable. Beyond that its end is a digest, so that no depth of nesting
+    reaches the limit of a store.
     """
     prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
     whole = f"{prefix}/{command_id}"

@@ -1,4 +1,4 @@
-"""From how a workflow's function ended to the outcome of its execution."""
+"""Make the outcome of an execution from how its workflow function ended."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     again = continuation(error)
     if again is not None:
         return Continued(msgspec.Raw(again.input))
-    with suppressed():  # a hint is no reason to lose the error
+    with suppressed():  # a failing hint must not replace the error
         add_hints(error)
     return Failed(Failure.of(error, codec))
 
 
 def continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find the request to continue; nurseries wrap it in groups, in which it must be alone."""
-    # Not isinstance(): it may run the code of the exception's class.
+    """Find `ContinueAsNew` in an exception, or alone in the groups that nurseries make."""
+    # Not isinstance(), which may run code of the exception's class.
     while issubclass(type(error), BaseExceptionGroup):
         members = cast("BaseExceptionGroup[BaseException]", error).exceptions
         if len(members) != 1:

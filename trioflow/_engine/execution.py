@@ -39,7 +39,7 @@ from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]
 
-# What swallowed its eviction is kept: the garbage collector must not run its code.
+# Loops whose tasks swallowed their eviction: the garbage collector must not run their code.
 _immortal: list[NestedLoop] = []
 
 _MAX_STEPS = 1_000_000
@@ -49,14 +49,14 @@ class Execution:
     """Runs one execution of one instance, live and on replay.
 
     Attributes:
-        identity: Which one it is.
+        identity: The instance and execution that it is.
         definition: The workflow.
         turns: How many turns were made.
         events: Size of the history: events and commands.
         now: The workflow's clock.
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
-        calls: Those of activities and sub-workflows that have not begun.
-        commands: Those that it gives, and those whose answers it waits for.
+        calls: Calls that have not been awaited yet.
+        commands: The commands of this turn, and those that wait for an answer.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -213,7 +213,7 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
-        # The last one may have an outcome, whose value is encoded where the host's loop is present.
+        # Not the last turn: it may encode the outcome, which has to see the host's loop.
         with self.loop.entered():
             for turn in turns[:-1]:
                 self.advance(turn.events, turn.now, turn)
@@ -223,7 +223,7 @@ class Execution:
 
     @property
     def wake_at(self) -> float | None:
-        """When the instance has something to do though no event comes, or ``None``."""
+        """The earliest deadline, at which a turn is due without an event; ``None`` for none."""
         deadline = self.loop.next_deadline
         return None if deadline == inf else deadline
 
@@ -255,7 +255,7 @@ class Execution:
         Returns:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
-        self.commands.recorded = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.quiet = True
         token = guard.enter_step()
         try:
@@ -287,7 +287,7 @@ class Execution:
         return self._mailbox
 
     def info(self) -> Info:
-        """What the workflow may know of itself; the same live and on replay."""
+        """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
         assert started is not None, "workflow code runs only after Started"
         return Info(
@@ -306,24 +306,24 @@ class Execution:
 
     @property
     def seed(self) -> str:
-        """What the generators of its tasks begin with, besides the tasks' paths."""
+        """The seed of the random generators; a task's path is added to it."""
         if self._started is not None and self._started.seed:
             return self._started.seed
         return f"{self.identity.id}/{self.identity.execution}"
 
     def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
-        """Note that a stored value cannot be read: the instance is to be suspended.
+        """Suspend the instance because a stored value cannot be read.
 
         Returns:
-            What the call must raise. Whether workflow code catches it does not matter: no task
-            runs after this one, and nothing of the turn is stored.
+            The exception that the call must raise. Workflow code may catch it: no task runs after
+            this one, and nothing of the turn is stored.
         """
         if self.replaying and self.rules < IN_ORDER_OF_TIME:
-            return error  # its history may have gone on with it
+            return error  # as older rules had it: the history may go on after the error
         me, name = self.identity.id, self.definition.name
         said = str(error) if is_plain(self.codec) else type(error.__cause__ or error).__name__
         self._trouble = self._trouble or undecodable(name, me, self.turns, task, what, said)
-        self.commands.recorded = {}  # as on replay, nothing is logged
+        self.commands.recorded = {}  # silences logging, as on replay
         self.loop.fenced = True
         self.loop.halt()
         return Evicted()
@@ -333,7 +333,7 @@ class Execution:
     def _in_order(
         self, events: Sequence[ev.Event], at: Sequence[float], now: float
     ) -> tuple[Sequence[ev.Event], Sequence[float]]:
-        """Return events and their times by time; what happened at one time keeps its order."""
+        """Sort events by the time at which they happened; those of one time keep their order."""
         if self.turns == 0 and events and isinstance(events[0], ev.Started):
             self.rules = events[0].rules
             if self.rules > CURRENT_RULES:
@@ -374,7 +374,7 @@ class Execution:
         return False
 
     def _end_for_forgotten(self, now: float) -> None:
-        """Fail the workflow, after it has been unwound, if a call of this turn has no ``await``."""
+        """Fail the workflow, and cancel its tasks, if a call of this turn was not awaited."""
         error = self.calls.find_forgotten()
         if error is None or self.loop.fenced:
             return
@@ -470,7 +470,7 @@ class Execution:
             return Cancelled(why.reason)
         end = self.loop.outcome
         assert end is not None
-        if self.loop.alive:  # only a nursery that was never closed can have tasks left
+        if self.loop.alive:  # tasks of a nursery that was never closed
             self.evict()
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
@@ -489,5 +489,5 @@ class Execution:
 
 
 def _must_be_seen(event: ev.Event) -> bool:
-    # A cancel or a result that comes after the end is of no use to anybody.
+    # Only signals: a cancel or a result after the end is of no use.
     return isinstance(event, ev.SignalReceived)

@@ -1,8 +1,8 @@
-"""Calls of activities, sub-workflows and signals that have not begun, and those that never will.
+"""Detection of calls that are not awaited: of activities, sub-workflows and signals.
 
-Whether a call is forgotten may not depend on when the garbage collector comes. So that is decided
-once, at the end of the turn that made the call, and a call that only the collector has let go of by
-then counts as held.
+A call is forgotten if nothing refers to its coroutine any more and it has not begun. Whether one is
+may not depend on when the garbage collector runs. So it is decided once, at the end of the turn
+that made the call; and a coroutine that the collector freed during the turn counts as referred to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ of its definition or signal, the code that made it, and the offset of the instru
 line's number takes longer to find.)"""
 
 
-_NOBODY = 2  # references to a coroutine that nobody has: the call's, and the argument's
+_NOBODY = 2  # references when nobody else has one: the `Call`, and getrefcount's argument
 
 _watching: set[Calls] = set()
 
@@ -39,16 +39,16 @@ gc.callbacks.append(_note_collection)
 
 
 class Calls:
-    """The calls of one execution that have not begun.
+    """Tracks the calls of one execution until they begin.
 
-    It is only counted how many have begun; mostly that is soon all of them. Only at the end of a
-    turn in which it is not, each is looked at.
+    Calls that have begun are only counted, since mostly all of them begin at once. They are looked
+    at one by one at the end of a turn in which some have not.
 
     Attributes:
-        made: Those calls, and some that have begun.
-        begun: How many these are.
-        watched: Whether calls are kept, so that a forgotten one can be found. Executions of older
-            rules leave them to Python, which warns of them somewhere.
+        made: The calls that have not begun, and some that have.
+        begun: How many of ``made`` have begun.
+        watched: Whether calls are tracked. In executions by older rules they are not; Python warns
+            of a coroutine that was never awaited.
     """
 
     __slots__ = ("_collected", "_decided", "_held", "begun", "made", "watched")
@@ -57,25 +57,23 @@ class Calls:
         self.made: list[Call] = []
         self.begun = 0
         self.watched = False
-        self._decided = 0  # how many of `made`, the first ones, were made in earlier turns
-        self._held: Sequence[
-            Call
-        ] = ()  # those of this turn that somebody has as a collection begins
-        self._collected: Sequence[Call] = ()  # those that nobody has since a collection
+        self._decided = 0  # so many of `made` are of earlier turns, and were decided on there
+        self._held: Sequence[Call] = ()  # of this turn, referred to when a collection began
+        self._collected: Sequence[Call] = ()  # those that a collection freed
 
     def begin_turn(self) -> None:
-        """Say that the calls from now on are those of a new turn."""
+        """Begin a turn: calls that are made from now on belong to it."""
         self._decided = len(self.made)
         _watching.add(self)
 
     def end_turn(self) -> None:
-        """Say that no more calls are made in this turn."""
+        """End the turn."""
         _watching.discard(self)
         if self._collected:
             self._collected = ()
 
     def note_collection(self, *, ends: bool) -> None:
-        """Note which calls of this turn the garbage collector lets go of."""
+        """Note which coroutines of this turn the garbage collector frees."""
         if not ends:
             new = self.made[self._decided :]
             self._held = [call for call in new if sys.getrefcount(call[0]) > _NOBODY]
@@ -85,10 +83,9 @@ class Calls:
         self._collected = (*self._collected, *dropped)
 
     def find_forgotten(self) -> TrioflowError | None:
-        """Return an error for the first call of this turn that nobody can await any more.
+        """Return an error for the first forgotten call of this turn, ``None`` if there is none.
 
-        That is one whose coroutine nothing refers to but this. Such coroutines are closed. What has
-        begun is let go of.
+        Forgotten coroutines are closed; calls that have begun are dropped.
         """
         error: TrioflowError | None = None
         made, self.made, self.begun = self.made, [], 0
@@ -109,12 +106,12 @@ class Calls:
         return error
 
     def forget(self) -> None:
-        """Let go of all calls: they have begun."""
+        """Drop all calls: they have begun."""
         self.made.clear()
         self.begun = self._decided = 0
 
     def close(self) -> None:
-        """Close all coroutines that have not begun: whoever holds them will not go on."""
+        """Close all coroutines that have not begun: the execution has ended."""
         for call in self.made:
             if inspect.getcoroutinestate(call[0]) == inspect.CORO_CREATED:
                 call[0].close()

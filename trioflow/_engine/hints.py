@@ -1,4 +1,4 @@
-"""What to do about errors of others' code that do not say it themselves."""
+"""Hints added as notes to errors of trio and asyncio that do not say what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIMES = (
 
 
 def add_hints(error: BaseException) -> None:
-    """Add a note to an error that trio raised because of what a workflow gave it."""
+    """Add a hint to a TypeError that trio raised because it was given a datetime."""
     if isinstance(error, BaseExceptionGroup):
         for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             add_hints(member)
@@ -22,7 +22,7 @@ def add_hints(error: BaseException) -> None:
 
 
 def add_asyncio_hint(error: BaseException, activity: str) -> None:
-    """Add a note to an error that asyncio code has raised on trio, or trio because of it."""
+    """Add a hint to an error that comes from running asyncio code on trio."""
     kind, said = type(error), error.args[:1]
     text = said[0] if said and type(said[0]) is str else ""
     if (kind is RuntimeError and text == "no running event loop") or (

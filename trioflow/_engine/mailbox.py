@@ -1,4 +1,4 @@
-"""Signals: those that have come to an execution, and the calls that receive and send them."""
+"""Signals: an execution's mailbox, and the calls that receive and send."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 import trio
 from outcome import Value
 
-from trioflow._codec.limits import check_characters, check_command_id
+from trioflow._codec.limits import check_characters
 from trioflow._codec.values import encode_checked
 from trioflow._model.commands import SendSignal
 from trioflow._model.events import SignalAnswer, SignalFailed, SignalReceived, SignalSent
+from trioflow._model.ids import check_command_id
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
@@ -22,7 +23,7 @@ __all__ = ["Mailbox", "receive", "send"]
 
 
 class Mailbox:
-    """Unread signals and who waits for one. A signal goes to one receiver and is never lost."""
+    """Unread signals, and tasks that wait for one. A signal goes to one receiver."""
 
     __slots__ = ("_unread", "_waiting")
 
@@ -31,7 +32,7 @@ class Mailbox:
         self._waiting: dict[str, deque[trio.lowlevel.Task]] = {}
 
     def deliver(self, loop: NestedLoop, signal: SignalReceived, arrival: int) -> None:
-        """Hand a signal to the longest waiting receiver, or keep it."""
+        """Give a signal to the task that has waited longest, or keep it."""
         if waiting := self._waiting.get(signal.name):
             loop.reschedule(waiting.popleft(), Value(signal))
         else:

@@ -1,4 +1,4 @@
-"""Commands from the moment when a workflow gives them until their answer comes."""
+"""Commands of an execution, from when they are given until their answer comes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Commands", "Pending"]
 
 
 class Pending:
-    """A command whose task waits for its event."""
+    """A command under way, and the task that waits for its answer."""
 
     __slots__ = ("abandon", "command", "raise_cancel", "task", "turn")
 
@@ -38,12 +38,15 @@ class Pending:
 
 
 class Commands:
-    """The commands of one execution: those of the turn that is being made, and those under way.
+    """The commands of one execution.
 
-    A command is under way from the turn that gave it until the event comes that answers it; so
-    long its task waits. If that wait is cancelled, a command of this very turn is taken back. One
-    of an earlier turn is asked to stop, and its task waits on until it has (or does not, if the
-    command is abandoned).
+    A task that gives a command waits for the event that answers it; until then the command is
+    under way. If the wait is cancelled:
+
+    - a command of the present turn is taken back, since nothing has been stored of it;
+    - for one of an earlier turn a cancel is given, and the task goes on waiting for the answer, as
+      `trio.to_thread.run_sync` does;
+    - for one with ``on_cancel="abandon"`` a cancel is given, and the task does not wait.
 
     Attributes:
         given: The commands of this turn by id, without cancels.
@@ -91,7 +94,7 @@ class Commands:
         self, command_id: str, event: ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer
     ) -> None:
         """Wake the task that waits for a command with the event that answers it."""
-        # An answer that nobody waits for is one to an abandoned command, or a repeated one.
+        # Nobody waits if the command was abandoned, or if the answer is a repeated one.
         pending = self.under_way.pop(command_id, None)
         if pending is None:
             return

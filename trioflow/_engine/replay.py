@@ -1,4 +1,4 @@
-"""Comparing what the code does now with what the history says it did."""
+"""Comparison of a replayed turn with the stored one, and the report of a difference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Diverged", "check_turn", "line_of"]
 
 
 class Diverged(NeedsSuspension):
-    """The code no longer gives the commands of its history."""
+    """Raised when the code no longer gives the commands of its history."""
 
 
 def _kind(command: Command) -> str:
@@ -153,7 +153,7 @@ def _nearest(
     recorded: Sequence[Command],
     current: Sequence[Command],
 ) -> str:
-    """Find where the command in question may have gone."""
+    """Find the command of the other side that is most similar to the one that differs."""
     wanted, others = (was, current) if was is not None else (is_now, recorded)
     if wanted is None:
         return ""

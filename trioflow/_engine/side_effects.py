@@ -1,4 +1,4 @@
-"""Side effects: run once within the workflow's code, recorded, and taken from the record after."""
+"""Side effects: run once, recorded in the history, and read from there on replay."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.limits import check_command_id
 from trioflow._codec.values import decode_as, encode_checked, encode_plain
 from trioflow._engine import guard
 from trioflow._model.commands import RecordSideEffect
+from trioflow._model.ids import check_command_id
 from trioflow.errors import ArgumentError, Evicted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def side_effect(caller: Caller, fn: Callable[[], T], type_: object) -> T:
     if type(command) is not RecordSideEffect:
         check_command_id(command_id, what)
         if execution.replaying:
-            # The history has no such side effect: it must not happen now, and the turn differs.
+            # The history has no such side effect. Do not run it; the turn diverges.
             execution.commands.give(RecordSideEffect(id=command_id))
             raise Evicted
         command = _happen(caller, command_id, fn, declared, what)
@@ -43,7 +43,7 @@ def side_effect(caller: Caller, fn: Callable[[], T], type_: object) -> T:
         raise command.failure.rebuild(execution.codec)
     if execution.replaying:
         value: Any = caller.read(command.value, declared, "{}", what)
-    else:  # not stored yet: what cannot be read is this call's error
+    else:  # not stored yet: a value that cannot be read is an error of this call
         value = decode_as(execution.codec, bytes(command.value), declared, what)
     return value  # type: ignore[no-any-return]  # decoded as the declared type
 

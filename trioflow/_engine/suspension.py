@@ -1,4 +1,4 @@
-"""Why an execution cannot go on until a person has looked at it: the exception and its reports."""
+"""Suspension: the exception that stops an execution, and the reports for people."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Facts: frozen data that the layers above exchange. Nothing here does I/O or knows a loop."""
+"""The model: frozen data that the layers above exchange, without I/O and without a loop."""

@@ -1,4 +1,4 @@
-"""What a workflow asked for: the closed union of commands that a turn gives.
+"""Commands: what a workflow asks for, as a closed union. A turn gives them.
 
 A command's ``id`` is structural (`trioflow._model.ids`). A cancel carries the id of what it
 cancels.
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a call of an activity changes of its definition; ``None`` leaves the definition's."""
+    """Options of one call of an activity; ``None`` for what is as in the definition."""
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
@@ -83,7 +83,7 @@ class SendSignal(_Command, frozen=True, tag="send signal"):
 
 
 class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
-    """Keep what a side effect gave, a value or a failure; replay takes it from here."""
+    """Record what a side effect returned or raised; replay reads it from here."""
 
     value: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
@@ -119,5 +119,5 @@ def command_target(command: Command) -> str:
 
 
 def command_order(command: Command) -> tuple[IdOrder, bool]:
-    """Return the key that puts a turn's commands into their one order: by task, then by id."""
+    """Return the sort key of a turn's commands: by task, then in the order of the calls."""
     return order_of(command.id), isinstance(command, CancelActivity | CancelChild)

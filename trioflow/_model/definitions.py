@@ -1,4 +1,4 @@
-"""Decorated functions: what is known of an activity and of a workflow before anything runs.
+"""Definitions: activities and workflows as they are decorated.
 
 Calling a definition inside a workflow reaches the engine through `current_invoker`, a context
 variable that the engine sets in the contexts it runs workflow code in. So definitions need no
@@ -59,18 +59,18 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 Runtime = Literal["auto", "async", "thread", "asyncio"]
-_LEAST_EVENTS = 100  # below, the limit would be met before a workflow could continue as new
+_LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
 
 OnCancel = Literal["wait", "abandon"]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
 
-_called_inline: set[tuple[str, str]] = set()  # of these pairs a warning was given
+_called_inline: set[tuple[str, str]] = set()  # the pairs that a warning was logged for
 
 
 class Invoker(Protocol):
-    """What a definition calls when it is called inside a workflow."""
+    """What definitions and signals call inside a workflow: the engine's `Caller`."""
 
     def call(
         self,
@@ -121,7 +121,7 @@ def _inner(fn: Any) -> Any:
 
 
 def _is_async(fn: Any) -> bool:
-    """Tell whether calling it gives a coroutine, also if it is an object with ``__call__``."""
+    """Return whether calling it gives a coroutine, also for an object with ``__call__``."""
     fn = _inner(fn)
     cls: Any = fn.__class__
     return any(
@@ -148,7 +148,7 @@ class _Definition:
     kind = "definition"
 
     def __init__(self, fn: Callable[..., Any], name: str | None) -> None:
-        # The attributes of an object with `__call__` are its own.
+        # Not the attributes of an object with `__call__`.
         updated = ("__dict__",) if inspect.isroutine(fn) else ()
         functools.update_wrapper(self, fn, updated=updated)  # type: ignore[arg-type]  # we are callable; mypy looks at the subclass
         self.fn: Callable[..., Any] = fn
@@ -282,21 +282,21 @@ class Activity(_Definition, Generic[P, R]):
         )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
-        """Give a coroutine; see the class."""
+        """Return a coroutine that runs the activity; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
 
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call a function that is not async.
+        """Call a function that is not async, as a worker thread does.
 
         Raises:
             DefinitionError: It gave a coroutine all the same.
         """
         result: object = self.fn(*args, **kwargs)
         if inspect.iscoroutine(result):
-            result.close()  # the one message is enough
+            result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
                 "a thread; make it 'async def' and await the coroutine in it"
@@ -320,7 +320,7 @@ class Activity(_Definition, Generic[P, R]):
         return result  # type: ignore[no-any-return]  # what fn gives
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Learn that the function is a method, which can only be called on an object."""
+        """Note that the function is a method, which can only be called on an object."""
         method = getattr(self.fn, "__qualname__", "") == f"{owner.__qualname__}.{name}"
         if method and not isinstance(self.fn, staticmethod):
             self.signature = UnboundSignature.of(self.fn)
@@ -416,7 +416,7 @@ class Workflow(_Definition, Generic[P, R]):
         return self._variant(id=id, queue=queue, priority=priority, retry=retry)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
-        """Give a coroutine; see the class."""
+        """Return a coroutine that runs the sub-workflow; see the class."""
         invoker = current_invoker.get()
         if invoker is None:
             raise NotInWorkflow(

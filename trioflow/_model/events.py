@@ -1,4 +1,4 @@
-"""What happened to an instance: the closed union of facts that a turn consumes.
+"""Events: what happened to an instance, as a closed union. A turn consumes them.
 
 Payloads are JSON documents (`msgspec.Raw`), so that a stored history is readable as it is and
 is neither decoded nor encoded twice on its way.
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who started a sub-workflow: the parent's id, its execution, and the id of its command.
+    """The parent of a sub-workflow: its id, its execution, and the id of its command.
 
     ``life`` is the parent's (`NewInstance.life`), ``""`` if it began before lives had one.
     """
@@ -139,10 +139,10 @@ class SignalFailed(_Event, frozen=True, tag="signal failed"):
 
 
 class CancelRequested(_Event, frozen=True, tag="cancel requested"):
-    """Somebody asked for the instance to be cancelled.
+    """A client, or the parent, asked for the instance to be cancelled.
 
     ``by`` is set if a parent asked it of its sub-workflow. An instance that has another parent
-    does not listen: the parent's call for that id was refused, and it did not know that yet.
+    ignores it: that parent's call for the id was refused, which it did not know yet.
     """
 
     reason: str | None = None

@@ -1,4 +1,4 @@
-"""Ids of tasks and of commands: how they are made, sorted, printed and read.
+"""Ids of tasks and commands: making, sorting, printing and parsing them.
 
 Both are structural: they say where in the tree of tasks something is, so that replay finds it
 again, and a step that is added to one branch of a workflow does not shift the ids of its siblings.
@@ -23,7 +23,18 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["MAIN_TASK", "CommandId", "IdOrder", "TaskIds", "TaskPath", "order_of"]
+from trioflow._codec.limits import COMMAND_LENGTH
+from trioflow.errors import ArgumentError
+
+__all__ = [
+    "MAIN_TASK",
+    "CommandId",
+    "IdOrder",
+    "TaskIds",
+    "TaskPath",
+    "check_command_id",
+    "order_of",
+]
 
 MAIN_TASK = "0"
 """The path of a workflow's main task."""
@@ -31,11 +42,11 @@ MAIN_TASK = "0"
 _FORM = re.compile(r"([a-z]*)([0-9]+(?:\.[0-9]+)*):([0-9]+)(?:!(.+))?", re.DOTALL)
 
 IdOrder: TypeAlias = tuple[str, tuple[int, ...], int, bool, str]
-"""What ids are sorted by: by task, those of a task in the order in which they were given."""
+"""The sort key of an id: by task, then in the order in which a task gave its commands."""
 
 
 class TaskPath(NamedTuple):
-    """Where a task is in its execution's tree of tasks; sorts before its descendants.
+    """The path of a task in its execution's tree of tasks; sorts before its descendants.
 
     Attributes:
         kind: Letters that tell some of the engine's own roots from others; ``""`` for none.
@@ -66,7 +77,7 @@ class CommandId:
 
     @classmethod
     def parse(cls, text: str) -> CommandId:
-        """Read an id.
+        """Parse an id.
 
         Raises:
             ValueError: It is none.
@@ -80,7 +91,7 @@ class CommandId:
 
     @property
     def order(self) -> IdOrder:
-        """What it is sorted by, as `order_of` gives it for the text."""
+        """The sort key, as `order_of` returns it for the text."""
         return self.task.kind, self.task.numbers, self.number, not self.marker, self.marker
 
     def __lt__(self, other: CommandId) -> bool:
@@ -88,7 +99,7 @@ class CommandId:
 
 
 def order_of(text: str) -> IdOrder:
-    """Return what a command's id is sorted by.
+    """Return the sort key of a command's id.
 
     Raises:
         ValueError: The text is no id of a command.
@@ -101,8 +112,24 @@ def order_of(text: str) -> IdOrder:
     return kind, tuple(map(int, path.split("."))), int(number), not marker, marker
 
 
+def check_command_id(text: str, what: str) -> str:
+    """Return the id of a command if every store takes it.
+
+    Raises:
+        ArgumentError: The task that calls ``what`` is nested too deeply.
+    """
+    if len(text) > COMMAND_LENGTH:
+        raise ArgumentError(
+            f"{what} is called in a task that is nested too deeply: its path has "
+            f"{len(CommandId.parse(text).task.numbers)} levels and {len(text):,} characters, the "
+            f"limit is {COMMAND_LENGTH}; start the tasks from fewer nurseries, or call a "
+            "sub-workflow"
+        )
+    return text
+
+
 class TaskIds:
-    """Numbers one task's commands and spawns, and so makes their ids.
+    """Counts one task's commands and spawns, and makes their ids.
 
     Args:
         parent: Those of the spawner; ``None`` for a root.

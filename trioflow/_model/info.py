@@ -1,4 +1,4 @@
-"""What a workflow, a client or an operator is told of an instance."""
+"""What workflows, activities and operators are told: info, and reports of suspensions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``info()`` says inside a workflow; the same on replay.
+    """The running workflow's ids, queue and size of history, as ``info()`` returns them.
 
     Attributes:
         id: The instance's id.
@@ -54,7 +54,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``activity_info()`` says inside an activity.
+    """The running activity's call and attempt, as ``activity_info()`` returns them.
 
     Attributes:
         activity: The activity's name.
@@ -79,7 +79,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this call and for no other, for what must happen once.
+        """A key that is the same for every attempt of this call, and differs for every other call.
 
         It cannot be guessed from the instance's id.
         """
@@ -87,7 +87,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity:
-    """Which execution of which instance: what an execution knows of itself from the beginning."""
+    """Names an execution of an instance, with what does not change while it lasts."""
 
     __slots__ = ("execution", "id", "life", "priority", "queue")
 

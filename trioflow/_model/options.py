@@ -1,4 +1,4 @@
-"""Checks of the options that definitions, policies and workers are given.
+"""Checks of options of definitions, policies and workers.
 
 Callers may have no type checker, and an option that is wrong must be refused where it is given,
 not where it is used.
@@ -102,7 +102,7 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether it is what a field for a number can store."""
+    """Return whether it is an int or a float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

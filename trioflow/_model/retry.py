@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another: retry policies, as plain arithmetic.
+"""Retry policies: whether and when a failed attempt is followed by another.
 
 Nothing here reads a clock or draws a random number, so that the same failure at the same attempt
 gives the same delay on every machine.

@@ -1,4 +1,4 @@
-"""The number of the engine's rules, which an execution keeps for as long as it lasts.
+"""Versions of the engine's rules. An execution keeps the one that it began with.
 
 What is stored must replay as it ran. Whoever changes the order in which the engine does things, or
 the commands that it gives by itself, adds a rule here, and the engine asks for it by name.

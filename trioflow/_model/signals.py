@@ -51,7 +51,7 @@ class Signal(Generic[T]):
         Raises:
             NotInWorkflow: Outside of a workflow.
         """
-        # Not async: the engine is to know of a call that is not awaited, and of its line.
+        # Not async: the engine tracks the call and its line, to find one that is not awaited.
         return invoker_for("Signal.receive()").receive_signal(self.name, self.type)
 
     def receive_nowait(self) -> T:

@@ -1,4 +1,4 @@
-"""The unit of history: one step of an instance, and how an execution ends."""
+"""Turns, the unit of history, and the outcomes of executions."""
 
 from __future__ import annotations
 

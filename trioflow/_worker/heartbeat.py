@@ -1,4 +1,4 @@
-"""The threads beside the loop: the heartbeat, and the watchdog that sees a loop that is stuck."""
+"""Beside the loop: the heartbeat that renews leases, and the watchdog for steps that are stuck."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Step(NamedTuple):
 
 
 class Watchdog:
-    """Reports a workflow step that does not come back, with the line at which it is stuck.
+    """Logs a workflow step that does not return, with the line at which it is stuck.
 
     Args:
         host: Whose loop's thread is watched; it is the one that makes this watchdog.

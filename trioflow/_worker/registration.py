@@ -10,7 +10,7 @@ __all__ = ["Registration"]
 class Registration:
     """Which row of the store stands for this worker: what it holds is leased to that row's id.
 
-    Who finds the row gone says so with `lose`: the heartbeat, a commit, a look for work. One task
+    Whatever finds the row gone calls `lose`: the heartbeat, a commit, a look for work. One task
     waits for that with `wait_lost`, drops everything and registers anew.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""How a program runs a worker: for as long as a block lasts, or until it is told to end."""
+"""`open_worker` and `run_worker`: a worker for as long as a block lasts, or until SIGTERM."""
 
 from __future__ import annotations
 
@@ -58,20 +58,21 @@ def open_worker(
         backend: A URL (``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``) or a
             backend.
         registry: The definitions; by default all that were decorated in this process.
-        queues: Whose instances are run here.
-        activity_queues: Whose activities are run here; by default ``queues``.
+        queues: The queues whose instances it runs.
+        activity_queues: The queues whose activities it runs; by default ``queues``.
         workflows: False for a worker that runs activities only.
         activities: False for a worker that runs workflows only.
-        max_activities: How many activities may be in hand at once.
+        max_activities: How many activities may run at once. More may be leased ahead.
         max_threads: How many of them may be plain functions, each in a thread.
-        max_instances: How many instances may be held at once.
-        cache_size: How many suspended executions are kept in memory, besides those held.
-        lease: Seconds without a heartbeat after which a worker counts as dead.
+        max_instances: How many instances may be leased at once.
+        cache_size: How many executions are kept in memory besides those leased, so that they need
+            no replay: the size of the instance cache.
+        lease: Seconds without a heartbeat after which a worker expires, and others take its work.
         drain: Seconds that running activities are given at the end.
-        sticky: Seconds for which an instance is left to the worker that has it in memory.
-        stuck_after: Seconds after which a workflow's step that does not come back is reported.
-        max_steps: How many task steps a workflow may make without coming to wait; then its instance
-            is suspended.
+        sticky: Seconds for which an instance is left to the worker that has it in its cache.
+        stuck_after: Seconds after which a workflow's step that does not return is logged.
+        max_steps: How many task steps a workflow may make before all of its tasks wait; beyond it
+            the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
 

@@ -1,4 +1,4 @@
-"""The look at queues whose work nobody takes. Only the log says what it finds."""
+"""Warn of queues that hold work and that no living worker serves. It only logs."""
 
 from __future__ import annotations
 

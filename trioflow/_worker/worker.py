@@ -1,4 +1,13 @@
-"""The worker as a whole: its row, its tasks and threads, how it begins and how it ends."""
+"""The worker as a whole: registers, takes work, keeps its leases, drains and signs off.
+
+One group of tasks owns what it starts: the pump steps instances and stores their turns, `_take`
+leases work from the store, `_reclaim` expires workers whose heartbeat is late (or `_hear` asks for
+cancels, where the store is this process's own), `_register_again` begins anew after the own lease
+was lost. Activities run in a group of their own, which outlives a cancel of the worker.
+
+`Pump.store_lock` orders the calls that lease and those that give leases up: an answer that leases
+an instance must not cross a commit that parks it.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +41,9 @@ __all__ = ["Worker"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
-_PASSED_OVER = 16  # looks in which others go before a suspect
-_NIBBLE = 0.05  # seconds between two looks for few activities
-_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancellations
+_PASSED_OVER = 16  # times that others are taken before a suspect
+_NIBBLE = 0.05  # seconds for which a little room is collected before the store is asked
+_BEAT = 1.0  # seconds at most between heartbeats, which also bring cancels
 # Seconds that the store has at the end, beyond those of the activities; and for the worker's row.
 _STORING, _SIGNING_OFF = 5.0, 2.0
 _NAMED = 20  # ids in a message
@@ -72,7 +81,7 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
-            activities=lambda listener: ActivityRunner(
+            make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,

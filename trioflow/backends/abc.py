@@ -1,4 +1,4 @@
-"""The store contract. Whoever implements `Backend` can hold trioflow's instances.
+"""The store contract: what an implementation of `Backend` guarantees.
 
 Words: an instance is *ready* when its ``ready_at`` is not null and has come; it is *leased* when
 its ``worker`` is a living worker's id. A worker lives as long as its row exists. Every method is
@@ -94,7 +94,7 @@ class Backend(Protocol):
         ...
 
     async def reclaim(self, lease: float) -> list[str]:
-        """Bury every worker whose heartbeat is older than ``lease`` seconds; return their ids.
+        """Reclaim every worker whose heartbeat is older than ``lease`` seconds; return their ids.
 
         In one transaction per worker: its row is deleted, its instances are freed, become
         *suspects* and are made ready at once, its activities are freed with ``attempt`` one higher
@@ -224,7 +224,7 @@ class Backend(Protocol):
         ...
 
     async def recall(self, worker: str, keep: Sequence[ActivityKey]) -> None:
-        """Give a worker again what it holds: for one that may have missed an answer.
+        """Make ready again what a worker holds, for one that may have missed an answer.
 
         Running instances leased to it become ready at once, so that `take_instances` gives them
         again. Activities leased to it that are not in ``keep`` become free and visible at once,
@@ -251,7 +251,7 @@ class Backend(Protocol):
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
-        """Put the request for a cancel into an instance's inbox; end at once what has not begun.
+        """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
         as ``"cancelled"`` with ``outcome``, whether or not anybody serves its queue. Its parent, if
@@ -301,7 +301,7 @@ class Backend(Protocol):
     async def not_running(
         self, instances: Sequence[str], *, lives: Sequence[str] | None = None
     ) -> list[str]:
-        """Return those of the ids whose instances have ended or are suspended.
+        """Return which of the ids are of instances that have ended or are suspended.
 
         Args:
             instances: The ids.
@@ -319,7 +319,7 @@ class Backend(Protocol):
         ...
 
     async def count(self, where: InstanceFilter) -> int:
-        """Return how many instances there are of that kind."""
+        """Count the instances that a filter means."""
         ...
 
     async def stats(self) -> list[QueueStats]:

@@ -1,4 +1,4 @@
-"""What an exception is, as plain data: the reading half of `trioflow._codec.failures.failures`.
+"""Exceptions as plain data: reading them, for `trioflow._codec.failures.failures`.
 
 Only functions of one exception live here; causes and members have failures of their own.
 """
@@ -39,7 +39,7 @@ _DURING: Final = "\nDuring handling of the above exception, another exception oc
 
 
 def facts_of(exc: BaseException, limit: int) -> dict[str, Any]:
-    """Return what an exception is, without what belongs to where it was raised."""
+    """Return an exception's type, arguments and state as plain data."""
     cls = type(exc)
     skip = {Exception, BaseException, object}
     try:
@@ -98,7 +98,7 @@ def _contents(exc: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def failed_in(exc: BaseException) -> list[BaseException]:
-    """Return what a group holds, without tasks that were only cancelled."""
+    """Return the members of a group, without those that are only cancellations."""
     if not isinstance(exc, BaseExceptionGroup):
         return []
     group = cast("BaseExceptionGroup[BaseException]", exc).exceptions
@@ -106,7 +106,7 @@ def failed_in(exc: BaseException) -> list[BaseException]:
 
 
 def leaves_of(exceptions: Iterable[BaseException]) -> Iterator[BaseException]:
-    """Yield what is no group among exceptions and in their groups."""
+    """Yield the exceptions that are no groups, among these and in their groups."""
     queue = deque(exceptions)
     while queue:
         each = queue.popleft()
@@ -117,7 +117,7 @@ def leaves_of(exceptions: Iterable[BaseException]) -> Iterator[BaseException]:
 
 
 def count_of(exc: BaseException) -> int:
-    """Return how many exceptions there are in an exception, itself and groups included."""
+    """Count the exceptions in an exception, itself and groups included."""
     count = 0
     queue = [exc]
     while queue:
@@ -180,7 +180,7 @@ def _without_internals(tb: TracebackType) -> TracebackType:
 
 
 def storable(text: object) -> str:
-    """Return a string that UTF-8 can express."""
+    """Replace half surrogate pairs, which UTF-8 cannot express."""
     return str(text).encode(errors="backslashreplace").decode()
 
 

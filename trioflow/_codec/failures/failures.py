@@ -1,6 +1,5 @@
-"""How exceptions become stored facts and exceptions again.
+"""Failures: exceptions as stored data, and their rebuilding as exceptions.
 
-Only :class:`Failure`, what it needs to be made and rebuilt, and :func:`matches` live here.
 Nothing is ever imported, and no constructor written in Python is run, because of stored data.
 """
 
@@ -181,7 +180,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RemoteTraceback(Exception):
-    """Shows as the first cause of a rebuilt exception: where it was raised, in another place.
+    """The traceback of where an exception was first raised; the cause of the rebuilt one.
 
     Attributes:
         text: The remote traceback, with those of the causes.
@@ -196,7 +195,7 @@ class RemoteTraceback(Exception):
 
 
 def matches(failure: Failure, names: Iterable[str]) -> bool:
-    """Tell whether a failure is, was caused by, or holds an exception of one of these classes.
+    """Return whether a failure, its causes or its members are of one of these classes.
 
     Args:
         failure: The failure.
@@ -265,7 +264,7 @@ def _story(  # noqa: PLR0917 - what `_describe` knows
     cut: list[str],
     hidden: list[BaseException],
 ) -> dict[str, Any]:
-    """Return where and why an exception was raised, and what was said to it."""
+    """Return an exception's traceback, cause and notes."""
     cause, remote = exc.__cause__, ""
     if isinstance(cause, RemoteTraceback):
         remote, cause = cause.text, None
@@ -290,7 +289,7 @@ def _members(  # noqa: PLR0917 - what `_describe` knows
     seen: set[int],
     hidden: list[BaseException],
 ) -> tuple[tuple[Failure, ...], list[str]]:
-    """Describe what a group holds, and say what was cut to make it fit."""
+    """Describe the members of a group, and return notes on what was cut to make it fit."""
     failed, cut = failed_in(exc), list[str]()
     if level >= _MAX_LEVELS and any(isinstance(each, BaseExceptionGroup) for each in failed):
         hidden += failed
@@ -346,7 +345,7 @@ def _retry_after(judged: list[BaseException], shown: Iterable[Failure]) -> float
 
 
 def _sealed(failure: Failure, codec: Codec) -> Failure:
-    """Put what a failure says behind the codec; its type and what policies ask stay outside."""
+    """Encode a failure's texts and data with the codec; its type stays readable for policies."""
     try:
         text = codec.encode(msgspec.to_builtins(failure)).decode()
     except KeyboardInterrupt:
@@ -437,7 +436,7 @@ def _imported_class(name: str, base: type[BaseException]) -> Any:
 
 
 def _is_usable(exc: BaseException, cls: type[BaseException]) -> bool:
-    """Tell whether an exception can be handled as others are; this may raise anything."""
+    """Return whether a rebuilt exception works as others do; this may raise anything."""
     return type(exc) is exc.__class__ is cls and vars(exc) is exc.__dict__
 
 

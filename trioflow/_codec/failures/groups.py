@@ -1,4 +1,4 @@
-"""Exceptions in groups: what they consist of, and which one leaves a block."""
+"""Helpers for exceptions in groups: cancels, interrupts, and what a block raises."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _GROUP: Final[Any] = BaseExceptionGroup
 
 
 def is_cancel(exc: BaseException) -> bool:
-    """Whether there is nothing else in it than cancels."""
+    """Return whether an exception is a cancel, or a group of nothing else."""
     return all(issubclass(type(leaf), _CANCELLED) for leaf in _leaves(exc))
 
 
 def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
-    """Return the first `KeyboardInterrupt` in it, or ``None``."""
+    """Return the first `KeyboardInterrupt` in an exception or group, or ``None``."""
     for leaf in _leaves(exc):
         if issubclass(type(leaf), KeyboardInterrupt):
             return cast("KeyboardInterrupt", leaf)
@@ -30,7 +30,7 @@ def first_interrupt(exc: BaseException) -> KeyboardInterrupt | None:
 
 
 def joined(own: BaseException | None, other: BaseException | None) -> BaseException | None:
-    """Return what is to be raised after a block with a task group in it.
+    """Return the exception to raise after a block with a task group in it.
 
     Args:
         own: What the block itself has raised. It is returned as it is, and not in a group, if

@@ -1,1 +1,1 @@
-"""Arguments and results by a function's annotations."""
+"""Call signatures: encoding of arguments and results by a function's annotations."""

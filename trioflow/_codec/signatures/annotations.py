@@ -1,7 +1,4 @@
-"""What a callable's parameters and annotations say, on every version of Python.
-
-Only functions of a callable or an annotation live here.
-"""
+"""Resolution of a callable's parameters and annotations, on every version of Python."""
 
 from __future__ import annotations
 

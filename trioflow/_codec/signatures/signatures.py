@@ -1,7 +1,7 @@
-"""How the arguments of a call become stored bytes and come back.
+"""Call signatures: encode the arguments of a call, and decode them.
 
-Only :class:`CallSignature` lives here. It knows a function's parameters and their types; what
-a value may be is the codec's business (:mod:`trioflow._codec.values`).
+A signature knows a function's parameters and their types; what a value may be is the codec's
+business (:mod:`trioflow._codec.values`).
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class CallSignature:
         return data
 
     def _warn(self, args: Sequence[Any], back: Any, what: str | None) -> None:
-        """Warn of arguments that come back as something else, because nobody declared a type."""
+        """Warn of arguments without a declared type that come back as something else."""
         for number, (name, value) in enumerate(zip(self._names, args, strict=False)):
             if name in self._untyped and value.__class__ not in _SIMPLE:
                 text = f"{what or self.name}() parameter {name!r}"
@@ -307,7 +307,7 @@ class CallSignature:
         return [bound.get(name, UNSET) for name in self._names]
 
     def _refuse_unknown(self, kwargs: Mapping[str, Any], what: str | None) -> None:
-        """Name the keyword that is wrong; bind() would name the one that is missing for it."""
+        """Raise for a keyword that no parameter has; bind() would name the one that is missing."""
         if any(p.kind is _VAR_KEYWORD for p in self._parameters):
             return
         known = [p.name for p in self._parameters if p.kind in _BY_NAME]
@@ -322,7 +322,7 @@ class CallSignature:
                 )
 
     def _bind_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Do what ``bind()`` does in a fifth of its time; ``None`` is for it to explain."""
+        """Bind arguments, five times as fast as ``bind()``; return ``None`` if they do not fit."""
         values = [*args]
         left = len(kwargs)
         for parameter in self._parameters[len(args) :]:
@@ -378,7 +378,7 @@ class CallSignature:
         what: str | None,
         kind: type[ArgumentError | UndecodableValue],
     ) -> Exception:
-        """Return what a codec raised about the whole record as an error about one argument."""
+        """Turn what a codec raised about all arguments into an error about one of them."""
         prefix = f"{what or self.name}()"
         if isinstance(error, DefinitionError):
             self._check_parameters(codec)

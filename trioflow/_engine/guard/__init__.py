@@ -1,15 +1,15 @@
-"""The determinism guard: stops, or warns of, what a workflow cannot repeat on replay.
+"""The determinism guard: stops, or warns of, calls that a workflow cannot repeat on replay.
 
-Only the guard's public face may live here; its parts are
+Its parts are
 
-- ``guard_rules``: the one table of what is judged, with the codes ``TF101`` … and their meaning;
-- ``guard_table``: how a callable, code or audit event is found in it;
-- ``guard_source``: the rules applied to source text (all versions, and lint);
-- ``guard_monitor``: the rules applied to calls as they happen (Python 3.12+);
-- ``guard_audit``: the rules applied to what reaches the operating system (all versions);
-- ``guard_step``: whether this thread is in a step, and whose line is at fault.
+- ``rules``: the table of rules, with the codes ``TF101`` and so on;
+- ``table``: the lookup of callables, code and audit events in it;
+- ``source``: the rules applied to source text (all versions);
+- ``monitor``: the rules applied to calls as they happen (Python 3.12+);
+- ``audit``: the rules applied to what reaches the operating system (all versions);
+- ``step``: whether this thread is in a step, and which line of user code is at fault.
 
-What the guard says, by code:
+The rules by code:
 
 ====== ===============================================================================
 TF101  a clock was read; use ``trioflow.now()``
@@ -86,9 +86,9 @@ def watch(fn: Callable[..., object]) -> None:
 
 
 def judge(fn: Callable[..., object]) -> None:
-    """Judge and watch a function that a nursery is about to run as a task of a workflow.
+    """Check and watch a function that a nursery is about to run as a task of a workflow.
 
-    Nobody's watched code calls it, so neither the call nor what it calls would be seen otherwise.
+    No watched code calls it, so neither the call nor what it calls would be seen otherwise.
 
     Raises:
         DeterminismError: While a step runs, when a rule names the function itself.

@@ -1,7 +1,4 @@
-"""The audit hook: what reaches the operating system from within a step, on every Python version.
-
-Only the hook and its installation may live here.
-"""
+"""The audit hook: refuses what reaches the operating system from a step, on every Python."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The monitor (Python 3.12+): CALL events on the code of workflows and of what they call.
+"""The monitor (Python 3.12+): checks calls in workflows, and in user code that they call.
 
-Only what talks to ``sys.monitoring`` may live here, and the question what code to watch.
+It listens to CALL events of ``sys.monitoring`` on their code objects.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ if sys.version_info >= (3, 12):
                 waiting.extend(_user_functions(named))
 
     def _user_functions(found: object) -> Iterator[FunctionType]:
-        """Yield the functions of the user that stand behind an object, a class's methods too."""
+        """Yield the user's functions behind an object; for a class, those of its methods."""
         if issubclass(type(found), type):
             for member in _class_members(cast("type", found)):
                 yield from _user_functions(member)
@@ -210,14 +210,14 @@ if sys.version_info >= (3, 12):
                     yield member
 
     def _is_quiet(fn: object) -> bool:
-        """Say whether a callable was judged before and needs no second look."""
+        """Return whether a callable was checked before and is harmless."""
         kind = type(fn)
         if kind in _LASTING:
             return fn in _constant
         return kind in _weakly and weakref.ref(fn) in _passing
 
     def _remember(fn: object) -> None:
-        """Note that a callable needs no second look, without keeping alive what may go away."""
+        """Note that a callable is harmless, without keeping it alive."""
         kind = type(fn)
         if kind is BuiltinFunctionType:
             if isinstance(cast("BuiltinFunctionType", fn).__self__, ModuleType):
@@ -231,7 +231,7 @@ if sys.version_info >= (3, 12):
             _passing.add(weakref.ref(fn, _passing.discard))
 
     def _on_call(code: CodeType, offset: int, fn: object, arg0: object) -> None:
-        """Judge one call of watched code. Raising here raises at the line of the call.
+        """Check one call of watched code. An error is raised at the line of the call.
 
         ``id()`` and reading ``__code__`` are audit events, each a call of every hook: what was
         judged before is found without them. A site is never disabled, because another callable
@@ -271,7 +271,7 @@ if sys.version_info >= (3, 12):
             _watch_function(_tool, function)
 
     def _is_fine(hit: Hit, code: CodeType, offset: int, arg0: object) -> bool:
-        """Say whether the arguments make the call one that can be repeated."""
+        """Return whether the call can be repeated with these arguments."""
         needed = hit.rule.fine_with
         if not needed:
             return False
@@ -281,7 +281,7 @@ if sys.version_info >= (3, 12):
         return count is None or count >= needed
 
     def _argument_count(code: CodeType, offset: int) -> int | None:
-        """Read from the bytecode how many arguments a call passes; ``None`` for ``f(*args)``."""
+        """Return the number of arguments by the bytecode; ``None`` for ``f(*args)``."""
         plain = code.co_code
         name = dis.opname[plain[offset]]
         return plain[offset + 1] if name in {"CALL", "CALL_KW"} else None

@@ -1,7 +1,6 @@
-"""What a workflow may not call, as one table; the source check, monitor and audit hook read it.
+"""The table of what a workflow may not call, for the source check, monitor and audit hook.
 
-Only rules may live here; how a callable is found among them is in ``guard_table``.
-The codes are explained in ``guard``.
+The codes are explained in `trioflow._engine.guard`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ __all__ = ["RULES", "Rule"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Some calls that have no place in a workflow, and what to write instead.
+    """A rule: calls that are not allowed in a workflow, and what to write instead.
 
     Attributes:
         code: The stable short code, ``"TF101"``; several rules may share one.
@@ -34,7 +33,7 @@ class Rule:
 
 
 def _of(prefix: str, names: str) -> tuple[str, ...]:
-    """Spell out several names of one module or class: ``_of("time:", "time sleep")``."""
+    """Prefix each of several names: ``_of("time:", "time sleep")``."""
     return tuple(prefix + name for name in names.split())
 
 

@@ -1,7 +1,4 @@
-"""The source check: the rules, applied to a function's text without running it.
-
-Only the reading of source and the resolution of the names in it may live here.
-"""
+"""The source check: applies the rules to a function's source without running it."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ _SPAWNING = frozenset({"start_soon", "start", "create_task"})
 
 
 def check_source(fn: Callable[..., object]) -> list[Finding]:
-    """Find the calls in a function's source that a workflow cannot repeat.
+    """Find calls in a function's source that a workflow cannot repeat.
 
     Names are resolved as the function would: its own imports and assignments, its closure, its
     globals. What is passed to ``side_effect`` may do anything. Functions it calls are not read.
@@ -109,7 +106,7 @@ def check_source(fn: Callable[..., object]) -> list[Finding]:
 
 
 class _Bindings(ast.NodeVisitor):
-    """Collects the local names of one function, and what each is bound to if it is one thing."""
+    """Collects the local names of a function, and the value of those that are bound once."""
 
     def __init__(self, node: _Function, package: str) -> None:
         self.found: dict[str, _Binding] = {}
@@ -194,7 +191,7 @@ class _Bindings(ast.NodeVisitor):
         self._bind(node.name, None)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        """Its names are its own."""
+        """Skip a lambda: its names are local to it."""
 
     def _visit_comprehension(self, node: _Comprehension) -> None:
         # its targets are its own, but `:=` in it binds here
@@ -209,7 +206,7 @@ class _Bindings(ast.NodeVisitor):
 
 
 class _Checker(ast.NodeVisitor):
-    """Judges every call in a function's body, nested functions included."""
+    """Checks every call in a function's body, nested functions included."""
 
     def __init__(self, function: FunctionType, offset: int) -> None:
         self.findings: list[Finding] = []
@@ -220,7 +217,7 @@ class _Checker(ast.NodeVisitor):
         self._resolving: set[int] = set()
 
     def visit_body(self, node: _Function) -> None:
-        """Judge a function's body in a scope of its own."""
+        """Check a function's body in a scope of its own."""
         package = cast("dict[str, object]", self._function.__globals__).get("__package__")
         self._scopes.append(_Bindings(node, package if isinstance(package, str) else "").found)
         body: list[ast.stmt] | list[ast.expr] = (
@@ -405,7 +402,7 @@ def _found(member: object, owner: object = MISSING) -> _Value:
 
 
 def _is_fine(hit: Hit, node: ast.Call) -> bool:
-    """Say whether the arguments make the call one that can be repeated."""
+    """Return whether the call can be repeated with these arguments."""
     needed = hit.rule.fine_with
     if not needed:
         return False

@@ -1,7 +1,4 @@
-"""Whether this thread is inside a workflow's step, and whose line of code is at fault.
-
-Only the step's state, the walk over the stack and the error made from it may live here.
-"""
+"""The state of the guard in this thread, and the search for the line of user code at fault."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ stepping = _Stepping()
 
 
 def enter_step(rules: int = CURRENT_RULES) -> tuple[bool, int]:
-    """Turn the guard on in this thread; the steps of several threads do not see each other.
+    """Turn the guard on in this thread.
 
     The function that calls this should stay on the stack during the step: the search for the
     line at fault ends there.
@@ -64,7 +61,7 @@ def enter_step(rules: int = CURRENT_RULES) -> tuple[bool, int]:
 
 
 def leave_step(token: tuple[bool, int]) -> None:
-    """Put the guard back to what it was at the :func:`enter_step` that gave the token."""
+    """Restore the guard to its state before the :func:`enter_step` that returned the token."""
     stepping.active, stepping.rules = token
 
 
@@ -114,12 +111,12 @@ _user_files: dict[str, bool] = {}
 
 
 def is_trioflow_file(filename: str) -> bool:
-    """Say whether code of that file name is trioflow's own."""
+    """Return whether a file is trioflow's own."""
     return os.path.normcase(filename).startswith(_TRIOFLOW)
 
 
 def is_user_file(filename: str) -> bool:
-    """Say whether code of that file name is the user's: no library's, not trioflow's."""
+    """Return whether a file is the user's: neither a library's nor trioflow's."""
     known = _user_files.get(filename)
     if known is None:
         known = _user_files[filename] = _judge_file(os.path.normcase(filename))
@@ -135,7 +132,7 @@ def _judge_file(path: str) -> bool:
 
 
 def add_user_root(filename: str) -> bool:
-    """Count the installed package that a workflow comes from as user code; True if that is new."""
+    """Treat the installed package of a workflow as user code; return whether that is new."""
     path = os.path.normcase(filename)
     for part in _INSTALLED:
         before, found, after = path.rpartition(part)
@@ -165,7 +162,7 @@ _HARMLESS = tuple(
 
 
 class Place(NamedTuple):
-    """Where a workflow went wrong.
+    """The line of user code at fault.
 
     Attributes:
         file: The file of the user's line, or of the workflow's outermost frame when no line of

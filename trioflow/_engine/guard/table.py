@@ -1,6 +1,6 @@
-"""Finds callables, code and audit events among the rules.
+"""The lookup of callables, code and audit events among the rules.
 
-Only the lookup may live here; it imports none of the modules that the rules name.
+It imports none of the modules that the rules name.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Table:
         return None
 
     def depends_on_owner(self, fn: object) -> bool:
-        """Say whether :meth:`find` may answer otherwise for another first argument."""
+        """Return whether :meth:`find` may give another result for another first argument."""
         return id(fn) in self._random_methods
 
     def _of_generator(self, key: int, owner: object) -> Hit | None:

@@ -7,7 +7,7 @@ effect.
 """
 
 # pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
-# Using what trio keeps to itself, typed or not, is the purpose of this folder.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from trioflow._engine.loop.sharing import raising
 
 __all__ = ["unwind"]
 
-_MOST_ROUNDS = 100  # so often code may swallow the error that is to end it
-_MOST_BATCHES = 1000  # so many batches of tasks may run in one round
+_MOST_ROUNDS = 100  # how often code may swallow the error
+_MOST_BATCHES = 1000  # how many batches of tasks may run in one round
 
 
 def unwind(
@@ -54,7 +54,7 @@ def unwind(
                     break
                 loop._run_batch()
             else:
-                break  # it swallows everything and never waits: more rounds change nothing
+                break  # a task swallows every error and never waits: more rounds are of no use
             if not runner.tasks:
                 break
             for task in sorted(runner.tasks, key=age_of, reverse=True):

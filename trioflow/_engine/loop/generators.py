@@ -1,14 +1,14 @@
-"""Async generators that are left before their end, cleaned up as trio does it.
+"""Cleanup of async generators that are left before their end, as in trio.
 
 trio closes them in a task of their own, in a scope that is cancelled: what the cleanup awaits is
 cancelled at once, unless it is shielded. Errors are logged, and a warning says what to do instead.
 
-One that the garbage collector finds is kept and closed at the end of the run, as if the collector
-had not come: nothing that a workflow does may depend on when it comes.
+A generator that the garbage collector finds is kept and closed at the end of the run: nothing that
+a workflow does may depend on when the collector runs.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
-# Using what trio keeps to itself, typed or not, is the purpose of this folder.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
-_MOST_ROUNDS = 100  # so often a cleanup may object to its end
-_FEW = 100  # so many entries are kept before those of generators that have gone are removed
+_MOST_ROUNDS = 100  # how often a cleanup may swallow the error that ends it
+_FEW = 100  # with fewer entries, those of freed generators are not removed
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _collector: int | None = None  # the thread in which the garbage collector runs
 _numbers = itertools.count()
@@ -49,23 +49,23 @@ gc.callbacks.append(_note_collection)
 
 
 def _is_collecting() -> bool:
-    """Return whether this thread collects garbage: what goes now does so at no certain time."""
+    """Return whether this thread is collecting garbage."""
     return _collector == threading.get_ident()
 
 
 class Begun:
-    """The async generators of one execution that have begun, in the order in which they did."""
+    """The async generators of one execution, in the order in which they began."""
 
     __slots__ = ("_kept", "_many", "_noted")
 
     def __init__(self) -> None:
-        # By identity; the collector clears weak references before it says what it has found.
+        # Keyed by id(): the collector clears weak references before the finalizer hook is called.
         self._noted: dict[int, tuple[int, weakref.ref[Any]]] = {}
         self._kept: dict[int, Any] = {}
         self._many = _FEW
 
     def add(self, agen: Any) -> None:
-        """Note one that begins."""
+        """Add a generator that begins."""
         if len(self._noted) >= self._many and _collector is None:
             for key, (_, ref) in list(self._noted.items()):
                 if ref() is None and key not in self._kept:
@@ -74,15 +74,15 @@ class Begun:
         self._noted[id(agen)] = next(_numbers), weakref.ref(agen)
 
     def drop(self, agen: Any) -> None:
-        """Forget one that is being cleaned up."""
+        """Remove a generator that is being cleaned up."""
         self._noted.pop(id(agen), None)
 
     def keep(self, agen: Any) -> None:
-        """Keep one that the collector found until the rest is closed."""
+        """Keep a generator that the garbage collector found, until the rest is closed."""
         self._kept[id(agen)] = agen
 
     def left(self) -> list[Any]:
-        """Return those that have not ended, oldest first."""
+        """Return the generators that have not ended, oldest first."""
         found = [
             (number, self._kept.get(key) or ref()) for key, (number, ref) in self._noted.items()
         ]
@@ -91,7 +91,7 @@ class Begun:
 
 
 def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
-    """Clean up an async generator that nothing refers to any more and that has not ended."""
+    """Clean up an async generator that was dropped before its end."""
     runner, begun = loop._runner, loop._agens
     if runner.in_order and loop.outcome is None and not loop.fenced:
         if _is_collecting():
@@ -105,8 +105,8 @@ def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
             if not loop.quiet:
                 _warn_of(agen)
             return
-    # What the garbage collector finds, it finds anywhere and at any time, in another execution
-    # or in an activity: that cleanup may not have effects.
+    # The garbage collector may run anywhere, also in another execution or in an activity: this
+    # cleanup may not have effects.
     fenced, loop.fenced = loop.fenced, True
     host = loop._enter()
     try:
@@ -125,14 +125,17 @@ def spawn_cleaner(loop: NestedLoop, agens: list[Any]) -> None:
         while agens:
             await _close_left(agens.pop(0), loop)
 
-    first, runner.init_task = runner.init_task, None  # trio takes it for the first of all tasks
+    first, runner.init_task = (
+        runner.init_task,
+        None,
+    )  # without it trio takes this one for the first of all tasks
     try:
         name = f"close {agens[0].__qualname__}"
         task = loop._context.copy().run(runner.spawn_impl, clean, (), None, name)
     finally:
         runner.init_task = first
     if state is not None:
-        state.spawned = spawned  # it is no spawn of the program's
+        state.spawned = spawned  # the task's next spawn keeps its index
     loop._cleaned += 1
     runner.states[task] = TaskState(None, loop._cleaned)
     loop._cleaners |= {task}
@@ -158,11 +161,11 @@ async def _close_left(agen: Any, loop: NestedLoop) -> None:
 
 
 def finish_at_once(agen: Any) -> None:
-    """Run an async generator's cleanup as far as it goes without waiting."""
+    """Run an async generator's cleanup up to its first wait, and end it there."""
     closer = agen.aclose()
     try:
         closer.send(None)
-        for _ in range(_MOST_ROUNDS):  # it waits: no further than here, also if it objects
+        for _ in range(_MOST_ROUNDS):  # it waits, so it ends here, also if it swallows the error
             closer.throw(Evicted())  # not GeneratorExit, which would close what it awaits
     except BaseException:  # noqa: BLE001  # it has ended, or nobody is left to be told
         return

@@ -1,4 +1,4 @@
-"""Which event loop this thread runs: replaced for a step, and restored after it."""
+"""Switching the thread's event loop for a step, and restoring it."""
 
 # pyright: reportPrivateUsage=false, reportUnknownArgumentType=false
 

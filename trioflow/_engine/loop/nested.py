@@ -1,15 +1,13 @@
-"""A private trio scheduler, stepped by its owner.
-
-Together with `runner`, the only code that touches trio's internals.
+"""A private trio scheduler that its owner steps.
 
 trio's own run loop owns the process' I/O, threads and signals. A workflow needs none of these, but
 all of the rest: tasks, nurseries, cancel scopes, deadlines. So each execution owns a bare
 `trio._core._run.Runner`, and `NestedLoop.step` does what trio's loop does between two waits for
-I/O, in an order that never depends on chance: tasks by age, deadlines by time and age.
+I/O, in a fixed order: tasks by age, deadlines by time and age.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
-# Using what trio keeps to itself, typed or not, is the purpose of this file.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -84,7 +82,7 @@ class NestedLoop:
         self._fn: Callable[..., Any] | None = None
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: Begun | None = None
-        self._cleaned = 0  # tasks that were made to clean up
+        self._cleaned = 0  # how many tasks were spawned to clean up
         self._cleaners: frozenset[_run.Task] = frozenset()
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self._host: Host | None = None  # what is to be restored after several steps
@@ -132,12 +130,12 @@ class NestedLoop:
         self._runner.limited = True
 
     def halt(self) -> None:
-        """End the step that is being made before another task runs; it raises `StepsUsedUp`."""
+        """Make the present step raise `StepsUsedUp` before another task runs."""
         self.steps.exhaust()
 
     @contextlib.contextmanager
     def entered(self) -> Generator[None]:
-        """Make this the thread's loop for several steps; each does so by itself otherwise."""
+        """Make this the thread's loop for several steps, instead of for each of them."""
         self._host = host = self._enter()
         try:
             yield
@@ -176,7 +174,7 @@ class NestedLoop:
         to_see: Callable[[T], bool],
         together_from: int = -1,
     ) -> bool:
-        """Set the clock; apply what happened and expire what is due, one after the other by time.
+        """Set the clock; apply events and expire deadlines one after the other, by their time.
 
         Between two of them tasks run until all of them wait. What happened at a deadline's own
         time was before it. The clock says ``now`` throughout.
@@ -212,7 +210,7 @@ class NestedLoop:
         host = self._host or enter_host(runner, self._agen_began, self._agen_dropped)
         try:
             if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
-                apply(things[0])  # as mostly; what follows would come to the same
+                apply(things[0])  # the common case; the code below would do the same
                 runq = runner.runq
                 while runq:
                     self._run_batch()
@@ -254,7 +252,7 @@ class NestedLoop:
     def _apply_together(
         self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
     ) -> None:
-        """Apply all that must be seen, with the deadline or thing that is next; then the rest."""
+        """Apply the next thing or deadline together with all that must be seen; then the rest."""
         deadlines = self._runner.deadlines
         if deadlines._heap and (due := deadlines.next_deadline()) < time:
             deadlines.expire(due)
@@ -285,7 +283,7 @@ class NestedLoop:
         return sorted(self._runner.states.items(), key=lambda item: item[0]._counter)
 
     def forget(self) -> None:
-        """Drop the references to the owner of this loop, so that no cycle is left."""
+        """Drop references to the owner of this loop, so that no cycle is left."""
         self._context = _EMPTY_CONTEXT
         self.outcome = self._final = None  # the frames of an exception's traceback lead here
         self._main = self._runner.main_task = self._runner.init_task = None
@@ -340,8 +338,8 @@ class NestedLoop:
             del _RUN.task
             raise
         except BaseException as exc:  # noqa: BLE001  # a task's outcome may be any exception
-            # Not by its attributes, which its class may have replaced.
-            # No local may hold the traceback: it would be a cycle through this frame.
+            # Not exc.with_traceback(), which its class may have replaced.
+            # No local holds the traceback: it would be a reference cycle through this frame.
             final = Error(BaseException.with_traceback(exc, _without_top(sys.exc_info()[2])))
         finally:
             del send, value
@@ -365,8 +363,8 @@ class NestedLoop:
             else:
                 self._refuse(task, message)
         finally:
-            # The frames of an exception's traceback lead to this one (`f_back`), from 3.12 on also
-            # when it has ended: whatever it still held would be a cycle.
+            # The frames of an exception's traceback refer to this one (`f_back`), from 3.12 on also
+            # after it has ended: a local that is left would be part of a reference cycle.
             del _RUN.task, task, final, message
 
     def _refuse(self, task: _run.Task, message: object) -> None:
@@ -375,7 +373,7 @@ class NestedLoop:
             f"{message!r}), for example an asyncio future. Use trio's or anyio's primitives "
             "here, and asyncio in activities."
         )
-        thrown: Any = error  # as it is, no outcome: see the next but one line
+        thrown: Any = error  # not an Outcome: it is passed to coro.throw
         self._runner.reschedule(task, thrown)
         task._next_send_fn = task.coro.throw
 
@@ -383,7 +381,7 @@ class NestedLoop:
         if task is not self._main and task not in self._cleaners:
             self._runner.task_exited(task, final)
             return
-        # trio's own exit of a task without a nursery ends its run; this is what else it does.
+        # In trio the exit of a task without a nursery ends the run; the rest is as there.
         if task._child_nurseries:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
@@ -404,7 +402,7 @@ class NestedLoop:
         self._end_when_clean()
 
     def _end_when_clean(self) -> None:
-        """End once the main task has, and async generators that are left have been closed."""
+        """End the run once the main task has ended and all async generators are closed."""
         if self._final is None or self._cleaners:
             return
         if self._runner.in_order and not self.fenced:

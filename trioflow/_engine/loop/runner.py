@@ -1,13 +1,12 @@
-"""trio's runner, without what a workflow must not use.
+"""trio's runner without I/O, threads, system tasks and instruments, and with ids of tasks.
 
-Together with `loop`, the only code that touches trio's internals. What belongs to one private
-runner lives here: the check of trio's version, its deadlines, the state of each task, and the
-refusal of system tasks, threads and instruments. `loop` steps it.
+The check of trio's version is here, and what belongs to one private runner: its deadlines, the
+state of each task, and the refusals. `nested` steps it.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
 # pyright: reportIncompatibleVariableOverride=false
-# Using what trio keeps to itself, typed or not, is the purpose of this file.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -84,7 +83,7 @@ _NEEDED: dict[object, tuple[str, ...]] = {
 
 
 def _check_trio() -> None:
-    """Refuse at import, with the reason, a trio whose internals are not the ones used here."""
+    """Raise ImportError if trio's internals are not the ones used here."""
     missing = [
         f"{getattr(owner, '__name__', owner)}.{name}"
         for owner, names in _NEEDED.items()
@@ -113,7 +112,7 @@ age_of: Callable[[_run.Task], int] = attrgetter("_counter")
 
 
 class Deadlines(_run.Deadlines):
-    """trio's heap of deadlines, with age instead of ``id()`` as the tie-break.
+    """trio's heap of deadlines; equal deadlines expire in the order of their registration.
 
     Attributes:
         present: The turn's time where deadlines are expired one after the other, else ``-inf``.
@@ -149,7 +148,7 @@ class Deadlines(_run.Deadlines):
 
 
 class AgedStatus(_run.CancelStatus):
-    """trio's status of a scope, which delivers a cancel to the tasks in it in spawn order.
+    """trio's cancel status, which delivers a cancel to its tasks in spawn order.
 
     trio iterates over sets, that is, by address. Every status around a nursery becomes one of
     these; the others have no more than one task.
@@ -184,7 +183,7 @@ def _let_age(status: _run.CancelStatus | None) -> None:
 
 
 class TaskState(TaskIds):
-    """What we know of a task beyond what trio knows: its place in the tree, and its counters.
+    """The state that we keep for a task: its ids, and its random generator.
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
@@ -204,7 +203,7 @@ def _no_threads() -> DeterminismError:
 
 
 class RunToken:
-    """Stands for one execution in what is kept by run (`anyio.lowlevel.RunVar`, caches)."""
+    """The trio token of one execution, the key of what is kept by run (`anyio.lowlevel.RunVar`)."""
 
     __slots__ = ("__weakref__",)
 
@@ -221,7 +220,7 @@ _USES_THREADS = (
 
 
 class Runner(_run.Runner):
-    """trio's runner, without what a workflow must not use, plus the state of each task.
+    """trio's runner without what a workflow must not use, and with the state of each task.
 
     Attributes:
         limited: Whether the nesting of tasks is.
@@ -252,7 +251,7 @@ class Runner(_run.Runner):
         context: contextvars.Context | None = None,
     ) -> _run.Task:
         kind = type(async_fn)
-        if kind is not Activity and kind is not Workflow:  # which no rule names
+        if kind is not Activity and kind is not Workflow:  # these are in no rule
             guard.judge(async_fn)
         if nursery is not None:
             if nursery._parent_task._runner is not self:
@@ -285,7 +284,7 @@ class Runner(_run.Runner):
         self.runq.append(task)
 
     def wake(self, task: _run.Task, next_send: Any) -> None:
-        """Have a task of this runner run again; also from outside of its run."""
+        """Reschedule a task of this runner, also from outside of its run."""
         assert task._next_send_fn is None
         task._next_send_fn = task.coro.send
         task._next_send = next_send
@@ -310,18 +309,18 @@ class Runner(_run.Runner):
             self.wake(task, Error(error))
 
     def wake_elsewhere(self, task: _run.Task, next_send: Outcome[Any]) -> None:
-        """Wake a task of another run from inside of this one: a host's once this has been left."""
+        """Wake a task of another run; one of the host's is woken once this run is left."""
         runner = task._runner
         if isinstance(runner, Runner):
             runner.wake(task, next_send)
         else:
-            task._abort_func = None  # what it waited in knows it no more
+            task._abort_func = None  # it has been removed from what it waited in
             if self.owed is None:
                 self.owed = []
             self.owed.append((task, next_send))
 
     def wake_owed(self) -> None:
-        """Wake the hosts' tasks that are to be; called where this run has been left."""
+        """Wake the hosts' tasks that `wake_elsewhere` noted, once this run is left."""
         owed, self.owed = self.owed, None
         for task, next_send in owed or ():
             runner = task._runner
@@ -332,7 +331,7 @@ class Runner(_run.Runner):
                     runner.entry_queue.run_sync_soon(runner.reschedule, task, next_send)
 
     def break_lots(self, task: _run.Task) -> None:
-        """Break the lots that a task held as it ended; their waiters may belong to another run."""
+        """Break the parking lots that a task held when it ended."""
         for lot in _BREAKERS.pop(task, ()):
             others = [each for each in lot._parked if each._runner is not self]
             for each in others:
@@ -367,7 +366,8 @@ class Runner(_run.Runner):
         )
 
     def current_trio_token(self) -> Any:
-        # What keeps values by run asks for it, and does no harm; so does what begins a thread.
+        # Libraries that keep values by run ask for it, which is harmless; code that starts threads
+        # asks for it too, and is refused.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_name in _PASSES_TOKEN_ON:
             frame = frame.f_back
@@ -385,7 +385,7 @@ class Runner(_run.Runner):
 
 
 class _NoInstruments(dict[str, Any]):
-    """What all executions share in place of trio's instruments.
+    """An empty replacement of trio's instruments, shared by all executions.
 
     Theirs is a `UserDict`, which is asked at every step of a task, and slower.
     """

@@ -1,4 +1,4 @@
-"""Finds locks, events and channels of another run where a workflow uses them.
+"""Detection of locks, events and channels that a workflow shares with another run.
 
 What other instances and the service around it do is not recorded in a workflow's history, and
 trio's primitives belong to one run. No object says which; one is taken to be another run's if
@@ -13,7 +13,7 @@ awaited (``event.set()``, ``send_nowait()``) is not noticed before it wakes anot
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
-# Using what trio keeps to itself is the purpose of this folder.
+# This folder exists to use trio's internals.
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def find_use(coro: Any) -> Use | None:
 
 
 def _passes_primitive(coro: Any) -> bool:
-    """Say, quickly, whether it is worth while to look closer; that is for every checkpoint."""
+    """Check quickly whether a primitive is on the stack. This runs at every checkpoint."""
     while type(coro) is types.CoroutineType:
         if coro.cr_code.co_filename in _FILES:
             return True
@@ -123,7 +123,7 @@ def _frame_and_next(coro: Any) -> tuple[types.FrameType | None, Any]:
     if isinstance(coro, types.GeneratorType):
         return coro.gi_frame, coro.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # anything
     if type(coro).__name__ in ("async_generator_asend", "async_generator_athrow"):
-        for each in gc.get_referents(coro):  # there is no other way to what it drives
+        for each in gc.get_referents(coro):  # the only way to the generator that it drives
             if isinstance(each, types.AsyncGeneratorType):
                 return each.ag_frame, each.ag_await
     return None, None
@@ -137,7 +137,7 @@ _owners: dict[int, tuple[weakref.ref[Any], object]] = {}
 def is_of_another(
     use: Use, run: object, fn: Callable[..., Any] | None, other: Callable[[Any], bool]
 ) -> bool:
-    """Return whether a primitive is not this run's own; what is new belongs to it from now on.
+    """Return whether a primitive belongs to another run; a new one belongs to this from now on.
 
     Args:
         use: How it is used.
@@ -155,14 +155,14 @@ def is_of_another(
         return True
     if fn is not None and any(each is key for each in _closed_over(fn, 2)):
         return True
-    with contextlib.suppress(TypeError):  # no weak reference to it can be made
+    with contextlib.suppress(TypeError):  # it does not support weak references
         number = id(key)
         _owners[number] = (weakref.ref(key, lambda _: _owners.pop(number, None)), run)
     return False
 
 
 def _identity_of(thing: Any) -> Any:
-    """Both ends of a channel, and their clones, are one."""
+    """Return the object that both ends of a channel, and their clones, share."""
     return getattr(thing, "_state", thing)
 
 
@@ -193,7 +193,7 @@ def _is_in_module(namespace: dict[str, Any], key: object) -> bool:
     if known is None or known[1] != len(namespace):
         ids = frozenset(id(each) for each in _held_by(namespace))
         known = _in_modules[id(namespace)] = (namespace, len(namespace), ids)
-    # An address may have been used again since.
+    # The address may have been reused since.
     return id(key) in known[2] and any(each is key for each in _held_by(namespace))
 
 
@@ -203,7 +203,7 @@ def _held_by(namespace: dict[str, Any]) -> Iterator[object]:
 
 
 def _primitives_in(value: object) -> Iterator[object]:
-    """A primitive itself, and those that a module, a class, an object or a container holds."""
+    """Yield a primitive itself, or those that a module, class, object or container holds."""
     if isinstance(value, _PRIMITIVES):
         yield _identity_of(value)
         return
@@ -222,7 +222,7 @@ def _primitives_in(value: object) -> Iterator[object]:
 
 
 def _closed_over(fn: Callable[..., Any], depth: int) -> Iterator[object]:
-    """Primitives in the variables around a function, and around the functions in these."""
+    """Yield primitives in a function's closure, and in the closures of functions in it."""
     for cell in getattr(inspect.unwrap(fn), "__closure__", None) or ():
         try:
             content = cell.cell_contents
@@ -292,7 +292,7 @@ def throw_refusal(
     if type(message) is _traps.WaitTaskRescheduled:
         aborted = message.abort_func(raising(error))
         if aborted is not trio.lowlevel.Abort.SUCCEEDED:
-            runner.refused = task, error  # it cannot leave now: where it next waits
+            runner.refused = task, error  # its wait cannot be aborted: throw at the next one
             return True
     runner.wake(task, Error(error))
     return True
@@ -308,11 +308,11 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
 
 
 def _never() -> NoReturn:
-    raise AssertionError("the cancel that never was is not raised")
+    raise AssertionError("a wait that is only aborted must not raise Cancelled")
 
 
 def _take_back(use: Use) -> None:
-    """Release what was just acquired; the task that has it will not."""
+    """Release a primitive that was acquired without waiting."""
     method = use.frame.f_code.co_name
     with contextlib.suppress(Exception):
         if method == "acquire_on_behalf_of":

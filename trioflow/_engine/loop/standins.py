@@ -1,4 +1,4 @@
-"""What a private scheduler finds in place of the process' I/O, threads, clock and asyncio loop.
+"""Stand-ins for the process' I/O, threads, clock and asyncio loop.
 
 Nothing here is trio's; each stand-in says, where workflow code comes upon it, what to do instead.
 """
@@ -62,7 +62,7 @@ class TurnClock(trio.abc.Clock):
 
 
 class ForbiddenLoop:
-    """What asyncio finds as the running loop inside of a workflow."""
+    """The running loop that asyncio finds inside of a workflow; every use of it is refused."""
 
     def __getattr__(self, name: str) -> Any:
         raise DeterminismError(

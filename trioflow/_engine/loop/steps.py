@@ -1,4 +1,4 @@
-"""How many task steps a turn may have, and what ends a step too early."""
+"""The limit of task steps in a turn, and the exceptions that end a step early."""
 
 # pyright: reportPrivateUsage=false
 
@@ -14,11 +14,11 @@ from trioflow._engine.loop.runner import age_of
 
 __all__ = ["EndedUnseen", "StepLimit", "StepsUsedUp"]
 
-_PARTS = 20  # into which the limit is divided
+_PARTS = 20  # the limit is divided into so many
 
 
 class EndedUnseen(Exception):
-    """Raised out of a step in which the main task ended before all that happened was applied.
+    """Raised when the main task ends before all events of the step were applied.
 
     Attributes:
         number: Of the thing or deadline that ended it; see `NestedLoop.step_in_order`.
@@ -30,13 +30,13 @@ class EndedUnseen(Exception):
 
 
 def _is_cancelled(task: trio.lowlevel.Task) -> bool:
-    # What has not run yet and is in no nursery has none, whatever trio's types say.
+    # A task without a nursery has no status before it first runs, whatever trio's types say.
     status: Any = task._cancel_status
     return status is not None and bool(status.effectively_cancelled)
 
 
 class StepsUsedUp(Exception):
-    """Raised out of a step in which tasks ran more often than they may, or that was halted.
+    """Raised when tasks have used up the step limit, or when the step was halted.
 
     Attributes:
         task: One that was about to run again.
@@ -50,10 +50,10 @@ class StepsUsedUp(Exception):
 
 
 class StepLimit:
-    """Counts the task steps of a turn.
+    """Counts the task steps of a turn, and ends it at the limit.
 
-    After each part of them the tally is taken: a task that is cancelled and runs on and on is
-    stopped after two, since nothing but swallowing its cancel can take so many.
+    The limit is divided into parts. A cancelled task that keeps running through two of them is
+    stopped then, since nothing but swallowing its cancel takes so many steps.
 
     Attributes:
         left: How many may be made until then. The loop itself counts down.
@@ -66,7 +66,7 @@ class StepLimit:
         self._part = self._all = self.left = inf
 
     def set(self, steps: float) -> None:
-        """Allow so many from now on; ``inf`` for no limit."""
+        """Allow so many steps from now on; ``inf`` for no limit."""
         if steps == inf == self.left:
             return
         self._part = steps if steps == inf else steps // _PARTS + 1
@@ -76,11 +76,11 @@ class StepLimit:
             self._stubborn = {}
 
     def exhaust(self) -> None:
-        """Allow no more."""
+        """Allow no more steps."""
         self.left = self._all = -inf
 
     def take_tally(self, ready: Iterable[trio.lowlevel.Task]) -> None:
-        """Stop what has used up its steps, or allow another part of them.
+        """Begin the next part, unless the limit is reached or a task swallows its cancel.
 
         Raises:
             StepsUsedUp: With the oldest of the ready tasks, or one that swallows its cancel.

@@ -1,4 +1,4 @@
-"""One attempt of an activity: what it is called with, how it ends, and what is made of that."""
+"""Make one attempt of an activity, and decide what follows from how it ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _decode_failure = msgspec.json.Decoder(Failure).decode
 
 
 class Again(NamedTuple):
-    """An activity is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+    """The verdict that any worker may attempt it as ``attempt``, ``delay`` seconds from now."""
 
     attempt: int
     delay: float
@@ -42,18 +42,18 @@ class Again(NamedTuple):
 
 
 class Attempts:
-    """Makes attempts.
+    """Calls activities, with their time limits, and applies their retry policies.
 
     Args:
         host: Where they are made.
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
-        on_limit: Told of each attempt that begins with a time limit, with when it is over, by the
+        on_limit: Called with each attempt that begins with a time limit, and its deadline by the
             loop's clock.
 
     Attributes:
-        leaving: Whether the worker ends. A cancel of whatever origin is then no failure.
+        leaving: Whether the worker drains. A cancel of whatever origin is then no failure.
     """
 
     def __init__(

@@ -1,4 +1,8 @@
-"""How many activities a worker may have in hand, and for which of them it has room."""
+"""Count a worker's activities by lane and by instance, and say how many more it may lease.
+
+Three limits hold at once: of each lane, how many may run (`Lane.limit`); of each lane, how many may
+be leased ahead of that (`Window`); and of all lanes together, how many may run and be leased.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ _NEVER = (sys.maxsize, 0)  # the rank of a lane of which none may begin
 
 
 class Capacity:
-    """Counts the activities of a worker: those that run, that wait, and that are about to come.
+    """Counts a worker's activities: those that run, that wait, and that are reserved for a commit.
 
-    Those of each lane are counted by themselves too. So plain functions that block leave room for
-    the others, and no more of them are kept from other workers than there are threads.
+    Each lane is counted by itself too. So plain functions that block leave room for the others, and
+    no more of them are kept from other workers than there are threads.
 
     Args:
         activities: The functions by name.
@@ -69,7 +73,7 @@ class Capacity:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in hand, and nothing about to come; what was given up apart."""
+        """Whether nothing is leased or reserved, but for what was given up."""
         return not self._of_instance
 
     def next_run(self) -> tuple[Run, Lane] | None:
@@ -122,7 +126,7 @@ class Capacity:
                 lane.window.short = False
 
     def reserve(self, instance: str, name: str, queue: str) -> bool:
-        """Make room for an activity that is about to be stored; False if it is for others."""
+        """Reserve room for an activity that a turn calls; False if it is left to others."""
         if self.closed or queue not in self._queues or name not in self._activities:
             return False
         lane = self.lane_of(name)
@@ -132,13 +136,13 @@ class Capacity:
         return True
 
     def unreserve(self, instance: str, name: str) -> None:
-        """Give back the room of an activity that does not come."""
+        """Give back the room of an activity that is not stored."""
         if instance in self._of_instance:  # otherwise it was given back before
             self.release(self.lane_of(name))
             self.forget(instance)
 
     def busy_with(self, instance: str) -> bool:
-        """Whether an activity of that instance is in hand, or about to be."""
+        """Whether an activity of that instance is leased or reserved."""
         return instance in self._of_instance
 
     def _room(self, lane: Lane) -> int:
@@ -156,12 +160,12 @@ class Capacity:
         return most - held
 
     def count(self, instance: str, lane: Lane) -> None:
-        """Note that an activity of an instance is held, or about to be."""
+        """Note that an activity of an instance is leased or reserved."""
         lane.window.held += 1
         self._of_instance[instance] = self._of_instance.get(instance, 0) + 1
 
     def release(self, lane: Lane) -> None:
-        """Note that one of a lane is no longer held."""
+        """Note that a lane has one less."""
         lane.window.held -= 1
         if lane.window.short:
             self.see_room(lane)
@@ -172,7 +176,7 @@ class Capacity:
             self._on_room(lane.window.is_worth_asking)
 
     def forget(self, instance: str) -> None:
-        """Note that an instance has one activity less in hand."""
+        """Note that an instance has one less."""
         left = self._of_instance.get(instance, 0) - 1
         if left > 0:
             self._of_instance[instance] = left

@@ -1,9 +1,30 @@
-"""How many activities a worker lays its hands on: no more than it begins soon.
+"""The prefetch window: how many activities a worker leases ahead of running them.
 
-What a worker holds, no other can take. So it holds as much as it can begin within a moment: that
-is little where activities keep the processor busy, all that it may run at once where they wait for
-something, and more than that where they are so quick that looking for each in the store would cost
-more than running it. How much it is shows by how long activities wait here before they begin.
+What a worker has leased, no other worker takes. With too small a window it waits for the store
+between activities; with too large a one it keeps work that others, who are idle, could begin. So
+the window follows how long activities wait here before they begin, with one target: none waits
+longer than `_SOON`. That is little where activities keep the processor busy, all that may run at
+once where they wait for something, and more than that where they are so quick that asking the store
+for each would cost more than running it.
+
+The size is the smaller of two numbers:
+
+``_most``
+    What ends soon: the limit of what may run at once, and so many times that as end one after the
+    other within `_SOON`, by the usual time that they take. Never more than `_BACKLOG` times the
+    limit.
+``_cut``
+    What was held when one began late: those that had begun, and as many as begin within `_SOON` at
+    the pace seen since it came. From there it grows by one with each that begins in time while half
+    of it is in use, as a congestion window does, until it no longer limits.
+
+Only a late one that came after the last cut counts: those before it came when more were held. And a
+late one does not count if the rest begin soon all the same: then something else took the time, and
+other workers could not help with that.
+
+Defended by ``python -m benchmarks sharing``: a second worker that joins a backlog of activities
+that compute has half of what is left (0.50), its first one within a tenth of a second. Without the
+window it waits until the backlog of the first has ended, and gets none.
 """
 
 from __future__ import annotations
@@ -12,20 +33,20 @@ import math
 
 __all__ = ["Window"]
 
-_SOON = 0.25  # seconds: nothing is to wait longer here, where others may be idle
-_BACKLOG = 5  # times the limit, at most
+_SOON = 0.25  # seconds that an activity may wait here before it begins
+_BACKLOG = 5  # times the limit: the largest window
 
 
 class Window:
-    """Counts the activities of a worker, and says whether there may be one more.
+    """The prefetch window of one lane: counts its activities, and says whether to lease more.
 
     Args:
         limit: How many may run at once.
 
     Attributes:
-        held: How many are held: reserved, waiting, or begun.
-        size: How many may be held now.
-        begun: How many of them have begun.
+        held: How many are leased: reserved for a commit under way, waiting, or begun.
+        size: How many may be.
+        begun: How many of those held have begun.
         total: How many have ever begun.
         short: Whether the store may have activities for which there was no room.
     """
@@ -45,10 +66,10 @@ class Window:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._usual = math.inf  # how long they take, seconds
-        self._most = self._limit * 1.0  # what `size` may be, by how many end soon
-        self._cut = math.inf  # to so many, after some began late
-        self._cut_at = -math.inf
+        self._usual = math.inf  # seconds that they take
+        self._most = self._limit * 1.0
+        self._cut = math.inf
+        self._cut_at = -math.inf  # when
         self.held = 0
         self.size = limit
         self.begun = 0
@@ -57,7 +78,7 @@ class Window:
 
     @property
     def _one_by_one(self) -> float:
-        """How many end soon, one after the other."""
+        """How many end within `_SOON`, one after the other."""
         return _SOON / self._usual
 
     @property
@@ -67,12 +88,12 @@ class Window:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether there is so much room that the store is to be asked at once."""
+        """Whether there is room enough to ask the store at once, and not a little later."""
         return self.room >= max(1, self.size // 8)
 
     @property
     def admits(self) -> bool:
-        """Whether one that is called here may be kept, without a look into the store.
+        """Whether one that a turn calls may be leased at birth, without going through the store.
 
         If others wait in the store, some room is left for them: they may have a higher priority.
         """
@@ -88,7 +109,7 @@ class Window:
             now: Of the same clock, seconds.
 
         Returns:
-            Whether the window is smaller now, so that some may have to go back to the store.
+            Whether the window is smaller now: what is held beyond it is to be given back.
         """
         waited = now - came_at
         passed = self.total - came_after  # so many were begun meanwhile
@@ -113,7 +134,7 @@ class Window:
         return True
 
     def close(self, now: float) -> None:
-        """Note that some have waited long and none begins: hold no more than what has begun."""
+        """Cut to what has begun, since some have waited long and none begins."""
         self._cut = max(1, self.begun)
         self._cut_at = now
         self.size = int(min(self._most, self._cut))

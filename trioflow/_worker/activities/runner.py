@@ -1,4 +1,17 @@
-"""Running activities: how they begin, and how they stop. Knows no workflow and no store."""
+"""Run activities: begin them, stop them, and report how they ended. Knows no workflow and no store.
+
+An activity is leased to this worker, by a commit of its own or by a look into the store, and is
+then always in one of these states:
+
+    waits in its lane  ->  has a task  ->  runs  ->  reported
+
+and can leave each of them early: cancelled by its workflow, given back to the store for any worker
+to take, dropped because it belongs to others, or given up because it did not stop in time. It is
+reported once (`_detach`), whatever its code does afterwards: `Run.detached` says that it has been.
+A run that was given up is reported but has not ended; it counts against the limits until it has.
+
+Who may call what: everything here is called in the loop, and calls back in the loop.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +39,20 @@ __all__ = ["ActivityRunner", "Listener"]
 
 logger = logging.getLogger("trioflow.worker")
 
-_OBEY = 0.5  # seconds in which what was cancelled must have stopped, where not it decides
-_LOOK = 0.25  # seconds between two looks at what waits
+_OBEY = 0.5  # seconds in which what was cancelled must stop, or is given up
+_LOOK = 0.25  # seconds between two looks for what waits in a lane that stands still
 
 
 class Listener(Protocol):
-    """Whom the runner tells how an activity went."""
+    """Is told how activities end."""
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
-        """It completed, failed for good, or was cancelled."""
+        """Take the event of one that completed, failed for good, or was cancelled."""
 
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
     ) -> None:
-        """It is to be attempted as ``attempt`` by anyone, ``delay`` seconds from now."""
+        """Let any worker attempt it as ``attempt``, ``delay`` seconds from now."""
 
 
 class ActivityRunner:
@@ -99,7 +112,7 @@ class ActivityRunner:
         self._refusing = False
 
     def open(self) -> None:
-        """Begin, before the first is started. All run in the context variables of the caller."""
+        """Open the group of tasks. All activities run in copies of the caller's context."""
         self._context = copy_context()
         self._open_group()
         self._overseer = anyio.CancelScope()
@@ -107,13 +120,13 @@ class ActivityRunner:
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
     def unreserve(self, instance: str, name: str) -> None:
-        """Give back the room of an activity that does not come."""
+        """Give back the room of an activity that is not stored."""
         self.capacity.unreserve(instance, name)
         if self.capacity.closed:
             self._idle.set()
 
     def knows(self, name: str) -> bool:
-        """Whether there is a function of that name."""
+        """Return whether there is a function of that name."""
         return name in self._activities
 
     # --- running ------------------------------------------------------------------------
@@ -140,7 +153,7 @@ class ActivityRunner:
         self.start(task)
 
     def in_hand(self) -> list[ActivityKey]:
-        """The keys of all activities that run here or wait for it."""
+        """Return the keys of all activities that run or wait here."""
         return list(self._runs)
 
     def cancel(self, key: ActivityKey) -> bool:
@@ -151,7 +164,7 @@ class ActivityRunner:
         return self._stop(key, "cancelled")
 
     def drop(self, key: ActivityKey) -> None:
-        """Stop an activity and tell nobody: its result is of no use any more."""
+        """Stop an activity without reporting it: its result is of no use any more."""
         self._stop(key, "dropped")
 
     async def drain(self, grace: float) -> None:
@@ -192,7 +205,7 @@ class ActivityRunner:
         self._open_group()
 
     async def _leave(self) -> None:
-        """Let go of what does not stop, and wait for the rest of the tasks."""
+        """Abandon what does not stop, and wait for the rest of the tasks."""
         for run in list(self._begun):
             if not run.given_up:
                 run.stop = "dropped" if run.stop == "dropped" else "given back"
@@ -229,20 +242,20 @@ class ActivityRunner:
         return True
 
     def _take_out(self, run: Run) -> None:
-        """End one that has not begun."""
+        """Report one that has not begun."""
         lane = self.capacity.lane_of(run.task.activity)
         lane.remove(run)
         self.capacity.release(lane)
         self._detach(run, None)
 
     def _is_abandoned(self, run: Run) -> bool:
-        """Whether nobody waits for what was cancelled."""
+        """Return whether nobody waits for it once it is cancelled."""
         if run.options is not None and run.options.on_cancel is not None:
             return run.options.on_cancel == "abandon"
         return self._activities[run.task.activity].on_cancel == "abandon"
 
     def _fill(self) -> None:
-        """Give tasks to those whose turn it is."""
+        """Give tasks to those that may begin."""
         capacity = self.capacity
         while self._group is not None:
             for lane in capacity.lanes:
@@ -301,13 +314,13 @@ class ActivityRunner:
         self._fill()
 
     def _give_back(self, run: Run, lane: Lane) -> None:
-        """Leave one that has not begun, and is no longer in its lane, to others."""
+        """Give back one that has not begun, and is no longer in its lane."""
         run.stop = run.stop or "given back"
         self.capacity.release(lane)
         self._detach(run, None)
 
     def _detach(self, run: Run, result: Event | Again | None) -> None:
-        """Have no more to do with a run, and tell how it went; once."""
+        """Forget a run and report it; once."""
         if run.detached:
             return
         run.detached = True
@@ -328,7 +341,7 @@ class ActivityRunner:
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
-    # --- what does not obey, and what waits too long -----------------------------------------
+    # --- what does not stop, and what waits too long -----------------------------------------
 
     def _limited(self, run: Run, deadline: float) -> None:
         self._give_up_at(run, deadline + _OBEY)
@@ -344,7 +357,7 @@ class ActivityRunner:
             self._alarm.set()
 
     async def _oversee(self) -> None:
-        """Give up what does not stop in time, and give back what waits too long."""
+        """Give up what does not stop in time, and give back what waits too long, until the end."""
         try:
             await self._watch()
         except Exception as exc:  # noqa: BLE001  # ours; as above
@@ -367,7 +380,7 @@ class ActivityRunner:
                     self._look_at = now + _LOOK if self.capacity.waiting else math.inf
 
     def _look(self) -> None:
-        """Give back what has waited for a while in a lane in which nothing begins."""
+        """Give back what has waited since the last look in a lane in which nothing has begun."""
         full = self.capacity.full
         for lane in self.capacity.lanes:
             if not (full or lane.running >= lane.limit):

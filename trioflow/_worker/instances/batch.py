@@ -5,9 +5,8 @@ the turn that starts it, a parent's turn on its child's end (a `Delivery`). Thei
 merged into one. What belongs to no instance that is held here, such as a result for another
 worker's, is a unit of its own.
 
-An instance is in one unit of the open batch at most, and what it says there is one
-`InstanceCommit`, however many turns it makes until the batch is sealed. While a batch is being
-stored, the next one is open.
+An instance has one `InstanceCommit` in the open batch at most, however many turns it makes until
+the batch is sealed, and so it is in one unit. While a batch is being stored, the next one is open.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ class Batch:
         self.size = 0
 
     def unit_of(self, instance: HeldInstance) -> OpenUnit:
-        """Return the unit that speaks of an instance, a new one if none does yet."""
+        """Return the unit with an instance's commit; begin both if there are none yet."""
         if instance.unit is None:
             unit = OpenUnit()
             self.units.append(unit)
@@ -129,13 +128,13 @@ class Batch:
         return instance.unit  # type: ignore[return-value]  # set by join
 
     def commit_of(self, instance: HeldInstance) -> InstanceCommit:
-        """Return what is said of an instance, which may be nothing yet."""
+        """Return an instance's commit in this batch; begin one if there is none yet."""
         self.unit_of(instance)
         assert instance.commit is not None
         return instance.commit
 
     def add(self, unit: OpenUnit) -> None:
-        """Take in a unit that speaks of no instance, such as an activity's result."""
+        """Add a unit that comes from no turn, such as an activity's result."""
         self.units.append(unit)
         self.size += 1
 

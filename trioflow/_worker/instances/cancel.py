@@ -54,7 +54,7 @@ class Cancels:
     """Cancels activities: in what is stored, and in the runner of this worker.
 
     Args:
-        activities: Who runs them.
+        activities: The runner of this worker.
     """
 
     def __init__(self, activities: ActivityRunner) -> None:

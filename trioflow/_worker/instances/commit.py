@@ -36,7 +36,6 @@ from typing import TypeVar
 
 import anyio
 
-from trioflow._codec.values import Codec
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
@@ -89,14 +88,14 @@ class Committer:
         backend: The store.
         holdings: What the worker holds.
         batch: The batch that is being built meanwhile.
-        recorder: Who builds it.
+        recorder: Writes into it.
         intake: For what waited until another life of its id was let go.
         results: For results of activities that no turn here will consume.
-        activities: Who runs the activities that the turns asked for.
+        activities: For the activities that the turns asked for.
         cancels: For those that run, and are to stop.
-        registration: Whose leases these are.
+        registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
-        codec: For failures.
+        rejections: For units that the store rejects.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
 
     Attributes:
@@ -116,7 +115,7 @@ class Committer:
         cancels: Cancels,
         registration: Registration,
         timer: PollTimer,
-        codec: Codec,
+        rejections: Rejections,
         on_end: Callable[[str, str, str, bytes], None],
     ) -> None:
         self._backend = backend
@@ -130,7 +129,7 @@ class Committer:
         self._registration = registration
         self._timer = timer
         self._on_end = on_end
-        self._rejections = Rejections(holdings, batch, recorder, codec)
+        self._rejections = rejections
         self.under_way: list[OpenUnit] = []
 
     async def commit(self, units: list[OpenUnit]) -> None:

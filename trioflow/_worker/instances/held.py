@@ -53,14 +53,13 @@ class HeldInstance:
         stored_wake_at: The same without them.
         due: The earliest deadline may have come.
         queued: It is in the queue of those that are looked at.
-        commit: What the open batch, or the one under way, says of it.
+        commit: Its part of the open batch, or of the one under way.
         unit: What is stored together with `commit`.
         used: What the turns in `commit` consumed.
         to_cancel: Commands whose activities run here and are told to stop once `commit` is stored.
         alone: Its last unit failed: its children begin in a later batch this time, and its parent
             hears of its end through the inbox.
-        failures: How often in a row the store did not take what was said of it, for no known
-            reason.
+        failures: How often in a row the store refused or rejected `commit` for no known reason.
         suspect: It was taken in isolation, since a worker died that held it, and has not made a
             turn since. It is not kept for what it waits for.
         deaths: With ``suspect``: of how many workers, this one included.
@@ -164,7 +163,7 @@ class HeldInstance:
 
     @property
     def sealed(self) -> bool:
-        """Whether the open batch, or the one under way, says the last of it for now."""
+        """Whether its commit in the open batch, or in the one under way, ends it or lets it go."""
         return self.state in _SEALED
 
     @property
@@ -187,7 +186,7 @@ class HeldInstance:
     # --- what comes in --------------------------------------------------------------------
 
     def refresh(self, row: TakenInstance, now: float) -> None:
-        """Note what the store says of it, which has just given it."""
+        """Take over what is news in the row that the store has just given."""
         if row.deaths:
             self.suspect, self.deaths = True, row.deaths
         if row.turns == self.turns:  # otherwise the open batch knows better
@@ -304,7 +303,7 @@ class HeldInstance:
     # --- the open batch -------------------------------------------------------------------
 
     def join(self, unit: OpenUnit, commit: InstanceCommit) -> None:
-        """Be spoken of by the open batch from now on, in this unit."""
+        """Have a part in the open batch from now on, in this unit."""
         self.unit, self.commit = unit, commit
         unit.members.append(self)
 
@@ -333,7 +332,7 @@ class HeldInstance:
             ) from None
 
     def seal(self, report: str = "", unread: str = "") -> None:
-        """Make no further turn before `commit` is stored, which says the last of it for now.
+        """Make no further turn before `commit` is stored, which ends it or lets it go.
 
         Args:
             report: Why it is suspended or failed, for the log.
@@ -394,7 +393,7 @@ class HeldInstance:
         )
 
     def unsay(self) -> InstanceCommit:
-        """Forget the commit, which will not be stored as it is, and return it."""
+        """Remove the commit, which will not be stored as it is, and return it."""
         commit = self.commit
         assert commit is not None
         self.commit = self.unit = None

@@ -117,7 +117,13 @@ class Holdings:
         return queue in self._queues and workflow in self.workflows and self.room > 0
 
     def hold(self, instance: HeldInstance) -> None:
-        """Add an instance that was born here, or that the store gave."""
+        """Add an instance that is created here, or that the store gave.
+
+        What the instance cache has under its id is of an earlier life, and goes.
+        """
+        parked = self._parked.pop(instance.id, None)
+        if parked is not None:
+            self._forget(parked)
         self.held[instance.id] = instance
 
     # --- what is to be looked at --------------------------------------------------------
@@ -160,12 +166,6 @@ class Holdings:
                 return instance
             self._forget(instance)
         return HeldInstance.taken(row)
-
-    def forget_parked(self, id: str) -> None:
-        """Let go of what is kept of an instance."""
-        instance = self._parked.pop(id, None)
-        if instance is not None:
-            self._forget(instance)
 
     def _forget(self, instance: HeldInstance) -> None:
         instance.let_go()

@@ -88,7 +88,7 @@ class Intake:
         host: Where clients wait for their start.
         holdings: What the worker holds.
         batch: The batch that is being built.
-        recorder: Who builds it.
+        recorder: Writes into it.
         results: For results that came for another life of an id, or another execution.
         isolation: The suspects.
     """
@@ -134,7 +134,6 @@ class Intake:
             start.settle(created=False)
             return start
         instance = HeldInstance.born(new, start)
-        self._holdings.forget_parked(new.id)
         self._holdings.hold(instance)
         self._batch.unit_of(instance)
         self._holdings.queue(instance)
@@ -166,7 +165,7 @@ class Intake:
         instance = self._holdings.held.get(row.id)
         if instance is not None and not instance.is_same_as(row):
             if instance.commit is not None:
-                # What the open batch says of it will be refused. The row comes after that.
+                # Its commit will be refused. The row is received after that.
                 instance.succeed_by(row)
                 return None
             self._results.hand_over(instance)  # or the rows of what has ended would stay

@@ -30,6 +30,7 @@ from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.intake import Intake
 from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
@@ -58,8 +59,8 @@ class Pump:
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
         max_steps: How many task steps a turn may have.
-        activities: Makes the runner of activities, given whom it tells how they went.
-        registration: Whose leases these are.
+        make_runner: Makes the runner of activities, given its listener.
+        registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
 
@@ -85,7 +86,7 @@ class Pump:
         limit: int,
         cache_size: int,
         max_steps: int,
-        activities: Callable[[Listener], ActivityRunner],
+        make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
         on_end: Callable[[str, str, str, bytes], None],
@@ -93,7 +94,7 @@ class Pump:
         self._batch = batch = Batch()
         self.holdings = holdings = Holdings(registry.workflows, queues, limit, cache_size)
         self.results = Results(backend, holdings, batch, timer)
-        self.activities = activities(self.results)
+        self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
@@ -129,7 +130,7 @@ class Pump:
             cancels=self.cancels,
             registration=registration,
             timer=timer,
-            codec=codec,
+            rejections=Rejections(holdings, batch, recorder, codec),
             on_end=on_end,
         )
         self._unloaded: list[HeldInstance] = []
@@ -161,7 +162,7 @@ class Pump:
     # --- the two tasks ------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Step what is ready, for ever."""
+        """Step what is ready, until cancelled."""
         while True:
             while self._can_step or self._can_load:
                 self._step_some()
@@ -175,7 +176,7 @@ class Pump:
                 await self.holdings.wait_woken()
 
     async def run_commits(self) -> None:
-        """Store batch after batch, for ever."""
+        """Store batch after batch, until cancelled."""
         while True:
             while not self._batch.units:
                 self._dirty = anyio.Event()

@@ -1,4 +1,11 @@
-"""From a turn to what the batch says of it: commands become rows, messages and new instances."""
+"""What turns mean for the store: commands become rows, messages and new instances in a batch.
+
+A child that is started is held here from birth if this worker has room and knows its workflow: it
+makes its first turn in the same batch. Otherwise its row is left to any worker. In the same way a
+child's end goes to its parent at once if that is held here, and otherwise through its inbox. An
+instance whose last unit failed (`HeldInstance.alone`) does neither: its next unit is smaller, which
+shows what was to blame.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +120,7 @@ class Recorder:
             unit.elsewhere.append(birth(new, leased=False))
             return
         child = HeldInstance.born(new)
-        self._holdings.forget_parked(new.id)
-        self._holdings.held[new.id] = child
+        self._holdings.hold(child)
         child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
 

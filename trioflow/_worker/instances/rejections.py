@@ -34,7 +34,7 @@ class Rejections:
     Args:
         holdings: What the worker holds.
         batch: The batch that is being built.
-        recorder: Who builds it.
+        recorder: Writes into it.
         codec: For what the store says, in which a user's values may be.
     """
 

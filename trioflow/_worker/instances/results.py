@@ -23,7 +23,7 @@ class Results:
 
     A result for an instance that is held here, and may make a turn, is consumed by that turn: the
     commit that stores the turn deletes the activity's row too. Every other result is a unit of its
-    own in the open batch, which puts it into the inbox of whoever holds the instance.
+    own in the open batch, and goes into the instance's inbox.
 
     Args:
         backend: The store.

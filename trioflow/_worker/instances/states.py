@@ -15,9 +15,9 @@ its own methods alone, and each has its callers:
 All of that happens in the loop's thread, and none of it awaits anything. But a commit, a load and
 a look into the store take time, and the states say what may happen meanwhile:
 
-- ``HELD``: it may make a turn. The open batch may speak of it already (``commit`` is set).
-- ``SEALED``: the open batch says that it ends, continues, is suspended or is given up. It makes no
-  turn before that is stored, and what comes meanwhile waits in ``received`` or goes to the inbox.
+- ``HELD``: it may make a turn. It may have a part in the open batch already (``commit``).
+- ``SEALED``: its commit ends, continues or suspends it, or gives it up. It makes no turn before
+  that is stored, and what comes meanwhile waits in ``received`` or goes to the inbox.
 - ``STORING``, ``STORING_SEALED``: the same while its commit is under way.
 - ``PARKED``: it is free in the store, its execution is in the instance cache for when it is taken
   again.
@@ -34,7 +34,7 @@ a look into the store take time, and the states say what may happen meanwhile:
 
 These hold at every checkpoint:
 
-- ``commit`` and ``unit`` are set together, from the first word of the open batch about it until
+- ``commit`` and ``unit`` are set together, from when it gets a part in the open batch until
   that is stored or refused: always in ``SEALED`` and while it is stored, never in ``PARKED``.
 - An event is in ``received`` until a turn consumes it, then in ``used`` until that turn is stored.
   If the turn is refused it is back in ``received``, before all others.

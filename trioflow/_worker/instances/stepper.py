@@ -56,7 +56,7 @@ class Stepper:
         codec: For arguments and results.
         holdings: What the worker holds.
         batch: The batch that is being built.
-        recorder: Who builds it.
+        recorder: Writes into it.
         max_steps: How many task steps a turn may have.
         random: For the seeds of executions.
     """

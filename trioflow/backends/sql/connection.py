@@ -26,6 +26,8 @@ from trioflow.errors import BackendUnavailable
 
 __all__ = ["Rows", "ServerConnection", "TransactionEnded"]
 
+_AFTER = ", since a statement had failed; nothing of the transaction was stored, try again"
+
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -169,7 +171,7 @@ class ServerConnection(abc.ABC, Generic[R, S]):
                 ended the transaction, this is gone as a whole.
         """
         if self._ended is not None:
-            raise TransactionEnded("it was rolled back after an error") from self._ended
+            raise TransactionEnded(f"rolled back{_AFTER}") from self._ended
         raw = self.raw
         deferred, self._deferred = self._deferred, []
         self._sent = True
@@ -216,7 +218,7 @@ class ServerConnection(abc.ABC, Generic[R, S]):
         try:
             yield
             if self._failed:  # the server would make a silent rollback of it
-                raise TransactionEnded("a statement of the transaction had failed")  # noqa: TRY301 - to the block below
+                raise TransactionEnded(f"not committed{_AFTER}")  # noqa: TRY301 - to the block below
             if self._sent or len(self._deferred) > self._opening:  # otherwise nothing was done
                 self._commit()
         except BaseException:

@@ -87,7 +87,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Lock:
-    """Lock the rows of ``table`` whose ``columns`` (one) have the values, in their order.
+    """Lock the rows of ``table`` whose column has one of the values, in their order.
 
     Nothing where a writer is alone anyway.
     """
@@ -100,7 +100,7 @@ Write = Insert | Update | Delete | Lock
 
 
 class Dialect(Protocol):
-    """One database's ways.
+    """What the SQL store needs to know of one database.
 
     Attributes:
         errors: The base classes of the driver's exceptions.

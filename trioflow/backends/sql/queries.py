@@ -1,11 +1,12 @@
 """Every SQL statement of the store, named and described; nothing else knows a table's name.
 
-Written with ``?`` for parameters; ``{for_update}`` and ``{skip_locked}`` are the dialect's. In a
-SET list, ``ready_at`` stands before ``unread``, since MySQL reads assigned columns anew.
+Statements for many rows are constants; those that touch one thing, or read, are attributes of
+`Queries`. They are written with ``?`` for parameters; ``{for_update}``, ``{skip_locked}`` and the
+like are replaced by the dialect's clauses. In a SET list, ``ready_at`` stands before ``unread``,
+since MySQL uses the new value of a column that was assigned before.
 
-Whether an instance is ready never needs a look into the inbox: ``unread`` counts its rows, and
-who delivers raises it in the statement that also sets ``ready_at``. So two writers of one
-instance meet at its row and neither overlooks the other.
+Why ``unread`` and ``ready_at`` are kept in the instance's row is said in `operations.delivery`,
+what a suspect is in `operations.leases`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
 __all__ = [
     "CLOSE_INSTANCES",
     "CONSUME",
+    "COUNT_IN",
     "CREATE_INSTANCES",
     "DELIVER",
-    "EMPTY_INBOXES",
     "FINISH_ACTIVITIES",
-    "FORGET_ACTIVITIES",
-    "FORGET_INSTANCES",
-    "FORGET_TURNS",
     "LEASE_ACTIVITIES",
     "LEASE_INSTANCES",
     "LEASE_SUSPECTS",
     "LOCK_INSTANCES",
-    "MARK_FORGOTTEN",
+    "MARK_REMOVED",
     "NEW_ACTIVITIES",
     "NEW_TURNS",
-    "NOTIFY",
+    "REMOVE_ACTIVITIES",
+    "REMOVE_INBOXES",
+    "REMOVE_INSTANCES",
+    "REMOVE_TURNS",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "STEP_INSTANCES",
@@ -38,9 +39,9 @@ __all__ = [
     "Queries",
 ]
 
-# What is ready is read by its level: the priority, and for a free suspect the priority less this,
-# so that suspects lie apart, in their order. Who takes one gives it its priority's level again, and
-# counts a death in advance; so of what is held, suspects are those with deaths.
+# Ready instances are indexed by their level: the priority, and for a free suspect the priority less
+# this, so that suspects lie apart, in their order. Taking a suspect sets the level to the priority
+# and counts a death in advance; so among the held instances, suspects are those with deaths.
 _SUSPECT = 1000
 SUSPECTS_BELOW = -_SUSPECT // 2
 """Levels below this one are those of suspects."""
@@ -50,7 +51,7 @@ SUSPECTS_BELOW = -_SUSPECT // 2
 RENEW_WORKER = Update(
     "workers", ("id", "now"), set="heartbeat_at = v.now", where="workers.id = v.id"
 )
-# Whoever touches several instances locks them first, sorted by id: so nobody waits in a circle.
+# A transaction that touches several instances locks them first, sorted by id: no deadlocks.
 LOCK_INSTANCES = Lock("instances", ("id",))
 
 CREATE_INSTANCES = Insert(
@@ -65,15 +66,16 @@ CREATE_INSTANCES = Insert(
 _FENCE = """instances.id = v.id AND instances.worker = v.worker
     AND instances.execution = v.execution AND instances.turns = v.number
     AND instances.life = v.life AND instances.status = 'running'"""
-# What a suspect becomes that is held, see `SUSPECTS_BELOW`: given back without a turn…
+# How a held suspect changes: when it is given back without a turn…
 _STILL_SUSPECT = f"""level = CASE WHEN deaths > 0 THEN priority - {_SUSPECT} ELSE level END,
         deaths = CASE WHEN deaths > 0 THEN deaths - 1 ELSE 0 END"""
-# …or where that depends on three numbers: whether it gets a turn or is kept, gets one, is kept.
+# …or where that depends on three flags: a turn is stored or it is kept, a turn is stored, it is
+# kept.
 _PERHAPS_SUSPECT = f"""level = CASE WHEN deaths > 0 AND ? = 0 THEN priority - {_SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths = 0 OR ? > 0 THEN 0 WHEN ? > 0 THEN deaths ELSE deaths - 1 END"""
 
-# An instance goes on. A row is touched only if the lease and the number of turns still hold.
+# An instance goes on. The fence: a row is touched only if lease and number of turns still hold.
 STEP_INSTANCES = Update(
     "instances",
     (
@@ -92,7 +94,7 @@ STEP_INSTANCES = Update(
     where=_FENCE,
 )
 
-# An instance ends, and has read all.
+# An instance ends. It must have consumed its whole inbox.
 CLOSE_INSTANCES = Update(
     "instances",
     (
@@ -115,24 +117,25 @@ NEW_ACTIVITIES = Insert(
     ),
 )
 FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life"))
-# The same for a result that comes from outside of its instance: only who holds it may give it.
+# The same for a result whose instance is not part of the commit: the activity must be leased to the
+# worker.
 RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life", "worker"))
 CONSUME = Delete("inbox", ("instance", "seq"))
-EMPTY_INBOXES = Delete("inbox", ("instance",))
-FORGET_TURNS = Delete("turns", ("instance",))
-# All are marked, and those that nobody runs deleted, in this order: so none is taken between.
-MARK_FORGOTTEN = Update(
+REMOVE_INBOXES = Delete("inbox", ("instance",))
+REMOVE_TURNS = Delete("turns", ("instance",))
+# All are marked first, then those that no worker runs are deleted: none is taken in between.
+MARK_REMOVED = Update(
     "activities",
     ("instance", "cancel"),
     set="cancel = v.cancel",
     where="activities.instance = v.instance",
 )
-FORGET_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
-FORGET_INSTANCES = Delete("instances", ("id",))
+REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
+REMOVE_INSTANCES = Delete("instances", ("id",))
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready.
-NOTIFY = Update(
+COUNT_IN = Update(
     "instances",
     ("id", "execution", "life", "messages", "now"),
     set="""ready_at = CASE WHEN instances.status = 'running'
@@ -146,8 +149,8 @@ NOTIFY = Update(
 
 # --- many rows at once: what is taken -----------------------------------------------------------
 
-# Whoever writes a lease demands in the same statement that the worker's row is there, and that
-# nobody else has the lease, whatever was read before.
+# A statement that writes a lease checks by itself that the worker's row exists and that no other
+# worker has the lease, whatever was read before.
 _LEASE = """instances.seq = v.seq
     AND (instances.worker IS NULL OR instances.worker = v.worker)
     AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)"""
@@ -201,25 +204,25 @@ _VISIBLE = "queue = ? AND priority = ? AND worker IS NULL AND visible_at <= ? {e
 
 
 class Queries:
-    """The statements that touch one thing, or read; in the dialect's words."""
+    """The statements that touch one thing, or read, translated for a dialect."""
 
     # --- workers ------------------------------------------------------------------------
 
     register_worker = """INSERT INTO workers
         (id, name, heartbeat_at, queues, activity_queues, lease) VALUES (?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
-    # Locked, since nobody may bury a worker that is taking something.
+    # Locked, since nobody may reclaim a worker that is taking something.
     worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ? {for_update}"
     delete_worker = "DELETE FROM workers WHERE id = ?"
-    stale_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
-    # Nobody else has buried it, and it has not woken up, since `stale_workers` was read.
-    bury_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
+    expired_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
+    # Nobody else has reclaimed it, and it has sent no heartbeat, since `expired_workers` was read.
+    delete_expired_worker = "DELETE FROM workers WHERE id = ? AND heartbeat_at < ?"
     instances_without_row = _WITHOUT_ROW.format(holders="{holders_of_instances}")
     activities_without_row = _WITHOUT_ROW.format(holders="{holders_of_activities}")
     isolated_of_worker = """SELECT 1 FROM instances
         WHERE finished_at IS NULL AND worker = ? AND deaths > 0 LIMIT 1"""
-    # What a dead worker held are suspects; the death was counted when such a one was taken.
-    bury_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
+    # What a dead worker held becomes suspect; the death of one was counted when it was taken.
+    free_as_suspects = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
         level = priority - {_SUSPECT},
         ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
         WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
@@ -295,7 +298,7 @@ class Queries:
 
     # --- committing, one by one -----------------------------------------------------------
 
-    # What a commit demands, for finding out which demand was not met.
+    # The columns that a commit's fence compares, to find out which of them differs.
     fence = """SELECT worker, status, execution, turns, life, unread FROM instances
         WHERE id = ? {for_update}"""
     inbox_numbers = "SELECT seq FROM inbox WHERE instance = ?"
@@ -321,7 +324,7 @@ class Queries:
         unread = unread + 1
         WHERE id = ? AND status IN ('running', 'suspended')
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)"""
-    # The twin of NOTIFY where not every target was there: the same condition decides.
+    # Delivers one message where not every target of COUNT_IN was there, by the same condition.
     deliver_if_open = """INSERT INTO inbox (instance, seq, execution, event, arrived_at)
         SELECT id, {number}, ?, ?, ? FROM instances WHERE id = ?
         AND status IN ('running', 'suspended') AND execution = coalesce(?, execution)
@@ -334,7 +337,7 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
         failure = ? WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
-    # Its activities ended with it; what somebody runs is marked, see MARK_FORGOTTEN.
+    # Its activities ended with it; what somebody runs is marked, see MARK_REMOVED.
     delete_instance = "DELETE FROM instances WHERE id = ?"
     delete_inbox = "DELETE FROM inbox WHERE instance = ?"
     delete_pending = "DELETE FROM activities WHERE instance = ? AND worker IS NULL"
@@ -358,7 +361,7 @@ class Queries:
     end_instance = """UPDATE instances SET status = ?, outcome = ?,
         finished_at = ?, ready_at = NULL, unread = 0, wake_at = NULL,
         worker = NULL, sticky_worker = NULL WHERE id = ?"""
-    # What has not begun: nobody has it, and no turn of its first execution is stored.
+    # Not begun: no worker holds it, and no turn of its first execution is stored.
     unstarted = """SELECT parent, parent_execution, parent_command, parent_life FROM instances
         WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
         AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
@@ -396,7 +399,7 @@ class Queries:
         WHERE lease IS NULL OR heartbeat_at + lease >= ?"""
 
     def __init__(self, dialect: Dialect) -> None:
-        words = {
+        clauses = {
             "{for_update}": dialect.for_update,
             "{skip_locked}": dialect.skip_locked,
             "{number}": dialect.number,
@@ -406,6 +409,6 @@ class Queries:
         }
         for name, text in vars(type(self)).items():
             if isinstance(text, str) and not name.startswith("_"):
-                for word, said in words.items():
-                    text = text.replace(word, said)  # noqa: PLW2901 - piece by piece
+                for placeholder, clause in clauses.items():
+                    text = text.replace(placeholder, clause)  # noqa: PLW2901 - piece by piece
                 setattr(self, name, dialect.query(text))

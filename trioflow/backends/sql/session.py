@@ -129,4 +129,4 @@ class Session(Generic[S]):
         elif not goes_on:
             if isinstance(last, Error) and isinstance(last.error, TransactionEnded):
                 raise last.error
-            raise TransactionEnded("a call has ended the transaction")
+            raise TransactionEnded("a call has ended the transaction; nothing of it was stored")

@@ -22,7 +22,7 @@ class SqlStore:
 
     Args:
         connection: Open, its schema up to date, in autocommit mode between transactions.
-        dialect: The ways of its database.
+        dialect: Of its database.
         clock: The store's clock, epoch seconds.
     """
 
@@ -41,7 +41,7 @@ class SqlStore:
     # --- statements ---------------------------------------------------------------------
 
     def execute(self, sql: str, *parameters: Any) -> Cursor:
-        """Run one statement that is in the dialect's words."""
+        """Run one statement that was translated by `Dialect.query`."""
         return self.connection.execute(sql, parameters)
 
     def transaction(self) -> AbstractContextManager[None]:

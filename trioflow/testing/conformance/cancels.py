@@ -70,14 +70,14 @@ async def a_result_in_a_turn_ends_the_mark(stage: Stage) -> None:
 
 async def what_is_marked_ends_with_its_worker(stage: Stage) -> None:
     await _marked(stage)
-    await stage.bury("w2", survivors=("w1", "w9"))
+    await stage.expire("w2", survivors=("w1", "w9"))
     assert await stage.take_commands("w9") == ["0:0"]
     await _is_told(stage)
 
 
 async def what_is_marked_ends_with_who_holds_all(stage: Stage) -> None:
     await _marked(stage, mine=True)
-    await stage.bury("w1", "w2")
+    await stage.expire("w1", "w2")
     assert await stage.take_commands("w9") == ["0:0"]
     await _is_told(stage, "w9", suspect=True)
 
@@ -135,7 +135,7 @@ async def what_was_terminated_says_nothing_when_it_goes(stage: Stage) -> None:
     assert await stage.backend.terminate("a", TERMINATED) == "done"
     told = stage.backend.heartbeat("w2").cancelled
     assert sorted(one.command for one in told) == ["0:0", "0:1"]
-    await stage.bury("w1", "w2")
+    await stage.expire("w1", "w2")
     row = await stage.record("a")
     assert (row.status, row.unread, row.ready_at) == ("terminated", 0, None)
     assert await stage.take_commands("w9") == []

@@ -18,6 +18,7 @@ from trioflow.backends.records import (
 )
 from trioflow.errors import InstanceNotFound
 from trioflow.testing.conformance.stage import (
+    ALL,
     DONE,
     LEASE,
     TERMINATED,
@@ -30,8 +31,6 @@ from trioflow.testing.conformance.stage import (
     named,
     step,
 )
-
-_ALL = InstanceFilter()
 
 
 async def terminating_ends_an_instance(stage: Stage) -> None:
@@ -66,7 +65,7 @@ async def terminating_takes_the_descendants_along(stage: Stage) -> None:
     ]
     await stage.stored(step("top", 0), *born)
     assert await backend.terminate("mid", TERMINATED) == "done"
-    statuses = {row.id: row.status for row in await backend.list(_ALL, limit=9)}
+    statuses = {row.id: row.status for row in await backend.list(ALL, limit=9)}
     assert statuses == {
         "top": "running",
         "mid": "terminated",
@@ -109,12 +108,12 @@ async def lists_are_paged_newest_first(stage: Stage) -> None:
     await stage.create(*ids)
     seen: list[str] = []
     after: str | None = None
-    while page := await backend.list(_ALL, limit=2, after=after):
+    while page := await backend.list(ALL, limit=2, after=after):
         seen += [row.id for row in page]
         after = seen[-1]
     assert seen == ids[::-1]
     with pytest.raises(InstanceNotFound):
-        await backend.list(_ALL, limit=2, after="nobody")
+        await backend.list(ALL, limit=2, after="nobody")
 
 
 async def lists_and_counts_can_be_filtered(stage: Stage) -> None:
@@ -130,7 +129,7 @@ async def lists_and_counts_can_be_filtered(stage: Stage) -> None:
     finished_at = (await stage.record("order-2")).finished_at
     assert finished_at is not None
     for where, expected in (
-        (_ALL, "kid other Order-4 order%3 order-2 order-1"),
+        (ALL, "kid other Order-4 order%3 order-2 order-1"),
         (InstanceFilter(status=("running",)), "kid other Order-4 order-1"),
         (InstanceFilter(status=("completed", "suspended")), "order%3 order-2"),
         (InstanceFilter(status=("failed",)), ""),
@@ -182,7 +181,7 @@ async def stats_count_who_serves_a_queue(stage: Stage) -> None:
     assert await _serving(backend) == {"acts": (0, 2), "default": (2, 1), "Default": (0, 0)}
     await backend.release_worker("w2")
     assert await _serving(backend) == {"acts": (0, 1), "default": (1, 0), "Default": (0, 0)}
-    await stage.bury("w1", "w3", survivors=())
+    await stage.expire("w1", "w3", survivors=())
     assert await _serving(backend) == {"acts": (0, 0), "default": (0, 0), "Default": (0, 0)}
 
 
@@ -212,17 +211,17 @@ async def only_finished_instances_are_removed(stage: Stage) -> None:
     for id in ("a", "b", "c"):
         await stage.stored(step(id, 0, closing=DONE, activities=named("0:0")))
         await stage.pass_time(0.01)
-    assert await backend.remove(_ALL, ids=["d", "nobody"], limit=9) == 0
-    assert await backend.remove(_ALL, ids=[], limit=9) == 0
+    assert await backend.remove(ALL, ids=["d", "nobody"], limit=9) == 0
+    assert await backend.remove(ALL, ids=[], limit=9) == 0
     cut = (await stage.record("b")).finished_at
     assert await backend.remove(InstanceFilter(finished_before=cut), limit=9) == 1
     assert await backend.get("a") is None
     assert await backend.history("a") == []
     assert await stage.turns("a") == []
-    assert await backend.remove(_ALL, ids=["c", "d"], limit=9) == 1
-    assert [row.id for row in await backend.list(_ALL, limit=9)] == ["d", "b"]
+    assert await backend.remove(ALL, ids=["c", "d"], limit=9) == 1
+    assert [row.id for row in await backend.list(ALL, limit=9)] == ["d", "b"]
     assert (await stage.record("b")).turns == 1
-    assert await backend.remove(_ALL, limit=9) == 1
+    assert await backend.remove(ALL, limit=9) == 1
     assert await backend.create([]) == []
     await stage.create("a")
     assert (await stage.record("a")).execution == 1
@@ -234,19 +233,19 @@ async def removing_is_limited(stage: Stage) -> None:
     await stage.hold(*ids)
     for id in ids:
         await stage.stored(step(id, 0, closing=DONE))
-    assert await stage.backend.remove(_ALL, limit=2) == 2
-    assert [row.id for row in await stage.backend.list(_ALL, limit=9)] == ["4", "3", "2"]
+    assert await stage.backend.remove(ALL, limit=2) == 2
+    assert [row.id for row in await stage.backend.list(ALL, limit=9)] == ["4", "3", "2"]
     strangers = [f"stranger-{number}" for number in range(1200)]
     wanted = ["2", *strangers, "3", "4"]
-    assert await stage.backend.remove(_ALL, ids=wanted, limit=2) == 2
-    assert await stage.backend.count(_ALL) == 1
+    assert await stage.backend.remove(ALL, ids=wanted, limit=2) == 2
+    assert await stage.backend.count(ALL) == 1
 
 
 async def removed_instances_get_no_messages(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b")
     await stage.stored(step("b", 0, closing=DONE))
-    assert await stage.backend.remove(_ALL, limit=9) == 1
+    assert await stage.backend.remove(ALL, limit=9) == 1
     await stage.stored(step("a", 0, messages=[Message("b", b"x", failed=b"no")]))
     assert events(await stage.take()) == [b"no"]
 

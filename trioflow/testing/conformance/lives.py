@@ -15,6 +15,7 @@ from trioflow.backends.records import (
     Unit,
 )
 from trioflow.testing.conformance.stage import (
+    ALL,
     CANCELLED,
     DONE,
     LEASE,
@@ -36,15 +37,20 @@ _OLD = "1" * 32
 _NEW = "2" * 32
 
 
-async def _left_running(stage: Stage, *, removed: bool = False) -> None:
-    """Let w2 run an activity of a first life of ``a``, and w1 hold the second."""
+async def _run_by_w2(stage: Stage) -> None:
+    """Let w2 run an activity of a first life of ``a``, which w1 holds."""
     await stage.workers("w1", "w2")
     await stage.hold("a", life=_OLD)
-    await stage.stored(step("a", 0, life=_OLD, activities=named("0:0", input=b"[1]")))
+    await stage.stored(step("a", 0, life=_OLD, activities=named("0:0")))
     assert await stage.take_commands("w2") == ["0:0"]
+
+
+async def _left_running(stage: Stage, *, removed: bool = False) -> None:
+    """Let w2 run an activity of a first life of ``a``, and w1 hold the second."""
+    await _run_by_w2(stage)
     assert await stage.backend.terminate("a", TERMINATED) == "done"
     if removed:
-        assert await stage.backend.remove(InstanceFilter(), limit=9) == 1
+        assert await stage.backend.remove(ALL, limit=9) == 1
     await stage.hold("a", life=_NEW)
 
 
@@ -100,7 +106,7 @@ async def a_worker_of_the_old_life_writes_nothing(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", life=_OLD)
     assert await stage.backend.terminate("a", TERMINATED) == "done"
-    assert await stage.backend.remove(InstanceFilter(), limit=9) == 1
+    assert await stage.backend.remove(ALL, limit=9) == 1
     await stage.hold("a", life=_NEW)
     assert await stage.commit(step("a", 0, life=_OLD)) == CommitFailure(lost=["a"])
     assert await stage.turns("a") == []
@@ -212,10 +218,7 @@ async def who_runs_what_was_removed_is_told(stage: Stage) -> None:
 
 
 async def _ended_with_an_activity(stage: Stage) -> None:
-    await stage.workers("w1", "w2")
-    await stage.hold("a", life=_OLD)
-    await stage.stored(step("a", 0, life=_OLD, activities=named("0:0")))
-    assert await stage.take_commands("w2") == ["0:0"]
+    await _run_by_w2(stage)
     await stage.stored(step("a", 1, life=_OLD, closing=DONE))
 
 
@@ -236,7 +239,7 @@ async def who_runs_what_has_ended_is_told_when_a_commit_uses_its_id(stage: Stage
 
 async def who_runs_what_has_ended_is_told_when_it_is_removed(stage: Stage) -> None:
     await _ended_with_an_activity(stage)
-    assert await stage.backend.remove(InstanceFilter(), limit=9) == 1
+    assert await stage.backend.remove(ALL, limit=9) == 1
     await _only_its_worker_is_told(stage)
 
 
@@ -273,7 +276,7 @@ async def _nothing_came_of_it(stage: Stage) -> None:
 
 async def the_old_life_of_a_dead_worker_goes_without_a_word(stage: Stage) -> None:
     await _left_running(stage, removed=True)
-    await stage.bury("w2", survivors=("w1",))
+    await stage.expire("w2", survivors=("w1",))
     await _nothing_came_of_it(stage)
 
 
@@ -355,7 +358,7 @@ async def a_removed_id_gets_no_messages_of_its_past(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b", life=_OLD)
     assert await stage.backend.terminate("b", TERMINATED) == "done"
-    assert await stage.backend.remove(InstanceFilter(), limit=9) == 1
+    assert await stage.backend.remove(ALL, limit=9) == 1
     again = step("b", 0, new=new("b", life=_NEW), life=_NEW)
     message = Message("b", b"for the old one", execution=1, life=_OLD, failed=b"no")
     await stage.stored(step("a", 0, life=_OLD, messages=[message]), again)

@@ -1,4 +1,4 @@
-"""What a conformance case has at hand: a backend, its time, and short words for long calls."""
+"""What conformance cases share: the backend under test, its clock, and helpers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trioflow.backends.records import (
     Closing,
     CommitFailure,
     InstanceCommit,
+    InstanceFilter,
     InstanceRecord,
     NewActivity,
     NewInstance,
@@ -26,6 +27,7 @@ from trioflow.backends.records import (
 )
 
 __all__ = [
+    "ALL",
     "CANCELLED",
     "DONE",
     "LEASE",
@@ -47,6 +49,7 @@ __all__ = [
 # Short enough to be waited for where the store's clock cannot be set, seconds.
 LEASE = 0.8
 
+ALL = InstanceFilter()
 CANCELLED = msgspec.json.encode(Cancelled("enough"))
 DONE = Closing("completed", b'{"outcome":"completed","result":null}')
 TERMINATED = msgspec.json.encode(Failed(Failure(type="Terminated", message="enough")))
@@ -112,8 +115,8 @@ class Stage:
         """Commit one unit."""
         return (await self.backend.commit(worker, [Unit(instances=list(commits))]))[0]
 
-    async def bury(self, *dead: str, survivors: Sequence[str] = ("w9",)) -> None:
-        """Let the lease of all workers but the survivors pass, and reclaim what they held."""
+    async def expire(self, *dead: str, survivors: Sequence[str] = ("w9",)) -> None:
+        """Let the leases of all workers but the survivors expire, and reclaim what they held."""
         await self.pass_time(LEASE * 1.1)
         for worker in survivors:
             assert self.backend.heartbeat(worker).alive

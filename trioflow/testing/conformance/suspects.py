@@ -29,7 +29,7 @@ async def _suspects(stage: Stage, *ids: str, **fields: Any) -> None:
     """Create instances that became suspects with w1; w2 and w9 live."""
     await stage.workers("w1", "w2", "w9")
     await stage.hold(*ids, **fields)
-    await stage.bury("w1", survivors=("w2", "w9"))
+    await stage.expire("w1", survivors=("w2", "w9"))
 
 
 def _nothing(id: str, number: int = 0, **fields: Any) -> InstanceCommit:
@@ -59,11 +59,11 @@ async def who_dies_with_one_in_isolation_blames_that(stage: Stage) -> None:
     step_of = step(busy.id, 0, activities=named("0:0", leased=True))
     await stage.stored(step_of, worker="w2")
     await stage.take("w2", 9, suspect=True)
-    await stage.bury("w2", survivors=("w9",))
+    await stage.expire("w2", survivors=("w9",))
     assert (await stage.task("busy", "0:0")).attempt == 1
     (task,) = (await stage.backend.take_activities("w9", ("default",), 9)).activities
     assert task.attempt == 1
-    await stage.bury("w9", survivors=())
+    await stage.expire("w9", survivors=())
     assert (await stage.task("busy", "0:0")).attempt > 1
 
 
@@ -82,7 +82,7 @@ async def only_what_was_held_is_suspect(stage: Stage) -> None:
     await stage.stored(step("parked", 0, leased=False))
     await stage.stored(step("ended", 0, closing=DONE))
     await stage.stored(step("asleep", 0, suspended=b"{}"))
-    await stage.bury("w1")
+    await stage.expire("w1")
     assert await stage.backend.resume("asleep") == "done"
     assert await stage.backend.send("parked", b"x") == "done"
     taken = await stage.backend.take_instances("w9", ("default",), 9)
@@ -126,7 +126,7 @@ async def suspects_come_by_priority_and_time(stage: Stage) -> None:
     await stage.create("a", "b")
     await stage.create("high", priority=5)
     assert sorted(await stage.take_ids("w1")) == ["a", "b", "high"]
-    await stage.bury("w1", survivors=("w2", "w9"))
+    await stage.expire("w1", survivors=("w2", "w9"))
     assert await stage.suspects("w2") == [("high", 1)]
     ((first, _),) = await stage.suspects("w2")
     ((second, _),) = await stage.suspects("w2")
@@ -168,17 +168,17 @@ async def what_was_ordinary_again_is_counted_anew(stage: Stage) -> None:
     await _suspects(stage, "a")
     assert await stage.suspects("w2") == [("a", 1)]
     await stage.stored(step("a", 0), worker="w2")
-    await stage.bury("w2")
+    await stage.expire("w2")
     assert await stage.suspects() == [("a", 1)]
 
 
 async def deaths_in_isolation_are_counted(stage: Stage) -> None:
     await _suspects(stage, "a")
     assert await stage.suspects("w2") == [("a", 1)]
-    await stage.bury("w2")
+    await stage.expire("w2")
     await stage.workers("w3")
     assert await stage.suspects("w3") == [("a", 2)]
-    await stage.bury("w3")
+    await stage.expire("w3")
     assert await stage.suspects() == [("a", 3)]
 
 
@@ -203,7 +203,7 @@ async def what_is_kept_without_a_turn_may_still_have_killed(stage: Stage) -> Non
     await stage.stored(_nothing("a", leased=True), worker="w2")
     (taken,) = await stage.take("w2")
     assert taken.deaths == 1
-    await stage.bury("w2")
+    await stage.expire("w2")
     assert await stage.suspects() == [("a", 2)]
 
 
@@ -227,7 +227,7 @@ async def a_suspect_may_wait_for_its_time(stage: Stage) -> None:
     await stage.workers("w1", "w9")
     await stage.hold("a")
     await stage.stored(step("a", 0))
-    await stage.bury("w1")
+    await stage.expire("w1")
     assert await stage.suspects() == [("a", 1)]
     due = backend.now() + LEASE
     await stage.stored(_nothing("a", 1, due=False, wake_at=due), worker="w9")
@@ -244,7 +244,7 @@ async def a_suspect_may_wait_for_its_time(stage: Stage) -> None:
 async def a_suspension_keeps_a_suspect_and_forgets_its_deaths(stage: Stage) -> None:
     await _suspects(stage, "a")
     assert await stage.suspects("w2") == [("a", 1)]
-    await stage.bury("w2")
+    await stage.expire("w2")
     assert await stage.suspects() == [("a", 2)]
     await stage.stored(_nothing("a", suspended=b"{}", due=False), worker="w9")
     taken = await stage.backend.take_instances("w9", ("default",), 9)
@@ -298,12 +298,12 @@ async def a_used_id_is_not_suspect(stage: Stage) -> None:
     assert not taken.suspects
 
 
-async def the_buried_get_no_suspects(stage: Stage) -> None:
+async def reclaimed_workers_get_no_suspects(stage: Stage) -> None:
     await _suspects(stage, "a")
     backend = stage.backend
     assert await stage.suspects("w2") == [("a", 1)]
     await backend.send("a", b"x")
-    await stage.bury("w2")
+    await stage.expire("w2")
     for limit, suspect in ((9, True), (9, False), (0, False)):
         assert await stage.take("w2", limit, suspect=suspect) == []
         assert await stage.take("never", limit, suspect=suspect) == []
@@ -356,6 +356,6 @@ CASES: tuple[Case, ...] = (
     suspects_are_counted_as_pending,
     a_suspect_can_be_ended,
     a_used_id_is_not_suspect,
-    the_buried_get_no_suspects,
+    reclaimed_workers_get_no_suspects,
     what_belongs_to_no_row_is_freed,
 )

@@ -1,4 +1,4 @@
-"""Conformance: workers live, die and are buried."""
+"""Conformance: heartbeats, expired leases and what becomes of a reclaimed worker."""
 
 # ruff: noqa: D103 - assertions; a case is described by its name
 
@@ -21,7 +21,7 @@ from trioflow.testing.conformance.stage import (
 )
 
 
-async def the_living_are_not_buried(stage: Stage) -> None:
+async def living_workers_are_not_reclaimed(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     for _ in range(3):
         await stage.pass_time(LEASE * 0.7)
@@ -30,7 +30,7 @@ async def the_living_are_not_buried(stage: Stage) -> None:
         assert await stage.backend.reclaim(LEASE) == []
 
 
-async def the_dead_are_buried_once(stage: Stage) -> None:
+async def expired_workers_are_reclaimed_once(stage: Stage) -> None:
     await stage.workers("w1", "w2", "w3")
     await stage.pass_time(LEASE * 1.1)
     stage.backend.heartbeat("w2")
@@ -46,7 +46,7 @@ async def what_the_dead_held_is_free(stage: Stage) -> None:
     await stage.hold("a", "b")
     await stage.stored(step("b", 0, wake_at=stage.backend.now() + 1000))
     await stage.stored(step("a", 0, activities=named("0:0", leased=True)))
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     found = [await stage.suspects("w2", sticky=1000.0) for _ in range(2)]
     assert sorted(found) == [[("a", 1)], [("b", 1)]]
     (task,) = (await stage.backend.take_activities("w2", ("default",), 9)).activities
@@ -57,16 +57,16 @@ async def what_others_hold_stays_theirs(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("theirs", worker="w2")
     await stage.stored(step("theirs", 0, activities=named("0:0", leased=True)), worker="w2")
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     assert (await stage.record("theirs")).worker == "w2"
     assert (await stage.task("theirs", "0:0")).attempt == 1
     assert await stage.take_commands("w2") == []
 
 
-async def the_buried_write_nothing(stage: Stage) -> None:
+async def reclaimed_workers_write_nothing(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a")
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     units = [Unit(instances=[step("a", 0)]), Unit(instances=[step("n", 0, new=new("n"))])]
     for batch in (units, units[:1], []):
         with pytest.raises(LeaseLost):
@@ -79,21 +79,21 @@ async def the_buried_write_nothing(stage: Stage) -> None:
     await stage.stored(step("a", 0), worker="w2")
 
 
-async def the_buried_take_nothing(stage: Stage) -> None:
+async def reclaimed_workers_take_nothing(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await stage.hold("a")
     await stage.stored(step("a", 0, activities=named("0:0")))
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     assert await stage.take("w1") == []
     assert await stage.take_commands("w1") == []
     assert (await stage.record("a")).worker is None
 
 
-async def a_name_does_not_help_the_buried(stage: Stage) -> None:
+async def the_name_of_a_reclaimed_worker_does_not_help(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1", "w2")
     await stage.hold("a")
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     await backend.register_worker("w1-again", "w1 of the suite")
     assert await backend.commit("w1-again", [Unit(instances=[step("a", 0)])]) != [None]
     with pytest.raises(LeaseLost):
@@ -107,7 +107,7 @@ async def a_cancelled_activity_of_the_dead_is_reported(stage: Stage) -> None:
     assert await stage.take_commands("w1", 2) == ["0:0", "0:1"]
     cancelled = [CancelledActivity("0:1", b"cancelled")]
     await stage.stored(step("a", 1, cancelled=cancelled), worker="w2")
-    await stage.bury("w1", survivors=("w2",))
+    await stage.expire("w1", survivors=("w2",))
     assert await stage.take_commands("w2") == ["0:0"]
     assert events(await stage.take("w2")) == [b"cancelled"]
 
@@ -187,13 +187,13 @@ async def leaving_gives_back_without_blame(stage: Stage) -> None:
 
 
 CASES: tuple[Case, ...] = (
-    the_living_are_not_buried,
-    the_dead_are_buried_once,
+    living_workers_are_not_reclaimed,
+    expired_workers_are_reclaimed_once,
     what_the_dead_held_is_free,
     what_others_hold_stays_theirs,
-    the_buried_write_nothing,
-    the_buried_take_nothing,
-    a_name_does_not_help_the_buried,
+    reclaimed_workers_write_nothing,
+    reclaimed_workers_take_nothing,
+    the_name_of_a_reclaimed_worker_does_not_help,
     a_cancelled_activity_of_the_dead_is_reported,
     what_is_given_back_is_free_without_blame,
     what_is_recalled_comes_again,

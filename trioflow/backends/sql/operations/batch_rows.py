@@ -35,7 +35,7 @@ Refusals: TypeAlias = Mapping[tuple[str, ParentRef], Message]
 
 
 class BatchRows:
-    """One batch.
+    """The rows of one batch.
 
     Args:
         worker: Who commits it.

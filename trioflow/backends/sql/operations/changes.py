@@ -8,17 +8,17 @@ from typing import Any
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends.records import InstanceFilter, Message, NewInstance, Update
 from trioflow.backends.sql.dialect import Write
-from trioflow.backends.sql.operations.cleanup import drop_activities, forget_finished
+from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
 from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
-    EMPTY_INBOXES,
-    FORGET_ACTIVITIES,
-    FORGET_INSTANCES,
-    FORGET_TURNS,
     LOCK_INSTANCES,
-    MARK_FORGOTTEN,
+    MARK_REMOVED,
+    REMOVE_ACTIVITIES,
+    REMOVE_INBOXES,
+    REMOVE_INSTANCES,
+    REMOVE_TURNS,
 )
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
@@ -28,7 +28,7 @@ __all__ = ["cancel", "create", "remove", "resume", "send", "terminate"]
 _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
 _TRIES = 5
-_FORGET = (FORGET_TURNS, EMPTY_INBOXES, FORGET_ACTIVITIES, FORGET_INSTANCES)
+_REMOVED_ROWS = (REMOVE_TURNS, REMOVE_INBOXES, REMOVE_ACTIVITIES, REMOVE_INSTANCES)
 _NO_EVENT = b""
 
 
@@ -57,7 +57,7 @@ def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
         created.append(status not in _OPEN)
         if created[-1]:
             if status:
-                forget_finished(store, new.id)
+                delete_finished(store, new.id)
             known[new.id] = ("running", 0)
             values += new_instance_row(new, execution + 1, now, ready_at=now)
     if values:
@@ -161,6 +161,6 @@ def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, li
 
 def _remove(store: SqlStore, ids: list[str]) -> None:
     marks = [value for id in ids for value in (id, _NO_EVENT)]
-    writes: list[tuple[Write, list[Any]]] = [(MARK_FORGOTTEN, marks)]
-    writes += [(statement, ids) for statement in _FORGET]
+    writes: list[tuple[Write, list[Any]]] = [(MARK_REMOVED, marks)]
+    writes += [(statement, ids) for statement in _REMOVED_ROWS]
     store.dialect.write_all(store.connection, writes)

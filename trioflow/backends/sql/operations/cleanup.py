@@ -15,7 +15,7 @@ from trioflow.backends.records import Message
 from trioflow.backends.sql.operations.delivery import deliver
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["drop_activities", "end_activity", "end_cancelled", "forget_finished"]
+__all__ = ["delete_finished", "drop_activities", "end_activity", "end_cancelled"]
 
 
 def end_activity(store: SqlStore, key: Sequence[Any], event: bytes, now: float) -> None:
@@ -47,7 +47,7 @@ def drop_activities(store: SqlStore, instance: str) -> None:
     store.execute(store.queries.delete_pending, instance)
 
 
-def forget_finished(store: SqlStore, id: str) -> None:
+def delete_finished(store: SqlStore, id: str) -> None:
     """Delete a finished instance, except for its turns, so that its id can be used again."""
     store.execute(store.queries.delete_instance, id)
     store.execute(store.queries.delete_inbox, id)

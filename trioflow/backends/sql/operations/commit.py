@@ -51,7 +51,7 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
-from trioflow.backends.sql.operations.cleanup import end_activity, forget_finished
+from trioflow.backends.sql.operations.cleanup import delete_finished, end_activity
 from trioflow.backends.sql.operations.delivery import (
     deliver_one_by_one,
     deliver_together,
@@ -62,7 +62,7 @@ from trioflow.backends.sql.operations.delivery import (
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
-    NOTIFY,
+    COUNT_IN,
     RENEW_WORKER,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
@@ -153,7 +153,7 @@ def _write_batch(
     if renew:
         writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
     if plain and not rows.endings:
-        writes.append((NOTIFY, unread_counts(plain, rows.now)))
+        writes.append((COUNT_IN, unread_counts(plain, rows.now)))
     touched = _write_fenced(store, worker, writes)
     for ending in rows.endings:
         _end(store, worker, ending, rows.now)
@@ -255,7 +255,7 @@ def _commit_judged(
     judged = [_judge(store, worker, unit) for unit in units]
     stored = [each for each in judged if isinstance(each, _Accepted)]
     for id in {id for each in stored for id in each.replaced}:
-        forget_finished(store, id)
+        delete_finished(store, id)
     refusals = {child: told for each in stored for child, told in each.refusals.items()}
     if stored:
         _write_batch(store, worker, [each.unit for each in stored], refusals)

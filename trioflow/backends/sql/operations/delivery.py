@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
 from trioflow.backends.records import Message
-from trioflow.backends.sql.queries import DELIVER, NOTIFY
+from trioflow.backends.sql.queries import COUNT_IN, DELIVER
 from trioflow.backends.sql.rows import parent_ref
 from trioflow.backends.sql.store import SqlStore
 
@@ -84,12 +84,12 @@ def _alike(one: Message, other: Message) -> bool:
 
 def deliver_together(store: SqlStore, by_target: dict[str, list[Mail]], now: float) -> None:
     """Deliver plain mails."""
-    touched = store.write(NOTIFY, unread_counts(by_target, now))
+    touched = store.write(COUNT_IN, unread_counts(by_target, now))
     insert_together(store, by_target, touched, now)
 
 
 def unread_counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
-    """Return the values of `NOTIFY` for plain mails."""
+    """Return the values of `COUNT_IN` for plain mails."""
     counts: list[Any] = []
     for target, mails in by_target.items():
         first = mails[0].message
@@ -100,7 +100,7 @@ def unread_counts(by_target: dict[str, list[Mail]], now: float) -> list[Any]:
 def insert_together(
     store: SqlStore, by_target: dict[str, list[Mail]], touched: int, now: float
 ) -> None:
-    """Insert plain mails that `NOTIFY` has counted in at ``touched`` of their targets."""
+    """Insert plain mails that `COUNT_IN` has counted in at ``touched`` of their targets."""
     if not touched:
         return
     dialect, connection = store.dialect, store.connection

@@ -23,11 +23,11 @@ one counts a death in advance and raises the level again; a stored turn sets the
 whoever gives it back without a turn takes the death back and makes it a suspect again. The
 transitions, with the statements that make them:
 
-    ordinary --(its worker is reclaimed)--> suspect, free          `Queries.bury_instances`
+    ordinary --(its worker is reclaimed)--> suspect, free          `Queries.free_as_suspects`
     suspect, free --(taken in isolation)--> held, deaths + 1       `LEASE_SUSPECTS`
     held, deaths > 0 --(a turn is stored)--> ordinary, deaths 0    `STEP_INSTANCES`, …
     held, deaths > 0 --(given back)--> suspect, deaths - 1         `Queries.free_instances`, …
-    held, deaths > 0 --(its worker is reclaimed)--> suspect        `Queries.bury_instances`
+    held, deaths > 0 --(its worker is reclaimed)--> suspect        `Queries.free_as_suspects`
 
 A worker that dies while it has a suspect in isolation dies because of that one: then its
 activities are not blamed, and keep their ``attempt``.
@@ -80,11 +80,11 @@ def heartbeat(store: SqlStore, worker: str) -> Heartbeat:
 def reclaim(store: SqlStore, lease: float) -> list[str]:
     """See `Backend.reclaim`."""
     clock, queries = store.clock, store.queries
-    stale = store.execute(queries.stale_workers, clock() - lease).fetchall()
+    expired = store.execute(queries.expired_workers, clock() - lease).fetchall()
     reclaimed: list[str] = []
-    for (worker,) in stale:
+    for (worker,) in expired:
         with store.transaction():
-            if store.execute(queries.bury_worker, worker, clock() - lease).rowcount:
+            if store.execute(queries.delete_expired_worker, worker, clock() - lease).rowcount:
                 _free(store, worker, died=True)
                 reclaimed.append(worker)
     for worker in _holders_without_row(store):
@@ -143,7 +143,7 @@ def _free(store: SqlStore, worker: str, *, died: bool) -> None:
     queries, now = store.queries, store.clock()
     # If it held an instance in isolation, that is to blame, and not its activities.
     blamed = died and store.execute(queries.isolated_of_worker, worker).fetchone()
-    free = queries.bury_instances if died else queries.free_instances
+    free = queries.free_as_suspects if died else queries.free_instances
     store.execute(free, now, now, worker)
     # First those that are not marked: what is marked meanwhile is found by what follows.
     store.execute(queries.free_activities, int(died and not blamed), now, worker)
