@@ -213,12 +213,11 @@ class Machine(RuleBasedStateMachine):
             self._do(self._take_activities, heir, QUEUES, MANY, ())
         self._do(self._take_suspect, heir, QUEUES, ())
         self._do(self._look)
-        match then:
-            case "die" | "release":
-                self._do(self._release_worker, heir, then == "die")
-            case "commit":
-                unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
-                self._do(self._commit, heir, [unit])
+        if then in ("die", "release"):
+            self._do(self._release_worker, heir, then == "die")
+        elif then == "commit":
+            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            self._do(self._commit, heir, [unit])
 
     # --- taking -------------------------------------------------------------------------------
 
