@@ -198,6 +198,27 @@ class Machine(RuleBasedStateMachine):
         for worker in await self._change("reclaim", lease, shape=lambda found, _: sorted(found)):
             self._facts.died(worker, suspect=True)
 
+    @rule(pick=_pick, busy=st.booleans(), then=plans.heir_acts, step=plans.steps)
+    def retry_in_isolation(self, pick: int, busy: bool, then: str, step: StepPlan) -> None:
+        """A worker dies that holds one instance; another one takes that, and may die of it too."""
+        dead = self._busy(pick, ask=False)
+        # Of several that become suspects at once any may be taken first.
+        self._do(self._release_instances, dead, self._facts.held_by(dead)[1:])
+        self._do(self._release_worker, dead, True)  # noqa: FBT003 - it died
+        self._do(self._look)
+        if not self._facts.living:
+            self._do(self._register)
+        heir = self._draft.worker(pick)
+        if busy:
+            self._do(self._take_activities, heir, QUEUES, MANY, ())
+        self._do(self._take_suspect, heir, QUEUES, ())
+        self._do(self._look)
+        if then in ("die", "release"):
+            self._do(self._release_worker, heir, then == "die")
+        elif then == "commit":
+            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            self._do(self._commit, heir, [unit])
+
     # --- taking -------------------------------------------------------------------------------
 
     @rule(
@@ -367,10 +388,9 @@ class Machine(RuleBasedStateMachine):
         if all_of_it:
             self._do(self._recall, worker, keep)
         else:
-            self._do(self._release_instances, worker, names)
+            self._do(self._release_instances, worker, [self._draft.id(name) for name in names])
 
-    async def _release_instances(self, worker: str, names: Sequence[str]) -> None:
-        ids = [self._draft.id(name) for name in names]
+    async def _release_instances(self, worker: str, ids: Sequence[str]) -> None:
         for id in await self._change(
             "release_instances", worker, ids, shape=lambda found, _: sorted(found)
         ):

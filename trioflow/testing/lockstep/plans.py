@@ -35,6 +35,7 @@ __all__ = [
     "client_acts",
     "excluded",
     "filters",
+    "heir_acts",
     "ids",
     "lives",
     "news",
@@ -212,6 +213,8 @@ some_ids = subsets((*IDS, "nobody"))
 worker_acts = st.sampled_from(
     (*("heartbeat", "register") * 2, "release", "die", "reclaim nobody", "reclaim all")
 )
+heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
+"""What a worker does that has taken a suspect."""
 client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
 
 
