@@ -20,7 +20,7 @@ from trioflow._model.commands import (
     StartChild,
     command_target,
 )
-from trioflow._model.ids import CommandId
+from trioflow._model.ids import MAIN_TASK, CommandId
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Completed, Continued, Outcome, Turn
 
@@ -60,7 +60,7 @@ class StrictExecution(Execution):
                 )
         before, now = _result(recorded.outcome), _result(end)
         if before != now:
-            raise NeedsSuspension(self._differs(number, "0", "the result", before, now))
+            raise NeedsSuspension(self._differs(number, MAIN_TASK, "the result", before, now))
 
     def _differs(self, turn: int, task: str, what: str, was: bytes, is_now: bytes) -> SuspendReport:
         line = line_of(self.loop, task)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import anyio
-import anyio.abc
 import msgspec
 import trio
 
@@ -76,6 +75,10 @@ class ClusterReport(msgspec.Struct, frozen=True):
     digest: str
 
 
+def _in_memory(clock: Callable[[], float]) -> Backend:
+    return MemoryBackend(clock=clock)
+
+
 class _Witness:
     """Stands before the store, and notes what it has accepted."""
 
@@ -131,7 +134,7 @@ class Cluster:
         self._faults = faults
         self._lease = lease
         self._codec = codec or JsonCodec()
-        self._make_store = store or (lambda clock: MemoryBackend(clock=clock))
+        self._make_store = _in_memory if store is None else store
         self._options = options
         self._chance = random.Random(seed)  # noqa: S311  # it is repeated
         self._trace: list[str] = []
@@ -223,7 +226,9 @@ class Cluster:
         host = SimulatedHost(chance.getrandbits(64), self._start)
         self._say(f"{name} begins")
         with trio.CancelScope() as alive:
-            async with worker_on(link, self._draw(name, chance, killed=killed), host):
+            async with worker_on(
+                cast("Backend", link), self._draw(name, chance, killed=killed), host
+            ):
                 if faults is None:
                     await trio.sleep_forever()
                     raise AssertionError("it is cancelled")
@@ -283,7 +288,7 @@ class Cluster:
         host = SimulatedHost(chance.getrandbits(64), self._start)
         link = Link(self._store, chance, trio.current_time)
         client = Client(
-            link,
+            cast("Backend", link),
             codec=self._codec,
             registry=self._registry,
             random=host.random,
