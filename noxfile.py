@@ -88,7 +88,7 @@ def tests_trio(session: nox.Session, trio: str) -> None:
     """Run what the engine does on the oldest and the newest trio, whose private names it uses."""
     session.install("-e", ".[test]")
     session.install("--upgrade", f"trio{trio}")
-    session.run("pytest", *(session.posargs or ["tests/engine", "tests/histories"]))
+    session.run("pytest", *(session.posargs or ["tests/engine", "tests/histories", "tests/stored"]))
 
 
 @nox.session
@@ -110,6 +110,13 @@ def races(session: nox.Session) -> None:
     """Race workers on a store, at random and for minutes: `nox -s races -- --help`."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.races", *session.posargs)
+
+
+@nox.session
+def clusters(session: nox.Session) -> None:
+    """Simulate clusters of workers with faults, seed after seed: `nox -s clusters -- --help`."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.cluster.campaign", *session.posargs)
 
 
 @nox.session
