@@ -128,8 +128,12 @@ def test_contributing_says_where_a_change_goes_in_this_tree():
         first, *siblings = (ROOT / path for path in re.findall(r"`([^`]+)`", cell))
         named |= {first, *(first.parent / path.name for path in siblings)}
     assert [path for path in named if not path.exists()] == []
-    parts = {path for path in PACKAGE.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
-    assert {path for path in parts if path.suffix != ".typed"} - named == set()
+    parts = {
+        path
+        for path in PACKAGE.iterdir()
+        if path.name != "__init__.py" and (path.suffix == ".py" or any(path.glob("**/*.py")))
+    }
+    assert parts - named == set()
 
 
 SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]

@@ -67,7 +67,7 @@ TABLE: Final = {
     "one value: the arguments of a call, a result, a signal, a status": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
-    "all that a workflow gives between two waits": f"{MAX_TURN // 2**20} MiB encoded",
+    "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
 }
 """What is limited, and how: the table in the operations manual."""
 
