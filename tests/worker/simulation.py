@@ -40,6 +40,10 @@ class InlineCall:
 class Repeating:
     def __init__(self):
         self.scope = anyio.CancelScope()
+        self.wake = anyio.Event()
+
+    def call_now(self):
+        self.wake.set()
 
     def stop(self):
         self.scope.cancel()
@@ -62,7 +66,9 @@ class _Simulated:
         async def run():
             with repeating.scope:
                 while True:
-                    await anyio.sleep(interval)
+                    with anyio.move_on_after(interval):
+                        await repeating.wake.wait()
+                    repeating.wake = anyio.Event()
                     if not fn():
                         return
 

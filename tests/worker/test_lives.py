@@ -61,6 +61,7 @@ async def test_terminated_and_started_again_at_once(cached, where, removed):
             await client.handle("order").remove()
         handle = await client.start(jobs.flow.options(id="order"), 2)
         assert await handle.result() == 2
+        assert not jobs.running  # it was stopped before the new life began
 
         async def stopped():
             return not jobs.running

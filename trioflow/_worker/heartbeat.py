@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import anyio
+
 from trioflow._worker.host import Host, Repeating
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
@@ -49,8 +51,16 @@ class Heart:
         self._on_cancelled = on_cancelled
         self._stopped = False
         self._trouble = False
+        self._waiting: list[anyio.Event] = []
         self._call_soon = host.call_soon()
         self._beating = host.repeat(interval, self._beat, f"trioflow-heart-{worker[:8]}")
+
+    def beat_now(self) -> anyio.Event:
+        """Beat at once; return what is set when the answer to a beat has been worked through."""
+        heard = anyio.Event()
+        self._waiting.append(heard)
+        self._beating.call_now()
+        return heard
 
     def stop(self) -> None:
         """Stop beating. A beat that has begun is not waited for, and tells nothing any more."""
@@ -58,6 +68,13 @@ class Heart:
         self._beating.stop()
 
     def _beat(self) -> bool:
+        waiting, self._waiting = self._waiting, []
+        goes_on = self._ask()
+        if waiting:
+            self._call_soon(partial(_set_all, waiting))
+        return goes_on
+
+    def _ask(self) -> bool:
         try:
             answer = self._backend.heartbeat(self._worker)
         except BackendError as exc:
@@ -82,6 +99,11 @@ class Heart:
     def _tell_cancelled(self, keys: list[ActivityKey]) -> None:
         if not self._stopped:
             self._on_cancelled(keys)
+
+
+def _set_all(events: list[anyio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 class Step(NamedTuple):

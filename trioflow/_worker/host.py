@@ -81,6 +81,9 @@ class Scope(Protocol):
 class Repeating(Protocol):
     """A function that is called again and again."""
 
+    def call_now(self) -> None:
+        """Call it without waiting for the rest of the interval. Any thread may say so."""
+
     def stop(self) -> None:
         """Call it no more. Any thread may say so; a call that has begun is not waited for."""
 

@@ -62,15 +62,22 @@ class _RepeatingThread:
     def __init__(self, interval: float, fn: Callable[[], bool], name: str) -> None:
         self._interval = interval
         self._fn = fn
-        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._stopped = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    def call_now(self) -> None:
+        self._wake.set()
+
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            if not self._fn():
+        while True:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            if self._stopped or not self._fn():
                 return
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -11,7 +11,7 @@ from trioflow._worker.instances.pump import Pump
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityRetry, ActivityTask, Unit
+from trioflow.backends.records import ActivityRetry, ActivityTask, TakenInstance, Unit
 from trioflow.errors import BackendUnavailable, LeaseLost
 
 __all__ = ["Taker"]
@@ -37,6 +37,9 @@ class Taker:
         registration: The worker's row, which the leases name.
         timer: When to look again.
         pump: What is given the instances; its runner is given the activities.
+        look_for_cancels: Asks the store what is to be cancelled here. Called when an id has come
+            back in another life while activities of an earlier one run: their rows are marked, but
+            this worker has perhaps not heard of it.
 
     Attributes:
         away: The store could not be reached at the last look.
@@ -52,6 +55,7 @@ class Taker:
         registration: Registration,
         timer: PollTimer,
         pump: Pump,
+        look_for_cancels: Callable[[], Awaitable[None]],
     ) -> None:
         self._backend = backend
         self._queues = queues
@@ -62,6 +66,7 @@ class Taker:
         self._pump = pump
         self._holdings = pump.holdings
         self._activities = pump.activities
+        self._look_for_cancels = look_for_cancels
         self._unknown_activities: set[str] = set()
         self._passed_over = 0
         self.away = False
@@ -115,6 +120,8 @@ class Taker:
                     exclude=tuple(self._holdings.unknown),
                     sticky=self._sticky,
                 )
+                if any(map(self._runs_other_life, taken.instances)):
+                    await self._look_for_cancels()
                 for row in taken.instances:
                     self._pump.intake.receive(row)
             more = bool(room) and len(taken.instances) >= room
@@ -124,6 +131,16 @@ class Taker:
         if self._pump.isolation.suspects:
             return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
+
+    def _runs_other_life(self, row: TakenInstance) -> bool:
+        """Whether activities of another life of an instance's id run here.
+
+        They are not cancelled because of the row: it may be of the earlier life, and have come
+        late. Only the store knows which life has ended.
+        """
+        return self._activities.capacity.busy_with(row.id) and any(
+            key.instance == row.id and key.life != row.life for key in self._activities.in_hand()
+        )
 
     async def _take_activities(self) -> bool:
         capacity = self._activities.capacity

@@ -111,6 +111,7 @@ class Worker:
             registration=self._registration,
             timer=self._timer,
             pump=self._pump,
+            look_for_cancels=self._look_for_cancels,
         )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
@@ -288,6 +289,13 @@ class Worker:
             except BackendUnavailable:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
+
+    async def _look_for_cancels(self) -> None:
+        if self._heart is None:
+            self._pump.cancels.heard(self._backend.heartbeat(self._registration.id).cancelled)
+        else:
+            with anyio.move_on_after(_BEAT):
+                await self._heart.beat_now().wait()
 
     async def _hear(self) -> None:
         """Where no heartbeat is needed to live, ask for cancellations after every change."""

@@ -39,6 +39,10 @@ class _InlineCall:
 class _Repeating:
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
+        self.wake = anyio.Event()
+
+    def call_now(self) -> None:
+        self.wake.set()
 
     def stop(self) -> None:
         self.scope.cancel()
@@ -66,7 +70,9 @@ class SimulatedHost(TrioHost):
         async def run() -> None:
             with repeating.scope:
                 while True:
-                    await anyio.sleep(interval)
+                    with anyio.move_on_after(interval):
+                        await repeating.wake.wait()
+                    repeating.wake = anyio.Event()
                     if not fn():
                         return
 
