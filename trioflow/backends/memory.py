@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
@@ -22,6 +24,21 @@ __all__ = ["MemoryBackend"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+_schema: list[bytes] = []  # an empty store, once there has been one
+
+
+def _copy_schema(connection: sqlite3.Connection) -> None:
+    """Make the tables; after the first time as a copy, since tests open a store each."""
+    if not _schema:
+        SqliteMigrations(":memory:").apply(connection)
+        _schema.append(connection.serialize())
+        return
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        empty.deserialize(_schema[0])
+        # A database that was deserialized itself could not grow beyond a GiB.
+        empty.backup(connection)
 
 
 class MemoryBackend(SqlBackend[SqlStore]):
@@ -50,7 +67,7 @@ class MemoryBackend(SqlBackend[SqlStore]):
         await anyio.lowlevel.checkpoint()
         if self._opened is None:
             connection = connect(":memory:")
-            SqliteMigrations(":memory:").apply(connection)
+            _copy_schema(connection)
             store = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
             self._opened = Session(store)
 
