@@ -3,98 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import time
 
-import anyio
-import outcome
 import trio
 import trio.testing
 
 from tests.worker.flow import EPOCH
-from trioflow._model.randomness import RandomSource
-from trioflow._worker.real_host import AsyncioHost, TrioHost
 from trioflow.backends.memory import MemoryBackend
-
-
-class InlineCall:
-    """A plain function called in the loop, in no time."""
-
-    def __init__(self, fn, clock):
-        self._fn = fn
-        self._clock = clock
-        self.processor = self.began_at = self.ended_at = 0.0
-
-    async def run(self, scope):
-        await anyio.lowlevel.checkpoint()
-        self.began_at = self._clock()
-        result = outcome.capture(self._fn)
-        self.ended_at = self._clock()
-        return result
-
-    def leave(self):
-        raise AssertionError("it has ended before anybody else can run")
-
-
-class Repeating:
-    def __init__(self):
-        self.scope = anyio.CancelScope()
-        self.wake = anyio.Event()
-
-    def call_now(self):
-        self.wake.set()
-
-    def stop(self):
-        self.scope.cancel()
-
-
-class _Simulated:
-    """Clocks, chance, threads and signals; the loop is trio's or asyncio's own, see `simulate`."""
-
-    def __init__(self, seed):
-        super().__init__()
-        self.random = RandomSource(random.Random(seed).randbytes)
-        self.monotonic = self.current_time
-        self.wall = lambda: EPOCH + self.current_time()
-        self.has_threads = False
-        self.repeating = []
-
-    def repeat(self, interval, fn, name):
-        repeating = Repeating()
-
-        async def run():
-            with repeating.scope:
-                while True:
-                    with anyio.move_on_after(interval):
-                        await repeating.wake.wait()
-                    repeating.wake = anyio.Event()
-                    if not fn():
-                        return
-
-        self.spawn_detached(run, name)
-        self.repeating.append(repeating)
-        return repeating
-
-    def thread_call(self, fn):
-        return InlineCall(fn, self.monotonic)
-
-    @contextlib.contextmanager
-    def sigterm(self):
-        yield anyio.Event()
-
-
-class SimulatedTrio(_Simulated, TrioHost):
-    pass
-
-
-class SimulatedAsyncio(_Simulated, AsyncioHost):
-    pass
+from trioflow.testing.cluster.host import SimulatedAsyncioHost, SimulatedTrioHost
 
 
 def simulated_host(seed):
     """Return a host of the running loop."""
-    return SimulatedTrio(seed) if trio.lowlevel.in_trio_run() else SimulatedAsyncio(seed)
+    make = SimulatedTrioHost if trio.lowlevel.in_trio_run() else SimulatedAsyncioHost
+    return make(seed, EPOCH)
 
 
 class SharedMemory(MemoryBackend):

@@ -21,7 +21,7 @@ from trioflow.backends.abc import Backend
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.records import CommitFailure, InstanceFilter, Unit
 from trioflow.testing.clock import repeatable_order, virtual_time
-from trioflow.testing.cluster.host import SimulatedHost
+from trioflow.testing.cluster.host import SimulatedTrioHost
 from trioflow.testing.cluster.invariants import BrokenInvariant, Ledger, check_store
 from trioflow.testing.cluster.link import Link
 from trioflow.testing.history import History
@@ -223,7 +223,7 @@ class Cluster:
 
     async def _live(self, name: str, link: Link, chance: random.Random, *, killed: bool) -> None:
         faults = self._faults
-        host = SimulatedHost(chance.getrandbits(64), self._start)
+        host = SimulatedTrioHost(chance.getrandbits(64), self._start)
         self._say(f"{name} begins")
         with trio.CancelScope() as alive:
             async with worker_on(
@@ -285,7 +285,7 @@ class Cluster:
     @asynccontextmanager
     async def _client(self) -> AsyncGenerator[Client]:
         chance = random.Random(f"{self.seed}/client")  # noqa: S311  # it is repeated
-        host = SimulatedHost(chance.getrandbits(64), self._start)
+        host = SimulatedTrioHost(chance.getrandbits(64), self._start)
         link = Link(self._store, chance, trio.current_time)
         client = Client(
             cast("Backend", link),

@@ -11,10 +11,10 @@ import anyio.lowlevel
 import outcome
 
 from trioflow._model.randomness import RandomSource
-from trioflow._worker.host import Repeating, Scope, ThreadCall
-from trioflow._worker.real_host import TrioHost
+from trioflow._worker.host import Host, Repeating, Scope, ThreadCall
+from trioflow._worker.real_host import AsyncioHost, TrioHost
 
-__all__ = ["SimulatedHost"]
+__all__ = ["SimulatedAsyncioHost", "SimulatedTrioHost"]
 
 
 class _InlineCall:
@@ -48,12 +48,16 @@ class _Repeating:
         self.scope.cancel()
 
 
-class SimulatedHost(TrioHost):
-    """A host on a trio loop whose clock is virtual.
+class _Simulated(Host):
+    """What simulated hosts have in common; the loop's own clock is to be virtual.
 
     Args:
         seed: For random bits.
         start: The wall clock at the beginning of the loop's time, epoch seconds.
+
+    Attributes:
+        repeating: What is called again and again, such as heartbeats; to stop it is to pause the
+            process.
     """
 
     def __init__(self, seed: int, start: float) -> None:
@@ -62,6 +66,7 @@ class SimulatedHost(TrioHost):
         self.monotonic = self.current_time
         self.wall = lambda: start + self.current_time()
         self.has_threads = False
+        self.repeating: list[Repeating] = []
 
     def repeat(self, interval: float, fn: Callable[[], bool], name: str) -> Repeating:
         """Call a function again and again, in the loop."""
@@ -77,6 +82,7 @@ class SimulatedHost(TrioHost):
                         return
 
         self.spawn_detached(run, name)
+        self.repeating.append(repeating)
         return repeating
 
     def thread_call(self, fn: Callable[[], object]) -> ThreadCall:
@@ -87,3 +93,11 @@ class SimulatedHost(TrioHost):
     def sigterm(self) -> Generator[anyio.Event]:
         """Give an event that is never set."""
         yield anyio.Event()
+
+
+class SimulatedTrioHost(_Simulated, TrioHost):
+    """A host on a trio loop."""
+
+
+class SimulatedAsyncioHost(_Simulated, AsyncioHost):
+    """A host on an asyncio loop."""
