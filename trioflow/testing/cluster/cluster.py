@@ -29,7 +29,7 @@ from trioflow.testing.tester import DEFAULT_START
 
 __all__ = ["Cluster", "ClusterReport", "Faults"]
 
-_PATIENCE = 3600.0  # virtual seconds in which everything has to end once there are no faults
+_PATIENCE = 600.0  # virtual seconds in which everything has to end once there are no faults
 _AT_REST = 5.0  # virtual seconds between two looks whether it has
 
 
