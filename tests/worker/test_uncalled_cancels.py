@@ -137,3 +137,57 @@ async def test_an_activity_whose_lease_came_with_a_lost_answer_runs(cached):
         async with cached.worker(flows, backend=backend):
             assert await handle.result() == 5
         assert backend.lost
+
+
+class LosesBoth(LosesAnswer):
+    """Also loses the answer to the release that follows."""
+
+    released = 0
+
+    async def release_instances(self, worker, instances):
+        answer = await self._backend.release_instances(worker, instances)
+        self.released += 1
+        if self.lost and self.released == 1:
+            raise BackendUnavailable("the answer was lost")
+        return answer
+
+
+async def test_what_was_released_with_a_lost_answer_runs_on_nowhere(cached):
+    """The store has freed the activity, so its worker must not go on with it and store its end."""
+    flows = Registry()
+    gate, running, ends = Gate(), [], []
+
+    @flows.activity
+    async def job() -> int:
+        running.append(1)
+        try:
+            await gate.wait()
+        finally:
+            running.remove(1)
+        return 5
+
+    @flows.workflow
+    async def flow() -> list[str]:
+        with trio.move_on_after(0.05):
+            await job()
+        ends.append("cancelled")
+        return ends[-1:]
+
+    def cancels(commit):
+        return bool(commit.cancelled)
+
+    backend = LosesBoth(await cached.backend(), cancels)
+    async with cached.worker(flows, backend=backend) as worker:
+        handle = await worker.client.start(flow)
+        await gate.until_entered()
+        assert await handle.result() == ["cancelled"]
+        assert backend.lost
+        assert backend.released >= 2
+
+        async def stopped():
+            return not running
+
+        await until(stopped)
+        turns = [turn for execution in await handle.history() for turn in execution.turns]
+        answers = [event for turn in turns for event in turn.events if hasattr(event, "id")]
+        assert [type(answer).__name__ for answer in answers] == ["ActivityCancelled"]

@@ -330,13 +330,9 @@ class Committer:
             return
         # What waits for its predecessor to be let go is leased to this worker by right.
         ids = [instance.id for instance in dropped if instance.successor is None]
-        ours: list[str] = []
-        if ids:
-            ours = await patiently(
-                lambda: self._backend.release_instances(self._registration.id, ids)
-            )
+        ours, answer_lost = await self._release_from_store(ids)
         for instance in dropped:
-            if instance.id in ours:
+            if instance.id in ours or (answer_lost and instance.id in ids):
                 self._cancels.given_back(instance)
             if instance.start is not None:
                 created = instance.id in ours
@@ -348,6 +344,24 @@ class Committer:
             self._look_at_parent(instance)
             if instance.successor is not None:
                 self._intake.receive(instance.successor)
+
+    async def _release_from_store(self, ids: list[str]) -> tuple[list[str], bool]:
+        """Release instances; return those that were leased here, and whether an answer was lost.
+
+        With such an answer it is lost which of them were. So what runs of any is dropped, and the
+        store is asked to free what this worker then no longer has in hand (`Backend.recall`).
+        """
+        answer_lost = False
+
+        async def release() -> list[str]:
+            nonlocal answer_lost
+            try:
+                return await self._backend.release_instances(self._registration.id, ids)
+            except BackendUnavailable:
+                answer_lost = self._registration.answer_lost = True
+                raise
+
+        return (await patiently(release) if ids else []), answer_lost
 
     async def _was_created(self, instance: HeldInstance) -> bool:
         """Find out whether the row that has an instance's id is that instance, begun and left."""
