@@ -6,6 +6,7 @@ against what is stored. A ``token`` is different for each start, and children ha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -182,7 +183,8 @@ async def cleans(token: str, size: int) -> str:
 @registry.workflow
 async def retries(token: str, size: int) -> list[str]:
     first = await flaky(token, size % 3)
-    with trio.move_on_after(0.3):
+    # While nobody steps this instance, others may use up the attempts.
+    with contextlib.suppress(ConnectionError), trio.move_on_after(0.3):
         await flaky(token, 99)
     try:
         return [first, await too_slow(token)]

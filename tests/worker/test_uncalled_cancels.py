@@ -191,3 +191,34 @@ async def test_what_was_released_with_a_lost_answer_runs_on_nowhere(cached):
         turns = [turn for execution in await handle.history() for turn in execution.turns]
         answers = [event for turn in turns for event in turn.events if hasattr(event, "id")]
         assert [type(answer).__name__ for answer in answers] == ["ActivityCancelled"]
+
+
+async def test_a_cancelled_activity_that_is_leased_here_and_not_here_is_freed(cached):
+    """Its lease came with an answer of which nobody knows that it was lost."""
+    flows = Registry()
+
+    @flows.activity
+    async def job() -> int:
+        return 5
+
+    @flows.workflow
+    async def flow() -> int:
+        return await job.options(queue="elsewhere")()
+
+    async with cached.client(flows) as client, cached.worker(flows) as worker:
+        handle = await client.start(flow)
+
+        async def leased():
+            id = worker._registration.id
+            taken = await client.backend.take_activities(id, ("elsewhere",), 1)
+            return bool(taken.activities)
+
+        await until(leased)
+        await handle.terminate("no longer")
+
+        async def freed():
+            stats = await client.stats()
+            return not any(queue.running_activities for queue in stats)
+
+        await until(freed)
+        assert await client.backend.activities(handle.id) == []

@@ -31,6 +31,7 @@ from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
+from trioflow.backends.records import ActivityKey
 from trioflow.errors import BackendError, BackendUnavailable
 
 __all__ = ["Worker"]
@@ -233,7 +234,7 @@ class Worker:
                 host=self._host,
                 interval=min(self._options.lease / 3, _BEAT),
                 on_lost=self._heart_failed,
-                on_cancelled=self._pump.cancels.heard,
+                on_cancelled=self._heard_cancels,
             )
 
     async def _watch_ends(self) -> None:
@@ -290,9 +291,20 @@ class Worker:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
 
+    def _heard_cancels(self, keys: list[ActivityKey]) -> None:
+        """Stop what the store has cancelled.
+
+        What is leased to this worker and not here was leased with an answer that did not arrive,
+        and would stay so for as long as the worker lives: the store is asked to free it.
+        """
+        missing = self._pump.cancels.heard(keys)
+        if missing and not missing.issubset(self._pump.in_hand()):
+            self._registration.answer_lost = True
+            self._timer.look_now()
+
     async def _look_for_cancels(self) -> None:
         if self._heart is None:
-            self._pump.cancels.heard(self._backend.heartbeat(self._registration.id).cancelled)
+            self._heard_cancels(self._backend.heartbeat(self._registration.id).cancelled)
         else:
             with anyio.move_on_after(_BEAT):
                 await self._heart.beat_now().wait()
@@ -304,7 +316,7 @@ class Worker:
             answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
                 self._registration.lose()
-            self._pump.cancels.heard(answer.cancelled)
+            self._heard_cancels(answer.cancelled)
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:

@@ -85,10 +85,9 @@ class Cancels:
 
     # --- as the store says --------------------------------------------------------------
 
-    def heard(self, keys: Iterable[ActivityKey]) -> None:
-        """Stop what a heartbeat says is cancelled in the store."""
-        for key in keys:
-            self._activities.cancel(key)
+    def heard(self, keys: Iterable[ActivityKey]) -> set[ActivityKey]:
+        """Stop what a heartbeat says is cancelled in the store; return what does not run here."""
+        return {key for key in keys if not self._activities.cancel(key)}
 
     def given_back(self, instance: HeldInstance) -> None:
         """Drop what runs of an instance that was given back, for others have it now."""
