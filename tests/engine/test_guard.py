@@ -274,3 +274,12 @@ def test_one_warning_per_finding_names_file_and_line():
     assert "time.time()" in str(warning.message)
     assert "TF101" in str(warning.message)
     assert "trioflow.now()" in str(warning.message)
+
+
+def test_our_own_code_is_known_by_its_folder():
+    import trioflow  # noqa: PLC0415
+    from trioflow._engine.guard.step import is_trioflow_file  # noqa: PLC0415
+
+    for module in (trioflow, trioflow._codec.names, trioflow._engine.guard.step):
+        assert is_trioflow_file(module.__file__)
+    assert not is_trioflow_file(__file__)

@@ -26,7 +26,8 @@ def test_the_public_functions_take_every_option_with_its_default(function):
         name: default for name, default in fields.items() if name not in BY_DEFAULT
     }
     assert all(keywords[name] is None for name in BY_DEFAULT)
-    assert function is run_worker or all(f"        {name}: " in function.__doc__ for name in fields)
+    told = inspect.getdoc(function)
+    assert function is run_worker or all(f"\n    {name}: " in told for name in fields)
 
 
 def test_options_are_checked_where_they_are_given():

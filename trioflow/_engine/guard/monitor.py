@@ -100,8 +100,8 @@ def _named_by(function: FunctionType) -> Iterator[object]:
 if sys.version_info >= (3, 12):
     _monitoring = sys.monitoring
     _CALL = _monitoring.events.CALL
-    # 0, 1, 2 belong to debuggers, coverage and profilers
-    _CANDIDATES = (3, 4, 5)
+    # 0, 1, 2 belong to debuggers, coverage and profilers, 5 to optimizers; Hypothesis takes 3.
+    _CANDIDATES = (4, 5, 3)
 
     _lock = threading.RLock()
     _tool: int | None = None

@@ -93,7 +93,7 @@ def _folder(file: str | None) -> str:
     return os.path.normcase(Path(file or "").absolute().parent) + os.sep
 
 
-_TRIOFLOW = os.path.normcase(Path(__file__).absolute().parents[1]) + os.sep
+_TRIOFLOW = os.path.normcase(Path(__file__).absolute().parents[2]) + os.sep
 _LIBRARIES = (
     *{
         os.path.normcase(path) + os.sep
