@@ -359,6 +359,7 @@ class Committer:
                 return await self._backend.release_instances(self._registration.id, ids)
             except BackendUnavailable:
                 answer_lost = self._registration.answer_lost = True
+                self._timer.look_now()
                 raise
 
         return (await patiently(release) if ids else []), answer_lost
