@@ -35,6 +35,11 @@ def tell(number: int, frame: object) -> None:
     for pump in pumps:
         isolated = [instance.id for instance in pump.isolation.suspects]
         print(f"isolated: {isolated}; batch: {len(pump._batch.units)}", file=sys.stderr)  # noqa: T201
+        hand = [f"{key.instance} {key.command}" for key in pump.in_hand()]
+        lanes = [
+            f"{lane.running} run, {lane.waiting} wait" for lane in pump.activities.capacity.lanes
+        ]
+        print(f"in hand: {hand}; {lanes}", file=sys.stderr)  # noqa: T201
         for instance in pump.holdings.held.values():
             names = ("state", "life", "number", "turns", "suspect", "deaths", "due", "queued")
             shown = {name: getattr(instance, name, None) for name in names}

@@ -137,6 +137,8 @@ async def _idle(client: Client, crew: Crew) -> list[str]:
             crew.check()
         else:
             held.clear()
+    if held:
+        held.append(f"the workers said:\n{await crew.tails()}")
     return held
 
 
