@@ -222,3 +222,41 @@ async def test_a_cancelled_activity_that_is_leased_here_and_not_here_is_freed(ca
 
         await until(freed)
         assert await client.backend.activities(handle.id) == []
+
+
+async def test_an_end_that_waits_for_a_turn_is_stored_when_its_instance_is_terminated(
+    cached, monkeypatch
+):
+    """As one waits whose commit was refused, since it had not seen a message."""
+    flows = Registry()
+    gates = []
+
+    @flows.activity
+    async def job() -> int:
+        await gates[0].wait()
+        return 5
+
+    @flows.workflow
+    async def flow() -> int:
+        return await job()
+
+    gates[:] = [Gate()]
+    async with cached.client(flows) as client, cached.worker(flows) as worker:
+        handle = await client.start(flow)
+        await gates[0].until_entered()
+        holdings = worker._pump.holdings
+        with monkeypatch.context() as patched:
+            patched.setattr(holdings, "queue", lambda instance: None)
+            gates[0].open()
+
+            async def ended():
+                return bool(holdings.held[handle.id].received)
+
+            await until(ended)
+        await handle.terminate("no longer")
+
+        async def freed():
+            stats = await client.stats()
+            return not holdings.held and not any(queue.running_activities for queue in stats)
+
+        await until(freed)
