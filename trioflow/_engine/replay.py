@@ -23,7 +23,10 @@ from trioflow._model.ids import MAIN_TASK, CommandId
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Outcome
 
-__all__ = ["Diverged", "check_turn", "line_of"]
+__all__ = ["OUR_PACKAGES", "Diverged", "check_turn", "line_of"]
+
+OUR_PACKAGES = ("trioflow", "trio", "anyio", "outcome")
+"""Whose frames are not the user's code."""
 
 
 class Diverged(NeedsSuspension):
@@ -200,7 +203,7 @@ def line_of(loop: NestedLoop, path: str) -> str:
             found = ""
             for frame, line in task.iter_await_frames():
                 module = frame.f_globals.get("__name__", "")
-                if module.split(".")[0] not in ("trioflow", "trio", "anyio", "outcome"):
+                if module.split(".")[0] not in OUR_PACKAGES:
                     found = f"{frame.f_code.co_filename}:{line}"
             return found
     return ""

@@ -11,12 +11,11 @@ import trio
 
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, effective_deadline
+from trioflow._engine.replay import OUR_PACKAGES
 from trioflow._model.commands import Command, RunActivity, SendSignal, StartChild
 from trioflow._model.info import TaskInfo
 
 __all__ = ["tasks_of"]
-
-_OURS = ("trioflow", "trio", "anyio", "outcome")
 
 
 def tasks_of(execution: Execution) -> list[TaskInfo]:
@@ -68,7 +67,7 @@ def _place(task: trio.lowlevel.Task) -> tuple[str, str]:
     inside = False
     for frame, number in task.iter_await_frames():
         module: Any = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] not in _OURS:
+        if module.partition(".")[0] not in OUR_PACKAGES:
             line, call, inside = f"{frame.f_code.co_filename}:{number}", "", False
         elif not inside:
             call, inside = frame.f_code.co_qualname, True

@@ -26,7 +26,7 @@ class FakeCall:
         at: When, in seconds since the test began, on the virtual clock.
         attempt: Which attempt of the activity, from 1; 1 for a sub-workflow.
         instance: The id of the instance that called the activity; ``""`` for a sub-workflow.
-        command: The id of the call within its instance, ``"0.2:3"``; the same for each attempt.
+        command: In a simulation, what tells the call from others; the same for each attempt.
         error: What it raised, ``None`` if it returned.
     """
 

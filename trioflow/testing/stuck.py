@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client
-from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.info import TaskInfo
 from trioflow._registry import Registry
 from trioflow.backends.records import InstanceFilter, InstanceRecord
 from trioflow.errors import TrioflowError
-from trioflow.testing.history import Replay, ReplayError, export_record
+from trioflow.testing.history import History, Replay, export_record
 
 __all__ = ["Stuck", "report_of", "show_tasks"]
 
@@ -38,7 +37,7 @@ async def report_of(client: Client, registry: Registry) -> str:
 
 
 def _tasks(
-    client: Client, registry: Registry, record: InstanceRecord, history: object
+    client: Client, registry: Registry, record: InstanceRecord, history: History
 ) -> list[str]:
     workflow = registry.workflows.get(record.workflow)
     if workflow is None:
@@ -46,11 +45,11 @@ def _tasks(
     if not record.turns:
         return ["it has not begun"]
     try:
-        with Replay(history, workflow, codec=client.codec) as replay:  # type: ignore[arg-type]
+        with Replay(history, workflow, codec=client.codec) as replay:
             for _ in replay:
                 pass
             return show_tasks(replay.tasks())
-    except (ReplayError, NeedsSuspension, TrioflowError) as exc:
+    except TrioflowError as exc:  # also `ReplayError`
         return [str(exc)]
 
 

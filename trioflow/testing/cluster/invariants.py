@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from trioflow._model.events import ActivityCancelled, ActivityCompleted, ActivityFailed, Started
-from trioflow._model.turns import Turn, decode_turn
+from trioflow._model.turns import Turn
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
@@ -120,9 +118,7 @@ def _replays(registry: Registry, history: History) -> Iterator[str]:
     for execution in history.executions:
         if not execution.turns:
             continue
-        started: Any = decode_turn(
-            msgspec.json.format(bytes(execution.turns[0]), indent=-1)
-        ).events[0]
+        started: Any = execution.decode()[0].events[0]
         workflow = registry.workflows.get(started.workflow)
         if workflow is None:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"
