@@ -272,6 +272,9 @@ def _wrong_in_repeat(one: Attempt, after: Attempt, tally: Tally) -> str:
     whether a commit was stored whose answer was lost is found out by trying it again, and what an
     instance had under way is then given back, as the same attempt. Nobody needs a new attempt
     then, unless the server was away for so long that leases ran out.
+
+    A worker that dies while it retries a suspect in isolation does not count as an attempt of its
+    activities. There are suspects only after an earlier death.
     """
     outages = [outage for outage in tally.outages if outage.within(one, after)]
     killed = tally.kills.get(one.pid)
@@ -282,7 +285,8 @@ def _wrong_in_repeat(one: Attempt, after: Attempt, tally: Tally) -> str:
     if after.attempt < one.attempt:
         return f"as attempt {after.attempt} after {one.attempt}"
     if after.attempt == one.attempt:
-        return "" if outages else f"as attempt {one.attempt} again"
+        isolating = killed is not None and any(at < killed for at in tally.kills.values())
+        return "" if outages or isolating else f"as attempt {one.attempt} again"
     deaths = [at for at in tally.kills.values() if one.at <= at <= after.at]
     if deaths or any(map(tally.costs_leases, outages)):
         return ""
