@@ -469,3 +469,38 @@ def test_nothing_that_has_ended_is_left_to_the_garbage_collector():
         assert left == []
     finally:
         gc.enable()
+
+
+async def waits_with_a_broken_abort():
+    def abort(_):
+        raise ValueError("in the abort function")
+
+    await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_task_whose_abort_function_raises_is_unwound_with_the_others(cancelled):
+    ended = []
+
+    async def wf():
+        async with trio.open_nursery() as nursery:
+            for wait in (trio.sleep_forever, waits_with_a_broken_abort, trio.sleep_forever):
+                nursery.start_soon(ends, wait)
+            if cancelled:
+                nursery.cancel_scope.deadline = trio.current_time() + 1
+
+    async def ends(wait):
+        try:
+            await wait()
+        finally:
+            ended.append(wait.__name__)
+
+    with nothing_left():
+        driver = Driver(wf)
+        if cancelled:
+            with pytest.raises(ValueError, match="in the abort function"):
+                driver.wake()
+        assert driver.execution.evict()
+        assert driver.execution.loop.alive == 0
+        assert len(ended) == 3
+        del driver

@@ -11,6 +11,7 @@ effect.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from math import inf
 
@@ -45,14 +46,16 @@ def unwind(
     if not runner.tasks and not loop._agens:
         return True
     if loop._main is not None:
-        loop.cancel_root(None)
+        with contextlib.suppress(Exception):  # of an abort function; its task is left to `_throw`
+            loop.cancel_root(None)
     host = loop._enter()
     try:
         for _ in range(rounds):
             for _ in range(_MOST_BATCHES):
                 if not runner.runq:
                     break
-                loop._run_batch()
+                with contextlib.suppress(Exception):  # as above
+                    loop._run_batch()
             else:
                 break  # a task swallows every error and never waits: more rounds are of no use
             if not runner.tasks:
@@ -72,5 +75,6 @@ def _throw(loop: NestedLoop, task: trio.lowlevel.Task, error: BaseException) -> 
     """Wake a task with an error, after aborting its wait."""
     abort, task._abort_func = task._abort_func, None
     if abort is not None:
-        abort(raising(error))
+        with contextlib.suppress(Exception):
+            abort(raising(error))
     loop._runner.reschedule(task, Error(error))
