@@ -1,4 +1,4 @@
-"""The source check: applies the rules to a function's source without running it."""
+"""The source check: applies the checks to a function's source without running it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finding:
     """A call in the source of a workflow that it cannot repeat on replay.
 
     Attributes:
-        code: The rule's short code, such as ``"TF101"``.
+        code: The check's short code, such as ``"TF101"``.
         line: Line number in the file, from 1.
         file: The file name, as the function's code object has it.
         call: The public dotted name of what is called, such as ``"time.time"``.
@@ -287,14 +287,14 @@ class _Checker(ast.NodeVisitor):
             self._report(hit, node)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in _SPAWNING and node.args:
             hit = self._find(self._resolve(node.args[0]))
-            if hit is not None and not hit.rule.fine_with:
+            if hit is not None and not hit.check.fine_with:
                 self._report(hit, node.args[0])
         self.generic_visit(node)
 
     def _report(self, hit: Hit, node: ast.expr) -> None:
         line = node.lineno + self._offset
         file = self._function.__code__.co_filename
-        self.findings.append(Finding(hit.rule.code, line, file, hit.call, hit.rule.hint))
+        self.findings.append(Finding(hit.check.code, line, file, hit.call, hit.check.hint))
 
     def _is_side_effect(self, node: ast.Call) -> bool:
         found = self._resolve(node.func)
@@ -403,7 +403,7 @@ def _found(member: object, owner: object = MISSING) -> _Value:
 
 def _is_fine(hit: Hit, node: ast.Call) -> bool:
     """Return whether the call can be repeated with these arguments."""
-    needed = hit.rule.fine_with
+    needed = hit.check.fine_with
     if not needed:
         return False
     if any(isinstance(arg, ast.Starred) for arg in node.args) or any(
