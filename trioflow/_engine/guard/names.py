@@ -16,6 +16,7 @@ from trioflow._engine.guard.scopes import (
     Comprehension,
     Dotted,
     Function,
+    InstanceOfHere,
     Scope,
     scope_of,
     scope_of_targets,
@@ -25,7 +26,6 @@ from trioflow._engine.guard.table import MISSING, TABLE, Hit, slot
 __all__ = [
     "Here",
     "InstanceOf",
-    "InstanceOfHere",
     "Known",
     "Result",
     "Value",
@@ -56,13 +56,6 @@ class Here:
 
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     owner: ast.ClassDef | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceOfHere:
-    """Some instance of a class that is defined in the source."""
-
-    cls: ast.ClassDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +94,10 @@ class Walker(ast.NodeVisitor):
         del module
         return True
 
+    def scope_of(self, node: Function) -> Scope:
+        """Return the scope of a function."""
+        return scope_of(node, self._package)
+
     def report(self, hit: Hit, node: ast.expr) -> None:
         """Take note of a call that a check names.
 
@@ -114,7 +111,7 @@ class Walker(ast.NodeVisitor):
 
     def visit_body(self, node: Function) -> None:
         """Walk through a function's body in a scope of its own."""
-        self.scopes.append(scope_of(node, self._package))
+        self.scopes.append(self.scope_of(node))
         body: list[ast.stmt] | list[ast.expr] = (
             [node.body] if isinstance(node, ast.Lambda) else node.body
         )
@@ -152,7 +149,7 @@ class Walker(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit_function(node)
 
-    def visit_comprehension_of(self, node: Comprehension) -> None:
+    def visit_comprehension_expr(self, node: Comprehension) -> None:
         """Walk through a comprehension, whose first iterable belongs to the scope around it."""
         self.visit(node.generators[0].iter)
         self.scopes.append(scope_of_targets(node))
@@ -167,16 +164,16 @@ class Walker(ast.NodeVisitor):
         self.scopes.pop()
 
     def visit_ListComp(self, node: ast.ListComp) -> None:
-        self.visit_comprehension_of(node)
+        self.visit_comprehension_expr(node)
 
     def visit_SetComp(self, node: ast.SetComp) -> None:
-        self.visit_comprehension_of(node)
+        self.visit_comprehension_expr(node)
 
     def visit_DictComp(self, node: ast.DictComp) -> None:
-        self.visit_comprehension_of(node)
+        self.visit_comprehension_expr(node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> None:
-        self.visit_comprehension_of(node)
+        self.visit_comprehension_expr(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         # a local annotation is not evaluated
@@ -225,19 +222,20 @@ class Walker(ast.NodeVisitor):
         try:
             match node:
                 case ast.Name():
-                    return self._lookup(node.id)
+                    return self.lookup(node.id)
                 case ast.Attribute():
                     return self.member(self.resolve(node.value), node.attr)
                 case ast.NamedExpr():
                     return self.resolve(node.value)
                 case ast.Call():
-                    return self._result(node)
+                    return self.result_of(node)
                 case _:
                     return None
         finally:
             self._resolving.discard(id(node))
 
-    def _lookup(self, name: str) -> Value:
+    def lookup(self, name: str) -> Value:
+        """Return what a name stands for at this place."""
         for scope in reversed(self.scopes):
             if name in scope.found:
                 found = self.bound(scope.found[name])
@@ -249,8 +247,8 @@ class Walker(ast.NodeVisitor):
     def bound(self, binding: Binding) -> Value:
         """Return what a binding stands for."""
         match binding:
-            case None:
-                return None
+            case None | InstanceOfHere():
+                return binding
             case Dotted():
                 return self.imported(binding.name)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -273,12 +271,12 @@ class Walker(ast.NodeVisitor):
             case _:
                 return None
 
-    def _result(self, node: ast.Call) -> Value:
+    def result_of(self, node: ast.Call) -> Value:
         """Resolve what a call returns: an instance of a class, or what a partial stands for."""
         called = self.resolve(node.func)
         if isinstance(called, Known) and called.value is functools.partial:
             return self.resolve(node.args[0]) if node.args else None
-        return Result(called.name) if isinstance(called, Dotted) else _instance(called)
+        return _instance(called)
 
     def imported(self, name: str) -> Value:
         """Resolve a dotted name that an import statement bound, without importing anything."""
@@ -306,6 +304,9 @@ class Walker(ast.NodeVisitor):
 
 
 def _instance(value: Value) -> Value:
+    """Return what a call of it returns, as far as that can be told."""
+    if isinstance(value, Dotted):
+        return Result(value.name)
     if isinstance(value, Known) and isinstance(value.value, type):
         return InstanceOf(value.value)
     if isinstance(value, Here) and isinstance(value.node, ast.ClassDef):

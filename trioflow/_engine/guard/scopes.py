@@ -11,6 +11,7 @@ __all__ = [
     "Comprehension",
     "Dotted",
     "Function",
+    "InstanceOfHere",
     "Scope",
     "scope_of",
     "scope_of_targets",
@@ -24,10 +25,23 @@ class Dotted:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceOfHere:
+    """Some instance of a class that is defined in the source."""
+
+    cls: ast.ClassDef
+
+
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Binding: TypeAlias = (
-    ast.expr | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | Dotted | None
+    ast.expr
+    | ast.FunctionDef
+    | ast.AsyncFunctionDef
+    | ast.ClassDef
+    | Dotted
+    | InstanceOfHere
+    | None
 )
 """What a name stands for, ``None`` if that cannot be told from where it is bound."""
 
