@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from trioflow._engine.guard.names import Here, Known, Result, Value, Walker
-from trioflow._engine.guard.scopes import Dotted, Function, InstanceOfHere, Scope, scope_of
+from trioflow._engine.guard.scopes import Binding, Dotted, Function, InstanceOfHere, Scope, scope_of
 
 __all__ = ["Definition", "Kind", "Module", "Names"]
 
@@ -102,9 +102,8 @@ class Module:
         names = self.names_around(call)
         kind = kind_of(names.resolve(call.func))
         if kind is not None:
-            function = names.resolve(call.args[0])
-            if isinstance(function, Here) and not isinstance(function.node, ast.ClassDef):
-                self.kinds[function.node] = kind
+            for function in names.functions_of(call.args[0]):
+                self.kinds[function] = kind
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes around a node, the innermost first."""
@@ -211,6 +210,17 @@ class Names(Walker):
         if kind_of(called) is not None and len(node.args) == 1:
             return self.resolve(node.args[0])
         return super().result_of(node)
+
+    def functions_of(self, node: ast.expr) -> list[Definition]:
+        """Return the functions of the file that an expression may stand for."""
+        found: list[Binding] = []
+        value = self.resolve(node)
+        if isinstance(value, Here):
+            found.append(value.node)
+        elif isinstance(node, ast.Name):  # `flow = workflow(flow)` binds the name again
+            scopes = (*reversed(self.scopes), self.module.scope)
+            found += next((s.values[node.id] for s in scopes if node.id in s.values), [])
+        return [each for each in found if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
 
     def dotted(self, node: ast.expr) -> str | None:
         """Return the dotted name that an imported thing has by the import."""

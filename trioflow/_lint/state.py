@@ -160,9 +160,11 @@ def changed_name(names: Names, state: ModuleState, node: ast.AST) -> ast.Name | 
         node: Any node.
     """
     match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name() as owner, attr=method)):
-            if method in _CHANGING and owner.id in state.containers:
-                return _if_shared(names, owner)
+        case ast.Call(func=ast.Attribute(value=owner, attr=method)):
+            while isinstance(owner, ast.Subscript):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in state.containers:
+                return _if_shared(names, owner) if method in _CHANGING else None
         case ast.Subscript() | ast.Attribute():
             if not isinstance(node.ctx, ast.Load):
                 root: ast.expr = node

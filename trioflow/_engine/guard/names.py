@@ -296,7 +296,7 @@ class Walker(ast.NodeVisitor):
             case Result():
                 return Dotted(f"{value.name}.{name}")
             case InstanceOf():
-                return _found(slot(value.cls, name))
+                return _member_of_class(value.cls, name)
             case Known():
                 return _member_of(value.value, name)
             case _:
@@ -324,11 +324,19 @@ def _member_of(owner: object, name: str) -> Value:
             return Known(sys.modules[full])
         return Dotted(full) if found is MISSING else Known(found)
     if isinstance(owner, type):
-        return _found(slot(owner, name))
+        return _member_of_class(owner, name)
     state: object = getattr(owner, "__dict__", None)
     if isinstance(state, dict) and name in state:
         return Known(cast("dict[str, object]", state)[name])
     return _found(slot(type(owner), name), owner)
+
+
+def _member_of_class(cls: type, name: str) -> Value:
+    found = slot(cls, name)
+    # another Python may have it
+    return (
+        Dotted(f"{cls.__module__}.{cls.__qualname__}.{name}") if found is MISSING else Known(found)
+    )
 
 
 def _found(member: object, owner: object = MISSING) -> Value:
