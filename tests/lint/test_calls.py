@@ -32,6 +32,8 @@ from trioflow._lint import check
         ("await anyio.to_thread.run_sync(len)", "TF112", "anyio.to_thread.run_sync(len)"),
         ("arg.start_soon(trio.to_thread.run_sync, len)", "TF112", "trio.to_thread.run_sync"),
         ("import os\nos.getenv('x')", "TF114", "os.getenv('x')"),
+        ("import os\nos.environ['x']", "TF114", "os.environ"),
+        ("from os import environ\nenviron.get('x')", "TF114", "environ"),
         ("await asyncio.sleep(1)", "TF111", "asyncio.sleep(1)"),
         ("asyncio.Queue", "TF111", "asyncio.Queue"),
         ("try: pass\nexcept asyncio.CancelledError: pass", "TF111", "asyncio.CancelledError"),

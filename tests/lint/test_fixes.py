@@ -86,13 +86,18 @@ def test_the_name_for_it_is_the_one_that_the_file_has(imports, now, after):
     assert count == 1
 
 
+TIME = "import time\n"
+OURS = "from trioflow import workflow\n"
+FLOW = "@workflow\nasync def f(): time.time()\n"
+
+
 @pytest.mark.parametrize(
     "source",
     [
-        "import time\nfrom trioflow import workflow\ntrioflow = 3\n@workflow\nasync def f(): time.time()\n",
-        "import time\nfrom trioflow import workflow\n@workflow\nasync def f(trioflow): time.time()\n",
-        "import time; from trioflow import workflow\n@workflow\nasync def f(): time.time()\n",
-        "import time\nfrom .app import registry\n@registry.workflow\nasync def f(): time.time()\n",
+        f"{TIME}{OURS}trioflow = 3\n{FLOW}",
+        TIME + OURS + FLOW.replace("()", "(trioflow)", 1),
+        f"import time; {OURS}{FLOW}",
+        f"{TIME}from .app import registry\n@registry.{FLOW.removeprefix('@')}",
     ],
 )
 def test_without_a_name_that_is_free_nothing_is_changed(source):
@@ -101,7 +106,7 @@ def test_without_a_name_that_is_free_nothing_is_changed(source):
 
 
 def test_a_local_name_does_not_stand_for_the_import():
-    source = "import time\nfrom trioflow import now, workflow\n@workflow\nasync def f(now): time.time()\n"
+    source = f"{TIME}from trioflow import now, workflow\n" + FLOW.replace("()", "(now)", 1)
     text, count = fix(source)
     assert count == 1
     assert "import trioflow\nfrom trioflow" in text

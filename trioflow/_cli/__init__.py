@@ -19,7 +19,7 @@ def main() -> None:
     try:
         from trioflow._cli.app import app  # noqa: PLC0415 - what it needs is an extra
     except ModuleNotFoundError as error:
-        if error.name not in _NEEDED:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.stderr.write(
             f"trioflow's command line needs {' and '.join(_NEEDED)}: pip install 'trioflow[cli]'\n"

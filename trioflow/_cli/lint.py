@@ -84,16 +84,16 @@ def _all(checked: Iterable[_Checked]) -> Iterator[tuple[_Checked, Finding]]:
 
 
 def _check(path: Path, codes: tuple[str, ...], *, mend: bool) -> _Checked:
+    mended = 0
     try:
         source = read(path)
+        if mend:
+            source, mended = _mend(source, codes)
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except SyntaxError as error:
         finding = Finding(1, 1, 1, 1, "TF100", f"The file is no Python: {error}", "mend the syntax")
         return _Checked(path, "", [finding] if "TF100" in codes else [])
-    mended = 0
-    if mend:
-        source, mended = _mend(source, codes)
     report = check(source.text)
     findings = [each for each in report.findings if each.code in codes]
     return _Checked(path, source.text, findings, report.workflows, mended)

@@ -11,7 +11,6 @@ import click
 import msgspec
 from rich.console import Console
 from rich.text import Text
-from rich.tree import Tree
 
 from trioflow import TrioflowError, Workflow
 from trioflow._cli.definitions import find_workflow, import_modules
@@ -130,19 +129,16 @@ def _show(out: Console, number: int, turn: Turn, tasks: list[TaskInfo]) -> None:
         out.print(f"  command  {_describe(command)}")
     if turn.outcome is not None:
         out.print(f"  outcome  {_tag(turn.outcome)}")
-    branches: dict[str | None, Tree] = {}
     for task in tasks:
-        label = Text.assemble((task.name, "bold"), f" waits for {task.waits_for}")
+        inside = "  " * task.path.count(".")
+        line = Text.assemble(
+            f"  task     {inside}", (task.name, "bold"), " waits for ", task.waits_for
+        )
         if task.until is not None:
-            label.append(f", until {_time(task.until)}")
+            line.append(f", until {_time(task.until)}")
         if task.line:
-            label.append(f"  {task.line}", "dim")
-        parent = branches.get(task.parent)
-        branches[task.path] = Tree(label) if parent is None else parent.add(label)
-        if parent is None:
-            branches.setdefault(None, branches[task.path])
-    if None in branches:
-        out.print(branches[None])
+            line.append(f"  {task.line}", "dim")
+        out.print(line)
 
 
 def _time(seconds: float) -> str:

@@ -7,7 +7,7 @@ import ast
 from trioflow._engine.guard.codes import CODES
 from trioflow._engine.guard.names import Here, Value, find
 from trioflow._engine.guard.scopes import Function, InstanceOfHere
-from trioflow._engine.guard.table import Hit
+from trioflow._engine.guard.table import TABLE, Hit
 from trioflow._lint import fixes
 from trioflow._lint.awaits import forgets, gives_coroutine, yields
 from trioflow._lint.findings import Edit, Finding
@@ -225,7 +225,7 @@ class _FunctionWalk(Names):
     def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
         if isinstance(node.ctx, ast.Load):
             self._follow(self.resolve(node))
-            self._check_asyncio(node)
+            self._check_import(node)
             self._check_builtin(node)
             if self.module_level(node.id):
                 self._check_shared(node)
@@ -235,7 +235,7 @@ class _FunctionWalk(Names):
     def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
         if isinstance(node.ctx, ast.Load):
             self._follow(self.resolve(node))
-            self._check_asyncio(node)
+            self._check_import(node)
             self._check_class_attribute(node)
         self.generic_visit(node)
 
@@ -249,10 +249,14 @@ class _FunctionWalk(Names):
             case _:
                 pass
 
-    def _check_asyncio(self, node: ast.Name | ast.Attribute) -> None:
+    def _check_import(self, node: ast.Name | ast.Attribute) -> None:
+        """Look for what must not even be named."""
+        name = self.dotted(node)
+        if name == "os.environ":
+            hit = TABLE.named[name]
+            self._note(hit.check.code, node, f"`{name}`", hit.check.hint)
         if isinstance(self.module.parents.get(node), ast.Attribute):
             return  # what is looked up in it says more
-        name = self.dotted(node)
         if name is not None and name.startswith("asyncio.") and name not in _FINE_OF_ASYNCIO:
             hit = find(self.resolve(node))
             self._note("TF111", node, f"`{name}`", "" if hit is None else hit.check.hint)
