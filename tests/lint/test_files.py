@@ -60,7 +60,8 @@ def test_mixed_line_ends_are_not_written(tmp_path):
     assert file.read_bytes() == b"x\r\ny\n"
 
 
-def test_an_encoding_that_does_not_fit_is_a_mistake_in_the_file(tmp_path):
-    (tmp_path / "x.py").write_bytes(b"workflow = '\xff'\n")
+@pytest.mark.parametrize("before", [b"", b"\n\n\n", b"# coding: no-such-coding\n"])
+def test_an_encoding_that_does_not_fit_is_a_mistake_in_the_file(tmp_path, before):
+    (tmp_path / "x.py").write_bytes(before + b"workflow = '\xff'\n")
     with pytest.raises(SyntaxError):
         read(tmp_path / "x.py")

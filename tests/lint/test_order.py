@@ -15,6 +15,8 @@ BEFORE = """
         tags: set[str]
         lines: list[str]
 
+    class Big(Order): ...
+
     @activity
     async def tags_of(x) -> set[str]: ...
 
@@ -57,6 +59,11 @@ BEFORE = """
         ("def inner(o: Order):\n    for x in o.tags: pass", "o.tags"),
         ("def inner(o: 'Order | None'):\n    for x in o.tags: pass", "o.tags"),
         ("def inner(xs: AbstractSet[str]):\n    for x in xs: pass", "xs"),
+        ("for x in (seen := set(arg)): pass", "seen := set(arg)"),
+        ("def inner(xs: 'set[str]'):\n    for x in xs: pass", "xs"),
+        ("def inner(xs: set[str] | None = None):\n    for x in xs: pass", "xs"),
+        ("def inner(o: Big):\n    for x in o.tags: pass", "o.tags"),
+        ("def inner():\n    yield from set(arg)", "set(arg)"),
         ("from typing import FrozenSet\ndef inner(xs: FrozenSet[str]):\n    list(xs)", "xs"),
     ],
 )
@@ -84,6 +91,10 @@ def test_the_order_of_a_set_is_found(body, place):
         "def inner(o: Order):\n    for x in o.lines: pass",
         "def inner(xs: list[str]):\n    for x in xs: pass",
         "set = arg\nfor x in set(3): pass",
+        "def inner(o: Big):\n    for x in o.other: pass",
+        "def inner(xs: 'not python'):\n    for x in xs: pass",
+        "def inner(xs: dict[str, set[str]]):\n    for x in xs: pass",
+        "xs = xs2\nxs2 = xs\nfor x in xs: pass",
         "arg.pop()",
         "{1}.discard(1)",
         "side_effect(lambda: list({1, 2}), list[int])",

@@ -15,7 +15,7 @@ __all__ = ["SourceFile", "find_files", "read"]
 _LEFT_OUT = frozenset(
     {
         *("__pycache__", "__pypackages__", "node_modules", "site-packages", "dist-packages"),
-        *("build", "dist", "venv", "env", "buck-out"),
+        *("build", "dist", "venv"),
     }
 )
 

@@ -219,7 +219,8 @@ class Names(Walker):
             found.append(value.node)
         elif isinstance(node, ast.Name):  # `flow = workflow(flow)` binds the name again
             scopes = (*reversed(self.scopes), self.module.scope)
-            found += next((s.values[node.id] for s in scopes if node.id in s.values), [])
+            bound = [scope.values[node.id] for scope in scopes if node.id in scope.values]
+            found += bound[0] if bound else []
         return [each for each in found if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
 
     def dotted(self, node: ast.expr) -> str | None:

@@ -253,8 +253,8 @@ class _FunctionWalk(Names):
         """Look for what must not even be named."""
         name = self.dotted(node)
         if name == "os.environ":
-            hit = TABLE.named[name]
-            self._note(hit.check.code, node, f"`{name}`", hit.check.hint)
+            check = TABLE.named[name].check
+            self._note(check.code, node, f"`{name}`", check.hint)
         if isinstance(self.module.parents.get(node), ast.Attribute):
             return  # what is looked up in it says more
         if name is not None and name.startswith("asyncio.") and name not in _FINE_OF_ASYNCIO:
