@@ -91,6 +91,7 @@ def test_the_order_of_a_set_is_found(body, place):
         "def inner(o: Order):\n    for x in o.lines: pass",
         "def inner(xs: list[str]):\n    for x in xs: pass",
         "set = arg\nfor x in set(3): pass",
+        "def inner(xs):\n    if arg: xs = set(xs)\n    for x in xs: pass",
         "def inner(o: Big):\n    for x in o.other: pass",
         "def inner(xs: 'not python'):\n    for x in xs: pass",
         "def inner(xs: dict[str, set[str]]):\n    for x in xs: pass",
