@@ -35,6 +35,7 @@ from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
     check_count,
+    check_flag,
     check_limit_in_seconds,
     check_priority,
 )
@@ -43,6 +44,7 @@ from trioflow.errors import DefinitionError, NotInWorkflow
 
 __all__ = [
     "Activity",
+    "IfExists",
     "Invoker",
     "OnCancel",
     "Runtime",
@@ -62,6 +64,7 @@ Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
 
 OnCancel = Literal["wait", "abandon"]
+IfExists = Literal["raise", "return", "replace"]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
@@ -358,6 +361,12 @@ class Workflow(_Definition, Generic[P, R]):
         max_events: Size of the history (events and commands) at which an instance is suspended;
             from 80 % on ``info().should_continue_as_new`` is true.
         id: The id of the instance to be started; ``None`` for a generated one.
+        if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
+            ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
+            it is terminated first.
+        reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
+            true, and for false with ``if_exists="return"``: such a start does the work once,
+            however often it is repeated.
     """
 
     kind = "workflow"
@@ -391,6 +400,8 @@ class Workflow(_Definition, Generic[P, R]):
         self.timeout = timeout
         self.max_events = max_events
         self.id: str | None = None
+        self.if_exists: IfExists = "raise"
+        self.reuse_finished: bool | None = None
         self.watched = False  # by the determinism guard
 
     def options(
@@ -400,12 +411,16 @@ class Workflow(_Definition, Generic[P, R]):
         queue: str | None = None,
         priority: int | None = None,
         retry: RetryPolicy | None = None,
+        if_exists: IfExists | None = None,
+        reuse_finished: bool | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
                 a store does not take.
+            DefinitionError: There is no such ``if_exists``.
+            TypeError: ``reuse_finished`` is neither true nor false.
             ValueError: The priority is out of range.
         """
         if id is not None:
@@ -413,7 +428,25 @@ class Workflow(_Definition, Generic[P, R]):
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
-        return self._variant(id=id, queue=queue, priority=priority, retry=retry)
+        if if_exists is not None:
+            check_choice("if_exists", if_exists, get_args(IfExists))
+        if reuse_finished is not None:
+            check_flag("reuse_finished", reuse_finished)
+        return self._variant(
+            id=id,
+            queue=queue,
+            priority=priority,
+            retry=retry,
+            if_exists=if_exists,
+            reuse_finished=reuse_finished,
+        )
+
+    @property
+    def reuses_finished(self) -> bool:
+        """Whether a start uses the id of a finished instance again."""
+        if self.reuse_finished is None:
+            return self.if_exists != "return"
+        return self.reuse_finished
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Return a coroutine that runs the sub-workflow; see the class."""

@@ -19,6 +19,7 @@ __all__ = [
     "LOWEST_PRIORITY",
     "check_choice",
     "check_count",
+    "check_flag",
     "check_limit_in_seconds",
     "check_priority",
     "check_seconds",
@@ -74,6 +75,16 @@ def check_count(what: str, value: object, least: int, most: int | None = None) -
     if value < least:
         raise ValueError(f"{what} is at least {least}, not {value!r}")
     return value
+
+
+def check_flag(what: str, value: object) -> None:
+    """Accept true or false.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} is True or False, not {value!r}")
 
 
 def check_priority(value: object) -> None:

@@ -203,11 +203,21 @@ class Model:
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
         await checkpoint()
+        if replacing is not None:
+            for id in dict.fromkeys(new.id for new in instances):
+                self._terminate(id, replacing, None)
         created: list[bool] = []
         for new in instances:
-            created.append(self.state.unfinished(new.id) is None)
+            taken = new.id in self.state.instances
+            created.append(not taken or (reuse and self.state.unfinished(new.id) is None))
             if created[-1]:
                 now = self.now()
                 self.state.insert(new, now).ready_at = now
@@ -235,6 +245,9 @@ class Model:
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         await checkpoint()
+        return self._terminate(instance, outcome, life)
+
+    def _terminate(self, instance: str, outcome: bytes, life: str | None) -> Update:
         state, now = self.state, self.now()
         row = state.unfinished(instance, life=life)
         if row is None:
