@@ -146,6 +146,9 @@ async def options() -> None:
     assert_type(await render.options(retry=RetryPolicy(max_attempts=None))(order), str)
     assert_type(await ship.options(id="x", queue="eu", priority=7)(order), str)
     assert_type(await ship.options(if_exists="replace", reuse_finished=False)(order), str)
+    assert_type(await ship.options(start_at=1.5, timeout=60, max_events=500)(order), str)
+    assert_type(await ship.options(delay=60)(order), str)
+    ship.options(start_at="noon")  # type: ignore[arg-type]
     ship.options(if_exists="nothing")  # type: ignore[arg-type]
 
     await charge.options(timeout=5)("1")  # type: ignore[arg-type]

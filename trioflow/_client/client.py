@@ -12,10 +12,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from trioflow._client.arguments import (
     check_id,
-    check_time,
     check_workflow,
     finished_statuses,
     instance_filter,
@@ -27,7 +27,7 @@ from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.definitions import Workflow
-from trioflow._model.options import check_count
+from trioflow._model.options import check_count, check_time
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
@@ -41,6 +41,8 @@ from trioflow.errors import (
 )
 
 __all__ = ["Client", "client_on", "open_client"]
+
+_encode = msgspec.json.Encoder().encode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,6 +158,8 @@ class Client:
             input=data,
             priority=definition.priority or 0,
             life=self._random.new_life(),
+            start_at=definition.starts_at(self.backend.now()),
+            options=b"" if definition.overrides is None else _encode(definition.overrides),
         )
         life = await self._create_or_find(new, definition)
         try:
@@ -351,7 +355,8 @@ class Client:
         backend, local = self.backend, self._local
         create = partial(_store, backend, new, reuse=reuse, replacing=replacing)
         # A worker cannot tell a finished instance before it has made a turn of the new one.
-        if local is None or not reuse or not local.accepts(new.workflow, new.queue):
+        here = local is not None and reuse and not new.start_at
+        if local is None or not here or not local.accepts(new.workflow, new.queue):
             return await create()
         await anyio.lowlevel.checkpoint_if_cancelled()
         if await local.start(new).wait():

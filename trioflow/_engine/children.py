@@ -90,6 +90,8 @@ async def _run_child(
             ),
             queue=workflow.queue or me.queue,
             priority=me.priority if workflow.priority is None else workflow.priority,
+            start_at=workflow.starts_at(caller.now),
+            options=workflow.overrides,
         )
     else:
         caller.count_recorded(command.input)

@@ -34,7 +34,7 @@ for n, new in ipairs(wanted) do
     store_instance(new.id, new, {
       status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
     }, execution)
-    list_ready(new.id, new.queue, new.priority, nil, '', now)
+    list_ready(new.id, new.queue, new.priority, nil, '', first_ready(new.start_at))
   end
 end
 flush()

@@ -35,8 +35,8 @@ _NO_EVENT = b""
 def create(
     store: SqlStore,
     instances: Sequence[NewInstance],
-    reuse: bool,  # noqa: FBT001 - one of the arguments that a thread is given
-    replacing: bytes | None,
+    reuse: bool = True,  # noqa: FBT001, FBT002 - one of the arguments that a thread is given
+    replacing: bytes | None = None,
 ) -> list[bool]:
     """See `Backend.create`."""
     tries = 0
@@ -67,7 +67,7 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
-            values += new_instance_row(new, execution + 1, now, ready_at=now)
+            values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
     return created
@@ -133,7 +133,8 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():
-        given = (b"", store.clock(), instance, life)
+        now = store.clock()
+        given = (b"", now, now, instance, life)
         if store.execute(queries.resume_instance, *given).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()

@@ -220,7 +220,8 @@ class Model:
             created.append(not taken or (reuse and self.state.unfinished(new.id) is None))
             if created[-1]:
                 now = self.now()
-                self.state.insert(new, now).ready_at = now
+                row = self.state.insert(new, now)
+                row.ready_at = row.first_ready(now)
         self._watcher.notify()
         return created
 
@@ -280,7 +281,8 @@ class Model:
             return self._missing(instance)
         if row.status == "running":
             return "unchanged"
-        row.status, row.outcome, row.ready_at, row.deaths = "running", b"", self.now(), 0
+        row.status, row.outcome, row.deaths = "running", b"", 0
+        row.ready_at = row.first_ready(self.now())
         self._watcher.notify()
         return "done"
 
