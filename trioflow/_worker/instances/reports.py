@@ -70,7 +70,7 @@ def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport
         kind="history limit",
         message=(
             f"the history of instance {instance.id!r} has {execution.events} events, the limit "
-            f"of workflow {instance.workflow!r} is {execution.definition.max_events}. Let the "
+            f"of workflow {instance.workflow!r} is {execution.max_events}. Let the "
             "workflow call continue_as_new() when info().should_continue_as_new is true; to go on "
             "with this one, raise its max_events and resume it."
         ),
