@@ -11,13 +11,13 @@ effect.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from math import inf
 
 import trio
 from outcome import Error
 
+from trioflow._codec.foreign import suppressed
 from trioflow._engine.loop.generators import finish_at_once
 from trioflow._engine.loop.hosting import leave_host
 from trioflow._engine.loop.nested import NestedLoop
@@ -46,7 +46,7 @@ def unwind(
     if not runner.tasks and not loop._agens:
         return True
     if loop._main is not None:
-        with contextlib.suppress(Exception):  # of an abort function; its task is left to `_throw`
+        with suppressed():  # here and below: abort functions are code of users, too
             loop.cancel_root(None)
     host = loop._enter()
     try:
@@ -54,7 +54,7 @@ def unwind(
             for _ in range(_MOST_BATCHES):
                 if not runner.runq:
                     break
-                with contextlib.suppress(Exception):  # as above
+                with suppressed():
                     loop._run_batch()
             else:
                 break  # a task swallows every error and never waits: more rounds are of no use
@@ -75,6 +75,6 @@ def _throw(loop: NestedLoop, task: trio.lowlevel.Task, error: BaseException) -> 
     """Wake a task with an error, after aborting its wait."""
     abort, task._abort_func = task._abort_func, None
     if abort is not None:
-        with contextlib.suppress(Exception):
+        with suppressed():
             abort(raising(error))
     loop._runner.reschedule(task, Error(error))
