@@ -24,10 +24,12 @@ __all__ = [
     "activity_by_name",
     "activity_info",
     "continue_as_new",
+    "deprecate_patch",
     "info",
     "is_replaying",
     "logger",
     "now",
+    "patched",
     "random",
     "send_signal",
     "set_status",
@@ -110,6 +112,45 @@ def side_effect(fn: Callable[[], T], type: object = None) -> T:
         NotInWorkflow: Outside of a workflow.
     """
     return current_caller("side_effect()").side_effect(fn, type)
+
+
+def patched(patch: str) -> bool:
+    """Return whether to take the new way here, so that executions under way fit their history.
+
+    True in an execution that comes here for the first time with this code, and recorded; false
+    where it came by before there was this patch. Each pass by a place, in a loop or in another
+    task, decides for itself. Asking shifts the number of no call.
+
+    Args:
+        patch: A name for the change, of its own: two changes have two names.
+
+    Raises:
+        DeterminismError: The same patch is asked for at another place of the workflow. Ask once and
+            keep the answer: ``new = patched("fraud-check")``.
+        ArgumentError: The name is empty, too long, or has characters that a store does not take.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            if patched("fraud-check"):
+                await check_fraud(order)
+            await charge(order)
+    """
+    return current_caller("patched()").patched(patch)
+
+
+def deprecate_patch(patch: str) -> None:
+    """Keep the place of a patch whose old way is gone; records nothing itself.
+
+    It stands where ``patched()`` stood, once no execution that went the old way is left, and can be
+    taken out once no execution is left in which ``patched()`` was recorded.
+
+    Raises:
+        ArgumentError: As for `patched`.
+        NotInWorkflow: Outside of a workflow.
+    """
+    current_caller("deprecate_patch()").deprecate_patch(patch)
 
 
 def info() -> Info:

@@ -33,10 +33,12 @@ from trioflow import (
     activity_info,
     backends,
     continue_as_new,
+    deprecate_patch,
     info,
     now,
     open_client,
     open_worker,
+    patched,
     run_worker,
     send_signal,
     side_effect,
@@ -195,6 +197,9 @@ async def signals() -> None:
 async def inside() -> None:
     assert_type(now(), float)
     assert_type(uuid4(), UUID)
+    assert_type(patched("fraud-check"), bool)
+    deprecate_patch("fraud-check")
+    patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
     assert_type(side_effect(lambda: 1), int)

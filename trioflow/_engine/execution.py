@@ -19,6 +19,7 @@ from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
+from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
@@ -57,6 +58,7 @@ class Execution:
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
+        patches: The patches that the code has asked for, ``None`` for none.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -83,6 +85,7 @@ class Execution:
         "identity",
         "loop",
         "now",
+        "patches",
         "rules",
         "started_at",
         "turns",
@@ -116,6 +119,7 @@ class Execution:
         self._turn_events = 0
         self._turn_turns = 0
         self._arrived = 0
+        self.patches: Patches | None = None
         self.calls = Calls()
         self._doomed: Exception | None = None
         self._max_steps = max_steps

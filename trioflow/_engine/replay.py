@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -12,6 +13,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -29,11 +31,15 @@ OUR_PACKAGES = ("trioflow", "trio", "anyio", "outcome")
 """Whose frames are not the user's code."""
 
 
+_NEW_END = "new-end"
+_PATCH_LENGTH = 40  # characters of the name of a patch that a report proposes
+
+
 class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:
+def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
     match command:
         case RunActivity():
             return "activity"
@@ -43,6 +49,8 @@ def _kind(command: Command) -> str:
             return "signal"
         case RecordSideEffect():
             return "side effect"
+        case RecordPatch():
+            return "patch"
         case CancelActivity():
             return "cancel of activity"
         case CancelChild():
@@ -135,10 +143,10 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
         lines.append(f"The nearest match is {near}.")
     lines.append(
         "The code has changed since, or it is not deterministic (random numbers, clocks, the order "
-        "of sets). Nothing was changed. Bring the code back to what this history needs, then "
-        "resume the instance; let new code begin with new instances, or under another workflow "
-        "name."
+        "of sets). Nothing was changed."
     )
+    patch, hint = _patch_to_add(was, is_now, line)
+    lines.append(hint)
     return SuspendReport(
         kind="diverged",
         message=" ".join(lines),
@@ -147,6 +155,29 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
         recorded=_show(was),
         current=_show(is_now),
         line=line,
+        patch=patch,
+    )
+
+
+def _patch_to_add(was: Command | None, is_now: Command | None, line: str) -> tuple[str, str]:
+    """Return the patch with which the history would fit the code, and what to do with it."""
+    if isinstance(was, RecordPatch):
+        patch = command_target(was)
+        return patch, (
+            f"If the old way of this patch is gone, call deprecate_patch({patch!r}) in the place "
+            f"of patched({patch!r}) until no execution is left that has recorded it; otherwise "
+            "bring the call back. Then resume the instance."
+        )
+    changed = is_now or was
+    assert changed is not None
+    name = command_target(changed) or _kind(changed)
+    text = name if is_now else f"no {name}"
+    patch = re.sub(r"\W+", "-", text).strip("-").lower()[:_PATCH_LENGTH]
+    where = f" at {line}" if line else ""
+    return patch, (
+        "Bring the code back to what this history needs, then resume the instance. If the change "
+        f"is meant, keep the old way for executions that have passed it: put the new one{where} "
+        f"into 'if patched({patch!r}):' and the old one into its 'else:'."
     )
 
 
@@ -186,13 +217,16 @@ def _outcome_report(
         kind="diverged",
         message=(
             f"the workflow's code does not match its history: in turn {turn}, {what}. Nothing was "
-            "changed. Bring the code back to what this history needs, then resume the instance."
+            "changed. Bring the code back to what this history needs, then resume the instance. If "
+            "the change is meant, keep the old way for executions that have passed it: put the new "
+            f"one into 'if patched({_NEW_END!r}):' and the old one into its 'else:'."
         ),
         turn=turn,
         task=MAIN_TASK,
         recorded=ended,
         current=ends,
         line=line,
+        patch=_NEW_END,
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "CancelActivity",
     "CancelChild",
     "Command",
+    "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
@@ -89,6 +90,10 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class RecordPatch(_Command, frozen=True, tag="record patch"):
+    """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command."""
 
@@ -100,7 +105,15 @@ class CancelChild(_Command, frozen=True, tag="cancel child"):
     reason: str | None = None
 
 
-Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+Command = (
+    RunActivity
+    | StartChild
+    | SendSignal
+    | RecordSideEffect
+    | RecordPatch
+    | CancelActivity
+    | CancelChild
+)
 
 
 def command_target(command: Command) -> str:
@@ -112,6 +125,8 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal():
             return command.name
+        case RecordPatch():
+            return order_of(command.id)[-1]
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
         case _:

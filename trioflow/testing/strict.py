@@ -14,6 +14,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -33,7 +34,7 @@ class _StrictCommands(Commands):
     def find_recorded(self, command_id: str) -> Command | None:
         """Give back what cannot be made again; everything else is made and encoded anew."""
         command = super().find_recorded(command_id)
-        return command if isinstance(command, RecordSideEffect) else None
+        return command if isinstance(command, RecordSideEffect | RecordPatch) else None
 
 
 class StrictExecution(Execution):
@@ -89,7 +90,7 @@ def _carried(command: Command) -> bytes:
             return bytes(command.input) + command.instance.encode(errors="replace")
         case SendSignal():
             return bytes(command.value) + command.instance.encode(errors="replace")
-        case RecordSideEffect() | CancelActivity() | CancelChild():
+        case RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild():
             return b""  # taken from the history, or nothing
         case _:
             assert_never(command)

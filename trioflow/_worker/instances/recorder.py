@@ -20,6 +20,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -105,7 +106,7 @@ class Recorder:
                 self._cancels.by_workflow(instance, commit, command.id)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
             case _:
                 assert_never(command)

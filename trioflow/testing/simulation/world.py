@@ -17,6 +17,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -382,7 +383,7 @@ class Simulation(Generic[R]):
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
             case _:
                 assert_never(command)
