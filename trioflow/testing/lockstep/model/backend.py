@@ -138,6 +138,7 @@ class Model:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -146,11 +147,12 @@ class Model:
         if worker not in state.workers:
             return TakenInstances([], None)
         if suspect:
-            return take_suspect(state, worker, queues, exclude=exclude, now=now)
+            return take_suspect(state, worker, queues, (exclude, exclude_ids), now=now)
         if not limit:
             return take_own(state, worker, now)
         options = {"sticky": sticky, "now": now}
-        return take_instances(state, worker, queues, limit, exclude=exclude, **options)
+        unwanted = (exclude, exclude_ids)
+        return take_instances(state, worker, queues, limit, unwanted, **options)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
