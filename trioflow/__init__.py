@@ -21,7 +21,14 @@ from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
-from trioflow._worker import Worker, open_worker, run_worker
+from trioflow._worker import (
+    Compatibility,
+    Misfit,
+    Worker,
+    check_compatibility,
+    open_worker,
+    run_worker,
+)
 from trioflow.authoring import (
     Signal,
     activity,
@@ -52,6 +59,7 @@ from trioflow.errors import (
     DataRefused,
     DefinitionError,
     DeterminismError,
+    IncompatibleCode,
     InstanceAlreadyExists,
     InstanceCancelled,
     InstanceError,
@@ -85,6 +93,7 @@ __all__ = [
     "Client",
     "ClientClosed",
     "Codec",
+    "Compatibility",
     "CorruptStore",
     "DataRefused",
     "DefinitionError",
@@ -93,6 +102,7 @@ __all__ = [
     "DeterminismWarning",
     "ExecutionHistory",
     "Handle",
+    "IncompatibleCode",
     "Info",
     "InstanceAlreadyExists",
     "InstanceCancelled",
@@ -104,6 +114,7 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "Misfit",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
@@ -126,6 +137,7 @@ __all__ = [
     "activity",
     "activity_by_name",
     "activity_info",
+    "check_compatibility",
     "continue_as_new",
     "default_registry",
     "deprecate_patch",

@@ -30,6 +30,13 @@ from trioflow.testing.history import StoredExecution
 charge, ship, audit, notify = (act(name, int) for name in ("charge", "ship", "audit", "notify"))
 
 
+async def _child():
+    raise AssertionError
+
+
+child = Workflow(_child, name="child")
+
+
 async def before():
     await charge()
     await ship()
@@ -400,3 +407,32 @@ def test_a_strict_replay_knows_markers(tmp_path):
     with pytest.raises(ReplayError) as caught:
         check_replay(stored_history(new), Workflow(final, name=new.workflow.name))
     assert caught.value.report.patch == "audit"
+
+
+# --- what a strict replay compares beside -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "there", "here"),
+    [
+        (charge.options(queue="a"), charge.options(queue="b"), "queue 'a'", "queue 'b'"),
+        (child.options(id="a"), child.options(id="b"), "'a' in queue", "'b' in queue"),
+        (child.options(queue="a"), child.options(queue="b"), "queue 'a'", "queue 'b'"),
+    ],
+)
+def test_queues_and_ids_of_sub_workflows_are_compared(old, new, there, here):
+    def program(call):
+        async def wf():
+            await call()
+
+        return wf
+
+    driver = Driver(program(old))
+    changed = Workflow(program(new), name=driver.workflow.name)
+    with pytest.raises(ReplayError, match="goes elsewhere") as caught:
+        check_replay(stored_history(driver), changed)
+    report = caught.value.report
+    assert there in report.recorded
+    assert here in report.current
+    driver.execution.evict()
+    driver.revive(changed)  # a worker goes on with it

@@ -21,8 +21,10 @@ from trioflow import (
     Activity,
     ActivityInfo,
     Client,
+    Compatibility,
     Handle,
     Info,
+    Misfit,
     Registry,
     RetryPolicy,
     Signal,
@@ -32,6 +34,7 @@ from trioflow import (
     activity_by_name,
     activity_info,
     backends,
+    check_compatibility,
     continue_as_new,
     deprecate_patch,
     info,
@@ -253,6 +256,13 @@ async def opening() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_worker, "memory://")
         await nursery.start(run_worker, "memory://")
+    async with open_worker("memory://", check="leave"):
+        pass
+    open_worker("memory://", check="often")  # type: ignore[arg-type]
+    found = await check_compatibility(client, Registry(), sample=10, suspended=True)
+    assert_type(found, Compatibility)
+    assert_type(found.diverging, list[Misfit])
+    assert_type(found.ok, bool)
 
 
 def names() -> None:

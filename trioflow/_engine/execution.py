@@ -360,7 +360,14 @@ class Execution:
         self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
     ) -> None:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
-        check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+        was, is_now = (recorded.commands, recorded.outcome), (commands, end)
+        check_turn(self.loop, number, was, is_now, self._source_changed)
+
+    def _source_changed(self) -> bool | None:
+        """Return whether the source is another than at the start; ``None`` if unknown."""
+        began = "" if self._started is None else self._started.code
+        now = self.definition.fingerprint if began else ""
+        return began != now if now else None
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
@@ -74,36 +74,47 @@ def _same(a: Command, b: Command) -> bool:
     )
 
 
-def check_turn(  # noqa: PLR0917  # what was, then what is
+def check_turn(
     loop: NestedLoop,
     turn: int,
-    recorded: Sequence[Command],
-    recorded_outcome: Outcome | None,
-    current: Sequence[Command],
-    current_outcome: Outcome | None,
+    was: tuple[Sequence[Command], Outcome | None],
+    is_now: tuple[Sequence[Command], Outcome | None],
+    source_changed: Callable[[], bool | None],
 ) -> None:
     """Compare a replayed turn with the stored one.
 
     Args:
         loop: Where to look for the source line of the task concerned.
         turn: The turn's number.
-        recorded: The commands of the history, in their order.
-        recorded_outcome: How the execution ended in that turn, or ``None``.
-        current: What the code gave now, in their order.
-        current_outcome: How it ends now, or ``None``.
+        was: The commands of the history in their order, and how the execution ended in that turn.
+        is_now: What the code gave now, and how it ends now.
+        source_changed: Says whether the workflow's source has changed since the execution began,
+            ``None`` where that is not known. Asked only if the turns differ.
 
     Raises:
         Diverged: At the first difference.
     """
+    (recorded, recorded_outcome), (current, current_outcome) = was, is_now
     if len(recorded) == len(current) and all(map(_same, recorded, current)):
         if type(recorded_outcome) is type(current_outcome):
             return
-        raise Diverged(_outcome_report(loop, turn, recorded_outcome, current_outcome))
-    was, is_now = _first_difference(recorded, current)
-    first = was or is_now
-    assert first is not None
-    task = str(CommandId.parse(first.id).task)
-    raise Diverged(_command_report(loop, turn, task, was, is_now, recorded, current))
+        why = _why(source_changed())
+        raise Diverged(_outcome_report(loop, turn, recorded_outcome, current_outcome, why))
+    why = _why(source_changed())
+    raise Diverged(_command_report(loop, turn, recorded, current, why))
+
+
+def _why(changed: bool | None) -> str:  # noqa: FBT001  # three answers
+    """Return what may be the cause of a difference."""
+    if changed:
+        return "The workflow's source has changed since the execution began."
+    cause = "it is not deterministic (random numbers, clocks, the order of sets)"
+    if changed is None:
+        return f"The code has changed since, or {cause}."
+    return (
+        "The workflow's own source is as it was when the execution began: a function that it calls "
+        f"has changed, or {cause}."
+    )
 
 
 def _first_difference(
@@ -118,15 +129,13 @@ def _first_difference(
     raise AssertionError("two turns that differ have a first difference")
 
 
-def _command_report(  # noqa: PLR0917  # what was, then what is
-    loop: NestedLoop,
-    turn: int,
-    task: str,
-    was: Command | None,
-    is_now: Command | None,
-    recorded: Sequence[Command],
-    current: Sequence[Command],
+def _command_report(
+    loop: NestedLoop, turn: int, recorded: Sequence[Command], current: Sequence[Command], why: str
 ) -> SuspendReport:
+    was, is_now = _first_difference(recorded, current)
+    first = was or is_now
+    assert first is not None
+    task = str(CommandId.parse(first.id).task)
     line = line_of(loop, task)
     if was is None:
         what = f"the code gives {_show(is_now)}, of which the history has nothing"
@@ -141,10 +150,7 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
         lines.append(f"The task is at {line}.")
     if near := _nearest(was, is_now, recorded, current):
         lines.append(f"The nearest match is {near}.")
-    lines.append(
-        "The code has changed since, or it is not deterministic (random numbers, clocks, the order "
-        "of sets). Nothing was changed."
-    )
+    lines.append(f"{why} Nothing was changed.")
     patch, hint = _patch_to_add(was, is_now, line)
     lines.append(hint)
     return SuspendReport(
@@ -197,7 +203,7 @@ def _nearest(
 
 
 def _outcome_report(
-    loop: NestedLoop, turn: int, was: Outcome | None, is_now: Outcome | None
+    loop: NestedLoop, turn: int, was: Outcome | None, is_now: Outcome | None, why: str
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
@@ -216,9 +222,10 @@ def _outcome_report(
     return SuspendReport(
         kind="diverged",
         message=(
-            f"the workflow's code does not match its history: in turn {turn}, {what}. Nothing was "
-            "changed. Bring the code back to what this history needs, then resume the instance. If "
-            "the change is meant, keep the old way for executions that have passed it: put the new "
+            f"the workflow's code does not match its history: in turn {turn}, {what}. {why} "
+            "Nothing was changed. Bring the code back to what this history needs, then resume the "
+            "instance. If the change is meant, keep the old way for executions that have passed "
+            "it: put the new "
             f"one into 'if patched({_NEW_END!r}):' and the old one into its 'else:'."
         ),
         turn=turn,

@@ -31,6 +31,7 @@ from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.commands import ActivityOptions
+from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
@@ -392,6 +393,14 @@ class Workflow(_Definition, Generic[P, R]):
         self.max_events = max_events
         self.id: str | None = None
         self.watched = False  # by the determinism guard
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the function's own source; ``""`` if there is none to read.
+
+        Each execution keeps the one that it began with.
+        """
+        return fingerprint_of(self.fn)
 
     def options(
         self,

@@ -69,6 +69,8 @@ class Started(_Event, frozen=True, tag="started"):
             runs for as long as it lasts. 0 where it is absent.
         seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
             they are seeded with the instance's id.
+        code: The fingerprint of the workflow's source (`Workflow.fingerprint`) with which it began.
+            Absent if it is not known.
     """
 
     workflow: str
@@ -78,6 +80,7 @@ class Started(_Event, frozen=True, tag="started"):
     carried: list[SignalReceived] = []
     rules: int = 0
     seed: str = ""
+    code: str = ""
 
 
 class Woken(_Event, frozen=True, tag="woken"):

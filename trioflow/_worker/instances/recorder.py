@@ -215,6 +215,20 @@ class Recorder:
                 instance.workflow,
                 instance.id,
             )
+        self._let_go(instance)
+
+    def leave(self, instance: HeldInstance, report: SuspendReport) -> None:
+        """Leave an instance that the code here does not fit to a worker with other code."""
+        logger.warning(
+            "instance %r (%s) is left to workers with other code: %s",
+            instance.id,
+            instance.workflow,
+            report.message,
+        )
+        self._holdings.left[instance.id] = instance.life, instance.number
+        self._let_go(instance)
+
+    def _let_go(self, instance: HeldInstance) -> None:
         commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True

@@ -22,6 +22,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.definitions import Workflow
@@ -107,7 +108,7 @@ class Stepper:
         self._in_step = instance
         try:
             if instance.turns == 0:
-                events.append(self._started(instance))
+                events.append(self._started(instance, execution.definition))
             events += map(_event_of, instance.received)
             at: list[float] = []
             if instance.due:
@@ -153,7 +154,7 @@ class Stepper:
         instance.make_again(together_from)
         self._holdings.queue(instance)
 
-    def _started(self, instance: HeldInstance) -> ev.Started:
+    def _started(self, instance: HeldInstance, definition: Workflow[..., Any]) -> ev.Started:
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
@@ -162,6 +163,7 @@ class Stepper:
             carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
+            code=definition.fingerprint,
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -194,7 +196,10 @@ class Stepper:
             execution.replay([decode_turn(data) for data in stored[: instance.turns]])
         except NeedsSuspension as stop:
             execution.evict()
-            self._recorder.suspend(instance, stop.report)
+            if self._holdings.leaves and isinstance(stop, Diverged):
+                self._recorder.leave(instance, stop.report)
+            else:
+                self._recorder.suspend(instance, stop.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
