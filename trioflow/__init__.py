@@ -30,6 +30,7 @@ from trioflow._worker import (
     run_worker,
 )
 from trioflow.authoring import (
+    Attempt,
     Signal,
     activity,
     activity_by_name,
@@ -42,6 +43,7 @@ from trioflow.authoring import (
     now,
     patched,
     random,
+    retrying,
     send_signal,
     set_status,
     side_effect,
@@ -88,6 +90,7 @@ __all__ = [
     "ActivityInfo",
     "ActivityTimeout",
     "ArgumentError",
+    "Attempt",
     "BackendError",
     "BackendUnavailable",
     "Client",
@@ -150,6 +153,7 @@ __all__ = [
     "open_worker",
     "patched",
     "random",
+    "retrying",
     "run_worker",
     "send_signal",
     "set_status",

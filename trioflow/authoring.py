@@ -11,14 +11,16 @@ from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
-from trioflow._model.retry import RetryPolicy
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
+    "Attempt",
     "Signal",
     "activity",
     "activity_by_name",
@@ -31,6 +33,7 @@ __all__ = [
     "now",
     "patched",
     "random",
+    "retrying",
     "send_signal",
     "set_status",
     "side_effect",
@@ -151,6 +154,37 @@ def deprecate_patch(patch: str) -> None:
         NotInWorkflow: Outside of a workflow.
     """
     current_caller("deprecate_patch()").deprecate_patch(patch)
+
+
+def retrying(policy: RetryPolicy | None = None) -> Retrying:
+    """Try a block of a workflow again until it succeeds, as a policy says; the waits are durable.
+
+    The block may call several activities. What it raises is judged as an activity's failure is: a
+    class of ``non_retryable`` ends it also as a cause and in an exception group, and `Retry`
+    chooses the delay. The last error is raised as it is. A cancel is no failure.
+
+    Args:
+        policy: By default three attempts, after 1 and 2 seconds.
+
+    Raises:
+        ArgumentError: It is no `RetryPolicy`.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            async for attempt in retrying(RetryPolicy(max_attempts=5)):
+                with attempt:
+                    seat = await reserve(trip)
+                    await pay(seat)
+    """
+    caller = current_caller("retrying()")
+    if policy is not None and not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise ArgumentError(
+            f"retrying() takes a RetryPolicy, not {policy!r}; for example "
+            "retrying(RetryPolicy(max_attempts=5))"
+        )
+    return Retrying(caller, policy or DEFAULT_ACTIVITY_RETRY)
 
 
 def info() -> Info:

@@ -20,6 +20,7 @@ import trioflow
 from trioflow import (
     Activity,
     ActivityInfo,
+    Attempt,
     Client,
     Compatibility,
     Handle,
@@ -42,6 +43,7 @@ from trioflow import (
     open_client,
     open_worker,
     patched,
+    retrying,
     run_worker,
     send_signal,
     side_effect,
@@ -202,6 +204,11 @@ async def inside() -> None:
     assert_type(uuid4(), UUID)
     assert_type(patched("fraud-check"), bool)
     deprecate_patch("fraud-check")
+    async for attempt in retrying(RetryPolicy(max_attempts=5)):
+        assert_type(attempt, Attempt)
+        with attempt as entered:
+            assert_type(entered.number, int)
+    retrying(3)  # type: ignore[arg-type]
     patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
