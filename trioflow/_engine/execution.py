@@ -112,7 +112,7 @@ class Execution:
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
-        self.commands = self.commands_class(self.loop)
+        self.commands = self.commands_class(self.loop, codec)
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
         self._cancelled_why: ev.CancelRequested | None = None

@@ -95,11 +95,13 @@ class RecordPatch(_Command, frozen=True, tag="record patch"):
 
 
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
-    """Cancel the activity of that command."""
+    """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
+
+    reason: str | None = None
 
 
 class CancelChild(_Command, frozen=True, tag="cancel child"):
-    """Cancel the sub-workflow of that command."""
+    """Cancel the sub-workflow of that command, as `CancelActivity`."""
 
     instance: str
     reason: str | None = None

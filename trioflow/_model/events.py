@@ -105,6 +105,7 @@ class ActivityCancelled(_Event, frozen=True, tag="activity cancelled"):
     """The activity of command ``id`` was cancelled, as the workflow had asked."""
 
     id: str
+    reason: str | None = None
 
 
 class ChildCompleted(_Event, frozen=True, tag="child completed"):

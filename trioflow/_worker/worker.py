@@ -305,20 +305,20 @@ class Worker:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
 
-    def _heard_cancels(self, keys: list[ActivityKey]) -> None:
+    def _heard_cancels(self, marks: dict[ActivityKey, bytes]) -> None:
         """Stop what the store has cancelled.
 
         What is leased to this worker and not here was leased with an answer that did not arrive,
         and would stay so for as long as the worker lives: the store is asked to free it.
         """
-        missing = self._pump.cancels.heard(keys)
+        missing = self._pump.cancels.heard(marks)
         if missing and not missing.issubset(self._pump.in_hand()):
             self._registration.answer_lost = True
             self._timer.look_now()
 
     async def _look_for_cancels(self) -> None:
         if self._heart is None:
-            self._heard_cancels(self._backend.heartbeat(self._registration.id).cancelled)
+            self._heard_cancels(self._backend.heartbeat(self._registration.id).marks())
         else:
             with anyio.move_on_after(_BEAT):
                 await self._heart.beat_now().wait()
@@ -330,7 +330,7 @@ class Worker:
             answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
                 self._registration.lose()
-            self._heard_cancels(answer.cancelled)
+            self._heard_cancels(answer.marks())
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:

@@ -103,7 +103,7 @@ class Recorder:
             case SendSignal():
                 commit.messages.append(_signal_message(command))
             case CancelActivity():
-                self._cancels.by_workflow(instance, commit, command.id)
+                self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
             case RecordSideEffect() | RecordPatch():

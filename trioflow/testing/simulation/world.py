@@ -377,9 +377,9 @@ class Simulation(Generic[R]):
             case StartChild():
                 self._start_child(instance, command)
             case CancelActivity():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
             case CancelChild():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
@@ -432,10 +432,13 @@ class Simulation(Generic[R]):
         )
         self._instances[child.id] = child
 
-    def _cancel_call(self, instance: SimulatedInstance, command: str) -> None:
+    def _cancel_call(
+        self, instance: SimulatedInstance, command: CancelActivity | CancelChild
+    ) -> None:
         for call in self._open:
-            if call.instance is instance and call.command.id == command:
+            if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
+                call.reason = command.reason
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self._instances.get(command.instance)

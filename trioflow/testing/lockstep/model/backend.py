@@ -94,8 +94,12 @@ class Model:
             return Heartbeat(alive=False)
         row.heartbeat_at = self.now()
         activities = self.state.activities.items()
-        marked = [key for key, one in activities if one.worker == worker and one.cancel is not None]
-        return Heartbeat(alive=True, cancelled=marked)
+        marks = {
+            key: one.cancel
+            for key, one in activities
+            if one.worker == worker and one.cancel is not None
+        }
+        return Heartbeat(alive=True, cancelled=list(marks), events=list(marks.values()))
 
     async def reclaim(self, lease: float) -> list[str]:
         await checkpoint()
