@@ -71,6 +71,10 @@ class Started(_Event, frozen=True, tag="started"):
             they are seeded with the instance's id.
         code: The fingerprint of the workflow's source (`Workflow.fingerprint`) with which it began.
             Absent if it is not known.
+        deadline_at: When the workflow's timeout is over, epoch seconds, the same for all executions
+            of the instance. Where it is absent the definition's timeout is that of each execution.
+        max_events: The size of the history at which the instance is suspended; 0 for what the
+            definition says.
     """
 
     workflow: str
@@ -81,6 +85,8 @@ class Started(_Event, frozen=True, tag="started"):
     rules: int = 0
     seed: str = ""
     code: str = ""
+    deadline_at: float | None = None
+    max_events: int = 0
 
 
 class Woken(_Event, frozen=True, tag="woken"):
