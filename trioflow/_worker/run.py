@@ -12,6 +12,7 @@ from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
+from trioflow._worker.code_check import Check
 from trioflow._worker.host import Host
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
@@ -43,6 +44,7 @@ def open_worker(
     max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
+    check: Check = "off",
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -75,6 +77,11 @@ def open_worker(
             the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
+        check: What is done about running instances of ``queues`` whose history the code does not
+            fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
+            ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
+            next stepped, as with ``"off"``. ``"leave"`` leaves them to workers with other code,
+            also those that turn out later not to fit. With ``"refuse"`` the worker does not start.
 
     Returns:
         A context manager that gives the worker; ``worker.client`` is a client on the same backend.
@@ -83,7 +90,8 @@ def open_worker(
         BackendUnavailable: The store cannot be reached or written.
         SchemaError: The store's schema is newer than this code.
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
-            be stored.
+            be stored; or there is no such ``check``.
+        IncompatibleCode: Running instances do not fit the code, with ``check="refuse"``.
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string, or a number as something else.
     """
@@ -104,6 +112,7 @@ def open_worker(
         max_steps=max_steps,
         codec=codec or JsonCodec(),
         name=name,
+        check=check,
     )
     return worker_on(backend, options)
 
@@ -127,6 +136,7 @@ async def run_worker(
     max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
+    check: Check = "off",
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -154,6 +164,7 @@ async def run_worker(
         max_steps=max_steps,
         codec=codec or JsonCodec(),
         name=name,
+        check=check,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:
