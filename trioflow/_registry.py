@@ -131,6 +131,7 @@ class Registry:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> _ActivityDecorator: ...
@@ -141,7 +142,8 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``schedule_timeout``, ``runtime`` and ``on_cancel``: the attributes of `Activity`.
+                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime`` and ``on_cancel``: the
+                attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, the function cannot be an activity, or there is no

@@ -12,7 +12,7 @@ from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._model.definitions import Activity, OnCancel, Workflow
-from trioflow._model.info import ActivityInfo, Info, current_activity
+from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._registry import default_registry
@@ -24,6 +24,7 @@ __all__ = [
     "activity_by_name",
     "activity_info",
     "continue_as_new",
+    "heartbeat",
     "info",
     "is_replaying",
     "logger",
@@ -135,6 +136,32 @@ def activity_info() -> ActivityInfo:
     return found
 
 
+def heartbeat(details: object = None) -> None:
+    """Say that the running activity makes progress, and how far it is.
+
+    The last details are seen in ``describe()``, and the next attempt has them as
+    ``activity_info().heartbeat``, as plain JSON data. With ``heartbeat_timeout=`` an attempt that
+    says nothing for so long is given up. It may be called as often as you like, from async and
+    from plain functions: about once a second the last details are stored, and so they are when the
+    attempt ends; a call in between takes about a microsecond. If the worker's process dies,
+    those of the last second may be missing.
+
+    Args:
+        details: Any storable value. It may be read up to a second later; give a new one each time
+            rather than one that changes.
+
+    Raises:
+        ValueMismatch: The details cannot be stored. Only a call whose details are stored at once
+            finds out; otherwise the worker's log says so.
+        TrioflowError: Outside of an activity.
+    """
+    beat = current_heartbeat.get()
+    if beat is not None:
+        beat(details)
+    elif current_activity.get() is None:
+        raise TrioflowError("heartbeat() can only be called inside an activity that a worker runs")
+
+
 def is_replaying() -> bool:
     """Return whether the workflow is being replayed. False outside of a workflow.
 
@@ -174,6 +201,7 @@ class _ActivityOptions(TypedDict, total=False):
     retry: RetryPolicy
     timeout: float
     schedule_timeout: float
+    heartbeat_timeout: float
     on_cancel: OnCancel
 
 

@@ -185,6 +185,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
+        heartbeat_timeout: Seconds for which an attempt may be silent: without `heartbeat()`.
         runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
             ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
@@ -204,6 +205,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> None:
@@ -222,6 +224,7 @@ class Activity(_Definition, Generic[P, R]):
             )
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -230,6 +233,7 @@ class Activity(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
+        self.heartbeat_timeout = heartbeat_timeout
         self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
         if runtime == "asyncio":
             self.runtime = "asyncio"
@@ -244,6 +248,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         on_cancel: OnCancel | None = None,
     ) -> Activity[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
@@ -257,6 +262,7 @@ class Activity(_Definition, Generic[P, R]):
         """
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         if on_cancel is not None:
             check_choice("on_cancel", on_cancel, get_args(OnCancel))
         check_priority(priority)
@@ -269,6 +275,9 @@ class Activity(_Definition, Generic[P, R]):
             schedule_timeout=before.schedule_timeout
             if schedule_timeout is None
             else schedule_timeout,
+            heartbeat_timeout=before.heartbeat_timeout
+            if heartbeat_timeout is None
+            else heartbeat_timeout,
             on_cancel=before.on_cancel if on_cancel is None else on_cancel,
         )
         return self._variant(
@@ -277,6 +286,7 @@ class Activity(_Definition, Generic[P, R]):
             retry=retry,
             timeout=timeout,
             schedule_timeout=schedule_timeout,
+            heartbeat_timeout=heartbeat_timeout,
             on_cancel=on_cancel,
             overrides=None if overrides == ActivityOptions() else overrides,
         )

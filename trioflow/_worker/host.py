@@ -123,7 +123,7 @@ class Host(ABC):
     """The loop, the clocks, the random bits, the threads and the signals of a worker.
 
     Attributes:
-        current_time: The loop's clock, seconds.
+        current_time: The loop's clock, seconds. Any thread may ask it.
         monotonic: A clock for how long something takes, seconds.
         wall: This machine's clock, epoch seconds.
         random: For ids, lives and tokens.

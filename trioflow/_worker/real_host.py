@@ -86,7 +86,7 @@ class TrioHost(_RealHost):
 
     def __init__(self) -> None:
         super().__init__()
-        self.current_time = trio.current_time
+        self.current_time = trio.lowlevel.current_clock().current_time
         self._threads = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has a limit
 
     def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:

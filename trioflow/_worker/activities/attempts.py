@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,16 +13,18 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
-from trioflow._codec.values import Codec, encode_checked
+from trioflow._codec.values import Codec, encode_checked, encode_plain
 from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
-from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
+from trioflow._model.progress import decode_progress
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.activities.runtimes import RUNTIMES, Call
-from trioflow._worker.host import Host
+from trioflow._worker.host import Host, Scope
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
@@ -49,8 +53,9 @@ class Attempts:
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
-        on_limit: Called with each attempt that begins with a time limit, and its deadline by the
-            loop's clock.
+        on_limit: Called with each attempt that begins with a time limit, or must not be silent, and
+            its deadline by the loop's clock.
+        on_heartbeat: Called in the loop when an attempt says something after a silence.
 
     Attributes:
         leaving: Whether the worker drains. A cancel of whatever origin is then no failure.
@@ -58,17 +63,21 @@ class Attempts:
 
     def __init__(
         self,
+        *,
         host: Host,
         activities: Mapping[str, Activity[..., Any]],
         codec: Codec,
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
+        on_heartbeat: Callable[[Run], None],
     ) -> None:
         self._host = host
         self._activities = activities
         self._codec = codec
         self._now = now
         self._on_limit = on_limit
+        self._on_heartbeat = on_heartbeat
+        self._call_soon = host.call_soon()
         self._unreadable: set[str] = set()
         self.leaving = False
 
@@ -85,7 +94,9 @@ class Attempts:
         """
         task = run.task
         definition = self._activities[task.activity]
-        current_activity.set(info_of(task))
+        said_before = _last_details(task, self._codec) if task.progress else None
+        current_activity.set(info_of(task, said_before))
+        current_heartbeat.set(partial(self._beat, run))
         began = self._ready(definition, run)
         if not isinstance(began, Call):
             return began
@@ -151,11 +162,42 @@ class Attempts:
             raise
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
-        if timeout is None:
+        if timeout is None and definition.heartbeat_timeout is None and not options:
             return Call(definition, args, kwargs, self._host.cancel_scope())
-        deadline = self._host.current_time() + timeout
-        self._on_limit(run, deadline)
-        return Call(definition, args, kwargs, self._host.cancel_scope(deadline))
+        return Call(definition, args, kwargs, self._limited_scope(definition, run, timeout))
+
+    def _limited_scope(
+        self, definition: Activity[..., Any], run: Run, timeout: float | None
+    ) -> Scope:
+        """Return the scope of an attempt that has limits, and have them watched."""
+        options, silence = run.options, definition.heartbeat_timeout
+        if options and options.heartbeat_timeout is not None:
+            silence = options.heartbeat_timeout
+        if silence is not None:
+            self._give_pulse(run).silence = silence
+        deadline = math.inf
+        if timeout is not None:
+            deadline = self._host.current_time() + timeout
+        if silence is not None or timeout is not None:
+            self._on_limit(run, deadline)
+        return self._host.cancel_scope(deadline)
+
+    def _beat(self, run: Run, details: object) -> None:
+        """Take what the function gives to ``heartbeat()``; called in whatever thread."""
+        pulse = run.pulse
+        if pulse is None:
+            pulse = self._give_pulse(run)
+        pulse.beat(details)
+
+    def _give_pulse(self, run: Run) -> Pulse:
+        what = f"{run.task.activity}() heartbeat"
+        run.pulse = Pulse(
+            self._host.current_time,
+            lambda details: encode_plain(self._codec, details, what),
+            self._call_soon,
+            partial(self._on_heartbeat, run),
+        )
+        return run.pulse
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -217,8 +259,10 @@ class Attempts:
     def timeout(self, run: Run) -> ActivityTimeout:
         """Return the error of an attempt whose time is over."""
         task = run.task
+        silent = run.pulse is not None and run.pulse.overdue
+        did = "did not call heartbeat() for longer than" if silent else "took longer than"
         return ActivityTimeout(
-            f"activity {task.activity!r} took longer than {run.limit} (attempt {task.attempt})"
+            f"activity {task.activity!r} {did} {run.limit} (attempt {task.attempt})"
         )
 
     def failed(self, run: Run, exc: BaseException) -> Event | Again | None:
@@ -264,7 +308,7 @@ class Attempts:
         return delay
 
 
-def info_of(task: ActivityTask) -> ActivityInfo:
+def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
     return ActivityInfo(
@@ -276,6 +320,7 @@ def info_of(task: ActivityTask) -> ActivityInfo:
         scheduled_at=task.scheduled_at,
         queue=task.queue,
         life=key.life,
+        heartbeat=heartbeat,
     )
 
 
@@ -298,6 +343,21 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
     try:
         return _decode_failure(task.failure).rebuild(codec)
     except (msgspec.MsgspecError, UndecodableValue):  # an older form, or another codec's
+        return None
+
+
+def _last_details(task: ActivityTask, codec: Codec) -> Any:
+    try:
+        return codec.decode(bytes(decode_progress(task.progress).details), Any)
+    except Exception as exc:  # noqa: BLE001  # of the codec; the attempt can do without
+        logger.warning(
+            "activity %r of instance %r (%s): what the last attempt gave to heartbeat() cannot be "
+            "read: %s",
+            task.activity,
+            task.key.instance,
+            task.key.command,
+            said(exc),
+        )
         return None
 
 

@@ -103,4 +103,6 @@ class Rejections:
             bare = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
             if again <= _TRIES:
                 self._batch.add(OpenUnit(retries=[bare], rejections=again))
+        for each in unit.unit.progress:
+            logger.error("the store rejects the heartbeat of activity %s: %s", each.key, error)
         self._holdings.wake()

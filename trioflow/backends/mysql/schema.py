@@ -156,8 +156,16 @@ ALTER TABLE activities
     ADD PRIMARY KEY (instance, execution, command, life)""",
 )
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
+
 # Name and statements of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_progress", _PROGRESS),
+)
 
 
 class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):

@@ -138,8 +138,18 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_progress", _PROGRESS),
+)
 
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001

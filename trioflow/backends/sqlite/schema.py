@@ -172,8 +172,18 @@ CREATE INDEX activities_visible ON activities
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE activities ADD COLUMN progress BLOB NOT NULL DEFAULT x'';
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_progress", _PROGRESS),
+)
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
 # programs may keep the names of theirs there as well.
