@@ -28,8 +28,8 @@ ERRORS = """
     SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
-    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Signal activity activity_by_name activity_info continue_as_new heartbeat info is_replaying
+    logger now random send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""

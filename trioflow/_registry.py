@@ -186,6 +186,12 @@ class Registry:
             definition.signature.check(codec)
 
     def _put_method(self, method: Activity[..., Any]) -> None:
+        if method.runtime == "process":
+            raise DefinitionError(
+                f"activity {method.name!r} ({method.where}) has runtime='process', and is a method "
+                "of an object, which no other process has. Make it a function at the top of a "
+                "module"
+            )
         old = self._activities.get(method.name)
         function = method.fn.__func__  # type: ignore[attr-defined]  # it is a bound method
         if old is not None and old.fn is not function and old.fn != method.fn:

@@ -146,6 +146,8 @@ def heartbeat(details: object = None) -> None:
     attempt ends; a call in between takes about a microsecond. If the worker's process dies,
     those of the last second may be missing.
 
+    Where an activity is called directly, as in a unit test, it does nothing.
+
     Args:
         details: Any storable value. It may be read up to a second later; give a new one each time
             rather than one that changes.
@@ -153,13 +155,15 @@ def heartbeat(details: object = None) -> None:
     Raises:
         ValueMismatch: The details cannot be stored. Only a call whose details are stored at once
             finds out; otherwise the worker's log says so.
-        TrioflowError: Outside of an activity.
+        TrioflowError: In a workflow.
     """
     beat = current_heartbeat.get()
     if beat is not None:
         beat(details)
-    elif current_activity.get() is None:
-        raise TrioflowError("heartbeat() can only be called inside an activity that a worker runs")
+    elif current_caller_or_none() is not None:
+        raise TrioflowError(
+            "heartbeat() was called in a workflow, which is stored as it goes; it is for activities"
+        )
 
 
 def is_replaying() -> bool:

@@ -58,8 +58,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-Runtime = Literal["auto", "async", "thread", "asyncio"]
+Runtime = Literal["auto", "async", "thread", "asyncio", "process"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
+
+_PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 
 OnCancel = Literal["wait", "abandon"]
 
@@ -186,7 +188,8 @@ class Activity(_Definition, Generic[P, R]):
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
         heartbeat_timeout: Seconds for which an attempt may be silent: without `heartbeat()`.
-        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread,
+            ``"process"`` runs a plain function that computes in a process of its own, and
             ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
@@ -213,7 +216,7 @@ class Activity(_Definition, Generic[P, R]):
         is_async = _is_async(fn)
         check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
         check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
-        if runtime != "auto" and is_async != (runtime != "thread"):
+        if runtime != "auto" and is_async != (runtime not in _PLAIN):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
                 f"function that is {'' if is_async else 'not '}async"
@@ -234,9 +237,8 @@ class Activity(_Definition, Generic[P, R]):
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
         self.heartbeat_timeout = heartbeat_timeout
-        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
-        if runtime == "asyncio":
-            self.runtime = "asyncio"
+        self.runtime: Literal["async", "thread", "asyncio", "process"]
+        self.runtime = ("async" if is_async else "thread") if runtime == "auto" else runtime
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
@@ -309,7 +311,7 @@ class Activity(_Definition, Generic[P, R]):
             result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
-                "a thread; make it 'async def' and await the coroutine in it"
+                f"a {self.runtime}; make it 'async def' and await the coroutine in it"
             )
         return result
 
@@ -324,7 +326,7 @@ class Activity(_Definition, Generic[P, R]):
                 caller.activity,
                 self.name,
             )
-        if self.runtime == "thread":
+        if self.runtime in _PLAIN:
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)
         return result  # type: ignore[no-any-return]  # what fn gives

@@ -44,7 +44,7 @@ class _RealHost(Host):
         self.monotonic = time.perf_counter
         self.wall = time.time
         self.random = system_random
-        self.has_threads = True
+        self.has_threads = self.has_processes = True
 
     def call_soon(self) -> CallSoon:
         return call_soon_here()
@@ -92,8 +92,8 @@ class TrioHost(_RealHost):
     def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
         return cast("AbstractAsyncContextManager[TaskGroup]", trio.open_nursery())
 
-    def cancel_scope(self, deadline: float = math.inf) -> Scope:
-        return trio.CancelScope(deadline=deadline)
+    def cancel_scope(self) -> Scope:
+        return trio.CancelScope()
 
     def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
         trio.lowlevel.spawn_system_task(fn, name=name)
@@ -137,8 +137,8 @@ class AsyncioHost(_RealHost):
     def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
         return cast("AbstractAsyncContextManager[TaskGroup]", anyio.create_task_group())
 
-    def cancel_scope(self, deadline: float = math.inf) -> Scope:
-        return cast("Scope", anyio.CancelScope(deadline=deadline))
+    def cancel_scope(self) -> Scope:
+        return cast("Scope", anyio.CancelScope())
 
     def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
         coroutine = cast("Any", fn())

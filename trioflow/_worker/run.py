@@ -34,6 +34,7 @@ def open_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -64,6 +65,8 @@ def open_worker(
         activities: False for a worker that runs workflows only.
         max_activities: How many activities may run at once. More may be leased ahead.
         max_threads: How many of them may be plain functions, each in a thread.
+        max_processes: How many of them may run in processes of their own, with
+            ``runtime="process"``; by default as many as there are processors.
         max_instances: How many instances may be leased at once.
         cache_size: How many executions are kept in memory besides those leased, so that they need
             no replay: the size of the instance cache.
@@ -95,6 +98,7 @@ def open_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,
@@ -118,6 +122,7 @@ async def run_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -145,6 +150,7 @@ async def run_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,

@@ -84,6 +84,7 @@ class Worker:
                 queues=self._activity_queues,
                 limit=options.max_activities,
                 threads=options.max_threads,
+                processes=options.processes,
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
@@ -125,6 +126,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
+        self._activities.check()
         await self._register()
 
     def start(self, group: TaskGroup) -> None:

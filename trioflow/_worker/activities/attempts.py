@@ -18,17 +18,18 @@ from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
-from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
+from trioflow._model.info import current_activity, current_heartbeat
 from trioflow._model.progress import decode_progress
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.pulse import Pulse
-from trioflow._worker.activities.runtimes import RUNTIMES, Call
-from trioflow._worker.host import Host, Scope
+from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
+from trioflow._worker.host import Scope
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
-__all__ = ["Again", "Attempts", "info_of"]
+__all__ = ["Again", "Attempts"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -49,7 +50,7 @@ class Attempts:
     """Calls activities, with their time limits, and applies their retry policies.
 
     Args:
-        host: Where they are made.
+        resources: What they are made with.
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
@@ -64,14 +65,19 @@ class Attempts:
     def __init__(
         self,
         *,
-        host: Host,
+        resources: Resources,
         activities: Mapping[str, Activity[..., Any]],
         codec: Codec,
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
         on_heartbeat: Callable[[Run], None],
     ) -> None:
-        self._host = host
+        self._resources = resources
+        self._host = host = resources.host
+        # A simulation calls in its one process what would be in others.
+        self._runtimes = dict(RUNTIMES)
+        if not host.has_processes:
+            self._runtimes["process"] = RUNTIMES["thread"]
         self._activities = activities
         self._codec = codec
         self._now = now
@@ -96,11 +102,12 @@ class Attempts:
         definition = self._activities[task.activity]
         said_before = _last_details(task, self._codec) if task.progress else None
         current_activity.set(info_of(task, said_before))
-        current_heartbeat.set(partial(self._beat, run))
-        began = self._ready(definition, run)
+        beat = partial(self._beat, run)
+        current_heartbeat.set(beat)
+        began = self._ready(definition, run, beat)
         if not isinstance(began, Call):
             return began
-        runtime = RUNTIMES[definition.runtime]
+        runtime = self._runtimes[definition.runtime]
         returned = False
         result: Any = None
         # For the type checkers its __exit__ may swallow exceptions.
@@ -108,7 +115,7 @@ class Attempts:
         run.scope = scope
         try:
             with scope:
-                result = await runtime.invoke(self._host, began, run)
+                result = await runtime.invoke(self._resources, began, run)
                 if runtime.boxed:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
@@ -124,7 +131,20 @@ class Attempts:
             return None
         if not returned:
             return None if run.stop else self.failed(run, self.timeout(run))
+        if runtime.coded:
+            return self._answered(run, result)
         return self._returned(definition, run, result)
+
+    def _answered(self, run: Run, answer: frames.Answer) -> Event | Again | None:
+        """Take the answer of another process."""
+        match answer:
+            case frames.Returned(result):
+                return ev.ActivityCompleted(run.task.key.command, msgspec.Raw(result))
+            case frames.Failed(failure):
+                return self._after_failure(run, _decode_failure(failure))
+            case frames.Unreadable(failure):
+                error = _decode_failure(failure).rebuild(self._codec)
+                return self._wait_for_code(run.task, error)
 
     def _returned(
         self, definition: Activity[..., Any], run: Run, result: Any
@@ -140,7 +160,9 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
-    def _ready(self, definition: Activity[..., Any], run: Run) -> Call | Event | Again | None:
+    def _ready(
+        self, definition: Activity[..., Any], run: Run, beat: Callable[[object], None]
+    ) -> Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
         try:
@@ -156,31 +178,31 @@ class Attempts:
             timeout, run.limit = self._time_left(definition, options, task)
             if timeout is not None and timeout <= 0:
                 return self.failed(run, self.timeout(run))
+        scope = self._host.cancel_scope()
+        if self._runtimes[definition.runtime].coded:
+            return Call(definition, (), {}, scope, beat, partial(self._limit, run, scope))
         try:
             args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
-        if timeout is None and definition.heartbeat_timeout is None and not options:
-            return Call(definition, args, kwargs, self._host.cancel_scope())
-        return Call(definition, args, kwargs, self._limited_scope(definition, run, timeout))
+        if timeout is not None or definition.heartbeat_timeout is not None or options:
+            self._limit(run, scope)
+        return Call(definition, args, kwargs, scope, beat)
 
-    def _limited_scope(
-        self, definition: Activity[..., Any], run: Run, timeout: float | None
-    ) -> Scope:
-        """Return the scope of an attempt that has limits, and have them watched."""
-        options, silence = run.options, definition.heartbeat_timeout
-        if options and options.heartbeat_timeout is not None:
-            silence = options.heartbeat_timeout
+    def _limit(self, run: Run, scope: Scope) -> None:
+        """Have the limits of an attempt watched, since it begins."""
+        definition = self._activities[run.task.activity]
+        timeout, run.limit = self._time_left(definition, run.options, run.task)
+        silence = silence_of(definition, run.options)
         if silence is not None:
             self._give_pulse(run).silence = silence
         deadline = math.inf
         if timeout is not None:
-            deadline = self._host.current_time() + timeout
+            deadline = scope.deadline = self._host.current_time() + timeout
         if silence is not None or timeout is not None:
             self._on_limit(run, deadline)
-        return self._host.cancel_scope(deadline)
 
     def _beat(self, run: Run, details: object) -> None:
         """Take what the function gives to ``heartbeat()``; called in whatever thread."""
@@ -191,9 +213,10 @@ class Attempts:
 
     def _give_pulse(self, run: Run) -> Pulse:
         what = f"{run.task.activity}() heartbeat"
+        coded = self._runtimes[self._activities[run.task.activity].runtime].coded
         run.pulse = Pulse(
             self._host.current_time,
-            lambda details: encode_plain(self._codec, details, what),
+            _as_it_is if coded else lambda details: encode_plain(self._codec, details, what),
             self._call_soon,
             partial(self._on_heartbeat, run),
         )
@@ -269,12 +292,16 @@ class Attempts:
         """Decide what follows a failed attempt; ``None`` if its worker is leaving."""
         if run.stop == "given back":
             return None
+        explain = self._runtimes[self._activities[run.task.activity].runtime].explain
+        if explain is not None:
+            explain(exc, run.task.activity)
+        return self._after_failure(run, Failure.of(exc, self._codec))
+
+    def _after_failure(self, run: Run, failure: Failure) -> Event | Again | None:
+        if run.stop == "given back":
+            return None
         task = run.task
         definition = self._activities[task.activity]
-        explain = RUNTIMES[definition.runtime].explain
-        if explain is not None:
-            explain(exc, task.activity)
-        failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
         if delay is None or run.stop == "cancelled":
             if not run.stop:
@@ -308,20 +335,8 @@ class Attempts:
         return delay
 
 
-def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
-    """Return what an activity may know of its call."""
-    key = task.key
-    return ActivityInfo(
-        activity=task.activity,
-        instance=key.instance,
-        execution=key.execution,
-        command=key.command,
-        attempt=task.attempt,
-        scheduled_at=task.scheduled_at,
-        queue=task.queue,
-        life=key.life,
-        heartbeat=heartbeat,
-    )
+def _as_it_is(details: Any) -> bytes:
+    return details  # type: ignore[no-any-return]  # it is encoded
 
 
 def _policy(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:

@@ -31,7 +31,8 @@ from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.overseer import Overseer
-from trioflow._worker.activities.runtimes import make_lanes
+from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
+from trioflow._worker.activities.runtimes import Resources, make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow.backends.records import ActivityKey, ActivityTask
 
@@ -72,6 +73,7 @@ class ActivityRunner:
         queues: Which queues are served; empty for none.
         limit: How many may run at once.
         threads: How many plain functions may run at once.
+        processes: How many may run at once in processes of their own.
         listener: Whom to tell.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
@@ -89,6 +91,7 @@ class ActivityRunner:
         queues: Collection[str],
         limit: int,
         threads: int,
+        processes: int,
         listener: Listener,
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
@@ -97,11 +100,12 @@ class ActivityRunner:
         self._clock = host.monotonic
         self._activities = registry.activities
         self.capacity = Capacity(
-            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+            registry.activities, queues, limit, make_lanes(limit, threads, processes), on_room
         )
         self._overseer = Overseer(host.current_time, self)
+        self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
-            host=host,
+            resources=Resources(host, self._processes),
             activities=registry.activities,
             codec=codec,
             now=now,
@@ -117,6 +121,17 @@ class ActivityRunner:
         self._groups: list[DetachedGroup] = []  # it, and those that broke and have not ended
         self._context = Context()
         self._refusing = False
+
+    def check(self) -> None:
+        """Check that what runs in other processes can be run there.
+
+        Raises:
+            DefinitionError: It cannot.
+        """
+        check_outside()
+        if self._host.has_processes:
+            activities = self._activities.values()
+            self._processes.prepare(each for each in activities if each.runtime == "process")
 
     def open(self) -> None:
         """Open the group of tasks. All activities run in copies of the caller's context."""
@@ -224,6 +239,7 @@ class ActivityRunner:
             with anyio.move_on_after(_OBEY):
                 for group in (*self._groups, self._watcher):
                     await group.wait()
+        await self._processes.aclose()
 
     async def _next_end(self) -> None:
         self._idle = anyio.Event()
