@@ -274,8 +274,8 @@ def _declare(name: str, result: object) -> Callable[..., Any]:
     return declared
 
 
-class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the instance to log records, and drops them during replay."""
+class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds what runs to log records, and drops them during replay."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return not is_replaying() and self.logger.isEnabledFor(level)
@@ -291,6 +291,15 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 "execution": me.execution,
                 **(kwargs.get("extra") or {}),
             }
+        elif (attempt := current_activity.get()) is not None:
+            kwargs["extra"] = {
+                "instance": attempt.instance,
+                "execution": attempt.execution,
+                "command": attempt.command,
+                "activity": attempt.activity,
+                "attempt": attempt.attempt,
+                **(kwargs.get("extra") or {}),
+            }
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -301,5 +310,9 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 super().log(level, msg, *args, **kwargs)
 
 
-logger = _WorkflowLogger(logging.getLogger("trioflow.workflow"), {})
-"""For workflow code: adds ``instance`` and ``execution`` to the record, is silent on replay."""
+logger = _ContextLogger(logging.getLogger("trioflow.workflow"), {})
+"""For workflows and activities: adds what runs to the record, and is silent on replay.
+
+Records of a workflow get ``instance`` and ``execution``, those of an activity also ``activity``,
+``attempt`` and ``command``.
+"""

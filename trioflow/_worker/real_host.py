@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
 from importlib import import_module
 from typing import Any, cast
 
@@ -64,7 +65,9 @@ class _RepeatingThread:
         self._fn = fn
         self._wake = threading.Event()
         self._stopped = False
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(
+            target=copy_context().run, args=(self._run,), name=name, daemon=True
+        ).start()
 
     def call_now(self) -> None:
         self._wake.set()

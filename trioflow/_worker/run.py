@@ -73,7 +73,8 @@ def open_worker(
         lease: Seconds without a heartbeat after which a worker expires, and others take its work.
         drain: Seconds that running activities are given at the end.
         sticky: Seconds for which an instance is left to the worker that has it in its cache.
-        stuck_after: Seconds after which a workflow's step that does not return is logged.
+        stuck_after: Seconds after which a workflow's step that does not return is logged, or an
+            activity that blocks the event loop, with its line.
         max_steps: How many task steps a workflow may make before all of its tasks wait; beyond it
             the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.

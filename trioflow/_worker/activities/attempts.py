@@ -26,6 +26,7 @@ from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
 from trioflow._worker.host import Scope
+from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
@@ -272,6 +273,7 @@ class Attempts:
                 task.key.command,
                 type(exc).__name__,
                 said(exc),
+                extra=of_activity(task),
             )
         # As long again as it has waited: no count of such looks is stored.
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
@@ -316,6 +318,7 @@ class Attempts:
                 failure.type,
                 failure.legible(self._codec).message,
                 delay,
+                extra={**of_activity(task), "failure": failure.type, "delay": delay},
             )
         return Again(task.attempt + 1, delay, failure)
 
@@ -372,6 +375,7 @@ def _last_details(task: ActivityTask, codec: Codec) -> Any:
             task.key.instance,
             task.key.command,
             said(exc),
+            extra=of_activity(task),
         )
         return None
 
@@ -385,4 +389,5 @@ def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
         attempt,
         failure.type,
         failure.message,
+        extra={**of_activity(task), "attempt": attempt, "failure": failure.type},
     )

@@ -34,6 +34,7 @@ from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
+from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
@@ -427,6 +428,7 @@ class ActivityRunner:
                 run.task.attempt,
                 _OBEY,
                 limit,
+                extra=of_activity(run.task),
             )
         self._detach(run, result)
 

@@ -35,6 +35,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
 from trioflow.errors import InstanceNotFound
 
@@ -213,6 +214,7 @@ class Recorder:
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
+                extra=of_instance(instance),
             )
         commit = self._batch.commit_of(instance)
         commit.leased = False

@@ -29,13 +29,14 @@ from trioflow._model.events import Event
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.log_fields import of_instance
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 
 __all__ = ["Stepper"]
@@ -127,7 +128,11 @@ class Stepper:
             self._recorder.suspend(instance, stop.report)
             return
         except Exception as exc:
-            logger.exception("trioflow failed on instance %r; it is suspended", instance.id)
+            logger.exception(
+                "trioflow failed on instance %r; it is suspended",
+                instance.id,
+                extra=of_instance(instance),
+            )
             self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
             return
         finally:
@@ -199,7 +204,9 @@ class Stepper:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
         except Exception as exc:
-            logger.exception("trioflow failed to replay instance %r", instance.id)
+            logger.exception(
+                "trioflow failed to replay instance %r", instance.id, extra=of_instance(instance)
+            )
             execution.evict()
             self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
         else:
