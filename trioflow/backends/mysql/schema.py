@@ -156,6 +156,14 @@ ALTER TABLE activities
     ADD PRIMARY KEY (instance, execution, command, life)""",
 )
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = (
+    """
+ALTER TABLE instances
+    ADD COLUMN start_at DOUBLE NOT NULL DEFAULT 0,
+    ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
+)
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
 
@@ -164,7 +172,8 @@ _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
-    ("0004_progress", _PROGRESS),
+    ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
 )
 
 

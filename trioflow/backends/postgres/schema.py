@@ -138,6 +138,12 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
+    ADD COLUMN options bytea NOT NULL DEFAULT '';
+"""
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = """
 ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
@@ -148,7 +154,8 @@ _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
-    ("0004_progress", _PROGRESS),
+    ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.
