@@ -29,7 +29,7 @@ ERRORS = """
     WorkerLost
 """
 AUTHORING = """
-    Attempt Signal activity activity_by_name activity_info continue_as_new deprecate_patch
+    Attempt Signal activity activity_by_name activity_info continue_as_new deprecate_patch heartbeat
     info is_replaying logger now patched random retrying send_signal set_status side_effect uuid4
     workflow workflow_by_name
 """

@@ -65,7 +65,7 @@ TABLE: Final = {
     "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
     "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
     "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
-    "one value: the arguments of a call, a result, a signal, a status": (
+    "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
