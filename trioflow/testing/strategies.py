@@ -56,6 +56,7 @@ async def explore(
     cancels: bool = True,
     failures: bool = True,
     crashes: bool = True,
+    terminates: bool = False,
     instances: int = 2,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
@@ -80,6 +81,7 @@ async def explore(
         cancels: As there.
         failures: As there.
         crashes: As there.
+        terminates: As there.
         instances: How many run side by side once, so that what they share by mistake is seen. In
             all other runs, and for ``check``, there is one.
         deploy: As there.
@@ -106,6 +108,7 @@ async def explore(
             cancels=cancels,
             failures=failures,
             crashes=crashes,
+            terminates=terminates,
             instances=side_by_side,
             deploy=deploy,
             registry=registry,

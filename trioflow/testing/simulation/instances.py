@@ -38,6 +38,7 @@ class SimulatedInstance:
         wake_at: Its earliest deadline, ``None`` for none.
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
+        terminated: Whether a client has terminated it, or its parent.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SimulatedInstance:
         self.wake_at: float | None = None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        self.terminated = False
         self._input = input
         self._codec = codec
         self._earlier: list[StoredExecution] = []
