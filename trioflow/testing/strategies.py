@@ -63,8 +63,9 @@ async def explore(
     codec: Codec | None = None,
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
-    examples: int = 200,
+    examples: int | None = None,
     seed: int | None = None,
+    settings: hypothesis.settings | None = None,
 ) -> None:
     """Run a workflow in many orders of events, and raise what is found, in its simplest form.
 
@@ -89,8 +90,11 @@ async def explore(
         codec: As there.
         check: As there.
         save_to: As there.
-        examples: How many schedules are tried.
+        examples: How many schedules are tried; by default 200, or what ``settings`` say.
         seed: For the same schedules each time; drawn by Hypothesis if not given.
+        settings: Hypothesis' settings, for example with an example database, so that what was found
+            is tried first the next time. By default those of the loaded profile
+            (``derandomize`` too), without a database.
 
     Raises:
         Exception: What `simulate` or ``check`` has raised, with the schedule and what happened as
@@ -125,18 +129,9 @@ async def explore(
     simulate_once(Schedule())
     if instances > 1:
         simulate_once(Schedule(), instances)
-    found = hypothesis.given(schedules())(run)
-    found = hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        report_multiple_bugs=False,
-        suppress_health_check=[
-            HealthCheck.too_slow,
-            HealthCheck.data_too_large,
-            HealthCheck.filter_too_much,
-        ],
-    )(found)
+    # All calls share the code of `run`, by which Hypothesis' database tells tests apart.
+    run._hypothesis_internal_add_digest = workflow.name.encode()  # type: ignore[attr-defined]  # noqa: SLF001
+    found = _settings(settings, examples)(hypothesis.given(schedules())(run))
     if seed is not None:
         found = hypothesis.seed(seed)(found)
     try:
@@ -147,3 +142,21 @@ async def explore(
         error.add_note("the same schedule does not always show it")
         raise error from None
     await replay_elsewhere(workflow, [simulation.history() for simulation in histories])
+
+
+def _settings(given: hypothesis.settings | None, examples: int | None) -> hypothesis.settings:
+    """Return what is given, or the loaded profile, with what fits whole runs of workflows."""
+    changes: dict[str, Any] = {} if given is not None else {"database": None, "max_examples": 200}
+    if examples is not None:
+        changes["max_examples"] = examples
+    return hypothesis.settings(
+        given,
+        **changes,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+        ],
+    )
