@@ -7,34 +7,42 @@ import builtins
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from trioflow._client.arguments import (
     check_id,
-    check_time,
     check_workflow,
     finished_statuses,
     instance_filter,
 )
 from trioflow._client.description import Description, describe
-from trioflow._client.handle import Handle
+from trioflow._client.handle import Handle, encode_terminated
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.definitions import Workflow
-from trioflow._model.options import check_count
+from trioflow._model.options import check_count, check_time
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import NewInstance, QueueStats, Status
+from trioflow.backends.records import ENDED, NewInstance, QueueStats, Status
 from trioflow.backends.urls import open_backend
-from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
+from trioflow.errors import (
+    ArgumentError,
+    ClientClosed,
+    InstanceAlreadyExists,
+    InstanceTerminated,
+)
 
 __all__ = ["Client", "client_on", "open_client"]
+
+_encode = msgspec.json.Encoder().encode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,7 +143,9 @@ class Client:
             ArgumentError: The arguments do not fit the signature, or cannot be stored.
             PayloadTooLarge: They are too large.
             InstanceAlreadyExists: An unfinished instance has the id; ``client.handle(id)`` is a
-                handle of it. (A finished one's may be used again.)
+                handle of it. (A finished one's may be used again, but for
+                ``options(reuse_finished=False)``.) With ``options(if_exists="return")`` only if
+                that is one of another workflow, with ``"replace"`` never because of an unfinished.
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
@@ -148,18 +158,22 @@ class Client:
             input=data,
             priority=definition.priority or 0,
             life=self._random.new_life(),
+            start_at=definition.starts_at(self.backend.now()),
+            options=b"" if definition.overrides is None else _encode(definition.overrides),
         )
-        created = await self._create(new)
+        life = await self._create_or_find(new, definition)
         try:
             await raise_native_cancel()
         except asyncio.CancelledError as exc:
-            if created:
+            if life == new.life:
                 exc.add_note(f"instance {new.id!r} was started all the same")
             raise
-        if not created:
-            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
+        if life is None:
+            known = f"it has not ended; client.handle({new.id!r}, workflow) gives a handle of it"
+            if not definition.reuses_finished:
+                known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
-        return Handle(self, new.id, definition, life=new.life)
+        return Handle(self, new.id, definition, life=life)
 
     @overload
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -314,10 +328,36 @@ class Client:
     def _life_here(self, instance: str) -> str | None:
         return None if self._local is None else self._local.life_of(instance)
 
-    async def _create(self, new: NewInstance) -> bool:
+    async def _create_or_find(self, new: NewInstance, definition: Workflow[..., Any]) -> str | None:
+        """Create an instance as its options say.
+
+        Returns:
+            The life of the one that its caller gets a handle of, ``None`` if the id is taken.
+        """
+        replacing = None
+        if definition.if_exists == "replace":
+            error = InstanceTerminated(new.id, "another one was started in its place")
+            replacing = encode_terminated(error, self.codec)
+        while True:
+            if await self._create(new, reuse=definition.reuses_finished, replacing=replacing):
+                return new.life
+            if definition.if_exists != "return":
+                return None
+            there = await self.backend.get(new.id)
+            if there is None or (there.status in ENDED and definition.reuses_finished):
+                continue  # it was removed, or has ended, in between
+            if there.workflow != definition.name:
+                other = f"it is one of workflow {there.workflow!r}, not of {definition.name!r}"
+                raise InstanceAlreadyExists(new.id, other)
+            return there.life
+
+    async def _create(self, new: NewInstance, *, reuse: bool, replacing: bytes | None) -> bool:
         backend, local = self.backend, self._local
-        if local is None or not local.accepts(new.workflow, new.queue):
-            return await _store(backend, new)
+        create = partial(_store, backend, new, reuse=reuse, replacing=replacing)
+        # A worker cannot tell a finished instance before it has made a turn of the new one.
+        here = local is not None and reuse and not new.start_at
+        if local is None or not here or not local.accepts(new.workflow, new.queue):
+            return await create()
         await anyio.lowlevel.checkpoint_if_cancelled()
         if await local.start(new).wait():
             return True
@@ -325,7 +365,7 @@ class Client:
         # out even if the caller is cancelled.
         created = False
         with anyio.CancelScope(shield=True):
-            created = await _store(backend, new)
+            created = await create()
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
 
     def _fresh_id(self, name: str) -> str:
@@ -340,9 +380,11 @@ class Client:
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
 
-async def _store(backend: Backend, new: NewInstance) -> bool:
+async def _store(
+    backend: Backend, new: NewInstance, *, reuse: bool, replacing: bytes | None
+) -> bool:
     """Create an instance; return whether it is there now, and is this one."""
-    if (await backend.create([new]))[0]:
+    if (await backend.create([new], reuse=reuse, replacing=replacing))[0]:
         return True
     # A try before this one may have been stored, and its answer lost.
     there = None

@@ -13,7 +13,7 @@ from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
-from trioflow._codec.values import decode_as, encode_checked, open_text, seal_text
+from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import CancelRequested, Event, SignalReceived, encode_event
 from trioflow._model.signals import Signal
@@ -32,7 +32,7 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "encode_terminated"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -214,7 +214,7 @@ class Handle(Generic[R]):
             ArgumentError: The reason is too long, or has characters that a store does not take.
         """
         error = InstanceTerminated(self.id, check_reason(reason))
-        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
+        outcome = encode_terminated(error, self._client.codec)
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
         self._client.waiter.look_again(self.id)
@@ -274,6 +274,11 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def encode_terminated(error: InstanceTerminated, codec: Codec) -> bytes:
+    """Return the outcome of an instance that ends so."""
+    return _encode(Failed(Failure.of(error, codec)))
 
 
 def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:

@@ -346,7 +346,9 @@ class Runner(_run.Runner):
             self.break_lots(task)
         try:
             super().task_exited(task, outcome)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             nursery = task._parent_nursery
             if task in self.tasks or nursery is None or not isinstance(outcome, Error):
                 raise

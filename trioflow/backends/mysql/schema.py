@@ -156,8 +156,21 @@ ALTER TABLE activities
     ADD PRIMARY KEY (instance, execution, command, life)""",
 )
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = (
+    """
+ALTER TABLE instances
+    ADD COLUMN start_at DOUBLE NOT NULL DEFAULT 0,
+    ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
+)
+
 # Name and statements of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+)
 
 
 class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):

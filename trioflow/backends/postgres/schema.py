@@ -138,8 +138,19 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
+    ADD COLUMN options bytea NOT NULL DEFAULT '';
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+)
 
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001

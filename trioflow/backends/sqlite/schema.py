@@ -172,8 +172,19 @@ CREATE INDEX activities_visible ON activities
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+)
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
 # programs may keep the names of theirs there as well.

@@ -32,13 +32,21 @@ _REMOVED_ROWS = (REMOVE_TURNS, REMOVE_INBOXES, REMOVE_ACTIVITIES, REMOVE_INSTANC
 _NO_EVENT = b""
 
 
-def create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+def create(
+    store: SqlStore,
+    instances: Sequence[NewInstance],
+    reuse: bool = True,  # noqa: FBT001, FBT002 - one of the arguments that a thread is given
+    replacing: bytes | None = None,
+) -> list[bool]:
     """See `Backend.create`."""
     tries = 0
     while True:
         try:
             with store.transaction():
-                return _create(store, instances)
+                if replacing is not None:
+                    for id in dict.fromkeys(new.id for new in instances):
+                        terminate(store, id, replacing)
+                return _create(store, instances, reuse=reuse)
         except store.dialect.conflict:
             # Somebody else created one of them meanwhile; now it is seen.
             tries += 1
@@ -46,7 +54,7 @@ def create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
                 raise
 
 
-def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
     found = store.among(store.queries.taken_ids, [new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
@@ -54,12 +62,12 @@ def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
     created: list[bool] = []
     for new in instances:
         status, execution = known.get(new.id, ("", 0))
-        created.append(status not in _OPEN)
+        created.append(status not in _OPEN if reuse else not status)
         if created[-1]:
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
-            values += new_instance_row(new, execution + 1, now, ready_at=now)
+            values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
     return created
@@ -126,7 +134,8 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():
-        given = (b"", store.clock(), instance, life)
+        now = store.clock()
+        given = (b"", now, now, instance, life)
         if store.execute(queries.resume_instance, *given).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()
