@@ -24,9 +24,15 @@ class ListeningStore(MemoryBackend):
         super().__init__(clock=clock)
         self.listeners: list[Callable[[NewInstance], object]] = []
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
         """Create instances, and tell of those that it has created."""
-        results = await super().create(instances)
+        results = await super().create(instances, reuse=reuse, replacing=replacing)
         for new, created in zip(instances, results, strict=True):
             if created:
                 self._tell(new)
