@@ -11,25 +11,30 @@ from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
-from trioflow._model.retry import RetryPolicy
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
+    "Attempt",
     "Signal",
     "activity",
     "activity_by_name",
     "activity_info",
     "continue_as_new",
+    "deprecate_patch",
     "heartbeat",
     "info",
     "is_replaying",
     "logger",
     "now",
+    "patched",
     "random",
+    "retrying",
     "send_signal",
     "set_status",
     "side_effect",
@@ -111,6 +116,76 @@ def side_effect(fn: Callable[[], T], type: object = None) -> T:
         NotInWorkflow: Outside of a workflow.
     """
     return current_caller("side_effect()").side_effect(fn, type)
+
+
+def patched(patch: str) -> bool:
+    """Return whether to take the new way here, so that executions under way fit their history.
+
+    True in an execution that comes here for the first time with this code, and recorded; false
+    where it came by before there was this patch. Each pass by a place, in a loop or in another
+    task, decides for itself. Asking shifts the number of no call.
+
+    Args:
+        patch: A name for the change, of its own: two changes have two names.
+
+    Raises:
+        DeterminismError: The same patch is asked for at another place of the workflow. Ask once and
+            keep the answer: ``new = patched("fraud-check")``.
+        ArgumentError: The name is empty, too long, or has characters that a store does not take.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            if patched("fraud-check"):
+                await check_fraud(order)
+            await charge(order)
+    """
+    return current_caller("patched()").patched(patch)
+
+
+def deprecate_patch(patch: str) -> None:
+    """Keep the place of a patch whose old way is gone; records nothing itself.
+
+    It stands where ``patched()`` stood, once no execution that went the old way is left, and can be
+    taken out once no execution is left in which ``patched()`` was recorded.
+
+    Raises:
+        ArgumentError: As for `patched`.
+        NotInWorkflow: Outside of a workflow.
+    """
+    current_caller("deprecate_patch()").deprecate_patch(patch)
+
+
+def retrying(policy: RetryPolicy | None = None) -> Retrying:
+    """Try a block of a workflow again until it succeeds, as a policy says; the waits are durable.
+
+    The block may call several activities. What it raises is judged as an activity's failure is: a
+    class of ``non_retryable`` ends it also as a cause and in an exception group, and `Retry`
+    chooses the delay. The last error is raised as it is. A cancel is no failure.
+
+    Args:
+        policy: By default three attempts, after 1 and 2 seconds.
+
+    Raises:
+        ArgumentError: It is no `RetryPolicy`.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            async for attempt in retrying(RetryPolicy(max_attempts=5)):
+                with attempt:
+                    seat = await reserve(trip)
+                    await pay(seat)
+    """
+    caller = current_caller("retrying()")
+    if policy is not None and not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise ArgumentError(
+            f"retrying() takes a RetryPolicy, not {policy!r}; for example "
+            "retrying(RetryPolicy(max_attempts=5))"
+        )
+    return Retrying(caller, policy or DEFAULT_ACTIVITY_RETRY)
 
 
 def info() -> Info:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -255,13 +256,13 @@ def test_a_right_workflow_is_right_in_any_order(schedule):
     assert simulation.status != "running"
 
 
-def deploys_at(step):
+def deploys_at(step, new=p.after, turns=1):
     return simulate(
         p.before,
-        schedule=Schedule([0, step]),
+        schedule=Schedule([0] * turns + [step]),
         activities={p.charge: str, p.ship: str},
         registry=p.flows,
-        deploy=p.after,
+        deploy=new,
     )
 
 
@@ -274,3 +275,13 @@ def test_new_code_that_does_not_fit():
             assert exc.report.kind == "diverged"
             found += 1
     assert found
+
+
+def test_new_code_with_a_patch_fits_whenever_it_comes():
+    ways = set()
+    for turns in range(3):
+        for step in range(40):
+            simulation = deploys_at(step, p.after_with_a_patch, turns)
+            if "the new code is deployed" in simulation.trace:
+                ways.add(b"ship-first" in msgspec.json.encode(simulation.history()))
+    assert ways == {True, False}

@@ -25,6 +25,7 @@ __all__ = [
     "check_levels",
     "check_name",
     "check_reason",
+    "storable_reason",
 ]
 
 ID_LENGTH: Final = 500
@@ -118,6 +119,18 @@ def check_reason(reason: str | None) -> str | None:
         ArgumentError: As for `check_id`; an empty one is taken.
     """
     return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
+
+
+def storable_reason(reason: object) -> str | None:
+    """Return the reason of a scope's cancel as every store takes it; ``None`` if it is no text.
+
+    Who cancels a scope cannot be told that a store does not take the reason: it is cut, and
+    characters that no store takes are written out.
+    """
+    if not isinstance(reason, str):
+        return None
+    text = reason if "\0" not in reason else reason.replace("\0", "\\x00")
+    return text.encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH]
 
 
 def check_levels(levels: int, name: object) -> None:

@@ -33,6 +33,7 @@ from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.commands import ActivityOptions, StartOptions
+from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
@@ -447,6 +448,14 @@ class Workflow(_Definition, Generic[P, R]):
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
         self.watched = False  # by the determinism guard
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the function's own source; ``""`` if there is none to read.
+
+        Each execution keeps the one that it began with.
+        """
+        return fingerprint_of(self.fn)
 
     def options(
         self,

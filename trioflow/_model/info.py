@@ -157,6 +157,8 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         recorded: What the history has there: kind, name and id, or ``""`` for nothing.
         current: What the code gave instead, or ``""`` for nothing.
         line: ``file:line`` of the workflow's code, where it could be found.
+        patch: Where the code gave other commands: a name for the patch that would let this history
+            go on (``if patched("…"):``), or that of the patch whose call is missing.
     """
 
     kind: str
@@ -166,3 +168,4 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     recorded: str = ""
     current: str = ""
     line: str = ""
+    patch: str = ""

@@ -27,7 +27,7 @@ class Heart:
         host: Where it beats.
         interval: Seconds between two beats.
         on_lost: Called in the loop when the row is gone.
-        on_cancelled: Called in the loop with activities that are to be cancelled.
+        on_cancelled: Called in the loop with activities that are to be cancelled, and their events.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Heart:
         host: Host,
         interval: float,
         on_lost: Callable[[str], None],
-        on_cancelled: Callable[[list[ActivityKey]], None],
+        on_cancelled: Callable[[dict[ActivityKey, bytes]], None],
     ) -> None:
         self._backend = backend
         self._worker = worker
@@ -82,7 +82,7 @@ class Heart:
             self._call_soon(self._tell_lost)
             return False
         if answer.cancelled:
-            return self._call_soon(partial(self._tell_cancelled, answer.cancelled))
+            return self._call_soon(partial(self._tell_cancelled, answer.marks()))
         return True
 
     # In the loop, a little later: it may have been stopped meanwhile.
@@ -91,9 +91,9 @@ class Heart:
         if not self._stopped:
             self._on_lost(self._worker)
 
-    def _tell_cancelled(self, keys: list[ActivityKey]) -> None:
+    def _tell_cancelled(self, marks: dict[ActivityKey, bytes]) -> None:
         if not self._stopped:
-            self._on_cancelled(keys)
+            self._on_cancelled(marks)
 
 
 def _set_all(events: list[anyio.Event]) -> None:

@@ -76,7 +76,7 @@ class Scope(Protocol):
         /,
     ) -> bool | None: ...
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str | None = None) -> None:
         """Cancel what runs inside."""
 
     @property

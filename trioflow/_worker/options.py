@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from trioflow._codec.values import Codec, JsonCodec
-from trioflow._model.options import check_count, check_seconds
+from trioflow._model.options import check_choice, check_count, check_seconds
 from trioflow._registry import Registry, default_registry
+from trioflow._worker.code_check import Check
 
 __all__ = ["WorkerOptions"]
 
@@ -24,6 +26,7 @@ class WorkerOptions:
 
     Raises:
         ValueError: A number is out of its range.
+        DefinitionError: There is no such ``check``.
         TypeError: Queues were given as one string, or a number as something else.
     """
 
@@ -44,6 +47,7 @@ class WorkerOptions:
     max_steps: int = 1_000_000
     codec: Codec = field(default_factory=JsonCodec)
     name: str | None = None
+    check: Check = "off"
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -52,6 +56,7 @@ class WorkerOptions:
         if self.max_processes is not None:
             check_count("max_processes", self.max_processes, 1)
         check_count("cache_size", self.cache_size, 0)
+        check_choice("check", self.check, get_args(Check))
         for what in ("lease", "stuck_after"):
             check_seconds(what, getattr(self, what))
         for what in ("drain", "sticky"):

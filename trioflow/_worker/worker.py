@@ -25,6 +25,7 @@ from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.code_check import CodeCheck
 from trioflow._worker.heartbeat import Heart
 from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
@@ -102,6 +103,15 @@ class Worker:
             on_end=self._tell_end,
         )
         self._activities = self._pump.activities
+        self._code_check = CodeCheck(
+            options.check,
+            backend=backend,
+            registry=options.registry,
+            codec=options.codec,
+            queues=self._queues,
+            holdings=self._pump.holdings,
+            look_again=self._timer.look_now,
+        )
         self.client = Client(
             backend,
             codec=options.codec,
@@ -134,7 +144,10 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
+        for workflow in self._options.registry.workflows.values():
+            _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
+        await self._code_check.begin()
         await self._register()
 
     def start(self, group: TaskGroup) -> None:
@@ -284,6 +297,7 @@ class Worker:
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(self._run, self._code_check.watch_left)
                     group.start_soon(
                         self._run, self._reclaim if self._backend.shared else self._hear
                     )
@@ -324,20 +338,20 @@ class Worker:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
 
-    def _heard_cancels(self, keys: list[ActivityKey]) -> None:
+    def _heard_cancels(self, marks: dict[ActivityKey, bytes]) -> None:
         """Stop what the store has cancelled.
 
         What is leased to this worker and not here was leased with an answer that did not arrive,
         and would stay so for as long as the worker lives: the store is asked to free it.
         """
-        missing = self._pump.cancels.heard(keys)
+        missing = self._pump.cancels.heard(marks)
         if missing and not missing.issubset(self._pump.in_hand()):
             self._registration.answer_lost = True
             self._timer.look_now()
 
     async def _look_for_cancels(self) -> None:
         if self._heart is None:
-            self._heard_cancels(self._backend.heartbeat(self._registration.id).cancelled)
+            self._heard_cancels(self._backend.heartbeat(self._registration.id).marks())
         else:
             with anyio.move_on_after(_BEAT):
                 await self._heart.beat_now().wait()
@@ -349,7 +363,7 @@ class Worker:
             answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
                 self._registration.lose()
-            self._heard_cancels(answer.cancelled)
+            self._heard_cancels(answer.marks())
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:

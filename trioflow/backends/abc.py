@@ -128,6 +128,7 @@ class Backend(Protocol):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -137,11 +138,11 @@ class Backend(Protocol):
         for as long as there is enough of a higher one.
 
         Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
-        which is ready, and is free or already this worker's. One that is free but was last run by
-        another worker that still lives is left to that one for the first ``sticky`` seconds of its
-        being ready. Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets
-        it again, so that the instance is given again, with its whole inbox, to the worker that
-        holds it.
+        and which is not itself in ``exclude_ids``, is ready, and is free or already this worker's.
+        One that is free but was last run by another worker that still lives is left to that one for
+        the first ``sticky`` seconds of its being ready. Taking makes ``ready_at`` null; whatever
+        reaches the inbox afterwards sets it again, so that the instance is given again, with its
+        whole inbox, to the worker that holds it.
 
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
         any order, whatever their queues: a worker that is full must still hear what is sent to what

@@ -337,10 +337,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     Attributes:
         alive: False if the worker's row is gone: what it held belongs to others.
         cancelled: Activities leased to this worker whose cancellation was asked for.
+        events: For each of them the event that it was asked for with (`CancelledActivity`), ``b""``
+            if its instance is no more. May be empty, from a store that does not tell.
     """
 
     alive: bool
     cancelled: list[ActivityKey] = []
+    events: list[bytes] = []
+
+    def marks(self) -> dict[ActivityKey, bytes]:
+        """Return the activities that are to be cancelled, each with its event."""
+        events = self.events or [b""] * len(self.cancelled)
+        return dict(zip(self.cancelled, events, strict=True))
 
 
 class Execution(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ class Run:
         came_at: When it came, by the host's monotonic clock.
         came_after: How many activities of its lane had begun then.
         stop: Why it is to stop, or must not begin.
+        reason: What its workflow's scope was cancelled with, as it is stored.
         waits: Whether it waits in its lane.
         options: Those of its call, once it has begun.
         scope: Around its function, once that runs.
@@ -62,6 +63,7 @@ class Run:
         "options",
         "over_at",
         "pulse",
+        "reason",
         "scope",
         "stop",
         "task",
@@ -77,6 +79,7 @@ class Run:
         self.scope: Scope | None = None
         self.waits = False
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
+        self.reason: str | None = None
         self.limit = ""
         self.options: ActivityOptions | None = None
         self.over_at = self.due = math.inf

@@ -23,7 +23,7 @@ from typing import Literal, Protocol
 import anyio
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec
+from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
 from trioflow._registry import Registry
@@ -113,6 +113,7 @@ class ActivityRunner:
             on_limit=self._limited,
             on_heartbeat=self._overseer.hear,
         )
+        self._codec = codec
         self._listener = listener
         self._on_interrupt = on_interrupt
         self._runs: dict[ActivityKey, Run] = {}
@@ -177,12 +178,14 @@ class ActivityRunner:
         """Return the keys of all activities that run or wait here."""
         return list(self._runs)
 
-    def cancel(self, key: ActivityKey) -> bool:
+    def cancel(self, key: ActivityKey, reason: str | None = None) -> bool:
         """Cancel an activity, and tell of its end; False if it is not in hand.
+
+        ``reason``, as it is stored, is what the workflow's scope was cancelled with.
 
         Called by `Cancels` alone, which knows what the store must have said before.
         """
-        return self._stop(key, "cancelled")
+        return self._stop(key, "cancelled", reason)
 
     def drop(self, key: ActivityKey) -> None:
         """Stop an activity without reporting it: its result is of no use any more."""
@@ -246,17 +249,22 @@ class ActivityRunner:
         self._idle = anyio.Event()
         await self._idle.wait()
 
-    def _stop(self, key: ActivityKey, how: Literal["cancelled", "given back", "dropped"]) -> bool:
+    def _stop(
+        self,
+        key: ActivityKey,
+        how: Literal["cancelled", "given back", "dropped"],
+        reason: str | None = None,
+    ) -> bool:
         run = self._runs.get(key)
         if run is None:
             return False
         if not run.stop or how == "dropped":
-            run.stop = how
+            run.stop, run.reason = how, reason
         if run.waits:
             self._take_out(run)
             return True
         if run.scope is not None:
-            run.scope.cancel()
+            run.scope.cancel(open_text(self._codec, run.reason))
         if run.stop == "dropped":
             self._detach(run, None)
         elif run.stop == "cancelled" and self._is_abandoned(run):
@@ -361,7 +369,7 @@ class ActivityRunner:
         elif result is not None:
             self._listener.activity_ended(task, result)
         elif run.stop == "cancelled":
-            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command))
+            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command, run.reason))
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 

@@ -22,6 +22,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.commands import decode_start_options
@@ -183,6 +184,7 @@ class Stepper:
             carried=_decode_signals(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
+            code=definition.fingerprint,
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
         )
@@ -217,7 +219,10 @@ class Stepper:
             execution.replay([decode_turn(data) for data in stored[: instance.turns]])
         except NeedsSuspension as stop:
             execution.evict()
-            self._recorder.suspend(instance, stop.report)
+            if self._holdings.leaves and isinstance(stop, Diverged):
+                self._recorder.leave(instance, stop.report)
+            else:
+                self._recorder.suspend(instance, stop.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))

@@ -175,7 +175,9 @@ def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> Activi
 
 def heartbeat(reply: Sequence[Any]) -> Heartbeat:
     """Read the answer of ``heartbeat``."""
-    return Heartbeat(alive=bool(reply[1]), cancelled=[_key(*token) for token in reply[2:]])
+    marks = reply[2:]
+    keys = [_key(*mark[:4]) for mark in marks]
+    return Heartbeat(alive=bool(reply[1]), cancelled=keys, events=[mark[4] for mark in marks])
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:

@@ -59,6 +59,7 @@ class TakeRequest(msgspec.Struct):
     queues: Sequence[str]
     limit: int
     exclude: Sequence[str]
+    exclude_ids: Sequence[str] = ()
     sticky: float = 0.0
     suspect: bool = False
     fields: Sequence[str] = ()

@@ -223,7 +223,8 @@ async def cancelling_a_running_activity_tells_its_worker(stage: Stage) -> None:
     assert backend.heartbeat("w2") == Heartbeat(alive=True)
     await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
     assert await stage.take() == []
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b"cancelled"])
+    assert backend.heartbeat("w2") == told
     assert backend.heartbeat("w1") == Heartbeat(alive=True)
     await backend.commit("w2", [Unit(results=[ActivityResult(key("a", "0:0"), b"all the same")])])
     assert events(await stage.take()) == [b"all the same"]

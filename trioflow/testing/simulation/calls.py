@@ -45,6 +45,7 @@ class SimulatedCall:
         attempt: Which attempt is next, from 1.
         visible_at: When that begins at the earliest.
         cancelled: Whether its cancel was asked for.
+        reason: Why, as it is stored.
     """
 
     def __init__(  # noqa: PLR0917  # what a call is
@@ -62,6 +63,7 @@ class SimulatedCall:
         self.attempt = 1
         self.visible_at = now
         self.cancelled = False
+        self.reason: str | None = None
         self._definition = definition
         self._fn = fn
         self._codec = codec
@@ -164,8 +166,8 @@ class SimulatedCall:
     def cancel(self) -> ev.Event:
         """Return the event of its cancellation."""
         if isinstance(self.command, StartChild):
-            return ev.ChildCancelled(self.command.id)
-        return ev.ActivityCancelled(self.command.id)
+            return ev.ChildCancelled(self.command.id, self.reason)
+        return ev.ActivityCancelled(self.command.id, self.reason)
 
 
 def _finish(coroutine: Any, name: str) -> Any:
