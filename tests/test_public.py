@@ -34,18 +34,20 @@ AUTHORING = """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
-        Activity ActivityDescription ActivityInfo Client Codec Description DeterminismWarning
-        ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
-        Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
+        Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
+        Description DeterminismWarning ExecutionHistory Handle Info JsonCodec Registry
+        RetryPolicy SuspendReport Undecodable Worker Workflow WrappedCodec default_registry errors
+        open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
-        ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Backend CancelledActivity
-        Closing CommitFailure Execution Heartbeat InstanceCommit InstanceFilter InstanceRecord
+        ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
+        CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
+        InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance PostgresBackend QueueStats
-        RedisBackend SqliteBackend Status StoredMessage TakenActivities TakenInstance
-        TakenInstances Unit Update
+        Reached RedisBackend RequestKey SqliteBackend Status StoredMessage TakenActivities
+        TakenInstance TakenInstances Unit Update
     """,
     "trioflow.testing": """
         CrashReport CrashRun Fake FakeCall History Replay ReplayError Schedule SimulatedFailure

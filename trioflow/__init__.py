@@ -17,6 +17,7 @@ from trioflow._client import (
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.retry import RetryPolicy
@@ -80,6 +81,8 @@ __all__ = [
     "ArgumentError",
     "BackendError",
     "BackendUnavailable",
+    "BoundActivity",
+    "BoundWorkflow",
     "Client",
     "ClientClosed",
     "Codec",

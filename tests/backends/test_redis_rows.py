@@ -141,7 +141,7 @@ async def take(backend, worker, **options):
 
 async def test_what_an_older_schema_left_goes_on(old_store):
     async with old_store.opened() as backend:
-        assert old_store.server.get(old_store.key("schema")) == b"3"
+        assert old_store.server.get(old_store.key("schema")) == b"4"
         (stats,) = await backend.stats()
         # Nobody knows what it serves, so nothing is said to be served by nobody.
         assert (stats.workers, stats.activity_workers) == (1, 1)

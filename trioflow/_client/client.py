@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -20,14 +20,16 @@ from trioflow._client.arguments import (
     instance_filter,
 )
 from trioflow._client.description import Description, describe
-from trioflow._client.handle import Handle
+from trioflow._client.handle import Handle, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_count
 from trioflow._model.randomness import RandomSource, system_random
+from trioflow._model.signals import Signal
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import NewInstance, QueueStats, Status
@@ -38,6 +40,7 @@ __all__ = ["Client", "client_on", "open_client"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class _Start(Protocol):
@@ -140,15 +143,7 @@ class Client:
             BackendUnavailable: The store cannot be reached or written.
         """
         definition = self._definition(workflow)
-        data = definition.signature.encode(self.codec, args, kwargs, definition.name)
-        new = NewInstance(
-            id=definition.id or self._fresh_id(definition.name),
-            workflow=definition.name,
-            queue=definition.queue or "default",
-            input=data,
-            priority=definition.priority or 0,
-            life=self._random.new_life(),
-        )
+        new = self._new(definition, args, kwargs)
         created = await self._create(new)
         try:
             await raise_native_cancel()
@@ -160,6 +155,36 @@ class Client:
             known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
         return Handle(self, new.id, definition, life=new.life)
+
+    @raises_native_cancels
+    async def signal_with_start(
+        self, call: BoundWorkflow[R], signal: Signal[T], value: T
+    ) -> Handle[R]:
+        """Send a signal to the instance of an id, which is started first if there is none.
+
+        One transaction: either the instance is there and has the signal, or nothing was done. One
+        that is running or suspended gets the signal, whatever it was started with; in the place of
+        a finished one a new one begins.
+
+        Args:
+            call: The instance: ``checkout.options(id="order-7").bind(order)``.
+            signal: Which signal.
+            value: A value of its type.
+
+        Returns:
+            A handle of the instance that has the signal. It never shows another one.
+
+        Raises:
+            ArgumentError: The arguments do not fit the signature, or cannot be stored; or ``call``
+                is no bound workflow, or has no id.
+            ValueMismatch: The value is not of the signal's type.
+            PayloadTooLarge: The arguments or the value are too large.
+            BackendUnavailable: The store cannot be reached or written.
+        """
+        new = self._bound(call, "signal_with_start()")
+        event = signal_event(self.codec, signal, value)
+        reached = await self.backend.create_and_send(new, event)
+        return Handle(self, new.id, call.definition, life=reached.life)
 
     @overload
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -327,6 +352,33 @@ class Client:
         with anyio.CancelScope(shield=True):
             created = await _store(backend, new)
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
+
+    def _new(
+        self, definition: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NewInstance:
+        return NewInstance(
+            id=definition.id or self._fresh_id(definition.name),
+            workflow=definition.name,
+            queue=definition.queue or "default",
+            input=definition.signature.encode(self.codec, args, kwargs, definition.name),
+            priority=definition.priority or 0,
+            life=self._random.new_life(),
+        )
+
+    def _bound(self, call: object, what: str) -> NewInstance:
+        """Return the instance that a bound call stands for, which must have an id of its own."""
+        if not isinstance(call, BoundWorkflow):
+            raise ArgumentError(
+                f"{what} takes a call of a workflow that is not made, not {call!r}: write "
+                'workflow.options(id="…").bind(argument, …)'
+            )
+        bound: BoundWorkflow[Any] = cast("Any", call)
+        if bound.definition.id is None:
+            raise ArgumentError(
+                f"{what} finds the instance by its id, and {bound!r} has none: write "
+                f'{bound.definition.name}.options(id="…").bind(…); client.start() gives it one'
+            )
+        return self._new(bound.definition, bound.args, bound.kwargs)
 
     def _fresh_id(self, name: str) -> str:
         """Return an id that sorts by its time: those of one hour lie together in the store."""

@@ -13,9 +13,9 @@ from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
-from trioflow._codec.values import decode_as, encode_checked, open_text, seal_text
+from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
-from trioflow._model.events import CancelRequested, Event, SignalReceived, encode_event
+from trioflow._model.events import CancelRequested, SignalReceived, encode_event
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Update
@@ -32,7 +32,7 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "signal_event"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -172,9 +172,8 @@ class Handle(Generic[R]):
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
             ArgumentError: What is given as a signal is no name that a store takes.
         """
-        name, type_ = _signal_of(signal)
-        data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
-        await self._send(SignalReceived(name, msgspec.Raw(data)))
+        event = signal_event(self._client.codec, signal, value)
+        self._check(await self._client.backend.send(self.id, event, life=self._life))
 
     @raises_native_cancels
     async def cancel(self, reason: str | None = None) -> None:
@@ -258,9 +257,6 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id, f"it has ended, and {TAKEN_SINCE}")
         return record
 
-    async def _send(self, event: Event) -> None:
-        self._check(await self._client.backend.send(self.id, encode_event(event), life=self._life))
-
     def _read(self, decode: Callable[[bytes], T], data: bytes) -> T:
         try:
             return decode(data)
@@ -274,6 +270,18 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def signal_event(codec: Codec, signal: Signal[Any] | str, value: object) -> bytes:
+    """Return the event of a signal in its stored form.
+
+    Raises:
+        ValueMismatch: The value is not of the signal's type.
+        ArgumentError: What is given as a signal is no name that a store takes.
+    """
+    name, type_ = _signal_of(signal)
+    data = encode_checked(codec, value, type_, f"signal {name!r}")
+    return encode_event(SignalReceived(name, msgspec.Raw(data)))
 
 
 def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:

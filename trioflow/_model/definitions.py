@@ -30,6 +30,7 @@ from typing import (
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
@@ -288,6 +289,10 @@ class Activity(_Definition, Generic[P, R]):
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
 
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundActivity[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundActivity(self, args, kwargs)
+
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async, as a worker thread does.
 
@@ -425,3 +430,7 @@ class Workflow(_Definition, Generic[P, R]):
                 "or client.start(...) for a handle."
             )
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundWorkflow(self, args, kwargs)

@@ -22,6 +22,8 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewInstance,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
     Unit,
@@ -241,10 +243,36 @@ class Backend(Protocol):
         """Create instances, free and ready at once; False where the id is running or suspended."""
         ...
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
+
+        With ``request`` the event is a request of that id, which is kept for its answer. An
+        instance gets one request of an id in its life, whoever makes it how often: if that was made
+        before, nothing is delivered and this returns ``"unchanged"``, also of an instance that has
+        finished.
+        """
+        ...
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        """Put an event into the inbox of an instance, which is created first if there is none.
+
+        One that is running or suspended is sent the event, whatever else ``new`` says; in place of
+        a finished one a new one begins. With ``request`` it is as in `send`; so if the request was
+        made of a finished instance, nothing is created.
+        """
+        ...
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        """Return the answer to each request, ``None`` where there is none.
+
+        Requests and their answers stay until their instance is removed, also when its id is used
+        again.
         """
         ...
 

@@ -18,6 +18,7 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "Answer",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
@@ -31,6 +32,8 @@ __all__ = [
     "NewActivity",
     "NewInstance",
     "QueueStats",
+    "Reached",
+    "RequestKey",
     "Status",
     "StoredMessage",
     "TakenActivities",
@@ -129,6 +132,35 @@ class CancelledActivity(msgspec.Struct, frozen=True):
     event: bytes
 
 
+class RequestKey(msgspec.Struct, frozen=True):
+    """Names a request that wants an answer: the instance, its life, and the request's own id."""
+
+    instance: str
+    life: str
+    id: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer of an instance to the request of that id."""
+
+    request: str
+    data: bytes
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """Which instance `Backend.create_and_send` has reached.
+
+    Attributes:
+        life: Its life.
+        created: Whether it is the new one.
+        repeated: Whether the request had been made before, so that nothing was delivered.
+    """
+
+    life: str
+    created: bool = False
+    repeated: bool = False
+
+
 class Closing(msgspec.Struct, frozen=True):
     """The end of an instance: its status and the stored form of its outcome."""
 
@@ -167,6 +199,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
             ``b""``.
         suspended: Set to the stored report if the instance is to be suspended.
+        answers: Answers to requests that were made of its life. A request has one answer, the
+            first; what was not requested is not answered.
     """
 
     id: str
@@ -189,6 +223,7 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     carried: bytes = b""
     suspended: bytes | None = None
     life: str = ""
+    answers: list[Answer] = []
 
 
 class ActivityResult(msgspec.Struct, frozen=True):

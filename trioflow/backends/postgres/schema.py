@@ -138,8 +138,24 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# What clients asked of instances, and the answers; null until there is one.
+_REQUESTS = """
+CREATE TABLE {schema}.requests (
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    answer bytea,
+    PRIMARY KEY (instance, life, id)
+);
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_requests", _REQUESTS),
+)
 
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001

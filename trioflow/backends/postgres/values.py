@@ -31,7 +31,7 @@ _INTS = (
 _FLOATS = (
     "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now"
 )
-_BYTES = "input metadata custom_status outcome data event options carried failure cancel"
+_BYTES = "input metadata custom_status outcome data event options carried failure cancel answer"
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),
     **dict.fromkeys(_FLOATS.split(), _FLOAT8),

@@ -26,6 +26,8 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewInstance,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
     Unit,
@@ -279,14 +281,28 @@ class RedisBackend:
             self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return await self._update("send", instance, event, wire.meant(life), "")
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
+        return await self._update("send", instance, event, wire.meant(life), "", request)
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        packed = wire.pack_new([new])
+        reached = await self._write("create_and_send", packed, event, request, decode=rows.reached)
+        if not reached.repeated:
+            self._watcher.notify()
+        return reached
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        return await self._read("answers", wire.pack(list(requests)), decode=_same)
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
         unstarted = wire.pack_unstarted(event, outcome)
-        return await self._update("send", instance, event, wire.meant(life), unstarted)
+        return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         told = wire.parts_of_notice(child_terminated, outcome)

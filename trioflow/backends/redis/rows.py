@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     Heartbeat,
     InstanceRecord,
     QueueStats,
+    Reached,
     Status,
     StoredMessage,
     TakenActivities,
@@ -35,6 +36,7 @@ __all__ = [
     "heartbeat",
     "instance_record",
     "queue_stats",
+    "reached",
     "taken_activities",
     "taken_instances",
     "texts",
@@ -177,6 +179,12 @@ def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
     if not reply:
         return None
     return CommitFailure(*map(texts, reply[1:]))
+
+
+def reached(reply: Sequence[Any]) -> Reached:
+    """Read the answer of ``create_and_send``."""
+    life, created, repeated = reply
+    return Reached(life.decode(), bool(created), bool(repeated))
 
 
 def execution(reply: Sequence[Any]) -> Execution:

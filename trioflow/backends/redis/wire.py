@@ -237,6 +237,10 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
         wire["due"] = True
     if commit.status is not None:
         wire["custom_status"] = _payload(commit.status)
+    if commit.answers:
+        wire["answers"] = [
+            {"request": each.request, "data": _payload(each.data)} for each in commit.answers
+        ]
     _add_turns(wire, commit)
     _add_end(wire, commit)
     return wire

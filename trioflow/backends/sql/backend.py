@@ -29,6 +29,8 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewInstance,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
     Unit,
@@ -172,8 +174,18 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
         return await self._write(changes.create, instances, told=any)
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return await self._write(changes.send, instance, event, life, told=_is_done)
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
+        return await self._write(changes.send, instance, event, life, request, told=_is_done)
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        return await self._write(changes.create_and_send, new, event, request, told=_always)
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        return await self._read(reads.answers, requests)
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None

@@ -15,6 +15,7 @@ from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
 from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
 
 __all__ = [
+    "ANSWER_REQUESTS",
     "CLOSE_INSTANCES",
     "CONSUME",
     "COUNT_IN",
@@ -27,10 +28,12 @@ __all__ = [
     "LOCK_INSTANCES",
     "MARK_REMOVED",
     "NEW_ACTIVITIES",
+    "NEW_REQUESTS",
     "NEW_TURNS",
     "REMOVE_ACTIVITIES",
     "REMOVE_INBOXES",
     "REMOVE_INSTANCES",
+    "REMOVE_REQUESTS",
     "REMOVE_TURNS",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
@@ -132,6 +135,15 @@ MARK_REMOVED = Update(
 )
 REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
 REMOVE_INSTANCES = Delete("instances", ("id",))
+REMOVE_REQUESTS = Delete("requests", ("instance",))
+NEW_REQUESTS = Insert("requests", ("instance", "life", "id"))
+ANSWER_REQUESTS = Update(
+    "requests",
+    ("instance", "life", "id", "answer"),
+    set="answer = v.answer",
+    where="""requests.instance = v.instance AND requests.life = v.life AND requests.id = v.id
+    AND requests.answer IS NULL""",
+)
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready.
@@ -370,6 +382,7 @@ class Queries:
         deaths = 0 WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
+    request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
 
     # --- reading ------------------------------------------------------------------------
 

@@ -172,8 +172,24 @@ CREATE INDEX activities_visible ON activities
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 """
 
+# What clients asked of instances, and the answers; null until there is one.
+_REQUESTS = """
+CREATE TABLE requests (
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    id TEXT NOT NULL,
+    answer BLOB,
+    PRIMARY KEY (instance, life, id)
+) WITHOUT ROWID;
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_requests", _REQUESTS),
+)
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
 # programs may keep the names of theirs there as well.

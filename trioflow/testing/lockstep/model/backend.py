@@ -22,6 +22,8 @@ from trioflow.backends.records import (
     Message,
     NewInstance,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
     Unit,
@@ -214,9 +216,42 @@ class Model:
         self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         await checkpoint()
-        return self._send(Message(instance, event, life=life))
+        row = self.state.instances.get(instance)
+        if not request or row is None or life not in (None, row.new.life):
+            return self._send(Message(instance, event, life=life))
+        key = RequestKey(instance, row.new.life, request)
+        if key in self.state.requests:
+            return "unchanged"
+        update = self._send(Message(instance, event, life=life))
+        if update == "done":
+            self.state.requests[key] = None
+        return update
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        await checkpoint()
+        state, now = self.state, self.now()
+        row = state.instances.get(new.id)
+        if row is not None and RequestKey(new.id, row.new.life, request) in state.requests:
+            return Reached(row.new.life, repeated=True)
+        row = state.unfinished(new.id)
+        created = row is None
+        if row is None:
+            row = state.insert(new, now)
+        state.deliver(Message(new.id, event), now)
+        if request:
+            state.requests[RequestKey(new.id, row.new.life, request)] = None
+        self._watcher.notify()
+        return Reached(row.new.life, created=created)
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        await checkpoint()
+        return [self.state.requests.get(key) for key in requests]
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
@@ -286,6 +321,8 @@ class Model:
             del state.instances[id]
             state.stop_activities(id)
         state.turns = {key: turns for key, turns in state.turns.items() if key[0] not in gone}
+        for key in [key for key in state.requests if key.instance in gone]:
+            del state.requests[key]
         self._watcher.notify()
         return len(gone)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance
+from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Worker
 
 __all__ = ["State"]
@@ -23,6 +23,7 @@ class State:
         default_factory=dict[tuple[str, int], list[bytes]]
     )
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
+    requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- instances ----------------------------------------------------------------------
