@@ -28,16 +28,16 @@ ERRORS = """
     SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
-    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Signal Update activity activity_by_name activity_info continue_as_new info is_replaying logger
+    now random send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Description DeterminismWarning ExecutionHistory Handle Info JsonCodec Registry
-        RetryPolicy SuspendReport Undecodable Worker Workflow WrappedCodec default_registry errors
-        open_client open_worker run_worker
+        RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
+        default_registry errors open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,

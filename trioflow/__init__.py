@@ -12,6 +12,7 @@ from trioflow._client import (
     ExecutionHistory,
     Handle,
     Undecodable,
+    UpdateHandle,
     open_client,
 )
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
@@ -25,6 +26,7 @@ from trioflow._registry import Registry, default_registry
 from trioflow._worker import Worker, open_worker, run_worker
 from trioflow.authoring import (
     Signal,
+    Update,
     activity,
     activity_by_name,
     activity_info,
@@ -119,6 +121,8 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "Update",
+    "UpdateHandle",
     "ValueMismatch",
     "Worker",
     "WorkerLost",

@@ -15,11 +15,13 @@ from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.signals import Signal
+from trioflow._model.updates import Update
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
     "Signal",
+    "Update",
     "activity",
     "activity_by_name",
     "activity_info",

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 import anyio
 import anyio.lowlevel
 
+from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
     check_id,
     check_time,
@@ -71,6 +72,7 @@ class Client:
     Attributes:
         codec: How values are stored.
         waiter: Waits for the results of instances.
+        answers: Waits for their answers to requests.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Client:
         self._random = random
         self._wall = wall
         self.waiter = ResultWaiter(backend, self._life_here)
+        self.answers = AnswerWaiter(backend)
 
     @property
     def backend(self) -> Backend:
@@ -105,6 +108,17 @@ class Client:
     def close(self) -> None:
         """Refuse further calls, and end those that wait with `ClientClosed`."""
         self.waiter.close()
+        self.answers.close()
+
+    async def watch(self) -> None:
+        """Wake the calls that wait, until `close`."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.waiter.watch)
+            await self.answers.watch()
+
+    def fresh_request(self) -> str:
+        """Return an id for a request that is like no other."""
+        return self._random.hex(16)
 
     # --- starting -----------------------------------------------------------------------
 
@@ -439,7 +453,7 @@ async def client_on(
         client = Client(store, codec=codec, registry=registry, random=random, wall=wall)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(client.waiter.watch)
+                group.start_soon(client.watch)
                 try:
                     yield client
                 except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001

@@ -10,6 +10,7 @@ import msgspec
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
+from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
@@ -18,7 +19,9 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Update
+from trioflow._model.updates import Update
+from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey
+from trioflow.backends.records import Update as Changed
 from trioflow.errors import (
     CorruptStore,
     InstanceCancelled,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handle", "signal_event"]
 
+A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -175,6 +179,68 @@ class Handle(Generic[R]):
         event = signal_event(self._client.codec, signal, value)
         self._check(await self._client.backend.send(self.id, event, life=self._life))
 
+    @overload
+    async def update(
+        self, update: Update[[A], T], value: A, *, wait_suspended: bool = True
+    ) -> T: ...
+
+    @overload
+    async def update(self, update: Update[[], T], *, wait_suspended: bool = True) -> T: ...
+
+    @overload
+    async def update(
+        self, update: str, value: object = ..., *, wait_suspended: bool = True
+    ) -> Any: ...
+
+    async def update(
+        self, update: Any, value: object = NOTHING, *, wait_suspended: bool = True
+    ) -> Any:
+        """Ask the instance for something, and return its answer.
+
+        Whoever may lose the answer gives the request an id: ``add.options(id="req-1")``. Asked with
+        it again, the instance gives the same answer and does nothing twice.
+
+        Args:
+            update: Which update, or its name.
+            value: Its argument, if it has one.
+            wait_suspended: False raises as soon as the instance is suspended.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended, or ends before it answers.
+            ValueMismatch: The argument is not of the update's type. Nothing was sent.
+            ArgumentError: The update has no argument and is given one, or none and needs it.
+            Exception: What `UpdateHandle.result` raises: what the handler raised, above all.
+        """
+        begun = await self.start_update(update, *(() if value is NOTHING else (value,)))
+        return await begun.result(wait_suspended=wait_suspended)
+
+    @overload
+    async def start_update(self, update: Update[[A], T], value: A) -> UpdateHandle[T]: ...
+
+    @overload
+    async def start_update(self, update: Update[[], T]) -> UpdateHandle[T]: ...
+
+    @overload
+    async def start_update(self, update: str, value: object = ...) -> UpdateHandle[Any]: ...
+
+    @raises_native_cancels
+    async def start_update(self, update: Any, value: object = NOTHING) -> UpdateHandle[Any]:
+        """Ask the instance for something; the request is stored when this returns.
+
+        Args and errors are those of `update`, but for those of the answer. With an id that was used
+        before nothing is sent, and the handle is that of the request of then.
+        """
+        client = self._client
+        event, id = update_event(client.codec, update, value, client.fresh_request())
+        life = self._life
+        if life is None:
+            life = (await self._record()).life
+        sent = await client.backend.send(self.id, event, life=life, request=id)
+        if sent != "unchanged":
+            self._check(sent)
+        return UpdateHandle(client, RequestKey(self.id, life, id), update)
+
     @raises_native_cancels
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the instance to end: its root scope is cancelled, and with it everything below.
@@ -265,7 +331,7 @@ class Handle(Generic[R]):
                 f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
             ) from exc
 
-    def _check(self, update: Update) -> None:
+    def _check(self, update: Changed) -> None:
         if update == "not found":
             raise InstanceNotFound(self.id)
         if update == "finished":

@@ -15,6 +15,7 @@ from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
 from trioflow._engine.ending import continuation, raised, returned
 from trioflow._engine.forgotten import Calls
+from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
@@ -73,6 +74,7 @@ class Execution:
         "_trouble",
         "_turn_events",
         "_turn_turns",
+        "_updates",
         "caller",
         "calls",
         "codec",
@@ -112,6 +114,7 @@ class Execution:
         self.commands = self.commands_class(self.loop)
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
+        self._updates: Updates | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
@@ -240,9 +243,19 @@ class Execution:
         """The tasks that wait for a signal, with its name."""
         return {} if self._mailbox is None else self._mailbox.waiters()
 
-    def unread_signals(self) -> list[ev.SignalReceived]:
-        """The signals that were delivered and not received, in the order of their arrival."""
-        return [] if self._mailbox is None else list(self._mailbox.unread())
+    def unread(self) -> list[ev.Message]:
+        """The signals that were not received, and the updates that have not begun, as they came."""
+        unread: list[tuple[int, ev.Message]] = []
+        if self._mailbox is not None:
+            unread += self._mailbox.unread()
+        if self._updates is not None:
+            unread += self._updates.waiting()
+        return [message for _, message in sorted(unread, key=lambda each: each[0])]
+
+    @property
+    def cancelled_why(self) -> ev.CancelRequested | None:
+        """The request for a cancel that has cancelled it, ``None`` if there was none."""
+        return self._cancelled_why
 
     def take_custom_status(self) -> bytes | None:
         """Return a custom status that was set since the last call, or ``None``."""
@@ -285,6 +298,13 @@ class Execution:
         if self._mailbox is None:
             self._mailbox = Mailbox()
         return self._mailbox
+
+    @property
+    def updates(self) -> Updates:
+        """The instance's updates."""
+        if self._updates is None:
+            self._updates = Updates(self)
+        return self._updates
 
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
@@ -439,12 +459,12 @@ class Execution:
                 | ev.SignalFailed()
             ):
                 self.commands.answer(event.id, event)
-            case ev.SignalReceived():
+            case ev.SignalReceived() | ev.UpdateRequested():
                 self._deliver(event)
             case ev.Started():
                 self._started = event
-                for signal in event.carried:
-                    self._deliver(signal)
+                for message in event.carried:
+                    self._deliver(message)
             case ev.CancelRequested():
                 mine = event.by is None or (
                     self._started is not None and event.by == self._started.parent
@@ -459,9 +479,12 @@ class Execution:
             case _:
                 assert_never(event)
 
-    def _deliver(self, signal: ev.SignalReceived) -> None:
+    def _deliver(self, message: ev.Message) -> None:
         self._arrived += 1
-        self.mailbox.deliver(self.loop, signal, self._arrived)
+        if isinstance(message, ev.SignalReceived):
+            self.mailbox.deliver(self.loop, message, self._arrived)
+        else:
+            self.updates.deliver(message, self._arrived)
 
     def _outcome(self, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
@@ -488,6 +511,9 @@ class Execution:
         return outcome
 
 
+_MESSAGES = (ev.SignalReceived, ev.UpdateRequested)
+
+
 def _must_be_seen(event: ev.Event) -> bool:
-    # Only signals: a cancel or a result after the end is of no use.
-    return isinstance(event, ev.SignalReceived)
+    # Only messages: a cancel or a result after the end is of no use.
+    return isinstance(event, _MESSAGES)

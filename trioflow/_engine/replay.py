@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -33,31 +33,23 @@ class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:
-    match command:
-        case RunActivity():
-            return "activity"
-        case StartChild():
-            return "sub-workflow"
-        case SendSignal():
-            return "signal"
-        case RecordSideEffect():
-            return "side effect"
-        case CancelActivity():
-            return "cancel of activity"
-        case CancelChild():
-            return "cancel of sub-workflow"
-        case _:
-            assert_never(command)
+_KINDS: dict[type[Command], str] = {
+    RunActivity: "activity",
+    StartChild: "sub-workflow",
+    SendSignal: "signal",
+    RecordSideEffect: "side effect",
+    AnswerUpdate: "answer to update",
+    CancelActivity: "cancel of activity",
+    CancelChild: "cancel of sub-workflow",
+}
 
 
 def _show(command: Command | None) -> str:
     if command is None:
         return ""
     name = command_target(command)
-    return (
-        f"{_kind(command)} {name!r} ({command.id})" if name else f"{_kind(command)} ({command.id})"
-    )
+    kind = _KINDS[type(command)]
+    return f"{kind} {name!r} ({command.id})" if name else f"{kind} ({command.id})"
 
 
 def _same(a: Command, b: Command) -> bool:

@@ -16,6 +16,7 @@ from trioflow._model.retry import RetryPolicy
 
 __all__ = [
     "ActivityOptions",
+    "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
     "Command",
@@ -89,6 +90,15 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class AnswerUpdate(_Command, frozen=True, tag="answer update"):
+    """Answer the update of the request ``update`` with what its handler returned or raised."""
+
+    update: str
+    name: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command."""
 
@@ -100,7 +110,15 @@ class CancelChild(_Command, frozen=True, tag="cancel child"):
     reason: str | None = None
 
 
-Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+Command = (
+    RunActivity
+    | StartChild
+    | SendSignal
+    | RecordSideEffect
+    | AnswerUpdate
+    | CancelActivity
+    | CancelChild
+)
 
 
 def command_target(command: Command) -> str:
@@ -110,7 +128,7 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild():
             return command.workflow
-        case SendSignal():
+        case SendSignal() | AnswerUpdate():
             return command.name
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""

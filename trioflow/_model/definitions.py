@@ -11,7 +11,8 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -48,6 +49,7 @@ __all__ = [
     "OnCancel",
     "Runtime",
     "Workflow",
+    "answering_to",
     "checks_of_source",
     "current_invoker",
     "invoker_for",
@@ -90,6 +92,12 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def set_update_handler(
+        self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
+    ) -> None:
+        """Answer updates of that name with a function."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
@@ -107,6 +115,16 @@ def invoker_for(what: str) -> Invoker:
     if invoker is None:
         raise NotInWorkflow(f"{what} can only be called inside a workflow")
     return invoker
+
+
+@contextmanager
+def answering_to(invoker: Invoker) -> Generator[None]:
+    """Let all calls of the block go to this one. The block does not await."""
+    token = current_invoker.set(invoker)
+    try:
+        yield
+    finally:
+        current_invoker.reset(token)
 
 
 def _default_name(fn: Any) -> str:

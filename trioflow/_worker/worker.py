@@ -239,7 +239,7 @@ class Worker:
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.waiter.watch()
+            await self.client.watch()
 
     async def _serve(self) -> None:
         try:

@@ -11,6 +11,7 @@ from trioflow._engine.pending import Commands
 from trioflow._engine.replay import line_of
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -89,6 +90,8 @@ def _carried(command: Command) -> bytes:
             return bytes(command.input) + command.instance.encode(errors="replace")
         case SendSignal():
             return bytes(command.value) + command.instance.encode(errors="replace")
+        case AnswerUpdate():
+            return bytes(command.result)
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return b""  # taken from the history, or nothing
         case _:

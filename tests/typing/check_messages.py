@@ -1,0 +1,67 @@
+"""What type checkers know of messages. It is never run; `nox -s types` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_type
+
+from trioflow import Client, Handle, Update, UpdateHandle, workflow
+
+add = Update("add", argument=str, result=int)
+flush = Update("flush", result=list[str])
+note = Update("note", argument=str)
+anything = Update("anything")
+
+
+@workflow
+async def cart(user: str) -> list[str]:
+    items: list[str] = []
+
+    def check(item: str) -> None:
+        if not item:
+            raise ValueError(item)
+
+    @add.handler(validator=check)
+    async def _(item: str) -> int:
+        items.append(item)
+        return len(items)
+
+    @flush.handler
+    async def _flush() -> list[str]:
+        return [user]
+
+    assert_type(_flush, Callable[[], Awaitable[list[str]]])
+    flush.handler(lambda: items)
+    note.handler(items.append)
+
+    async def wrong(item: int) -> int:
+        return item
+
+    def wrong_result(item: str) -> str:
+        return item
+
+    add.handler(wrong)  # type: ignore[arg-type]
+    add.handler(wrong_result)  # type: ignore[arg-type]
+    add.handler(validator=lambda: None)  # type: ignore[misc, arg-type]
+    return items
+
+
+async def updates(client: Client, handle: Handle[int]) -> None:
+    assert_type(add, Update[[str], int])
+    assert_type(flush, Update[[], list[str]])
+    assert_type(note, Update[[str], Any])
+    assert_type(anything, Update[[], Any])
+    assert_type(add.options(id="x"), Update[[str], int])
+    assert_type(await handle.update(add, "tea"), int)
+    assert_type(await handle.update(add.options(id="1"), "tea", wait_suspended=False), int)
+    assert_type(await handle.update(flush), list[str])
+    assert_type(await handle.update("add", "tea"), Any)
+    assert_type(await handle.update("flush"), Any)
+    begun = await handle.start_update(add, "tea")
+    assert_type(begun, UpdateHandle[int])
+    assert_type(begun.id, str)
+    assert_type(await begun.result(), int)
+    assert_type(await handle.start_update(flush), UpdateHandle[list[str]])
+    await handle.update(add, 3)  # type: ignore[arg-type]
+    await handle.update(add)  # type: ignore[arg-type]
+    await handle.update(flush, 3)  # type: ignore[arg-type]
