@@ -24,12 +24,13 @@ ERRORS = """
     ActivityTimeout ArgumentError BackendError BackendUnavailable ClientClosed CorruptStore
     DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
     InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
-    InstanceTerminated LeaseLost NonRetryable NotInWorkflow PayloadTooLarge RemoteError Retry
+    InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow PayloadTooLarge
+    QueryNotHandled RemoteError Retry
     SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Signal Update activity activity_by_name activity_info continue_as_new info is_replaying logger
-    now random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Query Signal Update activity activity_by_name activity_info continue_as_new info is_replaying
+    logger now random send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
@@ -45,9 +46,9 @@ PUBLIC = {
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
-        MemoryBackend Message MysqlBackend NewActivity NewInstance PostgresBackend QueueStats
-        Reached RedisBackend RequestKey SqliteBackend Status StoredMessage TakenActivities
-        TakenInstance TakenInstances Unit Update
+        MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
+        QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
     """,
     "trioflow.testing": """
         CrashReport CrashRun Fake FakeCall History Replay ReplayError Schedule SimulatedFailure

@@ -25,6 +25,7 @@ from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import Worker, open_worker, run_worker
 from trioflow.authoring import (
+    Query,
     Signal,
     Update,
     activity,
@@ -64,7 +65,9 @@ from trioflow.errors import (
     LeaseLost,
     NonRetryable,
     NotInWorkflow,
+    NoWorkerAnswered,
     PayloadTooLarge,
+    QueryNotHandled,
     RemoteError,
     Retry,
     SchemaError,
@@ -107,9 +110,12 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "NoWorkerAnswered",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Query",
+    "QueryNotHandled",
     "Registry",
     "RemoteError",
     "Retry",

@@ -13,6 +13,7 @@ from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
+from trioflow._model.queries import Query
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
@@ -20,6 +21,7 @@ from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
+    "Query",
     "Signal",
     "Update",
     "activity",

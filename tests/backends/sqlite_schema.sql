@@ -57,6 +57,15 @@ CREATE TABLE instances (
     created_at REAL NOT NULL,
     finished_at REAL
 , priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE questions (
+    id TEXT NOT NULL PRIMARY KEY,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    question BLOB NOT NULL,
+    expires_at REAL NOT NULL,
+    worker TEXT,
+    answer BLOB
+) WITHOUT ROWID;
 CREATE TABLE requests (
     instance TEXT NOT NULL,
     life TEXT NOT NULL,

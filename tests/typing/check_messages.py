@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
-from trioflow import Client, Handle, Update, UpdateHandle, workflow
+from trioflow import Client, Handle, Query, Update, UpdateHandle, workflow
 
 add = Update("add", argument=str, result=int)
 flush = Update("flush", result=list[str])
 note = Update("note", argument=str)
 anything = Update("anything")
+contents = Query("contents", result=list[str])
+matching = Query("matching", argument=str, result=list[str])
 
 
 @workflow
@@ -33,6 +35,16 @@ async def cart(user: str) -> list[str]:
     assert_type(_flush, Callable[[], Awaitable[list[str]]])
     flush.handler(lambda: items)
     note.handler(items.append)
+
+    contents.handler(lambda: items)
+
+    @matching.handler
+    def matches(text: str) -> list[str]:
+        return [item for item in items if text in item]
+
+    assert_type(matches("x"), list[str])
+    matching.handler(lambda: items)  # type: ignore[misc, arg-type]
+    contents.handler(lambda: user)  # type: ignore[arg-type, return-value]
 
     async def wrong(item: int) -> int:
         return item
@@ -65,3 +77,16 @@ async def updates(client: Client, handle: Handle[int]) -> None:
     await handle.update(add, 3)  # type: ignore[arg-type]
     await handle.update(add)  # type: ignore[arg-type]
     await handle.update(flush, 3)  # type: ignore[arg-type]
+
+
+async def queries(handle: Handle[int]) -> None:
+    assert_type(contents, Query[[], list[str]])
+    assert_type(matching, Query[[str], list[str]])
+    assert_type(Query("any"), Query[[], Any])
+    assert_type(await handle.query(contents), list[str])
+    assert_type(await handle.query(contents, timeout=3), list[str])
+    assert_type(await handle.query(matching, "tea"), list[str])
+    assert_type(await handle.query("contents"), Any)
+    await handle.query(matching)  # type: ignore[arg-type]
+    await handle.query(matching, 3)  # type: ignore[arg-type]
+    await handle.query(contents, 3)  # type: ignore[arg-type]

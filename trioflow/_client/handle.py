@@ -10,6 +10,7 @@ import msgspec
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
+from trioflow._client.queries import ask, question_of
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
@@ -17,6 +18,7 @@ from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
+from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
@@ -178,6 +180,40 @@ class Handle(Generic[R]):
         """
         event = signal_event(self._client.codec, signal, value)
         self._check(await self._client.backend.send(self.id, event, life=self._life))
+
+    @overload
+    async def query(self, query: Query[[A], T], value: A, *, timeout: float = 10.0) -> T: ...
+
+    @overload
+    async def query(self, query: Query[[], T], *, timeout: float = 10.0) -> T: ...
+
+    @overload
+    async def query(self, query: str, value: object = ..., *, timeout: float = 10.0) -> Any: ...
+
+    @raises_native_cancels
+    async def query(self, query: Any, value: object = NOTHING, *, timeout: float = 10.0) -> Any:
+        """Ask the instance what it knows, and change nothing.
+
+        A worker answers from what the last stored turn left: also if the instance waits, is
+        suspended, or has finished. Of one that has not begun this waits for its first turn.
+
+        Args:
+            query: Which query, or its name.
+            value: Its argument, if it has one.
+            timeout: Seconds to wait for a worker that answers.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            NoWorkerAnswered: No worker has answered in time.
+            QueryNotHandled: The workflow has no handler for it; the message names those it has.
+            InstanceSuspended: The worker's code does not match the instance's history.
+            DeterminismError: The handler waits for something, or changes something.
+            ValueMismatch: The argument, or the answer, is not of the declared type.
+            ArgumentError: The query has no argument and is given one, or none and needs it.
+            Exception: What the handler raised, as for `result`.
+        """
+        question = question_of(self._client.codec, query, value)
+        return await ask(self._client, await self._record(), query, question, timeout)
 
     @overload
     async def update(

@@ -32,6 +32,7 @@ from trioflow._model.commands import (
 from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.ids import HANDLER_KIND, check_command_id
 from trioflow._model.info import Identity, Info
+from trioflow._model.queries import Query
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow._model.updates import Update
 from trioflow.errors import (
@@ -212,6 +213,12 @@ class Caller:
         self.task_state("Update.handler()")
         self.execution.updates.handle(update, fn, validator)
 
+    def set_query_handler(self, query: Query[..., Any], fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function."""
+        self.check_not_fenced()
+        self.task_state("Query.handler()")
+        self.execution.queries.handle(query, fn)
+
     def reader(self, who: str) -> Reader:
         """Return what calls of ``who`` go to, whose code may look and change nothing."""
         return Reader(self.execution, who)
@@ -383,6 +390,10 @@ class Reader(Caller):
     def set_update_handler(self, update: Any, fn: object, validator: object) -> None:
         """Refuse it."""
         self._refuse(f"the handler of update {update.name!r}")
+
+    def set_query_handler(self, query: Any, fn: object) -> None:
+        """Refuse it."""
+        self._refuse(f"the handler of query {query.name!r}")
 
     def side_effect(self, fn: Callable[[], Any], type_: object) -> Any:
         """Refuse it."""

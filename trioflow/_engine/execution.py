@@ -21,6 +21,7 @@ from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
 from trioflow._engine.pending import Commands
+from trioflow._engine.queries import Queries
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
@@ -34,8 +35,9 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.queries import Question
 from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
-from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]
@@ -70,6 +72,7 @@ class Execution:
         "_doomed",
         "_mailbox",
         "_max_steps",
+        "_queries",
         "_started",
         "_trouble",
         "_turn_events",
@@ -115,6 +118,7 @@ class Execution:
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
         self._updates: Updates | None = None
+        self._queries: Queries | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
@@ -268,6 +272,22 @@ class Execution:
         Returns:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
+        self._queries = None
+        return self._unwind()
+
+    def answer(self, question: Question) -> Completed | Failed:
+        """Answer a query from what there is, between two turns or after the last.
+
+        Afterwards `disturbed` says whether the execution can be used further.
+        """
+        return self.queries.answer(question)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the handler of a query has changed something, so that it must be evicted."""
+        return self._queries is not None and self._queries.disturbed
+
+    def _unwind(self) -> bool:
         self.commands.recorded = {}  # silences logging, as on replay
         self.loop.quiet = True
         token = guard.enter_step()
@@ -305,6 +325,13 @@ class Execution:
         if self._updates is None:
             self._updates = Updates(self)
         return self._updates
+
+    @property
+    def queries(self) -> Queries:
+        """The instance's queries."""
+        if self._queries is None:
+            self._queries = Queries(self)
+        return self._queries
 
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
@@ -494,7 +521,7 @@ class Execution:
         end = self.loop.outcome
         assert end is not None
         if self.loop.alive:  # tasks of a nursery that was never closed
-            self.evict()
+            self._unwind()  # its queries are answered further
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
         outcome: Outcome

@@ -92,6 +92,10 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function."""
+        ...
+
     def set_update_handler(
         self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
     ) -> None:

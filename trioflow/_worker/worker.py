@@ -21,6 +21,7 @@ from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.answering import Answerer
 from trioflow._worker.heartbeat import Heart, Watchdog
 from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
@@ -113,6 +114,14 @@ class Worker:
             timer=self._timer,
             pump=self._pump,
             look_for_cancels=self._look_for_cancels,
+        )
+        self._answerer = Answerer(
+            backend=backend,
+            workflows=options.registry.workflows,
+            codec=options.codec,
+            queues=self._queues,
+            registration=self._registration,
+            pump=self._pump,
         )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
@@ -248,6 +257,7 @@ class Worker:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
                     group.start_soon(self._run, self._taker.run)
+                    group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)

@@ -27,6 +27,7 @@ from trioflow.backends.records import (
     Message,
     NewActivity,
     NewInstance,
+    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
@@ -35,6 +36,8 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -67,6 +70,7 @@ __all__ = [
     "MysqlBackend",
     "NewActivity",
     "NewInstance",
+    "NewQuestion",
     "PostgresBackend",
     "QueueStats",
     "Reached",
@@ -78,6 +82,8 @@ __all__ = [
     "TakenActivities",
     "TakenInstance",
     "TakenInstances",
+    "TakenQuestion",
+    "TakenQuestions",
     "Unit",
     "Update",
 ]

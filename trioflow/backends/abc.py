@@ -15,17 +15,20 @@ from typing import Protocol
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -235,6 +238,40 @@ class Backend(Protocol):
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         """Return the stored turns of each (instance, execution); unknown ones have none."""
+        ...
+
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
+
+        Of an instance of another life nothing can be known: then it is not found. What has expired
+        is forgotten.
+        """
+        ...
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        """Give up to ``limit`` questions to ``worker``, which is to answer them; each once.
+
+        A question is eligible if it has not expired, and its instance has made a turn of its
+        present execution or has ended. That of an instance that a living worker holds is for that
+        worker. Any other is for all that serve the instance's queue and know its workflow, also if
+        the instance is suspended or has ended. If the worker's row is gone, nothing is given.
+        """
+        ...
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        """Keep answers to questions for those who have asked; nothing if they wait no more."""
+        ...
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        """Return the answer to each question, ``None`` where there is none."""
+        ...
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        """Forget questions and their answers."""
         ...
 
     # --- what clients ask for -----------------------------------------------------------

@@ -31,6 +31,7 @@ __all__ = [
     "Message",
     "NewActivity",
     "NewInstance",
+    "NewQuestion",
     "QueueStats",
     "Reached",
     "RequestKey",
@@ -39,6 +40,8 @@ __all__ = [
     "TakenActivities",
     "TakenInstance",
     "TakenInstances",
+    "TakenQuestion",
+    "TakenQuestions",
     "Unit",
     "Update",
 ]
@@ -159,6 +162,53 @@ class Reached(msgspec.Struct, frozen=True):
     life: str
     created: bool = False
     repeated: bool = False
+
+
+class NewQuestion(msgspec.Struct, frozen=True):
+    """What a client wants to know of an instance, and that is no part of its history.
+
+    Attributes:
+        id: A fresh random id.
+        instance: The instance.
+        life: Its life.
+        question: For the worker that answers.
+        expires_at: When nobody waits for the answer any more, by the store's clock.
+    """
+
+    id: str
+    instance: str
+    life: str
+    question: bytes
+    expires_at: float
+
+
+class TakenQuestion(msgspec.Struct, frozen=True):
+    """A question that a worker is to answer, and of which execution.
+
+    ``turns`` are those that are stored, and ``worker`` is who holds the instance, or ``None``.
+    """
+
+    id: str
+    question: bytes
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    priority: int
+    turns: int
+    worker: str | None
+
+
+class TakenQuestions(msgspec.Struct, frozen=True):
+    """What `take_questions` gives.
+
+    ``waiting``: whether there is a question that nobody can answer yet, or that another worker has
+    to: then it is worth to ask again soon, though no change is told.
+    """
+
+    questions: list[TakenQuestion]
+    waiting: bool = False
 
 
 class Closing(msgspec.Struct, frozen=True):

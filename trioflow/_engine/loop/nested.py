@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import random
 import sys
 import types
 from collections import deque
@@ -308,6 +309,16 @@ class NestedLoop:
             if not seen:
                 apply(thing)
                 self._run_until_blocked(time)
+
+    @property
+    def agenda(self) -> tuple[int, float]:
+        """How many tasks are to run, and the earliest deadline."""
+        return len(self._runner.runq), self._runner.deadlines.next_deadline()
+
+    def generators(self) -> list[random.Random]:
+        """The random generators of the living tasks."""
+        states = self._runner.states.values()
+        return [state.generator for state in states if hasattr(state, "generator")]
 
     @property
     def next_deadline(self) -> float:

@@ -168,12 +168,27 @@ CREATE TABLE IF NOT EXISTS requests (
 ) {options}""",
 )
 
+# What clients want to know, for a short time.
+_QUESTIONS = (
+    """
+CREATE TABLE IF NOT EXISTS questions (
+    id VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    question LONGBLOB NOT NULL,
+    expires_at DOUBLE NOT NULL,
+    worker VARCHAR(100),
+    answer LONGBLOB
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_requests", _REQUESTS),
+    ("0005_questions", _QUESTIONS),
 )
 
 

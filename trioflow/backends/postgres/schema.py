@@ -149,12 +149,26 @@ CREATE TABLE {schema}.requests (
 );
 """
 
+# What clients want to know, for a short time.
+_QUESTIONS = """
+CREATE TABLE {schema}.questions (
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    question bytea NOT NULL,
+    expires_at float8 NOT NULL,
+    worker text COLLATE "C",
+    answer bytea
+);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_requests", _REQUESTS),
+    ("0005_questions", _QUESTIONS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

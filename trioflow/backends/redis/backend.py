@@ -19,17 +19,20 @@ from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -272,6 +275,29 @@ class RedisBackend:
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
+
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        return await self._update("ask", wire.pack_question(question))
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        wanted = worker, wire.pack(list(queues)), wire.pack(list(workflows)), limit
+        # As with instances, what an answer gave that was lost is not given again.
+        request = Request("take_questions", wanted, rows.taken_questions, repeated=False)
+        return await self._run(lambda: request)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await self._write("answer_questions", wire.pack_answers(answers), decode=_ignore)
+        self._watcher.notify()
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        return await self._read("replies", wire.pack(list(questions)), decode=_same)
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await self._write("withdraw", wire.pack(list(questions)), decode=_ignore)
 
     # --- what clients ask for -----------------------------------------------------------
 

@@ -23,6 +23,8 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
 )
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "reached",
     "taken_activities",
     "taken_instances",
+    "taken_questions",
     "texts",
 ]
 
@@ -242,6 +245,27 @@ _READERS: dict[Any, tuple[Callable[[Any], Any], Any]] = {
     Status: (_status, "suspended"),
 }
 RECORD_FIELDS = (*_PARENT_FIELDS, *_IN_HASH)
+
+
+def taken_questions(reply: Sequence[Any]) -> TakenQuestions:
+    """Read the answer of ``take_questions``."""
+    return TakenQuestions([_question(*row) for row in reply[1:]], bool(reply[0]))
+
+
+def _question(id: bytes, question: bytes, instance: bytes, life: bytes, *row: Any) -> TakenQuestion:
+    execution, workflow, queue, priority, turns, worker = row
+    return TakenQuestion(
+        id=id.decode(),
+        question=question,
+        instance=instance.decode(),
+        life=life.decode(),
+        execution=execution,
+        workflow=workflow.decode(),
+        queue=queue.decode(),
+        priority=priority,
+        turns=turns,
+        worker=worker.decode() or None,
+    )
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

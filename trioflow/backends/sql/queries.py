@@ -384,6 +384,23 @@ class Queries:
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
     request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
 
+    # --- questions ----------------------------------------------------------------------
+
+    ask = """INSERT INTO questions (id, instance, life, question, expires_at)
+        VALUES (?, ?, ?, ?, ?)"""
+    forget_questions = "DELETE FROM questions WHERE expires_at < ?"
+    any_question = "SELECT 1 FROM questions WHERE worker IS NULL LIMIT 1"
+    # With what decides who may answer: whether the instance has begun, and who holds it.
+    questions = """SELECT q.id, q.question, i.id, i.life, i.execution, i.workflow, i.queue,
+            i.priority, i.turns, i.worker, i.finished_at,
+            (SELECT count(*) FROM workers WHERE workers.id = i.worker)
+        FROM questions AS q JOIN instances AS i ON i.id = q.instance AND i.life = q.life
+        WHERE q.worker IS NULL AND q.expires_at >= ? ORDER BY q.expires_at, q.id"""
+    take_question = "UPDATE questions SET worker = ? WHERE id = ? AND worker IS NULL"
+    answer_question = "UPDATE questions SET answer = ? WHERE id = ?"
+    reply = "SELECT answer FROM questions WHERE id = ?"
+    withdraw = "DELETE FROM questions WHERE id = ?"
+
     # --- reading ------------------------------------------------------------------------
 
     turns = "SELECT data FROM turns WHERE instance = ? AND execution = ? ORDER BY number"

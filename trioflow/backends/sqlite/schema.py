@@ -183,12 +183,26 @@ CREATE TABLE requests (
 ) WITHOUT ROWID;
 """
 
+# What clients want to know, for a short time.
+_QUESTIONS = """
+CREATE TABLE questions (
+    id TEXT NOT NULL PRIMARY KEY,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    question BLOB NOT NULL,
+    expires_at REAL NOT NULL,
+    worker TEXT,
+    answer BLOB
+) WITHOUT ROWID;
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_requests", _REQUESTS),
+    ("0005_questions", _QUESTIONS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

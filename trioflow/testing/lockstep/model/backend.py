@@ -14,6 +14,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
@@ -21,17 +22,20 @@ from trioflow.backends.records import (
     InstanceRecord,
     Message,
     NewInstance,
+    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
     Unit,
     Update,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Instance, Worker, matches
+from trioflow.testing.lockstep.model.rows import Instance, Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -325,6 +329,60 @@ class Model:
             del state.requests[key]
         self._watcher.notify()
         return len(gone)
+
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        await checkpoint()
+        row = self.state.instances.get(question.instance)
+        if row is None or row.new.life != question.life:
+            return "not found"
+        self.state.questions[question.id] = Question(question)
+        self._watcher.notify()
+        return "done"
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        await checkpoint()
+        state, now = self.state, self.now()
+        taken: list[TakenQuestion] = []
+        waiting = False
+        if worker not in state.workers:
+            return TakenQuestions(taken)
+        asked = [one for one in state.questions.values() if one.new.expires_at >= now]
+        for one in sorted(asked, key=lambda one: (one.new.expires_at, one.new.id)):
+            row = state.instances.get(one.new.instance)
+            if one.given or row is None or row.new.life != one.new.life:
+                continue
+            held = row.worker in state.workers
+            begun = row.turns > 0 or row.status in ENDED
+            served = row.new.queue in queues and row.new.workflow in workflows
+            if not begun or (held and row.worker != worker):
+                waiting = True
+            elif held or served:
+                waiting |= len(taken) == limit
+                if len(taken) < limit:
+                    one.given = True
+                    taken.append(one.taken(row))
+        return TakenQuestions(taken, waiting)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await checkpoint()
+        for answer in answers:
+            if answer.request in self.state.questions:
+                self.state.questions[answer.request].answer = answer.data
+        self._watcher.notify()
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        await checkpoint()
+        asked = self.state.questions
+        return [asked[id].answer if id in asked else None for id in questions]
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await checkpoint()
+        for id in questions:
+            self.state.questions.pop(id, None)
 
     # --- reading ------------------------------------------------------------------------
 

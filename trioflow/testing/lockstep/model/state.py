@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
 from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
-from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Worker
+from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
 
@@ -24,6 +24,7 @@ class State:
     )
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
     requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
+    questions: dict[str, Question] = field(default_factory=dict[str, Question])
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- instances ----------------------------------------------------------------------
