@@ -185,6 +185,8 @@ class _WorkflowOptions(TypedDict, total=False):
     queue: str
     priority: int
     retry: RetryPolicy
+    timeout: float
+    max_events: int
 
 
 @overload
@@ -230,11 +232,12 @@ def workflow_by_name(
     Args:
         name: Its name there.
         result: The type of its result; by default plain JSON data.
-        **options: ``queue``, ``priority`` and ``retry``, as for ``@workflow``.
+        **options: ``queue``, ``priority``, ``retry``, ``timeout`` and ``max_events``, as for
+            ``options()`` of a workflow: what is not given is as declared there.
     """
-    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name, **options)
+    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name)
     declared.signature = SignatureByName.of(declared.fn)
-    return declared
+    return declared.options(**options)
 
 
 def _declare(name: str, result: object) -> Callable[..., Any]:

@@ -208,9 +208,9 @@ class InstanceNotFound(InstanceError, LookupError):
 
 
 class InstanceAlreadyExists(InstanceError):
-    """An instance of that id is still running; a finished one's id may be used again."""
+    """There is an instance of that id; see ``if_exists`` and ``reuse_finished`` of `Workflow`."""
 
-    _text = "an instance {instance!r} is already running"
+    _text = "there is already an instance {instance!r}"
 
 
 class InstanceFinished(InstanceError):

@@ -23,6 +23,7 @@ from trioflow.backends.records import (  # noqa: E402
     Unit,
 )
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
+from trioflow.backends.redis.opening import SCHEMA  # noqa: E402
 from trioflow.testing.conformance.stage import (  # noqa: E402
     CANCELLED,
     DONE,
@@ -141,7 +142,7 @@ async def take(backend, worker, **options):
 
 async def test_what_an_older_schema_left_goes_on(old_store):
     async with old_store.opened() as backend:
-        assert old_store.server.get(old_store.key("schema")) == b"4"
+        assert old_store.server.get(old_store.key("schema")) == b"%d" % SCHEMA
         (stats,) = await backend.stats()
         # Nobody knows what it serves, so nothing is said to be served by nobody.
         assert (stats.workers, stats.activity_workers) == (1, 1)

@@ -147,6 +147,11 @@ async def options() -> None:
     assert_type(await charge.options(queue="eu", priority=7, timeout=5)(order), Receipt)
     assert_type(await render.options(retry=RetryPolicy(max_attempts=None))(order), str)
     assert_type(await ship.options(id="x", queue="eu", priority=7)(order), str)
+    assert_type(await ship.options(if_exists="replace", reuse_finished=False)(order), str)
+    assert_type(await ship.options(start_at=1.5, timeout=60, max_events=500)(order), str)
+    assert_type(await ship.options(delay=60)(order), str)
+    ship.options(start_at="noon")  # type: ignore[arg-type]
+    ship.options(if_exists="nothing")  # type: ignore[arg-type]
 
     await charge.options(timeout=5)("1")  # type: ignore[arg-type]
     await ship.options(id="x")(1)  # type: ignore[arg-type]
@@ -226,6 +231,8 @@ async def client_calls(client: Client) -> None:
     assert_type(handle, Handle[Receipt])
     assert_type(await handle.result(), Receipt)
     assert_type(await client.start(ship.options(id="x"), order), Handle[str])
+    once = ship.options(id="x", if_exists="return", reuse_finished=True)
+    assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
     call = checkout.options(id="x").bind(order, express=True)
     assert_type(call, BoundWorkflow[Receipt])

@@ -94,6 +94,9 @@ async def test_bad_input_starts_nothing(flow):
             await client.signal_with_start(call.bind(), number, 1)
         with pytest.raises(ArgumentError, match="by its id.*collect"):
             await client.signal_with_start(collect.bind(1), number, 1)
+        for options in ({"if_exists": "replace"}, {"reuse_finished": False}):
+            with pytest.raises(ArgumentError, match="do not change that"):
+                await client.signal_with_start(call.options(**options).bind(1), number, 1)
         for wrong in (call, add.bind(1), "collect"):
             with pytest.raises(ArgumentError, match=r"workflow\.options\(id=.*\)\.bind"):
                 await client.signal_with_start(wrong, number, 1)

@@ -7,37 +7,45 @@ import builtins
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
     check_id,
-    check_time,
     check_workflow,
     finished_statuses,
     instance_filter,
 )
 from trioflow._client.description import Description, describe
-from trioflow._client.handle import Handle, signal_event
+from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
-from trioflow._model.options import check_count
+from trioflow._model.options import check_count, check_time
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import NewInstance, QueueStats, Status
+from trioflow.backends.records import ENDED, NewInstance, QueueStats, Status
 from trioflow.backends.urls import open_backend
-from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
+from trioflow.errors import (
+    ArgumentError,
+    ClientClosed,
+    InstanceAlreadyExists,
+    InstanceTerminated,
+)
 
 __all__ = ["Client", "client_on", "open_client"]
+
+_encode = msgspec.json.Encoder().encode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,23 +160,27 @@ class Client:
             ArgumentError: The arguments do not fit the signature, or cannot be stored.
             PayloadTooLarge: They are too large.
             InstanceAlreadyExists: An unfinished instance has the id; ``client.handle(id)`` is a
-                handle of it. (A finished one's may be used again.)
+                handle of it. (A finished one's may be used again, but for
+                ``options(reuse_finished=False)``.) With ``options(if_exists="return")`` only if
+                that is one of another workflow, with ``"replace"`` never because of an unfinished.
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
         definition = self._definition(workflow)
         new = self._new(definition, args, kwargs)
-        created = await self._create(new)
+        life = await self._create_or_find(new, definition)
         try:
             await raise_native_cancel()
         except asyncio.CancelledError as exc:
-            if created:
+            if life == new.life:
                 exc.add_note(f"instance {new.id!r} was started all the same")
             raise
-        if not created:
-            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
+        if life is None:
+            known = f"it has not ended; client.handle({new.id!r}, workflow) gives a handle of it"
+            if not definition.reuses_finished:
+                known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
-        return Handle(self, new.id, definition, life=new.life)
+        return Handle(self, new.id, definition, life=life)
 
     @raises_native_cancels
     async def signal_with_start(
@@ -353,10 +365,36 @@ class Client:
     def _life_here(self, instance: str) -> str | None:
         return None if self._local is None else self._local.life_of(instance)
 
-    async def _create(self, new: NewInstance) -> bool:
+    async def _create_or_find(self, new: NewInstance, definition: Workflow[..., Any]) -> str | None:
+        """Create an instance as its options say.
+
+        Returns:
+            The life of the one that its caller gets a handle of, ``None`` if the id is taken.
+        """
+        replacing = None
+        if definition.if_exists == "replace":
+            error = InstanceTerminated(new.id, "another one was started in its place")
+            replacing = encode_terminated(error, self.codec)
+        while True:
+            if await self._create(new, reuse=definition.reuses_finished, replacing=replacing):
+                return new.life
+            if definition.if_exists != "return":
+                return None
+            there = await self.backend.get(new.id)
+            if there is None or (there.status in ENDED and definition.reuses_finished):
+                continue  # it was removed, or has ended, in between
+            if there.workflow != definition.name:
+                other = f"it is one of workflow {there.workflow!r}, not of {definition.name!r}"
+                raise InstanceAlreadyExists(new.id, other)
+            return there.life
+
+    async def _create(self, new: NewInstance, *, reuse: bool, replacing: bytes | None) -> bool:
         backend, local = self.backend, self._local
-        if local is None or not local.accepts(new.workflow, new.queue):
-            return await _store(backend, new)
+        create = partial(_store, backend, new, reuse=reuse, replacing=replacing)
+        # A worker cannot tell a finished instance before it has made a turn of the new one.
+        here = local is not None and reuse and not new.start_at
+        if local is None or not here or not local.accepts(new.workflow, new.queue):
+            return await create()
         await anyio.lowlevel.checkpoint_if_cancelled()
         if await local.start(new).wait():
             return True
@@ -364,7 +402,7 @@ class Client:
         # out even if the caller is cancelled.
         created = False
         with anyio.CancelScope(shield=True):
-            created = await _store(backend, new)
+            created = await create()
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
 
     def _new(
@@ -377,6 +415,8 @@ class Client:
             input=definition.signature.encode(self.codec, args, kwargs, definition.name),
             priority=definition.priority or 0,
             life=self._random.new_life(),
+            start_at=definition.starts_at(self.backend.now()),
+            options=b"" if definition.overrides is None else _encode(definition.overrides),
         )
 
     def _bound(self, call: object, what: str) -> NewInstance:
@@ -392,6 +432,11 @@ class Client:
                 f"{what} finds the instance by its id, and {bound!r} has none: write "
                 f'{bound.definition.name}.options(id="…").bind(…); client.start() gives it one'
             )
+        if bound.definition.if_exists != "raise" or not bound.definition.reuses_finished:
+            raise ArgumentError(
+                f"{what} reaches an instance that has not ended, and begins a new one in place of "
+                "a finished one; options(if_exists=…, reuse_finished=…) do not change that"
+            )
         return self._new(bound.definition, bound.args, bound.kwargs)
 
     def _fresh_id(self, name: str) -> str:
@@ -406,9 +451,11 @@ class Client:
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
 
-async def _store(backend: Backend, new: NewInstance) -> bool:
+async def _store(
+    backend: Backend, new: NewInstance, *, reuse: bool, replacing: bytes | None
+) -> bool:
     """Create an instance; return whether it is there now, and is this one."""
-    if (await backend.create([new]))[0]:
+    if (await backend.create([new], reuse=reuse, replacing=replacing))[0]:
         return True
     # A try before this one may have been stored, and its answer lost.
     there = None

@@ -111,6 +111,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         worker: The id of the worker that holds it, or ``None``.
         wakes_at: The earliest moment at which it has something to do, epoch seconds, or ``None``.
         created_at: Epoch seconds.
+        starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
@@ -140,6 +141,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     finished_at: float | None
     priority: int = 0
+    starts_at: float | None = None
     activities: list[ActivityDescription] = []
     undecodable: dict[str, str] = {}
 
@@ -226,6 +228,7 @@ def describe(
         created_at=record.created_at,
         finished_at=record.finished_at,
         priority=record.priority,
+        starts_at=record.start_at or None,
         activities=[_describe_activity(task, codec) for task in activities],
         undecodable=reader.undecodable,
     )

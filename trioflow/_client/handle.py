@@ -37,7 +37,7 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["Handle", "signal_event"]
+__all__ = ["Handle", "encode_terminated", "signal_event"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -315,7 +315,7 @@ class Handle(Generic[R]):
             ArgumentError: The reason is too long, or has characters that a store does not take.
         """
         error = InstanceTerminated(self.id, check_reason(reason))
-        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
+        outcome = encode_terminated(error, self._client.codec)
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
         self._client.waiter.look_again(self.id)
@@ -372,6 +372,11 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def encode_terminated(error: InstanceTerminated, codec: Codec) -> bytes:
+    """Return the outcome of an instance that ends so."""
+    return _encode(Failed(Failure.of(error, codec)))
 
 
 def signal_event(codec: Codec, signal: Signal[Any] | str, value: object) -> bytes:

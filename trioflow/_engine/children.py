@@ -14,7 +14,7 @@ from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
 from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity
-from trioflow.errors import InstanceCancelled
+from trioflow.errors import ArgumentError, InstanceCancelled
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
@@ -47,7 +47,7 @@ async def call_workflow(
                     elapsed = caller.now - began_at
                     delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
                 if delay is None:
-                    error = answer.failure.rebuild(codec)
+                    error = caller.rebuild(answer.failure)
                     error.add_note(f"raised in instance {child!r} ({workflow.name})")
                     raise error
                 attempt += 1
@@ -71,6 +71,12 @@ async def _run_child(
     command_id = state.next_id()
     command = execution.commands.find_recorded(command_id)
     if type(command) is not StartChild or command.workflow != workflow.name:
+        if workflow.if_exists != "raise" or workflow.reuse_finished is not None:
+            raise ArgumentError(
+                f"workflow {workflow.name!r}: if_exists and reuse_finished are options of a start, "
+                "not of a sub-workflow, which has one parent and is waited for by that; leave "
+                "them out"
+            )
         if len(command_id) > COMMAND_LENGTH:
             check_command_id(command_id, f"workflow {workflow.name!r}")
         me = execution.identity
@@ -84,6 +90,8 @@ async def _run_child(
             ),
             queue=workflow.queue or me.queue,
             priority=me.priority if workflow.priority is None else workflow.priority,
+            start_at=workflow.starts_at(caller.now),
+            options=workflow.overrides,
         )
     else:
         caller.count_recorded(command.input)
@@ -91,13 +99,15 @@ async def _run_child(
 
 
 def _child_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's id and the command's.
+    """Derive a sub-workflow's id from its parent's id and the command's: ``order-7/0:0``.
 
-    Some levels deep it is readable. Beyond that its end is a digest, so that no depth of nesting
-    reaches the limit of a store.
+    After the last slash is which call it is, of which execution if that is not the first:
+    ``order-7/2:0:0``. So children of two parents never get the same id. Some levels deep it is
+    readable. Beyond that its end is a digest, so that no depth of nesting reaches the limit of a
+    store.
     """
-    prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
-    whole = f"{prefix}/{command_id}"
+    call = command_id if me.execution == 1 else f"{me.execution}:{command_id}"
+    whole = f"{me.id}/{call}"
     if len(whole) <= _LEGIBLE:
         return whole
     digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()

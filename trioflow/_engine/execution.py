@@ -13,7 +13,7 @@ from outcome import Error
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
-from trioflow._engine.ending import continuation, raised, returned
+from trioflow._engine.ending import continuation, raised, returned, until
 from trioflow._engine.forgotten import Calls
 from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
@@ -36,7 +36,12 @@ from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
 from trioflow._model.queries import Question
-from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
+from trioflow._model.rules import (
+    CURRENT_RULES,
+    IN_ORDER_OF_TIME,
+    LATE_GENERATORS,
+    LIMITED_NESTING,
+)
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
@@ -58,6 +63,7 @@ class Execution:
         events: Size of the history: events and commands.
         now: The workflow's clock.
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
+        max_events: The size of the history at which it is suspended.
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
         custom_status: The last value of ``set_status`` (one JSON document) that
@@ -87,6 +93,7 @@ class Execution:
         "events",
         "identity",
         "loop",
+        "max_events",
         "now",
         "rules",
         "started_at",
@@ -108,6 +115,7 @@ class Execution:
         self.events = 0
         self.now = 0.0
         self.rules = 0
+        self.max_events = definition.max_events
         self.started_at = 0.0
         self.custom_status: bytes | None = None
         self.caller: Any = make_caller(self)
@@ -348,7 +356,7 @@ class Execution:
             started_at=self.started_at,
             turns=self._turn_turns,
             events=self._turn_events,
-            max_events=self.definition.max_events,
+            max_events=self.max_events,
         )
 
     @property
@@ -416,6 +424,8 @@ class Execution:
             self.calls.watched = True
         if self.rules >= LIMITED_NESTING:
             self.loop.limit_nesting()
+        if self.rules >= LATE_GENERATORS:
+            self.loop.close_late_generators_last()
         self._start()
         self.loop.step(now)
         return False
@@ -461,6 +471,9 @@ class Execution:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
                 raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
+            deadline = started.deadline_at
+            if deadline is not None:
+                return await until(deadline, definition, *args, **kwargs)
             if definition.timeout is None:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
@@ -490,6 +503,7 @@ class Execution:
                 self._deliver(event)
             case ev.Started():
                 self._started = event
+                self.max_events = event.max_events or self.max_events
                 for message in event.carried:
                     self._deliver(message)
             case ev.CancelRequested():

@@ -24,9 +24,11 @@ __all__ = [
     "RunActivity",
     "SendSignal",
     "StartChild",
+    "StartOptions",
     "command_order",
     "command_target",
     "decode_options",
+    "decode_start_options",
 ]
 
 
@@ -51,6 +53,16 @@ def decode_options(data: bytes) -> ActivityOptions | None:
     return _decode_options(data) if data else None
 
 
+class StartOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of one start of a workflow; ``None`` for what is as in the definition."""
+
+    timeout: float | None = None
+    max_events: int | None = None
+
+
+decode_start_options = msgspec.json.Decoder(StartOptions).decode
+
+
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):
     id: str
 
@@ -66,13 +78,15 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
-    """Start a sub-workflow as the instance ``instance``."""
+    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now."""
 
     workflow: str
     instance: str
     input: msgspec.Raw
     queue: str = "default"
     priority: int = 0
+    start_at: float = 0.0
+    options: StartOptions | None = None
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):

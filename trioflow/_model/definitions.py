@@ -28,23 +28,29 @@ from typing import (
     overload,
 )
 
+import msgspec
+
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
     check_count,
+    check_flag,
     check_limit_in_seconds,
     check_priority,
+    check_seconds,
+    check_time,
 )
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
 __all__ = [
     "Activity",
+    "IfExists",
     "Invoker",
     "OnCancel",
     "Runtime",
@@ -65,6 +71,7 @@ Runtime = Literal["auto", "async", "thread", "asyncio"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
 
 OnCancel = Literal["wait", "abandon"]
+IfExists = Literal["raise", "return", "replace"]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
@@ -163,6 +170,18 @@ def _check_retry(retry: RetryPolicy | None) -> None:
 def _check_queue(queue: str | None) -> None:
     if queue is not None:
         check_name(queue, "a queue")
+
+
+def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:
+    """Return the options that say when an instance begins; the one takes the place of the other."""
+    if start_at is not None and delay is not None:
+        raise DefinitionError("start_at and delay both say when it starts; give one of them")
+    if start_at is not None:
+        return {"start_at": check_time(start_at, "start_at"), "delay": 0.0}
+    if delay is not None:
+        check_seconds("delay", delay, zero=True)
+        return {"start_at": 0.0, "delay": delay}
+    return {}
 
 
 class _Definition:
@@ -332,6 +351,12 @@ class Activity(_Definition, Generic[P, R]):
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         caller = current_activity.get()
+        if caller is not None and not caller.activity:  # a test's context, for this call
+            token = current_activity.set(msgspec.structs.replace(caller, activity=self.name))
+            try:
+                return await self._call_function(args, kwargs)
+            finally:
+                current_activity.reset(token)
         if caller is not None and (caller.activity, self.name) not in _called_inline:
             _called_inline.add((caller.activity, self.name))
             logger.warning(
@@ -341,6 +366,9 @@ class Activity(_Definition, Generic[P, R]):
                 caller.activity,
                 self.name,
             )
+        return await self._call_function(args, kwargs)
+
+    async def _call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         if self.runtime == "thread":
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)
@@ -381,10 +409,20 @@ class Workflow(_Definition, Generic[P, R]):
         priority: A whole number from -100 to 100: the larger, the sooner its instances, and the
             activities that they call, are taken from their queues; ``None`` for the parent's, or 0.
         retry: For sub-workflows: what happens after a failed run; ``None`` for no retry.
-        timeout: Seconds that one execution may take, a durable deadline around the function.
+        timeout: Seconds that an instance may take, over all its executions, from when it was
+            started (or from ``start_at``): a durable deadline around the function.
         max_events: Size of the history (events and commands) at which an instance is suspended;
             from 80 % on ``info().should_continue_as_new`` is true.
         id: The id of the instance to be started; ``None`` for a generated one.
+        start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
+            then it can be cancelled and terminated, and what is sent to it waits.
+        delay: The same in seconds from the start; ``None`` for none.
+        if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
+            ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
+            it is terminated first.
+        reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
+            true, and for false with ``if_exists="return"``: such a start does the work once,
+            however often it is repeated.
     """
 
     kind = "workflow"
@@ -418,6 +456,11 @@ class Workflow(_Definition, Generic[P, R]):
         self.timeout = timeout
         self.max_events = max_events
         self.id: str | None = None
+        self.start_at: float | None = None
+        self.delay: float | None = None
+        self.overrides: StartOptions | None = None
+        self.if_exists: IfExists = "raise"
+        self.reuse_finished: bool | None = None
         self.watched = False  # by the determinism guard
 
     def options(
@@ -427,20 +470,66 @@ class Workflow(_Definition, Generic[P, R]):
         queue: str | None = None,
         priority: int | None = None,
         retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_events: int | None = None,
+        start_at: float | None = None,
+        delay: float | None = None,
+        if_exists: IfExists | None = None,
+        reuse_finished: bool | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
                 a store does not take.
-            ValueError: The priority is out of range.
+            DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
+                given.
+            TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
+            ValueError: The priority, or a number, is out of range.
         """
         if id is not None:
             check_id(id)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
-        return self._variant(id=id, queue=queue, priority=priority, retry=retry)
+        if if_exists is not None:
+            check_choice("if_exists", if_exists, get_args(IfExists))
+        if reuse_finished is not None:
+            check_flag("reuse_finished", reuse_finished)
+        return self._variant(
+            id=id,
+            queue=queue,
+            priority=priority,
+            retry=retry,
+            if_exists=if_exists,
+            reuse_finished=reuse_finished,
+            timeout=timeout,
+            max_events=max_events,
+            overrides=self._overrides(timeout, max_events),
+            **_start_of(start_at, delay),
+        )
+
+    def _overrides(self, timeout: float | None, max_events: int | None) -> StartOptions | None:
+        check_limit_in_seconds("timeout", timeout)
+        if max_events is not None:
+            check_count("max_events", max_events, _LEAST_EVENTS)
+        before = self.overrides or StartOptions()
+        overrides = StartOptions(
+            timeout=before.timeout if timeout is None else float(timeout),
+            max_events=before.max_events if max_events is None else max_events,
+        )
+        return None if overrides == StartOptions() else overrides
+
+    def starts_at(self, now: float) -> float:
+        """Return when an instance begins that is started now; 0 for at once."""
+        return now + self.delay if self.delay else self.start_at or 0.0
+
+    @property
+    def reuses_finished(self) -> bool:
+        """Whether a start uses the id of a finished instance again."""
+        if self.reuse_finished is None:
+            return self.if_exists != "return"
+        return self.reuse_finished
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Return a coroutine that runs the sub-workflow; see the class."""

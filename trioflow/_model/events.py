@@ -89,6 +89,10 @@ class Started(_Event, frozen=True, tag="started"):
             runs for as long as it lasts. 0 where it is absent.
         seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
             they are seeded with the instance's id.
+        deadline_at: When the workflow's timeout is over, epoch seconds, the same for all executions
+            of the instance. Where it is absent the definition's timeout is that of each execution.
+        max_events: The size of the history at which the instance is suspended; 0 for what the
+            definition says.
     """
 
     workflow: str
@@ -98,6 +102,8 @@ class Started(_Event, frozen=True, tag="started"):
     carried: list[SignalReceived | UpdateRequested] = []
     rules: int = 0
     seed: str = ""
+    deadline_at: float | None = None
+    max_events: int = 0
 
 
 class Woken(_Event, frozen=True, tag="woken"):

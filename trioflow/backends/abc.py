@@ -276,8 +276,22 @@ class Backend(Protocol):
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        """Create instances, free and ready at once; False where the id is running or suspended."""
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        """Create instances, free and ready at once; False where the id is running or suspended.
+
+        Args:
+            instances: What to create.
+            reuse: Whether the id of a finished instance is used again. If not, that is False too.
+            replacing: The stored form of a `trioflow._model.turns.Failed`. With it, an unfinished
+                instance that has the id is ended first, as `terminate` does it with that outcome;
+                then it is a finished one.
+        """
         ...
 
     async def send(

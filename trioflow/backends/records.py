@@ -72,6 +72,10 @@ class NewInstance(msgspec.Struct, frozen=True):
     128 random bits in hexadecimal, made by whoever creates the instance: it tells this instance
     from every other one that has, had or will have the same id, in any store. It stays the same
     through ``continue_as_new``. Instances of stores that knew no lives have ``""``.
+
+    With ``start_at`` (epoch seconds; 0 for at once) the instance is not ready before that time,
+    whatever comes into its inbox; it is not born leased then. ``options`` is the stored form of
+    `StartOptions`, or ``b""``.
     """
 
     id: str
@@ -82,6 +86,8 @@ class NewInstance(msgspec.Struct, frozen=True):
     metadata: bytes = b""
     priority: int = 0
     life: str = ""
+    start_at: float = 0.0
+    options: bytes = b""
 
 
 class NewActivity(msgspec.Struct, frozen=True):
@@ -355,6 +361,9 @@ class TakenInstance(msgspec.Struct, frozen=True):
     priority: int = 0
     life: str = ""
     deaths: int = 0
+    created_at: float = 0.0
+    start_at: float = 0.0
+    options: bytes = b""
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
@@ -441,6 +450,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None
     priority: int = 0
     life: str = ""
+    start_at: float = 0.0
 
 
 class Comparison(NamedTuple):

@@ -43,6 +43,9 @@ class HeldInstance:
         new: Its row, until that is stored, if it is created here.
         start: The client's request to create it, until that is answered.
         carried: The unread signals with which the execution begins.
+        options: The stored form of `StartOptions`.
+        began_at: When the instance was started, or was to begin, the earlier executions included;
+            0 until its first turn if it was created here.
         together_from: For the next turn; see `Turn.together_from`.
         turns: How many turns of the execution are stored, those of the open batch included.
         events: The size of the history with them.
@@ -81,6 +84,8 @@ class HeldInstance:
     new: NewInstance | None = None
     start: Start | None = None
     carried: bytes = b""
+    options: bytes = b""
+    began_at: float = 0.0
     state: State = State.HELD
     turns: int = 0
     events: int = 0
@@ -122,6 +127,7 @@ class HeldInstance:
             metadata=new.metadata,
             priority=new.priority,
             life=new.life,
+            options=new.options,
             new=new,
             start=start,
         )
@@ -140,6 +146,8 @@ class HeldInstance:
             priority=row.priority,
             life=row.life,
             carried=row.carried,
+            options=row.options,
+            began_at=max(row.created_at, row.start_at),
             turns=row.turns,
             events=row.events,
         )

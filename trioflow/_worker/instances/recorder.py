@@ -95,7 +95,7 @@ class Recorder:
             self._end(instance, unit, commit, turn, outcome)
             return
         commit.leased = self.is_busy(instance)
-        if execution.events >= execution.definition.max_events:
+        if execution.events >= execution.max_events:
             self.suspend(instance, reports.limit_reached(instance, execution))
 
     def _carry_out(
@@ -124,6 +124,7 @@ class Recorder:
         new = _new_child(command, instance, self._random.new_life())
         if (
             instance.alone
+            or new.start_at
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
@@ -258,6 +259,8 @@ def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInsta
         parent.metadata,
         command.priority,
         life,
+        command.start_at,
+        b"" if command.options is None else _encode(command.options),
     )
 
 

@@ -68,7 +68,7 @@ def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport
         kind="history limit",
         message=(
             f"the history of instance {instance.id!r} has {execution.events} events, the limit "
-            f"of workflow {instance.workflow!r} is {execution.definition.max_events}. Let the "
+            f"of workflow {instance.workflow!r} is {execution.max_events}. Let the "
             "workflow call continue_as_new() when info().should_continue_as_new is true; to go on "
             "with this one, raise its max_events and resume it."
         ),
@@ -76,7 +76,7 @@ def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport
     )
 
 
-def engine_failed(instance: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+def engine_failed(instance: HeldInstance, error: BaseException, codec: Codec) -> SuspendReport:
     """Return the report of a mistake in trioflow itself, or in data that it cannot store.
 
     A report is stored in plain, so it says no more than the error's type where a codec hides what

@@ -24,6 +24,7 @@ from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
+from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
 from trioflow._model.randomness import RandomSource
@@ -106,7 +107,7 @@ class Stepper:
         self._in_step = instance
         try:
             if instance.turns == 0:
-                events.append(self._started(instance))
+                events.append(self._started(instance, execution.definition, now))
             events += map(_event_of, instance.received)
             at: list[float] = []
             if instance.due:
@@ -125,9 +126,8 @@ class Stepper:
         except NeedsSuspension as stop:
             self._recorder.suspend(instance, stop.report)
             return
-        except Exception as exc:
-            logger.exception("trioflow failed on instance %r; it is suspended", instance.id)
-            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
+        except BaseException as exc:  # noqa: BLE001 - no instance can end a worker
+            self._failed(instance, exc)
             return
         finally:
             self._in_step = None
@@ -136,6 +136,13 @@ class Stepper:
             assert delivery.child.unit is not None
             unit = self._batch.merge(unit, delivery.child.unit)
         self._recorder.record(instance, unit, turn, data)
+
+    def _failed(self, instance: HeldInstance, exc: BaseException) -> None:
+        """Suspend an instance on which the engine failed."""
+        if isinstance(exc, KeyboardInterrupt):
+            raise exc
+        logger.error("trioflow failed on instance %r; it is suspended", instance.id, exc_info=exc)
+        self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
         return Execution(
@@ -152,7 +159,15 @@ class Stepper:
         instance.make_again(together_from)
         self._holdings.queue(instance)
 
-    def _started(self, instance: HeldInstance) -> ev.Started:
+    def _started(
+        self, instance: HeldInstance, definition: Workflow[..., Any], now: float
+    ) -> ev.Started:
+        instance.began_at = instance.began_at or now
+        timeout, max_events = definition.timeout, 0
+        if instance.options:
+            options = decode_start_options(instance.options)
+            timeout = timeout if options.timeout is None else options.timeout
+            max_events = options.max_events or 0
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
@@ -161,6 +176,8 @@ class Stepper:
             carried=ev.decode_messages(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
+            deadline_at=None if timeout is None else instance.began_at + timeout,
+            max_events=max_events,
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -197,10 +214,9 @@ class Stepper:
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
-        except Exception as exc:
-            logger.exception("trioflow failed to replay instance %r", instance.id)
+        except BaseException as exc:  # noqa: BLE001 - no instance can end a worker
             execution.evict()
-            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
+            self._failed(instance, exc)
         else:
             execution.take_custom_status()
             instance.loaded(execution, self._backend.now())

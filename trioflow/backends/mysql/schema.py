@@ -156,6 +156,14 @@ ALTER TABLE activities
     ADD PRIMARY KEY (instance, execution, command, life)""",
 )
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = (
+    """
+ALTER TABLE instances
+    ADD COLUMN start_at DOUBLE NOT NULL DEFAULT 0,
+    ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
+)
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = (
     """
@@ -187,8 +195,9 @@ _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
-    ("0004_requests", _REQUESTS),
-    ("0005_questions", _QUESTIONS),
+    ("0004_starting", _STARTING),
+    ("0005_requests", _REQUESTS),
+    ("0006_questions", _QUESTIONS),
 )
 
 

@@ -138,6 +138,12 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
+    ADD COLUMN options bytea NOT NULL DEFAULT '';
+"""
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = """
 CREATE TABLE {schema}.requests (
@@ -167,8 +173,9 @@ _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
-    ("0004_requests", _REQUESTS),
-    ("0005_questions", _QUESTIONS),
+    ("0004_starting", _STARTING),
+    ("0005_requests", _REQUESTS),
+    ("0006_questions", _QUESTIONS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

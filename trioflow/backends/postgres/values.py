@@ -30,7 +30,7 @@ _INTS = (
 )
 _FLOATS = (
     "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now "
-    "expires_at"
+    "start_at expires_at"
 )
 _BYTES = (
     "input metadata custom_status outcome data event options carried failure cancel answer question"

@@ -301,9 +301,19 @@ class RedisBackend:
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        created = await self._write("create", wire.pack_new(instances), decode=_flags)
-        if any(created):
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        ending: tuple[bytes, ...] = (b"", b"", b"")
+        if replacing is not None:
+            ending = (replacing, *wire.parts_of_notice(child_terminated, replacing))
+        wanted = (wire.pack_new(instances), int(reuse), *ending)
+        created = await self._write("create", *wanted, decode=_flags)
+        if any(created) or replacing is not None:
             self._watcher.notify()
         return created
 

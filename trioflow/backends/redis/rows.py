@@ -51,6 +51,7 @@ _PARENT_FIELDS = ("parent", "parent_execution", "parent_command", "parent_life")
 TAKEN_FIELDS = (
     *("execution", "workflow", "queue", "input", *_PARENT_FIELDS, "metadata", "carried"),
     *("turns", "events", "wake_at", "priority", "life", "deaths"),
+    *("created_at", "start_at", "options"),
 )
 
 
@@ -104,7 +105,8 @@ def _taken_instance(
     id: bytes, ready_at: bytes, row: Sequence[Any], inbox: Sequence[bytes]
 ) -> TakenInstance:
     execution, workflow, queue, input, *parent = row[:8]
-    metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:]
+    metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:16]
+    created_at, start_at, options = row[16:]
     messages = [_message(inbox[at], inbox[at + 1]) for at in range(0, len(inbox), 2)]
     messages.sort(key=_by_number)
     return TakenInstance(
@@ -124,6 +126,9 @@ def _taken_instance(
         priority=int(priority or 0),
         life=(life or b"").decode(),
         deaths=int(deaths or 0),
+        created_at=float(created_at or 0),
+        start_at=float(start_at or 0),
+        options=options or b"",
     )
 
 

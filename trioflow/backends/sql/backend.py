@@ -195,8 +195,15 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        return await self._write(changes.create, instances, told=any)
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        told = any if replacing is None else _always
+        return await self._write(changes.create, instances, reuse, replacing, told=told)
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""

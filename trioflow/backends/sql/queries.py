@@ -146,13 +146,15 @@ ANSWER_REQUESTS = Update(
 )
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
-# Count messages in at their target. A suspended one collects them without becoming ready.
+# Count messages in at their target. A suspended one collects them without becoming ready, and one
+# whose time to start has not come, without becoming ready sooner.
 COUNT_IN = Update(
     "instances",
     ("id", "execution", "life", "messages", "now"),
     set="""ready_at = CASE WHEN instances.status = 'running'
         AND (instances.ready_at IS NULL OR instances.ready_at > v.now)
-        THEN v.now ELSE instances.ready_at END,
+        THEN CASE WHEN instances.start_at > v.now THEN instances.start_at ELSE v.now END
+        ELSE instances.ready_at END,
     unread = instances.unread + v.messages""",
     where="""instances.id = v.id AND instances.status IN ('running', 'suspended')
     AND (v.execution IS NULL OR instances.execution = v.execution)
@@ -206,7 +208,7 @@ _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
 
 _TAKEN = """seq, id, execution, workflow, queue, input, parent, parent_execution,
         parent_command, parent_life, metadata, carried, turns, events, ready_at, wake_at, unread,
-        priority, life, deaths"""
+        priority, life, deaths, created_at, start_at, options"""
 
 _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' {exclude}
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
@@ -332,7 +334,8 @@ class Queries:
     count_out = """UPDATE instances SET ready_at = CASE WHEN unread > ? THEN ? ELSE ready_at END,
         unread = unread - ? WHERE id = ?"""
     count_in = """UPDATE instances SET ready_at = CASE WHEN status = 'running'
-            AND (ready_at IS NULL OR ready_at > ?) THEN ? ELSE ready_at END,
+            AND (ready_at IS NULL OR ready_at > ?)
+            THEN CASE WHEN start_at > ? THEN start_at ELSE ? END ELSE ready_at END,
         unread = unread + 1
         WHERE id = ? AND status IN ('running', 'suspended')
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)"""
@@ -378,8 +381,9 @@ class Queries:
         WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
         AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
-    resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?,
-        deaths = 0 WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
+    resume_instance = """UPDATE instances SET status = 'running', outcome = ?,
+        ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END, deaths = 0
+        WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
     request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"

@@ -172,6 +172,12 @@ CREATE INDEX activities_visible ON activities
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
+"""
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = """
 CREATE TABLE requests (
@@ -201,8 +207,9 @@ _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
-    ("0004_requests", _REQUESTS),
-    ("0005_questions", _QUESTIONS),
+    ("0004_starting", _STARTING),
+    ("0005_requests", _REQUESTS),
+    ("0006_questions", _QUESTIONS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

@@ -151,6 +151,15 @@ async def a_message_follows_what_has_finished(stage: Stage) -> None:
     assert [message.event for message in taken.inbox] == [b"1"]
 
 
+async def what_starts_later_gets_its_message_then(stage: Stage) -> None:
+    await stage.workers("w1")
+    later = new("a", life="l1", start_at=stage.backend.now() + 0.5)
+    assert await stage.backend.create_and_send(later, b"1") == Reached("l1", created=True)
+    assert await stage.take() == []
+    await stage.pass_time(0.6)
+    assert events(await stage.take()) == [b"1"]
+
+
 async def a_request_that_creates_is_made_once(stage: Stage) -> None:
     await stage.workers("w1")
     backend = stage.backend
@@ -181,5 +190,6 @@ CASES: tuple[Case, ...] = (
     a_message_creates_what_it_is_for,
     a_message_reaches_what_is_there,
     a_message_follows_what_has_finished,
+    what_starts_later_gets_its_message_then,
     a_request_that_creates_is_made_once,
 )

@@ -99,7 +99,8 @@ def _taken(one: TakenInstance) -> TakenInstance:
         StoredMessage(0, _event(message.event), _when(message.at) or 0.0)
         for message in inbox(one.inbox)
     ]
-    return msgspec.structs.replace(one, ready_at=_when(one.ready_at), inbox=known)
+    ready_at = _when(one.ready_at)
+    return msgspec.structs.replace(one, ready_at=ready_at, inbox=known, created_at=_NOW)
 
 
 def _heartbeat(beat: Heartbeat) -> Heartbeat:

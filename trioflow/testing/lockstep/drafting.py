@@ -103,11 +103,14 @@ class Draft:
             execution, life = (1, "") if record is None else (record.execution, record.life)
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
         planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
+        start_at = self.when(planned.pop("start"))
         return NewInstance(
             **planned,
             input=b"[%d]" % self._facts.next_number(),
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
             life=f"life {self._facts.next_number()}",
+            start_at=start_at or 0.0,
+            options=b"" if start_at is None else b'{"timeout":%d}' % self._facts.next_number(),
         )
 
     def life(self, id: str, plan: Life) -> str | None:
@@ -240,6 +243,8 @@ class Batch:
             return None
         self._born.add(new.id)
         self._instances.add(new.id)
+        if plan.leased or plan.turns:  # it starts at once
+            new = msgspec.structs.replace(new, start_at=0.0)
         commit = InstanceCommit(
             id=new.id,
             execution=1,

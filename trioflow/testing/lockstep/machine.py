@@ -403,19 +403,27 @@ class Machine(RuleBasedStateMachine):
 
     # --- what clients ask for ---------------------------------------------------------------------
 
-    @rule(instances=st.lists(plans.news, min_size=1, max_size=3), together=plans.seldom)
-    def create(self, instances: list[NewPlan], together: bool) -> None:
+    @rule(
+        instances=st.lists(plans.news, min_size=1, max_size=3),
+        together=plans.seldom,
+        reuse=plans.often,
+        replace=plans.seldom,
+    )
+    def create(self, instances: list[NewPlan], together: bool, reuse: bool, replace: bool) -> None:
         """A client starts instances."""
-        self._do(self._create, instances, together)
+        replacing = TERMINATED if replace else None
+        self._do(self._create, instances, together, reuse, replacing)
 
     async def _create(
         self,
         instances: Sequence[NewPlan],
         together: bool = False,  # noqa: FBT002 - as drawn
+        reuse: bool = True,  # noqa: FBT002 - as drawn
+        replacing: bytes | None = None,
     ) -> None:
         new = [self._draft.new(plan) for plan in instances]
         for several in [new] if together else [[one] for one in new]:
-            await self._change("create", several)
+            await self._change("create", several, reuse=reuse, replacing=replacing)
 
     @rule(
         what=plans.client_acts,

@@ -70,13 +70,14 @@ Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspe
 
 @dataclass(frozen=True)
 class NewPlan:
-    """The fields of a `NewInstance`. ``parent`` is an id, or empty."""
+    """The fields of a `NewInstance`. ``parent`` is an id, or empty; ``start`` is when it starts."""
 
     id: str
     queue: str
     workflow: str
     priority: int
     parent: str
+    start: When
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
     return _mostly((), *((name,) for name in names))
 
 
+_never: When = "never"
 news = st.builds(
     NewPlan,
     id=ids,
@@ -239,6 +241,7 @@ news = st.builds(
     workflow=_workflow,
     priority=_priority,
     parent=_mostly("", *IDS, "nobody"),
+    start=_mostly(_never, "past", "future"),
 )
 _right: Life = "right"
 _any: Life = "any"

@@ -14,6 +14,7 @@ from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
+from trioflow._model.commands import StartOptions
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
@@ -47,6 +48,10 @@ class SimulatedInstance:
         input: bytes,
         parent: ev.ParentRef | None,
         codec: Codec,
+        *,
+        now: float,
+        start_at: float = 0.0,
+        options: StartOptions | None = None,
     ) -> None:
         self.workflow = workflow
         self.id = id
@@ -55,9 +60,12 @@ class SimulatedInstance:
         self.life = _bits(id)
         self.turns: list[bytes] = []
         self.inbox: list[tuple[float, ev.Event]] = []
-        self.wake_at: float | None = None
+        self.wake_at: float | None = start_at if start_at > now else None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
+        self._deadline_at = None if timeout is None else max(now, start_at) + timeout
+        self._max_events = 0 if options is None else options.max_events or 0
         self._input = input
         self._codec = codec
         self._earlier: list[StoredExecution] = []
@@ -67,7 +75,10 @@ class SimulatedInstance:
     @property
     def is_due(self) -> bool:
         """Whether a turn would have something to consume."""
-        return not self.turns or bool(self.inbox)
+        if self.turns or self.wake_at is None:
+            return not self.turns or bool(self.inbox)
+        # Before its time to start only a cancel counts.
+        return any(isinstance(event, ev.CancelRequested) for _, event in self.inbox)
 
     @property
     def in_memory(self) -> bool:
@@ -101,7 +112,7 @@ class SimulatedInstance:
             events: list[ev.Event] = [] if self.turns else [self._started()]
             events += [event for _, event in received]
             at: list[float] = []
-            wake_at = self.wake_at
+            wake_at = self.wake_at if self.turns else None
             if wake_at is not None and wake_at <= now:
                 if received and wake_at < now:
                     at = [time for time, _ in received] + [wake_at]
@@ -187,6 +198,8 @@ class SimulatedInstance:
             carried=list(self._carried),
             rules=CURRENT_RULES,
             seed=_bits(f"{self.id}/{self.number}"),
+            deadline_at=self._deadline_at,
+            max_events=self._max_events,
         )
 
 

@@ -105,7 +105,9 @@ class Simulation(Generic[R]):
         self._instances: dict[str, SimulatedInstance] = {}
         self._roots: list[SimulatedInstance] = []
         for number in range(1, instances + 1):
-            root = SimulatedInstance(workflow, f"simulated-{number}", input, None, codec)
+            root = SimulatedInstance(
+                workflow, f"simulated-{number}", input, None, codec, now=self.now
+            )
             self._roots.append(root)
             self._instances[root.id] = root
 
@@ -428,7 +430,14 @@ class Simulation(Generic[R]):
             )
         ref = ev.ParentRef(parent.id, parent.number, command.id, parent.life)
         child = SimulatedInstance(
-            workflow, command.instance, bytes(command.input), ref, self._codec
+            workflow,
+            command.instance,
+            bytes(command.input),
+            ref,
+            self._codec,
+            now=self.now,
+            start_at=command.start_at,
+            options=command.options,
         )
         self._instances[child.id] = child
 

@@ -198,7 +198,7 @@ local function create_instance(commit, row)
     if row.turns == 0 and not commit.continued then
       row.sticky = ''
       if not commit.leased then
-        row.ready_at = now
+        row.ready_at = first_ready(commit.new.start_at)
       end
     end
     local new = commit.new

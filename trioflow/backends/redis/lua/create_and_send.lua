@@ -25,7 +25,7 @@ if not row[1] or not is_open(row[1]) then
   store_instance(id, new, {
     status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
   }, execution)
-  list_ready(id, new.queue, new.priority, nil, '', now)
+  list_ready(id, new.queue, new.priority, nil, '', first_ready(new.start_at))
   flush()
 end
 deliver(id, { event = ARGV[5] })

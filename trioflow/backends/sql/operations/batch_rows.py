@@ -127,7 +127,7 @@ class BatchRows:
                 now,
                 turns=turns,
                 events=commit.events,
-                ready_at=now if commit.due or unstarted else wake_at,
+                ready_at=max(now, new.start_at) if commit.due or unstarted else wake_at,
                 wake_at=wake_at,
                 worker=keeper,
                 sticky_worker=self.worker if turns else None,

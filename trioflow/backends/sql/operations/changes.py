@@ -45,9 +45,21 @@ class _Overtaken(Exception):
     """Somebody created an instance that was not there when it was looked for."""
 
 
-def create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+def create(
+    store: SqlStore,
+    instances: Sequence[NewInstance],
+    reuse: bool = True,  # noqa: FBT001, FBT002 - one of the arguments that a thread is given
+    replacing: bytes | None = None,
+) -> list[bool]:
     """See `Backend.create`."""
-    return _trying(store, lambda: _create(store, instances))
+
+    def change() -> list[bool]:
+        if replacing is not None:
+            for id in dict.fromkeys(new.id for new in instances):
+                terminate(store, id, replacing)
+        return _create(store, instances, reuse=reuse)
+
+    return _trying(store, change)
 
 
 def _trying(store: SqlStore, change: Callable[[], T]) -> T:
@@ -63,7 +75,7 @@ def _trying(store: SqlStore, change: Callable[[], T]) -> T:
         return change()
 
 
-def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
     found = store.among(store.queries.taken_ids, [new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
@@ -71,12 +83,12 @@ def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
     created: list[bool] = []
     for new in instances:
         status, execution = known.get(new.id, ("", 0))
-        created.append(status not in _OPEN)
+        created.append(status not in _OPEN if reuse else not status)
         if created[-1]:
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
-            values += new_instance_row(new, execution + 1, now, ready_at=now)
+            values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
     return created
@@ -134,7 +146,7 @@ def _create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: s
         if deliver(store, Message(id, event, life=row[1]), store.clock()):
             life, created = row[1], False
     if created:
-        if not _create(store, [new])[0]:
+        if not _create(store, [new], reuse=True)[0]:
             raise _Overtaken
         deliver(store, Message(id, event, life=life), store.clock())
     if request:
@@ -191,7 +203,8 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():
-        given = (b"", store.clock(), instance, life)
+        now = store.clock()
+        given = (b"", now, now, instance, life)
         if store.execute(queries.resume_instance, *given).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()

@@ -209,14 +209,25 @@ class Model:
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
         await checkpoint()
+        if replacing is not None:
+            for id in dict.fromkeys(new.id for new in instances):
+                self._terminate(id, replacing, None)
         created: list[bool] = []
         for new in instances:
-            created.append(self.state.unfinished(new.id) is None)
+            taken = new.id in self.state.instances
+            created.append(not taken or (reuse and self.state.unfinished(new.id) is None))
             if created[-1]:
                 now = self.now()
-                self.state.insert(new, now).ready_at = now
+                row = self.state.insert(new, now)
+                row.ready_at = row.first_ready(now)
         self._watcher.notify()
         return created
 
@@ -247,6 +258,7 @@ class Model:
         created = row is None
         if row is None:
             row = state.insert(new, now)
+            row.ready_at = row.first_ready(now)
         state.deliver(Message(new.id, event), now)
         if request:
             state.requests[RequestKey(new.id, row.new.life, request)] = None
@@ -274,6 +286,9 @@ class Model:
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         await checkpoint()
+        return self._terminate(instance, outcome, life)
+
+    def _terminate(self, instance: str, outcome: bytes, life: str | None) -> Update:
         state, now = self.state, self.now()
         row = state.unfinished(instance, life=life)
         if row is None:
@@ -306,7 +321,8 @@ class Model:
             return self._missing(instance)
         if row.status == "running":
             return "unchanged"
-        row.status, row.outcome, row.ready_at, row.deaths = "running", b"", self.now(), 0
+        row.status, row.outcome, row.deaths = "running", b"", 0
+        row.ready_at = row.first_ready(self.now())
         self._watcher.notify()
         return "done"
 

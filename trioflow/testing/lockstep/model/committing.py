@@ -175,7 +175,7 @@ def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None
         _continue(row, one.continued, one.carried)
     unbegun = not row.turns and (one.new is not None or one.continued is not None)
     due = one.due or bool(row.inbox) or (unbegun and not one.leased)
-    row.ready_at = now if due else one.wake_at
+    row.ready_at = row.first_ready(now) if due else one.wake_at
 
 
 def _continue(row: Instance, input: bytes, carried: bytes) -> None:

@@ -73,6 +73,10 @@ class Instance:
         """Return whether it is ready."""
         return self.ready_at is not None and self.ready_at <= now
 
+    def first_ready(self, now: float) -> float:
+        """Return when it is ready if it has something to do: not before its time to start."""
+        return max(now, self.new.start_at)
+
     def ready_by(self, now: float) -> None:
         """Make it ready, if it has not been for longer."""
         if not self.ready(now):
@@ -117,6 +121,7 @@ class Instance:
             finished_at=self.finished_at,
             priority=new.priority,
             life=new.life,
+            start_at=new.start_at,
         )
 
     def take(self, worker: str) -> TakenInstance:
@@ -141,6 +146,9 @@ class Instance:
             priority=new.priority,
             life=new.life,
             deaths=self.deaths,
+            created_at=self.created_at,
+            start_at=new.start_at,
+            options=new.options,
         )
         self.worker, self.ready_at = worker, None
         return taken

@@ -63,7 +63,7 @@ class State:
             return False
         mail = Mail(message.event, message.execution, now if at is None else at)
         row.inbox[next(self.numbers)] = mail
-        if row.status == "running":
+        if row.status == "running" and row.first_ready(now) == now:
             row.ready_by(now)
         return True
 
