@@ -111,6 +111,22 @@ def test_what_does_not_fit_is_answered(drive):
     assert "ZeroDivisionError" in ask(driver, "above", 0)
 
 
+def test_what_has_no_handler_goes_to_the_one_for_any(drive):
+    async def wf():
+        contents.handler(lambda: [1])
+
+        @Query.any_handler
+        def _(name, value):
+            return [name, value]
+
+        await stop.receive()
+
+    driver = drive(wf)
+    assert ask(driver, "contents") == [1]
+    assert ask(driver, "other", {"x": 1}) == ["other", {"x": 1}]
+    assert ask(driver, "none") == ["none", None]
+
+
 CHANGES = {
     "activity 'a'": a,
     "receive() of signal 'number'": number.receive,

@@ -217,6 +217,29 @@ def test_what_does_not_fit_is_answered_and_suspends_nothing(drive):
     driver.check()
 
 
+def test_what_has_no_handler_goes_to_the_one_for_any(drive):
+    async def wf():
+        flush.handler(lambda: "its own")
+        await word.receive()
+
+        @Update.any_handler
+        async def _(name, value):
+            if name == "bad":
+                raise ValueError(value)
+            return [name, value, await a()]
+
+        await stop.receive()
+
+    driver = drive(wf, first=[request("r1", "add", 1), request("r2", "flush")])
+    assert answers(driver.last) == {"r2": "its own"}
+    assert shown(driver.turn(signal("word", ""))) == [("RunActivity", "u1:0", "a")]
+    turn = driver.turn(done("u1:0", 5), request("r3", "bad", {"x": 1}), request("r4", "none"))
+    assert answers(turn) == {"r1": ["add", 1, 5], "r3": "ValueError: {'x': 1}"}
+    assert answers(driver.turn(done("u4:0", 6))) == {"r4": ["none", None, 6]}
+    driver.turn(signal("stop", ""))
+    driver.check()
+
+
 # --- the end ------------------------------------------------------------------------------
 
 

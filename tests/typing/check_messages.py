@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
-from trioflow import Client, Handle, Query, Update, UpdateHandle, workflow
+from trioflow import Client, Handle, Query, Signal, Update, UpdateHandle, workflow
 
 add = Update("add", argument=str, result=int)
 flush = Update("flush", result=list[str])
@@ -38,6 +38,19 @@ async def cart(user: str) -> list[str]:
 
     contents.handler(lambda: items)
 
+    @Query.any_handler
+    def _any(name: str, value: Any) -> list[str]:
+        return [name, str(value)]
+
+    assert_type(_any("x", 1), list[str])
+
+    @Update.any_handler
+    async def _other(name: str, value: Any) -> str:
+        return name
+
+    assert_type(await _other("x", 1), str)
+    Query.any_handler(lambda name: name)  # type: ignore[type-var]
+
     @matching.handler
     def matches(text: str) -> list[str]:
         return [item for item in items if text in item]
@@ -56,6 +69,14 @@ async def cart(user: str) -> list[str]:
     add.handler(wrong_result)  # type: ignore[arg-type]
     add.handler(validator=lambda: None)  # type: ignore[misc, arg-type]
     return items
+
+
+async def any_signals() -> None:
+    assert_type(await Signal.any().receive(), tuple[str, Any])
+    assert_type(Signal.any().receive_nowait(), tuple[str, Any])
+    async for name, value in Signal.any():
+        assert_type(name, str)
+        assert_type(value, Any)
 
 
 async def updates(client: Client, handle: Handle[int]) -> None:
@@ -77,6 +98,14 @@ async def updates(client: Client, handle: Handle[int]) -> None:
     await handle.update(add, 3)  # type: ignore[arg-type]
     await handle.update(add)  # type: ignore[arg-type]
     await handle.update(flush, 3)  # type: ignore[arg-type]
+
+
+async def with_start(client: Client) -> None:
+    call = cart.options(id="ann").bind("ann")
+    assert_type(await client.update_with_start(call, add, "tea"), int)
+    assert_type(await client.update_with_start(call, flush), list[str])
+    await client.update_with_start(call, add)  # type: ignore[arg-type]
+    await client.update_with_start(call, add, 3)  # type: ignore[arg-type]
 
 
 async def queries(handle: Handle[int]) -> None:

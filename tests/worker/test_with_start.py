@@ -6,7 +6,14 @@ import anyio
 import pytest
 
 from tests.worker.flow import until_parked, until_status
-from trioflow import ArgumentError, Registry, Signal, ValueMismatch
+from trioflow import (
+    ArgumentError,
+    InstanceFinished,
+    Registry,
+    Signal,
+    Update,
+    ValueMismatch,
+)
 
 number = Signal("number", int)
 flows = Registry()
@@ -101,3 +108,83 @@ async def test_bad_input_starts_nothing(flow):
             with pytest.raises(ArgumentError, match=r"workflow\.options\(id=.*\)\.bind"):
                 await client.signal_with_start(wrong, number, 1)
         assert await client.count() == 0
+
+
+put = Update("put", argument=str, result=int)
+pay = Update("pay", result=list[str])
+
+
+@flows.workflow
+async def cart(user: str) -> list[str]:
+    items: list[str] = []
+    paid = anyio.Event()
+
+    @put.handler
+    async def _(item: str) -> int:
+        items.append(item)
+        return len(items)
+
+    @pay.handler
+    def _() -> list[str]:
+        paid.set()
+        return items
+
+    await paid.wait()
+    return [user, *items]
+
+
+async def test_an_update_starts_what_is_not_there(flow):
+    call = cart.options(id="ann").bind("ann")
+    async with flow.client() as client, flow.worker(flows) as worker:
+        assert await client.update_with_start(call, put, "tea") == 1
+        assert await worker.client.update_with_start(call, put, "milk") == 2
+        asked = put.options(id="third")
+        answers = [await client.update_with_start(call, asked, "jam") for _ in range(3)]
+        assert answers == [3, 3, 3]
+        handle = client.handle("ann", cart)
+        assert await handle.update(pay) == ["tea", "milk", "jam"]
+        assert await handle.result() == ["ann", "tea", "milk", "jam"]
+        # It was made of that one, and starts no other.
+        assert await client.update_with_start(call, asked, "jam") == 3
+        assert (await handle.describe()).execution == 1
+        assert await client.update_with_start(call, put, "rice") == 1
+        assert (await handle.describe()).execution == 2
+
+
+async def test_many_updates_at_once_start_one_instance(flow):
+    answers = []
+    call = cart.options(id="ann").bind("ann")
+    async with flow.client() as one, flow.client() as other, flow.worker(flows) as worker:
+
+        async def ask(client, number):
+            answers.append(await client.update_with_start(call, put, f"{number}"))
+
+        async with anyio.create_task_group() as group:
+            for number, client in enumerate([one, other, worker.client] * 5):
+                group.start_soon(ask, client, number)
+        assert sorted(answers) == list(range(1, 16))
+        assert await one.count() == 1
+
+
+async def test_an_update_with_start_of_bad_input_starts_nothing(flow):
+    call = cart.options(id="ann")
+    async with flow.client() as client:
+        with pytest.raises(ValueMismatch, match="argument of update 'put'"):
+            await client.update_with_start(call.bind("ann"), put, 3)
+        with pytest.raises(ArgumentError, match="'pay' has no argument"):
+            await client.update_with_start(call.bind("ann"), pay, "x")
+        with pytest.raises(ArgumentError, match=r"update_with_start\(\) finds the instance by"):
+            await client.update_with_start(cart.bind("ann"), pay)
+        assert await client.count() == 0
+
+
+async def test_an_update_with_start_hears_of_the_end(flow):
+    ending = Registry()
+
+    @ending.workflow(name="cart")
+    async def ends(user: str) -> str:
+        return user
+
+    async with flow.client() as client, flow.worker(ending):
+        with pytest.raises(InstanceFinished, match="has not answered update 'put'"):
+            await client.update_with_start(cart.options(id="ann").bind("ann"), put, "tea")

@@ -24,6 +24,7 @@ from trioflow._client.arguments import (
 from trioflow._client.description import Description, describe
 from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
@@ -32,9 +33,10 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_count, check_time
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
+from trioflow._model.updates import Update
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ENDED, NewInstance, QueueStats, Status
+from trioflow.backends.records import ENDED, NewInstance, QueueStats, RequestKey, Status
 from trioflow.backends.urls import open_backend
 from trioflow.errors import (
     ArgumentError,
@@ -48,6 +50,7 @@ __all__ = ["Client", "client_on", "open_client"]
 _encode = msgspec.json.Encoder().encode
 
 P = ParamSpec("P")
+A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -211,6 +214,40 @@ class Client:
         event = signal_event(self.codec, signal, value)
         reached = await self.backend.create_and_send(new, event)
         return Handle(self, new.id, call.definition, life=reached.life)
+
+    @overload
+    async def update_with_start(
+        self, call: BoundWorkflow[Any], update: Update[[A], T], value: A
+    ) -> T: ...
+
+    @overload
+    async def update_with_start(self, call: BoundWorkflow[Any], update: Update[[], T]) -> T: ...
+
+    @raises_native_cancels
+    async def update_with_start(
+        self, call: BoundWorkflow[Any], update: Any, value: object = NOTHING
+    ) -> Any:
+        """Ask something of the instance of an id, which is started first if there is none.
+
+        As `signal_with_start`; this returns the answer. An update with an id,
+        ``add.options(id="req-1")``, that was made of a finished instance starts no other one: its
+        answer is returned again.
+
+        Args:
+            call: The instance: ``cart.options(id="ann").bind("ann")``.
+            update: Which update.
+            value: Its argument, if it has one.
+
+        Raises:
+            ArgumentError, ValueMismatch, PayloadTooLarge, BackendUnavailable: As
+                `signal_with_start`. Nothing was started, and nothing asked.
+            Exception: What `UpdateHandle.result` raises.
+        """
+        new = self._bound(call, "update_with_start()")
+        event, request = update_event(self.codec, update, value, self.fresh_request())
+        reached = await self.backend.create_and_send(new, event, request=request)
+        key = RequestKey(new.id, reached.life, request)
+        return await UpdateHandle[Any](self, key, update).result()
 
     @overload
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...

@@ -23,7 +23,7 @@ from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
-from trioflow._engine.mailbox import receive, send
+from trioflow._engine.mailbox import receive, receive_any, send
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.commands import (
@@ -192,6 +192,22 @@ class Caller:
             raise trio.WouldBlock
         return self.read(signal.value, type_, "signal {!r}", name)
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        return self._note(receive_any(self), "receive() of", "any signal")
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal.
+
+        Raises:
+            trio.WouldBlock: There is none.
+        """
+        self.check_not_fenced()
+        signal = self.execution.mailbox.take_any()
+        if signal is None:
+            raise trio.WouldBlock
+        return signal.name, self.read(signal.value, Any, "signal {!r}", signal.name)
+
     def send_signal(
         self, instance: str, name: str, value: object, type_: object
     ) -> Coroutine[Any, Any, None]:
@@ -208,14 +224,17 @@ class Caller:
         return made
 
     def set_update_handler(
-        self, update: Update[..., Any], fn: Callable[..., Any], validator: Callable[..., Any] | None
+        self,
+        update: Update[..., Any] | None,
+        fn: Callable[..., Any],
+        validator: Callable[..., Any] | None,
     ) -> None:
         """Answer updates of that name with a function."""
         self.check_not_fenced()
         self.task_state("Update.handler()")
         self.execution.updates.handle(update, fn, validator)
 
-    def set_query_handler(self, query: Query[..., Any], fn: Callable[..., Any]) -> None:
+    def set_query_handler(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
         """Answer queries of that name with a function."""
         self.check_not_fenced()
         self.task_state("Query.handler()")
@@ -411,17 +430,25 @@ class Reader(Caller):
         """Refuse it."""
         self._refuse(f"receive_nowait() of signal {name!r}")
 
+    def receive_any_signal(self) -> Any:
+        """Refuse it."""
+        self._refuse("receive() of any signal")
+
+    def receive_any_signal_nowait(self) -> Any:
+        """Refuse it."""
+        self._refuse("receive_nowait() of any signal")
+
     def send_signal(self, instance: str, name: str, value: object, type_: object) -> Any:
         """Refuse it."""
         self._refuse(f"send_signal() of {name!r}")
 
     def set_update_handler(self, update: Any, fn: object, validator: object) -> None:
         """Refuse it."""
-        self._refuse(f"the handler of update {update.name!r}")
+        self._refuse(f"the handler of update {'any' if update is None else repr(update.name)}")
 
     def set_query_handler(self, query: Any, fn: object) -> None:
         """Refuse it."""
-        self._refuse(f"the handler of query {query.name!r}")
+        self._refuse(f"the handler of query {'any' if query is None else repr(query.name)}")
 
     def side_effect(self, fn: Callable[[], Any], type_: object) -> Any:
         """Refuse it."""

@@ -31,7 +31,9 @@ __all__ = ["Updates"]
 
 
 class _Handler(NamedTuple):
-    update: Update[..., Any]
+    """``update`` is ``None`` for the handler of those that have none of their own."""
+
+    update: Update[..., Any] | None
     fn: Callable[..., Any]
     validator: Callable[..., Any] | None
 
@@ -55,7 +57,7 @@ class Updates:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._handlers: dict[str, _Handler] = {}
+        self._handlers: dict[str | None, _Handler] = {}
         self._waiting: list[_Waiting] = []
         self._count = 0
 
@@ -63,24 +65,23 @@ class Updates:
         """Begin the handler of an update, or keep that until there is one."""
         self._count += 1
         waiting = _Waiting(self._count, arrival, event)
-        if event.name in self._handlers and not self._execution.loop.ending:
-            self._begin(waiting)
-        else:
+        if self._execution.loop.ending or not self._begin(waiting):
             self._waiting.append(waiting)
 
     def handle(
-        self, update: Update[..., Any], fn: Callable[..., Any], validator: Callable[..., Any] | None
+        self,
+        update: Update[..., Any] | None,
+        fn: Callable[..., Any],
+        validator: Callable[..., Any] | None,
     ) -> None:
-        """Set the handler for an update, and begin it for those that wait."""
+        """Set the handler for an update, or for any other, and begin it for those that wait."""
         guard.judge(fn)
         if validator is not None:
             guard.judge(validator)
-        self._handlers[update.name] = _Handler(update, fn, validator)
-        if self._waiting and not self._execution.loop.ending:
-            ready = [each for each in self._waiting if each.event.name == update.name]
-            self._waiting = [each for each in self._waiting if each.event.name != update.name]
-            for waiting in ready:
-                self._begin(waiting)
+        name = None if update is None else update.name
+        self._handlers[name] = _Handler(update, fn, validator)
+        if not self._execution.loop.ending:
+            self._waiting = [each for each in self._waiting if not self._begin(each)]
 
     def waiting(self) -> list[tuple[int, UpdateRequested]]:
         """Return the updates that have not begun, each with its place among all messages."""
@@ -88,14 +89,19 @@ class Updates:
 
     # --- inside -------------------------------------------------------------------------
 
-    def _begin(self, waiting: _Waiting) -> None:
-        handler, event = self._handlers[waiting.event.name], waiting.event
+    def _begin(self, waiting: _Waiting) -> bool:
+        """Begin the handler of an update; return whether there is one."""
+        event = waiting.event
+        handler = self._handlers.get(event.name) or self._handlers.get(None)
+        if handler is None:
+            return False
 
         async def run(scope: trio.CancelScope) -> None:
             await self._run(scope, handler, event)
 
         name = f"update {event.name}"
         self._execution.loop.spawn(run, name, HANDLER_KIND, waiting.number)
+        return True
 
     async def _run(
         self, scope: trio.CancelScope, handler: _Handler, event: UpdateRequested
@@ -132,9 +138,14 @@ class Updates:
         result: object = handler.fn(*args)
         return await result if inspect.isawaitable(result) else result
 
-    def _arguments(self, update: Update[..., Any], event: UpdateRequested) -> tuple[Any, ...]:
+    def _arguments(
+        self, update: Update[..., Any] | None, event: UpdateRequested
+    ) -> tuple[Any, ...]:
         """Return what the handler is called with; what does not fit is the client's mistake."""
         what, data = f"the argument of update {event.name!r}", bytes(event.value)
+        if update is None:
+            value = self._execution.caller.read(event.value, Any, "{}", what) if data else None
+            return event.name, value
         if update.argument is NO_ARGUMENT:
             if data:
                 raise ArgumentError(f"update {event.name!r} has no argument, and was given one")
@@ -150,7 +161,7 @@ class Updates:
 
     def _answer(
         self,
-        update: Update[..., Any],
+        update: Update[..., Any] | None,
         event: UpdateRequested,
         result: object,
         failure: BaseException | None,
@@ -169,7 +180,7 @@ class Updates:
         self,
         caller: Any,
         command_id: str,
-        update: Update[..., Any],
+        update: Update[..., Any] | None,
         event: UpdateRequested,
         result: object,
         failure: BaseException | None,
@@ -178,7 +189,8 @@ class Updates:
         if failure is None:
             what = f"the result of update {name!r}"
             try:
-                data = caller.count_new(encode_checked(codec, result, update.result, what), what)
+                type_ = Any if update is None else update.result
+                data = caller.count_new(encode_checked(codec, result, type_, what), what)
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:  # noqa: BLE001  # whatever the codec says is the answer

@@ -31,7 +31,9 @@ __all__ = ["Queries"]
 
 
 class _Handler(NamedTuple):
-    query: Query[..., Any]
+    """``query`` is ``None`` for the handler of those that have none of their own."""
+
+    query: Query[..., Any] | None
     fn: Callable[..., Any]
 
 
@@ -50,13 +52,13 @@ class Queries:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._caller: Caller = execution.caller
-        self._handlers: dict[str, _Handler] = {}
+        self._handlers: dict[str | None, _Handler] = {}
         self.disturbed = False
 
-    def handle(self, query: Query[..., Any], fn: Callable[..., Any]) -> None:
-        """Set the handler for a query."""
+    def handle(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
+        """Set the handler for a query, or for any other."""
         guard.judge(fn)
-        self._handlers[query.name] = _Handler(query, fn)
+        self._handlers[None if query is None else query.name] = _Handler(query, fn)
 
     def answer(self, question: Question) -> Completed | Failed:
         """Ask a handler; what it raises is an answer, too."""
@@ -64,9 +66,10 @@ class Queries:
         try:
             handler = self._find(question.name)
             args = self._arguments(handler.query, question)
-            result = self._ask(handler, args)
+            result = self._ask(handler, question.name, args)
+            type_ = Any if handler.query is None else handler.query.result
             what = f"the result of query {question.name!r}"
-            data = encode_checked(execution.codec, result, handler.query.result, what)
+            data = encode_checked(execution.codec, result, type_, what)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001  # whatever code of the user's raises
@@ -76,15 +79,18 @@ class Queries:
     # --- inside -------------------------------------------------------------------------
 
     def _find(self, name: str) -> _Handler:
-        found = self._handlers.get(name)
+        found = self._handlers.get(name) or self._handlers.get(None)
         if found is None:
             names = ", ".join(map(repr, self._handlers))
             there = f"there are handlers for {names}" if names else "it has no handler at all"
             raise QueryNotHandled(self._execution.identity.id, f"{name!r}; {there}")
         return found
 
-    def _arguments(self, query: Query[..., Any], question: Question) -> tuple[Any, ...]:
-        what, data = f"the argument of query {query.name!r}", bytes(question.value)
+    def _arguments(self, query: Query[..., Any] | None, question: Question) -> tuple[Any, ...]:
+        what, data = f"the argument of query {question.name!r}", bytes(question.value)
+        if query is None:
+            value = decode_as(self._execution.codec, data, Any, what) if data else None
+            return question.name, value
         if query.argument is NO_ARGUMENT:
             if data:
                 raise ArgumentError(f"query {query.name!r} has no argument, and was given one")
@@ -93,8 +99,8 @@ class Queries:
             raise ArgumentError(f"query {query.name!r} has an argument, and was given none")
         return (decode_as(self._execution.codec, data, query.argument, what),)
 
-    def _ask(self, handler: _Handler, args: tuple[Any, ...]) -> object:
-        loop, name = self._execution.loop, handler.query.name
+    def _ask(self, handler: _Handler, name: str, args: tuple[Any, ...]) -> object:
+        loop = self._execution.loop
         who = f"the handler of query {name!r}"
         generators = loop.generators()
         before = [generator.getstate() for generator in generators]

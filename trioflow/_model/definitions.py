@@ -99,14 +99,22 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        ...
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
     def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
-        """Answer queries of that name with a function."""
+        """Answer queries of that name with a function; with ``None`` those that have none."""
         ...
 
     def set_update_handler(
         self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
     ) -> None:
-        """Answer updates of that name with a function."""
+        """Answer updates of that name with a function; with ``None`` those that have none."""
         ...
 
 

@@ -10,7 +10,7 @@ import msgspec
 from trioflow._codec.limits import check_name
 from trioflow._model.definitions import invoker_for
 from trioflow._model.events import NO_VALUE
-from trioflow._model.updates import NO_ARGUMENT, check_plain
+from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain
 
 __all__ = ["Query", "Question", "decode_question", "encode_question"]
 
@@ -81,6 +81,18 @@ class Query(Generic[P, R]):
         invoker = invoker_for("Query.handler()")
         check_plain(fn, f"the handler of query {self.name!r}")
         invoker.set_query_handler(self, fn)
+        return fn
+
+    @staticmethod
+    def any_handler(fn: AnyHandler, /) -> AnyHandler:
+        """Answer all queries with ``fn`` that have no handler of their own.
+
+        As `handler`, but ``fn`` is called with the query's name and its argument, plain JSON data,
+        ``None`` if it has none. What it returns is sent as it is.
+        """
+        invoker = invoker_for("Query.any_handler()")
+        check_plain(fn, "the handler of any query")
+        invoker.set_query_handler(None, fn)
         return fn
 
 

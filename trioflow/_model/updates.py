@@ -16,6 +16,7 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+AnyHandler = TypeVar("AnyHandler", bound=Callable[[str, Any], Any])
 
 
 class _NoArgument:
@@ -131,6 +132,18 @@ class Update(Generic[P, R]):
         if validator is not None:
             check_plain(validator, f"the validator of {what}")
         return decorate if fn is None else decorate(fn)
+
+    @staticmethod
+    def any_handler(fn: AnyHandler, /) -> AnyHandler:
+        """Answer all updates with ``fn`` that have no handler of their own.
+
+        As `handler`, but ``fn`` is called with the update's name and its argument, plain JSON data,
+        ``None`` if it has none. What it returns is stored as it is.
+        """
+        invoker = invoker_for("Update.any_handler()")
+        check_callable(fn, "the handler of any update")
+        invoker.set_update_handler(None, fn, None)
+        return fn
 
 
 class _HandlerDecorator(Generic[P, R]):

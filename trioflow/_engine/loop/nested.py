@@ -131,7 +131,7 @@ class NestedLoop:
     @property
     def ending(self) -> bool:
         """Whether the main task has ended, or the scope around it is cancelled."""
-        return self._final is not None or self.outcome is not None or self.root.cancel_called
+        return self._final is not None or self.outcome is not None or self.root._cancel_called
 
     def spawn(
         self,
