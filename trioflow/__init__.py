@@ -12,11 +12,13 @@ from trioflow._client import (
     ExecutionHistory,
     Handle,
     Undecodable,
+    UpdateHandle,
     open_client,
 )
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.retry import RetryPolicy
@@ -31,7 +33,9 @@ from trioflow._worker import (
 )
 from trioflow.authoring import (
     Attempt,
+    Query,
     Signal,
+    Update,
     activity,
     activity_by_name,
     activity_info,
@@ -74,7 +78,9 @@ from trioflow.errors import (
     LeaseLost,
     NonRetryable,
     NotInWorkflow,
+    NoWorkerAnswered,
     PayloadTooLarge,
+    QueryNotHandled,
     RemoteError,
     Retry,
     SchemaError,
@@ -94,6 +100,8 @@ __all__ = [
     "Attempt",
     "BackendError",
     "BackendUnavailable",
+    "BoundActivity",
+    "BoundWorkflow",
     "Client",
     "ClientClosed",
     "Codec",
@@ -119,9 +127,12 @@ __all__ = [
     "JsonCodec",
     "LeaseLost",
     "Misfit",
+    "NoWorkerAnswered",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Query",
+    "QueryNotHandled",
     "Registry",
     "RemoteError",
     "Retry",
@@ -133,6 +144,8 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "Update",
+    "UpdateHandle",
     "ValueMismatch",
     "Worker",
     "WorkerLost",

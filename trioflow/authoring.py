@@ -14,14 +14,18 @@ from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
+from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
+from trioflow._model.updates import Update
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
     "Attempt",
+    "Query",
     "Signal",
+    "Update",
     "activity",
     "activity_by_name",
     "activity_info",

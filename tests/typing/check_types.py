@@ -21,6 +21,8 @@ from trioflow import (
     Activity,
     ActivityInfo,
     Attempt,
+    BoundActivity,
+    BoundWorkflow,
     Client,
     Compatibility,
     Handle,
@@ -247,6 +249,14 @@ async def client_calls(client: Client) -> None:
     once = ship.options(id="x", if_exists="return", reuse_finished=True)
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
+    call = checkout.options(id="x").bind(order, express=True)
+    assert_type(call, BoundWorkflow[Receipt])
+    assert_type(charge.bind(order), BoundActivity[Receipt])
+    assert_type(await charge.bind(order)(), Receipt)
+    assert_type(await client.signal_with_start(call, approved, True), Handle[Receipt])
+    await client.signal_with_start(call, approved, "yes")  # type: ignore[misc]
+    await client.signal_with_start(charge.bind(order), approved, True)  # type: ignore[arg-type]
+    checkout.bind("1")  # type: ignore[arg-type]
     assert_type(client.handle("x", checkout), Handle[Receipt])
     assert_type(client.handle("x"), Handle[Any])
     assert_type(await client.start("ship", order), Handle[Any])

@@ -17,6 +17,7 @@ __all__ = [
     "MAX_TURN",
     "NAME_LENGTH",
     "REASON_LENGTH",
+    "REQUEST_LENGTH",
     "TABLE",
     "TASK_LEVELS",
     "check_characters",
@@ -25,6 +26,7 @@ __all__ = [
     "check_levels",
     "check_name",
     "check_reason",
+    "check_request",
     "storable_reason",
 ]
 
@@ -39,6 +41,9 @@ COMMAND_LENGTH: Final = 250
 
 With that of an instance it fills what InnoDB takes for a key, 3072 bytes at four a character.
 """
+
+REQUEST_LENGTH: Final = 200
+"""Characters of the id of an update."""
 
 TASK_LEVELS: Final = 124
 """Levels of the path of a task, the main one included: as many as have room in a command's id.
@@ -63,6 +68,7 @@ TABLE: Final = {
     "id of an instance": f"{ID_LENGTH} characters",
     "name of a workflow, an activity, a signal or a queue": f"{NAME_LENGTH} characters",
     "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
+    "id of an update": f"{REQUEST_LENGTH} characters",
     "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
     "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
     "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
@@ -131,6 +137,15 @@ def storable_reason(reason: object) -> str | None:
         return None
     text = reason if "\0" not in reason else reason.replace("\0", "\\x00")
     return text.encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH]
+
+
+def check_request(id: object) -> str:
+    """Return the id of an update if every store takes it.
+
+    Raises:
+        ArgumentError: As for `check_id`.
+    """
+    return _check(id, "an update's id", REQUEST_LENGTH)
 
 
 def check_levels(levels: int, name: object) -> None:

@@ -16,6 +16,7 @@ from trioflow._model.retry import RetryPolicy
 
 __all__ = [
     "ActivityOptions",
+    "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
     "Command",
@@ -109,6 +110,15 @@ class RecordPatch(_Command, frozen=True, tag="record patch"):
     """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
 
 
+class AnswerUpdate(_Command, frozen=True, tag="answer update"):
+    """Answer the update of the request ``update`` with what its handler returned or raised."""
+
+    update: str
+    name: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
 
@@ -128,6 +138,7 @@ Command = (
     | SendSignal
     | RecordSideEffect
     | RecordPatch
+    | AnswerUpdate
     | CancelActivity
     | CancelChild
 )
@@ -140,7 +151,7 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild():
             return command.workflow
-        case SendSignal():
+        case SendSignal() | AnswerUpdate():
             return command.name
         case RecordPatch():
             return order_of(command.id)[-1]

@@ -11,7 +11,8 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -32,6 +33,7 @@ import msgspec
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
@@ -54,6 +56,7 @@ __all__ = [
     "OnCancel",
     "Runtime",
     "Workflow",
+    "answering_to",
     "checks_of_source",
     "current_invoker",
     "invoker_for",
@@ -99,6 +102,24 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        ...
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
+    def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function; with ``None`` those that have none."""
+        ...
+
+    def set_update_handler(
+        self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
+    ) -> None:
+        """Answer updates of that name with a function; with ``None`` those that have none."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
@@ -116,6 +137,16 @@ def invoker_for(what: str) -> Invoker:
     if invoker is None:
         raise NotInWorkflow(f"{what} can only be called inside a workflow")
     return invoker
+
+
+@contextmanager
+def answering_to(invoker: Invoker) -> Generator[None]:
+    """Let all calls of the block go to this one. The block does not await."""
+    token = current_invoker.set(invoker)
+    try:
+        yield
+    finally:
+        current_invoker.reset(token)
 
 
 def _default_name(fn: Any) -> str:
@@ -319,6 +350,10 @@ class Activity(_Definition, Generic[P, R]):
         if invoker is None:
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundActivity[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundActivity(self, args, kwargs)
 
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async, as a worker thread does.
@@ -535,3 +570,7 @@ class Workflow(_Definition, Generic[P, R]):
                 "or client.start(...) for a handle."
             )
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundWorkflow(self, args, kwargs)

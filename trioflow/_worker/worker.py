@@ -25,6 +25,7 @@ from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
 from trioflow._worker.heartbeat import Heart
 from trioflow._worker.host import Host, TaskGroup
@@ -132,6 +133,14 @@ class Worker:
             timer=self._timer,
             pump=self._pump,
             look_for_cancels=self._look_for_cancels,
+        )
+        self._answerer = Answerer(
+            backend=backend,
+            workflows=options.registry.workflows,
+            codec=options.codec,
+            queues=self._queues,
+            registration=self._registration,
+            pump=self._pump,
         )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
@@ -285,7 +294,7 @@ class Worker:
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.waiter.watch()
+            await self.client.watch()
 
     async def _serve(self) -> None:
         try:
@@ -294,6 +303,7 @@ class Worker:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
                     group.start_soon(self._run, self._taker.run)
+                    group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)

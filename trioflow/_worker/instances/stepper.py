@@ -47,7 +47,6 @@ logger = logging.getLogger("trioflow.worker")
 
 _event_of: Callable[[Received], Event] = attrgetter("event")  # of no Python call of its own
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
-_decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 
 
 class Stepper:
@@ -181,7 +180,7 @@ class Stepper:
             input=msgspec.Raw(instance.input),
             metadata=_decode_metadata(instance.metadata) if instance.metadata else {},
             parent=instance.parent,
-            carried=_decode_signals(instance.carried) if instance.carried else [],
+            carried=ev.decode_messages(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
             code=definition.fingerprint,
