@@ -22,19 +22,22 @@ from trioflow import ActivityInfo, Info, RetryPolicy, SuspendReport, errors
 # A name that goes, or changes its name, breaks programs: change these lists on purpose only.
 ERRORS = """
     ActivityTimeout ArgumentError BackendError BackendUnavailable ClientClosed CorruptStore
-    DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
-    InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
-    InstanceTerminated LeaseLost NonRetryable NotInWorkflow PayloadTooLarge RemoteError Retry
-    SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
+    DataRefused DefinitionError DeterminismError IncompatibleCode InstanceAlreadyExists
+    InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
+    InstanceSuspended InstanceTerminated LeaseLost NonRetryable NotInWorkflow PayloadTooLarge
+    RemoteError Retry SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch
+    WorkerLost
 """
 AUTHORING = """
-    Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
-    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Attempt Signal activity activity_by_name activity_info continue_as_new deprecate_patch heartbeat
+    info is_replaying logger now patched random retrying send_signal set_status side_effect uuid4
+    workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
-        Activity ActivityDescription ActivityInfo Client Codec Description DeterminismWarning
+        Activity ActivityDescription ActivityInfo Client Codec Compatibility Description
+        DeterminismWarning Misfit check_compatibility
         ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
         Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
     """,

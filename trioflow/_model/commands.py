@@ -19,6 +19,7 @@ __all__ = [
     "CancelActivity",
     "CancelChild",
     "Command",
+    "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
@@ -37,6 +38,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
 
 
@@ -103,18 +105,32 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class RecordPatch(_Command, frozen=True, tag="record patch"):
+    """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
-    """Cancel the activity of that command."""
+    """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
+
+    reason: str | None = None
 
 
 class CancelChild(_Command, frozen=True, tag="cancel child"):
-    """Cancel the sub-workflow of that command."""
+    """Cancel the sub-workflow of that command, as `CancelActivity`."""
 
     instance: str
     reason: str | None = None
 
 
-Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+Command = (
+    RunActivity
+    | StartChild
+    | SendSignal
+    | RecordSideEffect
+    | RecordPatch
+    | CancelActivity
+    | CancelChild
+)
 
 
 def command_target(command: Command) -> str:
@@ -126,6 +142,8 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal():
             return command.name
+        case RecordPatch():
+            return order_of(command.id)[-1]
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
         case _:

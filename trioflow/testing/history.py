@@ -15,6 +15,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
@@ -24,7 +25,6 @@ from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import InstanceNotFound, TrioflowError
 from trioflow.testing.debugging import stopping
-from trioflow.testing.strict import StrictExecution
 from trioflow.testing.trees import show_tasks
 
 __all__ = ["History", "Replay", "ReplayError", "check_replay", "export_history", "load_history"]

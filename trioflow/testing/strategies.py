@@ -141,7 +141,9 @@ async def explore(
         error: Exception = flaky.exceptions[0]
         error.add_note("the same schedule does not always show it")
         raise error from None
-    await replay_elsewhere(workflow, [simulation.history() for simulation in histories])
+    # The new code has to fit all of them, the old one not those that the new one has gone on with.
+    newest = workflow if deploy is None else deploy
+    await replay_elsewhere(newest, [simulation.history() for simulation in histories])
 
 
 def _settings(given: hypothesis.settings | None, examples: int | None) -> hypothesis.settings:

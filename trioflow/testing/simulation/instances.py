@@ -11,6 +11,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
@@ -20,7 +21,6 @@ from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow.testing.history import History, ReplayError, StoredExecution
-from trioflow.testing.strict import StrictExecution
 
 __all__ = ["SimulatedInstance"]
 

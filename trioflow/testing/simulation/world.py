@@ -17,6 +17,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -402,13 +403,13 @@ class Simulation(Generic[R]):
             case StartChild():
                 self._start_child(instance, command)
             case CancelActivity():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
             case CancelChild():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
             case _:
                 assert_never(command)
@@ -464,10 +465,13 @@ class Simulation(Generic[R]):
         )
         self._instances[child.id] = child
 
-    def _cancel_call(self, instance: SimulatedInstance, command: str) -> None:
+    def _cancel_call(
+        self, instance: SimulatedInstance, command: CancelActivity | CancelChild
+    ) -> None:
         for call in self._open:
-            if call.instance is instance and call.command.id == command:
+            if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
+                call.reason = command.reason
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self._instances.get(command.instance)
