@@ -305,19 +305,22 @@ class Attempts:
         task = run.task
         definition = self._activities[task.activity]
         delay = self._next_delay(task, failure, definition, run.options)
+        heard = "" if run.pulse is None else run.pulse.heard()
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.legible(self._codec), task.attempt)
+                _log_failed(task, failure.legible(self._codec), task.attempt, heard)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
-                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g "
+                "s%s",
                 task.activity,
                 task.key.instance,
                 task.attempt,
                 failure.type,
                 failure.legible(self._codec).message,
                 delay,
+                heard,
                 extra={**of_activity(task), "failure": failure.type, "delay": delay},
             )
         return Again(task.attempt + 1, delay, failure)
@@ -380,14 +383,15 @@ def _last_details(task: ActivityTask, codec: Codec) -> Any:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int, heard: str = "") -> None:
     logger.error(
-        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s%s",
         task.activity,
         task.key.instance,
         task.key.command,
         attempt,
         failure.type,
         failure.message,
+        heard,
         extra={**of_activity(task), "attempt": attempt, "failure": failure.type},
     )
