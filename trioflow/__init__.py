@@ -31,6 +31,7 @@ from trioflow._worker import (
 )
 from trioflow.authoring import (
     Attempt,
+    Saga,
     Signal,
     activity,
     activity_by_name,
@@ -44,6 +45,7 @@ from trioflow.authoring import (
     patched,
     random,
     retrying,
+    saga,
     send_signal,
     set_status,
     side_effect,
@@ -125,6 +127,7 @@ __all__ = [
     "RemoteError",
     "Retry",
     "RetryPolicy",
+    "Saga",
     "SchemaError",
     "Signal",
     "SuspendReport",
@@ -155,6 +158,7 @@ __all__ = [
     "random",
     "retrying",
     "run_worker",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",

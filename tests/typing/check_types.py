@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from trioflow import (
     Misfit,
     Registry,
     RetryPolicy,
+    Saga,
     Signal,
     Worker,
     Workflow,
@@ -45,6 +47,7 @@ from trioflow import (
     patched,
     retrying,
     run_worker,
+    saga,
     send_signal,
     side_effect,
     uuid4,
@@ -213,6 +216,13 @@ async def inside() -> None:
         assert_type(attempt, Attempt)
         with attempt as entered:
             assert_type(entered.number, int)
+    async with saga(undo_timeout=60) as s:
+        assert_type(s, Saga)
+        assert_type(
+            await s.do(partial(charge, Order("1")), undo=partial(ship, Order("1"))), Receipt
+        )
+        s.add_undo(lambda: ship(Order("1")))
+        await s.do(charge(Order("1")))  # type: ignore[arg-type]
     retrying(3)  # type: ignore[arg-type]
     patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
