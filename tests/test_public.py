@@ -36,8 +36,9 @@ AUTHORING = """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
-        Activity ActivityDescription ActivityInfo Client Codec Compatibility Description
-        DeterminismWarning Misfit check_compatibility
+        Activity ActivityDescription ActivityInfo Client Codec Compatibility ContextVars
+        Description
+        DeterminismWarning Misfit Propagator check_compatibility
         ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
         Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
     """,

@@ -19,6 +19,7 @@ from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import (
@@ -99,6 +100,7 @@ __all__ = [
     "ClientClosed",
     "Codec",
     "Compatibility",
+    "ContextVars",
     "CorruptStore",
     "DataRefused",
     "DefinitionError",
@@ -123,6 +125,7 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Propagator",
     "Registry",
     "RemoteError",
     "Retry",

@@ -9,6 +9,7 @@ unused (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_type
@@ -24,9 +25,11 @@ from trioflow import (
     Attempt,
     Client,
     Compatibility,
+    ContextVars,
     Handle,
     Info,
     Misfit,
+    Propagator,
     Registry,
     RetryPolicy,
     Saga,
@@ -283,6 +286,15 @@ async def opening() -> None:
     async with open_worker("memory://", check="leave"):
         pass
     open_worker("memory://", check="often")  # type: ignore[arg-type]
+    numbers: ContextVar[int] = ContextVar("numbers")
+    request_id: ContextVar[str] = ContextVar("request_id")
+    carried: list[Propagator] = [ContextVars(request_id=request_id)]
+    ContextVars(numbers=numbers)  # type: ignore[arg-type]
+    async with open_client("memory://", propagators=carried) as client:
+        await client.start(checkout.options(metadata={"tenant": "t1"}), Order("1"))
+    open_worker("memory://", propagators=carried)
+    open_worker("memory://", propagators=[numbers])  # type: ignore[list-item]
+    checkout.options(metadata={"tenant": 1})  # type: ignore[dict-item]
     found = await check_compatibility(client, Registry(), sample=10, suspended=True)
     assert_type(found, Compatibility)
     assert_type(found.diverging, list[Misfit])

@@ -66,6 +66,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         queue: Where it runs.
         life: What tells the instance from others that had or will have its id; ``""`` for one that
             was begun by a version that knew no lives.
+        metadata: What came with the call: that of the instance, and what propagators added.
     """
 
     activity: str
@@ -76,6 +77,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_at: float
     queue: str
     life: str = ""
+    metadata: dict[str, str] = {}
 
     @property
     def idempotency_key(self) -> str:

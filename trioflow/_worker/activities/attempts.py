@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.propagation import Propagator
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.runtimes import RUNTIMES, Call
@@ -63,12 +64,15 @@ class Attempts:
         codec: Codec,
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
+        *,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self._host = host
         self._activities = activities
         self._codec = codec
         self._now = now
         self._on_limit = on_limit
+        self._propagators = propagators
         self._unreadable: set[str] = set()
         self.leaving = False
 
@@ -129,6 +133,20 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
+    def _take_over(self, run: Run, metadata: dict[str, str]) -> Event | Again | None:
+        """Give the attempt the metadata of its call; return what follows if that fails."""
+        info = current_activity.get()
+        assert info is not None
+        current_activity.set(msgspec.structs.replace(info, metadata=metadata))
+        try:
+            for propagator in self._propagators:
+                propagator.extract(metadata)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a propagator raises fails the attempt
+            return self.failed(run, exc)
+        return None
+
     def _ready(self, definition: Activity[..., Any], run: Run) -> Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
@@ -136,10 +154,13 @@ class Attempts:
             options = run.options = decode_options(task.options)
         except msgspec.MsgspecError as exc:
             return self._wait_for_code(task, exc)
-        if task.attempt > 1:
+        over: Event | Again | None = None
+        if options is not None and options.metadata is not None:
+            over = self._take_over(run, options.metadata)
+        if over is None and task.attempt > 1:
             over = self._used_up(task, definition, options)
-            if over is not None:
-                return over
+        if over is not None:
+            return over
         timeout: float | None = None
         if options or definition.timeout is not None or definition.schedule_timeout is not None:
             timeout, run.limit = self._time_left(definition, options, task)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -27,6 +27,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
@@ -66,6 +67,7 @@ class ActivityRunner:
         host: The loop, and its clocks and threads.
         registry: Where the functions are.
         codec: For arguments and results.
+        propagators: What takes over the metadata of calls.
         now: The store's clock.
         queues: Which queues are served; empty for none.
         limit: How many may run at once.
@@ -83,6 +85,7 @@ class ActivityRunner:
         host: Host,
         registry: Registry,
         codec: Codec,
+        propagators: Sequence[Propagator],
         now: Callable[[], float],
         queues: Collection[str],
         limit: int,
@@ -98,7 +101,9 @@ class ActivityRunner:
             registry.activities, queues, limit, make_lanes(limit, threads), on_room
         )
         self._codec = codec
-        self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
+        self._attempts = Attempts(
+            host, registry.activities, codec, now, self._limited, propagators=propagators
+        )
         self._listener = listener
         self._on_interrupt = on_interrupt
         self._runs: dict[ActivityKey, Run] = {}
