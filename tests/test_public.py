@@ -30,8 +30,8 @@ ERRORS = """
 """
 AUTHORING = """
     Attempt Saga Signal activity activity_by_name activity_info continue_as_new deprecate_patch
-    info is_replaying logger now patched random retrying saga send_signal set_status side_effect
-    uuid4 workflow workflow_by_name
+    heartbeat info is_replaying logger now patched random retrying saga send_signal set_status
+    side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""

@@ -14,7 +14,7 @@ from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
 from trioflow._model.definitions import Activity, OnCancel, Workflow
-from trioflow._model.info import ActivityInfo, Info, current_activity
+from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
@@ -30,6 +30,7 @@ __all__ = [
     "activity_info",
     "continue_as_new",
     "deprecate_patch",
+    "heartbeat",
     "info",
     "is_replaying",
     "logger",
@@ -238,6 +239,36 @@ def activity_info() -> ActivityInfo:
     return found
 
 
+def heartbeat(details: object = None) -> None:
+    """Say that the running activity makes progress, and how far it is.
+
+    The last details are seen in ``describe()``, and the next attempt has them as
+    ``activity_info().heartbeat``, as plain JSON data. With ``heartbeat_timeout=`` an attempt that
+    says nothing for so long is given up. It may be called as often as you like, from async and
+    from plain functions: about once a second the last details are stored, and so they are when the
+    attempt ends; a call in between takes about a microsecond. If the worker's process dies,
+    those of the last second may be missing.
+
+    Where an activity is called directly, as in a unit test, it does nothing.
+
+    Args:
+        details: Any storable value. It may be read up to a second later; give a new one each time
+            rather than one that changes.
+
+    Raises:
+        ValueMismatch: The details cannot be stored. Only a call whose details are stored at once
+            finds out; otherwise the worker's log says so.
+        TrioflowError: In a workflow.
+    """
+    beat = current_heartbeat.get()
+    if beat is not None:
+        beat(details)
+    elif current_caller_or_none() is not None:
+        raise TrioflowError(
+            "heartbeat() was called in a workflow, which is stored as it goes; it is for activities"
+        )
+
+
 def is_replaying() -> bool:
     """Return whether the workflow is being replayed. False outside of a workflow.
 
@@ -277,6 +308,7 @@ class _ActivityOptions(TypedDict, total=False):
     retry: RetryPolicy
     timeout: float
     schedule_timeout: float
+    heartbeat_timeout: float
     on_cancel: OnCancel
 
 
@@ -348,8 +380,8 @@ def _declare(name: str, result: object) -> Callable[..., Any]:
     return declared
 
 
-class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the instance to log records, and drops them during replay."""
+class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds what runs to log records, and drops them during replay."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return not is_replaying() and self.logger.isEnabledFor(level)
@@ -365,6 +397,15 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 "execution": me.execution,
                 **(kwargs.get("extra") or {}),
             }
+        elif (attempt := current_activity.get()) is not None:
+            kwargs["extra"] = {
+                "instance": attempt.instance,
+                "execution": attempt.execution,
+                "command": attempt.command,
+                "activity": attempt.activity,
+                "attempt": attempt.attempt,
+                **(kwargs.get("extra") or {}),
+            }
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -375,5 +416,9 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 super().log(level, msg, *args, **kwargs)
 
 
-logger = _WorkflowLogger(logging.getLogger("trioflow.workflow"), {})
-"""For workflow code: adds ``instance`` and ``execution`` to the record, is silent on replay."""
+logger = _ContextLogger(logging.getLogger("trioflow.workflow"), {})
+"""For workflows and activities: adds what runs to the record, and is silent on replay.
+
+Records of a workflow get ``instance`` and ``execution``, those of an activity also ``activity``,
+``attempt`` and ``command``.
+"""

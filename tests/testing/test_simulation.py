@@ -8,7 +8,15 @@ import trio
 from hypothesis import given, settings
 
 from tests.testing import planted as p
-from trioflow import InstanceCancelled, NonRetryable, Registry, RetryPolicy, Signal, activity_info
+from trioflow import (
+    InstanceCancelled,
+    NonRetryable,
+    Registry,
+    RetryPolicy,
+    Signal,
+    activity_info,
+    heartbeat,
+)
 from trioflow import continue_as_new as again
 from trioflow.errors import TrioflowError
 from trioflow.testing import (
@@ -167,6 +175,20 @@ def test_activity_info_is_there():
     run(tries, activities={"charge": note})
     assert seen[0].attempt == 1
     assert seen[0].activity == "charge"
+
+
+def test_the_next_attempt_knows_what_was_said_with_heartbeat():
+    seen = []
+
+    def note(number):
+        seen.append(activity_info().heartbeat)
+        heartbeat({"attempt": activity_info().attempt})
+        if len(seen) == 1:
+            raise OSError("broken")
+        return "x"
+
+    run(tries, activities={"charge": note})
+    assert seen == [None, {"attempt": 1}]
 
 
 def test_async_functions_must_not_wait():

@@ -278,3 +278,20 @@ async def test_contexts_of_callers_are_their_own(backend):
             metadata = {} if name is None else {"tenant": name}
             group.start_soon(client.run, calls.options(metadata=metadata))
     assert sorted(seen) == ["a", "b", "c", "nobody"]
+
+
+elsewhere = Registry()
+
+
+@elsewhere.activity(runtime="process")
+def look_elsewhere() -> dict[str, str]:
+    return activity_info().metadata
+
+
+async def test_an_activity_in_another_process(sqlite):
+    @elsewhere.workflow
+    async def asks() -> dict[str, str]:
+        return await look_elsewhere()
+
+    async with sqlite.worker(elsewhere) as worker:
+        assert await worker.client.run(asks.options(metadata={"k": "v"})) == {"k": "v"}

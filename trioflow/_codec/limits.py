@@ -69,7 +69,7 @@ TABLE: Final = {
     "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
     "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
     "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
-    "one value: the arguments of a call, a result, a signal, a status": (
+    "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
     "metadata of a start or a call": f"{MAX_METADATA // 2**10} KiB encoded",

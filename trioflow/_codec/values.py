@@ -57,7 +57,8 @@ _LOOPS: Final = frozenset({"anyio", "asyncio", "contextvars", "outcome", "thread
 class Codec(Protocol):
     """Turns values into JSON documents and back. Implement it to replace :class:`JsonCodec`.
 
-    Both methods are called on the event loop, often: they must be quick and do no I/O.
+    Both methods are called on the event loop, often: they must be quick and do no I/O. What plain
+    functions give to ``heartbeat()`` is also encoded in their threads.
     """
 
     def encode(self, value: object, /) -> bytes:

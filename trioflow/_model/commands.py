@@ -38,6 +38,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
     metadata: dict[str, str] | None = None
 

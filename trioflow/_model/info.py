@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
@@ -15,6 +17,7 @@ __all__ = [
     "SuspendReport",
     "TaskInfo",
     "current_activity",
+    "current_heartbeat",
 ]
 
 
@@ -67,6 +70,8 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         life: What tells the instance from others that had or will have its id; ``""`` for one that
             was begun by a version that knew no lives.
         metadata: What came with the call: that of the instance, and what propagators added.
+        heartbeat: What an earlier attempt last gave to ``heartbeat()``, as plain JSON data;
+            ``None`` if none gave anything.
     """
 
     activity: str
@@ -78,6 +83,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     life: str = ""
     metadata: dict[str, str] = {}
+    heartbeat: Any = None
 
     @property
     def idempotency_key(self) -> str:
@@ -104,6 +110,11 @@ class Identity:
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
+
+current_heartbeat: ContextVar[Callable[[object], None] | None] = ContextVar(
+    "trioflow_heartbeat", default=None
+)
+"""Takes what the running activity gives to ``heartbeat()``, in whatever thread."""
 
 
 class TaskInfo(msgspec.Struct, frozen=True):

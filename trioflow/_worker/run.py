@@ -36,6 +36,7 @@ def open_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -68,13 +69,16 @@ def open_worker(
         activities: False for a worker that runs workflows only.
         max_activities: How many activities may run at once. More may be leased ahead.
         max_threads: How many of them may be plain functions, each in a thread.
+        max_processes: How many of them may run in processes of their own, with
+            ``runtime="process"``; by default as many as there are processors.
         max_instances: How many instances may be leased at once.
         cache_size: How many executions are kept in memory besides those leased, so that they need
             no replay: the size of the instance cache.
         lease: Seconds without a heartbeat after which a worker expires, and others take its work.
         drain: Seconds that running activities are given at the end.
         sticky: Seconds for which an instance is left to the worker that has it in its cache.
-        stuck_after: Seconds after which a workflow's step that does not return is logged.
+        stuck_after: Seconds after which a workflow's step that does not return is logged, or an
+            activity that blocks the event loop, with its line.
         max_steps: How many task steps a workflow may make before all of its tasks wait; beyond it
             the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.
@@ -107,6 +111,7 @@ def open_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,
@@ -132,6 +137,7 @@ async def run_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -161,6 +167,7 @@ async def run_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,

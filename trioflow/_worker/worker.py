@@ -11,25 +11,31 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import copy_context
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
+import trio
 
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.code_check import CodeCheck
-from trioflow._worker.heartbeat import Heart, Watchdog
+from trioflow._worker.heartbeat import Heart
 from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.log_fields import current_worker
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
+from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
@@ -66,7 +72,9 @@ class Worker:
         self._host = host
         self._queues = _names(options.served_queues)
         self._activity_queues = _names(options.served_activity_queues)
-        self._registration = Registration()
+        self._registration = Registration(self.name)
+        self._context = copy_context()
+        self._context.run(current_worker.set, self._registration)
         self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
@@ -87,6 +95,7 @@ class Worker:
                 queues=self._activity_queues,
                 limit=options.max_activities,
                 threads=options.max_threads,
+                processes=options.processes,
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
@@ -141,25 +150,41 @@ class Worker:
         self._options.registry.check(self._options.codec)
         for workflow in self._options.registry.workflows.values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
+        self._activities.check()
         await self._code_check.begin()
         await self._register()
 
     def start(self, group: TaskGroup) -> None:
         """Start everything that belongs to the worker in ``group``."""
         self._group = group
+        self._context.run(self._start, group)
+
+    def _start(self, group: TaskGroup) -> None:
         self._activities.open()
         self._watchdog.start()
         group.start_soon(self._serve, name="trioflow worker")
         group.start_soon(self._watch_ends, name="trioflow results")
+        registry = self._options.registry
         logger.info(
-            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
+            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s; "
+            "trioflow %s, trio %s, Python %s",
             self.name,
             self._registration.id,
-            type(self._backend).__name__,
-            len(self._options.registry.workflows),
+            self._backend.name,
+            len(registry.workflows),
             ", ".join(self._queues) or "(none)",
-            len(self._options.registry.activities),
+            len(registry.activities),
             ", ".join(self._activity_queues) or "(none)",
+            _version(),
+            trio.__version__,
+            platform.python_version(),
+            extra={
+                "store": self._backend.name,
+                "queues": list(self._queues),
+                "activity_queues": list(self._activity_queues),
+                "workflows": sorted(registry.workflows),
+                "activities": sorted(registry.activities),
+            },
         )
 
     async def drain(self) -> None:
@@ -170,6 +195,13 @@ class Worker:
         it: what was not stored, or of which that is not known, is left to others, who find it in
         the store when the lease has run out.
         """
+        token = current_worker.set(self._registration)
+        try:
+            await self._drain()
+        finally:
+            current_worker.reset(token)
+
+    async def _drain(self) -> None:
         with anyio.CancelScope(shield=True), self.calls.entered():
             try:
                 await self._wind_down(0.0 if self._failed else self._options.drain)
@@ -245,7 +277,8 @@ class Worker:
             lease=self._options.lease if self._backend.shared else None,
         )
         if self._backend.shared:
-            self._heart = Heart(
+            self._heart = self._context.copy().run(
+                Heart,
                 self._backend,
                 self._registration.id,
                 host=self._host,
@@ -364,6 +397,13 @@ class Worker:
                         break
                 self._registration.renewed()
             self._timer.look_now()
+
+
+def _version() -> str:
+    try:
+        return version("trioflow")
+    except PackageNotFoundError:  # it runs from its sources
+        return "(not installed)"
 
 
 def _named(ids: Iterable[str]) -> str:

@@ -192,11 +192,13 @@ class Backend(Protocol):
         are marked with an empty event: that worker is told to stop them.
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
-        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
-        are silently dropped. A retry of an activity that is marked for cancellation ends it as
-        cancelled. No instance is in two units of a batch, nor twice in one, but for children that
-        have no turns: an id that is born before them is taken, and if its instance ends before them
-        in their unit, that fails with ``taken_ids``. Of an activity, a batch has one end at most.
+        What `ActivityResult`, `ActivityRetry` and `ActivityProgress` name must be leased to
+        ``worker``, otherwise they are silently dropped. Progress is written before the activities
+        of the batch end or are given back; of several for one activity the last one counts. A retry
+        of an activity that is marked for cancellation ends it as cancelled. No instance is in two
+        units of a batch, nor twice in one, but for children that have no turns: an id that is born
+        before them is taken, and if its instance ends before them in their unit, that fails with
+        ``taken_ids``. Of an activity, a batch has one end at most.
         Messages are delivered after all instances of the batch are written, units that fail left
         out, and reach an inbox in their order: a unit's messages before those of its results, a
         reply at once after what it answers. Cancelled activities come after them.

@@ -15,6 +15,7 @@ from trioflow._model.events import ParentRef
 __all__ = [
     "ENDED",
     "ActivityKey",
+    "ActivityProgress",
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
@@ -197,6 +198,16 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     life: str = ""
 
 
+class ActivityProgress(msgspec.Struct, frozen=True):
+    """How far an activity is: kept in its row for clients and for the next attempt.
+
+    ``progress`` is the stored form of a `trioflow._model.progress.Progress`.
+    """
+
+    key: ActivityKey
+    progress: bytes
+
+
 class ActivityResult(msgspec.Struct, frozen=True):
     """The end of an activity whose instance is not at hand: its event goes to the inbox.
 
@@ -226,6 +237,7 @@ class Unit(msgspec.Struct, kw_only=True):
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
+    progress: list[ActivityProgress] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -296,7 +308,8 @@ class TakenInstances(msgspec.Struct, frozen=True):
 class ActivityTask(msgspec.Struct, frozen=True):
     """An activity leased to a worker. ``attempt`` counts from 1.
 
-    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``.
+    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``; ``progress`` is what
+    `ActivityProgress` gave last, in whatever attempt, or ``b""``.
     """
 
     key: ActivityKey
@@ -308,6 +321,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     scheduled_at: float
     failure: bytes = b""
     priority: int = 0
+    progress: bytes = b""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):

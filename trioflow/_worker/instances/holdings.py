@@ -12,6 +12,7 @@ import anyio
 
 from trioflow._model.definitions import Workflow
 from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import TakenInstance
 
 __all__ = ["Holdings", "Ready"]
@@ -187,6 +188,7 @@ class Holdings:
                 "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
                 instance.id,
                 instance.workflow,
+                extra=of_instance(instance),
             )
 
     def drop(self, instance: HeldInstance) -> None:

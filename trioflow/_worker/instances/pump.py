@@ -20,7 +20,6 @@ from trioflow._codec.values import Codec
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch
@@ -37,6 +36,7 @@ from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
 

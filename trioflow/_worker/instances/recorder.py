@@ -36,6 +36,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
 from trioflow.errors import InstanceNotFound
 
@@ -215,6 +216,7 @@ class Recorder:
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
+                extra=of_instance(instance),
             )
         self._let_go(instance)
 

@@ -32,13 +32,14 @@ from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.log_fields import of_instance
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 
 __all__ = ["Stepper"]
@@ -147,7 +148,12 @@ class Stepper:
         """Suspend an instance on which the engine failed."""
         if isinstance(exc, KeyboardInterrupt):
             raise exc
-        logger.error("trioflow failed on instance %r; it is suspended", instance.id, exc_info=exc)
+        logger.error(
+            "trioflow failed on instance %r; it is suspended",
+            instance.id,
+            exc_info=exc,
+            extra=of_instance(instance),
+        )
         self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:

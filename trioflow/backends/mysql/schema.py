@@ -164,12 +164,16 @@ ALTER TABLE instances
     ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
 )
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
 )
 
 

@@ -144,12 +144,18 @@ ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
     ADD COLUMN options bytea NOT NULL DEFAULT '';
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

@@ -154,7 +154,7 @@ def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -165,6 +165,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=float(at),
         failure=failure,
         priority=priority,
+        progress=progress,
     )
 
 

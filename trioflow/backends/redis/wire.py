@@ -199,6 +199,10 @@ def _unit(unit: Unit) -> dict[str, Any]:
             }
             for retry in unit.retries
         ]
+    if unit.progress:
+        wire["progress"] = [
+            {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
+        ]
     return wire
 
 

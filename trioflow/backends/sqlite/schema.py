@@ -178,12 +178,18 @@ ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE activities ADD COLUMN progress BLOB NOT NULL DEFAULT x'';
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

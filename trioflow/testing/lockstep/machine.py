@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
         if then in ("die", "release"):
             self._do(self._release_worker, heir, then == "die")
         elif then == "commit":
-            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            unit = UnitPlan(steps=[step], births=[])
             self._do(self._commit, heir, [unit])
 
     # --- taking -------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class Machine(RuleBasedStateMachine):
         """A worker commits turns, one after the other."""
         for step in steps:
             worker = self._busy(pick, ask=True)
-            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            unit = UnitPlan(steps=[step], births=[])
             self._do(self._commit, worker, [unit])
             self._do(self._look)
 
@@ -360,13 +360,19 @@ class Machine(RuleBasedStateMachine):
         self._do(self._look)
         return worker
 
-    @rule(pick=_pick, results=plans.tasks, retries=plans.tasks)
-    def end_activities(self, pick: int, results: list[TaskPlan], retries: list[TaskPlan]) -> None:
-        """A worker has done activities of instances that it need not hold."""
+    @rule(pick=_pick, results=plans.tasks, retries=plans.tasks, progress=plans.tasks)
+    def end_activities(
+        self,
+        pick: int,
+        results: list[TaskPlan],
+        retries: list[TaskPlan],
+        progress: list[TaskPlan],
+    ) -> None:
+        """A worker has done activities of instances that it need not hold, or a part of them."""
         worker = self._draft.busy_worker(pick, activities=True)
         if not self._facts.tasks_of(worker):
             self._do(self._take_activities, worker, QUEUES, MANY, ())
-        unit = UnitPlan(steps=[], births=[], results=results, retries=retries)
+        unit = UnitPlan([], [], results, retries, progress)
         self._do(self._commit, worker, [unit])
 
     async def _commit(self, worker: str, units: Sequence[UnitPlan]) -> None:

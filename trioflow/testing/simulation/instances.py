@@ -39,6 +39,7 @@ class SimulatedInstance:
         wake_at: Its earliest deadline, ``None`` for none.
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
+        terminated: Whether a client has terminated it, or its parent.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SimulatedInstance:
         self.wake_at: float | None = start_at if start_at > now else None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        self.terminated = False
         timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
         self._deadline_at = None if timeout is None else max(now, start_at) + timeout
         self._max_events = 0 if options is None else options.max_events or 0

@@ -33,6 +33,7 @@ from trioflow.errors import (
     InstanceAlreadyExists,
     InstanceCancelled,
     InstanceNotFound,
+    InstanceTerminated,
     TrioflowError,
 )
 from trioflow.testing.fakes import FakeCall
@@ -66,6 +67,7 @@ class Hazards(msgspec.Struct, frozen=True, kw_only=True):
     cancels: bool = True
     failures: bool = True
     crashes: bool = True
+    terminates: bool = False
 
 
 class Simulation(Generic[R]):
@@ -120,10 +122,12 @@ class Simulation(Generic[R]):
 
     @property
     def status(self) -> str:
-        """How it ended: ``"completed"``, ``"failed"`` or ``"cancelled"``.
+        """How it ended: ``"completed"``, ``"failed"``, ``"cancelled"`` or ``"terminated"``.
 
         ``"running"`` if it waits for what never comes.
         """
+        if self._roots[0].terminated:
+            return "terminated"
         match self._roots[0].outcome:
             case Completed():
                 return "completed"
@@ -139,10 +143,13 @@ class Simulation(Generic[R]):
 
         Raises:
             InstanceCancelled: It was cancelled.
+            InstanceTerminated: It was terminated.
             Stuck: It has not ended, and waits for what never comes.
             Exception: What the workflow raised.
         """
         root = self._roots[0]
+        if root.terminated:
+            raise InstanceTerminated(root.id, "simulated")
         match root.outcome:
             case Completed() as completed:
                 what = f"result of {root.workflow.name}()"
@@ -232,6 +239,12 @@ class Simulation(Generic[R]):
                 for root in self._roots
                 if root.outcome is None and not root.cancel_asked
             ]
+        if self._hazards.terminates:
+            actions += [
+                (f"a client terminates {root.id}", partial(self._terminate, root))
+                for root in self._roots
+                if root.outcome is None
+            ]
         for call in self._open:
             actions += self._hazards_of_call(call)
         for instance in self._living:
@@ -264,7 +277,8 @@ class Simulation(Generic[R]):
             one = f"a turn of {instance.id} with one event"
             actions.append((one, lambda: self._turn(instance, 1)))
         if self._hazards.crashes and (instance.is_due or instance.wake_at is not None):
-            lost = f"a turn of {instance.id} is lost with its worker"
+            when = "" if instance.is_due else " at its time"
+            lost = f"a turn of {instance.id}{when} is lost with its worker"
             actions.append((lost, lambda: self._lose_turn(instance)))
         if instance.in_memory:
             actions.append((f"{instance.id} is evicted", instance.evict))
@@ -282,6 +296,15 @@ class Simulation(Generic[R]):
     def _cancel(self, instance: SimulatedInstance) -> None:
         instance.cancel_asked = True
         instance.inbox.append((self.now, ev.CancelRequested("simulated")))
+
+    def _terminate(self, instance: SimulatedInstance) -> None:
+        """End an instance and its sub-workflows; none of their code runs any more."""
+        instance.terminated = True
+        error = InstanceTerminated(instance.id, "simulated")
+        self._close(instance, Failed(Failure.of(error, self._codec)))
+        for child in self._living:
+            if child.parent is not None and child.parent.instance == instance.id:
+                self._terminate(child)
 
     def _wake(self, instance: SimulatedInstance) -> None:
         assert instance.wake_at is not None
@@ -465,9 +488,12 @@ class Simulation(Generic[R]):
         target.inbox.append((self.now, ev.SignalReceived(command.name, command.value)))
         sender.inbox.append((self.now, ev.SignalSent(command.id)))
 
-    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+    def _close(self, instance: SimulatedInstance, outcome: Outcome) -> None:
         instance.end(outcome)
         self._open = [call for call in self._open if call.instance is not instance]
+
+    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+        self._close(instance, outcome)
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self._codec)
             if isinstance(error, DeterminismError):
