@@ -21,6 +21,7 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import (
@@ -34,6 +35,7 @@ from trioflow._worker import (
 from trioflow.authoring import (
     Attempt,
     Query,
+    Saga,
     Signal,
     Update,
     activity,
@@ -49,6 +51,7 @@ from trioflow.authoring import (
     patched,
     random,
     retrying,
+    saga,
     send_signal,
     set_status,
     side_effect,
@@ -106,6 +109,7 @@ __all__ = [
     "ClientClosed",
     "Codec",
     "Compatibility",
+    "ContextVars",
     "CorruptStore",
     "DataRefused",
     "DefinitionError",
@@ -131,12 +135,14 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Propagator",
     "Query",
     "QueryNotHandled",
     "Registry",
     "RemoteError",
     "Retry",
     "RetryPolicy",
+    "Saga",
     "SchemaError",
     "Signal",
     "SuspendReport",
@@ -170,6 +176,7 @@ __all__ = [
     "random",
     "retrying",
     "run_worker",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",

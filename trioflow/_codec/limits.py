@@ -13,6 +13,7 @@ from trioflow.errors import ArgumentError, PayloadTooLarge
 __all__ = [
     "COMMAND_LENGTH",
     "ID_LENGTH",
+    "MAX_METADATA",
     "MAX_PAYLOAD",
     "MAX_TURN",
     "NAME_LENGTH",
@@ -57,6 +58,9 @@ REASON_LENGTH: Final = 4_000
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """The default limit of one encoded value, in bytes: 2 MiB."""
 
+MAX_METADATA: Final = 16 * 1024
+"""Bytes of the metadata of one call, encoded: they travel with each call that follows."""
+
 MAX_TURN: Final = 4 * 1024 * 1024
 """Bytes of all the values that a workflow gives between two waits: 4 MiB.
 
@@ -74,6 +78,7 @@ TABLE: Final = {
     "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
+    "metadata of a start or a call": f"{MAX_METADATA // 2**10} KiB encoded",
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
 }
 """What is limited, and how: the table in the operations manual."""
