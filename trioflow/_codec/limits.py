@@ -19,6 +19,7 @@ __all__ = [
     "REASON_LENGTH",
     "TABLE",
     "TASK_LEVELS",
+    "VALUE_LEVELS",
     "check_characters",
     "check_given",
     "check_id",
@@ -51,6 +52,13 @@ REASON_LENGTH: Final = 4_000
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """The default limit of one encoded value, in bytes: 2 MiB."""
 
+VALUE_LEVELS: Final = 100
+"""Levels of lists, dicts and objects in each other, in one value.
+
+Reading and comparing a value takes some of Python's stack for each level, and the workflow that
+reads it may be deep in calls itself: so this is far below Python's own limit of recursion.
+"""
+
 MAX_TURN: Final = 4 * 1024 * 1024
 """Bytes of all the values that a workflow gives between two waits: 4 MiB.
 
@@ -67,6 +75,7 @@ TABLE: Final = {
     "one value: the arguments of a call, a result, a signal, a status": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
+    "nesting of one value: lists, dicts and objects in each other": f"{VALUE_LEVELS} levels",
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
 }
 """What is limited, and how: the table in the operations manual."""
