@@ -25,18 +25,19 @@ ERRORS = """
     DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
     InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
     InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow PayloadTooLarge
-    QueryNotHandled RemoteError Retry
-    SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
+    QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue UnknownDefinition
+    UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Query Signal Update activity activity_by_name activity_info continue_as_new info is_replaying
-    logger now random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Promise Query Signal Update activity activity_by_name activity_info continue_as_new
+    forward_unread info is_replaying logger now random send_signal set_status side_effect uuid4
+    workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Description DeterminismWarning ExecutionHistory Handle Info JsonCodec Registry
+        DeadLetter Description DeterminismWarning ExecutionHistory Handle Info JsonCodec Registry
         RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
         default_registry errors open_client open_worker run_worker
     """,

@@ -8,6 +8,7 @@ from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
     Client,
+    DeadLetter,
     Description,
     ExecutionHistory,
     Handle,
@@ -25,6 +26,7 @@ from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import Worker, open_worker, run_worker
 from trioflow.authoring import (
+    Promise,
     Query,
     Signal,
     Update,
@@ -32,6 +34,7 @@ from trioflow.authoring import (
     activity_by_name,
     activity_info,
     continue_as_new,
+    forward_unread,
     info,
     is_replaying,
     logger,
@@ -74,6 +77,7 @@ from trioflow.errors import (
     TrioflowError,
     UndecodableValue,
     UnknownDefinition,
+    UnreadSignals,
     ValueMismatch,
     WorkerLost,
 )
@@ -93,6 +97,7 @@ __all__ = [
     "Codec",
     "CorruptStore",
     "DataRefused",
+    "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
@@ -114,6 +119,7 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Promise",
     "Query",
     "QueryNotHandled",
     "Registry",
@@ -127,6 +133,7 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "UnreadSignals",
     "Update",
     "UpdateHandle",
     "ValueMismatch",
@@ -140,6 +147,7 @@ __all__ = [
     "continue_as_new",
     "default_registry",
     "errors",
+    "forward_unread",
     "info",
     "is_replaying",
     "logger",

@@ -13,6 +13,7 @@ from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
+from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.signals import Signal
@@ -21,6 +22,7 @@ from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
+    "Promise",
     "Query",
     "Signal",
     "Update",
@@ -28,6 +30,7 @@ __all__ = [
     "activity_by_name",
     "activity_info",
     "continue_as_new",
+    "forward_unread",
     "info",
     "is_replaying",
     "logger",
@@ -64,6 +67,25 @@ def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, 
     """
     caller = current_caller("send_signal()")
     return caller.send_signal(instance, signal.name, value, signal.type)
+
+
+def forward_unread(to: str) -> Coroutine[Never, object, int]:
+    """Send all signals that were not received to another instance, in the order of their arrival.
+
+    For the end of a workflow: what is handed on is no dead letter. If the target is not there, or
+    ends meanwhile, the signals that are left stay unread.
+
+    Args:
+        to: The id of the target.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        InstanceNotFound: There is no such instance, or it has ended.
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("forward_unread()").forward_unread(to)
 
 
 def now() -> float:

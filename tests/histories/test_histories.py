@@ -16,6 +16,7 @@ import pytest
 
 import tests.histories.calling  # its workflows
 import tests.histories.failing
+import tests.histories.promising
 import tests.histories.starting
 import tests.histories.updating  # noqa: F401 - as above
 from tests.histories.programs import flows
@@ -203,7 +204,9 @@ def test_no_golden_file_was_changed():
     sums = dict(
         reversed(line.split("  ")) for line in (HERE / "SHA256SUMS").read_text().splitlines()
     )
-    programs = ("calling.py", "failing.py", "programs.py", "starting.py", "updating.py")
+    programs = (
+        *("calling.py", "failing.py", "programs.py", "promising.py", "starting.py", "updating.py"),
+    )
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (*FILES, *(HERE / name for name in programs))
