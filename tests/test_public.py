@@ -22,24 +22,24 @@ from trioflow import ActivityInfo, Info, RetryPolicy, SuspendReport, errors
 # A name that goes, or changes its name, breaks programs: change these lists on purpose only.
 ERRORS = """
     ActivityTimeout ArgumentError BackendError BackendUnavailable ClientClosed CorruptStore
-    DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
-    InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
-    InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow PayloadTooLarge
-    QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue UnknownDefinition
-    UnreadSignals ValueMismatch WorkerLost
+    DataRefused DefinitionError DeterminismError IncompatibleCode InstanceAlreadyExists
+    InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
+    InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
+    PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
+    UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Promise Query Signal Update activity activity_by_name activity_info continue_as_new
-    forward_unread info is_replaying logger now random send_signal set_status side_effect uuid4
-    workflow workflow_by_name
+    Attempt Promise Query Signal Update activity activity_by_name activity_info continue_as_new
+    deprecate_patch forward_unread heartbeat info is_replaying logger now patched random retrying
+    send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        DeadLetter Description DeterminismWarning ExecutionHistory Handle Info JsonCodec Registry
-        RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
-        default_registry errors open_client open_worker run_worker
+        Compatibility DeadLetter Description DeterminismWarning ExecutionHistory Handle Info
+        JsonCodec Misfit Registry RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
+        check_compatibility default_registry errors open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,

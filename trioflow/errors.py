@@ -10,6 +10,7 @@
     ├── PayloadTooLarge (ValueError)       an encoded value over the limit
     ├── NotInWorkflow (RuntimeError)       something only a workflow may call, called elsewhere
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
+    ├── IncompatibleCode                   running instances do not fit the code of a worker
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
     ├── WorkerLost                         workers died in attempts of it, up to the last one
@@ -56,6 +57,7 @@ __all__ = [
     "DefinitionError",
     "DeterminismError",
     "Evicted",
+    "IncompatibleCode",
     "InstanceAlreadyExists",
     "InstanceCancelled",
     "InstanceError",
@@ -118,6 +120,10 @@ class DeterminismError(TrioflowError, RuntimeError):
 
     The message names the line and what to call instead.
     """
+
+
+class IncompatibleCode(TrioflowError):
+    """A worker with ``check="refuse"`` has code that does not fit instances that are running."""
 
 
 class UnknownDefinition(TrioflowError, LookupError):

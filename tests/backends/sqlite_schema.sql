@@ -18,7 +18,7 @@ CREATE TABLE activities (
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
     failure BLOB NOT NULL DEFAULT x'',
-    priority INTEGER NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (instance, execution, command, life)
 ) WITHOUT ROWID;
 CREATE TABLE counters (

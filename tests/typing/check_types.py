@@ -20,11 +20,14 @@ import trioflow
 from trioflow import (
     Activity,
     ActivityInfo,
+    Attempt,
     BoundActivity,
     BoundWorkflow,
     Client,
+    Compatibility,
     Handle,
     Info,
+    Misfit,
     Registry,
     RetryPolicy,
     Signal,
@@ -34,11 +37,15 @@ from trioflow import (
     activity_by_name,
     activity_info,
     backends,
+    check_compatibility,
     continue_as_new,
+    deprecate_patch,
     info,
     now,
     open_client,
     open_worker,
+    patched,
+    retrying,
     run_worker,
     send_signal,
     side_effect,
@@ -202,6 +209,14 @@ async def signals() -> None:
 async def inside() -> None:
     assert_type(now(), float)
     assert_type(uuid4(), UUID)
+    assert_type(patched("fraud-check"), bool)
+    deprecate_patch("fraud-check")
+    async for attempt in retrying(RetryPolicy(max_attempts=5)):
+        assert_type(attempt, Attempt)
+        with attempt as entered:
+            assert_type(entered.number, int)
+    retrying(3)  # type: ignore[arg-type]
+    patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
     assert_type(side_effect(lambda: 1), int)
@@ -265,6 +280,13 @@ async def opening() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_worker, "memory://")
         await nursery.start(run_worker, "memory://")
+    async with open_worker("memory://", check="leave"):
+        pass
+    open_worker("memory://", check="often")  # type: ignore[arg-type]
+    found = await check_compatibility(client, Registry(), sample=10, suspended=True)
+    assert_type(found, Compatibility)
+    assert_type(found.diverging, list[Misfit])
+    assert_type(found.ok, bool)
 
 
 def names() -> None:

@@ -17,6 +17,7 @@ from trioflow._codec.values import Codec, open_text
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow._model.progress import decode_progress
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome
 from trioflow.backends.records import ENDED, ActivityKey, ActivityTask, InstanceRecord, Status
 
@@ -84,6 +85,9 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
         input: Its arguments by name, plain JSON data; or `Undecodable`.
         options: What the call changed of the definition, or ``None``.
         failure: Why the last attempt failed, or ``None``.
+        heartbeat: What it last gave to ``heartbeat()``, plain JSON data; ``None`` for nothing.
+        heartbeat_at: When, epoch seconds; ``None`` if it has said nothing. A call may be about a
+            second later than that.
         undecodable: The fields that cannot be decoded, and why; see `Description`.
     """
 
@@ -96,6 +100,8 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
     input: Any
     options: ActivityOptions | None
     failure: Failure | None
+    heartbeat: Any = None
+    heartbeat_at: float | None = None
     undecodable: dict[str, str] = {}
 
 
@@ -182,7 +188,7 @@ class _Reader:
             self.undecodable[name] = _why(exc)
             return None
 
-    def value(self, name: str, data: bytes) -> Any:
+    def value(self, name: str, data: bytes | msgspec.Raw) -> Any:
         """Return a payload as plain data, or `Undecodable`."""
         value = readable(self._codec, data)
         if name == "input":
@@ -259,6 +265,7 @@ def describe(
 
 def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
     reader = _Reader(codec)
+    progress = reader.part("heartbeat", decode_progress, task.progress)
     return ActivityDescription(
         key=task.key,
         activity=task.activity,
@@ -269,6 +276,8 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         input=reader.value("input", task.input),
         options=reader.part("options", decode_options, task.options),
         failure=reader.part("failure", _decode_failure, task.failure),
+        heartbeat=None if progress is None else reader.value("heartbeat", progress.details),
+        heartbeat_at=None if progress is None else progress.at,
         undecodable=reader.undecodable,
     )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trioflow._client.description import Undecodable, as_arguments, readable
-from trioflow._codec.values import Codec
+from trioflow._codec.values import Codec, open_text
 from trioflow._model.events import NO_VALUE, Started
 from trioflow._model.turns import Continued, Turn, decode_turn
 from trioflow.backends.records import Execution
@@ -79,6 +79,8 @@ def _shown(fact: T, codec: Codec) -> T:
         elif isinstance(value, msgspec.Raw):
             plain = readable(codec, value)
             values[name] = as_arguments(plain) if name == "input" else plain
+        elif name == "reason":
+            values[name] = open_text(codec, value)
     if isinstance(fact, Started):
         values["carried"] = [_shown(message, codec) for message in fact.carried]
     return msgspec.structs.replace(fact, **values) if values else fact

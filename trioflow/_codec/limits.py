@@ -27,6 +27,7 @@ __all__ = [
     "check_name",
     "check_reason",
     "check_request",
+    "storable_reason",
 ]
 
 ID_LENGTH: Final = 500
@@ -70,7 +71,7 @@ TABLE: Final = {
     "id of an update": f"{REQUEST_LENGTH} characters",
     "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
     "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
-    "one value: the arguments of a call, a result, a signal, a status": (
+    "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
@@ -124,6 +125,18 @@ def check_reason(reason: str | None) -> str | None:
         ArgumentError: As for `check_id`; an empty one is taken.
     """
     return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
+
+
+def storable_reason(reason: object) -> str | None:
+    """Return the reason of a scope's cancel as every store takes it; ``None`` if it is no text.
+
+    Who cancels a scope cannot be told that a store does not take the reason: it is cut, and
+    characters that no store takes are written out.
+    """
+    if not isinstance(reason, str):
+        return None
+    text = reason if "\0" not in reason else reason.replace("\0", "\\x00")
+    return text.encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH]
 
 
 def check_request(id: object) -> str:

@@ -24,6 +24,7 @@ from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow._engine.mailbox import forward, receive, receive_any, send
+from trioflow._engine.patches import deprecate_patch, patched
 from trioflow._engine.promises import make_token, receive_promise
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
@@ -294,6 +295,16 @@ class Caller:
         """Publish a value that clients see in ``describe()``."""
         self.check_not_fenced()
         self.execution.custom_status = encode_plain(self.execution.codec, value, "set_status()")
+
+    # --- patches ------------------------------------------------------------------------
+
+    def patched(self, patch: str) -> bool:
+        """Return whether the execution takes the new way here."""
+        return patched(self, patch)
+
+    def deprecate_patch(self, patch: str) -> None:
+        """Accept what `patched` has recorded here; record nothing."""
+        deprecate_patch(self, patch)
 
     # --- the execution itself -----------------------------------------------------------
 

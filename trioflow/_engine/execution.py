@@ -27,6 +27,7 @@ from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
+from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
 from trioflow._engine.promises import Promises
 from trioflow._engine.queries import Queries
@@ -74,6 +75,7 @@ class Execution:
         max_events: The size of the history at which it is suspended.
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
+        patches: The patches that the code has asked for, ``None`` for none.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -104,6 +106,7 @@ class Execution:
         "loop",
         "max_events",
         "now",
+        "patches",
         "rules",
         "started_at",
         "turns",
@@ -131,7 +134,7 @@ class Execution:
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
-        self.commands = self.commands_class(self.loop)
+        self.commands = self.commands_class(self.loop, codec)
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
         self._updates: Updates | None = None
@@ -141,6 +144,7 @@ class Execution:
         self._turn_events = 0
         self._turn_turns = 0
         self._arrived = 0
+        self.patches: Patches | None = None
         self.calls = Calls()
         self._doomed: Exception | None = None
         self._max_steps = max_steps
@@ -432,7 +436,14 @@ class Execution:
         self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
     ) -> None:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
-        check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+        was, is_now = (recorded.commands, recorded.outcome), (commands, end)
+        check_turn(self.loop, number, was, is_now, self._source_changed)
+
+    def _source_changed(self) -> bool | None:
+        """Return whether the source is another than at the start; ``None`` if unknown."""
+        began = "" if self._started is None else self._started.code
+        now = self.definition.fingerprint if began else ""
+        return began != now if now else None
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""

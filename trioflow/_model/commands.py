@@ -20,6 +20,7 @@ __all__ = [
     "CancelActivity",
     "CancelChild",
     "Command",
+    "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
@@ -38,6 +39,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
 
 
@@ -104,6 +106,10 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class RecordPatch(_Command, frozen=True, tag="record patch"):
+    """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
+
+
 class AnswerUpdate(_Command, frozen=True, tag="answer update"):
     """Answer the update of the request ``update`` with what its handler returned or raised."""
 
@@ -114,11 +120,13 @@ class AnswerUpdate(_Command, frozen=True, tag="answer update"):
 
 
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
-    """Cancel the activity of that command."""
+    """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
+
+    reason: str | None = None
 
 
 class CancelChild(_Command, frozen=True, tag="cancel child"):
-    """Cancel the sub-workflow of that command."""
+    """Cancel the sub-workflow of that command, as `CancelActivity`."""
 
     instance: str
     reason: str | None = None
@@ -129,6 +137,7 @@ Command = (
     | StartChild
     | SendSignal
     | RecordSideEffect
+    | RecordPatch
     | AnswerUpdate
     | CancelActivity
     | CancelChild
@@ -144,6 +153,8 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal() | AnswerUpdate():
             return command.name
+        case RecordPatch():
+            return order_of(command.id)[-1]
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
         case _:

@@ -35,6 +35,7 @@ from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
+from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
@@ -68,8 +69,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-Runtime = Literal["auto", "async", "thread", "asyncio"]
+Runtime = Literal["auto", "async", "thread", "asyncio", "process"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
+
+_PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 
 OnCancel = Literal["wait", "abandon"]
 Unread = Literal["ignore", "warn", "fail"]
@@ -245,7 +248,9 @@ class Activity(_Definition, Generic[P, R]):
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
-        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+        heartbeat_timeout: Seconds for which an attempt may be silent: without `heartbeat()`.
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread,
+            ``"process"`` runs a plain function that computes in a process of its own, and
             ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
@@ -264,6 +269,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> None:
@@ -271,7 +277,7 @@ class Activity(_Definition, Generic[P, R]):
         is_async = _is_async(fn)
         check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
         check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
-        if runtime != "auto" and is_async != (runtime != "thread"):
+        if runtime != "auto" and is_async != (runtime not in _PLAIN):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
                 f"function that is {'' if is_async else 'not '}async"
@@ -282,6 +288,7 @@ class Activity(_Definition, Generic[P, R]):
             )
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -290,9 +297,9 @@ class Activity(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
-        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
-        if runtime == "asyncio":
-            self.runtime = "asyncio"
+        self.heartbeat_timeout = heartbeat_timeout
+        self.runtime: Literal["async", "thread", "asyncio", "process"]
+        self.runtime = ("async" if is_async else "thread") if runtime == "auto" else runtime
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
@@ -304,6 +311,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         on_cancel: OnCancel | None = None,
     ) -> Activity[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
@@ -317,6 +325,7 @@ class Activity(_Definition, Generic[P, R]):
         """
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         if on_cancel is not None:
             check_choice("on_cancel", on_cancel, get_args(OnCancel))
         check_priority(priority)
@@ -329,6 +338,9 @@ class Activity(_Definition, Generic[P, R]):
             schedule_timeout=before.schedule_timeout
             if schedule_timeout is None
             else schedule_timeout,
+            heartbeat_timeout=before.heartbeat_timeout
+            if heartbeat_timeout is None
+            else heartbeat_timeout,
             on_cancel=before.on_cancel if on_cancel is None else on_cancel,
         )
         return self._variant(
@@ -337,6 +349,7 @@ class Activity(_Definition, Generic[P, R]):
             retry=retry,
             timeout=timeout,
             schedule_timeout=schedule_timeout,
+            heartbeat_timeout=heartbeat_timeout,
             on_cancel=on_cancel,
             overrides=None if overrides == ActivityOptions() else overrides,
         )
@@ -363,7 +376,7 @@ class Activity(_Definition, Generic[P, R]):
             result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
-                "a thread; make it 'async def' and await the coroutine in it"
+                f"a {self.runtime}; make it 'async def' and await the coroutine in it"
             )
         return result
 
@@ -387,7 +400,7 @@ class Activity(_Definition, Generic[P, R]):
         return await self._call_function(args, kwargs)
 
     async def _call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        if self.runtime == "thread":
+        if self.runtime in _PLAIN:
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)
         return result  # type: ignore[no-any-return]  # what fn gives
@@ -486,6 +499,14 @@ class Workflow(_Definition, Generic[P, R]):
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
         self.watched = False  # by the determinism guard
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the function's own source; ``""`` if there is none to read.
+
+        Each execution keeps the one that it began with.
+        """
+        return fingerprint_of(self.fn)
 
     def options(
         self,

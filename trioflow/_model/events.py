@@ -91,6 +91,8 @@ class Started(_Event, frozen=True, tag="started"):
             runs for as long as it lasts. 0 where it is absent.
         seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
             they are seeded with the instance's id.
+        code: The fingerprint of the workflow's source (`Workflow.fingerprint`) with which it began.
+            Absent if it is not known.
         deadline_at: When the workflow's timeout is over, epoch seconds, the same for all executions
             of the instance. Where it is absent the definition's timeout is that of each execution.
         max_events: The size of the history at which the instance is suspended; 0 for what the
@@ -104,6 +106,7 @@ class Started(_Event, frozen=True, tag="started"):
     carried: list[SignalReceived | UpdateRequested] = []
     rules: int = 0
     seed: str = ""
+    code: str = ""
     deadline_at: float | None = None
     max_events: int = 0
 
@@ -130,6 +133,7 @@ class ActivityCancelled(_Event, frozen=True, tag="activity cancelled"):
     """The activity of command ``id`` was cancelled, as the workflow had asked."""
 
     id: str
+    reason: str | None = None
 
 
 class ChildCompleted(_Event, frozen=True, tag="child completed"):

@@ -178,3 +178,7 @@ class TaskIds:
         number = self.commands
         self.commands = number + 1
         return f"{self._path or self.path}:{number}"
+
+    def marker_id(self, name: str) -> str:
+        """Return the id of a marker in front of the next command; it is not counted."""
+        return f"{self._path or self.path}:{self.commands}!{name}"

@@ -133,6 +133,7 @@ class Backend(Protocol):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -142,11 +143,11 @@ class Backend(Protocol):
         for as long as there is enough of a higher one.
 
         Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
-        which is ready, and is free or already this worker's. One that is free but was last run by
-        another worker that still lives is left to that one for the first ``sticky`` seconds of its
-        being ready. Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets
-        it again, so that the instance is given again, with its whole inbox, to the worker that
-        holds it.
+        and which is not itself in ``exclude_ids``, is ready, and is free or already this worker's.
+        One that is free but was last run by another worker that still lives is left to that one for
+        the first ``sticky`` seconds of its being ready. Taking makes ``ready_at`` null; whatever
+        reaches the inbox afterwards sets it again, so that the instance is given again, with its
+        whole inbox, to the worker that holds it.
 
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
         any order, whatever their queues: a worker that is full must still hear what is sent to what
@@ -196,11 +197,13 @@ class Backend(Protocol):
         are marked with an empty event: that worker is told to stop them.
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
-        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
-        are silently dropped. A retry of an activity that is marked for cancellation ends it as
-        cancelled. No instance is in two units of a batch, nor twice in one, but for children that
-        have no turns: an id that is born before them is taken, and if its instance ends before them
-        in their unit, that fails with ``taken_ids``. Of an activity, a batch has one end at most.
+        What `ActivityResult`, `ActivityRetry` and `ActivityProgress` name must be leased to
+        ``worker``, otherwise they are silently dropped. Progress is written before the activities
+        of the batch end or are given back; of several for one activity the last one counts. A retry
+        of an activity that is marked for cancellation ends it as cancelled. No instance is in two
+        units of a batch, nor twice in one, but for children that have no turns: an id that is born
+        before them is taken, and if its instance ends before them in their unit, that fails with
+        ``taken_ids``. Of an activity, a batch has one end at most.
         Messages are delivered after all instances of the batch are written, units that fail left
         out, and reach an inbox in their order: a unit's messages before those of its results, a
         reply at once after what it answers. Cancelled activities come after them.

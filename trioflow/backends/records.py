@@ -15,6 +15,7 @@ from trioflow._model.events import ParentRef
 __all__ = [
     "ENDED",
     "ActivityKey",
+    "ActivityProgress",
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
@@ -282,6 +283,16 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     answers: list[Answer] = []
 
 
+class ActivityProgress(msgspec.Struct, frozen=True):
+    """How far an activity is: kept in its row for clients and for the next attempt.
+
+    ``progress`` is the stored form of a `trioflow._model.progress.Progress`.
+    """
+
+    key: ActivityKey
+    progress: bytes
+
+
 class ActivityResult(msgspec.Struct, frozen=True):
     """The end of an activity whose instance is not at hand: its event goes to the inbox.
 
@@ -311,6 +322,7 @@ class Unit(msgspec.Struct, kw_only=True):
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
+    progress: list[ActivityProgress] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -381,7 +393,8 @@ class TakenInstances(msgspec.Struct, frozen=True):
 class ActivityTask(msgspec.Struct, frozen=True):
     """An activity leased to a worker. ``attempt`` counts from 1.
 
-    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``.
+    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``; ``progress`` is what
+    `ActivityProgress` gave last, in whatever attempt, or ``b""``.
     """
 
     key: ActivityKey
@@ -393,6 +406,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     scheduled_at: float
     failure: bytes = b""
     priority: int = 0
+    progress: bytes = b""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
@@ -408,10 +422,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     Attributes:
         alive: False if the worker's row is gone: what it held belongs to others.
         cancelled: Activities leased to this worker whose cancellation was asked for.
+        events: For each of them the event that it was asked for with (`CancelledActivity`), ``b""``
+            if its instance is no more. May be empty, from a store that does not tell.
     """
 
     alive: bool
     cancelled: list[ActivityKey] = []
+    events: list[bytes] = []
+
+    def marks(self) -> dict[ActivityKey, bytes]:
+        """Return the activities that are to be cancelled, each with its event."""
+        events = self.events or [b""] * len(self.cancelled)
+        return dict(zip(self.cancelled, events, strict=True))
 
 
 class Execution(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution, Identity
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
@@ -22,7 +23,6 @@ from trioflow._model.turns import Turn, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import InstanceNotFound, TrioflowError
-from trioflow.testing.strict import StrictExecution
 
 __all__ = ["History", "Replay", "ReplayError", "check_replay", "export_history", "load_history"]
 

@@ -19,7 +19,6 @@ import anyio.lowlevel
 from trioflow._codec.values import Codec
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch
@@ -36,6 +35,7 @@ from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
 

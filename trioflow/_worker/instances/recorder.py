@@ -23,6 +23,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -38,6 +39,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import (
     Answer,
     Closing,
@@ -112,10 +114,10 @@ class Recorder:
             case SendSignal():
                 commit.messages.append(_signal_message(command))
             case CancelActivity():
-                self._cancels.by_workflow(instance, commit, command.id)
+                self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
             case AnswerUpdate():
                 commit.answers.append(_answer(command))
@@ -228,7 +230,22 @@ class Recorder:
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
+                extra=of_instance(instance),
             )
+        self._let_go(instance)
+
+    def leave(self, instance: HeldInstance, report: SuspendReport) -> None:
+        """Leave an instance that the code here does not fit to a worker with other code."""
+        logger.warning(
+            "instance %r (%s) is left to workers with other code: %s",
+            instance.id,
+            instance.workflow,
+            report.message,
+        )
+        self._holdings.left[instance.id] = instance.life, instance.number
+        self._let_go(instance)
+
+    def _let_go(self, instance: HeldInstance) -> None:
         commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True

@@ -22,6 +22,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.commands import decode_start_options
@@ -30,13 +31,14 @@ from trioflow._model.events import Event
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.log_fields import of_instance
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 
 __all__ = ["Stepper"]
@@ -141,7 +143,12 @@ class Stepper:
         """Suspend an instance on which the engine failed."""
         if isinstance(exc, KeyboardInterrupt):
             raise exc
-        logger.error("trioflow failed on instance %r; it is suspended", instance.id, exc_info=exc)
+        logger.error(
+            "trioflow failed on instance %r; it is suspended",
+            instance.id,
+            exc_info=exc,
+            extra=of_instance(instance),
+        )
         self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
@@ -176,6 +183,7 @@ class Stepper:
             carried=ev.decode_messages(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
+            code=definition.fingerprint,
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
         )
@@ -210,7 +218,10 @@ class Stepper:
             execution.replay([decode_turn(data) for data in stored[: instance.turns]])
         except NeedsSuspension as stop:
             execution.evict()
-            self._recorder.suspend(instance, stop.report)
+            if self._holdings.leaves and isinstance(stop, Diverged):
+                self._recorder.leave(instance, stop.report)
+            else:
+                self._recorder.suspend(instance, stop.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))

@@ -164,6 +164,9 @@ ALTER TABLE instances
     ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
 )
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = (
     """
@@ -196,8 +199,9 @@ _MIGRATIONS = (
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
-    ("0005_requests", _REQUESTS),
-    ("0006_questions", _QUESTIONS),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
 )
 
 

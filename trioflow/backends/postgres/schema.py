@@ -144,6 +144,11 @@ ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
     ADD COLUMN options bytea NOT NULL DEFAULT '';
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
+"""
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = """
 CREATE TABLE {schema}.requests (
@@ -174,8 +179,9 @@ _MIGRATIONS = (
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
-    ("0005_requests", _REQUESTS),
-    ("0006_questions", _QUESTIONS),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

@@ -33,7 +33,8 @@ _FLOATS = (
     "start_at expires_at"
 )
 _BYTES = (
-    "input metadata custom_status outcome data event options carried failure cancel answer question"
+    "input metadata custom_status outcome data event options carried failure cancel answer "
+    "question progress"
 )
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),

@@ -192,10 +192,12 @@ class RedisBackend:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
         asked = self._take(worker, queues, limit, exclude)
+        asked.exclude_ids = tuple(exclude_ids)
         asked.sticky, asked.suspect, asked.fields = sticky, suspect, rows.TAKEN_FIELDS
         taken, unreadable = await self._taken("take_instances", asked, rows.taken_instances)
         if unreadable:

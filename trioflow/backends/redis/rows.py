@@ -159,7 +159,7 @@ def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -170,6 +170,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=float(at),
         failure=failure,
         priority=priority,
+        progress=progress,
     )
 
 
@@ -179,7 +180,9 @@ def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> Activi
 
 def heartbeat(reply: Sequence[Any]) -> Heartbeat:
     """Read the answer of ``heartbeat``."""
-    return Heartbeat(alive=bool(reply[1]), cancelled=[_key(*token) for token in reply[2:]])
+    marks = reply[2:]
+    keys = [_key(*mark[:4]) for mark in marks]
+    return Heartbeat(alive=bool(reply[1]), cancelled=keys, events=[mark[4] for mark in marks])
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:

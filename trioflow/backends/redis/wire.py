@@ -63,6 +63,7 @@ class TakeRequest(msgspec.Struct):
     queues: Sequence[str]
     limit: int
     exclude: Sequence[str]
+    exclude_ids: Sequence[str] = ()
     sticky: float = 0.0
     suspect: bool = False
     fields: Sequence[str] = ()
@@ -217,6 +218,10 @@ def _unit(unit: Unit) -> dict[str, Any]:
                 "failure": _payload(retry.failure),
             }
             for retry in unit.retries
+        ]
+    if unit.progress:
+        wire["progress"] = [
+            {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
         ]
     return wire
 

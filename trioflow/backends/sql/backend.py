@@ -144,12 +144,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
         if not limit and not suspect:
             return await self._write(taking.take_own_instances, worker, told=_never)
-        wanted = Wanted(worker, tuple(queues), tuple(exclude))
+        wanted = Wanted(worker, tuple(queues), tuple(exclude), tuple(exclude_ids))
         if suspect:
             return await self._write(taking.take_suspect, wanted, told=_never)
         return await self._write(taking.take_instances, wanted, limit, sticky, told=_never)

@@ -38,6 +38,7 @@ __all__ = [
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "STEP_INSTANCES",
+    "STORE_PROGRESS",
     "SUSPECTS_BELOW",
     "Queries",
 ]
@@ -123,6 +124,14 @@ FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "l
 # The same for a result whose instance is not part of the commit: the activity must be leased to the
 # worker.
 RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life", "worker"))
+STORE_PROGRESS = Update(
+    "activities",
+    ("instance", "execution", "command", "life", "worker", "progress"),
+    set="progress = v.progress",
+    where="""activities.instance = v.instance AND activities.execution = v.execution
+    AND activities.command = v.command AND activities.life = v.life
+    AND activities.worker = v.worker""",
+)
 CONSUME = Delete("inbox", ("instance", "seq"))
 REMOVE_INBOXES = Delete("inbox", ("instance",))
 REMOVE_TURNS = Delete("turns", ("instance",))
@@ -303,7 +312,8 @@ class Queries:
         ORDER BY seq"""
     any_visible = f"SELECT 1 FROM activities WHERE {_VISIBLE} ORDER BY visible_at LIMIT 1"  # noqa: S608
     visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure, priority, life FROM activities
+        options, attempt, scheduled_at, visible_at, failure, priority, life, progress
+        FROM activities
         WHERE {_VISIBLE}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
     next_activity = """SELECT visible_at FROM activities
@@ -416,8 +426,8 @@ class Queries:
     count = "SELECT count(*) FROM instances {where}"
     ids = "SELECT id FROM instances {where} {for_update}"
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
-        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life
-        FROM activities AS a
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
+        a.progress FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""

@@ -178,6 +178,11 @@ ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
 """
 
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE activities ADD COLUMN progress BLOB NOT NULL DEFAULT x'';
+"""
+
 # What clients asked of instances, and the answers; null until there is one.
 _REQUESTS = """
 CREATE TABLE requests (
@@ -208,8 +213,9 @@ _MIGRATIONS = (
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
-    ("0005_requests", _REQUESTS),
-    ("0006_questions", _QUESTIONS),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

@@ -9,7 +9,7 @@ something whatever happened before, and Hypothesis can leave steps out of a fail
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
@@ -165,8 +165,9 @@ class UnitPlan:
 
     steps: list[StepPlan]
     births: list[BirthPlan]
-    results: list[TaskPlan]
-    retries: list[TaskPlan]
+    results: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    retries: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    progress: list[TaskPlan] = field(default_factory=list[TaskPlan])
 
 
 @dataclass(frozen=True)
@@ -322,6 +323,7 @@ batches = st.lists(
         births=_few(_birth),
         results=_few(_task),
         retries=_few(_task),
+        progress=_few(_task),
     ),
     min_size=1,
     max_size=3,

@@ -11,6 +11,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
@@ -20,7 +21,6 @@ from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow.testing.history import History, ReplayError, StoredExecution
-from trioflow.testing.strict import StrictExecution
 
 __all__ = ["SimulatedInstance"]
 
@@ -39,6 +39,7 @@ class SimulatedInstance:
         wake_at: Its earliest deadline, ``None`` for none.
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
+        terminated: Whether a client has terminated it, or its parent.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SimulatedInstance:
         self.wake_at: float | None = start_at if start_at > now else None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        self.terminated = False
         timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
         self._deadline_at = None if timeout is None else max(now, start_at) + timeout
         self._max_events = 0 if options is None else options.max_events or 0

@@ -270,6 +270,16 @@ local function write_result(result)
   end
 end
 
+local function write_progress(progress)
+  local id, execution = progress.instance, progress.execution
+  local command, life = progress.command, progress.life
+  local activity = load_activity(id, execution, command, life)
+  if activity and activity.worker == worker then
+    activity.progress = progress.progress
+    store_activity(id, execution, command, life, activity)
+  end
+end
+
 -- Plan what is to be done with a unit: return a plan, or why it fails; or nil if it needs a notice.
 local function judge(unit, known)
   local taken, failed, replaced = {}, {}, {}
@@ -324,6 +334,9 @@ local function write_unit(unit, plan)
     else
       write_commit(commit, plan.rows[n])
     end
+  end
+  for _, progress in ipairs(unit.progress or NONE) do
+    write_progress(progress)
   end
   for _, result in ipairs(unit.results or NONE) do
     write_result(result)

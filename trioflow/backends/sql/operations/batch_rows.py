@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
@@ -20,6 +20,7 @@ from trioflow.backends.sql.queries import (
     NEW_TURNS,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
+    STORE_PROGRESS,
 )
 from trioflow.backends.sql.rows import new_instance_row
 
@@ -61,6 +62,7 @@ class BatchRows:
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
+        self.progress: dict[ActivityKey, bytes] = {}
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -81,6 +83,8 @@ class BatchRows:
             self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
+        for each in unit.progress:
+            self.progress[each.key] = each.progress
 
     def _add_instance(self, commit: InstanceCommit) -> None:
         id, execution, number, now = commit.id, commit.execution, commit.number, self.now
@@ -167,6 +171,10 @@ class BatchRows:
         own += self.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in self.endings]
         own += [mail.message.instance for mail in self.mails]
+        progress: list[Any] = []
+        for key, data in self.progress.items():
+            own.append(key.instance)
+            progress += (key.instance, key.execution, key.command, key.life, self.worker, data)
         locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),
@@ -175,6 +183,7 @@ class BatchRows:
             (CLOSE_INSTANCES, self.closings),
             (CONSUME, self.consumed),
             (NEW_TURNS, self.turns),
+            (STORE_PROGRESS, progress),
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),

@@ -100,8 +100,12 @@ class Model:
             return Heartbeat(alive=False)
         row.heartbeat_at = self.now()
         activities = self.state.activities.items()
-        marked = [key for key, one in activities if one.worker == worker and one.cancel is not None]
-        return Heartbeat(alive=True, cancelled=marked)
+        marks = {
+            key: one.cancel
+            for key, one in activities
+            if one.worker == worker and one.cancel is not None
+        }
+        return Heartbeat(alive=True, cancelled=list(marks), events=list(marks.values()))
 
     async def reclaim(self, lease: float) -> list[str]:
         await checkpoint()
@@ -144,6 +148,7 @@ class Model:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -152,11 +157,12 @@ class Model:
         if worker not in state.workers:
             return TakenInstances([], None)
         if suspect:
-            return take_suspect(state, worker, queues, exclude=exclude, now=now)
+            return take_suspect(state, worker, queues, (exclude, exclude_ids), now=now)
         if not limit:
             return take_own(state, worker, now)
         options = {"sticky": sticky, "now": now}
-        return take_instances(state, worker, queues, limit, exclude=exclude, **options)
+        unwanted = (exclude, exclude_ids)
+        return take_instances(state, worker, queues, limit, unwanted, **options)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()

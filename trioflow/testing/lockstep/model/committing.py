@@ -59,6 +59,7 @@ def commit(
             cancels += [(row.key(asked.command), asked.event) for asked in one.cancelled]
             _settle(worker, row, one, now)
             sent += [_Sent(one.id, message, now) for message in one.messages]
+        _note_progress(state, worker, unit)
         sent += _results(state, worker, unit, now)
     for each in sent:
         _send(state, each, now)
@@ -184,6 +185,13 @@ def _continue(row: Instance, input: bytes, carried: bytes) -> None:
     row.execution += 1
     row.turns = row.events = 0
     row.input, row.carried = input, carried
+
+
+def _note_progress(state: State, worker: str, unit: Unit) -> None:
+    for each in unit.progress:
+        activity = state.activities.get(each.key)
+        if activity is not None and activity.worker == worker:
+            activity.progress = each.progress
 
 
 def _results(state: State, worker: str, unit: Unit, now: float) -> Iterator[_Sent]:

@@ -188,6 +188,7 @@ class Activity:
     worker: str | None
     attempt: int = 1
     failure: bytes = b""
+    progress: bytes = b""
     cancel: bytes | None = None
 
     def task(self, key: ActivityKey) -> ActivityTask:
@@ -203,6 +204,7 @@ class Activity:
             scheduled_at=self.scheduled_at,
             failure=self.failure,
             priority=new.priority,
+            progress=self.progress,
         )
 
 
