@@ -38,8 +38,9 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility DeadLetter Description DeterminismWarning ExecutionHistory Handle Info
-        JsonCodec Misfit Registry RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
-        check_compatibility default_registry errors open_client open_worker run_worker
+        JsonCodec Misfit Registry RetryPolicy SuspendReport Undecodable UpdateHandle Worker
+        Workflow WrappedCodec check_compatibility default_registry errors open_client open_worker
+        run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
