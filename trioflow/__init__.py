@@ -12,13 +12,16 @@ from trioflow._client import (
     ExecutionHistory,
     Handle,
     Undecodable,
+    UpdateHandle,
     open_client,
 )
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import (
@@ -31,7 +34,10 @@ from trioflow._worker import (
 )
 from trioflow.authoring import (
     Attempt,
+    Query,
+    Saga,
     Signal,
+    Update,
     activity,
     activity_by_name,
     activity_info,
@@ -45,6 +51,7 @@ from trioflow.authoring import (
     patched,
     random,
     retrying,
+    saga,
     send_signal,
     set_status,
     side_effect,
@@ -74,7 +81,9 @@ from trioflow.errors import (
     LeaseLost,
     NonRetryable,
     NotInWorkflow,
+    NoWorkerAnswered,
     PayloadTooLarge,
+    QueryNotHandled,
     RemoteError,
     Retry,
     SchemaError,
@@ -94,10 +103,13 @@ __all__ = [
     "Attempt",
     "BackendError",
     "BackendUnavailable",
+    "BoundActivity",
+    "BoundWorkflow",
     "Client",
     "ClientClosed",
     "Codec",
     "Compatibility",
+    "ContextVars",
     "CorruptStore",
     "DataRefused",
     "DefinitionError",
@@ -119,13 +131,18 @@ __all__ = [
     "JsonCodec",
     "LeaseLost",
     "Misfit",
+    "NoWorkerAnswered",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Propagator",
+    "Query",
+    "QueryNotHandled",
     "Registry",
     "RemoteError",
     "Retry",
     "RetryPolicy",
+    "Saga",
     "SchemaError",
     "Signal",
     "SuspendReport",
@@ -133,6 +150,8 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "Update",
+    "UpdateHandle",
     "ValueMismatch",
     "Worker",
     "WorkerLost",
@@ -157,6 +176,7 @@ __all__ = [
     "random",
     "retrying",
     "run_worker",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",

@@ -25,6 +25,8 @@
     │   ├── InstanceNotFinished            it cannot be removed yet
     │   ├── InstanceCancelled
     │   ├── InstanceTerminated
+    │   ├── NoWorkerAnswered (TimeoutError)  a query was not answered in time
+    │   ├── QueryNotHandled (LookupError)    the workflow has no handler for a query
     │   └── InstanceSuspended              its code no longer matches its history
     └── BackendError
         ├── BackendUnavailable             the store cannot be reached, or refuses to write
@@ -64,9 +66,11 @@ __all__ = [
     "InstanceSuspended",
     "InstanceTerminated",
     "LeaseLost",
+    "NoWorkerAnswered",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "QueryNotHandled",
     "RemoteError",
     "Retry",
     "SchemaError",
@@ -237,6 +241,18 @@ class InstanceTerminated(InstanceError):
     """The instance was ended from outside, without being asked."""
 
     _text = "instance {instance!r} was terminated"
+
+
+class NoWorkerAnswered(InstanceError, TimeoutError):
+    """A query was not answered in time: no worker could, or the one that had it was too slow."""
+
+    _text = "no worker has answered a query of instance {instance!r}"
+
+
+class QueryNotHandled(InstanceError, LookupError):
+    """The workflow has no handler for a query; the message names those that it has."""
+
+    _text = "instance {instance!r} has no handler for the query"
 
 
 class InstanceSuspended(InstanceError):

@@ -10,6 +10,7 @@ from typing import assert_never
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -49,6 +50,8 @@ def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
             return "signal"
         case RecordSideEffect():
             return "side effect"
+        case AnswerUpdate():
+            return "answer to update"
         case RecordPatch():
             return "patch"
         case CancelActivity():
@@ -63,9 +66,8 @@ def _show(command: Command | None) -> str:
     if command is None:
         return ""
     name = command_target(command)
-    return (
-        f"{_kind(command)} {name!r} ({command.id})" if name else f"{_kind(command)} ({command.id})"
-    )
+    kind = _kind(command)
+    return f"{kind} {name!r} ({command.id})" if name else f"{kind} ({command.id})"
 
 
 def _same(a: Command, b: Command) -> bool:

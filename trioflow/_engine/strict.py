@@ -12,6 +12,7 @@ from trioflow._engine.pending import Commands
 from trioflow._engine.replay import line_of
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -114,6 +115,8 @@ def _data(command: Command) -> bytes:
             return bytes(command.input)
         case SendSignal():
             return bytes(command.value)
+        case AnswerUpdate():
+            return bytes(command.result)
         case RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild():
             return b""  # taken from the history, or nothing
         case _:

@@ -16,6 +16,7 @@ from trioflow._model.retry import RetryPolicy
 
 __all__ = [
     "ActivityOptions",
+    "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
     "Command",
@@ -40,6 +41,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     schedule_timeout: float | None = None
     heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+    metadata: dict[str, str] | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
@@ -79,7 +81,10 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
-    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now."""
+    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now.
+
+    ``metadata`` is ``None`` if it is that of the instance itself.
+    """
 
     workflow: str
     instance: str
@@ -88,6 +93,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     priority: int = 0
     start_at: float = 0.0
     options: StartOptions | None = None
+    metadata: dict[str, str] | None = None
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):
@@ -109,6 +115,15 @@ class RecordPatch(_Command, frozen=True, tag="record patch"):
     """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
 
 
+class AnswerUpdate(_Command, frozen=True, tag="answer update"):
+    """Answer the update of the request ``update`` with what its handler returned or raised."""
+
+    update: str
+    name: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
 
@@ -128,6 +143,7 @@ Command = (
     | SendSignal
     | RecordSideEffect
     | RecordPatch
+    | AnswerUpdate
     | CancelActivity
     | CancelChild
 )
@@ -140,7 +156,7 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild():
             return command.workflow
-        case SendSignal():
+        case SendSignal() | AnswerUpdate():
             return command.name
         case RecordPatch():
             return order_of(command.id)[-1]

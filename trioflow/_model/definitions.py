@@ -11,7 +11,8 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -32,6 +33,7 @@ import msgspec
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
@@ -44,6 +46,7 @@ from trioflow._model.options import (
     check_seconds,
     check_time,
 )
+from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
@@ -54,6 +57,7 @@ __all__ = [
     "OnCancel",
     "Runtime",
     "Workflow",
+    "answering_to",
     "checks_of_source",
     "current_invoker",
     "invoker_for",
@@ -99,6 +103,24 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        ...
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
+    def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function; with ``None`` those that have none."""
+        ...
+
+    def set_update_handler(
+        self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
+    ) -> None:
+        """Answer updates of that name with a function; with ``None`` those that have none."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
@@ -116,6 +138,16 @@ def invoker_for(what: str) -> Invoker:
     if invoker is None:
         raise NotInWorkflow(f"{what} can only be called inside a workflow")
     return invoker
+
+
+@contextmanager
+def answering_to(invoker: Invoker) -> Generator[None]:
+    """Let all calls of the block go to this one. The block does not await."""
+    token = current_invoker.set(invoker)
+    try:
+        yield
+    finally:
+        current_invoker.reset(token)
 
 
 def _default_name(fn: Any) -> str:
@@ -320,6 +352,10 @@ class Activity(_Definition, Generic[P, R]):
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
 
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundActivity[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundActivity(self, args, kwargs)
+
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async, as a worker thread does.
 
@@ -447,6 +483,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.overrides: StartOptions | None = None
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
+        self.metadata: Mapping[str, str] = {}
         self.watched = False  # by the determinism guard
 
     @functools.cached_property
@@ -470,12 +507,14 @@ class Workflow(_Definition, Generic[P, R]):
         delay: float | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take.
+                a store does not take; or metadata are no strings.
+            PayloadTooLarge: They are too large.
             DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
                 given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
@@ -499,6 +538,7 @@ class Workflow(_Definition, Generic[P, R]):
             reuse_finished=reuse_finished,
             timeout=timeout,
             max_events=max_events,
+            metadata=None if metadata is None else check_metadata(metadata),
             overrides=self._overrides(timeout, max_events),
             **_start_of(start_at, delay),
         )
@@ -535,3 +575,7 @@ class Workflow(_Definition, Generic[P, R]):
                 "or client.start(...) for a handle."
             )
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundWorkflow(self, args, kwargs)

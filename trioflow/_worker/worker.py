@@ -25,6 +25,7 @@ from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
+from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
 from trioflow._worker.heartbeat import Heart
 from trioflow._worker.host import Host, TaskGroup
@@ -85,10 +86,12 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
+            propagators=options.propagators,
             make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
+                propagators=options.propagators,
                 now=backend.now,
                 queues=self._activity_queues,
                 limit=options.max_activities,
@@ -109,6 +112,7 @@ class Worker:
             registry=options.registry,
             codec=options.codec,
             queues=self._queues,
+            propagators=options.propagators,
             holdings=self._pump.holdings,
             look_again=self._timer.look_now,
         )
@@ -119,6 +123,7 @@ class Worker:
             local=self._pump.intake,
             random=host.random,
             wall=host.wall,
+            propagators=options.propagators,
         )
         self.calls = CallGroup()
         self._heart: Heart | None = None
@@ -132,6 +137,14 @@ class Worker:
             timer=self._timer,
             pump=self._pump,
             look_for_cancels=self._look_for_cancels,
+        )
+        self._answerer = Answerer(
+            backend=backend,
+            workflows=options.registry.workflows,
+            codec=options.codec,
+            queues=self._queues,
+            registration=self._registration,
+            pump=self._pump,
         )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
@@ -285,7 +298,7 @@ class Worker:
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.waiter.watch()
+            await self.client.watch()
 
     async def _serve(self) -> None:
         try:
@@ -294,6 +307,7 @@ class Worker:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
                     group.start_soon(self._run, self._taker.run)
+                    group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)

@@ -15,15 +15,20 @@ from typing import Protocol
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -46,7 +51,7 @@ class Backend(Protocol):
     # --- life ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date. Idempotent.
+        """Connect, and bring the schema up to date. Idempotent, also for callers at the same time.
 
         Raises:
             BackendUnavailable: The store cannot be reached or written.
@@ -238,6 +243,40 @@ class Backend(Protocol):
         """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...
 
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
+
+        Of an instance of another life nothing can be known: then it is not found. What has expired
+        is forgotten.
+        """
+        ...
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        """Give up to ``limit`` questions to ``worker``, which is to answer them; each once.
+
+        A question is eligible if it has not expired, and its instance has made a turn of its
+        present execution or has ended. That of an instance that a living worker holds is for that
+        worker. Any other is for all that serve the instance's queue and know its workflow, also if
+        the instance is suspended or has ended. If the worker's row is gone, nothing is given.
+        """
+        ...
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        """Keep answers to questions for those who have asked; nothing if they wait no more."""
+        ...
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        """Return the answer to each question, ``None`` where there is none."""
+        ...
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        """Forget questions and their answers."""
+        ...
+
     # --- what clients ask for -----------------------------------------------------------
 
     async def create(
@@ -258,10 +297,36 @@ class Backend(Protocol):
         """
         ...
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
+
+        With ``request`` the event is a request of that id, which is kept for its answer. An
+        instance gets one request of an id in its life, whoever makes it how often: if that was made
+        before, nothing is delivered and this returns ``"unchanged"``, also of an instance that has
+        finished.
+        """
+        ...
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        """Put an event into the inbox of an instance, which is created first if there is none.
+
+        One that is running or suspended is sent the event, whatever else ``new`` says; in place of
+        a finished one a new one begins. With ``request`` it is as in `send`; so if the request was
+        made of a finished instance, nothing is created.
+        """
+        ...
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        """Return the answer to each request, ``None`` where there is none.
+
+        Requests and their answers stay until their instance is removed, also when its id is used
+        again.
         """
         ...
 

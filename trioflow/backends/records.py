@@ -19,6 +19,7 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "Answer",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
@@ -31,12 +32,17 @@ __all__ = [
     "Message",
     "NewActivity",
     "NewInstance",
+    "NewQuestion",
     "QueueStats",
+    "Reached",
+    "RequestKey",
     "Status",
     "StoredMessage",
     "TakenActivities",
     "TakenInstance",
     "TakenInstances",
+    "TakenQuestion",
+    "TakenQuestions",
     "Unit",
     "Update",
 ]
@@ -136,6 +142,82 @@ class CancelledActivity(msgspec.Struct, frozen=True):
     event: bytes
 
 
+class RequestKey(msgspec.Struct, frozen=True):
+    """Names a request that wants an answer: the instance, its life, and the request's own id."""
+
+    instance: str
+    life: str
+    id: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer of an instance to the request of that id."""
+
+    request: str
+    data: bytes
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """Which instance `Backend.create_and_send` has reached.
+
+    Attributes:
+        life: Its life.
+        created: Whether it is the new one.
+        repeated: Whether the request had been made before, so that nothing was delivered.
+    """
+
+    life: str
+    created: bool = False
+    repeated: bool = False
+
+
+class NewQuestion(msgspec.Struct, frozen=True):
+    """What a client wants to know of an instance, and that is no part of its history.
+
+    Attributes:
+        id: A fresh random id.
+        instance: The instance.
+        life: Its life.
+        question: For the worker that answers.
+        expires_at: When nobody waits for the answer any more, by the store's clock.
+    """
+
+    id: str
+    instance: str
+    life: str
+    question: bytes
+    expires_at: float
+
+
+class TakenQuestion(msgspec.Struct, frozen=True):
+    """A question that a worker is to answer, and of which execution.
+
+    ``turns`` are those that are stored, and ``worker`` is who holds the instance, or ``None``.
+    """
+
+    id: str
+    question: bytes
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    priority: int
+    turns: int
+    worker: str | None
+
+
+class TakenQuestions(msgspec.Struct, frozen=True):
+    """What `take_questions` gives.
+
+    ``waiting``: whether there is a question that nobody can answer yet, or that another worker has
+    to: then it is worth to ask again soon, though no change is told.
+    """
+
+    questions: list[TakenQuestion]
+    waiting: bool = False
+
+
 class Closing(msgspec.Struct, frozen=True):
     """The end of an instance: its status and the stored form of its outcome."""
 
@@ -174,6 +256,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
             ``b""``.
         suspended: Set to the stored report if the instance is to be suspended.
+        answers: Answers to requests that were made of its life. A request has one answer, the
+            first; what was not requested is not answered.
     """
 
     id: str
@@ -196,6 +280,7 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     carried: bytes = b""
     suspended: bytes | None = None
     life: str = ""
+    answers: list[Answer] = []
 
 
 class ActivityProgress(msgspec.Struct, frozen=True):

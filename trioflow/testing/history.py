@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import SuspendReport, TaskInfo
+from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
@@ -158,6 +159,7 @@ class Replay:
         codec: For its values; by default `JsonCodec`.
         strict: Whether arguments, values of signals and results have to be the same as well. A
             worker compares which commands are given, and no more.
+        propagators: Those of the workers, for workflows that read what these take over.
 
     Attributes:
         turns: The stored turns.
@@ -177,6 +179,7 @@ class Replay:
         execution: int | None = None,
         codec: Codec | None = None,
         strict: bool = True,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.history = load_history(history)
         found = {each.number: each for each in self.history.executions}
@@ -201,6 +204,7 @@ class Replay:
             ),
             JsonCodec() if codec is None else codec,
             Caller,
+            propagators=propagators,
         )
 
     def __enter__(self) -> Self:
@@ -286,6 +290,7 @@ def check_replay(
     workflow: Workflow[..., Any],
     *,
     codec: Codec | None = None,
+    propagators: Sequence[Propagator] = (),
     breakpoint_at: int | None = None,
     breakpoint_task: str | None = None,
 ) -> None:
@@ -295,6 +300,7 @@ def check_replay(
         history: See `load_history`.
         workflow: The workflow as it is now.
         codec: For its values; by default `JsonCodec`.
+        propagators: Those of the workers, for workflows that read what these take over.
         breakpoint_at: Stop in the debugger before this turn of the last execution, from 0.
         breakpoint_task: Stop in the code of the task with this path (``"0.1"``) instead, in that
             turn or the first later one in which it runs.
@@ -306,7 +312,9 @@ def check_replay(
     loaded = load_history(history)
     for stored in loaded.executions:
         last = stored is loaded.executions[-1]
-        with Replay(loaded, workflow, execution=stored.number, codec=codec) as replay:
+        with Replay(
+            loaded, workflow, execution=stored.number, codec=codec, propagators=propagators
+        ) as replay:
             while replay.position < len(replay.turns):
                 if last and breakpoint_task is not None:
                     replay.debug(turn=breakpoint_at, task=breakpoint_task)

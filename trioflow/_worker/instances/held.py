@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trioflow._engine.execution import Execution, Identity
-from trioflow._model.events import CancelRequested, ParentRef, SignalReceived
+from trioflow._model.events import CancelRequested, Message, ParentRef
 from trioflow._worker.instances.states import MOVES, Move, State
 from trioflow.backends.records import (
     ActivityKey,
@@ -403,7 +403,7 @@ class HeldInstance:
         self.received = deque(
             r
             for r in self.received
-            if r.seq is not None and isinstance(r.event, SignalReceived | CancelRequested)
+            if r.seq is not None and isinstance(r.event, Message | CancelRequested)
         )
 
     def unsay(self) -> InstanceCommit:

@@ -13,7 +13,7 @@ import anyio
 from trioflow._model.definitions import Workflow
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.log_fields import of_instance
-from trioflow.backends.records import TakenInstance
+from trioflow.backends.records import TakenInstance, TakenQuestion
 
 __all__ = ["Holdings", "Ready"]
 
@@ -174,6 +174,29 @@ class Holdings:
                 return instance
             self._forget(instance)
         return HeldInstance.taken(row)
+
+    def find_at_rest(self, row: TakenQuestion) -> HeldInstance | None:
+        """Return an instance whose code is in memory and has made just the turns that are stored.
+
+        What is held has one writer, which is this worker, and all is stored of one that has no part
+        in a batch. What is kept in the instance cache may be behind the store.
+        """
+        instance = self.held.get(row.instance)
+        if instance is None:
+            instance = self._parked.get(row.instance)
+            if instance is None or instance.turns != row.turns:
+                return None
+        same = (instance.life, instance.number) == (row.life, row.execution)
+        at_rest = instance.execution is not None and instance.commit is None and instance.turns > 0
+        return instance if same and at_rest else None
+
+    def drop_execution(self, instance: HeldInstance) -> None:
+        """Have an instance's code loaded again from its history, when that is needed."""
+        if self._parked.get(instance.id) is instance:
+            del self._parked[instance.id]
+            self._forget(instance)
+        else:
+            self.evict(instance)
 
     def _forget(self, instance: HeldInstance) -> None:
         instance.let_go()

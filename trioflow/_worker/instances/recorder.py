@@ -17,6 +17,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -37,7 +38,14 @@ from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.log_fields import of_instance
-from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow.backends.records import (
+    Answer,
+    Closing,
+    InstanceCommit,
+    Message,
+    NewActivity,
+    NewInstance,
+)
 from trioflow.errors import InstanceNotFound
 
 __all__ = ["Recorder", "birth"]
@@ -109,6 +117,8 @@ class Recorder:
                 commit.messages.append(cancel_child(instance, command))
             case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
+            case AnswerUpdate():
+                commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
 
@@ -156,7 +166,7 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread_signals())
+            commit.carried = _encode(execution.unread())
             commit.leased = True
             return
         commit.closing = _closing_of(outcome)
@@ -256,14 +266,14 @@ def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
 
 
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
-    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
         command.instance,
         command.workflow,
         command.queue,
         bytes(command.input),
         ParentRef(parent.id, parent.number, command.id, parent.life),
-        parent.metadata,
+        parent.metadata if command.metadata is None else _encode(command.metadata),
         command.priority,
         life,
         command.start_at,
@@ -293,6 +303,13 @@ def _signal_message(command: SendSignal) -> Message:
         sent=encode_event(ev.SignalSent(command.id)),
         failed=encode_event(ev.SignalFailed(command.id, failure)),
     )
+
+
+def _answer(command: AnswerUpdate) -> Answer:
+    """Return the answer to an update, as clients read it."""
+    if command.failure is None:
+        return Answer(command.update, _encode(Completed(command.result)))
+    return Answer(command.update, _encode(Failed(command.failure)))
 
 
 def _closing_of(outcome: Outcome) -> Closing:

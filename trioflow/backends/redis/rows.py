@@ -17,11 +17,14 @@ from trioflow.backends.records import (
     Heartbeat,
     InstanceRecord,
     QueueStats,
+    Reached,
     Status,
     StoredMessage,
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
 )
 
 __all__ = [
@@ -35,8 +38,10 @@ __all__ = [
     "heartbeat",
     "instance_record",
     "queue_stats",
+    "reached",
     "taken_activities",
     "taken_instances",
+    "taken_questions",
     "texts",
 ]
 
@@ -187,6 +192,12 @@ def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
     return CommitFailure(*map(texts, reply[1:]))
 
 
+def reached(reply: Sequence[Any]) -> Reached:
+    """Read the answer of ``create_and_send``."""
+    life, created, repeated = reply
+    return Reached(life.decode(), bool(created), bool(repeated))
+
+
 def execution(reply: Sequence[Any]) -> Execution:
     """Read one execution of ``history``."""
     return Execution(reply[0], list(reply[1]))
@@ -242,6 +253,27 @@ _READERS: dict[Any, tuple[Callable[[Any], Any], Any]] = {
     Status: (_status, "suspended"),
 }
 RECORD_FIELDS = (*_PARENT_FIELDS, *_IN_HASH)
+
+
+def taken_questions(reply: Sequence[Any]) -> TakenQuestions:
+    """Read the answer of ``take_questions``."""
+    return TakenQuestions([_question(*row) for row in reply[1:]], bool(reply[0]))
+
+
+def _question(id: bytes, question: bytes, instance: bytes, life: bytes, *row: Any) -> TakenQuestion:
+    execution, workflow, queue, priority, turns, worker = row
+    return TakenQuestion(
+        id=id.decode(),
+        question=question,
+        instance=instance.decode(),
+        life=life.decode(),
+        execution=execution,
+        workflow=workflow.decode(),
+        queue=queue.decode(),
+        priority=priority,
+        turns=turns,
+        worker=worker.decode() or None,
+    )
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

@@ -15,6 +15,7 @@ from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
 from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
 
 __all__ = [
+    "ANSWER_REQUESTS",
     "CLOSE_INSTANCES",
     "CONSUME",
     "COUNT_IN",
@@ -27,10 +28,12 @@ __all__ = [
     "LOCK_INSTANCES",
     "MARK_REMOVED",
     "NEW_ACTIVITIES",
+    "NEW_REQUESTS",
     "NEW_TURNS",
     "REMOVE_ACTIVITIES",
     "REMOVE_INBOXES",
     "REMOVE_INSTANCES",
+    "REMOVE_REQUESTS",
     "REMOVE_TURNS",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
@@ -141,6 +144,15 @@ MARK_REMOVED = Update(
 )
 REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
 REMOVE_INSTANCES = Delete("instances", ("id",))
+REMOVE_REQUESTS = Delete("requests", ("instance",))
+NEW_REQUESTS = Insert("requests", ("instance", "life", "id"))
+ANSWER_REQUESTS = Update(
+    "requests",
+    ("instance", "life", "id", "answer"),
+    set="answer = v.answer",
+    where="""requests.instance = v.instance AND requests.life = v.life AND requests.id = v.id
+    AND requests.answer IS NULL""",
+)
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
 # Count messages in at their target. A suspended one collects them without becoming ready, and one
@@ -384,6 +396,24 @@ class Queries:
         WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
+    request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
+
+    # --- questions ----------------------------------------------------------------------
+
+    ask = """INSERT INTO questions (id, instance, life, question, expires_at)
+        VALUES (?, ?, ?, ?, ?)"""
+    forget_questions = "DELETE FROM questions WHERE expires_at < ?"
+    any_question = "SELECT 1 FROM questions WHERE worker IS NULL LIMIT 1"
+    # With what decides who may answer: whether the instance has begun, and who holds it.
+    questions = """SELECT q.id, q.question, i.id, i.life, i.execution, i.workflow, i.queue,
+            i.priority, i.turns, i.worker, i.finished_at,
+            (SELECT count(*) FROM workers WHERE workers.id = i.worker)
+        FROM questions AS q JOIN instances AS i ON i.id = q.instance AND i.life = q.life
+        WHERE q.worker IS NULL AND q.expires_at >= ? ORDER BY q.expires_at, q.id"""
+    take_question = "UPDATE questions SET worker = ? WHERE id = ? AND worker IS NULL"
+    answer_question = "UPDATE questions SET answer = ? WHERE id = ?"
+    reply = "SELECT answer FROM questions WHERE id = ?"
+    withdraw = "DELETE FROM questions WHERE id = ?"
 
     # --- reading ------------------------------------------------------------------------
 

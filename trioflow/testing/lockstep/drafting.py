@@ -15,6 +15,7 @@ from trioflow.backends.records import (
     ActivityProgress,
     ActivityResult,
     ActivityRetry,
+    Answer,
     CancelledActivity,
     Closing,
     InstanceCommit,
@@ -272,8 +273,9 @@ class Batch:
         commit.due = plan.due
         commit.activities = [self._activity(activity) for activity in plan.activities]
         commit.messages = [self._message(message) for message in plan.messages]
-        if isinstance(plan, StepPlan) and plan.status:
-            commit.status = b"%d" % number
+        if isinstance(plan, StepPlan):
+            commit.status = b"%d" % number if plan.status else None
+            commit.answers = [Answer(one, b"answer %d" % number) for one in plan.answers]
         if plan.ending == "continued":
             commit.continued, commit.carried = b"[%d]" % number, b"[]"
         elif plan.ending == "suspended":

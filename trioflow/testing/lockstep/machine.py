@@ -435,8 +435,14 @@ class Machine(RuleBasedStateMachine):
         for several in [new] if together else [[one] for one in new]:
             await self._change("create", several, reuse=reuse, replacing=replacing)
 
-    @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom, life=plans.lives)
-    def client(self, what: str, pick: int, stray: bool, life: Life) -> None:
+    @rule(
+        what=plans.client_acts,
+        pick=_pick,
+        stray=plans.seldom,
+        life=plans.lives,
+        request=plans.requests,
+    )
+    def client(self, what: str, pick: int, stray: bool, life: Life, request: str) -> None:
         """A client sends an event to an instance, cancels it, ends it, or resumes it."""
         id = self._draft.instance(pick, stray=stray)
         arguments: dict[str, tuple[bytes, ...]] = {
@@ -445,8 +451,16 @@ class Machine(RuleBasedStateMachine):
             "cancel": (self._draft.event(), UNSTARTED),
             "send": (self._draft.event(),),
         }
-        meant = self._draft.life(id, life)
-        self._do(partial(self._change, life=meant), what, id, *arguments[what])
+        meant: dict[str, Any] = {"life": self._draft.life(id, life)}
+        if what == "send":
+            meant["request"] = request
+        self._do(partial(self._change, **meant), what, id, *arguments[what])
+
+    @rule(new=plans.news, request=plans.requests)
+    def create_and_send(self, new: NewPlan, request: str) -> None:
+        """A client sends an event to an instance, which is created if there is none."""
+        given = self._draft.new(new), self._draft.event()
+        self._do(partial(self._change, request=request), "create_and_send", *given)
 
     @rule(
         where=plans.filters,

@@ -18,6 +18,7 @@ __all__ = [
     "ACTIVITIES",
     "IDS",
     "QUEUES",
+    "REQUESTS",
     "WORKFLOWS",
     "ActivityPlan",
     "Asker",
@@ -41,6 +42,7 @@ __all__ = [
     "news",
     "often",
     "picks",
+    "requests",
     "seldom",
     "some_ids",
     "steps",
@@ -57,6 +59,7 @@ QUEUES = ("q", "r")
 WORKFLOWS = ("flow", "grow")
 ACTIVITIES = ("act", "bake")
 PRIORITIES = (0, 1, -1)
+REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
@@ -110,6 +113,7 @@ class StepPlan:
         late: Turns that the worker missed: what makes the number wrong.
         finished: How many of its activities have ended with it.
         cancelled: Which of its activities are to be cancelled.
+        answers: Which requests it answers, made or not.
     """
 
     pick: int
@@ -128,6 +132,7 @@ class StepPlan:
     cancelled: list[int]
     activities: list[ActivityPlan]
     messages: list[MessagePlan]
+    answers: list[str]
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,10 @@ heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
 
 
+requests = _mostly("", *REQUESTS, weight=2)
+"""What a client asks with an event, if anything."""
+
+
 def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
     """Return a strategy of none or, now and then, one of the names."""
     return _mostly((), *((name,) for name in names))
@@ -284,6 +293,7 @@ _step = st.builds(
     cancelled=_few(picks),
     activities=_few(_activity, 3),
     messages=_few(_message, 3),
+    answers=subsets(REQUESTS),
 )
 _birth = st.builds(
     BirthPlan,

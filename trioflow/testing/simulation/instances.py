@@ -71,7 +71,7 @@ class SimulatedInstance:
         self._input = input
         self._codec = codec
         self._earlier: list[StoredExecution] = []
-        self._carried: list[ev.SignalReceived] = []
+        self._carried: list[ev.Message] = []
         self._execution: Execution | None = None
 
     @property
@@ -142,7 +142,7 @@ class SimulatedInstance:
         self.turns.append(data)
         self.wake_at = self._execution.wake_at
         if isinstance(turn.outcome, Continued):
-            self._carried = self._execution.unread_signals()
+            self._carried = self._execution.unread()
         self.check_replay()
         return decode_turn(data)
 
@@ -179,7 +179,7 @@ class SimulatedInstance:
         self.number += 1
         self.turns = []
         self._input = bytes(outcome.input)
-        kept = (ev.SignalReceived, ev.CancelRequested)
+        kept = (ev.SignalReceived, ev.UpdateRequested, ev.CancelRequested)
         self.inbox = [(at, event) for at, event in self.inbox if isinstance(event, kept)]
 
     def _replayed(self) -> Execution:

@@ -14,6 +14,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, decode_as, encode_checked
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -409,8 +410,8 @@ class Simulation(Generic[R]):
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
-            case RecordSideEffect() | RecordPatch():
-                pass  # it has already happened
+            case RecordSideEffect() | RecordPatch() | AnswerUpdate():
+                pass  # it has already happened, or nobody waits for it
             case _:
                 assert_never(command)
 

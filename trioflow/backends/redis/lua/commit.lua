@@ -231,6 +231,14 @@ local function write_activities(commit)
   end
 end
 
+-- A request has one answer, the first.
+local function write_answer(id, life, given)
+  local field = life .. ':' .. given.request
+  if redis.call('HGET', P .. 'r:' .. id, field) == '' then
+    redis.call('HSET', P .. 'r:' .. id, field, '=' .. given.data)
+  end
+end
+
 local function write_commit(commit, stored)
   local id = commit.id
   local row = result_of(commit)
@@ -241,6 +249,9 @@ local function write_commit(commit, stored)
     update_instance(commit, row, stored)
   end
   write_activities(commit)
+  for _, answered_request in ipairs(commit.answers or NONE) do
+    write_answer(id, commit.life, answered_request)
+  end
   for _, asked in ipairs(commit.cancelled or NONE) do
     cancels[#cancels + 1] = { id, commit.execution, commit.life, asked }
   end

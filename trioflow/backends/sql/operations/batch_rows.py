@@ -10,6 +10,7 @@ from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
+    ANSWER_REQUESTS,
     CLOSE_INSTANCES,
     CONSUME,
     CREATE_INSTANCES,
@@ -56,6 +57,7 @@ class BatchRows:
         self.finished: list[Any] = []
         self.consumed: list[Any] = []
         self.returned: list[Any] = []
+        self.answers: list[Any] = []
         self.mails: list[Mail] = []
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
@@ -112,6 +114,8 @@ class BatchRows:
             self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
+        for answer in commit.answers:
+            self.answers += (id, life, answer.request, answer.data)
         for message in commit.messages:
             self.mails.append(Mail(id, message, now))
 
@@ -183,5 +187,6 @@ class BatchRows:
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),
+            (ANSWER_REQUESTS, self.answers),
         ]
         return [(statement, values) for statement, values in writes if values]

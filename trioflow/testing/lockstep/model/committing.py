@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     CommitFailure,
     InstanceCommit,
     Message,
+    RequestKey,
     Unit,
 )
 from trioflow.testing.lockstep.model.rows import Activity, Instance
@@ -144,6 +145,10 @@ def _write(state: State, worker: str, one: InstanceCommit, now: float) -> Instan
         del row.inbox[seq]
     for command in one.finished:
         state.activities.pop(row.key(command), None)
+    for answer in one.answers:
+        request = RequestKey(one.id, row.new.life, answer.request)
+        if request in state.requests and state.requests[request] is None:
+            state.requests[request] = answer.data
     for new in one.activities:
         holder = worker if new.leased else None
         state.activities[row.key(new.command)] = Activity(new, now, now, holder)

@@ -12,12 +12,14 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewActivity,
     NewInstance,
+    NewQuestion,
     Status,
     StoredMessage,
     TakenInstance,
+    TakenQuestion,
 )
 
-__all__ = ["Activity", "Instance", "Mail", "Worker", "matches"]
+__all__ = ["Activity", "Instance", "Mail", "Question", "Worker", "matches"]
 
 
 @dataclass
@@ -150,6 +152,30 @@ class Instance:
         )
         self.worker, self.ready_at = worker, None
         return taken
+
+
+@dataclass
+class Question:
+    """A question of a client: whether it was given to a worker, and the answer."""
+
+    new: NewQuestion
+    given: bool = False
+    answer: bytes | None = None
+
+    def taken(self, row: Instance) -> TakenQuestion:
+        """Return what a worker is given."""
+        return TakenQuestion(
+            id=self.new.id,
+            question=self.new.question,
+            instance=row.new.id,
+            life=row.new.life,
+            execution=row.execution,
+            workflow=row.new.workflow,
+            queue=row.new.queue,
+            priority=row.new.priority,
+            turns=row.turns,
+            worker=row.worker,
+        )
 
 
 @dataclass
