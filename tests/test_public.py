@@ -29,18 +29,20 @@ ERRORS = """
 """
 AUTHORING = """
     Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
-    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    random send_signal set_attributes set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo Client Codec Description DeterminismWarning
         ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
-        Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
+        Worker Workflow WrappedCodec attribute default_registry errors open_client open_worker
+        run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
+        AttributeCondition Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Backend CancelledActivity
         Closing CommitFailure Execution Heartbeat InstanceCommit InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance PostgresBackend QueueStats

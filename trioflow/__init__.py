@@ -17,6 +17,7 @@ from trioflow._client import (
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.attributes import attribute
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.retry import RetryPolicy
@@ -34,6 +35,7 @@ from trioflow.authoring import (
     now,
     random,
     send_signal,
+    set_attributes,
     set_status,
     side_effect,
     uuid4,
@@ -124,6 +126,7 @@ __all__ = [
     "activity",
     "activity_by_name",
     "activity_info",
+    "attribute",
     "continue_as_new",
     "default_registry",
     "errors",
@@ -136,6 +139,7 @@ __all__ = [
     "random",
     "run_worker",
     "send_signal",
+    "set_attributes",
     "set_status",
     "side_effect",
     "uuid4",

@@ -11,6 +11,7 @@ from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._model.attributes import AttributeValue
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity
 from trioflow._model.retry import RetryPolicy
@@ -30,6 +31,7 @@ __all__ = [
     "now",
     "random",
     "send_signal",
+    "set_attributes",
     "set_status",
     "side_effect",
     "uuid4",
@@ -152,6 +154,24 @@ def set_status(value: object) -> None:
         NotInWorkflow: Outside of a workflow.
     """
     current_caller("set_status()").set_status(value)
+
+
+def set_attributes(**changes: AttributeValue | None) -> None:
+    """Set attributes of the instance, by which ``client.list(where=…)`` finds it.
+
+    The others stay; ``None`` removes one. They are stored with the turn, are no part of the
+    history, and are kept when the workflow continues as new. No codec hides them.
+
+    Args:
+        **changes: A str, int, float, bool, datetime with a time zone, or list of str. An instance
+            has at most 32 attributes, their names at most 64 characters, each value 2 KiB.
+
+    Raises:
+        ArgumentError: A name or value is of another kind, or too large, or there are too many.
+            Nothing was changed.
+        NotInWorkflow: Outside of a workflow; ``options(attributes=…)`` sets those of a start.
+    """
+    current_caller("set_attributes()").set_attributes(changes)
 
 
 def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
 import trio.testing
 
+from tests.histories import attributes as a
 from tests.histories import starting as s
 from tests.histories.record import Stage, record
 
@@ -31,7 +33,15 @@ async def starting(stage: Stage) -> None:
                 await handle.result()
 
 
-SCENARIOS = {each.__name__: each for each in (starting,)}
+async def attributes(stage: Stage) -> None:
+    given = {"gone": 1, "when": datetime(2026, 1, 2, 3, tzinfo=UTC), "empty": []}
+    async with stage.worker() as client:
+        start = a.has_attributes.options(id="has_attributes", attributes=given)
+        await client.run(start, 2)
+        await client.run(a.gives_attributes.options(id="gives_attributes"))
+
+
+SCENARIOS = {each.__name__: each for each in (starting, attributes)}
 
 
 def main(name: str, folder: Path) -> None:

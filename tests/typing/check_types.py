@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from trioflow import (
     Activity,
     ActivityInfo,
     Client,
+    Description,
     Handle,
     Info,
     Registry,
@@ -31,6 +33,7 @@ from trioflow import (
     activity,
     activity_by_name,
     activity_info,
+    attribute,
     backends,
     continue_as_new,
     info,
@@ -39,6 +42,7 @@ from trioflow import (
     open_worker,
     run_worker,
     send_signal,
+    set_attributes,
     side_effect,
     uuid4,
     workflow,
@@ -148,6 +152,10 @@ async def options() -> None:
     assert_type(await ship.options(if_exists="replace", reuse_finished=False)(order), str)
     assert_type(await ship.options(start_at=1.5, timeout=60, max_events=500)(order), str)
     assert_type(await ship.options(delay=60)(order), str)
+    at = datetime.now(UTC)
+    found = ship.options(attributes={"who": "c7", "at": at, "of": ["a"], "n": 1.5, "vip": True})
+    assert_type(await found(order), str)
+    ship.options(attributes={"a": [1]})  # type: ignore[list-item]
     ship.options(start_at="noon")  # type: ignore[arg-type]
     ship.options(if_exists="nothing")  # type: ignore[arg-type]
 
@@ -202,6 +210,8 @@ async def inside() -> None:
     assert_type(uuid4(), UUID)
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
+    set_attributes(stage="paid", amount=None, tags=["a"])
+    set_attributes(stage=b"paid")  # type: ignore[arg-type]
     assert_type(side_effect(lambda: 1), int)
     assert_type(side_effect(list[str]), list[str])
     side_effect(lambda n: n)  # type: ignore[misc, arg-type]
@@ -232,6 +242,16 @@ async def client_calls(client: Client) -> None:
     once = ship.options(id="x", if_exists="return", reuse_finished=True)
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
+    assert_type(await client.list(where={"a": 1, "b": "c"}), list[Description])
+    assert_type(await client.list(where=attribute("a") == 1, limit=5), list[Description])
+    some = [attribute("a") >= 1, attribute("b") < datetime.now(UTC)]
+    assert_type(await client.count(where=some, status="running"), int)
+    assert_type(await client.count(group_by="status", where=some), dict[str, int])
+    of_attribute = await client.count(group_by=attribute("stage"))
+    assert_type(of_attribute, dict[str | int | float | bool | datetime, int])
+    await client.count(group_by="stage")  # type: ignore[call-overload]
+    await client.list(where="a")  # type: ignore[arg-type]
+    await client.count(where=attribute("a") > "b")  # type: ignore[operator]
     assert_type(client.handle("x", checkout), Handle[Receipt])
     assert_type(client.handle("x"), Handle[Any])
     assert_type(await client.start("ship", order), Handle[Any])

@@ -14,6 +14,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
+from trioflow._model.attributes import readable_attributes
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
@@ -111,6 +112,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         worker: The id of the worker that holds it, or ``None``.
         wakes_at: The earliest moment at which it has something to do, epoch seconds, or ``None``.
         created_at: Epoch seconds.
+        attributes: What it can be found by; see ``set_attributes()``.
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
@@ -142,6 +144,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None
     priority: int = 0
     starts_at: float | None = None
+    attributes: dict[str, Any] = {}
     activities: list[ActivityDescription] = []
     undecodable: dict[str, str] = {}
 
@@ -229,6 +232,7 @@ def describe(
         finished_at=record.finished_at,
         priority=record.priority,
         starts_at=record.start_at or None,
+        attributes=reader.part("attributes", readable_attributes, record.attributes) or {},
         activities=[_describe_activity(task, codec) for task in activities],
         undecodable=reader.undecodable,
     )

@@ -68,6 +68,7 @@ TABLE: Final = {
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
+    "attributes of an instance": "32, with names of 64 characters and values of 2 KiB",
 }
 """What is limited, and how: the table in the operations manual."""
 

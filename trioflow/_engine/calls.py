@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import NoneType
 from typing import Any, TypeVar, assert_never
 
@@ -25,6 +25,7 @@ from trioflow._engine.loop.runner import TaskState, current_task_state, in_cance
 from trioflow._engine.mailbox import receive, send
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
+from trioflow._model.attributes import AttributeValue, changed, encode_attributes
 from trioflow._model.commands import (
     ActivityOptions,
     RunActivity,
@@ -238,6 +239,13 @@ class Caller:
         """Publish a value that clients see in ``describe()``."""
         self.check_not_fenced()
         self.execution.custom_status = encode_plain(self.execution.codec, value, "set_status()")
+
+    def set_attributes(self, changes: Mapping[str, AttributeValue | None]) -> None:
+        """Change what the instance can be found by."""
+        self.check_not_fenced()
+        execution = self.execution
+        execution.attributes = changed(execution.attributes, changes)
+        execution.new_attributes = encode_attributes(execution.attributes)
 
     # --- the execution itself -----------------------------------------------------------
 

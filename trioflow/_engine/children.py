@@ -92,6 +92,7 @@ async def _run_child(
             priority=me.priority if workflow.priority is None else workflow.priority,
             start_at=workflow.starts_at(caller.now),
             options=workflow.overrides,
+            attributes=workflow.attributes,
         )
     else:
         caller.count_recorded(command.input)

@@ -29,6 +29,7 @@ from trioflow._engine.suspension import (
     unreadable_turn,
 )
 from trioflow._model import events as ev
+from trioflow._model.attributes import Stored
 from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
@@ -60,6 +61,8 @@ class Execution:
         commands: The commands of this turn, and those that wait for an answer.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
+        attributes: Those that the instance has.
+        new_attributes: Their stored form if they changed in this turn, or ``None``.
     """
 
     commands_class = Commands
@@ -74,6 +77,7 @@ class Execution:
         "_trouble",
         "_turn_events",
         "_turn_turns",
+        "attributes",
         "caller",
         "calls",
         "codec",
@@ -84,6 +88,7 @@ class Execution:
         "identity",
         "loop",
         "max_events",
+        "new_attributes",
         "now",
         "rules",
         "started_at",
@@ -108,6 +113,8 @@ class Execution:
         self.max_events = definition.max_events
         self.started_at = 0.0
         self.custom_status: bytes | None = None
+        self.attributes: Stored = {}
+        self.new_attributes: bytes | None = None
         self.caller: Any = make_caller(self)
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
@@ -450,6 +457,7 @@ class Execution:
             case ev.Started():
                 self._started = event
                 self.max_events = event.max_events or self.max_events
+                self.attributes = event.attributes
                 for signal in event.carried:
                     self._deliver(signal)
             case ev.CancelRequested():

@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.attributes import Stored
 from trioflow._model.ids import IdOrder, order_of
 from trioflow._model.retry import RetryPolicy
 
@@ -86,6 +87,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     priority: int = 0
     start_at: float = 0.0
     options: StartOptions | None = None
+    attributes: Stored = {}
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):

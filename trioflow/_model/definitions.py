@@ -30,6 +30,7 @@ from typing import (
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.attributes import AttributeValue, Stored, stored_attributes
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
@@ -379,6 +380,7 @@ class Workflow(_Definition, Generic[P, R]):
         start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
             then it can be cancelled and terminated, and what is sent to it waits.
         delay: The same in seconds from the start; ``None`` for none.
+        attributes: What the instance can be found by, as stored; ``set_attributes()`` changes it.
         if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
             ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
             it is terminated first.
@@ -420,6 +422,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.id: str | None = None
         self.start_at: float | None = None
         self.delay: float | None = None
+        self.attributes: Stored = {}
         self.overrides: StartOptions | None = None
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
@@ -436,6 +439,7 @@ class Workflow(_Definition, Generic[P, R]):
         max_events: int | None = None,
         start_at: float | None = None,
         delay: float | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
     ) -> Workflow[P, R]:
@@ -443,7 +447,7 @@ class Workflow(_Definition, Generic[P, R]):
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take.
+                a store does not take; or an attribute is not as `attribute` says.
             DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
                 given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
@@ -468,6 +472,7 @@ class Workflow(_Definition, Generic[P, R]):
             timeout=timeout,
             max_events=max_events,
             overrides=self._overrides(timeout, max_events),
+            attributes=None if attributes is None else stored_attributes(attributes),
             **_start_of(start_at, delay),
         )
 

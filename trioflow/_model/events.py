@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.attributes import Stored
 
 __all__ = [
     "ActivityAnswer",
@@ -73,6 +74,7 @@ class Started(_Event, frozen=True, tag="started"):
             of the instance. Where it is absent the definition's timeout is that of each execution.
         max_events: The size of the history at which the instance is suspended; 0 for what the
             definition says.
+        attributes: Those that the instance has, when the execution begins.
     """
 
     workflow: str
@@ -84,6 +86,7 @@ class Started(_Event, frozen=True, tag="started"):
     seed: str = ""
     deadline_at: float | None = None
     max_events: int = 0
+    attributes: Stored = {}
 
 
 class Woken(_Event, frozen=True, tag="woken"):

@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     ActivityTask,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -334,6 +335,20 @@ class Backend(Protocol):
 
     async def count(self, where: InstanceFilter) -> int:
         """Count the instances that a filter means."""
+        ...
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        """Count the instances that a filter means by what they have in common, in any order.
+
+        Args:
+            where: Which ones.
+            by: ``"status"``, ``"workflow"`` or ``"queue"``; with ``attribute`` the name of an
+                attribute. An instance without that is left out, and one that has several texts
+                counts for each of them.
+            attribute: Whether ``by`` is an attribute.
+        """
         ...
 
     async def stats(self) -> list[QueueStats]:

@@ -16,6 +16,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
+from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
@@ -83,6 +84,8 @@ class Recorder:
         status = execution.take_custom_status()
         if status is not None:
             commit.status = status
+        if execution.new_attributes is not None:
+            commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
             self._end(instance, unit, commit, turn, outcome)
             return
@@ -251,6 +254,7 @@ def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInsta
         life,
         command.start_at,
         b"" if command.options is None else _encode(command.options),
+        encode_attributes(command.attributes),
     )
 
 

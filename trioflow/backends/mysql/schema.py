@@ -164,12 +164,29 @@ ALTER TABLE instances
     ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
 )
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = (
+    "ALTER TABLE instances ADD COLUMN attributes LONGBLOB NOT NULL DEFAULT ('')",
+    """
+CREATE TABLE IF NOT EXISTS attributes (
+    seq BIGINT NOT NULL,
+    name VARCHAR(65) NOT NULL,
+    word VARBINARY(2048) NOT NULL,
+    quantity DOUBLE,
+    PRIMARY KEY (seq, name, word),
+    KEY attributes_word (name, word, seq),
+    KEY attributes_quantity (name, quantity, seq)
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_attributes", _ATTRIBUTES),
 )
 
 

@@ -144,12 +144,29 @@ ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
     ADD COLUMN options bytea NOT NULL DEFAULT '';
 """
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = """
+ALTER TABLE {schema}.instances ADD COLUMN attributes bytea NOT NULL DEFAULT '';
+CREATE TABLE {schema}.attributes (
+    seq bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    word bytea NOT NULL,
+    quantity float8,
+    PRIMARY KEY (seq, name, word)
+);
+CREATE INDEX attributes_word ON {schema}.attributes (name, word, seq);
+CREATE INDEX attributes_quantity ON {schema}.attributes (name, quantity, seq)
+    WHERE quantity IS NOT NULL;
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_attributes", _ATTRIBUTES),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

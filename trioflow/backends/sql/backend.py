@@ -24,6 +24,7 @@ from trioflow.backends.records import (
     ActivityTask,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -215,6 +216,11 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def count(self, where: InstanceFilter) -> int:
         return await self._read(reads.count, where)
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        return await self._read(reads.count_by, where, by, attribute)
 
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)

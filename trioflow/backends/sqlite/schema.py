@@ -178,12 +178,28 @@ ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
 """
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = """
+ALTER TABLE instances ADD COLUMN attributes BLOB NOT NULL DEFAULT x'';
+CREATE TABLE attributes (
+    seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    word BLOB NOT NULL,
+    quantity REAL,
+    PRIMARY KEY (seq, name, word)
+) WITHOUT ROWID;
+CREATE INDEX attributes_word ON attributes (name, word, seq);
+CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
     ("0002_priority", _PRIORITY),
     ("0003_lives", _LIVES),
     ("0004_starting", _STARTING),
+    ("0005_attributes", _ATTRIBUTES),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

@@ -30,6 +30,7 @@ from trioflow.testing.conformance import (
     lives,
     messages,
     priorities,
+    searching,
     suspects,
     times,
     workers,
@@ -43,6 +44,6 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities),
+        *(workers, suspects, lives, clients, priorities, searching),
     )
     return [case for module in modules for case in module.CASES]

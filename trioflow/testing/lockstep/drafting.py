@@ -25,6 +25,7 @@ from trioflow.backends.records import (
 from trioflow.testing.lockstep.comparing import CANCELLED
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (
+    ATTRIBUTES,
     IDS,
     ActivityPlan,
     BirthPlan,
@@ -103,6 +104,7 @@ class Draft:
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
         planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
         start_at = self.when(planned.pop("start"))
+        planned["attributes"] = ATTRIBUTES[plan.attributes]
         return NewInstance(
             **planned,
             input=b"[%d]" % self._facts.next_number(),
@@ -271,6 +273,8 @@ class Batch:
         commit.messages = [self._message(message) for message in plan.messages]
         if isinstance(plan, StepPlan) and plan.status:
             commit.status = b"%d" % number
+        if isinstance(plan, StepPlan) and plan.attributes is not None:
+            commit.attributes = ATTRIBUTES[plan.attributes]
         if plan.ending == "continued":
             commit.continued, commit.carried = b"[%d]" % number, b"[]"
         elif plan.ending == "suspended":

@@ -437,6 +437,7 @@ class Simulation(Generic[R]):
             now=self.now,
             start_at=command.start_at,
             options=command.options,
+            attributes=command.attributes,
         )
         self._instances[child.id] = child
 

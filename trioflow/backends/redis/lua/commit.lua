@@ -98,7 +98,7 @@ local function result_of(commit)
   local row = {
     status = 'running', execution = commit.execution, turns = turns,
     worker = commit.leased and worker or '', sticky = worker, wake_at = commit.wake_at,
-    custom_status = commit.custom_status,
+    custom_status = commit.custom_status, attributes = commit.attributes, indexed = commit.indexed,
   }
   if #(commit.turns or NONE) > 0 then
     row.events = commit.events
@@ -166,6 +166,12 @@ local function update_instance(commit, row, stored)
   end
   set('events', row.events)
   set('custom_status', row.custom_status)
+  if row.indexed then
+    unindex(id, redis.call('HGET', P .. 'i:' .. id, 'indexed'))
+    index(id, stored[6], row.indexed)
+    set('attributes', row.attributes)
+    set('indexed', row.indexed)
+  end
   set('outcome', row.outcome)
   set('input', row.input)
   set('carried', row.carried)

@@ -59,6 +59,8 @@ class BatchRows:
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
+        self.attributes: dict[str, bytes] = {}
+        self.changed_attributes: list[str] = []
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -108,6 +110,11 @@ class BatchRows:
             self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
+        if commit.attributes is not None:
+            self.attributes[id] = commit.attributes
+            self.changed_attributes.append(id)
+        elif commit.new is not None and commit.new.attributes:
+            self.attributes[id] = commit.new.attributes
         for message in commit.messages:
             self.mails.append(Mail(id, message, now))
 

@@ -8,6 +8,7 @@ from typing import Any
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends.records import InstanceFilter, Message, NewInstance, Update
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
@@ -16,6 +17,7 @@ from trioflow.backends.sql.queries import (
     LOCK_INSTANCES,
     MARK_REMOVED,
     REMOVE_ACTIVITIES,
+    REMOVE_ATTRIBUTES,
     REMOVE_INBOXES,
     REMOVE_INSTANCES,
     REMOVE_TURNS,
@@ -59,6 +61,7 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
     values: list[Any] = []
+    attributes: dict[str, bytes] = {}
     created: list[bool] = []
     for new in instances:
         status, execution = known.get(new.id, ("", 0))
@@ -67,9 +70,13 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
+            if new.attributes:
+                attributes[new.id] = new.attributes
             values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
+    if attributes:
+        write_attributes(store, attributes)
     return created
 
 
@@ -161,15 +168,19 @@ def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, li
                 [*parameters, *chunk, limit - removed],
                 "ORDER BY finished_at LIMIT ?",
             ).fetchall()
-            gone = [row[0] for row in found]
-            if gone:
-                _remove(store, gone)
-            removed += len(gone)
+            if found:
+                _remove(store, found)
+            removed += len(found)
     return removed
 
 
-def _remove(store: SqlStore, ids: list[str]) -> None:
+def _remove(store: SqlStore, found: Sequence[Sequence[Any]]) -> None:
+    """Remove instances; ``found`` are rows of `Queries.ids`."""
+    ids = [id for id, _, _ in found]
     marks = [value for id in ids for value in (id, _NO_EVENT)]
     writes: list[tuple[Write, list[Any]]] = [(MARK_REMOVED, marks)]
+    with_attributes = [seq for _, seq, size in found if size]
+    if with_attributes:
+        writes.append((REMOVE_ATTRIBUTES, with_attributes))
     writes += [(statement, ids) for statement in _REMOVED_ROWS]
     store.dialect.write_all(store.connection, writes)

@@ -50,6 +50,7 @@ from trioflow.backends.records import (
     Unit,
 )
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
 from trioflow.backends.sql.operations.cleanup import delete_finished, end_activity
 from trioflow.backends.sql.operations.delivery import (
@@ -155,6 +156,8 @@ def _write_batch(
     if plain and not rows.endings:
         writes.append((COUNT_IN, unread_counts(plain, rows.now)))
     touched = _write_fenced(store, worker, writes)
+    if rows.attributes:
+        write_attributes(store, rows.attributes, rows.changed_attributes)
     for ending in rows.endings:
         _end(store, worker, ending, rows.now)
     if plain and rows.endings:  # only now is it known which executions go on

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from anyio.lowlevel import checkpoint
 
+from trioflow._model.attributes import index_rows
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.records import (
@@ -16,6 +18,7 @@ from trioflow.backends.records import (
     ActivityTask,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -343,6 +346,24 @@ class Model:
     async def count(self, where: InstanceFilter) -> int:
         await checkpoint()
         return sum(matches(row, where) for row in self.state.instances.values())
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        await checkpoint()
+        numbers: Counter[tuple[str, str]] = Counter()
+        for row in self.state.instances.values():
+            if not matches(row, where):
+                continue
+            if attribute:
+                numbers.update(
+                    (each.name, each.word)
+                    for each in index_rows(row.attributes)
+                    if each.name[1:] == by
+                )
+            else:
+                numbers["", getattr(row.record(), by)] += 1
+        return [Group(*key, number) for key, number in numbers.items()]
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()

@@ -153,6 +153,8 @@ def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None
     """Write what becomes of the instance itself."""
     if one.status is not None:
         row.custom_status = one.status
+    if one.attributes is not None:
+        row.attributes = one.attributes
     if one.turns:
         row.suspect, row.deaths = False, 0
     if one.closing is not None:

@@ -45,7 +45,7 @@ class State:
         if old is not None:
             execution = old.execution + 1
             self.stop_activities(new.id)
-        row = Instance(new, execution, execution, now, new.input)
+        row = Instance(new, execution, execution, now, new.input, attributes=new.attributes)
         self.instances[new.id] = row
         return row
 
