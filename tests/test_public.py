@@ -50,9 +50,10 @@ PUBLIC = {
         TakenInstances Unit Update
     """,
     "trioflow.testing": """
-        CrashReport CrashRun Fake FakeCall History Replay ReplayError Schedule SimulatedFailure
-        SimulatedFinalFailure Simulation Stuck Tester UnmetExpectations check_replay
-        crash_everywhere explore export_history load_history open_tester schedules simulate
+        BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
+        Replay ReplayError Schedule SimulatedFailure SimulatedFinalFailure Simulation Stuck
+        Tester UnmetExpectations activity_context check_replay crash_everywhere explore
+        export_history load_history open_tester schedules simulate
     """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",

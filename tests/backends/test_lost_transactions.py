@@ -12,7 +12,7 @@ from outcome import Error, Value
 
 from tests.stores import marked, open_store
 from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
-from trioflow.backends.sql.operations import changes, leases, taking
+from trioflow.backends.sql.operations import changes, leases, reads, taking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import BackendError, DataRefused
 
@@ -184,3 +184,23 @@ async def test_a_text_that_is_no_text_is_refused(kind, tmp_path, servers):
         with pytest.raises(DataRefused):
             session.call(changes.send, store, "a\ud800", b"event")
         assert session.call(changes.send, store, "a", b"event") == "done"
+
+
+@pytest.mark.parametrize("kind", marked(SQL))
+async def test_an_instance_is_terminated_when_its_family_is_locked(
+    kind, tmp_path, servers, monkeypatch
+):
+    """What its children did while the call waited for their rows was before its end."""
+    async with stored(kind, tmp_path, servers) as (session, _):
+        store, now, family = session.store, [1000.0], changes._family
+
+        def waits(store, instance):
+            found = family(store, instance)
+            now[0] += 50
+            return found
+
+        monkeypatch.setattr(store, "clock", lambda: now[0])
+        monkeypatch.setattr(changes, "_family", waits)
+        assert session.call(changes.terminate, store, "a", b"{}") == "done"
+        record = session.call(reads.get, store, "a")
+        assert record.finished_at == 1050.0

@@ -469,3 +469,58 @@ def test_nothing_that_has_ended_is_left_to_the_garbage_collector():
         assert left == []
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("error", [KeyError, SystemExit])
+def test_an_abort_function_that_raises_does_not_stop_it(error):
+    """One of a user's own primitives may have a mistake."""
+    left = []
+
+    async def wf():
+        def abort(_):
+            raise error("no such waiter")
+
+        async def waits():
+            try:
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            finally:
+                left.append("a task")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(waits)
+            await trio.sleep(60)
+
+    with nothing_left():
+        driver = Driver(wf)
+        assert driver.execution.evict()
+    assert len(left) == 3
+
+
+def test_what_an_abort_function_left_of_a_cancel_is_unwound():
+    ended = []
+
+    async def wf():
+        def abort(_):
+            raise ValueError("in the abort function")
+
+        async def ends(wait, *args):
+            try:
+                await wait(*args)
+            finally:
+                ended.append(wait.__name__)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends, trio.sleep_forever)
+            nursery.start_soon(ends, trio.lowlevel.wait_task_rescheduled, abort)
+            nursery.start_soon(ends, trio.sleep_forever)
+            nursery.cancel_scope.deadline = trio.current_time() + 1
+
+    with nothing_left():
+        driver = Driver(wf)
+        with pytest.raises(ValueError, match="in the abort function"):
+            driver.wake()
+        assert driver.execution.evict()
+        assert driver.execution.loop.alive == 0
+        assert len(ended) == 3
+        del driver

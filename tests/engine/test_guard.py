@@ -1,4 +1,4 @@
-"""The guard's state, its table of rules, the search for the line at fault, and the warnings."""
+"""The guard's state, its table of checks, the search for the line at fault, and the warnings."""
 
 # What linters and type checkers object to in these functions is what the guard is for.
 # mypy: ignore-errors
@@ -11,7 +11,6 @@ import functools
 import importlib
 import inspect
 import random
-import re
 import sys
 import threading
 import time
@@ -27,7 +26,8 @@ import trio
 
 from trioflow._engine import guard
 from trioflow._engine.guard import step as guard_step
-from trioflow._engine.guard.rules import RULES, Rule
+from trioflow._engine.guard.checks import CHECKS, Check
+from trioflow._engine.guard.codes import CODES
 from trioflow._engine.guard.table import TABLE, Table
 from trioflow.errors import DeterminismError
 
@@ -95,9 +95,10 @@ def test_a_step_belongs_to_its_thread():
     assert seen == [False]
 
 
-def test_every_code_is_explained_in_the_module_docstring():
-    explained = re.findall(r"^(TF\d+)  ", guard.__doc__ or "", re.MULTILINE)
-    assert explained == sorted({rule.code for rule in RULES})
+def test_every_code_of_a_call_is_explained():
+    called = {check.code for check in CHECKS}
+    assert called == {code for code in CODES if "TF101" <= code < "TF200"}
+    assert [key for key, code in CODES.items() if key != code.code] == []
 
 
 #: Such as came or went between the supported versions of Python and trio.
@@ -115,7 +116,7 @@ THIRD_PARTY = {
 
 def test_every_rule_names_something_that_exists():
     missing: list[str] = []
-    for call in (call for rule in RULES for call in rule.calls if call not in SOMETIMES):
+    for call in (call for check in CHECKS for call in check.calls if call not in SOMETIMES):
         module, _, name = call.partition(":")
         if module in THIRD_PARTY:
             continue
@@ -126,9 +127,9 @@ def test_every_rule_names_something_that_exists():
     assert missing == []
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.code}-{rule.calls[0]}")
-def test_what_a_rule_names_is_found(rule: Rule):
-    for call in rule.calls:
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.code}-{check.calls[0]}")
+def test_what_a_check_names_is_found(check: Check):
+    for call in check.calls:
         module, _, name = call.partition(":")
         if call in SOMETIMES or module in THIRD_PARTY:
             continue
@@ -203,7 +204,7 @@ def test_looking_for_an_object_runs_no_code_of_it():
 
 @pytest.mark.parametrize("by_code", [False, True])
 def test_a_module_imported_later_is_found_then(monkeypatch, by_code):
-    table = Table([Rule("TF999", "do not", ("surely_no_such_module:thing",))])
+    table = Table([Check("TF999", "do not", ("surely_no_such_module:thing",))])
     late = types.ModuleType("surely_no_such_module")
     late.thing = lambda: None
 
@@ -247,7 +248,7 @@ def judged(fn):
         guard.leave_step(token)
 
 
-def test_a_task_that_a_rule_names_is_refused_where_it_is_started():
+def test_a_task_that_a_check_names_is_refused_where_it_is_started():
     with pytest.raises(DeterminismError, match=r"trio\.to_thread\.run_sync\(\).*sync activity"):
         judged(trio.to_thread.run_sync)
 

@@ -189,3 +189,15 @@ def test_options_that_are_there_are_kept_beside_the_limit():
     options = driver.last.commands[0].options
     assert (options.timeout, options.schedule_timeout) == (5, 60)
     driver.evict()
+
+
+def test_children_of_two_parents_never_share_an_id():
+    """As those of the second execution of `a` and of the instance `a/2` would."""
+    parents = [("a", 1), ("a", 2), ("a/2", 1), ("a/2", 2), ("a/2:0", 1), ("a/0:0", 1)]
+    ids = []
+    for id, number in parents:
+        driver = Driver(chain, 5, id=id, number=number)
+        ids.append(driver.last.commands[0].instance)
+        driver.evict()
+    assert ids[:3] == ["a/0:0", "a/2:0:0", "a/2/0:0"]
+    assert len(set(ids)) == len(parents)

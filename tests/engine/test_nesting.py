@@ -131,12 +131,18 @@ class Mute(Exception):
         raise LookupError("it has no repr")
 
 
-def test_an_error_whose_repr_fails_is_its_tasks_error():
+class Leaves(Mute):
+    def __repr__(self):
+        raise SystemExit("and leaves")
+
+
+@pytest.mark.parametrize("mute", [Mute, Leaves])
+def test_an_error_whose_repr_fails_is_its_tasks_error(mute):
     async def wf() -> list[str]:
         heard = []
 
         async def fails():
-            raise Mute("by itself")
+            raise mute("by itself")
 
         async def waits():
             try:

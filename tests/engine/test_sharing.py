@@ -12,11 +12,13 @@ import pytest
 import trio
 
 from tests.engine.driver import Driver, act, done, nothing_left
+from trioflow import authoring
 from trioflow._engine.replay import Diverged
 from trioflow._model.turns import Completed
 from trioflow.errors import DeterminismError
 
 a = act("a", int)
+go = authoring.Signal("go", int)
 
 limiter = trio.CapacityLimiter(1)
 lock = trio.Lock()
@@ -175,6 +177,27 @@ def test_a_task_in_the_nursery_of_another_execution_is_refused():
         second.result()
     first.turn(done("0:0", 1))
     assert isinstance(first.outcome, Completed)
+
+
+@pytest.mark.parametrize("make", [a, go.receive, lambda: authoring.send_signal("x", go, 1)])
+def test_a_call_that_another_execution_made_is_refused(make):
+    calls = []
+
+    async def makes():
+        calls.append(make())
+        await a()
+        return "made"
+
+    async def awaits():
+        return await calls[0]
+
+    with nothing_left():
+        first, second = Driver(makes, id="first"), Driver(awaits, id="second")
+        with pytest.raises(DeterminismError, match="called in instance 'first' and is awaited in"):
+            second.result()
+        first.turn(done("0:0", 1))
+        assert first.check().result() == "made"
+        assert [command.id for turn in first.turns for command in turn.commands] == ["0:0"]
 
 
 def test_what_an_execution_makes_for_itself_is_its_own(run):

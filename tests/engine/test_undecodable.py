@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from tests.engine.driver import START, Driver, act, child_done, done, nothing_left, signal
-from trioflow import Signal, logger, set_status, side_effect
+from trioflow import JsonCodec, Signal, WrappedCodec, logger, send_signal, set_status, side_effect
+from trioflow._codec.failures.failures import Failure
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.commands import RunActivity
@@ -99,6 +100,42 @@ def test_what_cannot_be_read_suspends_whatever_the_workflow_catches(fn, events, 
         assert driver.history == history
         driver.revive()  # and it waits for it again
         driver.evict()
+
+
+SECRET = WrappedCodec(JsonCodec(), lambda data: data[::-1], lambda data: data[::-1])
+OTHER = WrappedCodec(JsonCodec(), lambda data: data, lambda _: 1 // 0)
+HIDDEN = Failure.of(ValueError("card 4711"), SECRET)
+
+
+async def sends():
+    await send_signal("x", number, 1)
+
+
+@pytest.mark.parametrize(
+    ("fn", "event"),
+    [
+        (by_activity, ev.ActivityFailed("0:0", HIDDEN)),
+        (by_child, ev.ChildFailed("0:0", HIDDEN)),
+        (sends, ev.SignalFailed("0:0", HIDDEN)),
+    ],
+)
+def test_a_failure_that_cannot_be_read_suspends_too(fn, event, monkeypatch):
+    async def catches():
+        with contextlib.suppress(Exception):
+            await fn()
+
+    with nothing_left():
+        driver = Driver(catches)
+        driver.execution.codec = OTHER
+        with pytest.raises(NeedsSuspension) as caught:
+            driver.turn(event)
+        assert caught.value.report.kind == "undecodable"
+        assert "what the stored ValueError says" in caught.value.report.message
+        driver.evict()
+        driver.revive()
+        driver.execution.codec = SECRET
+        driver.turn(event)
+        assert driver.outcome is not None
 
 
 def test_input_that_does_not_fit_names_the_parameter_and_the_function():

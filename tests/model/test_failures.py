@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import enum
@@ -36,6 +37,7 @@ from trioflow._codec.failures.failures import (
     matches,
     type_name,
 )
+from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow.errors import RemoteError
 
 
@@ -722,6 +724,13 @@ def test_groups_of_groups_come_back_however_deep(depth):
     matched, rest = back.split(ValueError)
     assert matched is not None
     assert rest is None
+
+
+def test_groups_may_be_nested_deeper_than_pythons_stack():
+    cancel, interrupt = concurrent.futures.CancelledError(), KeyboardInterrupt()
+    assert is_cancel(grouped(cancel, 5000))
+    assert not is_cancel(grouped(ValueError(), 5000))
+    assert first_interrupt(BaseExceptionGroup("g", [grouped(cancel, 5000), interrupt])) is interrupt
 
 
 def test_beyond_a_depth_groups_are_put_together_and_that_is_said():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import anyio
+import pytest
 import trio
 
 from tests.worker.flow import Gate, until, until_status
@@ -224,39 +227,59 @@ async def test_a_cancelled_activity_that_is_leased_here_and_not_here_is_freed(ca
         assert await client.backend.activities(handle.id) == []
 
 
-async def test_an_end_that_waits_for_a_turn_is_stored_when_its_instance_is_terminated(
-    cached, monkeypatch
-):
-    """As one waits whose commit was refused, since it had not seen a message."""
+class SendsBeforeTheEnd:
+    """Sends a signal before the first commit that closes an instance, and terminates it after."""
+
+    def __init__(self, backend, client):
+        self._backend = backend
+        self._client = client
+        self.refused = False
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    async def commit(self, worker, units):
+        closing = [c for unit in units for c in unit.instances if c.closing is not None]
+        if self.refused or not closing:
+            return await self._backend.commit(worker, units)
+        handle = self._client.handle(closing[0].id)
+        await handle.signal(number, 1)
+        answer = await self._backend.commit(worker, units)
+        await handle.terminate("no longer")
+        self.refused = answer[0] is not None
+        return answer
+
+
+@pytest.mark.parametrize("last", ["activity", "signal", "sleep"])
+async def test_an_instance_that_is_ended_while_it_waits_for_unseen_messages_is_let_go(cached, last):
     flows = Registry()
-    gates = []
 
     @flows.activity
     async def job() -> int:
-        await gates[0].wait()
         return 5
 
     @flows.workflow
-    async def flow() -> int:
-        return await job()
+    async def flow() -> None:
+        if last == "activity":
+            await job()
+        elif last == "signal":
+            await number.receive()
+        else:
+            await trio.sleep(0.01)
 
-    gates[:] = [Gate()]
-    async with cached.client(flows) as client, cached.worker(flows) as worker:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(cached.client(flows))
+        backend = SendsBeforeTheEnd(await cached.backend(), client)
+        worker = await stack.enter_async_context(cached.worker(flows, backend=backend))
         handle = await client.start(flow)
-        await gates[0].until_entered()
-        holdings = worker._pump.holdings
-        with monkeypatch.context() as patched:
-            patched.setattr(holdings, "queue", lambda instance: None)
-            gates[0].open()
-
-            async def ended():
-                return bool(holdings.held[handle.id].received)
-
-            await until(ended)
-        await handle.terminate("no longer")
+        if last == "signal":
+            await handle.signal(number, 0)
 
         async def freed():
             stats = await client.stats()
-            return not holdings.held and not any(queue.running_activities for queue in stats)
+            held = worker._pump.holdings.held
+            return backend.refused and not (held or any(q.running_activities for q in stats))
 
         await until(freed)
+        assert (await handle.describe()).status == "terminated"
+        assert await client.backend.activities(handle.id) == []

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 import trio
 
+from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_given
 from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
@@ -37,8 +38,10 @@ from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow.errors import (
     ActivityTimeout,
     ContinueAsNew,
+    DeterminismError,
     Evicted,
     NotInWorkflow,
+    TrioflowError,
     UndecodableValue,
 )
 
@@ -142,7 +145,7 @@ class Caller:
                 result: Any = self.read(answer.result, type_, "{}() result", activity.name)
                 return result  # type: ignore[no-any-return]  # decoded as the annotated type
             case ev.ActivityFailed():
-                raise answer.failure.rebuild(execution.codec)
+                raise self.rebuild(answer.failure)
             case ev.ActivityCancelled():
                 raise RuntimeError(
                     f"activity {activity.name!r} was cancelled, though not by this workflow"
@@ -290,6 +293,8 @@ class Caller:
         waits until the task is unwound.
         """
         execution = self.execution
+        if current_invoker.get() is not self:
+            raise self._awaited_elsewhere(f"{kind} {name!r}")
         if attempt == 1:
             calls = execution.calls
             calls.begun += 1
@@ -304,6 +309,17 @@ class Caller:
         if in_cancelled_scope():
             await trio.lowlevel.checkpoint_if_cancelled()
         return state
+
+    def _awaited_elsewhere(self, what: str) -> TrioflowError:
+        """Return the error for a call that another execution awaits, or a task of the host."""
+        other = current_invoker.get()
+        if not isinstance(other, Caller):
+            return _outside(what)
+        return DeterminismError(
+            f"{what} was called in instance {self.identity.id!r} and is awaited in instance "
+            f"{other.identity.id!r}. A call belongs to the history of the execution that made it: "
+            "call it where it is awaited, and keep no coroutines in what instances share"
+        )
 
     def check_not_fenced(self) -> None:
         """Raise `Evicted` in a fenced execution, whose code only runs to be unwound."""
@@ -325,8 +341,21 @@ class Caller:
             what = form.format(name)
             error = named(codec, exc, what, UndecodableValue)
             error.__cause__ = exc
-            state = current_task_state()
-            raise execution.cannot_read(what, error, "" if state is None else state.path) from None
+            raise self._cannot_read(what, error) from None
+
+    def rebuild(self, failure: Failure) -> BaseException:
+        """Return the exception of a stored failure, to be raised.
+
+        As with `read`, one that cannot be read suspends the instance.
+        """
+        try:
+            return failure.rebuild(self.execution.codec)
+        except UndecodableValue as error:
+            return self._cannot_read(f"what the stored {failure.type} says", error)
+
+    def _cannot_read(self, what: str, error: Exception) -> BaseException:
+        state = current_task_state()
+        return self.execution.cannot_read(what, error, "" if state is None else state.path)
 
 
 def _outside(what: str) -> NotInWorkflow:

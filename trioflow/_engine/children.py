@@ -47,7 +47,7 @@ async def call_workflow(
                     elapsed = caller.now - began_at
                     delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
                 if delay is None:
-                    error = answer.failure.rebuild(codec)
+                    error = caller.rebuild(answer.failure)
                     error.add_note(f"raised in instance {child!r} ({workflow.name})")
                     raise error
                 attempt += 1
@@ -100,13 +100,15 @@ async def _run_child(
 
 
 def _child_id(me: Identity, command_id: str) -> str:
-    """Derive a sub-workflow's id from its parent's id and the command's.
+    """Derive a sub-workflow's id from its parent's id and the command's: ``order-7/0:0``.
 
-    Some levels deep it is readable. Beyond that its end is a digest, so that no depth of nesting
-    reaches the limit of a store.
+    After the last slash is which call it is, of which execution if that is not the first:
+    ``order-7/2:0:0``. So children of two parents never get the same id. Some levels deep it is
+    readable. Beyond that its end is a digest, so that no depth of nesting reaches the limit of a
+    store.
     """
-    prefix = me.id if me.execution == 1 else f"{me.id}/{me.execution}"
-    whole = f"{prefix}/{command_id}"
+    call = command_id if me.execution == 1 else f"{me.execution}:{command_id}"
+    whole = f"{me.id}/{call}"
     if len(whole) <= _LEGIBLE:
         return whole
     digest = hashlib.blake2b(whole.encode(errors="surrogatepass"), digest_size=16).hexdigest()

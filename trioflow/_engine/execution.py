@@ -34,7 +34,12 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
-from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
+from trioflow._model.rules import (
+    CURRENT_RULES,
+    IN_ORDER_OF_TIME,
+    LATE_GENERATORS,
+    LIMITED_NESTING,
+)
 from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
@@ -379,6 +384,8 @@ class Execution:
             self.calls.watched = True
         if self.rules >= LIMITED_NESTING:
             self.loop.limit_nesting()
+        if self.rules >= LATE_GENERATORS:
+            self.loop.close_late_generators_last()
         self._start()
         self.loop.step(now)
         return False

@@ -98,6 +98,6 @@ async def send(caller: Caller, instance: str, name: str, value: object, type_: o
             case SignalSent():
                 pass
             case SignalFailed():
-                raise answer.failure.rebuild(execution.codec)
+                raise caller.rebuild(answer.failure)
             case _:
                 assert_never(answer)

@@ -40,7 +40,7 @@ def side_effect(caller: Caller, fn: Callable[[], T], type_: object) -> T:
         caller.count_recorded(command.value)
     execution.commands.give(command)
     if command.failure is not None:
-        raise command.failure.rebuild(execution.codec)
+        raise caller.rebuild(command.failure)
     if execution.replaying:
         value: Any = caller.read(command.value, declared, "{}", what)
     else:  # not stored yet: a value that cannot be read is an error of this call

@@ -27,6 +27,8 @@ from typing import (
     overload,
 )
 
+import msgspec
+
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
@@ -323,6 +325,12 @@ class Activity(_Definition, Generic[P, R]):
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         caller = current_activity.get()
+        if caller is not None and not caller.activity:  # a test's context, for this call
+            token = current_activity.set(msgspec.structs.replace(caller, activity=self.name))
+            try:
+                return await self._call_function(args, kwargs)
+            finally:
+                current_activity.reset(token)
         if caller is not None and (caller.activity, self.name) not in _called_inline:
             _called_inline.add((caller.activity, self.name))
             logger.warning(
@@ -332,6 +340,9 @@ class Activity(_Definition, Generic[P, R]):
                 caller.activity,
                 self.name,
             )
+        return await self._call_function(args, kwargs)
+
+    async def _call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         if self.runtime == "thread":
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)

@@ -301,12 +301,6 @@ class Worker:
         if missing and not missing.issubset(self._pump.in_hand()):
             self._registration.answer_lost = True
             self._timer.look_now()
-        for key in missing:
-            # Its end waits for a turn of an instance that was perhaps ended from outside, while it
-            # waited for messages that it had not seen: then its commit is refused, and it let go.
-            instance = self._pump.holdings.held.get(key.instance)
-            if instance is not None and instance.life == key.life and instance.received:
-                self._pump.holdings.queue(instance)
 
     async def _look_for_cancels(self) -> None:
         if self._heart is None:

@@ -13,7 +13,7 @@ from trioflow._client.handle import Handle
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
-from trioflow._engine.execution import Identity
+from trioflow._engine.execution import Execution, Identity
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
@@ -153,6 +153,8 @@ class Replay:
         workflow: The workflow as it is now.
         execution: Which execution; by default the last.
         codec: For its values; by default `JsonCodec`.
+        strict: Whether arguments, values of signals and results have to be the same as well. A
+            worker compares which commands are given, and no more.
 
     Attributes:
         turns: The stored turns.
@@ -171,6 +173,7 @@ class Replay:
         *,
         execution: int | None = None,
         codec: Codec | None = None,
+        strict: bool = True,
     ) -> None:
         self.history = load_history(history)
         found = {each.number: each for each in self.history.executions}
@@ -184,7 +187,7 @@ class Replay:
         self.number = number
         self.turns = found[number].decode()
         self.position = 0
-        self._execution = StrictExecution(
+        self._execution = (StrictExecution if strict else Execution)(
             workflow,
             Identity(
                 self.history.id,

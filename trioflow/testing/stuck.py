@@ -16,11 +16,11 @@ class Stuck(TrioflowError, AssertionError):
     """Raised where a test waits though nothing can happen any more; shows what waits for what."""
 
 
-async def report_of(client: Client, registry: Registry) -> str:
-    """Say where the unfinished instances of a store wait."""
+async def report_of(client: Client, registry: Registry, why: str) -> str:
+    """Say where the unfinished instances of a store wait, after a line that says why it is told."""
     backend = client.backend
     unfinished = InstanceFilter(status=("running", "suspended"))
-    lines = ["the test waits, and nothing will ever happen any more."]
+    lines = [why]
     records = await backend.list(unfinished, limit=20)
     if not records:
         lines.append("Every instance has ended: it is the test itself that waits for something.")

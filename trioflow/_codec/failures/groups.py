@@ -48,9 +48,12 @@ def joined(own: BaseException | None, other: BaseException | None) -> BaseExcept
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if issubclass(type(exc), BaseExceptionGroup):
-        # Not exc.exceptions, and not isinstance(): both may run the code of the exception's class.
-        for member in _GROUP.exceptions.__get__(exc):
-            yield from _leaves(member)
-    else:
-        yield exc
+    # Without recursion: a group may be nested deeper than Python's stack.
+    waiting = [exc]
+    while waiting:
+        each = waiting.pop()
+        if issubclass(type(each), BaseExceptionGroup):
+            # Not .exceptions, and not isinstance(): both may run the code of the exception's class.
+            waiting.extend(reversed(_GROUP.exceptions.__get__(each)))
+        else:
+            yield each

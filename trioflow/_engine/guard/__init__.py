@@ -2,31 +2,13 @@
 
 Its parts are
 
-- ``rules``: the table of rules, with the codes ``TF101`` and so on;
+- ``codes``: the codes ``TF101`` and so on, and what they mean;
+- ``checks``: the table of calls that they stand for;
 - ``table``: the lookup of callables, code and audit events in it;
-- ``source``: the rules applied to source text (all versions);
-- ``monitor``: the rules applied to calls as they happen (Python 3.12+);
-- ``audit``: the rules applied to what reaches the operating system (all versions);
+- ``source``: the checks applied to source text (all versions);
+- ``monitor``: the checks applied to calls as they happen (Python 3.12+);
+- ``audit``: the checks applied to what reaches the operating system (all versions);
 - ``step``: whether this thread is in a step, and which line of user code is at fault.
-
-The rules by code:
-
-====== ===============================================================================
-TF101  a clock was read; use ``trioflow.now()``
-TF102  ``time.sleep``; use ``await trio.sleep(...)``
-TF103  unrepeatable chance; use ``trioflow.random()``
-TF104  a fresh UUID; use ``trioflow.uuid4()``
-TF105  the system's entropy; use ``trioflow.random()`` or ``trioflow.side_effect(...)``
-TF106  files and folders; use an activity
-TF107  the terminal; wait for a Signal
-TF108  the network; use an activity
-TF109  processes; use an activity
-TF110  threads; use a sync activity, or trio's events and channels
-TF111  asyncio; use what trio or anyio has for it
-TF112  trio or anyio beyond the workflow; use an activity or a nursery
-TF113  a database connection; use an activity
-TF114  the process' environment; use an argument or an activity
-====== ===============================================================================
 """
 
 from __future__ import annotations
@@ -38,7 +20,7 @@ from typing import Any
 
 from trioflow._engine.guard import monitor as guard_monitor
 from trioflow._engine.guard.audit import install
-from trioflow._engine.guard.rules import RULES, Rule
+from trioflow._engine.guard.checks import CHECKS, Check
 from trioflow._engine.guard.source import Finding, check_source
 from trioflow._engine.guard.step import (
     enter_step,
@@ -52,10 +34,10 @@ from trioflow._engine.guard.table import TABLE
 from trioflow._model.definitions import checks_of_source
 
 __all__ = [
-    "RULES",
+    "CHECKS",
+    "Check",
     "DeterminismWarning",
     "Finding",
-    "Rule",
     "check_source",
     "enter_step",
     "install",
@@ -91,12 +73,12 @@ def judge(fn: Callable[..., object]) -> None:
     No watched code calls it, so neither the call nor what it calls would be seen otherwise.
 
     Raises:
-        DeterminismError: While a step runs, when a rule names the function itself.
+        DeterminismError: While a step runs, when a check names the function itself.
     """
     if not stepping.active:
         return
     hit = TABLE.find(fn)
-    if hit is not None and not hit.rule.fine_with:
+    if hit is not None and not hit.check.fine_with:
         place = place_of_caller()
         if place is not None:
             raise make_error(hit, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from trioflow._engine.guard.rules import Rule
+from trioflow._engine.guard.checks import Check
 from trioflow._engine.guard.step import make_error, place_of_caller, stepping
 from trioflow._engine.guard.table import TABLE, Hit
 
@@ -40,11 +40,11 @@ def install() -> None:
         # a closure: at interpreter exit the hook outlives the globals of its module
         def hook(event: str, args: tuple[object, ...]) -> None:
             if state.active and event not in ignored:
-                rule = TABLE.find_event(event)
-                if rule is None:
+                check = TABLE.find_event(event)
+                if check is None:
                     ignored.add(event)
                 elif event != "open" or not _is_time_zone(args):
-                    _judge(event, rule)
+                    _judge(event, check)
 
         sys.addaudithook(hook)
 
@@ -56,7 +56,7 @@ def _is_time_zone(args: tuple[object, ...]) -> bool:
     return zoneinfo is not None and isinstance(path, str) and path.startswith(zoneinfo.TZPATH)
 
 
-def _judge(event: str, rule: Rule) -> None:
+def _judge(event: str, check: Check) -> None:
     place = place_of_caller()
     if place is not None:
-        raise make_error(place.hit or Hit(rule, _NAMES.get(event, event)), place)
+        raise make_error(place.hit or Hit(check, _NAMES.get(event, event)), place)

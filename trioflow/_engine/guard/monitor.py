@@ -114,7 +114,7 @@ if sys.version_info >= (3, 12):
     _weakly: set[type] = {FunctionType}
     _passing: set[weakref.ref[object]] = set()
     _BUILTIN = frozenset({BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType})
-    # What a library's function of these rules calls is stopped, too, where no watched code calls
+    # What a library's function of these checks calls is stopped, too, where no watched code calls
     # the function itself.
     _INNER = frozenset({"TF104"})
     _FOLLOWED = (type, FunctionType, MethodType, functools.partial, _CACHE_WRAPPER)
@@ -187,7 +187,9 @@ if sys.version_info >= (3, 12):
             return
         for function in unwrap(found):
             named = TABLE.find_code(function.__code__)
-            if is_user_file(function.__code__.co_filename) or (named and named.rule.code in _INNER):
+            if is_user_file(function.__code__.co_filename) or (
+                named and named.check.code in _INNER
+            ):
                 yield function
 
     def _class_members(cls: type) -> Iterator[object]:
@@ -241,7 +243,7 @@ if sys.version_info >= (3, 12):
         if not stepping.active:
             return
         if len(sys.modules) != _modules_seen:
-            # a rule may name by now what was of no interest before
+            # a check may name by now what was of no interest before
             _modules_seen = len(sys.modules)
             _constant.clear()
             _passing.clear()
@@ -251,10 +253,10 @@ if sys.version_info >= (3, 12):
                 follow(fn)
                 if not TABLE.depends_on_owner(fn):
                     _remember(fn)
-            elif hit.rule.since <= stepping.rules and not _is_fine(hit, code, offset, arg0):
+            elif hit.check.since <= stepping.rules and not _is_fine(hit, code, offset, arg0):
                 place = place_of_caller()
                 if place is not None:
-                    # A library's function that a rule names says more than what it calls itself.
+                    # A library's function that a check names says more than what it calls itself.
                     raise make_error(place.hit or hit, place)
         if type(arg0) is FunctionType and not _is_quiet(arg0):
             # map(helper, ...), sorted(..., key) and decorators call it from code not watched
@@ -272,7 +274,7 @@ if sys.version_info >= (3, 12):
 
     def _is_fine(hit: Hit, code: CodeType, offset: int, arg0: object) -> bool:
         """Return whether the call can be repeated with these arguments."""
-        needed = hit.rule.fine_with
+        needed = hit.check.fine_with
         if not needed:
             return False
         if needed == 1:

@@ -49,7 +49,7 @@ def enter_step(rules: int = CURRENT_RULES) -> tuple[bool, int]:
     line at fault ends there.
 
     Args:
-        rules: By which the execution runs; rules of the guard that are newer are left out.
+        rules: By which the execution runs; checks of the guard that are newer are left out.
 
     Returns:
         A token for :func:`leave_step`. Steps may be nested.
@@ -169,7 +169,7 @@ class Place(NamedTuple):
             the user's is on the stack (a library's function that was started as a task).
         line: Its line number.
         function: The qualified name of the function it is in.
-        hit: The call that this line made on its way to what was stopped, when a rule names it.
+        hit: The call that this line made on its way to what was stopped, when a check names it.
     """
 
     file: str
@@ -220,5 +220,5 @@ def make_error(hit: Hit, place: Place) -> DeterminismError:
     """Return the error that says what was called, where, and what to do instead."""
     return DeterminismError(
         f"{place.file}:{place.line}, in {place.function}: {hit.call}() cannot be repeated on "
-        f"replay, so a workflow must not call it [{hit.rule.code}]; {hit.rule.hint}"
+        f"replay, so a workflow must not call it [{hit.check.code}]; {hit.check.hint}"
     )

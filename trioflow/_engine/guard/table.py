@@ -1,6 +1,6 @@
-"""The lookup of callables, code and audit events among the rules.
+"""The lookup of callables, code and audit events among the checks.
 
-It imports none of the modules that the rules name.
+It imports none of the modules that the checks name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import (
 )
 from typing import NamedTuple, cast
 
-from trioflow._engine.guard.rules import RULES, Rule
+from trioflow._engine.guard.checks import CHECKS, Check
 
 _PRIVATE_MODULES = re.compile(r"\.futures\.(?:_base|thread|process)\.")
 
@@ -34,9 +34,9 @@ MISSING: object = getattr(getattr(sys, "monitoring", None), "MISSING", object())
 
 
 class Hit(NamedTuple):
-    """A callable found in the table: its rule, and the public dotted name to show."""
+    """A callable found in the table: its check, and the public dotted name to show."""
 
-    rule: Rule
+    check: Check
     call: str
 
 
@@ -49,12 +49,12 @@ def slot(cls: type, name: str) -> object:
 
 
 class Table:
-    """Finds callables among rules, by identity: no user code runs and nothing need be hashable.
+    """Finds callables among checks, by identity: no user code runs and nothing need be hashable.
 
-    A rule's module is never imported; its callables are looked up once the program has it.
+    A check's module is never imported; its callables are looked up once the program has it.
     """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, checks: Iterable[Check]) -> None:
         self.named: dict[str, Hit] = {}
         self._exact: dict[int, Hit] = {}
         # ids stay true only as long as their objects live
@@ -62,19 +62,19 @@ class Table:
         self._codes: dict[int, Hit | None] = {}
         self._builtin_names: set[str] = set()
         self._pending: dict[str, list[tuple[str, Hit]]] = {}
-        self._events: dict[str, Rule] = {}
+        self._events: dict[str, Check] = {}
         self._modules_seen = 0
         # a finalizer may call what is watched while this thread holds it
         self._lock = threading.RLock()
-        for rule in rules:
-            for call in rule.calls:
+        for check in checks:
+            for call in check.calls:
                 module, _, name = call.partition(":")
                 public = name if module == "builtins" else f"{module}.{name}"
-                hit = Hit(rule, _PRIVATE_MODULES.sub(".futures.", public))
+                hit = Hit(check, _PRIVATE_MODULES.sub(".futures.", public))
                 self.named.setdefault(public, hit)
                 self._pending.setdefault(module, []).append((name, hit))
-            for event in rule.events:
-                self._events.setdefault(event, rule)
+            for event in check.events:
+                self._events.setdefault(event, check)
         self._hidden: object = getattr(random.random, "__self__", MISSING)
         self._hidden_hit = self.named.get("random.random")
         self._system_hit = self.named.get("random.SystemRandom")
@@ -131,7 +131,7 @@ class Table:
                 self._codes[id(item.__code__)] = None if shared else hit
 
     def find(self, fn: object, arg0: object = MISSING) -> Hit | None:  # noqa: PLR0911 - one per kind
-        """Return the rule that names a callable, or ``None``.
+        """Return the check that names a callable, or ``None``.
 
         Args:
             fn: Any callable: function, class, bound or unbound method, partial.
@@ -176,7 +176,7 @@ class Table:
         if not isinstance(owner, type):
             return self._exact.get(id(slot(type(owner), name)))
         hit = self._exact.get(id(slot(owner, name)))
-        return hit and Hit(hit.rule, f"{owner.__module__}.{owner.__qualname__}.{name}")
+        return hit and Hit(hit.check, f"{owner.__module__}.{owner.__qualname__}.{name}")
 
     def _of_class(self, cls: type) -> Hit | None:
         for base in cls.__mro__[:-1]:
@@ -190,22 +190,22 @@ class Table:
 
     def _of_partial(self, fn: functools.partial[object], arg0: object) -> Hit | None:
         hit = self.find(fn.func, fn.args[0] if fn.args else arg0)
-        if hit is not None and hit.rule.fine_with and len(fn.args) >= hit.rule.fine_with:
+        if hit is not None and hit.check.fine_with and len(fn.args) >= hit.check.fine_with:
             return None
         return hit
 
     def find_code(self, code: CodeType) -> Hit | None:
-        """Return the rule that names the Python function this code belongs to, or ``None``."""
+        """Return the check that names the Python function this code belongs to, or ``None``."""
         if len(sys.modules) != self._modules_seen:
             self.refresh()
         return self._codes.get(id(code))
 
-    def find_event(self, event: str) -> Rule | None:
-        """Return the rule that names an audit event, or ``None``."""
+    def find_event(self, event: str) -> Check | None:
+        """Return the check that names an audit event, or ``None``."""
         for pattern in _patterns(event):
-            rule = self._events.get(pattern)
-            if rule is not None:
-                return rule
+            check = self._events.get(pattern)
+            if check is not None:
+                return check
         return None
 
 
@@ -216,4 +216,4 @@ def _patterns(event: str) -> Iterator[str]:
         yield ".".join(parts[:count]) + ("*" if count == len(parts) else ".*")
 
 
-TABLE = Table(RULES)
+TABLE = Table(CHECKS)

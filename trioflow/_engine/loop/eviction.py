@@ -17,6 +17,7 @@ from math import inf
 import trio
 from outcome import Error
 
+from trioflow._codec.foreign import suppressed
 from trioflow._engine.loop.generators import finish_at_once
 from trioflow._engine.loop.hosting import leave_host
 from trioflow._engine.loop.nested import NestedLoop
@@ -45,14 +46,16 @@ def unwind(
     if not runner.tasks and not loop._agens:
         return True
     if loop._main is not None:
-        loop.cancel_root(None)
+        with suppressed():  # here and below: abort functions are code of users, too
+            loop.cancel_root(None)
     host = loop._enter()
     try:
         for _ in range(rounds):
             for _ in range(_MOST_BATCHES):
                 if not runner.runq:
                     break
-                loop._run_batch()
+                with suppressed():
+                    loop._run_batch()
             else:
                 break  # a task swallows every error and never waits: more rounds are of no use
             if not runner.tasks:
@@ -72,5 +75,6 @@ def _throw(loop: NestedLoop, task: trio.lowlevel.Task, error: BaseException) -> 
     """Wake a task with an error, after aborting its wait."""
     abort, task._abort_func = task._abort_func, None
     if abort is not None:
-        abort(raising(error))
+        with suppressed():
+            abort(raising(error))
     loop._runner.reschedule(task, Error(error))

@@ -129,6 +129,10 @@ class NestedLoop:
         """Let tasks be nested only so deep; to be called before the loop is started."""
         self._runner.limited = True
 
+    def close_late_generators_last(self) -> None:
+        """Clean up async generators that begin in cleanups at the end after the others, as trio."""
+        self._runner.late_last = True
+
     def halt(self) -> None:
         """Make the present step raise `StepsUsedUp` before another task runs."""
         self.steps.exhaust()
@@ -386,7 +390,9 @@ class NestedLoop:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
-            left = RuntimeError(f"a nursery of {task.name} was left without being closed")
+            left = RuntimeError(
+                f"Nursery stack corrupted: a nursery of {task.name} was left without being closed"
+            )
             if isinstance(final, Error):
                 left.__context__ = final.error
             final = Error(left)

@@ -17,7 +17,8 @@ turns did may stay in memory, so the executions are evicted. Then it depends on 
   back (`_release`), and a client that waits is told the truth.
 - The unit is refused since a member is ``unseen``: it would have ended with a message in its inbox
   that it had not seen. Its turn is made again with that message, so not before the store has given
-  the inbox again: made at once, it would be refused again. The other members need not wait.
+  the inbox again: made at once, it would be refused again. So it is given back. The other members
+  go on at once.
 - Otherwise it begins again from the store. That should help; if it does not after some times, what
   the store counts and what it has do not fit, and the instance is suspended.
 
@@ -296,12 +297,18 @@ class Committer:
         await self._release(dropped, unsure=unsure)
 
     def _await_unseen(self, instance: HeldInstance, *, at_once: bool) -> None:
-        """Make the last turns again, when the store has given the inbox with what was not seen."""
+        """Make the last turns again, when the store has given the inbox with what was not seen.
+
+        It is given back until then: if it is ended from outside meanwhile, the store never gives it
+        again, and nothing here may wait for that.
+        """
         self._holdings.evict(instance)
         if at_once:
             self._holdings.queue(instance)
-        elif self._holdings.closed:  # nothing is taken any more: another worker makes that turn
+        else:
+            instance.forget_messages()
             self._results.hand_over(instance)
+            self._recorder.give_back_untouched(instance)
         self._timer.look_at(self._backend.now())
 
     def _restart(self, instance: HeldInstance) -> None:

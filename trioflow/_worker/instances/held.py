@@ -218,6 +218,11 @@ class HeldInstance:
             self.received = deque(r for r in self.received if r.finished is None)
         return results
 
+    def forget_messages(self) -> None:
+        """Forget what came through the inbox and waits: the store gives all of it again."""
+        self.received = deque(r for r in self.received if r.seq is None)
+        self.last_seq = 0
+
     def withdraw(self, delivery: Delivery) -> None:
         """Forget a child's end, which comes through the inbox instead."""
         self.received = deque(r for r in self.received if r.delivery is not delivery)

@@ -78,7 +78,7 @@ def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport
     )
 
 
-def engine_failed(instance: HeldInstance, error: Exception, codec: Codec) -> SuspendReport:
+def engine_failed(instance: HeldInstance, error: BaseException, codec: Codec) -> SuspendReport:
     """Return the report of a mistake in trioflow itself, or in data that it cannot store.
 
     A report is stored in plain, so it says no more than the error's type where a codec hides what

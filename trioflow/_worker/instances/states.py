@@ -9,7 +9,7 @@ its own methods alone, and each has its callers:
 - `Recorder` writes into the open batch what a turn means (`record_turn`, `seal`).
 - `Batch` joins it to others (`join`, `move_to`, `withdraw`).
 - `Committer` stores the batch (`begin_storing`), then goes on (`stored`, `go_on`,
-  `continue_as_next`) or back (`unsay`, `begin_again`).
+  `continue_as_next`) or back (`unsay`, `begin_again`, `forget_messages`).
 - `Holdings` keeps it or lets it go (`park`, `unpark`, `take_execution`, `let_go`).
 
 All of that happens in the loop's thread, and none of it awaits anything. But a commit, a load and

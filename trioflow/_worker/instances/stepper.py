@@ -128,9 +128,8 @@ class Stepper:
         except NeedsSuspension as stop:
             self._recorder.suspend(instance, stop.report)
             return
-        except Exception as exc:
-            logger.exception("trioflow failed on instance %r; it is suspended", instance.id)
-            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
+        except BaseException as exc:  # noqa: BLE001 - no instance can end a worker
+            self._failed(instance, exc)
             return
         finally:
             self._in_step = None
@@ -139,6 +138,13 @@ class Stepper:
             assert delivery.child.unit is not None
             unit = self._batch.merge(unit, delivery.child.unit)
         self._recorder.record(instance, unit, turn, data)
+
+    def _failed(self, instance: HeldInstance, exc: BaseException) -> None:
+        """Suspend an instance on which the engine failed."""
+        if isinstance(exc, KeyboardInterrupt):
+            raise exc
+        logger.error("trioflow failed on instance %r; it is suspended", instance.id, exc_info=exc)
+        self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
         return Execution(
@@ -211,10 +217,9 @@ class Stepper:
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
-        except Exception as exc:
-            logger.exception("trioflow failed to replay instance %r", instance.id)
+        except BaseException as exc:  # noqa: BLE001 - no instance can end a worker
             execution.evict()
-            self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
+            self._failed(instance, exc)
         else:
             execution.take_custom_status()
             execution.new_attributes = None

@@ -114,8 +114,9 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             return "finished"
         parent = parent_ref(*row[2:])
         notice = None if parent is None else child_terminated(outcome, parent)
-        now = store.clock()
-        for id in _family(store, instance):
+        family = _family(store, instance)
+        now = store.clock()  # what its descendants did before they were locked was before that
+        for id in family:
             store.execute(queries.end_instance, "terminated", outcome, now, id)
             store.execute(queries.delete_inbox, id)
             drop_activities(store, id)

@@ -1,21 +1,21 @@
 """The table of what a workflow may not call, for the source check, monitor and audit hook.
 
-The codes are explained in `trioflow._engine.guard`.
+The codes are explained in `trioflow._engine.guard.codes`; `trioflow lint` reads this table, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["CHECKS", "Check"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule: calls that are not allowed in a workflow, and what to write instead.
+class Check:
+    """A check: calls that are not allowed in a workflow, and what to write instead.
 
     Attributes:
-        code: The stable short code, ``"TF101"``; several rules may share one.
+        code: The stable short code, ``"TF101"``; several checks may share one.
         hint: What to do instead, as an imperative: ``"use trioflow.now()"``.
         calls: The callables, each as ``"module:qualified.name"``.
         events: Audit events that mean the same; a trailing ``*`` stands for any ending.
@@ -52,7 +52,7 @@ _PATH_METHODS = (
 _HTTP_VERBS = "get post put patch delete head options request"
 
 _CLOCKS = (
-    Rule(
+    Check(
         "TF101",
         _NOW,
         (
@@ -64,14 +64,14 @@ _CLOCKS = (
             "os:times",
         ),
     ),
-    Rule("TF101", _NOW, _of("time:", "localtime gmtime ctime asctime"), fine_with=1),
-    Rule("TF101", _NOW, ("time:strftime",), fine_with=2),
-    Rule("TF101", _NOW, (*_of("datetime:datetime.", "now utcnow"), "datetime:date.today")),
-    Rule("TF102", "use `await trio.sleep(...)`", ("time:sleep",), ("time.sleep",)),
+    Check("TF101", _NOW, _of("time:", "localtime gmtime ctime asctime"), fine_with=1),
+    Check("TF101", _NOW, ("time:strftime",), fine_with=2),
+    Check("TF101", _NOW, (*_of("datetime:datetime.", "now utcnow"), "datetime:date.today")),
+    Check("TF102", "use `await trio.sleep(...)`", ("time:sleep",), ("time.sleep",)),
 )
 
 _CHANCE = (
-    Rule(
+    Check(
         "TF103",
         _RANDOM,
         _of(
@@ -87,15 +87,15 @@ _CHANCE = (
             "uniform seed",
         ),
     ),
-    Rule(
+    Check(
         "TF103",
         "use trioflow.random(), or give a seed that comes from it",
         ("random:Random", "numpy.random:default_rng"),
         fine_with=1,
     ),
-    Rule("TF104", _UUID, _of("uuid:", "uuid1 uuid4 uuid6 uuid7")),
-    Rule("TF104", _UUID, ("uuid:uuid8",), fine_with=3),
-    Rule(
+    Check("TF104", _UUID, _of("uuid:", "uuid1 uuid4 uuid6 uuid7")),
+    Check("TF104", _UUID, ("uuid:uuid8",), fine_with=3),
+    Check(
         "TF105",
         "use trioflow.random(), or `trioflow.side_effect(...)` for a secret",
         (
@@ -110,7 +110,7 @@ _CHANCE = (
 )
 
 _FILES = (
-    Rule(
+    Check(
         "TF106",
         _ACTIVITY,
         _of("builtins:", "open")
@@ -148,7 +148,7 @@ _FILES = (
             ),
         ),
     ),
-    Rule(
+    Check(
         "TF107",
         "wait for a Signal instead",
         ("builtins:input", "getpass:getpass"),
@@ -157,7 +157,7 @@ _FILES = (
 )
 
 _OUTSIDE = (
-    Rule(
+    Check(
         "TF108",
         _ACTIVITY,
         _of(
@@ -182,7 +182,7 @@ _OUTSIDE = (
             *_of("", "nntplib.* telnetlib.* webbrowser.*"),
         ),
     ),
-    Rule(
+    Check(
         "TF109",
         _ACTIVITY,
         _of("subprocess:", "run call check_call check_output Popen getoutput getstatusoutput")
@@ -201,7 +201,7 @@ _OUTSIDE = (
             "signal.pthread_kill",
         ),
     ),
-    Rule(
+    Check(
         "TF110",
         _SYNC_ACTIVITY,
         _of("threading:", "Thread.start Timer")
@@ -212,14 +212,14 @@ _OUTSIDE = (
         + _of("_thread:", "start_new_thread start_joinable_thread"),
         ("_thread.start_new_thread", "_thread.start_joinable_thread"),
     ),
-    Rule(
+    Check(
         "TF110",
         "use trio.Event or trio.open_memory_channel, which do not block the worker",
         _of("threading:", "Thread.join Event.wait Condition.wait Barrier.wait")
         + _of("queue:", "Queue.get Queue.put")
         + ("concurrent.futures._base:Future.result", "concurrent.futures:wait"),
     ),
-    Rule(
+    Check(
         "TF113",
         _ACTIVITY,
         ("sqlite3:connect", "psycopg:connect", "psycopg2:connect", "pymysql:connect"),
@@ -228,24 +228,24 @@ _OUTSIDE = (
 )
 
 _ASYNCIO = (
-    Rule("TF111", "use `await trio.sleep(...)`", ("asyncio:sleep",)),
-    Rule(
+    Check("TF111", "use `await trio.sleep(...)`", ("asyncio:sleep",)),
+    Check(
         "TF111",
         "use trio.fail_after, trio.move_on_after or anyio.fail_after",
         _of("asyncio:", "wait_for timeout timeout_at"),
     ),
-    Rule(
+    Check(
         "TF111",
         _NURSERY,
         _of("asyncio:", "create_task ensure_future TaskGroup Runner run run_coroutine_threadsafe"),
     ),
-    Rule(
+    Check(
         "TF111",
         "use anyio.gather, anyio.as_completed or a nursery",
         _of("asyncio:", "gather wait as_completed shield"),
     ),
-    Rule("TF111", _SYNC_ACTIVITY, ("asyncio:to_thread",)),
-    Rule(
+    Check("TF111", _SYNC_ACTIVITY, ("asyncio:to_thread",)),
+    Check(
         "TF111",
         "use the class of that name in trio, or trio.open_memory_channel for a queue",
         _of(
@@ -254,7 +254,7 @@ _ASYNCIO = (
             "LifoQueue Future",
         ),
     ),
-    Rule(
+    Check(
         "TF111",
         _ACTIVITY,
         _of(
@@ -267,7 +267,7 @@ _ASYNCIO = (
 )
 
 _TRIO = (
-    Rule(
+    Check(
         "TF112",
         _SYNC_ACTIVITY,
         (
@@ -277,36 +277,36 @@ _TRIO = (
             "trio.lowlevel:start_thread_soon",
         ),
     ),
-    Rule(
+    Check(
         "TF112",
         "make the function an activity that calls it",
         ("anyio.to_process:run_sync",),
     ),
-    Rule(
+    Check(
         "TF112",
         "a workflow is not a worker thread: call the function itself",
         _of("trio.from_thread:", "run run_sync check_cancelled")
         + _of("anyio.from_thread:", "run run_sync check_cancelled start_blocking_portal"),
     ),
-    Rule(
+    Check(
         "TF112",
         "a workflow runs in a loop already: await the function itself",
         ("trio:run", "anyio:run", "trio.lowlevel:start_guest_run"),
     ),
-    Rule(
+    Check(
         "TF112", "start the task in a nursery of the workflow", ("trio.lowlevel:spawn_system_task",)
     ),
-    Rule(
+    Check(
         "TF112",
         "wait for a trio.Event or a Signal",
         ("trio.testing:wait_all_tasks_blocked", "anyio:wait_all_tasks_blocked"),
     ),
-    Rule(
+    Check(
         "TF112",
         "receive a trioflow Signal, and send it from the process that gets the signal",
         ("trio:open_signal_receiver", "anyio:open_signal_receiver"),
     ),
-    Rule(
+    Check(
         "TF112",
         _ACTIVITY,
         _of(
@@ -331,7 +331,7 @@ _TRIO = (
 )
 
 _ENVIRONMENT = (
-    Rule(
+    Check(
         "TF114",
         "give the value to the workflow as an argument, or read it in an activity or with "
         "trioflow.side_effect(...)",
@@ -340,5 +340,13 @@ _ENVIRONMENT = (
     ),
 )
 
-#: Every rule. A callable named by two rules belongs to the first.
-RULES: tuple[Rule, ...] = (*_CLOCKS, *_CHANCE, *_FILES, *_ENVIRONMENT, *_OUTSIDE, *_ASYNCIO, *_TRIO)
+#: Every check. A callable named by two checks belongs to the first.
+CHECKS: tuple[Check, ...] = (
+    *_CLOCKS,
+    *_CHANCE,
+    *_FILES,
+    *_ENVIRONMENT,
+    *_OUTSIDE,
+    *_ASYNCIO,
+    *_TRIO,
+)

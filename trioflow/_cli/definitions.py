@@ -1,0 +1,55 @@
+"""Finding the user's workflows: modules are imported as a program would do it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from trioflow import Registry, Workflow, default_registry
+
+__all__ = ["find_workflow", "import_modules"]
+
+
+def import_modules(names: Iterable[str]) -> list[Registry]:
+    """Import modules, also from the current folder, and return the registries that they have.
+
+    Raises:
+        click.UsageError: There is no such module.
+    """
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - as Python writes it there
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    registries = [default_registry]
+    for name in names:
+        if name.endswith(".py") or os.sep in name:
+            raise click.UsageError(f"{name!r} is a file; give the name of the module, as in import")
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name + ".").startswith(error.name + "."):
+                raise
+            raise click.UsageError(
+                f"there is no module {name!r} here, nor where Python looks"
+            ) from None
+        registries += [each for each in vars(module).values() if isinstance(each, Registry)]
+    return registries
+
+
+def find_workflow(name: str, registries: Iterable[Registry]) -> Workflow[..., Any]:
+    """Return the workflow of that name.
+
+    Raises:
+        click.UsageError: There is none.
+    """
+    registries = list(registries)
+    for registry in registries:
+        if name in registry.workflows:
+            return registry.workflows[name]
+    known = sorted({each for registry in registries for each in registry.workflows})
+    raise click.UsageError(
+        f"there is no workflow {name!r} in these modules; there are {', '.join(known) or 'none'}"
+    )

@@ -1,0 +1,157 @@
+"""``trioflow replay``: replays a history from a file with the present code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from trioflow import TrioflowError, Workflow
+from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.output import console, print_json
+from trioflow._model.info import TaskInfo
+from trioflow._model.turns import Turn
+from trioflow.testing import History, Replay, ReplayError, load_history
+
+__all__ = ["replay"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.option("--step", is_flag=True, help="Show each turn, and where each task waits after it.")
+@click.option("--execution", type=int, help="Take this execution only.")
+@click.option("--break-at", type=int, metavar="TURN", help="Stop in the debugger before this turn.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object instead.")
+@click.pass_context
+def replay(
+    context: click.Context,
+    *,
+    file: Path,
+    modules: tuple[str, ...],
+    step: bool,
+    execution: int | None,
+    break_at: int | None,
+    as_json: bool,
+) -> None:
+    """Replay an exported history with the workflow that the modules define.
+
+    FILE is what `History.save()` wrote, MODULE what is imported to define the workflow. Turns are
+    counted from 0; `--break-at` belongs to the last execution, unless `--execution` says another.
+
+    Exit codes: 0 if the code replays it, 1 if not, 2 for wrong usage.
+    """
+    try:
+        history = load_history(file)
+    except (TrioflowError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    numbers = [each.number for each in history.executions]
+    if execution is not None and execution not in numbers:
+        raise click.UsageError(f"there is no execution {execution}; there are {numbers}")
+    workflow = find_workflow(history.workflow, import_modules(modules))
+    chosen = numbers if execution is None else [execution]
+    out = None if as_json else console()
+    made: list[dict[str, Any]] = []
+    difference: ReplayError | None = None
+    try:
+        for number in chosen:
+            stop = break_at if number == chosen[-1] else None
+            made += _replay(history, workflow, number, stop, out if step else None)
+    except ReplayError as error:
+        difference = error
+    _tell(history, chosen, made, difference, out)
+    context.exit(0 if difference is None else 1)
+
+
+def _replay(
+    history: History,
+    workflow: Workflow[..., Any],
+    number: int,
+    stop: int | None,
+    out: Console | None,
+) -> Iterator[dict[str, Any]]:
+    with Replay(history, workflow, execution=number) as run:
+        if stop is not None and not 0 <= stop < len(run.turns):
+            raise click.UsageError(f"there is no turn {stop}; there are {len(run.turns)}, from 0")
+        if out is not None:
+            out.print(Text(f"{history.id}, execution {number} of {history.workflow}", "bold"))
+        while run.position < len(run.turns):
+            if run.position == stop:
+                breakpoint()  # noqa: T100 - asked for
+            turn = run.step()
+            tasks = run.tasks()
+            if out is not None:
+                _show(out, run.position - 1, turn, tasks)
+            yield {
+                "execution": number,
+                "turn": run.position - 1,
+                "now": turn.now,
+                "events": [_describe(each) for each in turn.events],
+                "commands": [_describe(each) for each in turn.commands],
+                "outcome": None if turn.outcome is None else _tag(turn.outcome),
+                "tasks": tasks,
+            }
+
+
+def _tell(
+    history: History,
+    chosen: list[int],
+    made: list[dict[str, Any]],
+    difference: ReplayError | None,
+    out: Console | None,
+) -> None:
+    report = None if difference is None else difference.report
+    if out is None:
+        head = {"id": history.id, "workflow": history.workflow, "replays": report is None}
+        print_json({**head, "report": report, "turns": made})
+    elif report is None:
+        count = f"{len(chosen)} execution{'' if len(chosen) == 1 else 's'}, {len(made)} turns"
+        out.print(f"{history.id} replays: {count}.")
+    else:
+        out.print(Text(f"{history.id} does not replay", "bold red"))
+        out.print(report.message)
+
+
+# --- for people ------------------------------------------------------------------------------
+
+
+def _show(out: Console, number: int, turn: Turn, tasks: list[TaskInfo]) -> None:
+    out.print(Text.assemble((f"turn {number}", "bold cyan"), f"  {_time(turn.now)}"))
+    for event in turn.events:
+        out.print(f"  event    {_describe(event)}")
+    for command in turn.commands:
+        out.print(f"  command  {_describe(command)}")
+    if turn.outcome is not None:
+        out.print(f"  outcome  {_tag(turn.outcome)}")
+    for task in tasks:
+        inside = "  " * task.path.count(".")
+        line = Text.assemble(
+            f"  task     {inside}", (task.name, "bold"), " waits for ", task.waits_for
+        )
+        if task.until is not None:
+            line.append(f", until {_time(task.until)}")
+        if task.line:
+            line.append(f"  {task.line}", "dim")
+        out.print(line)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "milliseconds")
+
+
+def _describe(thing: msgspec.Struct) -> str:
+    """Say what an event or a command is, without the values in it, which may be secret."""
+    names = (getattr(thing, name, "") for name in ("activity", "workflow", "name", "instance"))
+    words = [_tag(thing), *dict.fromkeys(name for name in names if isinstance(name, str) and name)]
+    id_ = getattr(thing, "id", "")
+    return " ".join([*words, f"({id_})"] if id_ else words)
+
+
+def _tag(thing: msgspec.Struct) -> str:
+    return str(type(thing).__struct_config__.tag)
