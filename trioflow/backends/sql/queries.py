@@ -404,7 +404,7 @@ class Queries:
     records_by_attribute = f"""SELECT {", ".join(RECORD_COLUMNS)}
         FROM attributes AS a CROSS JOIN instances {{where}}"""  # noqa: S608 - our names
     some_of_attribute = """SELECT count(*) FROM (SELECT 1 AS one FROM attributes AS a
-        {where}) AS few"""
+        {where} LIMIT ?) AS few"""
     count_by_status = "SELECT '', status, count(*) FROM instances {where} GROUP BY status"
     count_by_workflow = "SELECT '', workflow, count(*) FROM instances {where} GROUP BY workflow"
     count_by_queue = "SELECT '', queue, count(*) FROM instances {where} GROUP BY queue"

@@ -21,6 +21,13 @@ end
 -- The set of a value is in the order of the list; then so is what of it has been seen.
 local places = {}
 local lead = where.attributes[1]
+local fewest = INF
+for _, one in ipairs(where.attributes) do
+  local number = one[2] == '=' and redis.call('ZCARD', P .. word_key(one[1], one[3])) or INF
+  if number < fewest then
+    lead, fewest = one, number
+  end
+end
 if lead and lead[2] == '=' then
   places[1] = word_key(lead[1], lead[3])
 elseif where.parent and where.parent ~= '' then

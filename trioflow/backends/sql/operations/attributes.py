@@ -17,8 +17,10 @@ from trioflow.backends.sql.queries import NEW_ATTRIBUTES, REMOVE_ATTRIBUTES, SET
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
+    "MANY",
     "Lead",
     "attribute_clauses",
+    "count_some",
     "lead_of",
     "names_in_index",
     "range_of",
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 _KINDS = "bnst"
+MANY = 1000
+"""More instances than these are not sorted for a page."""
 
 
 def write_attributes(
@@ -62,17 +66,34 @@ class Lead(NamedTuple):
     others: list[AttributeCondition]
 
 
-def lead_of(where: InstanceFilter) -> Lead:
-    """Return which condition to read the index by: one of equality before one of a range."""
+def lead_of(store: SqlStore, where: InstanceFilter) -> Lead:
+    """Return which condition to read the index by: of equality before range, one that few meet."""
     ordered = sorted(where.attributes, key=lambda one: one.how != "=")
+    if len(ordered) > 1 and ordered[1].how == "=":
+        ordered.sort(key=lambda one: (one.how != "=", count_some(store, one)))
     return Lead(ordered[0] if ordered else None, ordered[1:])
 
 
-def range_of(condition: AttributeCondition) -> tuple[list[str], list[Any]]:
-    """Return what the rows ``a`` of the index have that a condition means, as clauses."""
+def count_some(store: SqlStore, condition: AttributeCondition) -> int:
+    """Return how many rows of the index meet a condition, or `MANY` if they are more than that."""
+    clauses, parameters = range_of(condition)
+    translated = store.dialect.query(f"WHERE {' AND '.join(clauses)}")
+    asked = store.queries.some_of_attribute.replace("{where}", translated)
+    (number,) = store.execute(asked, *parameters, MANY).fetchone()
+    return int(number)
+
+
+def range_of(
+    condition: AttributeCondition, *, looked_up: bool = False
+) -> tuple[list[str], list[Any]]:
+    """Return what the rows ``a`` of the index have that a condition means, as clauses.
+
+    With ``looked_up`` the instance is known, too: then SQLite must not read the range for it.
+    """
     if condition.how == "=":
         return ["a.name = ?", "a.word = ?"], [condition.name, condition.word.encode()]
-    return ["a.name = ?", f"a.quantity {condition.how} ?"], [condition.name, condition.quantity]
+    quantity = "+a.quantity" if looked_up else "a.quantity"
+    return ["a.name = ?", f"{quantity} {condition.how} ?"], [condition.name, condition.quantity]
 
 
 def attribute_clauses(lead: Lead) -> tuple[list[str], list[Any]]:
@@ -88,7 +109,7 @@ def attribute_clauses(lead: Lead) -> tuple[list[str], list[Any]]:
         clauses.append(f"instances.seq IN ({among})")
         parameters += values
     for other in lead.others:
-        inside, values = range_of(other)
+        inside, values = range_of(other, looked_up=True)
         has = " AND ".join(["a.seq = instances.seq", *inside])
         clauses.append(f"EXISTS (SELECT 1 FROM attributes AS a WHERE {has})")  # noqa: S608
         parameters += values

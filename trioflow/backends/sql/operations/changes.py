@@ -153,7 +153,7 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
 
 def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
     """See `Backend.remove`."""
-    clauses, parameters = conditions(where)
+    clauses, parameters = conditions(store, where)
     clauses.append("finished_at IS NOT NULL")
     removed = 0
     with store.transaction():

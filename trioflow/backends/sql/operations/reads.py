@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from trioflow._model.attributes import AttributeCondition
 from trioflow.backends.records import (
     ActivityTask,
     Execution,
@@ -22,8 +21,10 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.sql.dialect import Cursor
 from trioflow.backends.sql.operations.attributes import (
+    MANY,
     Lead,
     attribute_clauses,
+    count_some,
     lead_of,
     names_in_index,
     range_of,
@@ -47,7 +48,6 @@ __all__ = [
 ]
 
 _OPEN = ("running", "suspended")
-_MANY = 1000
 _SURROGATES = range(0xD800, 0xE000)
 _names = msgspec.json.Decoder(list[str])
 
@@ -99,7 +99,7 @@ def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
 
 def count(store: SqlStore, where: InstanceFilter) -> int:
     """See `Backend.count`."""
-    counted = select(store, store.queries.count, *conditions(where)).fetchone()
+    counted = select(store, store.queries.count, *conditions(store, where)).fetchone()
     return int(counted[0])
 
 
@@ -107,7 +107,7 @@ def list_instances(
     store: SqlStore, where: InstanceFilter, limit: int, after: str | None
 ) -> list[InstanceRecord]:
     """See `Backend.list`."""
-    query, seq, lead = store.queries.records, "instances.seq", lead_of(where)
+    query, seq, lead = store.queries.records, "instances.seq", lead_of(store, where)
     clauses: list[str] = []
     parameters: list[Any] = []
     if lead.condition is not None and lead.condition.how == "=":
@@ -115,9 +115,9 @@ def list_instances(
         inside, parameters = range_of(lead.condition)
         clauses = ["instances.seq = a.seq", *inside]
         lead = Lead(None, lead.others)
-    elif lead.condition is not None and _has_many(store, lead.condition):
+    elif lead.condition is not None and count_some(store, lead.condition) == MANY:
         lead = Lead(None, [lead.condition, *lead.others])
-    others, values = conditions(where, lead)
+    others, values = conditions(store, where, lead)
     clauses += others
     parameters += values
     if after is not None:
@@ -131,14 +131,6 @@ def list_instances(
     return [instance_record(row) for row in rows.fetchall()]
 
 
-def _has_many(store: SqlStore, condition: AttributeCondition) -> bool:
-    """Return whether more instances are in a range than one would sort for a page."""
-    clauses, parameters = range_of(condition)
-    some = store.queries.some_of_attribute
-    (number,) = select(store, some, clauses, [*parameters, _MANY + 1], "LIMIT ?").fetchone()
-    return int(number) > _MANY
-
-
 def count_by(
     store: SqlStore,
     where: InstanceFilter,
@@ -146,7 +138,7 @@ def count_by(
     attribute: bool,  # noqa: FBT001 - one of the arguments that a thread is given
 ) -> list[Group]:
     """See `Backend.count_by`."""
-    clauses, parameters = conditions(where)
+    clauses, parameters = conditions(store, where)
     if attribute:
         names = names_in_index(by)
         clauses += ["instances.seq = a.seq", f"a.name IN ({', '.join('?' * len(names))})"]
@@ -211,10 +203,13 @@ def select(
     return store.execute(query.replace("{where}", translated), *parameters)
 
 
-def conditions(where: InstanceFilter, lead: Lead | None = None) -> tuple[list[str], list[Any]]:
+def conditions(
+    store: SqlStore, where: InstanceFilter, lead: Lead | None = None
+) -> tuple[list[str], list[Any]]:
     """Return the clauses of a filter and their parameters.
 
     Args:
+        store: Whose index of attributes may be looked at.
         where: The filter.
         lead: How its conditions on attributes are looked up; by default the index is read by one.
     """
@@ -237,7 +232,7 @@ def conditions(where: InstanceFilter, lead: Lead | None = None) -> tuple[list[st
         if all(status in _OPEN for status in where.status):
             clauses.append("finished_at IS NULL")  # implied; it makes an index useful
     if where.attributes:
-        others, values = attribute_clauses(lead_of(where) if lead is None else lead)
+        others, values = attribute_clauses(lead_of(store, where) if lead is None else lead)
         clauses += others
         parameters += values
     return clauses, parameters
