@@ -28,6 +28,7 @@ ERRORS = """
     SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
 """
 AUTHORING = """
+    start_detached cancel_instance
     Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
     random send_signal set_attributes set_status side_effect uuid4 workflow workflow_by_name
 """

@@ -6,7 +6,7 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import Callable, Coroutine, MutableMapping
-from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Never, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
@@ -24,6 +24,7 @@ __all__ = [
     "activity",
     "activity_by_name",
     "activity_info",
+    "cancel_instance",
     "continue_as_new",
     "info",
     "is_replaying",
@@ -34,11 +35,13 @@ __all__ = [
     "set_attributes",
     "set_status",
     "side_effect",
+    "start_detached",
     "uuid4",
     "workflow",
     "workflow_by_name",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -62,6 +65,49 @@ def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, 
     """
     caller = current_caller("send_signal()")
     return caller.send_signal(instance, signal.name, value, signal.type)
+
+
+def start_detached(
+    workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Never, object, str]:
+    """Start an instance that is no sub-workflow, and wait until it is stored.
+
+    It has no parent: it goes on when this workflow ends, is cancelled or terminated, and nobody is
+    told of its end. ``options()`` of the workflow say all that they say for ``client.start()``; its
+    queue, priority and metadata are those of this workflow, unless they say otherwise.
+
+    Args:
+        workflow: The workflow, or a variant of it: ``report.options(id="report-7")``.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        The id of the instance: the given one, or one that is derived from this instance's. With
+        ``options(if_exists="return")`` perhaps of one that was there before, whatever its workflow.
+
+    Raises:
+        ArgumentError: The arguments do not fit the signature, or cannot be stored.
+        InstanceAlreadyExists: An instance has the id.
+        NotInWorkflow: Outside of a workflow; use ``client.start(...)`` there.
+    """
+    return current_caller("start_detached()").start_detached(workflow, args, kwargs)
+
+
+def cancel_instance(id: str, reason: str | None = None) -> Coroutine[Never, object, None]:
+    """Ask an instance to end, as ``handle.cancel(reason)`` does, and wait until that is stored.
+
+    For sub-workflows that this workflow waits for, a cancel scope is the better way.
+
+    Args:
+        id: The instance.
+        reason: Why, for ``InstanceCancelled.reason``.
+
+    Raises:
+        InstanceNotFound: There is no such instance, or it has ended.
+        ArgumentError: The reason is too long, or has characters that a store does not take.
+        NotInWorkflow: Outside of a workflow; use ``client.handle(id).cancel(...)`` there.
+    """
+    return current_caller("cancel_instance()").cancel_instance(id, reason)
 
 
 def now() -> float:

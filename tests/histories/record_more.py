@@ -15,7 +15,9 @@ import trio
 import trio.testing
 
 from tests.histories import attributes as a
+from tests.histories import detached as d
 from tests.histories import starting as s
+from tests.histories.programs import go
 from tests.histories.record import Stage, record
 
 HERE = str(Path(__file__).parents[2])
@@ -41,7 +43,16 @@ async def attributes(stage: Stage) -> None:
         await client.run(a.gives_attributes.options(id="gives_attributes"))
 
 
-SCENARIOS = {each.__name__: each for each in (starting, attributes)}
+async def detached(stage: Stage) -> None:
+    async with stage.worker() as client:
+        await client.run(d.detaches.options(id="detaches"))
+        await trio.sleep(1)
+        for id in ("detaches/0:0", "abandoned"):
+            await client.handle(id).signal(go, 7)
+            await client.handle(id).result()
+
+
+SCENARIOS = {each.__name__: each for each in (starting, attributes, detached)}
 
 
 def main(name: str, folder: Path) -> None:

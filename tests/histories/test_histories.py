@@ -16,6 +16,7 @@ import pytest
 
 import tests.histories.attributes  # its workflows
 import tests.histories.calling
+import tests.histories.detached
 import tests.histories.failing
 import tests.histories.starting  # noqa: F401 - as above
 from tests.histories.programs import flows
@@ -203,7 +204,14 @@ def test_no_golden_file_was_changed():
     sums = dict(
         reversed(line.split("  ")) for line in (HERE / "SHA256SUMS").read_text().splitlines()
     )
-    programs = ("attributes.py", "calling.py", "failing.py", "programs.py", "starting.py")
+    programs = (
+        "attributes.py",
+        "calling.py",
+        "detached.py",
+        "failing.py",
+        "programs.py",
+        "starting.py",
+    )
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (*FILES, *(HERE / name for name in programs))

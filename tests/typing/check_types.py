@@ -35,6 +35,7 @@ from trioflow import (
     activity_info,
     attribute,
     backends,
+    cancel_instance,
     continue_as_new,
     info,
     now,
@@ -44,6 +45,7 @@ from trioflow import (
     send_signal,
     set_attributes,
     side_effect,
+    start_detached,
     uuid4,
     workflow,
     workflow_by_name,
@@ -210,6 +212,12 @@ async def inside() -> None:
     assert_type(uuid4(), UUID)
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
+    order = Order("1")
+    assert_type(await start_detached(ship.options(id="x", if_exists="return"), order), str)
+    await start_detached(ship)  # type: ignore[call-arg]
+    await start_detached(ship, "1")  # type: ignore[arg-type]
+    assert_type(await cancel_instance("x", "why"), None)
+    assert_type(await ship.options(on_cancel="abandon")(order), str)
     set_attributes(stage="paid", amount=None, tags=["a"])
     set_attributes(stage=b"paid")  # type: ignore[arg-type]
     assert_type(side_effect(lambda: 1), int)
@@ -242,6 +250,11 @@ async def client_calls(client: Client) -> None:
     once = ship.options(id="x", if_exists="return", reuse_finished=True)
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
+    assert_type(await handle.pause("why"), None)
+    assert_type(await handle.wait(status=("failed", "suspended")), Description)
+    await handle.wait(status="done")  # type: ignore[arg-type]
+    async for description in handle.watch():
+        assert_type(description, Description)
     assert_type(await client.list(where={"a": 1, "b": "c"}), list[Description])
     assert_type(await client.list(where=attribute("a") == 1, limit=5), list[Description])
     some = [attribute("a") >= 1, attribute("b") < datetime.now(UTC)]

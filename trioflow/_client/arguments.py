@@ -20,6 +20,7 @@ __all__ = [
     "Filters",
     "check_group",
     "check_id",
+    "check_statuses",
     "check_workflow",
     "finished_statuses",
     "instance_filter",
@@ -56,7 +57,7 @@ def instance_filter(
 ) -> InstanceFilter:
     """Return the filter that the keywords of ``list()``, ``count()`` and ``remove()`` mean."""
     return InstanceFilter(
-        status=_statuses(status),
+        status=check_statuses(status),
         workflow=_workflow_name(workflow),
         queue=_text_or_none(queue, "queue"),
         parent=_text_or_none(parent, "parent"),
@@ -74,7 +75,7 @@ def finished_statuses(status: Status | Sequence[Status]) -> tuple[Status, ...]:
     Raises:
         TypeError, ValueError: There is no such status, or instances of it have not ended.
     """
-    statuses = _statuses(status)
+    statuses = check_statuses(status)
     for one in statuses:
         if one not in ENDED:
             finished = ", ".join(map(repr, ENDED))
@@ -130,7 +131,12 @@ def _text_or_none(value: object, name: str) -> str | None:
     return None if value is None else check_characters(value, name)
 
 
-def _statuses(given: object) -> tuple[Status, ...]:
+def check_statuses(given: object) -> tuple[Status, ...]:
+    """Return statuses of instances.
+
+    Raises:
+        TypeError, ValueError: There is no such status.
+    """
     known = ", ".join(map(repr, _STATUSES))
     if isinstance(given, str):
         given = (given,)

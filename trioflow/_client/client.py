@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -61,6 +62,9 @@ from trioflow.errors import (
 __all__ = ["Client", "client_on", "open_client"]
 
 _encode = msgspec.json.Encoder().encode
+
+_LOOK_EVERY = 1.0
+"""Seconds at most between two looks at an instance: not every change of it is told."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -374,6 +378,15 @@ class Client:
             where=where,
         )
         return await self.backend.remove(wanted, limit=check_count("limit", limit, 0))
+
+    async def wait_change(self, seen: int) -> None:
+        """Return when something in the store may have changed since ``changes()`` was ``seen``.
+
+        Raises:
+            ClientClosed: The client's block was left.
+        """
+        backend = self.backend
+        await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
 
     # --- inside -------------------------------------------------------------------------
 

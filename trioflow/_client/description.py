@@ -208,6 +208,9 @@ def describe(
         outcome = reader.part("outcome", decode_outcome, record.outcome)
     elif record.status == "suspended":
         suspension = reader.part("suspension", decode_report, record.outcome)
+        if suspension is not None and suspension.reason is not None:
+            opened = open_text(codec, suspension.reason)
+            suspension = msgspec.structs.replace(suspension, reason=opened)
     custom = record.custom_status
     return Description(
         id=record.id,

@@ -24,6 +24,7 @@ from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
 from trioflow._engine.mailbox import receive, send
+from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.attributes import AttributeValue, changed, encode_attributes
@@ -197,6 +198,20 @@ class Caller:
         """Put a signal into another instance's inbox, and wait until it is there."""
         made = send(self, instance, name, value, type_)
         return self._note(made, "send_signal() of", name)
+
+    # --- other instances ----------------------------------------------------------------
+
+    def start_detached(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, str]:
+        """Start an instance without a parent, wait until it is stored, and return its id."""
+        made = start_detached(self, workflow, args, kwargs)
+        return self._note(made, "start_detached() of", workflow.name)
+
+    def cancel_instance(self, instance: str, reason: str | None) -> Coroutine[Any, Any, None]:
+        """Ask an instance to end, and wait until the request is stored."""
+        made = cancel_instance(self, instance, reason)
+        return self._note(made, "cancel_instance() of", instance)
 
     def _note(self, made: Coroutine[Any, Any, T], what: str, name: str) -> Coroutine[Any, Any, T]:
         """Track a call's coroutine until it begins, as `call` does."""

@@ -457,6 +457,8 @@ class Execution:
                 | ev.ChildCancelled()
                 | ev.SignalSent()
                 | ev.SignalFailed()
+                | ev.RequestDone()
+                | ev.RequestFailed()
             ):
                 self.commands.answer(event.id, event)
             case ev.SignalReceived():

@@ -11,11 +11,13 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
     command_order,
     command_target,
 )
@@ -33,7 +35,7 @@ class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:
+def _kind(command: Command) -> str:  # noqa: PLR0911 - one for each
     match command:
         case RunActivity():
             return "activity"
@@ -47,6 +49,10 @@ def _kind(command: Command) -> str:
             return "cancel of activity"
         case CancelChild():
             return "cancel of sub-workflow"
+        case StartDetached():
+            return "detached start"
+        case CancelInstance():
+            return "cancel of instance"
         case _:
             assert_never(command)
 

@@ -19,11 +19,13 @@ __all__ = [
     "ActivityOptions",
     "CancelActivity",
     "CancelChild",
+    "CancelInstance",
     "Command",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
     "StartChild",
+    "StartDetached",
     "StartOptions",
     "command_order",
     "command_target",
@@ -98,6 +100,31 @@ class SendSignal(_Command, frozen=True, tag="send signal"):
     value: msgspec.Raw
 
 
+class StartDetached(_Command, frozen=True, tag="start detached"):
+    """Start a workflow as the instance ``instance``, which has no parent.
+
+    ``if_exists`` and ``reuse_finished`` say what to do if there is one of that id.
+    """
+
+    workflow: str
+    instance: str
+    input: msgspec.Raw
+    queue: str = "default"
+    priority: int = 0
+    start_at: float = 0.0
+    options: StartOptions | None = None
+    attributes: Stored = {}
+    if_exists: Literal["raise", "return", "replace"] = "raise"
+    reuse_finished: bool = True
+
+
+class CancelInstance(_Command, frozen=True, tag="cancel instance"):
+    """Ask another instance, which need not be a sub-workflow, to end."""
+
+    instance: str
+    reason: str | None = None
+
+
 class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     """Record what a side effect returned or raised; replay reads it from here."""
 
@@ -116,7 +143,16 @@ class CancelChild(_Command, frozen=True, tag="cancel child"):
     reason: str | None = None
 
 
-Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+Command = (
+    RunActivity
+    | StartChild
+    | SendSignal
+    | RecordSideEffect
+    | CancelActivity
+    | CancelChild
+    | StartDetached
+    | CancelInstance
+)
 
 
 def command_target(command: Command) -> str:
@@ -124,11 +160,11 @@ def command_target(command: Command) -> str:
     match command:
         case RunActivity():
             return command.activity
-        case StartChild():
+        case StartChild() | StartDetached():
             return command.workflow
         case SendSignal():
             return command.name
-        case RecordSideEffect() | CancelActivity() | CancelChild():
+        case RecordSideEffect() | CancelActivity() | CancelChild() | CancelInstance():
             return ""
         case _:
             assert_never(command)

@@ -395,6 +395,9 @@ class Workflow(_Definition, Generic[P, R]):
         if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
             ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
             it is terminated first.
+        on_cancel: What happens to a sub-workflow when its caller is cancelled: ``"wait"`` cancels
+            it and waits until it has ended; with ``"abandon"`` it goes on, beyond its parent's end,
+            but not beyond its parent's terminate.
         reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
             true, and for false with ``if_exists="return"``: such a start does the work once,
             however often it is repeated.
@@ -435,6 +438,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.delay: float | None = None
         self.attributes: Stored = {}
         self.overrides: StartOptions | None = None
+        self.on_cancel: OnCancel = "wait"
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
         self.watched = False  # by the determinism guard
@@ -451,6 +455,7 @@ class Workflow(_Definition, Generic[P, R]):
         start_at: float | None = None,
         delay: float | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
+        on_cancel: OnCancel | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
     ) -> Workflow[P, R]:
@@ -459,8 +464,8 @@ class Workflow(_Definition, Generic[P, R]):
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
                 a store does not take; or an attribute is not as `attribute` says.
-            DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
-                given.
+            DefinitionError: There is no such ``if_exists`` or ``on_cancel``; or both ``start_at``
+                and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
             ValueError: The priority, or a number, is out of range.
         """
@@ -469,6 +474,8 @@ class Workflow(_Definition, Generic[P, R]):
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
+        if on_cancel is not None:
+            check_choice("on_cancel", on_cancel, get_args(OnCancel))
         if if_exists is not None:
             check_choice("if_exists", if_exists, get_args(IfExists))
         if reuse_finished is not None:
@@ -478,6 +485,7 @@ class Workflow(_Definition, Generic[P, R]):
             queue=queue,
             priority=priority,
             retry=retry,
+            on_cancel=on_cancel,
             if_exists=if_exists,
             reuse_finished=reuse_finished,
             timeout=timeout,

@@ -23,6 +23,9 @@ __all__ = [
     "ChildFailed",
     "Event",
     "ParentRef",
+    "RequestAnswer",
+    "RequestDone",
+    "RequestFailed",
     "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
@@ -147,6 +150,19 @@ class SignalFailed(_Event, frozen=True, tag="signal failed"):
     failure: Failure
 
 
+class RequestDone(_Event, frozen=True, tag="request done"):
+    """What the command ``id`` asked of another instance was done: its start, or its cancel."""
+
+    id: str
+
+
+class RequestFailed(_Event, frozen=True, tag="request failed"):
+    """What the command ``id`` asked of another instance could not be done."""
+
+    id: str
+    failure: Failure
+
+
 class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """A client, or the parent, asked for the instance to be cancelled.
 
@@ -161,9 +177,17 @@ class CancelRequested(_Event, frozen=True, tag="cancel requested"):
 ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled
 ChildAnswer = ChildCompleted | ChildFailed | ChildCancelled
 SignalAnswer = SignalSent | SignalFailed
+RequestAnswer = RequestDone | RequestFailed
 
 Event = (
-    Started | Woken | ActivityAnswer | ChildAnswer | SignalReceived | SignalAnswer | CancelRequested
+    Started
+    | Woken
+    | ActivityAnswer
+    | ChildAnswer
+    | SignalReceived
+    | SignalAnswer
+    | CancelRequested
+    | RequestAnswer
 )
 
 _encoder = msgspec.json.Encoder()

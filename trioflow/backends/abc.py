@@ -301,6 +301,22 @@ class Backend(Protocol):
         """
         ...
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        """Suspend a running instance, whoever holds it; it is free then.
+
+        A worker that held it is not told: what it commits of the instance is refused. Activities
+        go on, and their results wait in the inbox, as all messages do.
+
+        Args:
+            instance: Its id.
+            report: The stored form of a `trioflow._model.info.SuspendReport`.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"unchanged"`` if it is suspended, ``"finished"`` or ``"not found"``.
+        """
+        ...
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         """Make a suspended instance running and ready.
 

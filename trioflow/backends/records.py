@@ -114,6 +114,9 @@ class Message(msgspec.Struct, frozen=True):
     ``unstarted`` is for a cancel: the stored form of a `trioflow._model.turns.Cancelled`. A target
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
     that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
+
+    With ``new`` there is no event: that instance is created, as `Backend.create` does it with
+    ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
     """
 
     instance: str
@@ -123,6 +126,9 @@ class Message(msgspec.Struct, frozen=True):
     failed: bytes = b""
     life: str | None = None
     unstarted: bytes = b""
+    new: NewInstance | None = None
+    reuse: bool = True
+    replacing: bytes | None = None
 
 
 class CancelledActivity(msgspec.Struct, frozen=True):

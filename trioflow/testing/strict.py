@@ -13,11 +13,13 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
     command_target,
 )
 from trioflow._model.ids import MAIN_TASK, CommandId
@@ -89,6 +91,10 @@ def _carried(command: Command) -> bytes:
             return bytes(command.input) + command.instance.encode(errors="replace")
         case SendSignal():
             return bytes(command.value) + command.instance.encode(errors="replace")
+        case StartDetached():
+            return bytes(command.input) + command.instance.encode(errors="replace")
+        case CancelInstance():
+            return command.instance.encode(errors="replace")
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return b""  # taken from the history, or nothing
         case _:

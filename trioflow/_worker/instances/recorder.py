@@ -20,11 +20,13 @@ from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
 )
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
@@ -37,7 +39,7 @@ from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
-from trioflow.errors import InstanceNotFound
+from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
 __all__ = ["Recorder", "birth"]
 
@@ -104,6 +106,10 @@ class Recorder:
                 self._begin_child(instance, unit, command)
             case SendSignal():
                 commit.messages.append(_signal_message(command))
+            case StartDetached():
+                commit.messages.append(self._detached(instance, command))
+            case CancelInstance():
+                commit.messages.append(_cancel_message(command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command.id)
             case CancelChild():
@@ -127,6 +133,36 @@ class Recorder:
         self._holdings.hold(child)
         child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
+
+    def _detached(self, instance: HeldInstance, command: StartDetached) -> Message:
+        """Return the message that creates an instance, with the two answers to who asked for it."""
+        id, done = command.instance, encode_event(ev.RequestDone(command.id))
+        taken = encode_event(ev.RequestFailed(command.id, Failure.of(InstanceAlreadyExists(id))))
+        replacing = None
+        if command.if_exists == "replace":
+            error = InstanceTerminated(id, "another one was started in its place")
+            replacing = _encode(Failed(Failure.of(error)))
+        new = NewInstance(
+            id=id,
+            workflow=command.workflow,
+            queue=command.queue,
+            input=bytes(command.input),
+            metadata=instance.metadata,
+            priority=command.priority,
+            life=self._random.new_life(),
+            start_at=command.start_at,
+            options=b"" if command.options is None else _encode(command.options),
+            attributes=encode_attributes(command.attributes),
+        )
+        return Message(
+            instance=id,
+            event=b"",
+            sent=done,
+            failed=done if command.if_exists == "return" else taken,
+            new=new,
+            reuse=command.reuse_finished,
+            replacing=replacing,
+        )
 
     def is_busy(self, instance: HeldInstance) -> bool:
         """Whether an instance has something under way here, so that it is kept.
@@ -279,6 +315,18 @@ def _signal_message(command: SendSignal) -> Message:
         event=encode_event(ev.SignalReceived(command.name, command.value)),
         sent=encode_event(ev.SignalSent(command.id)),
         failed=encode_event(ev.SignalFailed(command.id, failure)),
+    )
+
+
+def _cancel_message(command: CancelInstance) -> Message:
+    """Return the request to cancel another instance, with the two answers to who asked for it."""
+    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
+    return Message(
+        instance=command.instance,
+        event=encode_event(ev.CancelRequested(command.reason)),
+        sent=encode_event(ev.RequestDone(command.id)),
+        failed=encode_event(ev.RequestFailed(command.id, failure)),
+        unstarted=_encode(Cancelled(command.reason)),
     )
 
 

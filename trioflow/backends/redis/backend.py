@@ -304,6 +304,9 @@ class RedisBackend:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        return await self._update("pause", instance, report, wire.meant(life))
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._update("resume", instance, wire.meant(life))
 

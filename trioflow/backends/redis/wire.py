@@ -13,7 +13,7 @@ import msgspec
 
 from trioflow._model.attributes import index_rows
 from trioflow._model.events import ParentRef
-from trioflow.backends._common.notices import asked_by, child_cancelled, id_taken
+from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated, id_taken
 from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
@@ -315,6 +315,12 @@ def _message(message: Message) -> dict[str, Any]:
         wire["failed"] = _payload(message.failed)
     if message.life is not None:
         wire["life"] = message.life
+    if message.new is not None:
+        wire["new"], wire["reuse"] = _new_instance(message.new), message.reuse
+    if message.replacing is not None:
+        before, after = parts_of_notice(child_terminated, message.replacing)
+        parts = {"outcome": message.replacing, "before": before, "after": after}
+        wire["replacing"] = {name: _payload(part) for name, part in parts.items()}
     if message.unstarted:
         wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

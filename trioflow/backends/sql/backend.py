@@ -191,6 +191,9 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        return await self._write(changes.suspend, instance, report, life, told=_is_done)
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._write(changes.resume, instance, life, told=_is_done)
 

@@ -383,6 +383,13 @@ class Queries:
         WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
         AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
+    # A suspect that somebody holds is given back without a turn.
+    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {_SUSPECT}
+            ELSE level END,
+        deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
+        ready_at = NULL, worker = NULL, sticky_worker = NULL
+        WHERE id = ? AND status = 'running' AND life = coalesce(?, life)"""  # noqa: S608
     resume_instance = """UPDATE instances SET status = 'running', outcome = ?,
         ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END, deaths = 0
         WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""

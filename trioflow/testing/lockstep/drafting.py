@@ -304,6 +304,17 @@ class Batch:
             record = self._facts.records.get(target)
             execution = (1 if record is None else record.execution) + plan.execution
         sent, failed = self._draft.event(), self._draft.event()
+        if plan.new is not None:
+            new = self._draft.new(plan.new)
+            return Message(
+                instance=new.id,
+                event=b"",
+                sent=sent if plan.replies else b"",
+                failed=failed if plan.replies else b"",
+                new=new,
+                reuse=plan.reuse,
+                replacing=TERMINATED if plan.replace else None,
+            )
         event = self._draft.event()
         if plan.unstarted in ("parent", "stranger"):
             event = self._asked(target, stranger=plan.unstarted == "stranger")

@@ -427,11 +427,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom, life=plans.lives)
     def client(self, what: str, pick: int, stray: bool, life: Life) -> None:
-        """A client sends an event to an instance, cancels it, ends it, or resumes it."""
+        """A client sends an event to an instance, cancels, ends, suspends or resumes it."""
         id = self._draft.instance(pick, stray=stray)
         arguments: dict[str, tuple[bytes, ...]] = {
             "terminate": (TERMINATED,),
             "resume": (),
+            "suspend": (self._draft.event(b"report"),),
             "cancel": (self._draft.event(), UNSTARTED),
             "send": (self._draft.event(),),
         }

@@ -118,7 +118,8 @@ class ActivityPlan:
 class MessagePlan:
     """A message; ``execution`` counts from the one its target is in, ``None`` is any.
 
-    ``unstarted``: it ends a target that has not begun, and this one asks for that.
+    ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
+    creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
     """
 
     to: str
@@ -126,6 +127,9 @@ class MessagePlan:
     life: Life
     replies: bool
     unstarted: Asker
+    new: NewPlan | None
+    reuse: bool
+    replace: bool
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,9 @@ worker_acts = st.sampled_from(
 )
 heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 """What a worker does that has taken a suspect."""
-client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
+client_acts = st.sampled_from(
+    (*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate", "suspend")
+)
 
 
 def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -280,6 +286,8 @@ _activity = st.builds(
 )
 _not_asked: Asker = "nobody"
 _asker: st.SearchStrategy[Asker] = _mostly(_not_asked, "client", "parent", "stranger", weight=12)
+_none: NewPlan | None = None
+_news = st.one_of(*[st.just(_none)] * 5, news)
 _message = st.builds(
     MessagePlan,
     to=_someone,
@@ -287,6 +295,9 @@ _message = st.builds(
     life=_life,
     replies=st.booleans(),
     unstarted=_asker,
+    new=_news,
+    reuse=often,
+    replace=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")

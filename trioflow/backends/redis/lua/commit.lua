@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base activities instances ending
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
 -- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
@@ -330,7 +330,18 @@ local function write_unit(unit, plan)
 end
 
 local function deliver_message(sender, message)
-  local done = deliver(message.instance, message)
+  local done
+  if message.new then
+    local top = message.replacing and open_row(message.instance)
+    if top then
+      local ending = message.replacing
+      terminate_family(message.instance, top, ending.outcome, ending.before, ending.after)
+    end
+    done = create_one(message.new, message.reuse)
+    flush()
+  else
+    done = deliver(message.instance, message)
+  end
   local reply = done and message.sent or not done and message.failed
   if reply and reply ~= '' then
     deliver(sender, { event = reply })

@@ -25,7 +25,7 @@ from trioflow.backends.sql.queries import (
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["cancel", "create", "remove", "resume", "send", "terminate"]
+__all__ = ["cancel", "create", "create_sent", "remove", "resume", "send", "suspend", "terminate"]
 
 _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
@@ -54,6 +54,12 @@ def create(
             tries += 1
             if tries == _TRIES:
                 raise
+
+
+def create_sent(store: SqlStore, message: Message) -> bool:
+    """Create the instance that a message of a commit has; return whether its id was free."""
+    assert message.new is not None
+    return create(store, [message.new], message.reuse, message.replacing)[0]
 
 
 def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
@@ -135,6 +141,18 @@ def _family(store: SqlStore, instance: str) -> list[str]:
             return ids
         # Then look again: who was not locked may have started another one.
         store.write(LOCK_INSTANCES, ids)
+
+
+def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Update:
+    """See `Backend.suspend`."""
+    queries = store.queries
+    with store.transaction():
+        if store.execute(queries.pause_instance, report, instance, life).rowcount:
+            return "done"
+        row = store.execute(queries.status_of, instance).fetchone()
+        if row is None:
+            return "not found"
+        return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
 
 
 def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:

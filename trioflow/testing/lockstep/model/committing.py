@@ -201,7 +201,12 @@ def _refusal(one: InstanceCommit, now: float) -> Iterator[_Sent]:
 
 def _send(state: State, sent: _Sent, now: float) -> None:
     message = sent.message
-    done = state.deliver_or_end(message, now, sent.at)
+    if message.new is not None:
+        if message.replacing is not None:
+            state.terminate(message.instance, message.replacing, None, now)
+        done = state.create(message.new, now, reuse=message.reuse)
+    else:
+        done = state.deliver_or_end(message, now, sent.at)
     reply = message.sent if done else message.failed
     if reply:
         state.deliver(Message(sent.sender, reply), now)
