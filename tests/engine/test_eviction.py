@@ -213,9 +213,9 @@ def test_whatever_waits_for_whatever_goes(host, wait, caplog, capfd):
 
             driver = Driver(wf, first=[signal("go", 1), signal("go", 2)])
             assert driver.outcome is None, shape
-            unread = driver.execution.unread_signals()
+            unread = driver.execution.unread()
             driver.evict()
-            assert driver.execution.unread_signals() == unread
+            assert driver.execution.unread() == unread
             driver.revive()
             driver.evict()
 

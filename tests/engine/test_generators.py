@@ -15,6 +15,7 @@ import trio.testing
 from tests.engine.driver import Driver, act, done, nothing_left, stopped
 from trioflow._engine.loop import generators
 from trioflow._model import events as ev
+from trioflow._model.rules import LATE_GENERATORS
 from trioflow._model.turns import Completed
 
 a = act("a", int)
@@ -388,4 +389,11 @@ def test_names_reasons_and_the_order_of_cleanups_are_those_of_trio():
         assert each[0] == f"dropped, in close asyncgen {__name__}.{INNER} (abandoned)"
         assert each[-2] == "late, in <init>"
     log.clear()
+    driver.check()
+
+
+def test_executions_of_older_rules_close_late_generators_beside_the_others():
+    log = []
+    driver = Driver(left_in_a_cleanup(log), rules=LATE_GENERATORS - 1).finish()
+    assert f"late, in close asyncgen {__name__}.{INNER} (abandoned)" in log
     driver.check()

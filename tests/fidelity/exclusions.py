@@ -1,6 +1,7 @@
 """Which tests of trio's and anyio's suites are not made as workflows, and why.
 
-What is not named here is made. A test that calls ``trio.run()`` nowhere needs no entry.
+What is not named here is made. A test that calls ``trio.run()`` nowhere needs no entry, nor does
+one that gives it an option which a workflow has not (`runs.Workflows.unsuited`).
 """
 
 # mypy: ignore-errors
@@ -75,17 +76,13 @@ REASONS: dict[str, tuple[str, ...]] = {
         "trio/_core/_tests/test_run.py::test_current_time",
         "trio/_core/_tests/test_run.py::test_current_time_with_mock_clock",
         "trio/_core/_tests/test_run.py::test_yield_briefly_checks_for_timeout",
-        "trio/_tests/test_timeouts.py::test_invalid_access_unentered",  # up to trio 0.32
     ),
     "the order in which tasks run is random on trio, and fixed in a workflow": (
         "trio/_tests/test_scheduler_determinism.py::test_the_trio_scheduler_is_not_deterministic",
     ),
-    "how trio.run() checks its arguments, and options of it that are deprecated": (
+    "how trio.run() checks its arguments": (
         "trio/_core/_tests/test_run.py::test_basic",
         "trio/_core/_tests/test_run.py::test_nice_error_on_bad_calls_to_run_or_spawn",
-        "trio/_core/_tests/test_run.py::test_setting_strict_exception_groups",
-        "trio/_core/_tests/test_run.py::test_trio_run_strict_before_started",
-        "trio/_tests/test_deprecate_strict_exception_groups_false.py::test_deprecation_warning_run",
     ),
     "the numbers of trio's own tasks, which a workflow has not": (
         "trio/_core/_tests/test_run.py::test_current_statistics",

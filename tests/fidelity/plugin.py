@@ -116,6 +116,8 @@ class _Test:
             with runs.in_place():
                 test(**arguments)
         except BaseException as error:
+            if runs.unsuited:
+                pytest.skip(runs.unsuited)
             error.add_note(f"({how})")
             raise
 

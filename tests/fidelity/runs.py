@@ -43,15 +43,11 @@ _trio_run = trio.run
 
 
 class Again(BaseException):
-    """Leaves a test whose execution was evicted; the test is to be called again."""
+    """Leaves a test, most often because its execution was evicted and it is to be called again."""
 
 
 class Stuck(Exception):
     """Raised when every task waits, and nothing will wake one."""
-
-
-class Unsuited(Exception):
-    """Raised when a test asks of ``trio.run()`` what a workflow has not."""
 
 
 def tree_of(result: outcome.Outcome[Any]) -> Any:
@@ -88,6 +84,8 @@ def _plain(text: str) -> str:
 
 class Trio:
     """Runs a test as it is, and remembers how its runs ended."""
+
+    unsuited = ""
 
     def __init__(self) -> None:
         self.ends: list[Any] = []
@@ -150,6 +148,7 @@ class Workflows:
         histories: Of each run, in their order.
         ends: How each run ended.
         left: Whether the test was left, and has to be called again.
+        unsuited: Why the test was left, and cannot be made as a workflow; else empty.
     """
 
     def __init__(self, *, evict: bool = False) -> None:
@@ -157,6 +156,7 @@ class Workflows:
         self.histories: list[list[bytes]] = []
         self.ends: list[Any] = []
         self.left = False
+        self.unsuited = ""
         self._made = 0
 
     @contextmanager
@@ -184,9 +184,11 @@ class Workflows:
         strict_exception_groups: bool = True,
     ) -> Any:
         if instruments or restrict_keyboard_interrupt_to_checkpoints or not strict_exception_groups:
-            raise Unsuited("a workflow has no instruments, and no old options of trio.run()")
-        if clock is not None and not isinstance(clock, trio.testing.MockClock):
-            raise Unsuited("a workflow has no clock but its own")
+            self.unsuited = "a workflow has no instruments, and no such options of trio.run()"
+        elif clock is not None and not isinstance(clock, trio.testing.MockClock):
+            self.unsuited = "a workflow has no clock but its own"
+        if self.unsuited:
+            raise Again
 
         if self.left:  # the test has caught it
             raise Again

@@ -18,6 +18,7 @@ from trioflow import (
     Signal,
     ValueMismatch,
     activity_info,
+    heartbeat,
     now,
     workflow_by_name,
 )
@@ -431,3 +432,50 @@ def test_further_options_are_the_workers(backend):
     run(backend, main, name="mine", max_threads=1)
     with pytest.raises(TypeError, match="no_such"):
         run(backend, main, no_such=1)
+
+
+@BACKENDS
+@pytest.mark.parametrize("plain", [False, True])
+def test_heartbeats_and_their_timeout_are_on_virtual_time(backend, plain):
+    local = Registry()
+    once = RetryPolicy(max_attempts=2, initial_interval=10, jitter=0)
+
+    def say(number):
+        before = activity_info().heartbeat
+        heartbeat([before, number])
+
+    if plain:
+
+        @local.activity(heartbeat_timeout=3600, retry=once)
+        def talks() -> None:
+            say(1)
+            say(2)
+            if activity_info().attempt == 1:
+                raise OSError("broken")
+    else:
+
+        @local.activity(heartbeat_timeout=3600, retry=once)
+        async def talks() -> None:
+            say(1)
+            await anyio.sleep(3000)
+            say(2)
+            await anyio.sleep(DAY)
+
+    @local.workflow
+    async def work() -> float:
+        try:
+            await talks()
+        except ActivityTimeout as exc:
+            assert "heartbeat_timeout of 3600 s" in str(exc)
+        return now()
+
+    async def test():
+        async with open_tester(registry=local) as tester:
+            handle = await tester.start(work)
+            await tester.sleep(5)
+            (activity,) = (await handle.describe()).activities
+            assert activity.heartbeat == [None, 2 if plain else 1]
+            took = await handle.result() - tester.now + tester.elapsed
+            assert took == pytest.approx(10 if plain else 2 * (3000 + 3600) + 10, abs=1)
+
+    anyio.run(test, backend=backend)

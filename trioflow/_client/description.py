@@ -18,6 +18,7 @@ from trioflow._model.attributes import readable_attributes
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow._model.progress import decode_progress
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome
 from trioflow.backends.records import ENDED, ActivityKey, ActivityTask, InstanceRecord, Status
 
@@ -29,6 +30,7 @@ __all__ = [
     "decode_outcome",
     "decode_report",
     "describe",
+    "opened",
     "readable",
 ]
 
@@ -72,6 +74,9 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
         input: Its arguments by name, plain JSON data; or `Undecodable`.
         options: What the call changed of the definition, or ``None``.
         failure: Why the last attempt failed, or ``None``.
+        heartbeat: What it last gave to ``heartbeat()``, plain JSON data; ``None`` for nothing.
+        heartbeat_at: When, epoch seconds; ``None`` if it has said nothing. A call may be about a
+            second later than that.
         undecodable: The fields that cannot be decoded, and why; see `Description`.
     """
 
@@ -84,6 +89,8 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
     input: Any
     options: ActivityOptions | None
     failure: Failure | None
+    heartbeat: Any = None
+    heartbeat_at: float | None = None
     undecodable: dict[str, str] = {}
 
 
@@ -117,9 +124,10 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
-            (``input``, ``result``, ``custom_status``) is an `Undecodable` then, anything else is
-            as if nothing was stored. ``"outcome"`` stands for what it has of ``result``,
-            ``failure`` and ``reason``.
+            (``input``, ``result``, ``custom_status``) is an `Undecodable` then, a ``failure`` that
+            another codec stored has no more than its type and its bases, and anything else is as
+            if nothing was stored. ``"outcome"`` stands for what it has of ``result``, ``failure``
+            and ``reason``.
     """
 
     id: str
@@ -167,7 +175,16 @@ class _Reader:
             self.undecodable[name] = _why(exc)
             return None
 
-    def value(self, name: str, data: bytes) -> Any:
+    def failure(self, name: str, failure: Failure | None) -> Failure | None:
+        """Return a failure with what it says; one that cannot be read says only its type."""
+        if failure is None:
+            return None
+        shown, why = opened(self._codec, failure)
+        if why is not None:
+            self.undecodable[name] = why
+        return shown
+
+    def value(self, name: str, data: bytes | msgspec.Raw) -> Any:
         """Return a payload as plain data, or `Undecodable`."""
         value = readable(self._codec, data)
         if name == "input":
@@ -178,6 +195,14 @@ class _Reader:
         if isinstance(value, Undecodable):
             self.undecodable[name] = value.why
         return value
+
+
+def opened(codec: Codec, failure: Failure) -> tuple[Failure, str | None]:
+    """Return a failure as it can be read, and why all but its type cannot be, if so."""
+    try:
+        return failure.opened(codec), None
+    except Exception as exc:  # noqa: BLE001 - sealed by another codec, or with another key
+        return failure, _why(exc)
 
 
 def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
@@ -221,7 +246,7 @@ def describe(
         parent=record.parent,
         input=reader.value("input", record.input),
         result=reader.value("result", outcome.result) if isinstance(outcome, Completed) else None,
-        failure=outcome.failure.opened(codec) if isinstance(outcome, Failed) else None,
+        failure=reader.failure("failure", outcome.failure) if isinstance(outcome, Failed) else None,
         reason=open_text(codec, outcome.reason) if isinstance(outcome, Cancelled) else None,
         suspension=suspension,
         custom_status=reader.value("custom_status", custom) if custom else None,
@@ -243,6 +268,7 @@ def describe(
 
 def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
     reader = _Reader(codec)
+    progress = reader.part("heartbeat", decode_progress, task.progress)
     return ActivityDescription(
         key=task.key,
         activity=task.activity,
@@ -252,7 +278,9 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         scheduled_at=task.scheduled_at,
         input=reader.value("input", task.input),
         options=reader.part("options", decode_options, task.options),
-        failure=reader.part("failure", _decode_failure, task.failure),
+        failure=reader.failure("failure", reader.part("failure", _decode_failure, task.failure)),
+        heartbeat=None if progress is None else reader.value("heartbeat", progress.details),
+        heartbeat_at=None if progress is None else progress.at,
         undecodable=reader.undecodable,
     )
 

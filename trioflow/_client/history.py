@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trioflow._client.description import Undecodable, as_arguments, readable
-from trioflow._codec.values import Codec
-from trioflow._model.events import Started
+from trioflow._client.description import Undecodable, as_arguments, opened, readable
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec, open_text
+from trioflow._model.events import NO_VALUE, Started
 from trioflow._model.turns import Continued, Turn, decode_turn
 from trioflow.backends.records import Execution
 
@@ -25,7 +26,7 @@ class ExecutionHistory(msgspec.Struct, frozen=True):
         number: The execution's number, from 1.
         turns: Its turns in order. Arguments, results and the values of signals and side effects
             stand in them as plain JSON data; what cannot be decoded, a value or a whole turn, is an
-            `Undecodable`.
+            `Undecodable`. A failure that this client's codec cannot read says only its type.
     """
 
     number: int
@@ -74,9 +75,15 @@ def _shown(fact: T, codec: Codec) -> T:
     values: dict[str, Any] = {}
     for name in fact.__struct_fields__:
         value = getattr(fact, name)
-        if isinstance(value, msgspec.Raw):
+        if value is NO_VALUE:
+            values[name] = None
+        elif isinstance(value, msgspec.Raw):
             plain = readable(codec, value)
             values[name] = as_arguments(plain) if name == "input" else plain
+        elif isinstance(value, Failure):
+            values[name] = opened(codec, value)[0]
+        elif name == "reason":
+            values[name] = open_text(codec, value)
     if isinstance(fact, Started):
-        values["carried"] = [_shown(signal, codec) for signal in fact.carried]
+        values["carried"] = [_shown(message, codec) for message in fact.carried]
     return msgspec.structs.replace(fact, **values) if values else fact

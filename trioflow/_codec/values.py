@@ -14,9 +14,11 @@ import binascii
 import inspect
 import warnings
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any, Final, Protocol
 
+from trioflow._codec.documents import NESTED_TOO_DEEPLY, find_lost_keys, is_too_deep
 from trioflow._codec.foreign import shown
 from trioflow._codec.json import JsonCodec
 from trioflow._codec.limits import MAX_PAYLOAD
@@ -45,8 +47,11 @@ __all__ = [
     "is_plain",
     "named",
     "open_text",
+    "outside_of_workflows",
+    "refuse_lost_keys",
     "seal_text",
     "warn_untyped",
+    "write",
     "write_and_read",
 ]
 
@@ -54,10 +59,22 @@ _SEALED: Final = "sealed:"
 _LOOPS: Final = frozenset({"anyio", "asyncio", "contextvars", "outcome", "threading", "trio"})
 
 
+class _Outside:
+    """How a codec's own functions are called; the engine's guard has them called outside of it."""
+
+    def __init__(self) -> None:
+        self.block: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+outside_of_workflows: Final = _Outside()
+"""``wrap`` and ``unwrap`` may do what workflow code must not: draw random numbers, read files."""
+
+
 class Codec(Protocol):
     """Turns values into JSON documents and back. Implement it to replace :class:`JsonCodec`.
 
-    Both methods are called on the event loop, often: they must be quick and do no I/O.
+    Both methods are called on the event loop, often: they must be quick and do no I/O. What plain
+    functions give to ``heartbeat()`` is also encoded in their threads.
     """
 
     def encode(self, value: object, /) -> bytes:
@@ -88,7 +105,8 @@ class WrappedCodec:
     """A codec whose documents are passed through ``wrap``: for encryption, compression, signing.
 
     What ``wrap`` returns is stored as a JSON string of base64, so that a payload stays one JSON
-    document. For the change of a key let ``unwrap`` try the new one and then the old.
+    document. Both functions run on the event loop, also for values of workflows, outside of the
+    determinism guard. For the change of a key let ``unwrap`` try the new one and then the old.
 
     Args:
         inner: The codec that turns values into JSON.
@@ -126,7 +144,9 @@ class WrappedCodec:
         if data[:1] != b'"' or data[-1:] != b'"':
             raise ValueMismatch("the stored value is not wrapped; was it stored by another codec?")
         try:
-            document = self._unwrap(base64.b64decode(data[1:-1], validate=True))
+            wrapped = base64.b64decode(data[1:-1], validate=True)
+            with outside_of_workflows.block():
+                document = self._unwrap(wrapped)
         except binascii.Error as error:
             text = "the stored value is not base64; was it stored by another codec?"
             raise ValueMismatch(text) from error
@@ -141,7 +161,9 @@ class WrappedCodec:
 
     def seal(self, document: bytes) -> bytes:
         """Wrap a document that ``inner`` has already encoded."""
-        return b'"' + base64.b64encode(self._wrap(document)) + b'"'
+        with outside_of_workflows.block():
+            wrapped = self._wrap(document)
+        return b'"' + base64.b64encode(wrapped) + b'"'
 
 
 def check_size(data: bytes, what: str, limit: int = MAX_PAYLOAD) -> bytes:
@@ -203,13 +225,51 @@ def write_and_read(
     if cls is JsonCodec:
         json: Any = codec
         return json.encode_verified(value, type, untyped)  # type: ignore[no-any-return]  # as declared there
-    data = codec.encode(value)
-    back = codec.decode(data, type)
+    data, back = write(codec, value, type)
     change = find_change(value, back, untyped)
     if change is not None:
         path, text = change
         raise ValueMismatch(at(text, path))
     return data, back
+
+
+def write(codec: Codec, value: object, type: object) -> tuple[bytes, object]:
+    """Encode a value; return the bytes and the value that would come back, not compared.
+
+    Raises:
+        ValueMismatch: It cannot be stored, or not be read.
+        DefinitionError: Values of that type cannot be stored at all.
+    """
+    cls: Any = codec.__class__
+    if cls is WrappedCodec:
+        wrapped: Any = codec
+        data, back = write(wrapped.inner, value, type)
+        return wrapped.seal(data), back
+    data = codec.encode(value)
+    if cls is not JsonCodec and is_too_deep(data):
+        raise ValueMismatch(NESTED_TOO_DEEPLY)
+    return data, codec.decode(data, type)
+
+
+def refuse_lost_keys(codec: Codec, value: object, back: object, path: str = "") -> None:
+    """Check that no dict in a value without a declared type would lose keys.
+
+    Args:
+        codec: The codec to use.
+        value: The value.
+        back: What it would come back as.
+        path: Where the value is in a larger one.
+
+    Raises:
+        ValueMismatch: Some of a dict's keys are alike as text.
+    """
+    if equal(value, back):
+        return
+    while isinstance(codec, WrappedCodec):
+        codec = codec.inner
+    lost = find_lost_keys(codec.encode(value))
+    if lost is not None:
+        raise ValueMismatch(at(lost[1], path + lost[0]))
 
 
 def warn_untyped(value: object, back: object, what: str) -> None:
@@ -270,14 +330,18 @@ def open_text(codec: Codec, text: str | None) -> str | None:
 
 
 def encode_plain(codec: Codec, value: object, what: str, limit: int = MAX_PAYLOAD) -> bytes:
-    """Encode a value without a declared type.
+    """Encode a value without a declared type, which may come back as other plain JSON data.
 
     Raises:
-        ValueMismatch: The value cannot be stored, and where.
+        ValueMismatch: The value cannot be stored, or would lose keys, and where.
         PayloadTooLarge: The encoded value is larger than ``limit``.
     """
     try:
-        data = codec.encode(value)
+        if value.__class__ in SELF_EVIDENT:
+            data = codec.encode(value)
+        else:
+            data, back = write(codec, value, Any)
+            refuse_lost_keys(codec, value, back)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -313,8 +377,9 @@ def encode_checked(
         if cls in SELF_EVIDENT and (cls is type or (type == Any and cls is not bytes)):
             data = codec.encode(value)
         elif type == Any:
-            data = codec.encode(value)
-            warn_untyped(value, codec.decode(data, Any), what)
+            data, back = write(codec, value, Any)
+            refuse_lost_keys(codec, value, back)
+            warn_untyped(value, back, what)
         else:
             data = encode_verified(codec, value, type)
     except UserWarning:

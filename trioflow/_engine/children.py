@@ -93,6 +93,9 @@ async def _run_child(
             start_at=workflow.starts_at(caller.now),
             options=workflow.overrides,
             attributes=workflow.attributes,
+            metadata=execution.outgoing(workflow.metadata)
+            if execution.carries or workflow.metadata
+            else None,
         )
     else:
         caller.count_recorded(command.input)

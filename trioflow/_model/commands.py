@@ -17,10 +17,12 @@ from trioflow._model.retry import RetryPolicy
 
 __all__ = [
     "ActivityOptions",
+    "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
     "CancelInstance",
     "Command",
+    "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
@@ -40,7 +42,9 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+    metadata: dict[str, str] | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
@@ -80,7 +84,10 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
-    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now."""
+    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now.
+
+    ``metadata`` is ``None`` if it is that of the instance itself.
+    """
 
     workflow: str
     instance: str
@@ -90,6 +97,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     start_at: float = 0.0
     options: StartOptions | None = None
     attributes: Stored = {}
+    metadata: dict[str, str] | None = None
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):
@@ -132,12 +140,27 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class RecordPatch(_Command, frozen=True, tag="record patch"):
+    """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
+
+
+class AnswerUpdate(_Command, frozen=True, tag="answer update"):
+    """Answer the update of the request ``update`` with what its handler returned or raised."""
+
+    update: str
+    name: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
-    """Cancel the activity of that command."""
+    """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
+
+    reason: str | None = None
 
 
 class CancelChild(_Command, frozen=True, tag="cancel child"):
-    """Cancel the sub-workflow of that command."""
+    """Cancel the sub-workflow of that command, as `CancelActivity`."""
 
     instance: str
     reason: str | None = None
@@ -148,6 +171,8 @@ Command = (
     | StartChild
     | SendSignal
     | RecordSideEffect
+    | RecordPatch
+    | AnswerUpdate
     | CancelActivity
     | CancelChild
     | StartDetached
@@ -162,8 +187,10 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild() | StartDetached():
             return command.workflow
-        case SendSignal():
+        case SendSignal() | AnswerUpdate():
             return command.name
+        case RecordPatch():
+            return order_of(command.id)[-1]
         case RecordSideEffect() | CancelActivity() | CancelChild() | CancelInstance():
             return ""
         case _:

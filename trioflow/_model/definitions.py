@@ -11,7 +11,8 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -33,7 +34,9 @@ from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.attributes import AttributeValue, Stored, stored_attributes
+from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
+from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
@@ -44,6 +47,7 @@ from trioflow._model.options import (
     check_seconds,
     check_time,
 )
+from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
@@ -54,6 +58,7 @@ __all__ = [
     "OnCancel",
     "Runtime",
     "Workflow",
+    "answering_to",
     "checks_of_source",
     "current_invoker",
     "invoker_for",
@@ -65,8 +70,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-Runtime = Literal["auto", "async", "thread", "asyncio"]
+Runtime = Literal["auto", "async", "thread", "asyncio", "process"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
+
+_PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 
 OnCancel = Literal["wait", "abandon"]
 IfExists = Literal["raise", "return", "replace"]
@@ -97,6 +104,24 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        ...
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
+    def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function; with ``None`` those that have none."""
+        ...
+
+    def set_update_handler(
+        self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
+    ) -> None:
+        """Answer updates of that name with a function; with ``None`` those that have none."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
@@ -114,6 +139,16 @@ def invoker_for(what: str) -> Invoker:
     if invoker is None:
         raise NotInWorkflow(f"{what} can only be called inside a workflow")
     return invoker
+
+
+@contextmanager
+def answering_to(invoker: Invoker) -> Generator[None]:
+    """Let all calls of the block go to this one. The block does not await."""
+    token = current_invoker.set(invoker)
+    try:
+        yield
+    finally:
+        current_invoker.reset(token)
 
 
 def _default_name(fn: Any) -> str:
@@ -205,7 +240,9 @@ class Activity(_Definition, Generic[P, R]):
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
-        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+        heartbeat_timeout: Seconds for which an attempt may be silent: without `heartbeat()`.
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread,
+            ``"process"`` runs a plain function that computes in a process of its own, and
             ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
@@ -224,6 +261,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> None:
@@ -231,7 +269,7 @@ class Activity(_Definition, Generic[P, R]):
         is_async = _is_async(fn)
         check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
         check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
-        if runtime != "auto" and is_async != (runtime != "thread"):
+        if runtime != "auto" and is_async != (runtime not in _PLAIN):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
                 f"function that is {'' if is_async else 'not '}async"
@@ -242,6 +280,7 @@ class Activity(_Definition, Generic[P, R]):
             )
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -250,9 +289,9 @@ class Activity(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
-        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
-        if runtime == "asyncio":
-            self.runtime = "asyncio"
+        self.heartbeat_timeout = heartbeat_timeout
+        self.runtime: Literal["async", "thread", "asyncio", "process"]
+        self.runtime = ("async" if is_async else "thread") if runtime == "auto" else runtime
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
@@ -264,6 +303,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         on_cancel: OnCancel | None = None,
     ) -> Activity[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
@@ -277,6 +317,7 @@ class Activity(_Definition, Generic[P, R]):
         """
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         if on_cancel is not None:
             check_choice("on_cancel", on_cancel, get_args(OnCancel))
         check_priority(priority)
@@ -289,6 +330,9 @@ class Activity(_Definition, Generic[P, R]):
             schedule_timeout=before.schedule_timeout
             if schedule_timeout is None
             else schedule_timeout,
+            heartbeat_timeout=before.heartbeat_timeout
+            if heartbeat_timeout is None
+            else heartbeat_timeout,
             on_cancel=before.on_cancel if on_cancel is None else on_cancel,
         )
         return self._variant(
@@ -297,6 +341,7 @@ class Activity(_Definition, Generic[P, R]):
             retry=retry,
             timeout=timeout,
             schedule_timeout=schedule_timeout,
+            heartbeat_timeout=heartbeat_timeout,
             on_cancel=on_cancel,
             overrides=None if overrides == ActivityOptions() else overrides,
         )
@@ -307,6 +352,10 @@ class Activity(_Definition, Generic[P, R]):
         if invoker is None:
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundActivity[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundActivity(self, args, kwargs)
 
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async, as a worker thread does.
@@ -319,7 +368,7 @@ class Activity(_Definition, Generic[P, R]):
             result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
-                "a thread; make it 'async def' and await the coroutine in it"
+                f"a {self.runtime}; make it 'async def' and await the coroutine in it"
             )
         return result
 
@@ -343,7 +392,7 @@ class Activity(_Definition, Generic[P, R]):
         return await self._call_function(args, kwargs)
 
     async def _call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        if self.runtime == "thread":
+        if self.runtime in _PLAIN:
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)
         return result  # type: ignore[no-any-return]  # what fn gives
@@ -441,7 +490,16 @@ class Workflow(_Definition, Generic[P, R]):
         self.on_cancel: OnCancel = "wait"
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
+        self.metadata: Mapping[str, str] = {}
         self.watched = False  # by the determinism guard
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the function's own source; ``""`` if there is none to read.
+
+        Each execution keeps the one that it began with.
+        """
+        return fingerprint_of(self.fn)
 
     def options(
         self,
@@ -458,12 +516,15 @@ class Workflow(_Definition, Generic[P, R]):
         on_cancel: OnCancel | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take; or an attribute is not as `attribute` says.
+                a store does not take; an attribute is not as `attribute` says; or metadata are no
+                strings.
+            PayloadTooLarge: They are too large.
             DefinitionError: There is no such ``if_exists`` or ``on_cancel``; or both ``start_at``
                 and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
@@ -490,6 +551,7 @@ class Workflow(_Definition, Generic[P, R]):
             reuse_finished=reuse_finished,
             timeout=timeout,
             max_events=max_events,
+            metadata=None if metadata is None else check_metadata(metadata),
             overrides=self._overrides(timeout, max_events),
             attributes=None if attributes is None else stored_attributes(attributes),
             **_start_of(start_at, delay),
@@ -527,3 +589,7 @@ class Workflow(_Definition, Generic[P, R]):
                 "or client.start(...) for a handle."
             )
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundWorkflow(self, args, kwargs)

@@ -16,9 +16,11 @@ from trioflow._model.events import ParentRef
 __all__ = [
     "ENDED",
     "ActivityKey",
+    "ActivityProgress",
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "Answer",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
@@ -32,12 +34,17 @@ __all__ = [
     "Message",
     "NewActivity",
     "NewInstance",
+    "NewQuestion",
     "QueueStats",
+    "Reached",
+    "RequestKey",
     "Status",
     "StoredMessage",
     "TakenActivities",
     "TakenInstance",
     "TakenInstances",
+    "TakenQuestion",
+    "TakenQuestions",
     "Unit",
     "Update",
 ]
@@ -144,6 +151,82 @@ class CancelledActivity(msgspec.Struct, frozen=True):
     event: bytes
 
 
+class RequestKey(msgspec.Struct, frozen=True):
+    """Names a request that wants an answer: the instance, its life, and the request's own id."""
+
+    instance: str
+    life: str
+    id: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer of an instance to the request of that id."""
+
+    request: str
+    data: bytes
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """Which instance `Backend.create_and_send` has reached.
+
+    Attributes:
+        life: Its life.
+        created: Whether it is the new one.
+        repeated: Whether the request had been made before, so that nothing was delivered.
+    """
+
+    life: str
+    created: bool = False
+    repeated: bool = False
+
+
+class NewQuestion(msgspec.Struct, frozen=True):
+    """What a client wants to know of an instance, and that is no part of its history.
+
+    Attributes:
+        id: A fresh random id.
+        instance: The instance.
+        life: Its life.
+        question: For the worker that answers.
+        expires_at: When nobody waits for the answer any more, by the store's clock.
+    """
+
+    id: str
+    instance: str
+    life: str
+    question: bytes
+    expires_at: float
+
+
+class TakenQuestion(msgspec.Struct, frozen=True):
+    """A question that a worker is to answer, and of which execution.
+
+    ``turns`` are those that are stored, and ``worker`` is who holds the instance, or ``None``.
+    """
+
+    id: str
+    question: bytes
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    priority: int
+    turns: int
+    worker: str | None
+
+
+class TakenQuestions(msgspec.Struct, frozen=True):
+    """What `take_questions` gives.
+
+    ``waiting``: whether there is a question that nobody can answer yet, or that another worker has
+    to: then it is worth to ask again soon, though no change is told.
+    """
+
+    questions: list[TakenQuestion]
+    waiting: bool = False
+
+
 class Closing(msgspec.Struct, frozen=True):
     """The end of an instance: its status and the stored form of its outcome."""
 
@@ -184,6 +267,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         suspended: Set to the stored report if the instance is to be suspended.
         attributes: Set to all attributes that the instance has from now on, in their stored form,
             if they changed.
+        answers: Answers to requests that were made of its life. A request has one answer, the
+            first; what was not requested is not answered.
     """
 
     id: str
@@ -207,6 +292,17 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     suspended: bytes | None = None
     life: str = ""
     attributes: bytes | None = None
+    answers: list[Answer] = []
+
+
+class ActivityProgress(msgspec.Struct, frozen=True):
+    """How far an activity is: kept in its row for clients and for the next attempt.
+
+    ``progress`` is the stored form of a `trioflow._model.progress.Progress`.
+    """
+
+    key: ActivityKey
+    progress: bytes
 
 
 class ActivityResult(msgspec.Struct, frozen=True):
@@ -238,6 +334,7 @@ class Unit(msgspec.Struct, kw_only=True):
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
+    progress: list[ActivityProgress] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -309,7 +406,8 @@ class TakenInstances(msgspec.Struct, frozen=True):
 class ActivityTask(msgspec.Struct, frozen=True):
     """An activity leased to a worker. ``attempt`` counts from 1.
 
-    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``.
+    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``; ``progress`` is what
+    `ActivityProgress` gave last, in whatever attempt, or ``b""``.
     """
 
     key: ActivityKey
@@ -321,6 +419,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     scheduled_at: float
     failure: bytes = b""
     priority: int = 0
+    progress: bytes = b""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
@@ -336,10 +435,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     Attributes:
         alive: False if the worker's row is gone: what it held belongs to others.
         cancelled: Activities leased to this worker whose cancellation was asked for.
+        events: For each of them the event that it was asked for with (`CancelledActivity`), ``b""``
+            if its instance is no more. May be empty, from a store that does not tell.
     """
 
     alive: bool
     cancelled: list[ActivityKey] = []
+    events: list[bytes] = []
+
+    def marks(self) -> dict[ActivityKey, bytes]:
+        """Return the activities that are to be cancelled, each with its event."""
+        events = self.events or [b""] * len(self.cancelled)
+        return dict(zip(self.cancelled, events, strict=True))
 
 
 class Execution(msgspec.Struct, frozen=True):

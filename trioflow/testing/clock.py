@@ -330,7 +330,7 @@ class _Selector:
         if events or (timeout is not None and timeout <= 0):
             self._clock.note_events()
             return events
-        if self._clock.jump(inf if timeout is None else self.virtual.now + timeout):
+        if self._clock.jump(inf if timeout is None else self._clock.now + timeout):
             return events
         return self._selector.select(_LOOK)
 

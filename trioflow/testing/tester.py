@@ -340,7 +340,7 @@ async def open_tester(
     threads, silence = _Threads(), anyio.Event()
     faking = FakingRegistry(default_registry if registry is None else registry)
     for activity in list(faking.activities.values()):
-        if activity.runtime == "thread":
+        if activity.runtime in {"thread", "process"}:
             faking.replace_activity(threads.wrap(activity))
     worker_options: dict[str, Any] = {
         "registry": faking,

@@ -18,6 +18,7 @@ import logging
 import threading
 import warnings
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -30,7 +31,7 @@ from trioflow.errors import Evicted
 if TYPE_CHECKING:
     from trioflow._engine.loop.nested import NestedLoop
 
-__all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner"]
+__all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner", "spawn_root"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
 _CLOSING = "disallow async work when closing async generators during trio shutdown"  # as trio says
@@ -128,26 +129,39 @@ def spawn_cleaner(loop: NestedLoop, agens: list[Any], name: str = "<init>") -> N
         agens: They are removed from this list.
         name: Of the task. At the end of a run trio's own first task closes what is left.
     """
-    runner, state = loop._runner, current_task_state()
-    spawned = 0 if state is None else state.spawned
 
     async def clean() -> None:
         while agens:
             await _close_left(agens.pop(0), loop)
 
-    first, runner.init_task = (
-        runner.init_task,
-        None,
-    )  # without it trio takes this one for the first of all tasks
+    loop._cleaned += 1
+    spawn_root(loop, clean, name, TaskState(None, loop._cleaned))
+
+
+def spawn_root(
+    loop: NestedLoop, fn: Callable[[], Coroutine[Any, Any, object]], name: str, ids: TaskState
+) -> _run.Task:
+    """Start a task that has no nursery, for which the end of the run waits.
+
+    Args:
+        loop: The loop, which is the thread's now.
+        fn: What it runs.
+        name: The task's name.
+        ids: Its ids; whoever runs now does not count it as a task that it has spawned.
+    """
+    runner, state = loop._runner, current_task_state()
+    spawned = 0 if state is None else state.spawned
+    # Without it trio takes this one for the first of all tasks.
+    first, runner.init_task = runner.init_task, None
     try:
-        task = loop._context.copy().run(runner.spawn_impl, clean, (), None, name)
+        task = loop._context.copy().run(runner.spawn_impl, fn, (), None, name)
     finally:
         runner.init_task = first
     if state is not None:
         state.spawned = spawned  # the task's next spawn keeps its index
-    loop._cleaned += 1
-    runner.states[task] = TaskState(None, loop._cleaned)
-    loop._cleaners |= {task}
+    runner.states[task] = ids
+    loop._others |= {task}
+    return task
 
 
 async def _close_left(agen: Any, loop: NestedLoop) -> None:

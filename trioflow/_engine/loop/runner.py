@@ -261,7 +261,12 @@ class Runner(_run.Runner):
             if self.in_order:
                 _let_age(nursery._cancel_status)
         spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
-        if spawner is not None and spawner.levels >= TASK_LEVELS and self.limited:
+        if (
+            spawner is not None
+            and spawner.levels >= TASK_LEVELS
+            and self.limited
+            and nursery is not None
+        ):
             check_levels(spawner.levels + 1, name or getattr(async_fn, "__qualname__", async_fn))
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.

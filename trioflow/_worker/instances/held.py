@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trioflow._engine.execution import Execution, Identity
-from trioflow._model.events import CancelRequested, ParentRef, SignalReceived
+from trioflow._model.events import CancelRequested, Message, ParentRef
 from trioflow._worker.instances.states import MOVES, Move, State
 from trioflow.backends.records import (
     ActivityKey,
@@ -60,7 +60,8 @@ class HeldInstance:
         commit: Its part of the open batch, or of the one under way.
         unit: What is stored together with `commit`.
         used: What the turns in `commit` consumed.
-        to_cancel: Commands whose activities run here and are told to stop once `commit` is stored.
+        to_cancel: Commands whose activities run here and are told to stop once `commit` is stored,
+            each with the reason.
         alone: Its last unit failed: its children begin in a later batch this time, and its parent
             hears of its end through the inbox.
         failures: How often in a row the store refused or rejected `commit` for no known reason.
@@ -102,7 +103,7 @@ class HeldInstance:
     commit: InstanceCommit | None = None
     unit: OpenUnit | None = None
     used: list[Received] = field(default_factory=list["Received"])
-    to_cancel: list[str] = field(default_factory=list[str])
+    to_cancel: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
     alone: bool = False
     failures: int = 0
     suspect: bool = False
@@ -328,12 +329,12 @@ class HeldInstance:
         """Be stored together with what is in another unit, which now holds `commit`."""
         self.unit = unit
 
-    def cancel_when_stored(self, command: str) -> None:
+    def cancel_when_stored(self, command: str, reason: str | None) -> None:
         """Have an activity told of its cancel once `commit` is stored."""
-        self.to_cancel.append(command)
+        self.to_cancel.append((command, reason))
 
-    def take_cancels(self) -> list[str]:
-        """Return the commands of the activities that are to be told now."""
+    def take_cancels(self) -> list[tuple[str, str | None]]:
+        """Return the commands of the activities that are to be told now, and the reasons."""
         commands, self.to_cancel = self.to_cancel, []
         return commands
 
@@ -408,7 +409,7 @@ class HeldInstance:
         self.received = deque(
             r
             for r in self.received
-            if r.seq is not None and isinstance(r.event, SignalReceived | CancelRequested)
+            if r.seq is not None and isinstance(r.event, Message | CancelRequested)
         )
 
     def unsay(self) -> InstanceCommit:

@@ -18,10 +18,12 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
 from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     CancelInstance,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -38,7 +40,15 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow._worker.log_fields import of_instance
+from trioflow.backends.records import (
+    Answer,
+    Closing,
+    InstanceCommit,
+    Message,
+    NewActivity,
+    NewInstance,
+)
 from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
 __all__ = ["Recorder", "birth"]
@@ -111,11 +121,13 @@ class Recorder:
             case CancelInstance():
                 commit.messages.append(_cancel_message(command))
             case CancelActivity():
-                self._cancels.by_workflow(instance, commit, command.id)
+                self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
+            case AnswerUpdate():
+                commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
 
@@ -193,7 +205,7 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread_signals())
+            commit.carried = _encode(execution.unread())
             commit.leased = True
             return
         commit.closing = _closing_of(outcome)
@@ -253,7 +265,22 @@ class Recorder:
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
+                extra=of_instance(instance),
             )
+        self._let_go(instance)
+
+    def leave(self, instance: HeldInstance, report: SuspendReport) -> None:
+        """Leave an instance that the code here does not fit to a worker with other code."""
+        logger.warning(
+            "instance %r (%s) is left to workers with other code: %s",
+            instance.id,
+            instance.workflow,
+            report.message,
+        )
+        self._holdings.left[instance.id] = instance.life, instance.number
+        self._let_go(instance)
+
+    def _let_go(self, instance: HeldInstance) -> None:
         commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True
@@ -278,14 +305,14 @@ def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
 
 
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
-    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
         command.instance,
         command.workflow,
         command.queue,
         bytes(command.input),
         ParentRef(parent.id, parent.number, command.id, parent.life),
-        parent.metadata,
+        parent.metadata if command.metadata is None else _encode(command.metadata),
         command.priority,
         life,
         command.start_at,
@@ -328,6 +355,13 @@ def _cancel_message(command: CancelInstance) -> Message:
         failed=encode_event(ev.RequestFailed(command.id, failure)),
         unstarted=_encode(Cancelled(command.reason)),
     )
+
+
+def _answer(command: AnswerUpdate) -> Answer:
+    """Return the answer to an update, as clients read it."""
+    if command.failure is None:
+        return Answer(command.update, _encode(Completed(command.result)))
+    return Answer(command.update, _encode(Failed(command.failure)))
 
 
 def _closing_of(outcome: Outcome) -> Closing:

@@ -13,6 +13,7 @@ import trioflow
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain
 from trioflow._engine.execution import Execution
+from trioflow._model.events import SignalReceived
 from trioflow._model.info import SuspendReport
 from trioflow._worker.instances.held import HeldInstance
 
@@ -47,10 +48,7 @@ def failed(failure: Failure) -> str:
 
 def unread_signals(execution: Execution) -> str:
     """Return the names of the signals that were never received, with counts; ``""`` for none."""
-    unread = execution.unread_signals()
-    if not unread:
-        return ""
-    counts = Counter(signal.name for signal in unread)
+    counts = Counter(each.name for each in execution.unread() if isinstance(each, SignalReceived))
     return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
 
 

@@ -17,11 +17,14 @@ from trioflow.backends.records import (
     Heartbeat,
     InstanceRecord,
     QueueStats,
+    Reached,
     Status,
     StoredMessage,
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
 )
 
 __all__ = [
@@ -35,8 +38,10 @@ __all__ = [
     "heartbeat",
     "instance_record",
     "queue_stats",
+    "reached",
     "taken_activities",
     "taken_instances",
+    "taken_questions",
     "texts",
 ]
 
@@ -155,7 +160,7 @@ def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -166,6 +171,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=float(at),
         failure=failure,
         priority=priority,
+        progress=progress,
     )
 
 
@@ -175,7 +181,9 @@ def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> Activi
 
 def heartbeat(reply: Sequence[Any]) -> Heartbeat:
     """Read the answer of ``heartbeat``."""
-    return Heartbeat(alive=bool(reply[1]), cancelled=[_key(*token) for token in reply[2:]])
+    marks = reply[2:]
+    keys = [_key(*mark[:4]) for mark in marks]
+    return Heartbeat(alive=bool(reply[1]), cancelled=keys, events=[mark[4] for mark in marks])
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
@@ -183,6 +191,12 @@ def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
     if not reply:
         return None
     return CommitFailure(*map(texts, reply[1:]))
+
+
+def reached(reply: Sequence[Any]) -> Reached:
+    """Read the answer of ``create_and_send``."""
+    life, created, repeated = reply
+    return Reached(life.decode(), bool(created), bool(repeated))
 
 
 def execution(reply: Sequence[Any]) -> Execution:
@@ -240,6 +254,27 @@ _READERS: dict[Any, tuple[Callable[[Any], Any], Any]] = {
     Status: (_status, "suspended"),
 }
 RECORD_FIELDS = (*_PARENT_FIELDS, *_IN_HASH)
+
+
+def taken_questions(reply: Sequence[Any]) -> TakenQuestions:
+    """Read the answer of ``take_questions``."""
+    return TakenQuestions([_question(*row) for row in reply[1:]], bool(reply[0]))
+
+
+def _question(id: bytes, question: bytes, instance: bytes, life: bytes, *row: Any) -> TakenQuestion:
+    execution, workflow, queue, priority, turns, worker = row
+    return TakenQuestion(
+        id=id.decode(),
+        question=question,
+        instance=instance.decode(),
+        life=life.decode(),
+        execution=execution,
+        workflow=workflow.decode(),
+        queue=queue.decode(),
+        priority=priority,
+        turns=turns,
+        worker=worker.decode() or None,
+    )
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

@@ -133,6 +133,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=row[8],
         failure=row[10],
         priority=row[11],
+        progress=row[13],
     )
 
 

@@ -314,7 +314,7 @@ class Cluster:
             wall=host.wall,
         )
         async with anyio.create_task_group() as group:
-            group.start_soon(client.waiter.watch)
+            group.start_soon(client.watch)
             try:
                 yield client
             finally:

@@ -66,7 +66,7 @@ class _Simulated(Host):
         self.random = RandomSource(random.Random(seed).randbytes)  # noqa: S311  # it is repeated
         self.monotonic = self.current_time
         self.wall = lambda: start + self.current_time()
-        self.has_threads = False
+        self.has_threads = self.has_processes = False
         self.repeating: list[Repeating] = []
         self._process = belongs_to
 

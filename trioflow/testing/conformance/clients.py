@@ -53,7 +53,8 @@ async def terminating_ends_an_instance(stage: Stage) -> None:
     assert await stage.commit(step("a", 1)) == CommitFailure(lost=["a"])
     assert await stage.take("w1") == []
     assert await stage.take_commands("w1") == []
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b""])
+    assert backend.heartbeat("w2") == told
 
 
 async def terminating_takes_the_descendants_along(stage: Stage) -> None:

@@ -104,7 +104,8 @@ def _taken(one: TakenInstance) -> TakenInstance:
 
 
 def _heartbeat(beat: Heartbeat) -> Heartbeat:
-    return Heartbeat(beat.alive, sorted(beat.cancelled, key=_key))
+    marks = sorted(beat.marks().items(), key=lambda mark: _key(mark[0]))
+    return Heartbeat(beat.alive, [key for key, _ in marks], [event for _, event in marks])
 
 
 def _failure(failure: CommitFailure) -> CommitFailure:

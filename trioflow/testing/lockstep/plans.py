@@ -9,7 +9,7 @@ something whatever happened before, and Hypothesis can leave steps out of a fail
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
@@ -21,6 +21,7 @@ __all__ = [
     "ATTRIBUTES",
     "IDS",
     "QUEUES",
+    "REQUESTS",
     "WORKFLOWS",
     "ActivityPlan",
     "Asker",
@@ -45,6 +46,7 @@ __all__ = [
     "news",
     "often",
     "picks",
+    "requests",
     "seldom",
     "some_ids",
     "steps",
@@ -80,6 +82,7 @@ CONDITIONS: tuple[tuple[AttributeCondition, ...], ...] = (
     (AttributeCondition("sunknown", "=", word="a"),),
 )
 GROUPS = (("status", False), ("workflow", False), ("queue", False), ("s", True), ("n", True))
+REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
@@ -141,6 +144,7 @@ class StepPlan:
         late: Turns that the worker missed: what makes the number wrong.
         finished: How many of its activities have ended with it.
         cancelled: Which of its activities are to be cancelled.
+        answers: Which requests it answers, made or not.
     """
 
     pick: int
@@ -160,6 +164,7 @@ class StepPlan:
     cancelled: list[int]
     activities: list[ActivityPlan]
     messages: list[MessagePlan]
+    answers: list[str]
 
 
 @dataclass(frozen=True)
@@ -192,8 +197,9 @@ class UnitPlan:
 
     steps: list[StepPlan]
     births: list[BirthPlan]
-    results: list[TaskPlan]
-    retries: list[TaskPlan]
+    results: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    retries: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    progress: list[TaskPlan] = field(default_factory=list[TaskPlan])
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,10 @@ heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 client_acts = st.sampled_from(
     (*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate", "suspend")
 )
+
+
+requests = _mostly("", *REQUESTS, weight=2)
+"""What a client asks with an event, if anything."""
 
 
 def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -326,6 +336,7 @@ _step = st.builds(
     cancelled=_few(picks),
     activities=_few(_activity, 3),
     messages=_few(_message, 3),
+    answers=subsets(REQUESTS),
 )
 _birth = st.builds(
     BirthPlan,
@@ -355,6 +366,7 @@ batches = st.lists(
         births=_few(_birth),
         results=_few(_task),
         retries=_few(_task),
+        progress=_few(_task),
     ),
     min_size=1,
     max_size=3,

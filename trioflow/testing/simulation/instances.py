@@ -11,6 +11,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
@@ -21,7 +22,6 @@ from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow.testing.history import History, ReplayError, StoredExecution
-from trioflow.testing.strict import StrictExecution
 
 __all__ = ["SimulatedInstance"]
 
@@ -40,6 +40,7 @@ class SimulatedInstance:
         wake_at: Its earliest deadline, ``None`` for none.
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
+        terminated: Whether a client has terminated it, or its parent.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SimulatedInstance:
         self.wake_at: float | None = start_at if start_at > now else None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        self.terminated = False
         timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
         self._deadline_at = None if timeout is None else max(now, start_at) + timeout
         self._attributes = attributes or {}
@@ -72,7 +74,7 @@ class SimulatedInstance:
         self._input = input
         self._codec = codec
         self._earlier: list[StoredExecution] = []
-        self._carried: list[ev.SignalReceived] = []
+        self._carried: list[ev.Message] = []
         self._execution: Execution | None = None
 
     @property
@@ -144,7 +146,7 @@ class SimulatedInstance:
         self.wake_at = self._execution.wake_at
         if isinstance(turn.outcome, Continued):
             self._attributes = self._execution.attributes
-            self._carried = self._execution.unread_signals()
+            self._carried = self._execution.unread()
         self.check_replay()
         return decode_turn(data)
 
@@ -181,7 +183,7 @@ class SimulatedInstance:
         self.number += 1
         self.turns = []
         self._input = bytes(outcome.input)
-        kept = (ev.SignalReceived, ev.CancelRequested)
+        kept = (ev.SignalReceived, ev.UpdateRequested, ev.CancelRequested)
         self.inbox = [(at, event) for at, event in self.inbox if isinstance(event, kept)]
 
     def _replayed(self) -> Execution:

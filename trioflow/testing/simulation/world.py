@@ -14,10 +14,12 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, decode_as, encode_checked
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     CancelInstance,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -46,8 +48,9 @@ from trioflow.testing.simulation.calls import (
 )
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.stuck import Stuck, show_tasks
+from trioflow.testing.stuck import Stuck
 from trioflow.testing.tester import DEFAULT_START
+from trioflow.testing.trees import show_tasks
 
 __all__ = ["Functions", "Hazards", "Simulation"]
 
@@ -68,6 +71,7 @@ class Hazards(msgspec.Struct, frozen=True, kw_only=True):
     cancels: bool = True
     failures: bool = True
     crashes: bool = True
+    terminates: bool = False
 
 
 class Simulation(Generic[R]):
@@ -122,10 +126,12 @@ class Simulation(Generic[R]):
 
     @property
     def status(self) -> str:
-        """How it ended: ``"completed"``, ``"failed"`` or ``"cancelled"``.
+        """How it ended: ``"completed"``, ``"failed"``, ``"cancelled"`` or ``"terminated"``.
 
         ``"running"`` if it waits for what never comes.
         """
+        if self._roots[0].terminated:
+            return "terminated"
         match self._roots[0].outcome:
             case Completed():
                 return "completed"
@@ -141,10 +147,13 @@ class Simulation(Generic[R]):
 
         Raises:
             InstanceCancelled: It was cancelled.
+            InstanceTerminated: It was terminated.
             Stuck: It has not ended, and waits for what never comes.
             Exception: What the workflow raised.
         """
         root = self._roots[0]
+        if root.terminated:
+            raise InstanceTerminated(root.id, "simulated")
         match root.outcome:
             case Completed() as completed:
                 what = f"result of {root.workflow.name}()"
@@ -234,6 +243,12 @@ class Simulation(Generic[R]):
                 for root in self._roots
                 if root.outcome is None and not root.cancel_asked
             ]
+        if self._hazards.terminates:
+            actions += [
+                (f"a client terminates {root.id}", partial(self._terminate, root))
+                for root in self._roots
+                if root.outcome is None
+            ]
         for call in self._open:
             actions += self._hazards_of_call(call)
         for instance in self._living:
@@ -266,7 +281,8 @@ class Simulation(Generic[R]):
             one = f"a turn of {instance.id} with one event"
             actions.append((one, lambda: self._turn(instance, 1)))
         if self._hazards.crashes and (instance.is_due or instance.wake_at is not None):
-            lost = f"a turn of {instance.id} is lost with its worker"
+            when = "" if instance.is_due else " at its time"
+            lost = f"a turn of {instance.id}{when} is lost with its worker"
             actions.append((lost, lambda: self._lose_turn(instance)))
         if instance.in_memory:
             actions.append((f"{instance.id} is evicted", instance.evict))
@@ -284,6 +300,15 @@ class Simulation(Generic[R]):
     def _cancel(self, instance: SimulatedInstance) -> None:
         instance.cancel_asked = True
         instance.inbox.append((self.now, ev.CancelRequested("simulated")))
+
+    def _terminate(self, instance: SimulatedInstance) -> None:
+        """End an instance and its sub-workflows; none of their code runs any more."""
+        instance.terminated = True
+        error = InstanceTerminated(instance.id, "simulated")
+        self._close(instance, Failed(Failure.of(error, self._codec)))
+        for child in self._living:
+            if child.parent is not None and child.parent.instance == instance.id:
+                self._terminate(child)
 
     def _wake(self, instance: SimulatedInstance) -> None:
         assert instance.wake_at is not None
@@ -381,9 +406,9 @@ class Simulation(Generic[R]):
             case StartChild():
                 self._start_child(instance, command)
             case CancelActivity():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
             case CancelChild():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
@@ -391,8 +416,8 @@ class Simulation(Generic[R]):
                 self._start_detached(instance, command)
             case CancelInstance():
                 self._cancel_instance(instance, command)
-            case RecordSideEffect():
-                pass  # it has already happened
+            case RecordSideEffect() | RecordPatch() | AnswerUpdate():
+                pass  # it has already happened, or nobody waits for it
             case _:
                 assert_never(command)
 
@@ -496,10 +521,13 @@ class Simulation(Generic[R]):
             )
         return workflow
 
-    def _cancel_call(self, instance: SimulatedInstance, command: str) -> None:
+    def _cancel_call(
+        self, instance: SimulatedInstance, command: CancelActivity | CancelChild
+    ) -> None:
         for call in self._open:
-            if call.instance is instance and call.command.id == command:
+            if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
+                call.reason = command.reason
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self._instances.get(command.instance)
@@ -517,9 +545,12 @@ class Simulation(Generic[R]):
         target.inbox.append((self.now, ev.SignalReceived(command.name, command.value)))
         sender.inbox.append((self.now, ev.SignalSent(command.id)))
 
-    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+    def _close(self, instance: SimulatedInstance, outcome: Outcome) -> None:
         instance.end(outcome)
         self._open = [call for call in self._open if call.instance is not instance]
+
+    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+        self._close(instance, outcome)
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self._codec)
             if isinstance(error, DeterminismError):

@@ -212,6 +212,15 @@ function deliver(id, message)
   return true
 end
 
+-- Keep a request for its answer; return whether it is new. Nothing to do without one.
+local function keep_request(id, life, request)
+  return request == '' or redis.call('HSETNX', P .. 'r:' .. id, life .. ':' .. request, '') == 1
+end
+
+local function has_request(id, life, request)
+  return request ~= '' and redis.call('HEXISTS', P .. 'r:' .. id, life .. ':' .. request) == 1
+end
+
 -- Delete an activity whose cancellation was asked for, and report it.
 local function drop_cancelled(id, execution, command, life, activity)
   drop_activity(id, execution, command, life, activity)

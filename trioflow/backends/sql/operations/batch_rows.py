@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
+    ANSWER_REQUESTS,
     CLOSE_INSTANCES,
     CONSUME,
     CREATE_INSTANCES,
@@ -19,6 +20,7 @@ from trioflow.backends.sql.queries import (
     NEW_TURNS,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
+    STORE_PROGRESS,
 )
 from trioflow.backends.sql.rows import new_instance_row
 
@@ -55,12 +57,14 @@ class BatchRows:
         self.finished: list[Any] = []
         self.consumed: list[Any] = []
         self.returned: list[Any] = []
+        self.answers: list[Any] = []
         self.mails: list[Mail] = []
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
         self.attributes: dict[str, bytes] = {}
         self.changed_attributes: list[str] = []
+        self.progress: dict[ActivityKey, bytes] = {}
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -81,6 +85,8 @@ class BatchRows:
             self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
+        for each in unit.progress:
+            self.progress[each.key] = each.progress
 
     def _add_instance(self, commit: InstanceCommit) -> None:
         id, execution, number, now = commit.id, commit.execution, commit.number, self.now
@@ -110,13 +116,19 @@ class BatchRows:
             self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
-        if commit.attributes is not None:
-            self.attributes[id] = commit.attributes
-            self.changed_attributes.append(id)
-        elif commit.new is not None and commit.new.attributes:
-            self.attributes[id] = commit.new.attributes
+        if commit.attributes is not None or (commit.new is not None and commit.new.attributes):
+            self._add_attributes(commit)
+        for answer in commit.answers:
+            self.answers += (id, life, answer.request, answer.data)
         for message in commit.messages:
             self.mails.append(Mail(id, message, now))
+
+    def _add_attributes(self, commit: InstanceCommit) -> None:
+        if commit.attributes is not None:
+            self.attributes[commit.id] = commit.attributes
+            self.changed_attributes.append(commit.id)
+        elif commit.new is not None:
+            self.attributes[commit.id] = commit.new.attributes
 
     def _go_on(self, commit: InstanceCommit, turns: int) -> None:
         now, new = self.now, commit.new
@@ -170,6 +182,10 @@ class BatchRows:
         own += self.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in self.endings]
         own += [mail.message.instance for mail in self.mails]
+        progress: list[Any] = []
+        for key, data in self.progress.items():
+            own.append(key.instance)
+            progress += (key.instance, key.execution, key.command, key.life, self.worker, data)
         locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),
@@ -178,8 +194,10 @@ class BatchRows:
             (CLOSE_INSTANCES, self.closings),
             (CONSUME, self.consumed),
             (NEW_TURNS, self.turns),
+            (STORE_PROGRESS, progress),
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),
+            (ANSWER_REQUESTS, self.answers),
         ]
         return [(statement, values) for statement, values in writes if values]

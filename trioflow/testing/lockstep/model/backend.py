@@ -15,6 +15,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Group,
@@ -23,15 +24,20 @@ from trioflow.backends.records import (
     InstanceRecord,
     Message,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
     Unit,
     Update,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Worker, matches
+from trioflow.testing.lockstep.model.rows import Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -96,8 +102,12 @@ class Model:
             return Heartbeat(alive=False)
         row.heartbeat_at = self.now()
         activities = self.state.activities.items()
-        marked = [key for key, one in activities if one.worker == worker and one.cancel is not None]
-        return Heartbeat(alive=True, cancelled=marked)
+        marks = {
+            key: one.cancel
+            for key, one in activities
+            if one.worker == worker and one.cancel is not None
+        }
+        return Heartbeat(alive=True, cancelled=list(marks), events=list(marks.values()))
 
     async def reclaim(self, lease: float) -> list[str]:
         await checkpoint()
@@ -140,6 +150,7 @@ class Model:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -148,11 +159,12 @@ class Model:
         if worker not in state.workers:
             return TakenInstances([], None)
         if suspect:
-            return take_suspect(state, worker, queues, exclude=exclude, now=now)
+            return take_suspect(state, worker, queues, (exclude, exclude_ids), now=now)
         if not limit:
             return take_own(state, worker, now)
         options = {"sticky": sticky, "now": now}
-        return take_instances(state, worker, queues, limit, exclude=exclude, **options)
+        unwanted = (exclude, exclude_ids)
+        return take_instances(state, worker, queues, limit, unwanted, **options)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
@@ -220,9 +232,43 @@ class Model:
         self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         await checkpoint()
-        return self._send(Message(instance, event, life=life))
+        row = self.state.instances.get(instance)
+        if not request or row is None or life not in (None, row.new.life):
+            return self._send(Message(instance, event, life=life))
+        key = RequestKey(instance, row.new.life, request)
+        if key in self.state.requests:
+            return "unchanged"
+        update = self._send(Message(instance, event, life=life))
+        if update == "done":
+            self.state.requests[key] = None
+        return update
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        await checkpoint()
+        state, now = self.state, self.now()
+        row = state.instances.get(new.id)
+        if row is not None and RequestKey(new.id, row.new.life, request) in state.requests:
+            return Reached(row.new.life, repeated=True)
+        row = state.unfinished(new.id)
+        created = row is None
+        if row is None:
+            row = state.insert(new, now)
+            row.ready_at = row.first_ready(now)
+        state.deliver(Message(new.id, event), now)
+        if request:
+            state.requests[RequestKey(new.id, row.new.life, request)] = None
+        self._watcher.notify()
+        return Reached(row.new.life, created=created)
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        await checkpoint()
+        return [self.state.requests.get(key) for key in requests]
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
@@ -287,8 +333,64 @@ class Model:
             del state.instances[id]
             state.stop_activities(id)
         state.turns = {key: turns for key, turns in state.turns.items() if key[0] not in gone}
+        for key in [key for key in state.requests if key.instance in gone]:
+            del state.requests[key]
         self._watcher.notify()
         return len(gone)
+
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        await checkpoint()
+        row = self.state.instances.get(question.instance)
+        if row is None or row.new.life != question.life:
+            return "not found"
+        self.state.questions[question.id] = Question(question)
+        self._watcher.notify()
+        return "done"
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        await checkpoint()
+        state, now = self.state, self.now()
+        taken: list[TakenQuestion] = []
+        waiting = False
+        if worker not in state.workers:
+            return TakenQuestions(taken)
+        asked = [one for one in state.questions.values() if one.new.expires_at >= now]
+        for one in sorted(asked, key=lambda one: (one.new.expires_at, one.new.id)):
+            row = state.instances.get(one.new.instance)
+            if one.given or row is None or row.new.life != one.new.life:
+                continue
+            held = row.worker in state.workers
+            begun = row.turns > 0 or row.status in ENDED
+            served = row.new.queue in queues and row.new.workflow in workflows
+            if not begun or (held and row.worker != worker):
+                waiting = True
+            elif held or served:
+                waiting |= len(taken) == limit
+                if len(taken) < limit:
+                    one.given = True
+                    taken.append(one.taken(row))
+        return TakenQuestions(taken, waiting)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await checkpoint()
+        for answer in answers:
+            if answer.request in self.state.questions:
+                self.state.questions[answer.request].answer = answer.data
+        self._watcher.notify()
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        await checkpoint()
+        asked = self.state.questions
+        return [asked[id].answer if id in asked else None for id in questions]
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await checkpoint()
+        for id in questions:
+            self.state.questions.pop(id, None)
 
     # --- reading ------------------------------------------------------------------------
 

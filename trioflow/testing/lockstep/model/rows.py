@@ -13,12 +13,14 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewActivity,
     NewInstance,
+    NewQuestion,
     Status,
     StoredMessage,
     TakenInstance,
+    TakenQuestion,
 )
 
-__all__ = ["Activity", "Instance", "Mail", "Worker", "matches"]
+__all__ = ["Activity", "Instance", "Mail", "Question", "Worker", "matches"]
 
 
 @dataclass
@@ -157,6 +159,30 @@ class Instance:
 
 
 @dataclass
+class Question:
+    """A question of a client: whether it was given to a worker, and the answer."""
+
+    new: NewQuestion
+    given: bool = False
+    answer: bytes | None = None
+
+    def taken(self, row: Instance) -> TakenQuestion:
+        """Return what a worker is given."""
+        return TakenQuestion(
+            id=self.new.id,
+            question=self.new.question,
+            instance=row.new.id,
+            life=row.new.life,
+            execution=row.execution,
+            workflow=row.new.workflow,
+            queue=row.new.queue,
+            priority=row.new.priority,
+            turns=row.turns,
+            worker=row.worker,
+        )
+
+
+@dataclass
 class Activity:
     """An activity's row. ``cancel``: the event that says it was cancelled, once that was asked."""
 
@@ -166,6 +192,7 @@ class Activity:
     worker: str | None
     attempt: int = 1
     failure: bytes = b""
+    progress: bytes = b""
     cancel: bytes | None = None
 
     def task(self, key: ActivityKey) -> ActivityTask:
@@ -181,6 +208,7 @@ class Activity:
             scheduled_at=self.scheduled_at,
             failure=self.failure,
             priority=new.priority,
+            progress=self.progress,
         )
 
 
