@@ -8,6 +8,7 @@ from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
     Client,
+    DeadLetter,
     Description,
     ExecutionHistory,
     Handle,
@@ -35,6 +36,7 @@ from trioflow._worker import (
 )
 from trioflow.authoring import (
     Attempt,
+    Promise,
     Query,
     Saga,
     Signal,
@@ -45,6 +47,7 @@ from trioflow.authoring import (
     cancel_instance,
     continue_as_new,
     deprecate_patch,
+    forward_unread,
     heartbeat,
     info,
     is_replaying,
@@ -94,6 +97,7 @@ from trioflow.errors import (
     TrioflowError,
     UndecodableValue,
     UnknownDefinition,
+    UnreadSignals,
     ValueMismatch,
     WorkerLost,
 )
@@ -116,6 +120,7 @@ __all__ = [
     "ContextVars",
     "CorruptStore",
     "DataRefused",
+    "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
@@ -139,6 +144,7 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Promise",
     "Propagator",
     "Query",
     "QueryNotHandled",
@@ -154,6 +160,7 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "UnreadSignals",
     "Update",
     "UpdateHandle",
     "ValueMismatch",
@@ -171,6 +178,7 @@ __all__ = [
     "default_registry",
     "deprecate_patch",
     "errors",
+    "forward_unread",
     "heartbeat",
     "info",
     "is_replaying",

@@ -17,6 +17,7 @@ from trioflow._model.attributes import AttributeValue
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
+from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
@@ -26,6 +27,7 @@ from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
     "Attempt",
+    "Promise",
     "Query",
     "Saga",
     "Signal",
@@ -36,6 +38,7 @@ __all__ = [
     "cancel_instance",
     "continue_as_new",
     "deprecate_patch",
+    "forward_unread",
     "heartbeat",
     "info",
     "is_replaying",
@@ -122,6 +125,25 @@ def cancel_instance(id: str, reason: str | None = None) -> Coroutine[Never, obje
         NotInWorkflow: Outside of a workflow; use ``client.handle(id).cancel(...)`` there.
     """
     return current_caller("cancel_instance()").cancel_instance(id, reason)
+
+
+def forward_unread(to: str) -> Coroutine[Never, object, int]:
+    """Send all signals that were not received to another instance, in the order of their arrival.
+
+    For the end of a workflow: what is handed on is no dead letter. If the target is not there, or
+    ends meanwhile, the signals that are left stay unread.
+
+    Args:
+        to: The id of the target.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        InstanceNotFound: There is no such instance, or it has ended.
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("forward_unread()").forward_unread(to)
 
 
 def now() -> float:

@@ -24,6 +24,7 @@ from trioflow.backends.records import ENDED, ActivityKey, ActivityTask, Instance
 
 __all__ = [
     "ActivityDescription",
+    "DeadLetter",
     "Description",
     "Undecodable",
     "as_arguments",
@@ -59,6 +60,18 @@ class Undecodable(msgspec.Struct, frozen=True):
     """
 
     why: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A signal that an instance had not received when it ended.
+
+    Attributes:
+        name: The signal's name.
+        value: Its value, plain JSON data; or `Undecodable`.
+    """
+
+    name: str
+    value: Any
 
 
 class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +136,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
+        dead_letters: The signals that it had not received when it ended, in the order of their
+            arrival; not those of one that was terminated.
+        more_dead_letters: How many more there were, too many to be kept.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
             (``input``, ``result``, ``custom_status``) is an `Undecodable` then, a ``failure`` that
             another codec stored has no more than its type and its bases, and anything else is as
@@ -154,6 +170,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: float | None = None
     attributes: dict[str, Any] = {}
     activities: list[ActivityDescription] = []
+    dead_letters: list[DeadLetter] = []
+    more_dead_letters: int = 0
     undecodable: dict[str, str] = {}
 
 
@@ -262,6 +280,11 @@ def describe(
         starts_at=record.start_at or None,
         attributes=reader.part("attributes", readable_attributes, record.attributes) or {},
         activities=[_describe_activity(task, codec) for task in activities],
+        dead_letters=[
+            DeadLetter(signal.name, readable(codec, signal.value))
+            for signal in (() if outcome is None else outcome.unread)
+        ],
+        more_dead_letters=0 if outcome is None else outcome.more,
         undecodable=reader.undecodable,
     )
 

@@ -25,6 +25,8 @@ __all__ = [
     "Event",
     "Message",
     "ParentRef",
+    "PromiseRejected",
+    "PromiseResolved",
     "RequestAnswer",
     "RequestDone",
     "RequestFailed",
@@ -187,6 +189,20 @@ class RequestFailed(_Event, frozen=True, tag="request failed"):
     failure: Failure
 
 
+class PromiseResolved(_Event, frozen=True, tag="promise resolved"):
+    """Somebody has given the promise with the secret ``promise`` its value."""
+
+    promise: str
+    value: msgspec.Raw
+
+
+class PromiseRejected(_Event, frozen=True, tag="promise rejected"):
+    """Somebody has said that the promise with the secret ``promise`` will not be kept."""
+
+    promise: str
+    failure: Failure
+
+
 class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """A client, or the parent, asked for the instance to be cancelled.
 
@@ -213,6 +229,8 @@ Event = (
     | ChildAnswer
     | Message
     | SignalAnswer
+    | PromiseResolved
+    | PromiseRejected
     | CancelRequested
     | RequestAnswer
 )
