@@ -53,6 +53,7 @@ class HeldInstance:
         start: The client's request to create it, until that is answered.
         carried: The unread signals with which the execution begins.
         options: The stored form of `StartOptions`.
+        attributes: Those that are stored, in their stored form.
         began_at: When the instance was started, or was to begin, the earlier executions included;
             0 until its first turn if it was created here.
         together_from: For the next turn; see `Turn.together_from`.
@@ -95,6 +96,7 @@ class HeldInstance:
     start: Start | None = None
     carried: bytes = b""
     options: bytes = b""
+    attributes: bytes = b""
     began_at: float = 0.0
     state: State = State.HELD
     turns: int = 0
@@ -138,6 +140,7 @@ class HeldInstance:
             priority=new.priority,
             life=new.life,
             options=new.options,
+            attributes=new.attributes,
             new=new,
             start=start,
         )
@@ -157,6 +160,7 @@ class HeldInstance:
             life=row.life,
             carried=row.carried,
             options=row.options,
+            attributes=row.attributes,
             began_at=max(row.created_at, row.start_at),
             turns=row.turns,
             events=row.events,
@@ -387,6 +391,8 @@ class HeldInstance:
         self.used.clear()
         if commit.turns:
             self.suspect, self.deaths = False, 0
+        if commit.attributes is not None:
+            self.attributes = commit.attributes
         return commit
 
     def go_on(self) -> None:

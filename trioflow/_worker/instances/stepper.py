@@ -25,6 +25,7 @@ from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
+from trioflow._model.attributes import decode_attributes
 from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
@@ -195,6 +196,7 @@ class Stepper:
             code=definition.fingerprint,
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
+            attributes=decode_attributes(instance.attributes) if instance.attributes else {},
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -239,5 +241,6 @@ class Stepper:
             self._failed(instance, exc)
         else:
             execution.take_custom_status()
+            execution.new_attributes = None
             instance.loaded(execution, self._backend.now())
             self._holdings.queue(instance)
