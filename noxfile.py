@@ -120,6 +120,27 @@ def clusters(session: nox.Session) -> None:
 
 
 @nox.session
+def fidelity(session: nox.Session) -> None:
+    """Run trio's and anyio's own tests, and random programs, on trio and as workflows."""
+    session.install("-e", ".[test]")
+    session.install("pytest-mock", "trustme")  # what anyio's tests import
+    session.run("python", "-m", "tests.fidelity.suites", "trio", *session.posargs)
+    anyio = f"anyio=={_installed(session, 'anyio')}"
+    archive = session.cache_dir / f"{anyio.replace('==', '-')}.tar.gz"
+    if not archive.exists():  # its wheel has no tests
+        where = ("--dest", str(session.cache_dir), "--no-deps", "--no-binary", "anyio")
+        session.run("pip", "download", "--quiet", *where, anyio)
+    session.run("python", "-m", "tests.fidelity.suites", f"anyio={archive}", *session.posargs)
+    session.run("pytest", "-m", "campaign", "--timeout=1800", "tests/fidelity")
+
+
+def _installed(session: nox.Session, name: str) -> str:
+    """Return the version of a package in a session's environment."""
+    script = f"from importlib.metadata import version; print(version({name!r}))"
+    return str(session.run("python", "-c", script, silent=True)).strip()
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Report which lines and branches the tests do not reach."""
     session.install("-e", ".[test]")

@@ -22,35 +22,41 @@ from trioflow import ActivityInfo, Info, RetryPolicy, SuspendReport, errors
 # A name that goes, or changes its name, breaks programs: change these lists on purpose only.
 ERRORS = """
     ActivityTimeout ArgumentError BackendError BackendUnavailable ClientClosed CorruptStore
-    DataRefused DefinitionError DeterminismError InstanceAlreadyExists InstanceCancelled
-    InstanceError InstanceFinished InstanceNotFinished InstanceNotFound InstanceSuspended
-    InstanceTerminated LeaseLost NonRetryable NotInWorkflow PayloadTooLarge RemoteError Retry
-    SchemaError TrioflowError UndecodableValue UnknownDefinition ValueMismatch WorkerLost
+    DataRefused DefinitionError DeterminismError IncompatibleCode InstanceAlreadyExists
+    InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
+    InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
+    PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
+    UnknownDefinition ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Signal activity activity_by_name activity_info continue_as_new info is_replaying logger now
-    random send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Attempt Query Saga Signal Update activity activity_by_name activity_info continue_as_new
+    deprecate_patch heartbeat info is_replaying logger now patched random retrying saga send_signal
+    set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
-        Activity ActivityDescription ActivityInfo Client Codec Description DeterminismWarning
-        ExecutionHistory Handle Info JsonCodec Registry RetryPolicy SuspendReport Undecodable
-        Worker Workflow WrappedCodec default_registry errors open_client open_worker run_worker
+        Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
+        Compatibility ContextVars Description DeterminismWarning ExecutionHistory Handle Info
+        JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable UpdateHandle
+        Worker Workflow WrappedCodec check_compatibility default_registry errors open_client
+        open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
-        ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Backend CancelledActivity
-        Closing CommitFailure Execution Heartbeat InstanceCommit InstanceFilter InstanceRecord
-        MemoryBackend Message MysqlBackend NewActivity NewInstance PostgresBackend QueueStats
-        RedisBackend SqliteBackend Status StoredMessage TakenActivities TakenInstance
-        TakenInstances Unit Update
+        ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
+        CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
+        InstanceFilter InstanceRecord
+        MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
+        QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
     """,
     "trioflow.testing": """
-        CrashReport CrashRun Fake FakeCall History Replay ReplayError Schedule SimulatedFailure
-        SimulatedFinalFailure Simulation Stuck Tester UnmetExpectations check_replay
-        crash_everywhere explore export_history load_history open_tester schedules simulate
+        BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
+        Replay ReplayError Schedule SimulatedFailure SimulatedFinalFailure Simulation Stuck
+        Tester UnmetExpectations activity_context check_replay crash_everywhere explore
+        export_history load_history open_tester schedules simulate
     """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",

@@ -131,6 +131,7 @@ class Registry:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> _ActivityDecorator: ...
@@ -141,7 +142,8 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``schedule_timeout``, ``runtime`` and ``on_cancel``: the attributes of `Activity`.
+                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime`` and ``on_cancel``: the
+                attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, the function cannot be an activity, or there is no
@@ -184,6 +186,12 @@ class Registry:
             definition.signature.check(codec)
 
     def _put_method(self, method: Activity[..., Any]) -> None:
+        if method.runtime == "process":
+            raise DefinitionError(
+                f"activity {method.name!r} ({method.where}) has runtime='process', and is a method "
+                "of an object, which no other process has. Make it a function at the top of a "
+                "module"
+            )
         old = self._activities.get(method.name)
         function = method.fn.__func__  # type: ignore[attr-defined]  # it is a bound method
         if old is not None and old.fn is not function and old.fn != method.fn:

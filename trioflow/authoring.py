@@ -11,24 +11,38 @@ from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._engine.retrying import Attempt, Retrying
+from trioflow._engine.sagas import Saga
 from trioflow._model.definitions import Activity, OnCancel, Workflow
-from trioflow._model.info import ActivityInfo, Info, current_activity
-from trioflow._model.retry import RetryPolicy
+from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
+from trioflow._model.options import check_limit_in_seconds
+from trioflow._model.queries import Query
+from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
+from trioflow._model.updates import Update
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
+    "Attempt",
+    "Query",
+    "Saga",
     "Signal",
+    "Update",
     "activity",
     "activity_by_name",
     "activity_info",
     "continue_as_new",
+    "deprecate_patch",
+    "heartbeat",
     "info",
     "is_replaying",
     "logger",
     "now",
+    "patched",
     "random",
+    "retrying",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",
@@ -112,6 +126,100 @@ def side_effect(fn: Callable[[], T], type: object = None) -> T:
     return current_caller("side_effect()").side_effect(fn, type)
 
 
+def patched(patch: str) -> bool:
+    """Return whether to take the new way here, so that executions under way fit their history.
+
+    True in an execution that comes here for the first time with this code, and recorded; false
+    where it came by before there was this patch. Each pass by a place, in a loop or in another
+    task, decides for itself. Asking shifts the number of no call.
+
+    Args:
+        patch: A name for the change, of its own: two changes have two names.
+
+    Raises:
+        DeterminismError: The same patch is asked for at another place of the workflow. Ask once and
+            keep the answer: ``new = patched("fraud-check")``.
+        ArgumentError: The name is empty, too long, or has characters that a store does not take.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            if patched("fraud-check"):
+                await check_fraud(order)
+            await charge(order)
+    """
+    return current_caller("patched()").patched(patch)
+
+
+def deprecate_patch(patch: str) -> None:
+    """Keep the place of a patch whose old way is gone; records nothing itself.
+
+    It stands where ``patched()`` stood, once no execution that went the old way is left, and can be
+    taken out once no execution is left in which ``patched()`` was recorded.
+
+    Raises:
+        ArgumentError: As for `patched`.
+        NotInWorkflow: Outside of a workflow.
+    """
+    current_caller("deprecate_patch()").deprecate_patch(patch)
+
+
+def retrying(policy: RetryPolicy | None = None) -> Retrying:
+    """Try a block of a workflow again until it succeeds, as a policy says; the waits are durable.
+
+    The block may call several activities. What it raises is judged as an activity's failure is: a
+    class of ``non_retryable`` ends it also as a cause and in an exception group, and `Retry`
+    chooses the delay. The last error is raised as it is. A cancel is no failure.
+
+    Args:
+        policy: By default three attempts, after 1 and 2 seconds.
+
+    Raises:
+        ArgumentError: It is no `RetryPolicy`.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            async for attempt in retrying(RetryPolicy(max_attempts=5)):
+                with attempt:
+                    seat = await reserve(trip)
+                    await pay(seat)
+    """
+    caller = current_caller("retrying()")
+    if policy is not None and not isinstance(policy, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise ArgumentError(
+            f"retrying() takes a RetryPolicy, not {policy!r}; for example "
+            "retrying(RetryPolicy(max_attempts=5))"
+        )
+    return Retrying(caller, policy or DEFAULT_ACTIVITY_RETRY)
+
+
+def saga(*, undo_timeout: float | None = None) -> Saga:
+    """Make a block whose steps are undone if it fails, is cancelled, or takes too long.
+
+    Args:
+        undo_timeout: Seconds that undoing may take, all steps together; ``None`` for no limit. What
+            is under way then is cancelled, and the rest is not undone.
+
+    Raises:
+        TypeError: ``undo_timeout`` is no number.
+        ValueError: It is not above 0.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            async with saga(undo_timeout=3600) as s:
+                await s.do(partial(book_hotel, trip), undo=partial(cancel_hotel, trip))
+                await s.do(partial(book_flight, trip), undo=partial(cancel_flight, trip))
+    """
+    caller = current_caller("saga()")
+    check_limit_in_seconds("undo_timeout", undo_timeout)
+    return Saga(caller, undo_timeout)
+
+
 def info() -> Info:
     """Return the running workflow's ids, queue and size of history.
 
@@ -133,6 +241,36 @@ def activity_info() -> ActivityInfo:
             "activity_info() can only be called inside an activity that a worker runs"
         )
     return found
+
+
+def heartbeat(details: object = None) -> None:
+    """Say that the running activity makes progress, and how far it is.
+
+    The last details are seen in ``describe()``, and the next attempt has them as
+    ``activity_info().heartbeat``, as plain JSON data. With ``heartbeat_timeout=`` an attempt that
+    says nothing for so long is given up. It may be called as often as you like, from async and
+    from plain functions: about once a second the last details are stored, and so they are when the
+    attempt ends; a call in between takes about a microsecond. If the worker's process dies,
+    those of the last second may be missing.
+
+    Where an activity is called directly, as in a unit test, it does nothing.
+
+    Args:
+        details: Any storable value. It may be read up to a second later; give a new one each time
+            rather than one that changes.
+
+    Raises:
+        ValueMismatch: The details cannot be stored. Only a call whose details are stored at once
+            finds out; otherwise the worker's log says so.
+        TrioflowError: In a workflow.
+    """
+    beat = current_heartbeat.get()
+    if beat is not None:
+        beat(details)
+    elif current_caller_or_none() is not None:
+        raise TrioflowError(
+            "heartbeat() was called in a workflow, which is stored as it goes; it is for activities"
+        )
 
 
 def is_replaying() -> bool:
@@ -174,6 +312,7 @@ class _ActivityOptions(TypedDict, total=False):
     retry: RetryPolicy
     timeout: float
     schedule_timeout: float
+    heartbeat_timeout: float
     on_cancel: OnCancel
 
 
@@ -181,6 +320,8 @@ class _WorkflowOptions(TypedDict, total=False):
     queue: str
     priority: int
     retry: RetryPolicy
+    timeout: float
+    max_events: int
 
 
 @overload
@@ -226,11 +367,12 @@ def workflow_by_name(
     Args:
         name: Its name there.
         result: The type of its result; by default plain JSON data.
-        **options: ``queue``, ``priority`` and ``retry``, as for ``@workflow``.
+        **options: ``queue``, ``priority``, ``retry``, ``timeout`` and ``max_events``, as for
+            ``options()`` of a workflow: what is not given is as declared there.
     """
-    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name, **options)
+    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name)
     declared.signature = SignatureByName.of(declared.fn)
-    return declared
+    return declared.options(**options)
 
 
 def _declare(name: str, result: object) -> Callable[..., Any]:
@@ -242,8 +384,8 @@ def _declare(name: str, result: object) -> Callable[..., Any]:
     return declared
 
 
-class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the instance to log records, and drops them during replay."""
+class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds what runs to log records, and drops them during replay."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return not is_replaying() and self.logger.isEnabledFor(level)
@@ -259,6 +401,15 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 "execution": me.execution,
                 **(kwargs.get("extra") or {}),
             }
+        elif (attempt := current_activity.get()) is not None:
+            kwargs["extra"] = {
+                "instance": attempt.instance,
+                "execution": attempt.execution,
+                "command": attempt.command,
+                "activity": attempt.activity,
+                "attempt": attempt.attempt,
+                **(kwargs.get("extra") or {}),
+            }
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -269,5 +420,9 @@ class _WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
                 super().log(level, msg, *args, **kwargs)
 
 
-logger = _WorkflowLogger(logging.getLogger("trioflow.workflow"), {})
-"""For workflow code: adds ``instance`` and ``execution`` to the record, is silent on replay."""
+logger = _ContextLogger(logging.getLogger("trioflow.workflow"), {})
+"""For workflows and activities: adds what runs to the record, and is silent on replay.
+
+Records of a workflow get ``instance`` and ``execution``, those of an activity also ``activity``,
+``attempt`` and ``command``.
+"""

@@ -10,6 +10,7 @@
     ├── PayloadTooLarge (ValueError)       an encoded value over the limit
     ├── NotInWorkflow (RuntimeError)       something only a workflow may call, called elsewhere
     ├── DeterminismError (RuntimeError)    a workflow did what cannot be repeated on replay
+    ├── IncompatibleCode                   running instances do not fit the code of a worker
     ├── UnknownDefinition (LookupError)    no workflow or activity of that name is registered
     ├── ActivityTimeout (TimeoutError)     an attempt, or all attempts, took too long
     ├── WorkerLost                         workers died in attempts of it, up to the last one
@@ -24,6 +25,8 @@
     │   ├── InstanceNotFinished            it cannot be removed yet
     │   ├── InstanceCancelled
     │   ├── InstanceTerminated
+    │   ├── NoWorkerAnswered (TimeoutError)  a query was not answered in time
+    │   ├── QueryNotHandled (LookupError)    the workflow has no handler for a query
     │   └── InstanceSuspended              its code no longer matches its history
     └── BackendError
         ├── BackendUnavailable             the store cannot be reached, or refuses to write
@@ -53,6 +56,7 @@ __all__ = [
     "DefinitionError",
     "DeterminismError",
     "Evicted",
+    "IncompatibleCode",
     "InstanceAlreadyExists",
     "InstanceCancelled",
     "InstanceError",
@@ -62,9 +66,11 @@ __all__ = [
     "InstanceSuspended",
     "InstanceTerminated",
     "LeaseLost",
+    "NoWorkerAnswered",
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "QueryNotHandled",
     "RemoteError",
     "Retry",
     "SchemaError",
@@ -112,6 +118,10 @@ class DeterminismError(TrioflowError, RuntimeError):
 
     The message names the line and what to call instead.
     """
+
+
+class IncompatibleCode(TrioflowError):
+    """A worker with ``check="refuse"`` has code that does not fit instances that are running."""
 
 
 class UnknownDefinition(TrioflowError, LookupError):
@@ -204,9 +214,9 @@ class InstanceNotFound(InstanceError, LookupError):
 
 
 class InstanceAlreadyExists(InstanceError):
-    """An instance of that id is still running; a finished one's id may be used again."""
+    """There is an instance of that id; see ``if_exists`` and ``reuse_finished`` of `Workflow`."""
 
-    _text = "an instance {instance!r} is already running"
+    _text = "there is already an instance {instance!r}"
 
 
 class InstanceFinished(InstanceError):
@@ -231,6 +241,18 @@ class InstanceTerminated(InstanceError):
     """The instance was ended from outside, without being asked."""
 
     _text = "instance {instance!r} was terminated"
+
+
+class NoWorkerAnswered(InstanceError, TimeoutError):
+    """A query was not answered in time: no worker could, or the one that had it was too slow."""
+
+    _text = "no worker has answered a query of instance {instance!r}"
+
+
+class QueryNotHandled(InstanceError, LookupError):
+    """The workflow has no handler for a query; the message names those that it has."""
+
+    _text = "instance {instance!r} has no handler for the query"
 
 
 class InstanceSuspended(InstanceError):

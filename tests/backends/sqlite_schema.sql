@@ -18,7 +18,7 @@ CREATE TABLE activities (
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
     failure BLOB NOT NULL DEFAULT x'',
-    priority INTEGER NOT NULL DEFAULT 0,
+    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (instance, execution, command, life)
 ) WITHOUT ROWID;
 CREATE TABLE counters (
@@ -56,7 +56,23 @@ CREATE TABLE instances (
     custom_status BLOB NOT NULL DEFAULT x'',
     created_at REAL NOT NULL,
     finished_at REAL
-, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0);
+, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'');
+CREATE TABLE questions (
+    id TEXT NOT NULL PRIMARY KEY,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    question BLOB NOT NULL,
+    expires_at REAL NOT NULL,
+    worker TEXT,
+    answer BLOB
+) WITHOUT ROWID;
+CREATE TABLE requests (
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    id TEXT NOT NULL,
+    answer BLOB,
+    PRIMARY KEY (instance, life, id)
+) WITHOUT ROWID;
 CREATE TABLE turns (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,

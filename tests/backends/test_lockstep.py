@@ -185,6 +185,7 @@ BROKEN = {
         "v.custom_status",
     ),
     "excluded work hides the rest": ("AND workflow NOT IN", "AND workflow IN"),
+    "an excluded instance hides the rest": ("AND id NOT IN", "AND id IN"),
     "the newest is removed first": ("ORDER BY finished_at LIMIT", "ORDER BY -finished_at LIMIT"),
     "turns stay behind": ("DELETE FROM turns", "DELETE FROM turns WHERE 0 AND 1 --"),
     "a cancel is forgotten when its worker dies": (

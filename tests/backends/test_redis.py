@@ -26,6 +26,7 @@ from trioflow.backends.records import (  # noqa: E402
 )
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.errors import explain  # noqa: E402
+from trioflow.backends.redis.opening import SCHEMA  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     BackendUnavailable,
     CorruptStore,
@@ -373,7 +374,9 @@ async def test_finished_instances_can_expire(server, prefix):
         assert [row.id for row in await backend.list(_ALL, limit=9)] == ["running"]
 
 
-@pytest.mark.parametrize(("schema", "words"), [("4", "upgrade"), ("mine", "not trioflow's")])
+@pytest.mark.parametrize(
+    ("schema", "words"), [(str(SCHEMA + 1), "upgrade"), ("mine", "not trioflow's")]
+)
 async def test_other_schemas_are_refused(server, admin, prefix, schema, words):
     admin.set(f"{{{prefix}}}:schema", schema)
 

@@ -50,7 +50,7 @@ async def test_an_id_is_used_once_at_a_time(flow):
         for definition in (waiting.options(id="x"), quick.options(id="x")):
             with pytest.raises(
                 InstanceAlreadyExists,
-                match=r"'x' is already running: client.handle\('x', workflow\)",
+                match=r"already an instance 'x': .*client.handle\('x', workflow\)",
             ):
                 await client.start(definition, 1)
         await until_parked(handle)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
+import multiprocessing
+import os
+import resource
 import sys
 import time
+import traceback
 from collections import Counter, defaultdict
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
 
-from tests.cluster.flows import Clients, flows, log
+from tests.cluster.flows import Clients, changed, diverging, flows, log
 from trioflow._model import commands as cm
 from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport
+from trioflow.testing.lockstep.model import Model
 
 # A worker that is cut off does not hear of a cancel. What it begins then it had already taken; what
 # others take after a reclaim has the cancel's mark. Seconds.
@@ -67,29 +75,74 @@ def _after_cancels(report):
                             )
 
 
+def options_of(seed):
+    """What kind of cluster a seed of the campaign makes."""
+    kind: dict[str, Any] = {}
+    match seed % 3:
+        case 0:
+            kind["clocks"] = "process"  # as SQLite
+        case 1:
+            kind["store"] = lambda clock: Model(clock=clock)  # by the contract, as servers
+    match seed % 4:
+        case 1:
+            kind["deploys"] = [changed]
+        case 3:
+            kind["deploys"] = [diverging, flows]
+    return kind
+
+
+class Result(NamedTuple):
+    """What came of a seed."""
+
+    seed: int
+    statuses: dict[str, int]
+    seconds: float
+    broken: str
+
+
+def try_seed(seed, instances):
+    """Run one seed, in whatever process this is."""
+    logging.disable(logging.CRITICAL)
+    gc.set_threshold(20_000, 20, 100)  # a cluster is many small objects that live for its time
+    try:
+        report = run(seed, instances=instances, **options_of(seed))
+    except BrokenInvariant as exc:
+        return Result(seed, {}, 0.0, str(exc))
+    except Exception:  # told with the seed, and the campaign goes on
+        return Result(seed, {}, 0.0, f"seed {seed}: {traceback.format_exc()}")
+    return Result(seed, report.statuses, report.seconds, "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.cluster.campaign", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--instances", type=int, default=47, help="that clients start; 3 are more")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--keep-going", action="store_true", help="after a seed that is broken")
     given = parser.parse_args()
-    logging.disable(logging.CRITICAL)
     began, broken, statuses, seconds = time.perf_counter(), [], Counter(), 0.0
-    for seed in range(given.first, given.first + given.seeds):
-        try:
-            report = run(seed)
-        except BrokenInvariant as exc:
-            broken.append(seed)
-            print(f"BROKEN {exc}", flush=True)  # noqa: T201
-            if not given.keep_going:
-                break
-        else:
-            statuses.update(report.statuses)
-            seconds += report.seconds
+    seeds = range(given.first, given.first + given.seeds)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
+        results = pool.map(partial(try_seed, instances=given.instances), seeds, chunksize=5)
+        for done, result in enumerate(results, 1):
+            if done % 100 == 0:
+                print(f"{done} done in {time.perf_counter() - began:.0f} s", flush=True)  # noqa: T201
+            statuses.update(result.statuses)
+            seconds += result.seconds
+            if result.broken:
+                broken.append(result.seed)
+                print(f"BROKEN {result.broken}", flush=True)  # noqa: T201
+                if not given.keep_going:
+                    pool.shutdown(cancel_futures=True)
+                    break
     real = time.perf_counter() - began
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(  # noqa: T201
-        f"{given.seeds} clusters in {real:.0f} s, {seconds:.0f} s of virtual time:"
-        f" {dict(statuses)}; broken: {broken or 'none'}"
+        f"{given.seeds} clusters in {real:.0f} s ({used.ru_utime + used.ru_stime:.0f} s of "
+        f"processors), {seconds:.0f} s of virtual time: {dict(statuses)}; broken: "
+        f"{broken or 'none'}"
     )
     return bool(broken)
 

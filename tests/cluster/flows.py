@@ -211,6 +211,42 @@ async def talks(size: int) -> int:
     return sent
 
 
+# --- other versions of this code ----------------------------------------------------------------
+
+changed, diverging = Registry(), Registry()
+
+
+@changed.workflow(name="straight")
+async def straight_changed(size: int) -> int:
+    """What may change: what is computed, what activities are given, what comes after the end."""
+    for number in range(size):
+        await work.options(timeout=30.0)(0.05 * number)
+        await trio.sleep(0.2 * 1.0)
+    return size
+
+
+@diverging.workflow(name="straight")
+async def straight_reversed(size: int) -> int:
+    """A step before those that are recorded."""
+    await plain(size)
+    return await straight.fn(size)
+
+
+@diverging.workflow(name="cleans")
+async def cleans_no_more(size: int) -> str:
+    await work(0.2)
+    await plain(size)
+    return "not clean"
+
+
+def _complete(version):
+    version.add(*(each for name, each in flows.activities.items()))
+    version.add(*(e for name, e in flows.workflows.items() if name not in version.workflows))
+
+
+_complete(changed)
+_complete(diverging)
+
 SHAPES = (straight, fan, deadlines, cleans, retries, family, passes_on, talks)
 
 

@@ -134,6 +134,18 @@ class AttemptsDoNotCount(Planted):
         return await super().commit(worker, changed)
 
 
+class LosesSignals(Planted):
+    """Says of each fifth signal that it is stored, and does not store it."""
+
+    seen = 0
+
+    async def send(self, instance, event, *, life=None):
+        self.seen += 1
+        if self.seen % 5 == 0 and (await self.get(instance)).status == "running":
+            return "done"
+        return await super().send(instance, event, life=life)
+
+
 MISTAKES = (
     *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
     *(ForgetsCancels, DropsCarried, StoresResultsTwice, AttemptsDoNotCount),

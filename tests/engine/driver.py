@@ -26,6 +26,7 @@ from trioflow._engine.execution import Execution, Identity
 from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
@@ -68,6 +69,23 @@ def child_failed(id: str, error: BaseException) -> ev.ChildFailed:
 
 def signal(name: str, value: object = None) -> ev.SignalReceived:
     return ev.SignalReceived(name=name, value=raw(value))
+
+
+def request(update: str, name: str, *value: object) -> ev.UpdateRequested:
+    if not value:
+        return ev.UpdateRequested(update, name)
+    return ev.UpdateRequested(update, name, raw(*value))
+
+
+def answers(turn: Turn) -> dict[str, Any]:
+    """What a turn answers: results as plain data, or type and message of failures."""
+    return {
+        c.update: msgspec.json.decode(bytes(c.result))
+        if c.failure is None
+        else f"{c.failure.type}: {c.failure.message}"
+        for c in turn.commands
+        if isinstance(c, AnswerUpdate)
+    }
 
 
 def shown(turn: Turn) -> list[tuple[str, str, str]]:
@@ -202,7 +220,7 @@ class Driver:
         assert replayed.turns == live.turns
         assert replayed.now == live.now
         assert _waits(replayed) == _waits(live)
-        assert replayed.unread_signals() == live.unread_signals()
+        assert replayed.unread() == live.unread()
         self.evict()
         self.execution = self.fresh()
         self.execution.replay(self.turns)

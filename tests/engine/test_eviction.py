@@ -213,9 +213,9 @@ def test_whatever_waits_for_whatever_goes(host, wait, caplog, capfd):
 
             driver = Driver(wf, first=[signal("go", 1), signal("go", 2)])
             assert driver.outcome is None, shape
-            unread = driver.execution.unread_signals()
+            unread = driver.execution.unread()
             driver.evict()
-            assert driver.execution.unread_signals() == unread
+            assert driver.execution.unread() == unread
             driver.revive()
             driver.evict()
 
@@ -495,3 +495,32 @@ def test_an_abort_function_that_raises_does_not_stop_it(error):
         driver = Driver(wf)
         assert driver.execution.evict()
     assert len(left) == 3
+
+
+def test_what_an_abort_function_left_of_a_cancel_is_unwound():
+    ended = []
+
+    async def wf():
+        def abort(_):
+            raise ValueError("in the abort function")
+
+        async def ends(wait, *args):
+            try:
+                await wait(*args)
+            finally:
+                ended.append(wait.__name__)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ends, trio.sleep_forever)
+            nursery.start_soon(ends, trio.lowlevel.wait_task_rescheduled, abort)
+            nursery.start_soon(ends, trio.sleep_forever)
+            nursery.cancel_scope.deadline = trio.current_time() + 1
+
+    with nothing_left():
+        driver = Driver(wf)
+        with pytest.raises(ValueError, match="in the abort function"):
+            driver.wake()
+        assert driver.execution.evict()
+        assert driver.execution.loop.alive == 0
+        assert len(ended) == 3
+        del driver

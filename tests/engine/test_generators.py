@@ -15,6 +15,7 @@ import trio.testing
 from tests.engine.driver import Driver, act, done, nothing_left, stopped
 from trioflow._engine.loop import generators
 from trioflow._model import events as ev
+from trioflow._model.rules import LATE_GENERATORS
 from trioflow._model.turns import Completed
 
 a = act("a", int)
@@ -342,3 +343,57 @@ def test_those_that_have_ended_are_forgotten():
     driver = Driver(wf)
     assert len(driver.execution.loop._agens._noted) < 300
     driver.evict()
+
+
+INNER = "left_in_a_cleanup.<locals>.inner"
+
+
+def left_in_a_cleanup(log):
+    """Leave generators, one in the cleanup at the end of another."""
+
+    async def outer():
+        try:
+            yield 1
+        finally:
+            log.append(f"outer, in {trio.lowlevel.current_task().name}")
+            await inner("late").asend(None)
+            log.append("outer has left it")
+
+    async def inner(name):
+        try:
+            yield 1
+        finally:
+            log.append(f"{name}, in {trio.lowlevel.current_task().name}")
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as cancelled:
+                log.append(f"{cancelled.source}: {cancelled.reason}")
+
+    async def wf() -> list[str]:
+        kept[:] = outer(), inner("kept")
+        for each in kept:
+            await each.asend(None)
+        await inner("dropped").asend(None)
+        await trio.sleep(1)
+
+    kept = []
+    return wf
+
+
+def test_names_reasons_and_the_order_of_cleanups_are_those_of_trio():
+    expected, log = [], []
+    directly(left_in_a_cleanup(expected))
+    driver = Driver(left_in_a_cleanup(log)).finish()
+    assert sorted(log) == sorted(expected)  # trio keeps them in a set
+    for each in (expected, log):
+        assert each[0] == f"dropped, in close asyncgen {__name__}.{INNER} (abandoned)"
+        assert each[-2] == "late, in <init>"
+    log.clear()
+    driver.check()
+
+
+def test_executions_of_older_rules_close_late_generators_beside_the_others():
+    log = []
+    driver = Driver(left_in_a_cleanup(log), rules=LATE_GENERATORS - 1).finish()
+    assert f"late, in close asyncgen {__name__}.{INNER} (abandoned)" in log
+    driver.check()

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tests.engine.driver import START, act, done, signal
 from trioflow import Signal, continue_as_new, send_signal
 from trioflow._codec.failures.failures import Failure
+from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
 from trioflow._model.turns import Continued
 from trioflow.errors import InstanceNotFound
@@ -138,7 +140,7 @@ def test_unread_signals_are_carried_over_in_their_order(drive):
     sent = [signal("number", 1), signal("word", "x"), signal("number", 2), signal("number", 3)]
     driver = drive(wf, True, first=sent)
     assert isinstance(driver.outcome, Continued)
-    carried = driver.check().execution.unread_signals()
+    carried = driver.check().execution.unread()
     assert carried == sent[1:]
     after = drive(wf, False, number=2, started={"carried": [sent[2], sent[1]]})
     after.turn(sent[3])
@@ -168,3 +170,40 @@ def test_sending_to_nobody_is_an_error(drive):
     driver = drive(wf)
     driver.turn(ev.SignalFailed(id="0:0", failure=Failure.of(InstanceNotFound("other"))))
     assert driver.check().result() == "other"
+
+
+def test_what_nobody_receives_by_its_name_goes_to_who_receives_any(drive):
+    async def wf():
+        seen = []
+
+        async def others():
+            async for name, value in Signal.any():
+                seen.append([name, value])
+
+        async with trio.open_nursery() as nursery:
+            await number.receive()
+            nursery.start_soon(others)
+            seen.append(await number.receive())
+            seen.append(await number.receive())
+            with pytest.raises(trio.WouldBlock):
+                Signal.any().receive_nowait()
+            nursery.cancel_scope.cancel()
+        return seen
+
+    early = [signal("early", {"x": 1}), signal("number", 0), signal("number", 1)]
+    driver = drive(wf, first=[*early, signal("word", "a")])
+    driver.turn(signal("other", 2), signal("word", "b"))
+    driver.turn(signal("number", 3), signal("late", None))
+    assert driver.check().result() == [
+        *(1, ["early", {"x": 1}], ["word", "a"], ["other", 2], ["word", "b"], 3),
+        ["late", None],
+    ]
+
+
+def test_a_receiver_of_any_is_shown_as_that(drive):
+    async def wf():
+        await Signal.any().receive()
+
+    (task,) = tasks_of(drive(wf).execution)
+    assert task.waits_for == "any signal"
+    assert repr(Signal.any()) == "Signal.any()"

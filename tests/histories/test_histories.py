@@ -8,14 +8,13 @@ its own: a new module of workflows, recorded by a real run, and its lines in SHA
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
 
-import tests.histories.calling  # its workflows
-import tests.histories.failing  # noqa: F401 - as above
 from tests.histories.programs import flows
 from trioflow import JsonCodec
 from trioflow._codec.failures.failures import Failure
@@ -29,6 +28,10 @@ from trioflow._model.turns import Completed, Failed, Outcome, Turn, decode_turn,
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.json"))
+PROGRAMS = [p for p in sorted(HERE.glob("*.py")) if not p.name.startswith(("record", "test_"))]
+
+for program in PROGRAMS:  # each adds its workflows
+    importlib.import_module(f"tests.histories.{program.stem}")
 
 guard.install()  # as a worker does
 
@@ -201,9 +204,7 @@ def test_no_golden_file_was_changed():
     sums = dict(
         reversed(line.split("  ")) for line in (HERE / "SHA256SUMS").read_text().splitlines()
     )
-    programs = ("calling.py", "failing.py", "programs.py")
     found = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (*FILES, *(HERE / name for name in programs))
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (*FILES, *PROGRAMS)
     }
     assert found == sums

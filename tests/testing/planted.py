@@ -8,7 +8,7 @@ import weakref
 import anyio
 import trio
 
-from trioflow import Registry, Signal, uuid4
+from trioflow import Registry, Signal, deprecate_patch, patched, uuid4
 
 flows = Registry()
 go = Signal("go", int)
@@ -127,8 +127,49 @@ async def _v2() -> None:
     await charge(1)
 
 
+async def _v2_patched() -> None:
+    if patched("ship-first"):
+        await ship(1)
+        await charge(1)
+    else:
+        await charge(1)
+        await ship(1)
+
+
+async def _v3() -> None:
+    deprecate_patch("ship-first")
+    await ship(1)
+    await charge(1)
+
+
+async def _patched_twice() -> None:
+    if patched("ship-first"):
+        await ship(1)
+    await charge(1)
+    if not patched("ship-first"):
+        await ship(1)
+
+
 before = flows.workflow(name="changes")(_v1)
 after = Registry().workflow(name="changes")(_v2)
+after_with_a_patch = Registry().workflow(name="changes")(_v2_patched)
+after_the_patch = Registry().workflow(name="changes")(_v3)
+after_patched_twice = Registry().workflow(name="changes")(_patched_twice)
+
+
+@flows.workflow(name="of a module")
+async def in_a_module() -> None:
+    await charge(1)
+
+
+_new = Registry()
+
+
+@_new.workflow(name="of a module")
+async def in_a_module_with_a_patch() -> None:
+    if patched("ship-first"):
+        await ship(1)
+    await charge(1)
 
 
 @flows.workflow

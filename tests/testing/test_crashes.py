@@ -70,6 +70,60 @@ def test_crossed_with_cancels():
     assert any(", then " in run.what for run in report.runs)
 
 
+@flows.activity
+async def undo(number: int) -> None:
+    raise AssertionError
+
+
+@flows.workflow
+async def has_a_deadline() -> str:
+    """Take two steps in time, or undo the first of them."""
+    try:
+        with trio.fail_after(60):
+            await take(1)
+            await take(2)
+    except trio.TooSlowError:
+        await undo(1)
+        return "too late"
+    return "in time"
+
+
+@flows.workflow
+async def has_a_child() -> str:
+    await takes_twice()
+    return "done"
+
+
+STEPS = {take: lambda number: number, undo: lambda number: None}
+
+
+def test_crossed_with_deadlines():
+    report = run(has_a_deadline, activities=STEPS, deadlines=True)
+    assert report.outcome == "completed: 'in time'"
+    assert set(report.results) == {"completed: 'in time'"}  # whatever crashes, without a deadline
+    late = [run for run in report.runs if run.what.startswith("the time for")]
+    assert {run.outcome for run in late} == {"completed: 'too late'"}
+    assert any(", then " in run.what for run in late)
+    assert report.repeated == {"take": 2, "undo": 2}
+    alone = run(has_a_deadline, activities=STEPS)
+    assert set(alone.results) == {"completed: 'in time'"}
+
+
+def test_crossed_with_terminates():
+    report = run(has_a_child, activities=STEPS, terminates=True)
+    ended = [run for run in report.runs if run.what.startswith("a client terminates")]
+    assert len(ended) >= 5
+    assert {run.outcome for run in ended} == {"terminated"}
+    assert not any(", then " in run.what for run in ended)  # nothing of it runs any more
+    assert set(report.results) == {report.outcome}
+
+
+def test_all_crossed():
+    report = run(has_a_deadline, activities=STEPS, deadlines=True, terminates=True, cancels=True)
+    kinds = {run.what.partition(" simulated")[0] for run in report.runs}
+    assert {"a client cancels", "a client terminates", "the time for"} <= kinds
+
+
 def test_under_asyncio_too():
     async def main():
         report = await crash_everywhere(

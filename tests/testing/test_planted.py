@@ -70,6 +70,33 @@ def test_changed_code(tmp_path):
         check_replay(tmp_path / "found.json", p.after)
 
 
+def test_changed_code_with_a_patch_passes():
+    find(p.before, deploy=p.after_with_a_patch, examples=60)
+    find(p.after_with_a_patch, deploy=p.after_the_patch, examples=60)
+
+
+def test_the_new_code_is_replayed_in_other_processes():
+    find(p.in_a_module, deploy=p.in_a_module_with_a_patch, examples=20)
+
+
+def test_a_patch_that_is_removed_too_early():
+    with pytest.raises(ReplayError) as caught:
+        find(p.after_with_a_patch, deploy=p.after)
+    assert caught.value.report.patch == "ship-first"
+    assert steps(caught.value) <= 5
+
+
+def test_a_patch_that_is_deprecated_while_the_old_way_is_taken():
+    with pytest.raises(ReplayError):
+        find(p.before, deploy=p.after_the_patch)
+
+
+def test_a_patch_that_two_places_ask_for():
+    with pytest.raises((DeterminismError, ReplayError)) as caught:
+        find(p.before, deploy=p.after_patched_twice)
+    assert "two places" in str(caught.value)
+
+
 def test_an_activity_that_must_run_once():
     def check(simulation):
         assert len(simulation.called(p.charge)) <= 1

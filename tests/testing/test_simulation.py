@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
 
 from tests.testing import planted as p
-from trioflow import InstanceCancelled, NonRetryable, Registry, RetryPolicy, Signal, activity_info
+from trioflow import (
+    InstanceCancelled,
+    NonRetryable,
+    Registry,
+    RetryPolicy,
+    Signal,
+    activity_info,
+    heartbeat,
+)
 from trioflow import continue_as_new as again
 from trioflow.errors import TrioflowError
 from trioflow.testing import (
@@ -168,6 +177,20 @@ def test_activity_info_is_there():
     assert seen[0].activity == "charge"
 
 
+def test_the_next_attempt_knows_what_was_said_with_heartbeat():
+    seen = []
+
+    def note(number):
+        seen.append(activity_info().heartbeat)
+        heartbeat({"attempt": activity_info().attempt})
+        if len(seen) == 1:
+            raise OSError("broken")
+        return "x"
+
+    run(tries, activities={"charge": note})
+    assert seen == [None, {"attempt": 1}]
+
+
 def test_async_functions_must_not_wait():
     async def at_once(number):
         return "async"
@@ -233,13 +256,13 @@ def test_a_right_workflow_is_right_in_any_order(schedule):
     assert simulation.status != "running"
 
 
-def deploys_at(step):
+def deploys_at(step, new=p.after, turns=1):
     return simulate(
         p.before,
-        schedule=Schedule([0, step]),
+        schedule=Schedule([0] * turns + [step]),
         activities={p.charge: str, p.ship: str},
         registry=p.flows,
-        deploy=p.after,
+        deploy=new,
     )
 
 
@@ -252,3 +275,13 @@ def test_new_code_that_does_not_fit():
             assert exc.report.kind == "diverged"
             found += 1
     assert found
+
+
+def test_new_code_with_a_patch_fits_whenever_it_comes():
+    ways = set()
+    for turns in range(3):
+        for step in range(40):
+            simulation = deploys_at(step, p.after_with_a_patch, turns)
+            if "the new code is deployed" in simulation.trace:
+                ways.add(b"ship-first" in msgspec.json.encode(simulation.history()))
+    assert ways == {True, False}

@@ -18,7 +18,9 @@ from trioflow import (
     Signal,
     ValueMismatch,
     activity_info,
+    heartbeat,
     now,
+    workflow_by_name,
 )
 from trioflow.testing import Stuck, UnmetExpectations, open_tester
 
@@ -305,3 +307,175 @@ def test_what_a_callback_raises_fails_the_test(backend):
     with pytest.raises((Declined, ExceptionGroup)) as caught:
         run(backend, main)
     assert "callback" in repr(caught.value)
+
+
+@flows.workflow
+async def parent_of_a_waiting_child() -> bool:
+    return await waits_for_approval.options(id="the child")()
+
+
+@flows.workflow
+async def waits_for_approval() -> bool:
+    return await approved.receive()
+
+
+@BACKENDS
+def test_a_sub_workflow_is_told_of_when_it_begins(backend):
+    seen, handles = [], []
+
+    async def main(tester):
+        async def approve(child):
+            seen.append(child.id)
+            await tester.sleep(60)
+            await child.signal(approved, True)
+
+        tester.on_start(waits_for_approval, approve)
+        tester.on_start("waits_for_approval", handles.append)
+        tester.on_start(child, handles.append)
+        assert await tester.run(parent_of_a_waiting_child) is True
+        assert await handles[0].result() is True
+
+    run(backend, main)
+    assert seen == ["the child"]
+    assert len(handles) == 1
+
+
+@BACKENDS
+def test_what_a_listener_raises_fails_the_test(backend):
+    async def main(tester):
+        def fail(handle):
+            raise Declined("in a listener")
+
+        tester.on_start(waits_for_approval, fail)
+        await tester.run(waits_for_approval)
+
+    with pytest.raises((Declined, ExceptionGroup)) as caught:
+        run(backend, main)
+    assert "listener" in repr(caught.value)
+
+
+@flows.workflow
+async def polls_for_ever() -> None:
+    while True:
+        await trio.sleep(60)
+
+
+@BACKENDS
+def test_virtual_time_can_be_limited(backend):
+    async def main(tester):
+        await tester.run(polls_for_ever)
+
+    with pytest.raises(Stuck, match=r"after 3600 s of virtual time\.(?s:.*)polls_for_ever waits"):
+        run(backend, main, timeout=timedelta(hours=1))
+
+
+@flows.activity(queue="of its own")
+async def elsewhere(number: int) -> int:
+    return number
+
+
+@flows.workflow
+async def calls_into_queues(number: int) -> int:
+    return await elsewhere(number) + await elsewhere.options(queue="another")(number)
+
+
+@BACKENDS
+def test_all_named_queues_are_served_and_others_can_be_given(backend):
+    async def main(tester):
+        assert await tester.run(calls_into_queues, 4) == 8
+
+    run(backend, main, queues=["another"])
+    with pytest.raises(Stuck, match="of queue 'another', attempt 1, has not ended"):
+        run(backend, main)
+
+
+@flows.activity(timeout=5)
+async def reads_a_file() -> str:
+    await anyio.to_thread.run_sync(time.sleep, 0.02)
+    return "read"
+
+
+@flows.workflow
+async def reads() -> str:
+    return await reads_a_file()
+
+
+@BACKENDS
+def test_the_clock_waits_for_threads_of_async_activities(backend):
+    async def main(tester):
+        assert await tester.run(reads) == "read"
+        assert tester.elapsed < 1
+
+    run(backend, main)
+
+
+@flows.workflow
+async def calls_a_stranger() -> int:
+    return await workflow_by_name("stranger", int)(number=4)
+
+
+@BACKENDS
+def test_a_workflow_that_is_defined_elsewhere_can_be_faked(backend):
+    async def main(tester):
+        fake = tester.fake(workflow_by_name("stranger", int), lambda number: number + 1)
+        assert await tester.run(calls_a_stranger) == 5
+        assert fake.calls[0].kwargs == {"number": 4}
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_further_options_are_the_workers(backend):
+    async def main(tester):
+        assert await tester.run(reads) == "read"
+
+    run(backend, main, name="mine", max_threads=1)
+    with pytest.raises(TypeError, match="no_such"):
+        run(backend, main, no_such=1)
+
+
+@BACKENDS
+@pytest.mark.parametrize("plain", [False, True])
+def test_heartbeats_and_their_timeout_are_on_virtual_time(backend, plain):
+    local = Registry()
+    once = RetryPolicy(max_attempts=2, initial_interval=10, jitter=0)
+
+    def say(number):
+        before = activity_info().heartbeat
+        heartbeat([before, number])
+
+    if plain:
+
+        @local.activity(heartbeat_timeout=3600, retry=once)
+        def talks() -> None:
+            say(1)
+            say(2)
+            if activity_info().attempt == 1:
+                raise OSError("broken")
+    else:
+
+        @local.activity(heartbeat_timeout=3600, retry=once)
+        async def talks() -> None:
+            say(1)
+            await anyio.sleep(3000)
+            say(2)
+            await anyio.sleep(DAY)
+
+    @local.workflow
+    async def work() -> float:
+        try:
+            await talks()
+        except ActivityTimeout as exc:
+            assert "heartbeat_timeout of 3600 s" in str(exc)
+        return now()
+
+    async def test():
+        async with open_tester(registry=local) as tester:
+            handle = await tester.start(work)
+            await tester.sleep(5)
+            (activity,) = (await handle.describe()).activities
+            assert activity.heartbeat == [None, 2 if plain else 1]
+            took = await handle.result() - tester.now + tester.elapsed
+            assert took == pytest.approx(10 if plain else 2 * (3000 + 3600) + 10, abs=1)
+
+    anyio.run(test, backend=backend)

@@ -9,7 +9,9 @@ unused (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -20,11 +22,19 @@ import trioflow
 from trioflow import (
     Activity,
     ActivityInfo,
+    Attempt,
+    BoundActivity,
+    BoundWorkflow,
     Client,
+    Compatibility,
+    ContextVars,
     Handle,
     Info,
+    Misfit,
+    Propagator,
     Registry,
     RetryPolicy,
+    Saga,
     Signal,
     Worker,
     Workflow,
@@ -32,12 +42,17 @@ from trioflow import (
     activity_by_name,
     activity_info,
     backends,
+    check_compatibility,
     continue_as_new,
+    deprecate_patch,
     info,
     now,
     open_client,
     open_worker,
+    patched,
+    retrying,
     run_worker,
+    saga,
     send_signal,
     side_effect,
     uuid4,
@@ -145,6 +160,11 @@ async def options() -> None:
     assert_type(await charge.options(queue="eu", priority=7, timeout=5)(order), Receipt)
     assert_type(await render.options(retry=RetryPolicy(max_attempts=None))(order), str)
     assert_type(await ship.options(id="x", queue="eu", priority=7)(order), str)
+    assert_type(await ship.options(if_exists="replace", reuse_finished=False)(order), str)
+    assert_type(await ship.options(start_at=1.5, timeout=60, max_events=500)(order), str)
+    assert_type(await ship.options(delay=60)(order), str)
+    ship.options(start_at="noon")  # type: ignore[arg-type]
+    ship.options(if_exists="nothing")  # type: ignore[arg-type]
 
     await charge.options(timeout=5)("1")  # type: ignore[arg-type]
     await ship.options(id="x")(1)  # type: ignore[arg-type]
@@ -195,6 +215,21 @@ async def signals() -> None:
 async def inside() -> None:
     assert_type(now(), float)
     assert_type(uuid4(), UUID)
+    assert_type(patched("fraud-check"), bool)
+    deprecate_patch("fraud-check")
+    async for attempt in retrying(RetryPolicy(max_attempts=5)):
+        assert_type(attempt, Attempt)
+        with attempt as entered:
+            assert_type(entered.number, int)
+    async with saga(undo_timeout=60) as s:
+        assert_type(s, Saga)
+        assert_type(
+            await s.do(partial(charge, Order("1")), undo=partial(ship, Order("1"))), Receipt
+        )
+        s.add_undo(lambda: ship(Order("1")))
+        await s.do(charge(Order("1")))  # type: ignore[arg-type]
+    retrying(3)  # type: ignore[arg-type]
+    patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
     assert_type(side_effect(lambda: 1), int)
@@ -224,7 +259,17 @@ async def client_calls(client: Client) -> None:
     assert_type(handle, Handle[Receipt])
     assert_type(await handle.result(), Receipt)
     assert_type(await client.start(ship.options(id="x"), order), Handle[str])
+    once = ship.options(id="x", if_exists="return", reuse_finished=True)
+    assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
+    call = checkout.options(id="x").bind(order, express=True)
+    assert_type(call, BoundWorkflow[Receipt])
+    assert_type(charge.bind(order), BoundActivity[Receipt])
+    assert_type(await charge.bind(order)(), Receipt)
+    assert_type(await client.signal_with_start(call, approved, True), Handle[Receipt])
+    await client.signal_with_start(call, approved, "yes")  # type: ignore[misc]
+    await client.signal_with_start(charge.bind(order), approved, True)  # type: ignore[arg-type]
+    checkout.bind("1")  # type: ignore[arg-type]
     assert_type(client.handle("x", checkout), Handle[Receipt])
     assert_type(client.handle("x"), Handle[Any])
     assert_type(await client.start("ship", order), Handle[Any])
@@ -248,6 +293,22 @@ async def opening() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_worker, "memory://")
         await nursery.start(run_worker, "memory://")
+    async with open_worker("memory://", check="leave"):
+        pass
+    open_worker("memory://", check="often")  # type: ignore[arg-type]
+    numbers: ContextVar[int] = ContextVar("numbers")
+    request_id: ContextVar[str] = ContextVar("request_id")
+    carried: list[Propagator] = [ContextVars(request_id=request_id)]
+    ContextVars(numbers=numbers)  # type: ignore[arg-type]
+    async with open_client("memory://", propagators=carried) as client:
+        await client.start(checkout.options(metadata={"tenant": "t1"}), Order("1"))
+    open_worker("memory://", propagators=carried)
+    open_worker("memory://", propagators=[numbers])  # type: ignore[list-item]
+    checkout.options(metadata={"tenant": 1})  # type: ignore[dict-item]
+    found = await check_compatibility(client, Registry(), sample=10, suspended=True)
+    assert_type(found, Compatibility)
+    assert_type(found.diverging, list[Misfit])
+    assert_type(found.ok, bool)
 
 
 def names() -> None:

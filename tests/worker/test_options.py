@@ -56,3 +56,10 @@ def test_a_worker_of_one_kind_serves_no_queue_of_the_other():
     only_workflows = WorkerOptions(queues=("a",), activity_queues=("c",), activities=False)
     assert only_workflows.served_queues == ("a",)
     assert only_workflows.served_activity_queues == ()
+
+
+def test_as_many_processes_as_processors_if_nothing_is_said():
+    assert WorkerOptions().processes >= 1
+    assert WorkerOptions(max_processes=7).processes == 7
+    with pytest.raises(ValueError, match="max_processes is at least 1"):
+        WorkerOptions(max_processes=0)

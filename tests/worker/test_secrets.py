@@ -14,6 +14,7 @@ from trioflow import (
     Signal,
     UndecodableValue,
     WrappedCodec,
+    heartbeat,
     open_client,
     open_worker,
     set_status,
@@ -43,6 +44,7 @@ def definitions():  # noqa: C901 - one of each kind
 
     @flows.activity(retry=RetryPolicy(max_attempts=2, initial_interval=0.01))
     async def charge(card: str) -> None:
+        heartbeat({"card": card})
         try:
             raise KeyError(card)
         except KeyError as cause:
@@ -52,6 +54,7 @@ def definitions():  # noqa: C901 - one of each kind
 
     @flows.activity(retry=RetryPolicy(initial_interval=1000, max_interval=1000))
     async def later(card: str) -> None:
+        heartbeat(f"about to charge {card}")
         raise Declined(card)
 
     @flows.workflow
@@ -120,6 +123,8 @@ async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
             return activity is not None and activity.attempt == 2
 
         await eventually(tried)
+        (activity,) = (await waiting.describe()).activities
+        assert activity.heartbeat == f"about to charge {SECRET}"
         above = await client.start(parent, SECRET)
 
         async def began():

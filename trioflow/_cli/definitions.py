@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, cast
 
 import click
 
 from trioflow import Registry, Workflow, default_registry
 
-__all__ = ["find_workflow", "import_modules"]
+__all__ = ["find_workflow", "import_modules", "open_registry"]
 
 
 def import_modules(names: Iterable[str]) -> list[Registry]:
@@ -37,6 +38,43 @@ def import_modules(names: Iterable[str]) -> list[Registry]:
             ) from None
         registries += [each for each in vars(module).values() if isinstance(each, Registry)]
     return registries
+
+
+@asynccontextmanager
+async def open_registry(target: str) -> AsyncGenerator[Registry]:
+    """Give the definitions that are meant by a text, for as long as the block lasts.
+
+    Args:
+        target: ``"module"`` for all that is decorated when that is imported; ``"module:name"`` for
+            a registry, or for a function without parameters that gives one, perhaps as an async
+            context manager: then what the definitions need can be opened before, and closed
+            after the block.
+
+    Raises:
+        click.UsageError: There is no such module or name, or it is something else.
+    """
+    module, colon, name = target.partition(":")
+    import_modules([module])
+    if not colon:
+        yield default_registry
+        return
+    made: Any = sys.modules[module]
+    for part in name.split("."):
+        made = getattr(made, part, None)
+    if made is None:
+        raise click.UsageError(f"there is no {name!r} in module {module!r}")
+    if not isinstance(made, Registry) and callable(made):
+        made = made()
+    async with AsyncExitStack() as stack:
+        if isinstance(made, AbstractAsyncContextManager):
+            manager = cast("AbstractAsyncContextManager[Any]", made)
+            made = await stack.enter_async_context(manager)
+        if not isinstance(made, Registry):
+            raise click.UsageError(
+                f"{target!r} is no registry, nor a function that gives one, nor one that is "
+                f"decorated with contextlib.asynccontextmanager and yields one: it gives {made!r}"
+            )
+        yield made
 
 
 def find_workflow(name: str, registries: Iterable[Registry]) -> Workflow[..., Any]:

@@ -6,6 +6,7 @@ from trioflow._client.client import Client, open_client
 from trioflow._client.description import ActivityDescription, Description, Undecodable
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
@@ -14,5 +15,6 @@ __all__ = [
     "ExecutionHistory",
     "Handle",
     "Undecodable",
+    "UpdateHandle",
     "open_client",
 ]

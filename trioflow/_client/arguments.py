@@ -6,28 +6,23 @@ Without them a mistake reads as "there are none", or as an error of one store's 
 from __future__ import annotations
 
 import difflib
-import math
-import numbers
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any, Final, cast, get_args
 
 from trioflow._codec.limits import check_characters
 from trioflow._model.definitions import Workflow
+from trioflow._model.options import check_time
 from trioflow.backends.records import ENDED, InstanceFilter, Status
 from trioflow.errors import ArgumentError
 
 __all__ = [
     "check_id",
-    "check_time",
     "check_workflow",
     "finished_statuses",
     "instance_filter",
 ]
 
 _STATUSES: Final[tuple[str, ...]] = get_args(Status)
-_FARTHEST: Final = 1e15
-"""Seconds; what lies beyond means "whenever". Not every store takes infinity."""
 
 
 def instance_filter(
@@ -94,27 +89,6 @@ def check_workflow(workflow: object) -> None:
         raise ArgumentError(
             f"{workflow!r} is not a workflow; leave it out for a result of plain JSON data"
         )
-
-
-def check_time(value: object, name: str) -> float:
-    """Return a moment in epoch seconds.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is nan.
-    """
-    if isinstance(value, date):  # a datetime too
-        of = name if hasattr(value, "timestamp") else f"datetime.combine({name}, …)"
-        raise TypeError(
-            f"{name}: times are epoch seconds, not {value!r}; give {of}.timestamp() "
-            "(of a datetime that knows its time zone)"
-        )
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: times are epoch seconds, a number, not {value!r}")
-    seconds = float(value)
-    if math.isnan(seconds):
-        raise ValueError(f"{name}: nan is no time")
-    return min(max(seconds, -_FARTHEST), _FARTHEST)
 
 
 def _time_or_none(value: object, name: str) -> float | None:

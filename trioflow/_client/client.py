@@ -5,39 +5,55 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
+from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
     check_id,
-    check_time,
     check_workflow,
     finished_statuses,
     instance_filter,
 )
 from trioflow._client.description import Description, describe
-from trioflow._client.handle import Handle
+from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
-from trioflow._model.options import check_count
+from trioflow._model.options import check_count, check_time
+from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource, system_random
+from trioflow._model.signals import Signal
+from trioflow._model.updates import Update
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import NewInstance, QueueStats, Status
+from trioflow.backends.records import ENDED, NewInstance, QueueStats, RequestKey, Status
 from trioflow.backends.urls import open_backend
-from trioflow.errors import ArgumentError, ClientClosed, InstanceAlreadyExists
+from trioflow.errors import (
+    ArgumentError,
+    ClientClosed,
+    InstanceAlreadyExists,
+    InstanceTerminated,
+)
 
 __all__ = ["Client", "client_on", "open_client"]
 
+_encode = msgspec.json.Encoder().encode
+
 P = ParamSpec("P")
+A = TypeVar("A")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class _Start(Protocol):
@@ -64,10 +80,13 @@ class Client:
         local: The worker in this process that begins instances at once.
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
+        propagators: What adds metadata to what is started.
 
     Attributes:
         codec: How values are stored.
+        propagators: What was given.
         waiter: Waits for the results of instances.
+        answers: Waits for their answers to requests.
     """
 
     def __init__(
@@ -79,14 +98,17 @@ class Client:
         local: _LocalWorker | None = None,
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.codec = codec
+        self.propagators = propagators
         self._backend = backend
         self._registry = registry
         self._local = local
         self._random = random
         self._wall = wall
         self.waiter = ResultWaiter(backend, self._life_here)
+        self.answers = AnswerWaiter(backend)
 
     @property
     def backend(self) -> Backend:
@@ -102,6 +124,17 @@ class Client:
     def close(self) -> None:
         """Refuse further calls, and end those that wait with `ClientClosed`."""
         self.waiter.close()
+        self.answers.close()
+
+    async def watch(self) -> None:
+        """Wake the calls that wait, until `close`."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.waiter.watch)
+            await self.answers.watch()
+
+    def fresh_request(self) -> str:
+        """Return an id for a request that is like no other."""
+        return self._random.hex(16)
 
     # --- starting -----------------------------------------------------------------------
 
@@ -135,31 +168,91 @@ class Client:
             ArgumentError: The arguments do not fit the signature, or cannot be stored.
             PayloadTooLarge: They are too large.
             InstanceAlreadyExists: An unfinished instance has the id; ``client.handle(id)`` is a
-                handle of it. (A finished one's may be used again.)
+                handle of it. (A finished one's may be used again, but for
+                ``options(reuse_finished=False)``.) With ``options(if_exists="return")`` only if
+                that is one of another workflow, with ``"replace"`` never because of an unfinished.
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
         definition = self._definition(workflow)
-        data = definition.signature.encode(self.codec, args, kwargs, definition.name)
-        new = NewInstance(
-            id=definition.id or self._fresh_id(definition.name),
-            workflow=definition.name,
-            queue=definition.queue or "default",
-            input=data,
-            priority=definition.priority or 0,
-            life=self._random.new_life(),
-        )
-        created = await self._create(new)
+        new = self._new(definition, args, kwargs)
+        life = await self._create_or_find(new, definition)
         try:
             await raise_native_cancel()
         except asyncio.CancelledError as exc:
-            if created:
+            if life == new.life:
                 exc.add_note(f"instance {new.id!r} was started all the same")
             raise
-        if not created:
-            known = f"client.handle({new.id!r}, workflow) gives a handle of it"
+        if life is None:
+            known = f"it has not ended; client.handle({new.id!r}, workflow) gives a handle of it"
+            if not definition.reuses_finished:
+                known = f"client.handle({new.id!r}, workflow) gives a handle of it"
             raise InstanceAlreadyExists(new.id, known)
-        return Handle(self, new.id, definition, life=new.life)
+        return Handle(self, new.id, definition, life=life)
+
+    @raises_native_cancels
+    async def signal_with_start(
+        self, call: BoundWorkflow[R], signal: Signal[T], value: T
+    ) -> Handle[R]:
+        """Send a signal to the instance of an id, which is started first if there is none.
+
+        One transaction: either the instance is there and has the signal, or nothing was done. One
+        that is running or suspended gets the signal, whatever it was started with; in the place of
+        a finished one a new one begins.
+
+        Args:
+            call: The instance: ``checkout.options(id="order-7").bind(order)``.
+            signal: Which signal.
+            value: A value of its type.
+
+        Returns:
+            A handle of the instance that has the signal. It never shows another one.
+
+        Raises:
+            ArgumentError: The arguments do not fit the signature, or cannot be stored; or ``call``
+                is no bound workflow, or has no id.
+            ValueMismatch: The value is not of the signal's type.
+            PayloadTooLarge: The arguments or the value are too large.
+            BackendUnavailable: The store cannot be reached or written.
+        """
+        new = self._bound(call, "signal_with_start()")
+        event = signal_event(self.codec, signal, value)
+        reached = await self.backend.create_and_send(new, event)
+        return Handle(self, new.id, call.definition, life=reached.life)
+
+    @overload
+    async def update_with_start(
+        self, call: BoundWorkflow[Any], update: Update[[A], T], value: A
+    ) -> T: ...
+
+    @overload
+    async def update_with_start(self, call: BoundWorkflow[Any], update: Update[[], T]) -> T: ...
+
+    @raises_native_cancels
+    async def update_with_start(
+        self, call: BoundWorkflow[Any], update: Any, value: object = NOTHING
+    ) -> Any:
+        """Ask something of the instance of an id, which is started first if there is none.
+
+        As `signal_with_start`; this returns the answer. An update with an id,
+        ``add.options(id="req-1")``, that was made of a finished instance starts no other one: its
+        answer is returned again.
+
+        Args:
+            call: The instance: ``cart.options(id="ann").bind("ann")``.
+            update: Which update.
+            value: Its argument, if it has one.
+
+        Raises:
+            ArgumentError, ValueMismatch, PayloadTooLarge, BackendUnavailable: As
+                `signal_with_start`. Nothing was started, and nothing asked.
+            Exception: What `UpdateHandle.result` raises.
+        """
+        new = self._bound(call, "update_with_start()")
+        event, request = update_event(self.codec, update, value, self.fresh_request())
+        reached = await self.backend.create_and_send(new, event, request=request)
+        key = RequestKey(new.id, reached.life, request)
+        return await UpdateHandle[Any](self, key, update).result()
 
     @overload
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -314,10 +407,36 @@ class Client:
     def _life_here(self, instance: str) -> str | None:
         return None if self._local is None else self._local.life_of(instance)
 
-    async def _create(self, new: NewInstance) -> bool:
+    async def _create_or_find(self, new: NewInstance, definition: Workflow[..., Any]) -> str | None:
+        """Create an instance as its options say.
+
+        Returns:
+            The life of the one that its caller gets a handle of, ``None`` if the id is taken.
+        """
+        replacing = None
+        if definition.if_exists == "replace":
+            error = InstanceTerminated(new.id, "another one was started in its place")
+            replacing = encode_terminated(error, self.codec)
+        while True:
+            if await self._create(new, reuse=definition.reuses_finished, replacing=replacing):
+                return new.life
+            if definition.if_exists != "return":
+                return None
+            there = await self.backend.get(new.id)
+            if there is None or (there.status in ENDED and definition.reuses_finished):
+                continue  # it was removed, or has ended, in between
+            if there.workflow != definition.name:
+                other = f"it is one of workflow {there.workflow!r}, not of {definition.name!r}"
+                raise InstanceAlreadyExists(new.id, other)
+            return there.life
+
+    async def _create(self, new: NewInstance, *, reuse: bool, replacing: bytes | None) -> bool:
         backend, local = self.backend, self._local
-        if local is None or not local.accepts(new.workflow, new.queue):
-            return await _store(backend, new)
+        create = partial(_store, backend, new, reuse=reuse, replacing=replacing)
+        # A worker cannot tell a finished instance before it has made a turn of the new one.
+        here = local is not None and reuse and not new.start_at
+        if local is None or not here or not local.accepts(new.workflow, new.queue):
+            return await create()
         await anyio.lowlevel.checkpoint_if_cancelled()
         if await local.start(new).wait():
             return True
@@ -325,8 +444,44 @@ class Client:
         # out even if the caller is cancelled.
         created = False
         with anyio.CancelScope(shield=True):
-            created = await _store(backend, new)
+            created = await create()
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
+
+    def _new(
+        self, definition: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NewInstance:
+        metadata = injected(self.propagators, definition.metadata)
+        return NewInstance(
+            id=definition.id or self._fresh_id(definition.name),
+            workflow=definition.name,
+            queue=definition.queue or "default",
+            input=definition.signature.encode(self.codec, args, kwargs, definition.name),
+            priority=definition.priority or 0,
+            life=self._random.new_life(),
+            start_at=definition.starts_at(self.backend.now()),
+            options=b"" if definition.overrides is None else _encode(definition.overrides),
+            metadata=_encode(metadata) if metadata else b"",
+        )
+
+    def _bound(self, call: object, what: str) -> NewInstance:
+        """Return the instance that a bound call stands for, which must have an id of its own."""
+        if not isinstance(call, BoundWorkflow):
+            raise ArgumentError(
+                f"{what} takes a call of a workflow that is not made, not {call!r}: write "
+                'workflow.options(id="…").bind(argument, …)'
+            )
+        bound: BoundWorkflow[Any] = cast("Any", call)
+        if bound.definition.id is None:
+            raise ArgumentError(
+                f"{what} finds the instance by its id, and {bound!r} has none: write "
+                f'{bound.definition.name}.options(id="…").bind(…); client.start() gives it one'
+            )
+        if bound.definition.if_exists != "raise" or not bound.definition.reuses_finished:
+            raise ArgumentError(
+                f"{what} reaches an instance that has not ended, and begins a new one in place of "
+                "a finished one; options(if_exists=…, reuse_finished=…) do not change that"
+            )
+        return self._new(bound.definition, bound.args, bound.kwargs)
 
     def _fresh_id(self, name: str) -> str:
         """Return an id that sorts by its time: those of one hour lie together in the store."""
@@ -340,9 +495,11 @@ class Client:
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
 
-async def _store(backend: Backend, new: NewInstance) -> bool:
+async def _store(
+    backend: Backend, new: NewInstance, *, reuse: bool, replacing: bytes | None
+) -> bool:
     """Create an instance; return whether it is there now, and is this one."""
-    if (await backend.create([new]))[0]:
+    if (await backend.create([new], reuse=reuse, replacing=replacing))[0]:
         return True
     # A try before this one may have been stored, and its answer lost.
     there = None
@@ -352,7 +509,11 @@ async def _store(backend: Backend, new: NewInstance) -> bool:
 
 
 def open_client(
-    backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
+    backend: str | Backend,
+    *,
+    codec: Codec | None = None,
+    registry: Registry | None = None,
+    propagators: Sequence[Propagator] = (),
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
@@ -360,12 +521,18 @@ def open_client(
         backend: A URL, as for `run_worker`, or a backend.
         codec: How values are stored; the same as the workers'.
         registry: Where workflows that are started by name are looked up.
+        propagators: What adds metadata to what is started; mostly the same as the workers'.
 
     Raises:
         BackendUnavailable: The store cannot be reached.
         SchemaError: The store's schema is newer than this code.
     """
-    return client_on(backend, codec=codec or JsonCodec(), registry=registry or default_registry)
+    return client_on(
+        backend,
+        codec=codec or JsonCodec(),
+        registry=registry or default_registry,
+        propagators=propagators,
+    )
 
 
 @asynccontextmanager
@@ -376,6 +543,7 @@ async def client_on(
     registry: Registry,
     random: RandomSource = system_random,
     wall: Callable[[], float] = time.time,
+    propagators: Sequence[Propagator] = (),
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
@@ -384,10 +552,17 @@ async def client_on(
     left: BaseException | None = None  # what has left the group
     try:
         await raise_native_cancel()
-        client = Client(store, codec=codec, registry=registry, random=random, wall=wall)
+        client = Client(
+            store,
+            codec=codec,
+            registry=registry,
+            random=random,
+            wall=wall,
+            propagators=propagators,
+        )
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(client.waiter.watch)
+                group.start_soon(client.watch)
                 try:
                     yield client
                 except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001

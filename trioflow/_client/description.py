@@ -17,6 +17,7 @@ from trioflow._codec.values import Codec, open_text
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow._model.progress import decode_progress
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome
 from trioflow.backends.records import ENDED, ActivityKey, ActivityTask, InstanceRecord, Status
 
@@ -72,6 +73,9 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
         input: Its arguments by name, plain JSON data; or `Undecodable`.
         options: What the call changed of the definition, or ``None``.
         failure: Why the last attempt failed, or ``None``.
+        heartbeat: What it last gave to ``heartbeat()``, plain JSON data; ``None`` for nothing.
+        heartbeat_at: When, epoch seconds; ``None`` if it has said nothing. A call may be about a
+            second later than that.
         undecodable: The fields that cannot be decoded, and why; see `Description`.
     """
 
@@ -84,6 +88,8 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
     input: Any
     options: ActivityOptions | None
     failure: Failure | None
+    heartbeat: Any = None
+    heartbeat_at: float | None = None
     undecodable: dict[str, str] = {}
 
 
@@ -112,6 +118,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         worker: The id of the worker that holds it, or ``None``.
         wakes_at: The earliest moment at which it has something to do, epoch seconds, or ``None``.
         created_at: Epoch seconds.
+        starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
@@ -142,6 +149,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     finished_at: float | None
     priority: int = 0
+    starts_at: float | None = None
     activities: list[ActivityDescription] = []
     undecodable: dict[str, str] = {}
 
@@ -173,7 +181,7 @@ class _Reader:
             self.undecodable[name] = why
         return shown
 
-    def value(self, name: str, data: bytes) -> Any:
+    def value(self, name: str, data: bytes | msgspec.Raw) -> Any:
         """Return a payload as plain data, or `Undecodable`."""
         value = readable(self._codec, data)
         if name == "input":
@@ -245,6 +253,7 @@ def describe(
         created_at=record.created_at,
         finished_at=record.finished_at,
         priority=record.priority,
+        starts_at=record.start_at or None,
         activities=[_describe_activity(task, codec) for task in activities],
         undecodable=reader.undecodable,
     )
@@ -252,6 +261,7 @@ def describe(
 
 def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
     reader = _Reader(codec)
+    progress = reader.part("heartbeat", decode_progress, task.progress)
     return ActivityDescription(
         key=task.key,
         activity=task.activity,
@@ -262,6 +272,8 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         input=reader.value("input", task.input),
         options=reader.part("options", decode_options, task.options),
         failure=reader.failure("failure", reader.part("failure", _decode_failure, task.failure)),
+        heartbeat=None if progress is None else reader.value("heartbeat", progress.details),
+        heartbeat_at=None if progress is None else progress.at,
         undecodable=reader.undecodable,
     )
 

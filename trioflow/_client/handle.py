@@ -10,15 +10,20 @@ import msgspec
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
+from trioflow._client.queries import ask, question_of
+from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
-from trioflow._codec.values import decode_as, encode_checked, open_text, seal_text
+from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
-from trioflow._model.events import CancelRequested, Event, SignalReceived, encode_event
+from trioflow._model.events import CancelRequested, SignalReceived, encode_event
+from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Update
+from trioflow._model.updates import Update
+from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey
+from trioflow.backends.records import Update as Changed
 from trioflow.errors import (
     CorruptStore,
     InstanceCancelled,
@@ -32,8 +37,9 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "encode_terminated", "signal_event"]
 
+A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -172,9 +178,104 @@ class Handle(Generic[R]):
             ValueMismatch: The value is not of the signal's type. Nothing was sent.
             ArgumentError: What is given as a signal is no name that a store takes.
         """
-        name, type_ = _signal_of(signal)
-        data = encode_checked(self._client.codec, value, type_, f"signal {name!r}")
-        await self._send(SignalReceived(name, msgspec.Raw(data)))
+        event = signal_event(self._client.codec, signal, value)
+        self._check(await self._client.backend.send(self.id, event, life=self._life))
+
+    @overload
+    async def query(self, query: Query[[A], T], value: A, *, timeout: float = 10.0) -> T: ...
+
+    @overload
+    async def query(self, query: Query[[], T], *, timeout: float = 10.0) -> T: ...
+
+    @overload
+    async def query(self, query: str, value: object = ..., *, timeout: float = 10.0) -> Any: ...
+
+    @raises_native_cancels
+    async def query(self, query: Any, value: object = NOTHING, *, timeout: float = 10.0) -> Any:
+        """Ask the instance what it knows, and change nothing.
+
+        A worker answers from what the last stored turn left: also if the instance waits, is
+        suspended, or has finished. Of one that has not begun this waits for its first turn.
+
+        Args:
+            query: Which query, or its name.
+            value: Its argument, if it has one.
+            timeout: Seconds to wait for a worker that answers.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            NoWorkerAnswered: No worker has answered in time.
+            QueryNotHandled: The workflow has no handler for it; the message names those it has.
+            InstanceSuspended: The worker's code does not match the instance's history.
+            DeterminismError: The handler waits for something, or changes something.
+            ValueMismatch: The argument, or the answer, is not of the declared type.
+            ArgumentError: The query has no argument and is given one, or none and needs it.
+            Exception: What the handler raised, as for `result`.
+        """
+        question = question_of(self._client.codec, query, value)
+        return await ask(self._client, await self._record(), query, question, timeout)
+
+    @overload
+    async def update(
+        self, update: Update[[A], T], value: A, *, wait_suspended: bool = True
+    ) -> T: ...
+
+    @overload
+    async def update(self, update: Update[[], T], *, wait_suspended: bool = True) -> T: ...
+
+    @overload
+    async def update(
+        self, update: str, value: object = ..., *, wait_suspended: bool = True
+    ) -> Any: ...
+
+    async def update(
+        self, update: Any, value: object = NOTHING, *, wait_suspended: bool = True
+    ) -> Any:
+        """Ask the instance for something, and return its answer.
+
+        Whoever may lose the answer gives the request an id: ``add.options(id="req-1")``. Asked with
+        it again, the instance gives the same answer and does nothing twice.
+
+        Args:
+            update: Which update, or its name.
+            value: Its argument, if it has one.
+            wait_suspended: False raises as soon as the instance is suspended.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended, or ends before it answers.
+            ValueMismatch: The argument is not of the update's type. Nothing was sent.
+            ArgumentError: The update has no argument and is given one, or none and needs it.
+            Exception: What `UpdateHandle.result` raises: what the handler raised, above all.
+        """
+        begun = await self.start_update(update, *(() if value is NOTHING else (value,)))
+        return await begun.result(wait_suspended=wait_suspended)
+
+    @overload
+    async def start_update(self, update: Update[[A], T], value: A) -> UpdateHandle[T]: ...
+
+    @overload
+    async def start_update(self, update: Update[[], T]) -> UpdateHandle[T]: ...
+
+    @overload
+    async def start_update(self, update: str, value: object = ...) -> UpdateHandle[Any]: ...
+
+    @raises_native_cancels
+    async def start_update(self, update: Any, value: object = NOTHING) -> UpdateHandle[Any]:
+        """Ask the instance for something; the request is stored when this returns.
+
+        Args and errors are those of `update`, but for those of the answer. With an id that was used
+        before nothing is sent, and the handle is that of the request of then.
+        """
+        client = self._client
+        event, id = update_event(client.codec, update, value, client.fresh_request())
+        life = self._life
+        if life is None:
+            life = (await self._record()).life
+        sent = await client.backend.send(self.id, event, life=life, request=id)
+        if sent != "unchanged":
+            self._check(sent)
+        return UpdateHandle(client, RequestKey(self.id, life, id), update)
 
     @raises_native_cancels
     async def cancel(self, reason: str | None = None) -> None:
@@ -214,7 +315,7 @@ class Handle(Generic[R]):
             ArgumentError: The reason is too long, or has characters that a store does not take.
         """
         error = InstanceTerminated(self.id, check_reason(reason))
-        outcome = _encode(Failed(Failure.of(error, self._client.codec)))
+        outcome = encode_terminated(error, self._client.codec)
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
         self._client.waiter.look_again(self.id)
@@ -258,9 +359,6 @@ class Handle(Generic[R]):
             raise InstanceNotFound(self.id, f"it has ended, and {TAKEN_SINCE}")
         return record
 
-    async def _send(self, event: Event) -> None:
-        self._check(await self._client.backend.send(self.id, encode_event(event), life=self._life))
-
     def _read(self, decode: Callable[[bytes], T], data: bytes) -> T:
         try:
             return decode(data)
@@ -269,11 +367,28 @@ class Handle(Generic[R]):
                 f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
             ) from exc
 
-    def _check(self, update: Update) -> None:
+    def _check(self, update: Changed) -> None:
         if update == "not found":
             raise InstanceNotFound(self.id)
         if update == "finished":
             raise InstanceFinished(self.id)
+
+
+def encode_terminated(error: InstanceTerminated, codec: Codec) -> bytes:
+    """Return the outcome of an instance that ends so."""
+    return _encode(Failed(Failure.of(error, codec)))
+
+
+def signal_event(codec: Codec, signal: Signal[Any] | str, value: object) -> bytes:
+    """Return the event of a signal in its stored form.
+
+    Raises:
+        ValueMismatch: The value is not of the signal's type.
+        ArgumentError: What is given as a signal is no name that a store takes.
+    """
+    name, type_ = _signal_of(signal)
+    data = encode_checked(codec, value, type_, f"signal {name!r}")
+    return encode_event(SignalReceived(name, msgspec.Raw(data)))
 
 
 def _signal_of(signal: Signal[Any] | str) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 from trioflow._client.description import Undecodable, as_arguments, opened, readable
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
-from trioflow._model.events import Started
+from trioflow._model.events import NO_VALUE, Started
 from trioflow._model.turns import Continued, Turn, decode_turn
 from trioflow.backends.records import Execution
 
@@ -75,7 +75,9 @@ def _shown(fact: T, codec: Codec) -> T:
     values: dict[str, Any] = {}
     for name in fact.__struct_fields__:
         value = getattr(fact, name)
-        if isinstance(value, msgspec.Raw):
+        if value is NO_VALUE:
+            values[name] = None
+        elif isinstance(value, msgspec.Raw):
             plain = readable(codec, value)
             values[name] = as_arguments(plain) if name == "input" else plain
         elif isinstance(value, Failure):
@@ -83,5 +85,5 @@ def _shown(fact: T, codec: Codec) -> T:
         elif name == "reason":
             values[name] = open_text(codec, value)
     if isinstance(fact, Started):
-        values["carried"] = [_shown(signal, codec) for signal in fact.carried]
+        values["carried"] = [_shown(message, codec) for message in fact.carried]
     return msgspec.structs.replace(fact, **values) if values else fact

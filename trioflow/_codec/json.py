@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -78,6 +79,10 @@ class JsonCodec:
         self._dec_hook = dec_hook
         self._encode = msgspec.json.Encoder(enc_hook=self._to_storable).encode
         self._readers: dict[object, _Reader] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be sent to another process, if its hooks can be."""
+        return partial(type(self), enc_hook=self._enc_hook, dec_hook=self._dec_hook), ()
 
     def encode(self, value: object, /) -> bytes:
         """Return ``value`` as one JSON document.

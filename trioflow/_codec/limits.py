@@ -13,10 +13,12 @@ from trioflow.errors import ArgumentError, PayloadTooLarge
 __all__ = [
     "COMMAND_LENGTH",
     "ID_LENGTH",
+    "MAX_METADATA",
     "MAX_PAYLOAD",
     "MAX_TURN",
     "NAME_LENGTH",
     "REASON_LENGTH",
+    "REQUEST_LENGTH",
     "TABLE",
     "TASK_LEVELS",
     "VALUE_LEVELS",
@@ -26,6 +28,8 @@ __all__ = [
     "check_levels",
     "check_name",
     "check_reason",
+    "check_request",
+    "storable_reason",
 ]
 
 ID_LENGTH: Final = 500
@@ -40,6 +44,9 @@ COMMAND_LENGTH: Final = 250
 With that of an instance it fills what InnoDB takes for a key, 3072 bytes at four a character.
 """
 
+REQUEST_LENGTH: Final = 200
+"""Characters of the id of an update."""
+
 TASK_LEVELS: Final = 124
 """Levels of the path of a task, the main one included: as many as have room in a command's id.
 
@@ -51,6 +58,9 @@ REASON_LENGTH: Final = 4_000
 
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """The default limit of one encoded value, in bytes: 2 MiB."""
+
+MAX_METADATA: Final = 16 * 1024
+"""Bytes of the metadata of one call, encoded: they travel with each call that follows."""
 
 VALUE_LEVELS: Final = 100
 """Levels of lists, dicts and objects in each other, in one value.
@@ -70,12 +80,14 @@ TABLE: Final = {
     "id of an instance": f"{ID_LENGTH} characters",
     "name of a workflow, an activity, a signal or a queue": f"{NAME_LENGTH} characters",
     "reason of a cancel or a terminate": f"{REASON_LENGTH:,} characters",
+    "id of an update": f"{REQUEST_LENGTH} characters",
     "nesting of tasks, each started by the one before": f"{TASK_LEVELS} levels",
     "path of a task that calls anything: its number on each level": f"{COMMAND_LENGTH} characters",
-    "one value: the arguments of a call, a result, a signal, a status": (
+    "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
     "nesting of one value: lists, dicts and objects in each other": f"{VALUE_LEVELS} levels",
+    "metadata of a start or a call": f"{MAX_METADATA // 2**10} KiB encoded",
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
 }
 """What is limited, and how: the table in the operations manual."""
@@ -127,6 +139,27 @@ def check_reason(reason: str | None) -> str | None:
         ArgumentError: As for `check_id`; an empty one is taken.
     """
     return reason if reason is None else _check(reason, "a reason", REASON_LENGTH, least=0)
+
+
+def storable_reason(reason: object) -> str | None:
+    """Return the reason of a scope's cancel as every store takes it; ``None`` if it is no text.
+
+    Who cancels a scope cannot be told that a store does not take the reason: it is cut, and
+    characters that no store takes are written out.
+    """
+    if not isinstance(reason, str):
+        return None
+    text = reason if "\0" not in reason else reason.replace("\0", "\\x00")
+    return text.encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH]
+
+
+def check_request(id: object) -> str:
+    """Return the id of an update if every store takes it.
+
+    Raises:
+        ArgumentError: As for `check_id`.
+    """
+    return _check(id, "an update's id", REQUEST_LENGTH)
 
 
 def check_levels(levels: int, name: object) -> None:

@@ -14,6 +14,7 @@ import binascii
 import inspect
 import warnings
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any, Final, Protocol
 
@@ -46,6 +47,7 @@ __all__ = [
     "is_plain",
     "named",
     "open_text",
+    "outside_of_workflows",
     "refuse_lost_keys",
     "seal_text",
     "warn_untyped",
@@ -57,10 +59,22 @@ _SEALED: Final = "sealed:"
 _LOOPS: Final = frozenset({"anyio", "asyncio", "contextvars", "outcome", "threading", "trio"})
 
 
+class _Outside:
+    """How a codec's own functions are called; the engine's guard has them called outside of it."""
+
+    def __init__(self) -> None:
+        self.block: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+outside_of_workflows: Final = _Outside()
+"""``wrap`` and ``unwrap`` may do what workflow code must not: draw random numbers, read files."""
+
+
 class Codec(Protocol):
     """Turns values into JSON documents and back. Implement it to replace :class:`JsonCodec`.
 
-    Both methods are called on the event loop, often: they must be quick and do no I/O.
+    Both methods are called on the event loop, often: they must be quick and do no I/O. What plain
+    functions give to ``heartbeat()`` is also encoded in their threads.
     """
 
     def encode(self, value: object, /) -> bytes:
@@ -91,7 +105,8 @@ class WrappedCodec:
     """A codec whose documents are passed through ``wrap``: for encryption, compression, signing.
 
     What ``wrap`` returns is stored as a JSON string of base64, so that a payload stays one JSON
-    document. For the change of a key let ``unwrap`` try the new one and then the old.
+    document. Both functions run on the event loop, also for values of workflows, outside of the
+    determinism guard. For the change of a key let ``unwrap`` try the new one and then the old.
 
     Args:
         inner: The codec that turns values into JSON.
@@ -129,7 +144,9 @@ class WrappedCodec:
         if data[:1] != b'"' or data[-1:] != b'"':
             raise ValueMismatch("the stored value is not wrapped; was it stored by another codec?")
         try:
-            document = self._unwrap(base64.b64decode(data[1:-1], validate=True))
+            wrapped = base64.b64decode(data[1:-1], validate=True)
+            with outside_of_workflows.block():
+                document = self._unwrap(wrapped)
         except binascii.Error as error:
             text = "the stored value is not base64; was it stored by another codec?"
             raise ValueMismatch(text) from error
@@ -144,7 +161,9 @@ class WrappedCodec:
 
     def seal(self, document: bytes) -> bytes:
         """Wrap a document that ``inner`` has already encoded."""
-        return b'"' + base64.b64encode(self._wrap(document)) + b'"'
+        with outside_of_workflows.block():
+            wrapped = self._wrap(document)
+        return b'"' + base64.b64encode(wrapped) + b'"'
 
 
 def check_size(data: bytes, what: str, limit: int = MAX_PAYLOAD) -> bytes:

@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Coroutine
 from types import NoneType
-from typing import Any, TypeVar, assert_never
+from typing import Any, NoReturn, TypeVar, assert_never
 
 import msgspec
 import trio
@@ -23,7 +23,8 @@ from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
-from trioflow._engine.mailbox import receive, send
+from trioflow._engine.mailbox import receive, receive_any, send
+from trioflow._engine.patches import deprecate_patch, patched
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.commands import (
@@ -31,9 +32,11 @@ from trioflow._model.commands import (
     RunActivity,
 )
 from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
-from trioflow._model.ids import check_command_id
+from trioflow._model.ids import HANDLER_KIND, check_command_id
 from trioflow._model.info import Identity, Info
+from trioflow._model.queries import Query
 from trioflow._model.rules import IN_ORDER_OF_TIME
+from trioflow._model.updates import Update
 from trioflow.errors import (
     ActivityTimeout,
     ContinueAsNew,
@@ -44,7 +47,7 @@ from trioflow.errors import (
     UndecodableValue,
 )
 
-__all__ = ["Caller", "current_caller", "current_caller_or_none"]
+__all__ = ["Caller", "Reader", "current_caller", "current_caller_or_none"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -124,9 +127,9 @@ class Caller:
                     f"{activity.name}() arguments",
                 ),
                 queue=activity.queue or me.queue,
-                options=activity.overrides
-                if activity.schedule_timeout is None
-                else self._options_of(activity),
+                options=self._options_of(activity)
+                if execution.carries or activity.schedule_timeout is not None
+                else activity.overrides,
                 priority=me.priority if activity.priority is None else activity.priority,
             )
         else:
@@ -153,11 +156,14 @@ class Caller:
                 assert_never(answer)
 
     def _options_of(self, activity: Activity[..., Any]) -> ActivityOptions | None:
-        """Return the options to record, always with the ``schedule_timeout`` that we enforce."""
+        """Return the options to record: with metadata and the ``schedule_timeout`` we enforce."""
         options, limit = activity.overrides, activity.schedule_timeout
-        if limit is None or self.execution.rules < IN_ORDER_OF_TIME:
-            return options
-        return msgspec.structs.replace(options or ActivityOptions(), schedule_timeout=float(limit))
+        if limit is not None and self.execution.rules >= IN_ORDER_OF_TIME:
+            options = options or ActivityOptions()
+            options = msgspec.structs.replace(options, schedule_timeout=float(limit))
+        if self.execution.carries and (metadata := self.execution.outgoing()):
+            options = msgspec.structs.replace(options or ActivityOptions(), metadata=metadata)
+        return options
 
     async def _wait_within(
         self, limit: float, command: RunActivity, *, abandon: bool
@@ -190,6 +196,22 @@ class Caller:
             raise trio.WouldBlock
         return self.read(signal.value, type_, "signal {!r}", name)
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        return self._note(receive_any(self), "receive() of", "any signal")
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal.
+
+        Raises:
+            trio.WouldBlock: There is none.
+        """
+        self.check_not_fenced()
+        signal = self.execution.mailbox.take_any()
+        if signal is None:
+            raise trio.WouldBlock
+        return signal.name, self.read(signal.value, Any, "signal {!r}", signal.name)
+
     def send_signal(
         self, instance: str, name: str, value: object, type_: object
     ) -> Coroutine[Any, Any, None]:
@@ -204,6 +226,27 @@ class Caller:
             frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no public way
             calls.made.append((made, what, name, frame.f_code, frame.f_lasti))
         return made
+
+    def set_update_handler(
+        self,
+        update: Update[..., Any] | None,
+        fn: Callable[..., Any],
+        validator: Callable[..., Any] | None,
+    ) -> None:
+        """Answer updates of that name with a function."""
+        self.check_not_fenced()
+        self.task_state("Update.handler()")
+        self.execution.updates.handle(update, fn, validator)
+
+    def set_query_handler(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function."""
+        self.check_not_fenced()
+        self.task_state("Query.handler()")
+        self.execution.queries.handle(query, fn)
+
+    def reader(self, who: str) -> Reader:
+        """Return what calls of ``who`` go to, whose code may look and change nothing."""
+        return Reader(self.execution, who)
 
     # --- values -------------------------------------------------------------------------
 
@@ -242,6 +285,16 @@ class Caller:
         self.check_not_fenced()
         self.execution.custom_status = encode_plain(self.execution.codec, value, "set_status()")
 
+    # --- patches ------------------------------------------------------------------------
+
+    def patched(self, patch: str) -> bool:
+        """Return whether the execution takes the new way here."""
+        return patched(self, patch)
+
+    def deprecate_patch(self, patch: str) -> None:
+        """Accept what `patched` has recorded here; record nothing."""
+        deprecate_patch(self, patch)
+
     # --- the execution itself -----------------------------------------------------------
 
     @property
@@ -265,6 +318,13 @@ class Caller:
 
     def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContinueAsNew:
         """Return the exception that ends this execution and carries the arguments of the next."""
+        state = self.task_state("continue_as_new()")
+        if state.path.startswith(HANDLER_KIND):
+            raise NotInWorkflow(
+                "continue_as_new() was called in the handler of an update: it would end the "
+                "workflow while its main task is at work. Set a flag or an event here, and let the "
+                "main task call it"
+            )
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
         return ContinueAsNew(definition.signature.encode(self.execution.codec, args, kwargs, what))
@@ -348,6 +408,81 @@ class Caller:
     def _cannot_read(self, what: str, error: Exception) -> BaseException:
         state = current_task_state()
         return self.execution.cannot_read(what, error, "" if state is None else state.path)
+
+
+class Reader(Caller):
+    """The calls of code that may only look: queries, and validators of updates.
+
+    All is refused that gives a command, waits, or draws from what a replay repeats.
+
+    Args:
+        execution: What it looks at.
+        who: Whose code it is, for messages: ``"the handler of query 'contents'"``.
+    """
+
+    __slots__ = ("_who",)
+
+    def __init__(self, execution: Execution, who: str) -> None:
+        super().__init__(execution)
+        self._who = who
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise DeterminismError(
+            f"{self._who} called {what}: it may look at what there is, and change or wait for "
+            "nothing; do that in the workflow, or in the handler of an update"
+        )
+
+    def call(self, definition: Any, args: object, kwargs: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"{definition.kind} {definition.name!r}")
+
+    def receive_signal(self, name: str, type_: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"receive() of signal {name!r}")
+
+    def receive_signal_nowait(self, name: str, type_: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"receive_nowait() of signal {name!r}")
+
+    def receive_any_signal(self) -> Any:
+        """Refuse it."""
+        self._refuse("receive() of any signal")
+
+    def receive_any_signal_nowait(self) -> Any:
+        """Refuse it."""
+        self._refuse("receive_nowait() of any signal")
+
+    def send_signal(self, instance: str, name: str, value: object, type_: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"send_signal() of {name!r}")
+
+    def set_update_handler(self, update: Any, fn: object, validator: object) -> None:
+        """Refuse it."""
+        self._refuse(f"the handler of update {'any' if update is None else repr(update.name)}")
+
+    def set_query_handler(self, query: Any, fn: object) -> None:
+        """Refuse it."""
+        self._refuse(f"the handler of query {'any' if query is None else repr(query.name)}")
+
+    def side_effect(self, fn: Callable[[], Any], type_: object) -> Any:
+        """Refuse it."""
+        self._refuse("side_effect()")
+
+    def random(self) -> random.Random:
+        """Refuse it: the workflow would draw other numbers afterwards."""
+        self._refuse("random()")
+
+    def uuid4(self) -> uuid.UUID:
+        """Refuse it: the workflow would draw other numbers afterwards."""
+        self._refuse("uuid4()")
+
+    def set_status(self, value: object) -> None:
+        """Refuse it."""
+        self._refuse("set_status()")
+
+    def continue_as_new(self, args: object, kwargs: object) -> Any:
+        """Refuse it."""
+        self._refuse("continue_as_new()")
 
 
 def _outside(what: str) -> NotInWorkflow:

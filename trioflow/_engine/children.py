@@ -14,7 +14,7 @@ from trioflow._model.commands import StartChild
 from trioflow._model.definitions import Workflow
 from trioflow._model.ids import check_command_id
 from trioflow._model.info import Identity
-from trioflow.errors import InstanceCancelled
+from trioflow.errors import ArgumentError, InstanceCancelled
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
@@ -71,6 +71,12 @@ async def _run_child(
     command_id = state.next_id()
     command = execution.commands.find_recorded(command_id)
     if type(command) is not StartChild or command.workflow != workflow.name:
+        if workflow.if_exists != "raise" or workflow.reuse_finished is not None:
+            raise ArgumentError(
+                f"workflow {workflow.name!r}: if_exists and reuse_finished are options of a start, "
+                "not of a sub-workflow, which has one parent and is waited for by that; leave "
+                "them out"
+            )
         if len(command_id) > COMMAND_LENGTH:
             check_command_id(command_id, f"workflow {workflow.name!r}")
         me = execution.identity
@@ -84,6 +90,11 @@ async def _run_child(
             ),
             queue=workflow.queue or me.queue,
             priority=me.priority if workflow.priority is None else workflow.priority,
+            start_at=workflow.starts_at(caller.now),
+            options=workflow.overrides,
+            metadata=execution.outgoing(workflow.metadata)
+            if execution.carries or workflow.metadata
+            else None,
         )
     else:
         caller.count_recorded(command.input)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import CoroutineType
 from typing import Any, cast
 
 import msgspec
+import trio
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.foreign import suppressed
@@ -15,7 +17,23 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.turns import Completed, Continued, Failed
 from trioflow.errors import ArgumentError, ContinueAsNew
 
-__all__ = ["continuation", "raised", "returned"]
+__all__ = ["continuation", "raised", "returned", "until"]
+
+
+async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a workflow's function with the instance's deadline around it.
+
+    Raises:
+        TimeoutError: The deadline has passed, perhaps before the workflow could begin.
+    """
+    if deadline > trio.current_time():
+        with trio.CancelScope(deadline=deadline) as scope:
+            return await definition.fn(*args, **kwargs)
+        assert scope.cancelled_caught
+    when = datetime.fromtimestamp(deadline, UTC).isoformat(timespec="seconds")
+    raise TimeoutError(
+        f"workflow {definition.name!r} took longer than its timeout, which was over at {when}"
+    )
 
 
 def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:

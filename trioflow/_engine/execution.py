@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, assert_never
 
@@ -13,13 +13,16 @@ from outcome import Error
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
-from trioflow._engine.ending import continuation, raised, returned
+from trioflow._engine.ending import continuation, raised, returned, until
 from trioflow._engine.forgotten import Calls
+from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
+from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
+from trioflow._engine.queries import Queries
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
@@ -33,8 +36,15 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
-from trioflow._model.rules import CURRENT_RULES, IN_ORDER_OF_TIME, LIMITED_NESTING
-from trioflow._model.turns import Cancelled, Continued, Failed, Outcome, Turn
+from trioflow._model.propagation import Propagator, injected
+from trioflow._model.queries import Question
+from trioflow._model.rules import (
+    CURRENT_RULES,
+    IN_ORDER_OF_TIME,
+    LATE_GENERATORS,
+    LIMITED_NESTING,
+)
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]
@@ -55,8 +65,12 @@ class Execution:
         events: Size of the history: events and commands.
         now: The workflow's clock.
         rules: The number of the rules by which it runs (`trioflow._model.rules`).
+        max_events: The size of the history at which it is suspended.
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
+        patches: The patches that the code has asked for, ``None`` for none.
+        propagators: What takes metadata over at the start, and adds to that of calls.
+        carries: Whether calls may have metadata.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -69,12 +83,15 @@ class Execution:
         "_doomed",
         "_mailbox",
         "_max_steps",
+        "_queries",
         "_started",
         "_trouble",
         "_turn_events",
         "_turn_turns",
+        "_updates",
         "caller",
         "calls",
+        "carries",
         "codec",
         "commands",
         "custom_status",
@@ -82,7 +99,10 @@ class Execution:
         "events",
         "identity",
         "loop",
+        "max_events",
         "now",
+        "patches",
+        "propagators",
         "rules",
         "started_at",
         "turns",
@@ -95,6 +115,8 @@ class Execution:
         codec: Codec,
         make_caller: Callable[[Execution], Any],
         max_steps: int = _MAX_STEPS,
+        *,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.definition = definition
         self.identity = identity
@@ -103,19 +125,25 @@ class Execution:
         self.events = 0
         self.now = 0.0
         self.rules = 0
+        self.max_events = definition.max_events
         self.started_at = 0.0
         self.custom_status: bytes | None = None
         self.caller: Any = make_caller(self)
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
         self.loop = NestedLoop(context)
-        self.commands = self.commands_class(self.loop)
+        self.commands = self.commands_class(self.loop, codec)
         self._started: ev.Started | None = None
         self._mailbox: Mailbox | None = None
+        self._updates: Updates | None = None
+        self._queries: Queries | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
         self._arrived = 0
+        self.patches: Patches | None = None
+        self.propagators = propagators
+        self.carries = False
         self.calls = Calls()
         self._doomed: Exception | None = None
         self._max_steps = max_steps
@@ -240,9 +268,19 @@ class Execution:
         """The tasks that wait for a signal, with its name."""
         return {} if self._mailbox is None else self._mailbox.waiters()
 
-    def unread_signals(self) -> list[ev.SignalReceived]:
-        """The signals that were delivered and not received, in the order of their arrival."""
-        return [] if self._mailbox is None else list(self._mailbox.unread())
+    def unread(self) -> list[ev.Message]:
+        """The signals that were not received, and the updates that have not begun, as they came."""
+        unread: list[tuple[int, ev.Message]] = []
+        if self._mailbox is not None:
+            unread += self._mailbox.unread()
+        if self._updates is not None:
+            unread += self._updates.waiting()
+        return [message for _, message in sorted(unread, key=lambda each: each[0])]
+
+    @property
+    def cancelled_why(self) -> ev.CancelRequested | None:
+        """The request for a cancel that has cancelled it, ``None`` if there was none."""
+        return self._cancelled_why
 
     def take_custom_status(self) -> bytes | None:
         """Return a custom status that was set since the last call, or ``None``."""
@@ -255,6 +293,22 @@ class Execution:
         Returns:
             False if workflow code swallowed its eviction again and again; it is kept aside, silent.
         """
+        self._queries = None
+        return self._unwind()
+
+    def answer(self, question: Question) -> Completed | Failed:
+        """Answer a query from what there is, between two turns or after the last.
+
+        Afterwards `disturbed` says whether the execution can be used further.
+        """
+        return self.queries.answer(question)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the handler of a query has changed something, so that it must be evicted."""
+        return self._queries is not None and self._queries.disturbed
+
+    def _unwind(self) -> bool:
         self.commands.recorded = {}  # silences logging, as on replay
         self.loop.quiet = True
         token = guard.enter_step()
@@ -286,6 +340,20 @@ class Execution:
             self._mailbox = Mailbox()
         return self._mailbox
 
+    @property
+    def updates(self) -> Updates:
+        """The instance's updates."""
+        if self._updates is None:
+            self._updates = Updates(self)
+        return self._updates
+
+    @property
+    def queries(self) -> Queries:
+        """The instance's queries."""
+        if self._queries is None:
+            self._queries = Queries(self)
+        return self._queries
+
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
@@ -301,8 +369,13 @@ class Execution:
             started_at=self.started_at,
             turns=self._turn_turns,
             events=self._turn_events,
-            max_events=self.definition.max_events,
+            max_events=self.max_events,
         )
+
+    def outgoing(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the metadata of a call that is made now: the instance's, more, and injected."""
+        assert self._started is not None, "workflow code runs only after Started"
+        return injected(self.propagators, self._started.metadata, more)
 
     @property
     def seed(self) -> str:
@@ -356,7 +429,14 @@ class Execution:
         self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
     ) -> None:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
-        check_turn(self.loop, number, recorded.commands, recorded.outcome, commands, end)
+        was, is_now = (recorded.commands, recorded.outcome), (commands, end)
+        check_turn(self.loop, number, was, is_now, self._source_changed)
+
+    def _source_changed(self) -> bool | None:
+        """Return whether the source is another than at the start; ``None`` if unknown."""
+        began = "" if self._started is None else self._started.code
+        now = self.definition.fingerprint if began else ""
+        return began != now if now else None
 
     def _begin(self, events: Sequence[ev.Event], now: float) -> bool:
         """Make the first turn; return whether the workflow was cancelled before it began."""
@@ -369,6 +449,8 @@ class Execution:
             self.calls.watched = True
         if self.rules >= LIMITED_NESTING:
             self.loop.limit_nesting()
+        if self.rules >= LATE_GENERATORS:
+            self.loop.close_late_generators_last()
         self._start()
         self.loop.step(now)
         return False
@@ -414,6 +496,11 @@ class Execution:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
                 raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
+            for propagator in self.propagators:
+                propagator.extract(started.metadata)
+            deadline = started.deadline_at
+            if deadline is not None:
+                return await until(deadline, definition, *args, **kwargs)
             if definition.timeout is None:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
@@ -423,6 +510,7 @@ class Execution:
                 f"workflow {what!r} took longer than its timeout of {definition.timeout} s"
             )
 
+        self.carries = bool(started.metadata or self.propagators)
         self.started_at = self.now
         self.loop.start(main, what, definition.fn)
 
@@ -439,12 +527,13 @@ class Execution:
                 | ev.SignalFailed()
             ):
                 self.commands.answer(event.id, event)
-            case ev.SignalReceived():
+            case ev.SignalReceived() | ev.UpdateRequested():
                 self._deliver(event)
             case ev.Started():
                 self._started = event
-                for signal in event.carried:
-                    self._deliver(signal)
+                self.max_events = event.max_events or self.max_events
+                for message in event.carried:
+                    self._deliver(message)
             case ev.CancelRequested():
                 mine = event.by is None or (
                     self._started is not None and event.by == self._started.parent
@@ -459,9 +548,12 @@ class Execution:
             case _:
                 assert_never(event)
 
-    def _deliver(self, signal: ev.SignalReceived) -> None:
+    def _deliver(self, message: ev.Message) -> None:
         self._arrived += 1
-        self.mailbox.deliver(self.loop, signal, self._arrived)
+        if isinstance(message, ev.SignalReceived):
+            self.mailbox.deliver(self.loop, message, self._arrived)
+        else:
+            self.updates.deliver(message, self._arrived)
 
     def _outcome(self, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
@@ -471,7 +563,7 @@ class Execution:
         end = self.loop.outcome
         assert end is not None
         if self.loop.alive:  # tasks of a nursery that was never closed
-            self.evict()
+            self._unwind()  # its queries are answered further
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
         outcome: Outcome
@@ -488,6 +580,9 @@ class Execution:
         return outcome
 
 
+_MESSAGES = (ev.SignalReceived, ev.UpdateRequested)
+
+
 def _must_be_seen(event: ev.Event) -> bool:
-    # Only signals: a cancel or a result after the end is of no use.
-    return isinstance(event, ev.SignalReceived)
+    # Only messages: a cancel or a result after the end is of no use.
+    return isinstance(event, _MESSAGES)

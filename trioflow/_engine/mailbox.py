@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
@@ -19,32 +20,55 @@ if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
     from trioflow._engine.loop.nested import NestedLoop
 
-__all__ = ["Mailbox", "receive", "send"]
+__all__ = ["Mailbox", "receive", "receive_any", "send"]
+
+_ANY = ""
+"""Stands for the name of any signal: names are not empty."""
 
 
 class Mailbox:
-    """Unread signals, and tasks that wait for one. A signal goes to one receiver."""
+    """Unread signals, and tasks that wait for one. A signal goes to one receiver.
 
-    __slots__ = ("_unread", "_waiting")
+    Those who receive any signal get what nobody has received, or waited for, by its name.
+    """
+
+    __slots__ = ("_named", "_unread", "_waiting")
 
     def __init__(self) -> None:
         self._unread: dict[str, deque[tuple[int, SignalReceived]]] = {}
         self._waiting: dict[str, deque[trio.lowlevel.Task]] = {}
+        self._named: set[str] = set()
 
     def deliver(self, loop: NestedLoop, signal: SignalReceived, arrival: int) -> None:
         """Give a signal to the task that has waited longest, or keep it."""
-        if waiting := self._waiting.get(signal.name):
+        waiting = self._waiting.get(signal.name)
+        if not waiting and signal.name not in self._named:
+            waiting = self._waiting.get(_ANY)
+        if waiting:
             loop.reschedule(waiting.popleft(), Value(signal))
         else:
             self._unread.setdefault(signal.name, deque()).append((arrival, signal))
 
     def take(self, name: str) -> SignalReceived | None:
         """Return the oldest unread signal of that name, ``None`` if there is none."""
+        self._named.add(name)
         unread = self._unread.get(name)
         return unread.popleft()[1] if unread else None
 
+    def take_any(self) -> SignalReceived | None:
+        """Return the oldest unread signal whose name nobody has named, ``None`` for none."""
+        others = [
+            (unread[0][0], name)
+            for name, unread in self._unread.items()
+            if unread and name not in self._named
+        ]
+        return self._unread[min(others)[1]].popleft()[1] if others else None
+
     async def wait(self, name: str) -> SignalReceived:
-        """Wait for the next signal of that name; nothing is lost if the wait is cancelled."""
+        """Wait for the next signal of that name; nothing is lost if the wait is cancelled.
+
+        With `_ANY` it is the next one whose name nobody has named.
+        """
         task = trio.lowlevel.current_task()
         waiting = self._waiting.setdefault(name, deque())
         waiting.append(task)
@@ -60,10 +84,9 @@ class Mailbox:
         """The tasks that wait, each with the name of its signal."""
         return {task: name for name, waiting in self._waiting.items() for task in waiting}
 
-    def unread(self) -> Iterator[SignalReceived]:
-        """All unread signals in the order of their arrival."""
-        everything = [item for unread in self._unread.values() for item in unread]
-        return (signal for _, signal in sorted(everything, key=lambda item: item[0]))
+    def unread(self) -> Iterator[tuple[int, SignalReceived]]:
+        """All unread signals, each with its place in the order of arrival; in no order."""
+        return chain.from_iterable(self._unread.values())
 
 
 async def receive(caller: Caller, name: str, type_: object) -> Any:
@@ -74,6 +97,16 @@ async def receive(caller: Caller, name: str, type_: object) -> Any:
     if signal is None:
         signal = await mailbox.wait(name)
     return caller.read(signal.value, type_, "signal {!r}", name)
+
+
+async def receive_any(caller: Caller) -> tuple[str, Any]:
+    """Wait for the next signal that nobody receives by its name; return its name and its value."""
+    await caller.begin("signal", "any")
+    mailbox = caller.execution.mailbox
+    signal = mailbox.take_any()
+    if signal is None:
+        signal = await mailbox.wait(_ANY)
+    return signal.name, caller.read(signal.value, Any, "signal {!r}", signal.name)
 
 
 async def send(caller: Caller, instance: str, name: str, value: object, type_: object) -> None:

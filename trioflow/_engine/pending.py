@@ -9,6 +9,8 @@ import outcome
 import trio
 from outcome import Value
 
+from trioflow._codec.limits import storable_reason
+from trioflow._codec.values import Codec, seal_text
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._model import events as ev
 from trioflow._model.commands import (
@@ -53,13 +55,23 @@ class Commands:
         cancels: The cancels of this turn.
         under_way: The commands whose tasks wait, by id.
         recorded: On replay the stored turn's commands by id, otherwise ``None``.
-        cancel_reason: Why the instance is being cancelled; its sub-workflows are told.
+        cancel_reason: Why the instance is being cancelled, as it is stored.
     """
 
-    __slots__ = ("_loop", "_turn", "cancel_reason", "cancels", "given", "recorded", "under_way")
+    __slots__ = (
+        "_codec",
+        "_loop",
+        "_turn",
+        "cancel_reason",
+        "cancels",
+        "given",
+        "recorded",
+        "under_way",
+    )
 
-    def __init__(self, loop: NestedLoop) -> None:
+    def __init__(self, loop: NestedLoop, codec: Codec) -> None:
         self._loop = loop
+        self._codec = codec
         self._turn = 0
         self.given: dict[str, Command] = {}
         self.cancels: list[Command] = []
@@ -121,16 +133,28 @@ class Commands:
             self.given.pop(command.id, None)
             del self.under_way[command.id]
             return trio.lowlevel.Abort.SUCCEEDED
-        self.cancels.append(self._cancel_of(command))
+        self.cancels.append(self._cancel_of(command, raise_cancel))
         if pending.abandon:
             del self.under_way[command.id]
             return trio.lowlevel.Abort.SUCCEEDED
         pending.raise_cancel = raise_cancel
         return trio.lowlevel.Abort.FAILED
 
-    def _cancel_of(self, command: Command) -> Command:
+    def _cancel_of(self, command: Command, raise_cancel: Callable[[], Any]) -> Command:
         """Return the command that cancels another one."""
+        why = self._reason(raise_cancel)
         if isinstance(command, StartChild):
-            why = self.cancel_reason
             return CancelChild(id=command.id, instance=command.instance, reason=why)
-        return CancelActivity(id=command.id)
+        return CancelActivity(id=command.id, reason=why)
+
+    def _reason(self, raise_cancel: Callable[[], Any]) -> str | None:
+        """Return what the scope's ``cancel(reason)`` was given; ``None`` if that was not called."""
+        try:
+            raise_cancel()
+        except trio.Cancelled as cancelled:
+            if cancelled.source != "explicit":
+                return None  # a deadline, or an error beside it, which says itself what it is
+            if cancelled.source_task is None:
+                return self.cancel_reason  # the whole instance is cancelled
+            return seal_text(self._codec, storable_reason(cancelled.reason))
+        return None

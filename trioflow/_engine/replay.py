@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -29,11 +32,15 @@ OUR_PACKAGES = ("trioflow", "trio", "anyio", "outcome")
 """Whose frames are not the user's code."""
 
 
+_NEW_END = "new-end"
+_PATCH_LENGTH = 40  # characters of the name of a patch that a report proposes
+
+
 class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:
+def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
     match command:
         case RunActivity():
             return "activity"
@@ -43,6 +50,10 @@ def _kind(command: Command) -> str:
             return "signal"
         case RecordSideEffect():
             return "side effect"
+        case AnswerUpdate():
+            return "answer to update"
+        case RecordPatch():
+            return "patch"
         case CancelActivity():
             return "cancel of activity"
         case CancelChild():
@@ -55,9 +66,8 @@ def _show(command: Command | None) -> str:
     if command is None:
         return ""
     name = command_target(command)
-    return (
-        f"{_kind(command)} {name!r} ({command.id})" if name else f"{_kind(command)} ({command.id})"
-    )
+    kind = _kind(command)
+    return f"{kind} {name!r} ({command.id})" if name else f"{kind} ({command.id})"
 
 
 def _same(a: Command, b: Command) -> bool:
@@ -66,36 +76,47 @@ def _same(a: Command, b: Command) -> bool:
     )
 
 
-def check_turn(  # noqa: PLR0917  # what was, then what is
+def check_turn(
     loop: NestedLoop,
     turn: int,
-    recorded: Sequence[Command],
-    recorded_outcome: Outcome | None,
-    current: Sequence[Command],
-    current_outcome: Outcome | None,
+    was: tuple[Sequence[Command], Outcome | None],
+    is_now: tuple[Sequence[Command], Outcome | None],
+    source_changed: Callable[[], bool | None],
 ) -> None:
     """Compare a replayed turn with the stored one.
 
     Args:
         loop: Where to look for the source line of the task concerned.
         turn: The turn's number.
-        recorded: The commands of the history, in their order.
-        recorded_outcome: How the execution ended in that turn, or ``None``.
-        current: What the code gave now, in their order.
-        current_outcome: How it ends now, or ``None``.
+        was: The commands of the history in their order, and how the execution ended in that turn.
+        is_now: What the code gave now, and how it ends now.
+        source_changed: Says whether the workflow's source has changed since the execution began,
+            ``None`` where that is not known. Asked only if the turns differ.
 
     Raises:
         Diverged: At the first difference.
     """
+    (recorded, recorded_outcome), (current, current_outcome) = was, is_now
     if len(recorded) == len(current) and all(map(_same, recorded, current)):
         if type(recorded_outcome) is type(current_outcome):
             return
-        raise Diverged(_outcome_report(loop, turn, recorded_outcome, current_outcome))
-    was, is_now = _first_difference(recorded, current)
-    first = was or is_now
-    assert first is not None
-    task = str(CommandId.parse(first.id).task)
-    raise Diverged(_command_report(loop, turn, task, was, is_now, recorded, current))
+        why = _why(source_changed())
+        raise Diverged(_outcome_report(loop, turn, recorded_outcome, current_outcome, why))
+    why = _why(source_changed())
+    raise Diverged(_command_report(loop, turn, recorded, current, why))
+
+
+def _why(changed: bool | None) -> str:  # noqa: FBT001  # three answers
+    """Return what may be the cause of a difference."""
+    if changed:
+        return "The workflow's source has changed since the execution began."
+    cause = "it is not deterministic (random numbers, clocks, the order of sets)"
+    if changed is None:
+        return f"The code has changed since, or {cause}."
+    return (
+        "The workflow's own source is as it was when the execution began: a function that it calls "
+        f"has changed, or {cause}."
+    )
 
 
 def _first_difference(
@@ -110,15 +131,13 @@ def _first_difference(
     raise AssertionError("two turns that differ have a first difference")
 
 
-def _command_report(  # noqa: PLR0917  # what was, then what is
-    loop: NestedLoop,
-    turn: int,
-    task: str,
-    was: Command | None,
-    is_now: Command | None,
-    recorded: Sequence[Command],
-    current: Sequence[Command],
+def _command_report(
+    loop: NestedLoop, turn: int, recorded: Sequence[Command], current: Sequence[Command], why: str
 ) -> SuspendReport:
+    was, is_now = _first_difference(recorded, current)
+    first = was or is_now
+    assert first is not None
+    task = str(CommandId.parse(first.id).task)
     line = line_of(loop, task)
     if was is None:
         what = f"the code gives {_show(is_now)}, of which the history has nothing"
@@ -133,12 +152,9 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
         lines.append(f"The task is at {line}.")
     if near := _nearest(was, is_now, recorded, current):
         lines.append(f"The nearest match is {near}.")
-    lines.append(
-        "The code has changed since, or it is not deterministic (random numbers, clocks, the order "
-        "of sets). Nothing was changed. Bring the code back to what this history needs, then "
-        "resume the instance; let new code begin with new instances, or under another workflow "
-        "name."
-    )
+    lines.append(f"{why} Nothing was changed.")
+    patch, hint = _patch_to_add(was, is_now, line)
+    lines.append(hint)
     return SuspendReport(
         kind="diverged",
         message=" ".join(lines),
@@ -147,6 +163,29 @@ def _command_report(  # noqa: PLR0917  # what was, then what is
         recorded=_show(was),
         current=_show(is_now),
         line=line,
+        patch=patch,
+    )
+
+
+def _patch_to_add(was: Command | None, is_now: Command | None, line: str) -> tuple[str, str]:
+    """Return the patch with which the history would fit the code, and what to do with it."""
+    if isinstance(was, RecordPatch):
+        patch = command_target(was)
+        return patch, (
+            f"If the old way of this patch is gone, call deprecate_patch({patch!r}) in the place "
+            f"of patched({patch!r}) until no execution is left that has recorded it; otherwise "
+            "bring the call back. Then resume the instance."
+        )
+    changed = is_now or was
+    assert changed is not None
+    name = command_target(changed) or _kind(changed)
+    text = name if is_now else f"no {name}"
+    patch = re.sub(r"\W+", "-", text).strip("-").lower()[:_PATCH_LENGTH]
+    where = f" at {line}" if line else ""
+    return patch, (
+        "Bring the code back to what this history needs, then resume the instance. If the change "
+        f"is meant, keep the old way for executions that have passed it: put the new one{where} "
+        f"into 'if patched({patch!r}):' and the old one into its 'else:'."
     )
 
 
@@ -166,7 +205,7 @@ def _nearest(
 
 
 def _outcome_report(
-    loop: NestedLoop, turn: int, was: Outcome | None, is_now: Outcome | None
+    loop: NestedLoop, turn: int, was: Outcome | None, is_now: Outcome | None, why: str
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
@@ -185,14 +224,18 @@ def _outcome_report(
     return SuspendReport(
         kind="diverged",
         message=(
-            f"the workflow's code does not match its history: in turn {turn}, {what}. Nothing was "
-            "changed. Bring the code back to what this history needs, then resume the instance."
+            f"the workflow's code does not match its history: in turn {turn}, {what}. {why} "
+            "Nothing was changed. Bring the code back to what this history needs, then resume the "
+            "instance. If the change is meant, keep the old way for executions that have passed "
+            "it: put the new "
+            f"one into 'if patched({_NEW_END!r}):' and the old one into its 'else:'."
         ),
         turn=turn,
         task=MAIN_TASK,
         recorded=ended,
         current=ends,
         line=line,
+        patch=_NEW_END,
     )
 
 

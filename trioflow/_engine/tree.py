@@ -37,7 +37,7 @@ def _describe(
     if command is not None:
         waits_for = _command(command)
     elif signal is not None:
-        waits_for = f"signal {signal!r}"
+        waits_for = f"signal {signal!r}" if signal else "any signal"
     elif call == "sleep":
         waits_for = "the time"
     elif children and call in ("", "NurseryManager.__aexit__", "TaskGroup.__aexit__"):

@@ -16,16 +16,20 @@ from trioflow._model.retry import RetryPolicy
 
 __all__ = [
     "ActivityOptions",
+    "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
     "Command",
+    "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
     "StartChild",
+    "StartOptions",
     "command_order",
     "command_target",
     "decode_options",
+    "decode_start_options",
 ]
 
 
@@ -35,7 +39,9 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     schedule_timeout: float | None = None
+    heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+    metadata: dict[str, str] | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
@@ -48,6 +54,16 @@ def decode_options(data: bytes) -> ActivityOptions | None:
         msgspec.DecodeError: If ``data`` is not their stored form.
     """
     return _decode_options(data) if data else None
+
+
+class StartOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of one start of a workflow; ``None`` for what is as in the definition."""
+
+    timeout: float | None = None
+    max_events: int | None = None
+
+
+decode_start_options = msgspec.json.Decoder(StartOptions).decode
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", gc=False):
@@ -65,13 +81,19 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
-    """Start a sub-workflow as the instance ``instance``."""
+    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now.
+
+    ``metadata`` is ``None`` if it is that of the instance itself.
+    """
 
     workflow: str
     instance: str
     input: msgspec.Raw
     queue: str = "default"
     priority: int = 0
+    start_at: float = 0.0
+    options: StartOptions | None = None
+    metadata: dict[str, str] | None = None
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):
@@ -89,18 +111,42 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class RecordPatch(_Command, frozen=True, tag="record patch"):
+    """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
+
+
+class AnswerUpdate(_Command, frozen=True, tag="answer update"):
+    """Answer the update of the request ``update`` with what its handler returned or raised."""
+
+    update: str
+    name: str
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    failure: Failure | None = None
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
-    """Cancel the activity of that command."""
+    """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
+
+    reason: str | None = None
 
 
 class CancelChild(_Command, frozen=True, tag="cancel child"):
-    """Cancel the sub-workflow of that command."""
+    """Cancel the sub-workflow of that command, as `CancelActivity`."""
 
     instance: str
     reason: str | None = None
 
 
-Command = RunActivity | StartChild | SendSignal | RecordSideEffect | CancelActivity | CancelChild
+Command = (
+    RunActivity
+    | StartChild
+    | SendSignal
+    | RecordSideEffect
+    | RecordPatch
+    | AnswerUpdate
+    | CancelActivity
+    | CancelChild
+)
 
 
 def command_target(command: Command) -> str:
@@ -110,8 +156,10 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild():
             return command.workflow
-        case SendSignal():
+        case SendSignal() | AnswerUpdate():
             return command.name
+        case RecordPatch():
+            return order_of(command.id)[-1]
         case RecordSideEffect() | CancelActivity() | CancelChild():
             return ""
         case _:

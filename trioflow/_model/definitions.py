@@ -11,7 +11,8 @@ import copy
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import (
     Any,
@@ -27,26 +28,36 @@ from typing import (
     overload,
 )
 
+import msgspec
+
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.bound import BoundActivity, BoundWorkflow
+from trioflow._model.commands import ActivityOptions, StartOptions
+from trioflow._model.fingerprints import fingerprint_of
 from trioflow._model.info import current_activity
 from trioflow._model.options import (
     check_choice,
     check_count,
+    check_flag,
     check_limit_in_seconds,
     check_priority,
+    check_seconds,
+    check_time,
 )
+from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
 __all__ = [
     "Activity",
+    "IfExists",
     "Invoker",
     "OnCancel",
     "Runtime",
     "Workflow",
+    "answering_to",
     "checks_of_source",
     "current_invoker",
     "invoker_for",
@@ -58,10 +69,13 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
-Runtime = Literal["auto", "async", "thread", "asyncio"]
+Runtime = Literal["auto", "async", "thread", "asyncio", "process"]
 _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow continues as new
 
+_PLAIN = ("thread", "process")  # the runtimes of functions that are not async
+
 OnCancel = Literal["wait", "abandon"]
+IfExists = Literal["raise", "return", "replace"]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
@@ -89,6 +103,24 @@ class Invoker(Protocol):
         """Return the next signal of that name, or raise `trio.WouldBlock`."""
         ...
 
+    def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Wait for the next signal that nobody receives by its name."""
+        ...
+
+    def receive_any_signal_nowait(self) -> tuple[str, Any]:
+        """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
+    def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
+        """Answer queries of that name with a function; with ``None`` those that have none."""
+        ...
+
+    def set_update_handler(
+        self, update: Any, fn: Callable[..., Any], validator: Callable[..., Any] | None
+    ) -> None:
+        """Answer updates of that name with a function; with ``None`` those that have none."""
+        ...
+
 
 # Calls are Coroutine[Never, object, R], not [Any, Any, R]: what takes any coroutine takes both, but
 # with Any mypy does not choose among overloads such as those of anyio.gather.
@@ -106,6 +138,16 @@ def invoker_for(what: str) -> Invoker:
     if invoker is None:
         raise NotInWorkflow(f"{what} can only be called inside a workflow")
     return invoker
+
+
+@contextmanager
+def answering_to(invoker: Invoker) -> Generator[None]:
+    """Let all calls of the block go to this one. The block does not await."""
+    token = current_invoker.set(invoker)
+    try:
+        yield
+    finally:
+        current_invoker.reset(token)
 
 
 def _default_name(fn: Any) -> str:
@@ -140,6 +182,18 @@ def _check_retry(retry: RetryPolicy | None) -> None:
 def _check_queue(queue: str | None) -> None:
     if queue is not None:
         check_name(queue, "a queue")
+
+
+def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:
+    """Return the options that say when an instance begins; the one takes the place of the other."""
+    if start_at is not None and delay is not None:
+        raise DefinitionError("start_at and delay both say when it starts; give one of them")
+    if start_at is not None:
+        return {"start_at": check_time(start_at, "start_at"), "delay": 0.0}
+    if delay is not None:
+        check_seconds("delay", delay, zero=True)
+        return {"start_at": 0.0, "delay": delay}
+    return {}
 
 
 class _Definition:
@@ -185,7 +239,9 @@ class Activity(_Definition, Generic[P, R]):
         retry: What happens after a failed attempt; ``None`` for the default policy.
         timeout: Seconds that one attempt may take.
         schedule_timeout: Seconds that all attempts may take together, from the call on.
-        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread, and
+        heartbeat_timeout: Seconds for which an attempt may be silent: without `heartbeat()`.
+        runtime: ``"async"`` runs it in the worker's loop, ``"thread"`` in a worker thread,
+            ``"process"`` runs a plain function that computes in a process of its own, and
             ``"asyncio"`` runs a coroutine function that needs asyncio, also where the worker runs
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
@@ -204,6 +260,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
     ) -> None:
@@ -211,7 +268,7 @@ class Activity(_Definition, Generic[P, R]):
         is_async = _is_async(fn)
         check_choice(f"activity {self.name!r}: runtime", runtime, get_args(Runtime))
         check_choice(f"activity {self.name!r}: on_cancel", on_cancel, get_args(OnCancel))
-        if runtime != "auto" and is_async != (runtime != "thread"):
+        if runtime != "auto" and is_async != (runtime not in _PLAIN):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}): runtime={runtime!r} does not fit a "
                 f"function that is {'' if is_async else 'not '}async"
@@ -222,6 +279,7 @@ class Activity(_Definition, Generic[P, R]):
             )
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -230,9 +288,9 @@ class Activity(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.schedule_timeout = schedule_timeout
-        self.runtime: Literal["async", "thread", "asyncio"] = "async" if is_async else "thread"
-        if runtime == "asyncio":
-            self.runtime = "asyncio"
+        self.heartbeat_timeout = heartbeat_timeout
+        self.runtime: Literal["async", "thread", "asyncio", "process"]
+        self.runtime = ("async" if is_async else "thread") if runtime == "auto" else runtime
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
@@ -244,6 +302,7 @@ class Activity(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         schedule_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         on_cancel: OnCancel | None = None,
     ) -> Activity[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
@@ -257,6 +316,7 @@ class Activity(_Definition, Generic[P, R]):
         """
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
+        check_limit_in_seconds("heartbeat_timeout", heartbeat_timeout)
         if on_cancel is not None:
             check_choice("on_cancel", on_cancel, get_args(OnCancel))
         check_priority(priority)
@@ -269,6 +329,9 @@ class Activity(_Definition, Generic[P, R]):
             schedule_timeout=before.schedule_timeout
             if schedule_timeout is None
             else schedule_timeout,
+            heartbeat_timeout=before.heartbeat_timeout
+            if heartbeat_timeout is None
+            else heartbeat_timeout,
             on_cancel=before.on_cancel if on_cancel is None else on_cancel,
         )
         return self._variant(
@@ -277,6 +340,7 @@ class Activity(_Definition, Generic[P, R]):
             retry=retry,
             timeout=timeout,
             schedule_timeout=schedule_timeout,
+            heartbeat_timeout=heartbeat_timeout,
             on_cancel=on_cancel,
             overrides=None if overrides == ActivityOptions() else overrides,
         )
@@ -287,6 +351,10 @@ class Activity(_Definition, Generic[P, R]):
         if invoker is None:
             return self._run_here(args, kwargs)
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundActivity[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundActivity(self, args, kwargs)
 
     def call_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call a function that is not async, as a worker thread does.
@@ -299,12 +367,18 @@ class Activity(_Definition, Generic[P, R]):
             result.close()  # no warning about it in addition to the error
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) gave a coroutine, which nobody awaits in "
-                "a thread; make it 'async def' and await the coroutine in it"
+                f"a {self.runtime}; make it 'async def' and await the coroutine in it"
             )
         return result
 
     async def _run_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         caller = current_activity.get()
+        if caller is not None and not caller.activity:  # a test's context, for this call
+            token = current_activity.set(msgspec.structs.replace(caller, activity=self.name))
+            try:
+                return await self._call_function(args, kwargs)
+            finally:
+                current_activity.reset(token)
         if caller is not None and (caller.activity, self.name) not in _called_inline:
             _called_inline.add((caller.activity, self.name))
             logger.warning(
@@ -314,7 +388,10 @@ class Activity(_Definition, Generic[P, R]):
                 caller.activity,
                 self.name,
             )
-        if self.runtime == "thread":
+        return await self._call_function(args, kwargs)
+
+    async def _call_function(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        if self.runtime in _PLAIN:
             return self.call_plain(args, kwargs)  # type: ignore[no-any-return]  # what fn gives
         result: Any = await self.fn(*args, **kwargs)
         return result  # type: ignore[no-any-return]  # what fn gives
@@ -354,10 +431,20 @@ class Workflow(_Definition, Generic[P, R]):
         priority: A whole number from -100 to 100: the larger, the sooner its instances, and the
             activities that they call, are taken from their queues; ``None`` for the parent's, or 0.
         retry: For sub-workflows: what happens after a failed run; ``None`` for no retry.
-        timeout: Seconds that one execution may take, a durable deadline around the function.
+        timeout: Seconds that an instance may take, over all its executions, from when it was
+            started (or from ``start_at``): a durable deadline around the function.
         max_events: Size of the history (events and commands) at which an instance is suspended;
             from 80 % on ``info().should_continue_as_new`` is true.
         id: The id of the instance to be started; ``None`` for a generated one.
+        start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
+            then it can be cancelled and terminated, and what is sent to it waits.
+        delay: The same in seconds from the start; ``None`` for none.
+        if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
+            ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
+            it is terminated first.
+        reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
+            true, and for false with ``if_exists="return"``: such a start does the work once,
+            however often it is repeated.
     """
 
     kind = "workflow"
@@ -391,7 +478,21 @@ class Workflow(_Definition, Generic[P, R]):
         self.timeout = timeout
         self.max_events = max_events
         self.id: str | None = None
+        self.start_at: float | None = None
+        self.delay: float | None = None
+        self.overrides: StartOptions | None = None
+        self.if_exists: IfExists = "raise"
+        self.reuse_finished: bool | None = None
+        self.metadata: Mapping[str, str] = {}
         self.watched = False  # by the determinism guard
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 digits that stand for the function's own source; ``""`` if there is none to read.
+
+        Each execution keeps the one that it began with.
+        """
+        return fingerprint_of(self.fn)
 
     def options(
         self,
@@ -400,20 +501,69 @@ class Workflow(_Definition, Generic[P, R]):
         queue: str | None = None,
         priority: int | None = None,
         retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_events: int | None = None,
+        start_at: float | None = None,
+        delay: float | None = None,
+        if_exists: IfExists | None = None,
+        reuse_finished: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take.
-            ValueError: The priority is out of range.
+                a store does not take; or metadata are no strings.
+            PayloadTooLarge: They are too large.
+            DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
+                given.
+            TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
+            ValueError: The priority, or a number, is out of range.
         """
         if id is not None:
             check_id(id)
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
-        return self._variant(id=id, queue=queue, priority=priority, retry=retry)
+        if if_exists is not None:
+            check_choice("if_exists", if_exists, get_args(IfExists))
+        if reuse_finished is not None:
+            check_flag("reuse_finished", reuse_finished)
+        return self._variant(
+            id=id,
+            queue=queue,
+            priority=priority,
+            retry=retry,
+            if_exists=if_exists,
+            reuse_finished=reuse_finished,
+            timeout=timeout,
+            max_events=max_events,
+            metadata=None if metadata is None else check_metadata(metadata),
+            overrides=self._overrides(timeout, max_events),
+            **_start_of(start_at, delay),
+        )
+
+    def _overrides(self, timeout: float | None, max_events: int | None) -> StartOptions | None:
+        check_limit_in_seconds("timeout", timeout)
+        if max_events is not None:
+            check_count("max_events", max_events, _LEAST_EVENTS)
+        before = self.overrides or StartOptions()
+        overrides = StartOptions(
+            timeout=before.timeout if timeout is None else float(timeout),
+            max_events=before.max_events if max_events is None else max_events,
+        )
+        return None if overrides == StartOptions() else overrides
+
+    def starts_at(self, now: float) -> float:
+        """Return when an instance begins that is started now; 0 for at once."""
+        return now + self.delay if self.delay else self.start_at or 0.0
+
+    @property
+    def reuses_finished(self) -> bool:
+        """Whether a start uses the id of a finished instance again."""
+        if self.reuse_finished is None:
+            return self.if_exists != "return"
+        return self.reuse_finished
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Never, object, R]:
         """Return a coroutine that runs the sub-workflow; see the class."""
@@ -425,3 +575,7 @@ class Workflow(_Definition, Generic[P, R]):
                 "or client.start(...) for a handle."
             )
         return invoker.call(self, args, kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
+        """Return a call with these arguments that is held and not made."""
+        return BoundWorkflow(self, args, kwargs)

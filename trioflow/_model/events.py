@@ -11,6 +11,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 
 __all__ = [
+    "NO_VALUE",
     "ActivityAnswer",
     "ActivityCancelled",
     "ActivityCompleted",
@@ -21,16 +22,23 @@ __all__ = [
     "ChildCompleted",
     "ChildFailed",
     "Event",
+    "Message",
     "ParentRef",
     "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
     "SignalSent",
     "Started",
+    "UpdateRequested",
     "Woken",
     "decode_event",
+    "decode_messages",
     "encode_event",
 ]
+
+
+NO_VALUE = msgspec.Raw(b"")
+"""Stands for a value where there is none. It is this very object: then it is not written."""
 
 
 class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +64,17 @@ class SignalReceived(_Event, frozen=True, tag="signal received"):
     value: msgspec.Raw
 
 
+class UpdateRequested(_Event, frozen=True, tag="update requested"):
+    """A client asked for an update; ``update`` is the id of its request.
+
+    ``value`` is its argument, empty if it has none.
+    """
+
+    update: str
+    name: str
+    value: msgspec.Raw = NO_VALUE
+
+
 class Started(_Event, frozen=True, tag="started"):
     """An execution began. Always the first event of its first turn.
 
@@ -64,20 +83,30 @@ class Started(_Event, frozen=True, tag="started"):
         input: Its arguments.
         metadata: What propagators put there.
         parent: Who called it, if a workflow did.
-        carried: Signals that the execution before it had received and not read.
+        carried: Signals that the execution before it had received and not read, and updates that
+            it had not begun, in the order of their arrival.
         rules: The number of the engine's rules (`trioflow._model.rules`) by which this execution
             runs for as long as it lasts. 0 where it is absent.
         seed: 128 random bits in hexadecimal for ``uuid4()`` and ``random()``. Where it is absent
             they are seeded with the instance's id.
+        code: The fingerprint of the workflow's source (`Workflow.fingerprint`) with which it began.
+            Absent if it is not known.
+        deadline_at: When the workflow's timeout is over, epoch seconds, the same for all executions
+            of the instance. Where it is absent the definition's timeout is that of each execution.
+        max_events: The size of the history at which the instance is suspended; 0 for what the
+            definition says.
     """
 
     workflow: str
     input: msgspec.Raw
     metadata: dict[str, str] = {}
     parent: ParentRef | None = None
-    carried: list[SignalReceived] = []
+    carried: list[SignalReceived | UpdateRequested] = []
     rules: int = 0
     seed: str = ""
+    code: str = ""
+    deadline_at: float | None = None
+    max_events: int = 0
 
 
 class Woken(_Event, frozen=True, tag="woken"):
@@ -102,6 +131,7 @@ class ActivityCancelled(_Event, frozen=True, tag="activity cancelled"):
     """The activity of command ``id`` was cancelled, as the workflow had asked."""
 
     id: str
+    reason: str | None = None
 
 
 class ChildCompleted(_Event, frozen=True, tag="child completed"):
@@ -153,11 +183,13 @@ ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled
 ChildAnswer = ChildCompleted | ChildFailed | ChildCancelled
 SignalAnswer = SignalSent | SignalFailed
 
-Event = (
-    Started | Woken | ActivityAnswer | ChildAnswer | SignalReceived | SignalAnswer | CancelRequested
-)
+Message = SignalReceived | UpdateRequested
+"""What waits in an execution until its code asks for it, and goes over into the next."""
+
+Event = Started | Woken | ActivityAnswer | ChildAnswer | Message | SignalAnswer | CancelRequested
 
 _encoder = msgspec.json.Encoder()
+_messages = msgspec.json.Decoder(list[Message])
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
@@ -173,3 +205,12 @@ def decode_event(data: bytes) -> Event:
         msgspec.DecodeError: If ``data`` is not a stored event.
     """
     return _decoder.decode(data)
+
+
+def decode_messages(data: bytes) -> list[Message]:
+    """Read messages that one execution left to the next.
+
+    Raises:
+        msgspec.DecodeError: If ``data`` is something else.
+    """
+    return _messages.decode(data)

@@ -11,7 +11,8 @@ again, and a step that is added to one branch of a workflow does not shift the i
 
 A task's path begins with its root, the number of a task that nobody spawned. ``"0"`` is the
 workflow's main task. The engine starts roots of its own: ``"1"``, ``"2"``, … clean up async
-generators, and a letter in front (``"u7"``) keeps another kind of them apart.
+generators, and a letter in front keeps another
+kind of them apart: ``"u7"`` runs the handler of the seventh update.
 
 Histories, activities and messages hold ids as text, and so does whoever only compares them. Nobody
 but this module takes the text apart or puts it together.
@@ -27,6 +28,7 @@ from trioflow._codec.limits import COMMAND_LENGTH
 from trioflow.errors import ArgumentError
 
 __all__ = [
+    "HANDLER_KIND",
     "MAIN_TASK",
     "CommandId",
     "IdOrder",
@@ -38,6 +40,9 @@ __all__ = [
 
 MAIN_TASK = "0"
 """The path of a workflow's main task."""
+
+HANDLER_KIND = "u"
+"""The letter of the roots in which handlers of updates run."""
 
 _FORM = re.compile(r"([a-z]*)([0-9]+(?:\.[0-9]+)*):([0-9]+)(?:!(.+))?", re.DOTALL)
 
@@ -173,3 +178,7 @@ class TaskIds:
         number = self.commands
         self.commands = number + 1
         return f"{self._path or self.path}:{number}"
+
+    def marker_id(self, name: str) -> str:
+        """Return the id of a marker in front of the next command; it is not counted."""
+        return f"{self._path or self.path}:{self.commands}!{name}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
@@ -15,6 +17,7 @@ __all__ = [
     "SuspendReport",
     "TaskInfo",
     "current_activity",
+    "current_heartbeat",
 ]
 
 
@@ -66,6 +69,9 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         queue: Where it runs.
         life: What tells the instance from others that had or will have its id; ``""`` for one that
             was begun by a version that knew no lives.
+        metadata: What came with the call: that of the instance, and what propagators added.
+        heartbeat: What an earlier attempt last gave to ``heartbeat()``, as plain JSON data;
+            ``None`` if none gave anything.
     """
 
     activity: str
@@ -76,6 +82,8 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_at: float
     queue: str
     life: str = ""
+    metadata: dict[str, str] = {}
+    heartbeat: Any = None
 
     @property
     def idempotency_key(self) -> str:
@@ -102,6 +110,11 @@ class Identity:
 
 
 current_activity: ContextVar[ActivityInfo | None] = ContextVar("trioflow_activity", default=None)
+
+current_heartbeat: ContextVar[Callable[[object], None] | None] = ContextVar(
+    "trioflow_heartbeat", default=None
+)
+"""Takes what the running activity gives to ``heartbeat()``, in whatever thread."""
 
 
 class TaskInfo(msgspec.Struct, frozen=True):
@@ -146,6 +159,8 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         recorded: What the history has there: kind, name and id, or ``""`` for nothing.
         current: What the code gave instead, or ``""`` for nothing.
         line: ``file:line`` of the workflow's code, where it could be found.
+        patch: Where the code gave other commands: a name for the patch that would let this history
+            go on (``if patched("…"):``), or that of the patch whose call is missing.
     """
 
     kind: str
@@ -155,3 +170,4 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     recorded: str = ""
     current: str = ""
     line: str = ""
+    patch: str = ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import TypeGuard
+from datetime import date, timedelta
+from typing import Final, TypeGuard
 
 from trioflow.errors import DefinitionError
 
@@ -19,12 +20,17 @@ __all__ = [
     "LOWEST_PRIORITY",
     "check_choice",
     "check_count",
+    "check_flag",
     "check_limit_in_seconds",
     "check_priority",
     "check_seconds",
+    "check_time",
     "is_number",
     "seconds_needed",
 ]
+
+_FARTHEST: Final = 1e15
+"""Seconds; what lies beyond means "whenever". Not every store takes infinity."""
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 
@@ -54,6 +60,27 @@ def check_limit_in_seconds(what: str, value: object) -> None:
         check_seconds(what, value)
 
 
+def check_time(value: object, name: str) -> float:
+    """Return a moment in epoch seconds.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is nan.
+    """
+    if isinstance(value, date):  # a datetime too
+        of = name if hasattr(value, "timestamp") else f"datetime.combine({name}, …)"
+        raise TypeError(
+            f"{name}: times are epoch seconds, not {value!r}; give {of}.timestamp() "
+            "(of a datetime that knows its time zone)"
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: times are epoch seconds, a number, not {value!r}")
+    seconds = float(value)
+    if math.isnan(seconds):
+        raise ValueError(f"{name}: nan is no time")
+    return min(max(seconds, -_FARTHEST), _FARTHEST)
+
+
 def check_count(what: str, value: object, least: int, most: int | None = None) -> int:
     """Return a whole number that is within its range.
 
@@ -74,6 +101,16 @@ def check_count(what: str, value: object, least: int, most: int | None = None) -
     if value < least:
         raise ValueError(f"{what} is at least {least}, not {value!r}")
     return value
+
+
+def check_flag(what: str, value: object) -> None:
+    """Accept true or false.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} is True or False, not {value!r}")
 
 
 def check_priority(value: object) -> None:

@@ -6,7 +6,7 @@ the commands that it gives by itself, adds a rule here, and the engine asks for 
 
 from __future__ import annotations
 
-__all__ = ["CURRENT_RULES", "IN_ORDER_OF_TIME", "LIMITED_NESTING"]
+__all__ = ["CURRENT_RULES", "IN_ORDER_OF_TIME", "LATE_GENERATORS", "LIMITED_NESTING"]
 
 IN_ORDER_OF_TIME = 1
 """From this number on: what happened since the last turn is applied one thing after the other, in
@@ -16,5 +16,9 @@ activity's ``schedule_timeout`` is kept by its caller, too."""
 LIMITED_NESTING = 2
 """From this number on: the nesting of tasks is limited where a task is started."""
 
-CURRENT_RULES = 2
+LATE_GENERATORS = 3
+"""From this number on: an async generator that begins in a cleanup at the end of the run, and is
+left, is cleaned up after the others."""
+
+CURRENT_RULES = 3
 """What new executions get."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 from trioflow._codec.limits import check_name
 from trioflow._model.definitions import invoker_for
 
-__all__ = ["Signal"]
+__all__ = ["AnySignal", "Signal"]
 
 T = TypeVar("T")
 
@@ -66,8 +66,52 @@ class Signal(Generic[T]):
             invoker_for("Signal.receive_nowait()").receive_signal_nowait(self.name, self.type),
         )
 
+    @staticmethod
+    def any() -> AnySignal:
+        """Return what receives all signals that nobody receives by their names.
+
+        A name counts as received as soon as the workflow has asked for it once. So ask for those
+        that have receivers of their own before any other.
+        """
+        return AnySignal()
+
     def __aiter__(self) -> AsyncIterator[T]:
         return self
 
     def __anext__(self) -> Coroutine[Never, object, T]:
         return invoker_for("Signal.receive()").receive_signal(self.name, self.type)
+
+
+class AnySignal:
+    """All signals that nobody receives by their names; `Signal.any` gives it.
+
+    Iterating receives for ever: ``async for name, value in Signal.any()``.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Signal.any()"
+
+    def receive(self) -> Coroutine[Never, object, tuple[str, Any]]:
+        """Wait for the next one; return its name, and its value as plain JSON data.
+
+        Raises:
+            NotInWorkflow: Outside of a workflow.
+        """
+        return invoker_for("Signal.any().receive()").receive_any_signal()
+
+    def receive_nowait(self) -> tuple[str, Any]:
+        """Return the next one that has already arrived.
+
+        Raises:
+            trio.WouldBlock: None has.
+            NotInWorkflow: Outside of a workflow.
+        """
+        return invoker_for("Signal.any().receive_nowait()").receive_any_signal_nowait()
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, Any]]:
+        return self
+
+    def __anext__(self) -> Coroutine[Never, object, tuple[str, Any]]:
+        return self.receive()

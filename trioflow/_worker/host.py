@@ -23,7 +23,6 @@ All methods but those of what `call_soon` returns are called in the loop's threa
 from __future__ import annotations
 
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -59,6 +58,14 @@ class TaskGroup(Protocol):
 class Scope(Protocol):
     """What trio's and anyio's cancel scopes have in common."""
 
+    @property
+    def deadline(self) -> float:
+        """When it is cancelled, by the loop's clock."""
+        ...
+
+    @deadline.setter
+    def deadline(self, value: float, /) -> None: ...
+
     def __enter__(self) -> Any: ...
 
     def __exit__(
@@ -69,7 +76,7 @@ class Scope(Protocol):
         /,
     ) -> bool | None: ...
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str | None = None) -> None:
         """Cancel what runs inside."""
 
     @property
@@ -123,11 +130,12 @@ class Host(ABC):
     """The loop, the clocks, the random bits, the threads and the signals of a worker.
 
     Attributes:
-        current_time: The loop's clock, seconds.
+        current_time: The loop's clock, seconds. Any thread may ask it.
         monotonic: A clock for how long something takes, seconds.
         wall: This machine's clock, epoch seconds.
         random: For ids, lives and tokens.
         has_threads: Whether there are other threads, so that one can watch the loop's.
+        has_processes: Whether activities may be run in processes of their own.
     """
 
     current_time: Callable[[], float]
@@ -135,6 +143,7 @@ class Host(ABC):
     wall: Callable[[], float]
     random: RandomSource
     has_threads: bool
+    has_processes: bool
 
     # --- tasks --------------------------------------------------------------------------
 
@@ -143,8 +152,8 @@ class Host(ABC):
         """Return a new group of tasks."""
 
     @abstractmethod
-    def cancel_scope(self, deadline: float = math.inf) -> Scope:
-        """Return a new cancel scope, with a deadline by the loop's clock."""
+    def cancel_scope(self) -> Scope:
+        """Return a new cancel scope."""
 
     @abstractmethod
     def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from trioflow._codec.values import Codec, JsonCodec
-from trioflow._model.options import check_count, check_seconds
+from trioflow._model.options import check_choice, check_count, check_seconds
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
+from trioflow._worker.code_check import Check
 
 __all__ = ["WorkerOptions"]
+
+_COUNTS = ("max_activities", "max_threads", "max_instances", "max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,7 @@ class WorkerOptions:
 
     Raises:
         ValueError: A number is out of its range.
+        DefinitionError: There is no such ``check``.
         TypeError: Queues were given as one string, or a number as something else.
     """
 
@@ -31,6 +38,7 @@ class WorkerOptions:
     activities: bool = True
     max_activities: int = 1000
     max_threads: int = 40
+    max_processes: int | None = None
     max_instances: int = 5000
     cache_size: int = 1000
     lease: float = 15.0
@@ -40,12 +48,17 @@ class WorkerOptions:
     max_steps: int = 1_000_000
     codec: Codec = field(default_factory=JsonCodec)
     name: str | None = None
+    check: Check = "off"
+    propagators: Sequence[Propagator] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for what in ("max_activities", "max_threads", "max_instances", "max_steps"):
+        for what in _COUNTS:
             check_count(what, getattr(self, what), 1)
+        if self.max_processes is not None:
+            check_count("max_processes", self.max_processes, 1)
         check_count("cache_size", self.cache_size, 0)
+        check_choice("check", self.check, get_args(Check))
         for what in ("lease", "stuck_after"):
             check_seconds(what, getattr(self, what))
         for what in ("drain", "sticky"):
@@ -62,3 +75,12 @@ class WorkerOptions:
     def served_activity_queues(self) -> Sequence[str]:
         """The queues whose activities are run; empty for a worker that runs workflows only."""
         return (self.activity_queues or self.queues) if self.activities else ()
+
+    @property
+    def processes(self) -> int:
+        """How many activities may run in processes: as many as there are processors by default."""
+        if self.max_processes is not None:
+            return self.max_processes
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1

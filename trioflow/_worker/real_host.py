@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
 from importlib import import_module
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ class _RealHost(Host):
         self.monotonic = time.perf_counter
         self.wall = time.time
         self.random = system_random
-        self.has_threads = True
+        self.has_threads = self.has_processes = True
 
     def call_soon(self) -> CallSoon:
         return call_soon_here()
@@ -67,7 +68,9 @@ class _RepeatingThread:
         self._fn = fn
         self._wake = threading.Event()
         self._stopped = False
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(
+            target=copy_context().run, args=(self._run,), name=name, daemon=True
+        ).start()
 
     def call_now(self) -> None:
         self._wake.set()
@@ -89,14 +92,14 @@ class TrioHost(_RealHost):
 
     def __init__(self) -> None:
         super().__init__()
-        self.current_time = trio.current_time
+        self.current_time = trio.lowlevel.current_clock().current_time
         self._threads = anyio.CapacityLimiter(math.inf)  # the lane of plain functions has a limit
 
     def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
         return cast("AbstractAsyncContextManager[TaskGroup]", trio.open_nursery())
 
-    def cancel_scope(self, deadline: float = math.inf) -> Scope:
-        return trio.CancelScope(deadline=deadline)
+    def cancel_scope(self) -> Scope:
+        return trio.CancelScope()
 
     def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
         trio.lowlevel.spawn_system_task(fn, name=name)
@@ -140,8 +143,8 @@ class AsyncioHost(_RealHost):
     def task_group(self) -> AbstractAsyncContextManager[TaskGroup]:
         return cast("AbstractAsyncContextManager[TaskGroup]", anyio.create_task_group())
 
-    def cancel_scope(self, deadline: float = math.inf) -> Scope:
-        return cast("Scope", anyio.CancelScope(deadline=deadline))
+    def cancel_scope(self) -> Scope:
+        return cast("Scope", anyio.CancelScope())
 
     def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
         coroutine = cast("Any", fn())

@@ -13,13 +13,18 @@ class Registration:
     Whatever finds the row gone calls `lose`: the heartbeat, a commit, a look for work. One task
     waits for that with `wait_lost`, drops everything and registers anew.
 
+    Args:
+        name: The worker's, for people.
+
     Attributes:
+        name: The same.
         id: The row's id; ``""`` before the first registration, another one after each loss.
         answer_lost: An answer of the store did not arrive: it may have leased something to this
             worker that the worker does not know of, and is to be asked for it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.id = ""
         self.answer_lost = False
         self._lost = anyio.Event()

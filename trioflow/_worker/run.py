@@ -11,7 +11,9 @@ import anyio.abc
 from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
+from trioflow._worker.code_check import Check
 from trioflow._worker.host import Host
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
@@ -34,6 +36,7 @@ def open_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -43,6 +46,8 @@ def open_worker(
     max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
+    check: Check = "off",
+    propagators: Sequence[Propagator] = (),
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -64,17 +69,27 @@ def open_worker(
         activities: False for a worker that runs workflows only.
         max_activities: How many activities may run at once. More may be leased ahead.
         max_threads: How many of them may be plain functions, each in a thread.
+        max_processes: How many of them may run in processes of their own, with
+            ``runtime="process"``; by default as many as there are processors.
         max_instances: How many instances may be leased at once.
         cache_size: How many executions are kept in memory besides those leased, so that they need
             no replay: the size of the instance cache.
         lease: Seconds without a heartbeat after which a worker expires, and others take its work.
         drain: Seconds that running activities are given at the end.
         sticky: Seconds for which an instance is left to the worker that has it in its cache.
-        stuck_after: Seconds after which a workflow's step that does not return is logged.
+        stuck_after: Seconds after which a workflow's step that does not return is logged, or an
+            activity that blocks the event loop, with its line.
         max_steps: How many task steps a workflow may make before all of its tasks wait; beyond it
             the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
+        propagators: What takes metadata over where a workflow or an activity begins, and adds to
+            that of the calls that are made.
+        check: What is done about running instances of ``queues`` whose history the code does not
+            fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
+            ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
+            next stepped, as with ``"off"``. ``"leave"`` leaves them to workers with other code,
+            also those that turn out later not to fit. With ``"refuse"`` the worker does not start.
 
     Returns:
         A context manager that gives the worker; ``worker.client`` is a client on the same backend.
@@ -83,7 +98,8 @@ def open_worker(
         BackendUnavailable: The store cannot be reached or written.
         SchemaError: The store's schema is newer than this code.
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
-            be stored.
+            be stored; or there is no such ``check``.
+        IncompatibleCode: Running instances do not fit the code, with ``check="refuse"``.
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string, or a number as something else.
     """
@@ -95,6 +111,7 @@ def open_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,
@@ -104,6 +121,8 @@ def open_worker(
         max_steps=max_steps,
         codec=codec or JsonCodec(),
         name=name,
+        check=check,
+        propagators=propagators,
     )
     return worker_on(backend, options)
 
@@ -118,6 +137,7 @@ async def run_worker(
     activities: bool = True,
     max_activities: int = 1000,
     max_threads: int = 40,
+    max_processes: int | None = None,
     max_instances: int = 5000,
     cache_size: int = 1000,
     lease: float = 15.0,
@@ -127,6 +147,8 @@ async def run_worker(
     max_steps: int = 1_000_000,
     codec: Codec | None = None,
     name: str | None = None,
+    check: Check = "off",
+    propagators: Sequence[Propagator] = (),
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -145,6 +167,7 @@ async def run_worker(
         activities=activities,
         max_activities=max_activities,
         max_threads=max_threads,
+        max_processes=max_processes,
         max_instances=max_instances,
         cache_size=cache_size,
         lease=lease,
@@ -154,6 +177,8 @@ async def run_worker(
         max_steps=max_steps,
         codec=codec or JsonCodec(),
         name=name,
+        check=check,
+        propagators=propagators,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:

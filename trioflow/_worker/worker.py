@@ -11,24 +11,32 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import copy_context
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
+import trio
 
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._worker.activities.runner import ActivityRunner
-from trioflow._worker.heartbeat import Heart, Watchdog
+from trioflow._worker.answering import Answerer
+from trioflow._worker.code_check import CodeCheck
+from trioflow._worker.heartbeat import Heart
 from trioflow._worker.host import Host, TaskGroup
 from trioflow._worker.instances.pump import Pump
+from trioflow._worker.log_fields import current_worker
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
+from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ActivityKey
@@ -65,7 +73,9 @@ class Worker:
         self._host = host
         self._queues = _names(options.served_queues)
         self._activity_queues = _names(options.served_activity_queues)
-        self._registration = Registration()
+        self._registration = Registration(self.name)
+        self._context = copy_context()
+        self._context.run(current_worker.set, self._registration)
         self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
@@ -76,14 +86,17 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
+            propagators=options.propagators,
             make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
+                propagators=options.propagators,
                 now=backend.now,
                 queues=self._activity_queues,
                 limit=options.max_activities,
                 threads=options.max_threads,
+                processes=options.processes,
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
@@ -93,6 +106,16 @@ class Worker:
             on_end=self._tell_end,
         )
         self._activities = self._pump.activities
+        self._code_check = CodeCheck(
+            options.check,
+            backend=backend,
+            registry=options.registry,
+            codec=options.codec,
+            queues=self._queues,
+            propagators=options.propagators,
+            holdings=self._pump.holdings,
+            look_again=self._timer.look_now,
+        )
         self.client = Client(
             backend,
             codec=options.codec,
@@ -100,6 +123,7 @@ class Worker:
             local=self._pump.intake,
             random=host.random,
             wall=host.wall,
+            propagators=options.propagators,
         )
         self.calls = CallGroup()
         self._heart: Heart | None = None
@@ -114,6 +138,14 @@ class Worker:
             pump=self._pump,
             look_for_cancels=self._look_for_cancels,
         )
+        self._answerer = Answerer(
+            backend=backend,
+            workflows=options.registry.workflows,
+            codec=options.codec,
+            queues=self._queues,
+            registration=self._registration,
+            pump=self._pump,
+        )
         self._services = anyio.CancelScope(shield=True)
         self._group: TaskGroup | None = None
         self._failed = False
@@ -125,24 +157,43 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
+        for workflow in self._options.registry.workflows.values():
+            _ = workflow.fingerprint  # now, and not when the file may have been changed
+        self._activities.check()
+        await self._code_check.begin()
         await self._register()
 
     def start(self, group: TaskGroup) -> None:
         """Start everything that belongs to the worker in ``group``."""
         self._group = group
+        self._context.run(self._start, group)
+
+    def _start(self, group: TaskGroup) -> None:
         self._activities.open()
         self._watchdog.start()
         group.start_soon(self._serve, name="trioflow worker")
         group.start_soon(self._watch_ends, name="trioflow results")
+        registry = self._options.registry
         logger.info(
-            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s",
+            "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s; "
+            "trioflow %s, trio %s, Python %s",
             self.name,
             self._registration.id,
-            type(self._backend).__name__,
-            len(self._options.registry.workflows),
+            self._backend.name,
+            len(registry.workflows),
             ", ".join(self._queues) or "(none)",
-            len(self._options.registry.activities),
+            len(registry.activities),
             ", ".join(self._activity_queues) or "(none)",
+            _version(),
+            trio.__version__,
+            platform.python_version(),
+            extra={
+                "store": self._backend.name,
+                "queues": list(self._queues),
+                "activity_queues": list(self._activity_queues),
+                "workflows": sorted(registry.workflows),
+                "activities": sorted(registry.activities),
+            },
         )
 
     async def drain(self) -> None:
@@ -153,6 +204,13 @@ class Worker:
         it: what was not stored, or of which that is not known, is left to others, who find it in
         the store when the lease has run out.
         """
+        token = current_worker.set(self._registration)
+        try:
+            await self._drain()
+        finally:
+            current_worker.reset(token)
+
+    async def _drain(self) -> None:
         with anyio.CancelScope(shield=True), self.calls.entered():
             try:
                 await self._wind_down(0.0 if self._failed else self._options.drain)
@@ -228,7 +286,8 @@ class Worker:
             lease=self._options.lease if self._backend.shared else None,
         )
         if self._backend.shared:
-            self._heart = Heart(
+            self._heart = self._context.copy().run(
+                Heart,
                 self._backend,
                 self._registration.id,
                 host=self._host,
@@ -239,7 +298,7 @@ class Worker:
 
     async def _watch_ends(self) -> None:
         with self.calls.entered():
-            await self.client.waiter.watch()
+            await self.client.watch()
 
     async def _serve(self) -> None:
         try:
@@ -248,9 +307,11 @@ class Worker:
                     group.start_soon(self._run, self._pump.run)
                     group.start_soon(self._run, self._pump.run_commits)
                     group.start_soon(self._run, self._taker.run)
+                    group.start_soon(self._run, self._answerer.run)
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(self._run, self._code_check.watch_left)
                     group.start_soon(
                         self._run, self._reclaim if self._backend.shared else self._hear
                     )
@@ -291,20 +352,20 @@ class Worker:
                 self._taker.away = True  # whoever takes work has already said so
             await anyio.sleep(self._options.lease / 3)
 
-    def _heard_cancels(self, keys: list[ActivityKey]) -> None:
+    def _heard_cancels(self, marks: dict[ActivityKey, bytes]) -> None:
         """Stop what the store has cancelled.
 
         What is leased to this worker and not here was leased with an answer that did not arrive,
         and would stay so for as long as the worker lives: the store is asked to free it.
         """
-        missing = self._pump.cancels.heard(keys)
+        missing = self._pump.cancels.heard(marks)
         if missing and not missing.issubset(self._pump.in_hand()):
             self._registration.answer_lost = True
             self._timer.look_now()
 
     async def _look_for_cancels(self) -> None:
         if self._heart is None:
-            self._heard_cancels(self._backend.heartbeat(self._registration.id).cancelled)
+            self._heard_cancels(self._backend.heartbeat(self._registration.id).marks())
         else:
             with anyio.move_on_after(_BEAT):
                 await self._heart.beat_now().wait()
@@ -316,7 +377,7 @@ class Worker:
             answer = self._backend.heartbeat(self._registration.id)
             if not answer.alive:
                 self._registration.lose()
-            self._heard_cancels(answer.cancelled)
+            self._heard_cancels(answer.marks())
             await self._backend.wait_change(seen, math.inf)
 
     def _heart_failed(self, worker: str) -> None:
@@ -346,6 +407,13 @@ class Worker:
                         break
                 self._registration.renewed()
             self._timer.look_now()
+
+
+def _version() -> str:
+    try:
+        return version("trioflow")
+    except PackageNotFoundError:  # it runs from its sources
+        return "(not installed)"
 
 
 def _named(ids: Iterable[str]) -> str:

@@ -15,15 +15,20 @@ from typing import Protocol
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -128,6 +133,7 @@ class Backend(Protocol):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -137,11 +143,11 @@ class Backend(Protocol):
         for as long as there is enough of a higher one.
 
         Eligible is a running instance of one of ``queues`` whose workflow is not in ``exclude``,
-        which is ready, and is free or already this worker's. One that is free but was last run by
-        another worker that still lives is left to that one for the first ``sticky`` seconds of its
-        being ready. Taking makes ``ready_at`` null; whatever reaches the inbox afterwards sets
-        it again, so that the instance is given again, with its whole inbox, to the worker that
-        holds it.
+        and which is not itself in ``exclude_ids``, is ready, and is free or already this worker's.
+        One that is free but was last run by another worker that still lives is left to that one for
+        the first ``sticky`` seconds of its being ready. Taking makes ``ready_at`` null; whatever
+        reaches the inbox afterwards sets it again, so that the instance is given again, with its
+        whole inbox, to the worker that holds it.
 
         A ``limit`` of 0 gives those that are ready and already this worker's, all of them and in
         any order, whatever their queues: a worker that is full must still hear what is sent to what
@@ -191,11 +197,13 @@ class Backend(Protocol):
         are marked with an empty event: that worker is told to stop them.
         A child (``new`` with a parent) that has no turns and whose id is taken does not fail the
         unit: the parent's inbox gets the `ChildFailed` event instead.
-        What `ActivityResult` and `ActivityRetry` name must be leased to ``worker``, otherwise they
-        are silently dropped. A retry of an activity that is marked for cancellation ends it as
-        cancelled. No instance is in two units of a batch, nor twice in one, but for children that
-        have no turns: an id that is born before them is taken, and if its instance ends before them
-        in their unit, that fails with ``taken_ids``. Of an activity, a batch has one end at most.
+        What `ActivityResult`, `ActivityRetry` and `ActivityProgress` name must be leased to
+        ``worker``, otherwise they are silently dropped. Progress is written before the activities
+        of the batch end or are given back; of several for one activity the last one counts. A retry
+        of an activity that is marked for cancellation ends it as cancelled. No instance is in two
+        units of a batch, nor twice in one, but for children that have no turns: an id that is born
+        before them is taken, and if its instance ends before them in their unit, that fails with
+        ``taken_ids``. Of an activity, a batch has one end at most.
         Messages are delivered after all instances of the batch are written, units that fail left
         out, and reach an inbox in their order: a unit's messages before those of its results, a
         reply at once after what it answers. Cancelled activities come after them.
@@ -235,16 +243,90 @@ class Backend(Protocol):
         """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...
 
-    # --- what clients ask for -----------------------------------------------------------
+    # --- questions ----------------------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        """Create instances, free and ready at once; False where the id is running or suspended."""
+    async def ask(self, question: NewQuestion) -> Update:
+        """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
+
+        Of an instance of another life nothing can be known: then it is not found. What has expired
+        is forgotten.
+        """
         ...
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        """Give up to ``limit`` questions to ``worker``, which is to answer them; each once.
+
+        A question is eligible if it has not expired, and its instance has made a turn of its
+        present execution or has ended. That of an instance that a living worker holds is for that
+        worker. Any other is for all that serve the instance's queue and know its workflow, also if
+        the instance is suspended or has ended. If the worker's row is gone, nothing is given.
+        """
+        ...
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        """Keep answers to questions for those who have asked; nothing if they wait no more."""
+        ...
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        """Return the answer to each question, ``None`` where there is none."""
+        ...
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        """Forget questions and their answers."""
+        ...
+
+    # --- what clients ask for -----------------------------------------------------------
+
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        """Create instances, free and ready at once; False where the id is running or suspended.
+
+        Args:
+            instances: What to create.
+            reuse: Whether the id of a finished instance is used again. If not, that is False too.
+            replacing: The stored form of a `trioflow._model.turns.Failed`. With it, an unfinished
+                instance that has the id is ended first, as `terminate` does it with that outcome;
+                then it is a finished one.
+        """
+        ...
+
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
+
+        With ``request`` the event is a request of that id, which is kept for its answer. An
+        instance gets one request of an id in its life, whoever makes it how often: if that was made
+        before, nothing is delivered and this returns ``"unchanged"``, also of an instance that has
+        finished.
+        """
+        ...
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        """Put an event into the inbox of an instance, which is created first if there is none.
+
+        One that is running or suspended is sent the event, whatever else ``new`` says; in place of
+        a finished one a new one begins. With ``request`` it is as in `send`; so if the request was
+        made of a finished instance, nothing is created.
+        """
+        ...
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        """Return the answer to each request, ``None`` where there is none.
+
+        Requests and their answers stay until their instance is removed, also when its id is used
+        again.
         """
         ...
 

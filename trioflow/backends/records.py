@@ -15,9 +15,11 @@ from trioflow._model.events import ParentRef
 __all__ = [
     "ENDED",
     "ActivityKey",
+    "ActivityProgress",
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "Answer",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
@@ -30,12 +32,17 @@ __all__ = [
     "Message",
     "NewActivity",
     "NewInstance",
+    "NewQuestion",
     "QueueStats",
+    "Reached",
+    "RequestKey",
     "Status",
     "StoredMessage",
     "TakenActivities",
     "TakenInstance",
     "TakenInstances",
+    "TakenQuestion",
+    "TakenQuestions",
     "Unit",
     "Update",
 ]
@@ -66,6 +73,10 @@ class NewInstance(msgspec.Struct, frozen=True):
     128 random bits in hexadecimal, made by whoever creates the instance: it tells this instance
     from every other one that has, had or will have the same id, in any store. It stays the same
     through ``continue_as_new``. Instances of stores that knew no lives have ``""``.
+
+    With ``start_at`` (epoch seconds; 0 for at once) the instance is not ready before that time,
+    whatever comes into its inbox; it is not born leased then. ``options`` is the stored form of
+    `StartOptions`, or ``b""``.
     """
 
     id: str
@@ -76,6 +87,8 @@ class NewInstance(msgspec.Struct, frozen=True):
     metadata: bytes = b""
     priority: int = 0
     life: str = ""
+    start_at: float = 0.0
+    options: bytes = b""
 
 
 class NewActivity(msgspec.Struct, frozen=True):
@@ -129,6 +142,82 @@ class CancelledActivity(msgspec.Struct, frozen=True):
     event: bytes
 
 
+class RequestKey(msgspec.Struct, frozen=True):
+    """Names a request that wants an answer: the instance, its life, and the request's own id."""
+
+    instance: str
+    life: str
+    id: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer of an instance to the request of that id."""
+
+    request: str
+    data: bytes
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """Which instance `Backend.create_and_send` has reached.
+
+    Attributes:
+        life: Its life.
+        created: Whether it is the new one.
+        repeated: Whether the request had been made before, so that nothing was delivered.
+    """
+
+    life: str
+    created: bool = False
+    repeated: bool = False
+
+
+class NewQuestion(msgspec.Struct, frozen=True):
+    """What a client wants to know of an instance, and that is no part of its history.
+
+    Attributes:
+        id: A fresh random id.
+        instance: The instance.
+        life: Its life.
+        question: For the worker that answers.
+        expires_at: When nobody waits for the answer any more, by the store's clock.
+    """
+
+    id: str
+    instance: str
+    life: str
+    question: bytes
+    expires_at: float
+
+
+class TakenQuestion(msgspec.Struct, frozen=True):
+    """A question that a worker is to answer, and of which execution.
+
+    ``turns`` are those that are stored, and ``worker`` is who holds the instance, or ``None``.
+    """
+
+    id: str
+    question: bytes
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    priority: int
+    turns: int
+    worker: str | None
+
+
+class TakenQuestions(msgspec.Struct, frozen=True):
+    """What `take_questions` gives.
+
+    ``waiting``: whether there is a question that nobody can answer yet, or that another worker has
+    to: then it is worth to ask again soon, though no change is told.
+    """
+
+    questions: list[TakenQuestion]
+    waiting: bool = False
+
+
 class Closing(msgspec.Struct, frozen=True):
     """The end of an instance: its status and the stored form of its outcome."""
 
@@ -167,6 +256,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
             ``b""``.
         suspended: Set to the stored report if the instance is to be suspended.
+        answers: Answers to requests that were made of its life. A request has one answer, the
+            first; what was not requested is not answered.
     """
 
     id: str
@@ -189,6 +280,17 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     carried: bytes = b""
     suspended: bytes | None = None
     life: str = ""
+    answers: list[Answer] = []
+
+
+class ActivityProgress(msgspec.Struct, frozen=True):
+    """How far an activity is: kept in its row for clients and for the next attempt.
+
+    ``progress`` is the stored form of a `trioflow._model.progress.Progress`.
+    """
+
+    key: ActivityKey
+    progress: bytes
 
 
 class ActivityResult(msgspec.Struct, frozen=True):
@@ -220,6 +322,7 @@ class Unit(msgspec.Struct, kw_only=True):
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
+    progress: list[ActivityProgress] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -270,6 +373,9 @@ class TakenInstance(msgspec.Struct, frozen=True):
     priority: int = 0
     life: str = ""
     deaths: int = 0
+    created_at: float = 0.0
+    start_at: float = 0.0
+    options: bytes = b""
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
@@ -287,7 +393,8 @@ class TakenInstances(msgspec.Struct, frozen=True):
 class ActivityTask(msgspec.Struct, frozen=True):
     """An activity leased to a worker. ``attempt`` counts from 1.
 
-    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``.
+    ``failure`` is what `ActivityRetry` gave with the last attempt, or ``b""``; ``progress`` is what
+    `ActivityProgress` gave last, in whatever attempt, or ``b""``.
     """
 
     key: ActivityKey
@@ -299,6 +406,7 @@ class ActivityTask(msgspec.Struct, frozen=True):
     scheduled_at: float
     failure: bytes = b""
     priority: int = 0
+    progress: bytes = b""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
@@ -314,10 +422,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
     Attributes:
         alive: False if the worker's row is gone: what it held belongs to others.
         cancelled: Activities leased to this worker whose cancellation was asked for.
+        events: For each of them the event that it was asked for with (`CancelledActivity`), ``b""``
+            if its instance is no more. May be empty, from a store that does not tell.
     """
 
     alive: bool
     cancelled: list[ActivityKey] = []
+    events: list[bytes] = []
+
+    def marks(self) -> dict[ActivityKey, bytes]:
+        """Return the activities that are to be cancelled, each with its event."""
+        events = self.events or [b""] * len(self.cancelled)
+        return dict(zip(self.cancelled, events, strict=True))
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -356,6 +472,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None
     priority: int = 0
     life: str = ""
+    start_at: float = 0.0
 
 
 class Comparison(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport, Faults
+from trioflow.testing.context import activity_context
 from trioflow.testing.crashes import CrashReport, CrashRun, crash_everywhere
 from trioflow.testing.fakes import Fake, FakeCall
 from trioflow.testing.history import (
@@ -32,10 +34,14 @@ if TYPE_CHECKING:
     from trioflow.testing.strategies import explore, schedules
 
 __all__ = [
+    "BrokenInvariant",
+    "Cluster",
+    "ClusterReport",
     "CrashReport",
     "CrashRun",
     "Fake",
     "FakeCall",
+    "Faults",
     "History",
     "Replay",
     "ReplayError",
@@ -46,6 +52,7 @@ __all__ = [
     "Stuck",
     "Tester",
     "UnmetExpectations",
+    "activity_context",
     "check_replay",
     "crash_everywhere",
     "explore",

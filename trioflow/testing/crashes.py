@@ -19,7 +19,9 @@ __all__ = ["CrashReport", "CrashRun", "crash_everywhere"]
 R = TypeVar("R")
 
 _KILLS = ("as its worker is killed", "is lost with its worker")
-_CANCEL = "a client cancels"
+_CANCEL, _TERMINATE, _TIME = "a client cancels", "a client terminates", "the time for "
+_EARLY = "the deadline passes: "  # though something else was to come before it
+_ASKED = (_CANCEL, _TERMINATE, _TIME, _EARLY)
 
 
 class CrashRun(msgspec.Struct, frozen=True):
@@ -29,7 +31,7 @@ class CrashRun(msgspec.Struct, frozen=True):
         step: At which step, from 1.
         what: What happened there.
         outcome: How the workflow ended: ``"completed: <result>"``, ``"failed: <error>"``,
-            ``"cancelled"`` or ``"running"``.
+            ``"cancelled"``, ``"terminated"`` or ``"running"``.
         repeated: The activities that ran to their end more than once with the same arguments, with
             the number of times.
     """
@@ -45,7 +47,8 @@ class CrashReport(msgspec.Struct, Generic[R]):
 
     Attributes:
         outcome: How the workflow ends when nothing goes wrong.
-        runs: The runs in which a worker was killed or a client cancelled.
+        runs: The runs in which something happened: a worker was killed, or a client or the clock
+            asked for something.
     """
 
     outcome: str
@@ -71,7 +74,7 @@ class CrashReport(msgspec.Struct, Generic[R]):
         """
         counts: dict[str, int] = {}
         for run in self.runs:
-            if not run.what.startswith(_CANCEL):
+            if not run.what.startswith(_ASKED):
                 counts[run.outcome] = counts.get(run.outcome, 0) + 1
         return counts
 
@@ -104,6 +107,8 @@ async def crash_everywhere(
     activities: Functions | None = None,
     signals: Sequence[tuple[Signal[Any], Any]] = (),
     cancels: bool = False,
+    terminates: bool = False,
+    deadlines: bool = False,
     registry: Registry | None = None,
     codec: Codec | None = None,
 ) -> CrashReport[R]:
@@ -118,7 +123,11 @@ async def crash_everywhere(
         activities: See `simulate`, as for the others.
         signals: As there.
         cancels: Whether a client also cancels the instance at each step, alone and before each
-            crash. These are as many runs as the square of the steps.
+            crash that can follow. These are as many runs as the square of the steps.
+        terminates: Whether a client also terminates it at each step: which activities have run by
+            then, and what cleanup has not?
+        deadlines: Whether the next deadline also passes at each step, before what would come
+            earlier, alone and before each crash that can follow.
         registry: As there.
         codec: As there.
 
@@ -140,16 +149,22 @@ async def crash_everywhere(
             signals=signals,
             failures=False,
             cancels=cancels,
+            terminates=terminates,
             registry=registry,
             codec=codec,
         )
         return simulation, schedule.seen
 
+    asked = [
+        start
+        for start, wanted in ((_CANCEL, cancels), (_TERMINATE, terminates), (_TIME, deadlines))
+        if wanted
+    ]
     usual, steps = run({})
     report: CrashReport[R] = CrashReport(_outcome(usual), [])
     for step, possible in enumerate(steps):
-        for what in possible:
-            if what.startswith(_CANCEL):
+        for number, what in enumerate(possible):
+            if what.startswith(tuple(asked)) and number > 0:
                 simulation, after = run({step: what})
                 report.runs.append(_run(step, what, simulation))
                 for later in range(step + 1, len(after)):
@@ -157,8 +172,10 @@ async def crash_everywhere(
                         both, _ = run({step: what, later: kill})
                         report.runs.append(_run(later, f"{what}, then {kill}", both))
             elif what.endswith(_KILLS):
-                simulation, _ = run({step: what})
-                report.runs.append(_run(step, what, simulation))
+                early = " at its time " in what and not possible[0].startswith(_TIME)
+                if deadlines or not early:
+                    simulation, _ = run({step: what})
+                    report.runs.append(_run(step, _EARLY + what if early else what, simulation))
             await anyio.lowlevel.checkpoint()
     return report
 

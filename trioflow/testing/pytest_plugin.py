@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        "flow(registry=..., start_time=..., codec=..., cache_size=...): options of the fixture "
+        "flow(registry=..., start_time=..., timeout=..., ...): options of the fixture "
         "'flow', those of trioflow.testing.open_tester",
     )
 

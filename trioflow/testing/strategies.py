@@ -56,14 +56,16 @@ async def explore(
     cancels: bool = True,
     failures: bool = True,
     crashes: bool = True,
+    terminates: bool = False,
     instances: int = 2,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
     codec: Codec | None = None,
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
-    examples: int = 200,
+    examples: int | None = None,
     seed: int | None = None,
+    settings: hypothesis.settings | None = None,
 ) -> None:
     """Run a workflow in many orders of events, and raise what is found, in its simplest form.
 
@@ -80,6 +82,7 @@ async def explore(
         cancels: As there.
         failures: As there.
         crashes: As there.
+        terminates: As there.
         instances: How many run side by side once, so that what they share by mistake is seen. In
             all other runs, and for ``check``, there is one.
         deploy: As there.
@@ -87,8 +90,11 @@ async def explore(
         codec: As there.
         check: As there.
         save_to: As there.
-        examples: How many schedules are tried.
+        examples: How many schedules are tried; by default 200, or what ``settings`` say.
         seed: For the same schedules each time; drawn by Hypothesis if not given.
+        settings: Hypothesis' settings, for example with an example database, so that what was found
+            is tried first the next time. By default those of the loaded profile
+            (``derandomize`` too), without a database.
 
     Raises:
         Exception: What `simulate` or ``check`` has raised, with the schedule and what happened as
@@ -106,6 +112,7 @@ async def explore(
             cancels=cancels,
             failures=failures,
             crashes=crashes,
+            terminates=terminates,
             instances=side_by_side,
             deploy=deploy,
             registry=registry,
@@ -122,18 +129,9 @@ async def explore(
     simulate_once(Schedule())
     if instances > 1:
         simulate_once(Schedule(), instances)
-    found = hypothesis.given(schedules())(run)
-    found = hypothesis.settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        report_multiple_bugs=False,
-        suppress_health_check=[
-            HealthCheck.too_slow,
-            HealthCheck.data_too_large,
-            HealthCheck.filter_too_much,
-        ],
-    )(found)
+    # All calls share the code of `run`, by which Hypothesis' database tells tests apart.
+    run._hypothesis_internal_add_digest = workflow.name.encode()  # type: ignore[attr-defined]  # noqa: SLF001
+    found = _settings(settings, examples)(hypothesis.given(schedules())(run))
     if seed is not None:
         found = hypothesis.seed(seed)(found)
     try:
@@ -143,4 +141,24 @@ async def explore(
         error: Exception = flaky.exceptions[0]
         error.add_note("the same schedule does not always show it")
         raise error from None
-    await replay_elsewhere(workflow, [simulation.history() for simulation in histories])
+    # The new code has to fit all of them, the old one not those that the new one has gone on with.
+    newest = workflow if deploy is None else deploy
+    await replay_elsewhere(newest, [simulation.history() for simulation in histories])
+
+
+def _settings(given: hypothesis.settings | None, examples: int | None) -> hypothesis.settings:
+    """Return what is given, or the loaded profile, with what fits whole runs of workflows."""
+    changes: dict[str, Any] = {} if given is not None else {"database": None, "max_examples": 200}
+    if examples is not None:
+        changes["max_examples"] = examples
+    return hypothesis.settings(
+        given,
+        **changes,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+        ],
+    )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client
-from trioflow._model.info import TaskInfo
 from trioflow._registry import Registry
 from trioflow.backends.records import InstanceFilter, InstanceRecord
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, export_record
+from trioflow.testing.trees import show_tasks
 
-__all__ = ["Stuck", "report_of", "show_tasks"]
+__all__ = ["Stuck", "report_of"]
 
 
 class Stuck(TrioflowError, AssertionError):
     """Raised where a test waits though nothing can happen any more; shows what waits for what."""
 
 
-async def report_of(client: Client, registry: Registry) -> str:
-    """Say where the unfinished instances of a store wait."""
+async def report_of(client: Client, registry: Registry, why: str) -> str:
+    """Say where the unfinished instances of a store wait, after a line that says why it is told."""
     backend = client.backend
     unfinished = InstanceFilter(status=("running", "suspended"))
-    lines = ["the test waits, and nothing will ever happen any more."]
+    lines = [why]
     records = await backend.list(unfinished, limit=20)
     if not records:
         lines.append("Every instance has ended: it is the test itself that waits for something.")
@@ -51,16 +51,3 @@ def _tasks(
             return show_tasks(replay.tasks())
     except TrioflowError as exc:  # also `ReplayError`
         return [str(exc)]
-
-
-def show_tasks(tasks: list[TaskInfo]) -> list[str]:
-    """Return the tree of tasks as lines of text."""
-    lines: list[str] = []
-    for task in tasks:
-        depth = task.path.count(".")
-        where = f", at {task.line}" if task.line else ""
-        until = f", until {task.until:.3f}" if task.until is not None else ""
-        lines.append(
-            f"{'  ' * depth}{task.path} {task.name} waits for {task.waits_for}{where}{until}"
-        )
-    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,9 +24,11 @@ from trioflow._registry import Registry, default_registry
 from trioflow._worker.run import open_worker
 from trioflow._worker.worker import Worker
 from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.records import NewInstance
 from trioflow.errors import TrioflowError
 from trioflow.testing.clock import virtual_time
 from trioflow.testing.fakes import Fake, FakingRegistry
+from trioflow.testing.listening import ListeningStore
 from trioflow.testing.stuck import Stuck, report_of
 
 __all__ = ["DEFAULT_START", "Tester", "UnmetExpectations", "open_tester"]
@@ -54,18 +56,20 @@ class Tester:
     def __init__(
         self,
         worker: Worker,
-        backend: MemoryBackend,
+        backend: ListeningStore,
         registry: FakingRegistry,
         start: float,
         group: anyio.abc.TaskGroup,
     ) -> None:
         self.worker = worker
         self.client: Client = worker.client
-        self.backend = backend
+        self.backend: MemoryBackend = backend
         self._registry = registry
         self._start = start
         self._group = group
         self._fakes: list[Fake[..., Any]] = []
+        self._listeners: list[tuple[Workflow[..., Any] | str, Callable[..., Any]]] = []
+        backend.listeners.append(self._began)
 
     @property
     def now(self) -> float:
@@ -112,9 +116,30 @@ class Tester:
 
     async def _call_at(self, seconds: float, fn: Callable[[], Any]) -> None:
         await anyio.sleep(seconds - self.elapsed)
-        result = fn()
-        if inspect.isawaitable(result):
-            await result
+        await _called(fn)
+
+    def on_start(
+        self,
+        workflow: Workflow[P, R] | str,
+        fn: Callable[[Handle[R]], object] | Callable[[Handle[R]], Awaitable[object]],
+    ) -> None:
+        """Call a function with the handle of each instance of a workflow that begins from now on.
+
+        Of a sub-workflow too, which can so be watched, signalled or cancelled though the test has
+        not started it. What the function raises fails the test.
+
+        Args:
+            workflow: The workflow, or its name.
+            fn: Takes the handle; async or not.
+        """
+        self._listeners.append((workflow, fn))
+
+    def _began(self, new: NewInstance) -> None:
+        for workflow, fn in self._listeners:
+            if new.workflow == (workflow if isinstance(workflow, str) else workflow.name):
+                typed = None if isinstance(workflow, str) else workflow
+                handle = Handle(self.client, new.id, typed, life=new.life)
+                self._group.start_soon(_called, partial(fn, handle), name=f"start of {new.id}")
 
     async def start(
         self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
@@ -197,41 +222,66 @@ class Tester:
             raise UnmetExpectations("; ".join(wrong))
 
 
-class _Waits:
-    """Those who wait for results, so that they can be told that nothing will ever come."""
+async def _called(fn: Callable[[], Any]) -> None:
+    result = fn()
+    if inspect.isawaitable(result):
+        await result
 
-    def __init__(self, client: Client) -> None:
-        self._scopes: set[anyio.CancelScope] = set()
-        self._wait = client.waiter.wait
+
+class _Watch:
+    """Tells those who wait for results that nothing will ever come.
+
+    Attributes:
+        stuck: What it has found, if nobody waited for a result.
+    """
+
+    def __init__(self, client: Client, registry: Registry, everything: anyio.CancelScope) -> None:
         self.stuck: Stuck | None = None
+        self._client = client
+        self._registry = registry
+        self._everything = everything
+        self._scopes: set[anyio.CancelScope] = set()
+        self._found: Stuck | None = None
+        self._wait = client.waiter.wait
+        client.waiter.wait = self._wait_result  # type: ignore[method-assign]  # to fail them
 
-    async def wait(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
+    async def run(self, silence: anyio.Event, limit: float | None) -> None:
+        """Wait until nothing can happen any more, or the time is over."""
+        why = "the test waits, and nothing will ever happen any more."
+        with anyio.move_on_after(limit) as in_time:
+            await silence.wait()
+        if in_time.cancelled_caught:
+            why = f"the test has not ended after {limit:g} s of virtual time."
+        self._found = Stuck(await report_of(self._client, self._registry, why))
+        for scope in self._scopes:
+            scope.cancel()
+        if not self._scopes:
+            self.stuck = self._found
+            self._everything.cancel()
+
+    async def _wait_result(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
                 return await self._wait(*args, **kwargs)
             finally:
                 self._scopes.discard(scope)
-        assert self.stuck is not None
-        raise self.stuck
-
-    def fail(self, stuck: Stuck) -> bool:
-        """Raise an error where a result is waited for; return whether anybody does."""
-        self.stuck = stuck
-        for scope in self._scopes:
-            scope.cancel()
-        return bool(self._scopes)
+        assert self._found is not None
+        raise self._found
 
 
 class _Threads:
-    """Runs plain-function activities, and counts those that are under way."""
+    """Runs plain-function activities, and knows whether any thread has work of this loop."""
 
     def __init__(self) -> None:
         self.running = 0
         self._limiter = anyio.CapacityLimiter(math.inf)
+        # Of what async activities do in threads, reading a file for example.
+        self._of_loop = anyio.to_thread.current_default_thread_limiter()
+        self._before = self._of_loop.borrowed_tokens
 
     def busy(self) -> bool:
-        return self.running > 0
+        return self.running > 0 or self._of_loop.borrowed_tokens > self._before
 
     def wrap(self, activity: Activity[..., Any]) -> Activity[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -253,69 +303,69 @@ async def open_tester(
     *,
     registry: Registry | None = None,
     start_time: float | datetime = DEFAULT_START,
+    timeout: float | timedelta | None = None,
+    queues: Sequence[str] = (),
     codec: Codec | None = None,
     cache_size: int = 1000,
+    **options: Any,
 ) -> AsyncGenerator[Tester]:
     """Run a worker on virtual time, with a store in memory, for the length of a block.
 
     The clock of the event loop that the test runs in is replaced: whenever nothing is ready it
     jumps to the next deadline, so a month passes in milliseconds. Plain-function activities run in
-    threads, and the clock waits for them. It does not wait for real I/O: have fakes for what waits
-    for the network. Works on trio and on asyncio.
+    threads, and the clock waits for them, as for all that goes through the default limiter of
+    ``to_thread.run_sync``. It does not wait for the network: have fakes for that. Works on trio and
+    on asyncio.
 
     Args:
         registry: The definitions; by default all that were decorated in this process.
         start_time: When the test begins: epoch seconds, or a datetime with a time zone.
+        timeout: How much virtual time the test may take; ``None`` for any.
+        queues: The queues that are served besides ``"default"`` and those that definitions name.
         codec: How values are stored; by default `JsonCodec`.
         cache_size: How many executions are kept in memory while they wait. With 0 each one is
             replayed from its history before every turn.
+        **options: Further options of `open_worker`.
 
     Yields:
         The tester.
 
     Raises:
-        Stuck: Nothing will ever happen any more, though the block has not ended. It says which
-            task of which instance waits for what.
+        Stuck: Nothing will ever happen any more, though the block has not ended, or ``timeout``
+            is over. It says which task of which instance waits for what.
         UnmetExpectations: A fake was not called as often as expected.
     """
     start = start_time.timestamp() if isinstance(start_time, datetime) else float(start_time)
+    limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     threads, silence = _Threads(), anyio.Event()
     faking = FakingRegistry(default_registry if registry is None else registry)
     for activity in list(faking.activities.values()):
-        if activity.runtime == "thread":
+        if activity.runtime in {"thread", "process"}:
             faking.replace_activity(threads.wrap(activity))
+    worker_options: dict[str, Any] = {
+        "registry": faking,
+        "queues": _queues(faking, queues),
+        "codec": codec,
+        "cache_size": cache_size,
+        "drain": 0.0,
+        "name": "tester",
+        **options,
+    }
     with virtual_time(threads.busy, silence.set) as clock:
         began = clock.now
-        backend = MemoryBackend(clock=lambda: start + (clock.now - began))
+        backend = ListeningStore(clock=lambda: start + (clock.now - began))
         await backend.open()
         error: BaseException | None = None
         left: BaseException | None = None
-        stuck: Stuck | None = None
+        watch: _Watch | None = None
         try:
             async with (
-                open_worker(
-                    backend,
-                    registry=faking,
-                    codec=codec,
-                    cache_size=cache_size,
-                    drain=0.0,
-                    name="tester",
-                ) as worker,
+                open_worker(backend, **worker_options) as worker,
                 anyio.create_task_group() as group,
             ):
                 tester = Tester(worker, backend, faking, start, group)
-                waits = _Waits(worker.client)
-                worker.client.waiter.wait = waits.wait  # type: ignore[method-assign]  # to fail them
-
-                async def watch() -> None:
-                    nonlocal stuck
-                    await silence.wait()
-                    found = Stuck(await report_of(worker.client, faking))
-                    if not waits.fail(found):
-                        stuck = found
-                        group.cancel_scope.cancel()
-
-                group.start_soon(watch, name="trioflow stuck watch")
+                watch = _Watch(worker.client, faking, group.cancel_scope)
+                group.start_soon(watch.run, silence, limit, name="trioflow stuck watch")
                 try:
                     yield tester
                     tester.check()
@@ -327,11 +377,18 @@ async def open_tester(
         finally:
             with anyio.CancelScope(shield=True):
                 await backend.aclose()
-        if stuck is not None and (error is None or is_cancel(error)):
-            error = stuck
+        if watch is not None and watch.stuck is not None and (error is None or is_cancel(error)):
+            error = watch.stuck
         error = joined(error, left)
         try:
             if error is not None:
                 raise error
         finally:
-            del error, left, stuck
+            del error, left, watch
+
+
+def _queues(registry: Registry, more: Sequence[str]) -> list[str]:
+    """Return each queue that work may come from, once."""
+    named = [each.queue for each in registry.workflows.values()]
+    named += [each.queue for each in registry.activities.values()]
+    return list(dict.fromkeys(["default", *filter(None, named), *more]))

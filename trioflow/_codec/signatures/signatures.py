@@ -408,7 +408,9 @@ class CallSignature:
 
 
 _IN_ARGUMENT = re.compile(r"(?P<text>.*) - at \$\.(?P<name>\w+)(?P<rest>.*)", re.DOTALL)
-_OPTIONS = frozenset({"id", "queue", "priority", "retry", "timeout", "schedule_timeout"})
+_OPTIONS = frozenset(
+    {"id", "queue", "priority", "retry", "timeout", "schedule_timeout", "heartbeat_timeout"}
+)
 _MISSING = re.compile(r"Object missing required field '?(?P<name>\w+)'?")
 _UNKNOWN = re.compile(r"Object contains unknown field '?(?P<name>.+?)'?", re.DOTALL)
 

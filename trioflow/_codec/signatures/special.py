@@ -10,7 +10,7 @@ from typing import Any
 
 from trioflow._codec.limits import MAX_PAYLOAD
 from trioflow._codec.signatures.signatures import CallSignature
-from trioflow._codec.values import Codec, encode_plain
+from trioflow._codec.values import Codec, decode_as, encode_plain
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
 
 __all__ = ["SignatureByName", "UnboundSignature"]
@@ -75,3 +75,9 @@ class SignatureByName(CallSignature):
             return encode_plain(codec, dict(kwargs), f"{name}() arguments", limit)
         except (ValueMismatch, DefinitionError) as error:
             raise ArgumentError(str(error)) from error
+
+    def decode(
+        self, codec: Codec, data: bytes, what: str | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return all arguments by name, as plain data; for what a test has stand in for it."""
+        return [], decode_as(codec, data, dict[str, Any], f"{what or self.name}() arguments")

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from trioflow._codec.values import outside_of_workflows
 from trioflow._engine.guard import monitor as guard_monitor
 from trioflow._engine.guard.audit import install
 from trioflow._engine.guard.checks import CHECKS, Check
@@ -100,6 +101,8 @@ def warn_source(fn: Callable[..., object]) -> None:
             registry=registry,
         )
 
+
+outside_of_workflows.block = permitted
 
 if sys.version_info < (3, 12):  # from 3.12 on the calls themselves are watched
     checks_of_source.append(warn_source)

@@ -18,6 +18,7 @@ import logging
 import threading
 import warnings
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -30,9 +31,10 @@ from trioflow.errors import Evicted
 if TYPE_CHECKING:
     from trioflow._engine.loop.nested import NestedLoop
 
-__all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner"]
+__all__ = ["Begun", "clean_up_dropped", "finish_at_once", "spawn_cleaner", "spawn_root"]
 
 _logger = logging.getLogger("trio.async_generator_errors")  # trio's own name for it
+_CLOSING = "disallow async work when closing async generators during trio shutdown"  # as trio says
 _MOST_ROUNDS = 100  # how often a cleanup may swallow the error that ends it
 _FEW = 100  # with fewer entries, those of freed generators are not removed
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
@@ -98,10 +100,13 @@ def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
             if begun is not None:
                 begun.keep(agen)
                 return
+        elif runner.late_last and loop._final is not None and begun is not None:
+            begun.keep(agen)
+            return
         elif getattr(_RUN, "runner", None) is runner:
             if begun is not None:
                 begun.drop(agen)
-            spawn_cleaner(loop, [agen])
+            spawn_cleaner(loop, [agen], f"close asyncgen {_name_of(agen)} (abandoned)")
             if not loop.quiet:
                 _warn_of(agen)
             return
@@ -116,29 +121,47 @@ def clean_up_dropped(loop: NestedLoop, agen: Any) -> None:
         loop.fenced = fenced
 
 
-def spawn_cleaner(loop: NestedLoop, agens: list[Any]) -> None:
-    """Close async generators in a task of their own, as trio does in a system task."""
-    runner, state = loop._runner, current_task_state()
-    spawned = 0 if state is None else state.spawned
+def spawn_cleaner(loop: NestedLoop, agens: list[Any], name: str = "<init>") -> None:
+    """Close async generators in a task of their own, as trio does in a system task.
+
+    Args:
+        loop: Where they began.
+        agens: They are removed from this list.
+        name: Of the task. At the end of a run trio's own first task closes what is left.
+    """
 
     async def clean() -> None:
         while agens:
             await _close_left(agens.pop(0), loop)
 
-    first, runner.init_task = (
-        runner.init_task,
-        None,
-    )  # without it trio takes this one for the first of all tasks
+    loop._cleaned += 1
+    spawn_root(loop, clean, name, TaskState(None, loop._cleaned))
+
+
+def spawn_root(
+    loop: NestedLoop, fn: Callable[[], Coroutine[Any, Any, object]], name: str, ids: TaskState
+) -> _run.Task:
+    """Start a task that has no nursery, for which the end of the run waits.
+
+    Args:
+        loop: The loop, which is the thread's now.
+        fn: What it runs.
+        name: The task's name.
+        ids: Its ids; whoever runs now does not count it as a task that it has spawned.
+    """
+    runner, state = loop._runner, current_task_state()
+    spawned = 0 if state is None else state.spawned
+    # Without it trio takes this one for the first of all tasks.
+    first, runner.init_task = runner.init_task, None
     try:
-        name = f"close {agens[0].__qualname__}"
-        task = loop._context.copy().run(runner.spawn_impl, clean, (), None, name)
+        task = loop._context.copy().run(runner.spawn_impl, fn, (), None, name)
     finally:
         runner.init_task = first
     if state is not None:
         state.spawned = spawned  # the task's next spawn keeps its index
-    loop._cleaned += 1
-    runner.states[task] = TaskState(None, loop._cleaned)
-    loop._cleaners |= {task}
+    runner.states[task] = ids
+    loop._others |= {task}
+    return task
 
 
 async def _close_left(agen: Any, loop: NestedLoop) -> None:
@@ -146,7 +169,7 @@ async def _close_left(agen: Any, loop: NestedLoop) -> None:
     name = agen.__qualname__
     try:
         with trio.CancelScope(shield=True) as scope:
-            scope.cancel()
+            scope.cancel(reason=_CLOSING)
             await agen.aclose()
     except Evicted:
         raise
@@ -171,13 +194,16 @@ def finish_at_once(agen: Any) -> None:
         return
 
 
+def _name_of(agen: Any) -> str:
+    return f"{agen.ag_frame.f_globals.get('__name__', '?')}.{agen.__qualname__}"
+
+
 def _warn_of(agen: Any) -> None:
     """Warn of an async generator that was dropped before its end."""
-    name = f"{agen.ag_frame.f_globals.get('__name__', '?')}.{agen.__qualname__}"
     warnings.warn(
-        f"Async generator {name!r} was garbage collected before it had been exhausted. Surround "
-        "its use in 'async with aclosing(...):' to ensure that it gets cleaned up as soon as "
-        "you're done using it.",
+        f"Async generator {_name_of(agen)!r} was garbage collected before it had been exhausted. "
+        "Surround its use in 'async with aclosing(...):' to ensure that it gets cleaned up as "
+        "soon as you're done using it.",
         ResourceWarning,
         stacklevel=4,  # the code that let go of it
         source=agen,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import random
 import sys
 import types
 from collections import deque
@@ -24,7 +25,8 @@ import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow._engine.loop.generators import Begun, clean_up_dropped, spawn_cleaner
+from trioflow._engine.ending import continuation
+from trioflow._engine.loop.generators import Begun, clean_up_dropped, spawn_cleaner, spawn_root
 from trioflow._engine.loop.hosting import Host, enter_host, leave_host
 from trioflow._engine.loop.runner import TaskState, age_of, make_runner
 from trioflow._engine.loop.sharing import WAIT_MODULES, refuse_use, throw_refusal
@@ -58,7 +60,6 @@ class NestedLoop:
     __slots__ = (
         "_agens",
         "_cleaned",
-        "_cleaners",
         "_clock",
         "_context",
         "_final",
@@ -66,7 +67,9 @@ class NestedLoop:
         "_fn",
         "_host",
         "_main",
+        "_others",
         "_runner",
+        "_scopes",
         "fenced",
         "outcome",
         "quiet",
@@ -83,7 +86,9 @@ class NestedLoop:
         self._first: tuple[Callable[[], Coroutine[Any, Any, Any]], str] | None = None
         self._agens: Begun | None = None
         self._cleaned = 0  # how many tasks were spawned to clean up
-        self._cleaners: frozenset[_run.Task] = frozenset()
+        # Tasks without a nursery besides the main one; the end of the run waits for them.
+        self._others: frozenset[_run.Task] = frozenset()
+        self._scopes: dict[_run.Task, trio.CancelScope] | None = None  # of those that `spawn` began
         self._final: Outcome[Any] | None = None  # how the main task ended, while others clean up
         self._host: Host | None = None  # what is to be restored after several steps
         self.quiet = False
@@ -114,12 +119,49 @@ class NestedLoop:
         self._runner.wake(task, outcome)
 
     def cancel_root(self, reason: str | None) -> None:
-        """Cancel the scope around the main task."""
+        """Cancel the scope around the main task, and then those of what `spawn` began."""
         host = self._enter()
         try:
-            self.root._cancel(_run.CancelReason(source="explicit", reason=reason))
+            why = _run.CancelReason(source="explicit", reason=reason)
+            self.root._cancel(why)
+            self._cancel_spawned(why)
         finally:
             leave_host(host)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the main task has ended, or the scope around it is cancelled."""
+        return self._final is not None or self.outcome is not None or self.root._cancel_called
+
+    def spawn(
+        self,
+        fn: Callable[[trio.CancelScope], Coroutine[Any, Any, object]],
+        name: str,
+        kind: str,
+        number: int,
+    ) -> None:
+        """Start a task beside the main one, whose path is ``kind`` and ``number``.
+
+        The end of the run waits for it. Its scope is cancelled with the scope around the main task,
+        and when that raises something else than `ContinueAsNew`.
+
+        Args:
+            fn: Given its scope, which it has to enter. It raises nothing.
+            name: Of the task.
+            kind: See `TaskPath.kind`.
+            number: See there.
+        """
+        runner = self._runner
+        scope = trio.CancelScope()
+        host = None if getattr(_RUN, "runner", None) is runner else self._enter()
+        try:
+            task = spawn_root(self, lambda: fn(scope), name, TaskState(None, number, kind))
+        finally:
+            if host is not None:
+                leave_host(host)
+        if self._scopes is None:
+            self._scopes = {}
+        self._scopes[task] = scope
 
     def keep_order(self) -> None:
         """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
@@ -128,6 +170,10 @@ class NestedLoop:
     def limit_nesting(self) -> None:
         """Let tasks be nested only so deep; to be called before the loop is started."""
         self._runner.limited = True
+
+    def close_late_generators_last(self) -> None:
+        """Clean up async generators that begin in cleanups at the end after the others, as trio."""
+        self._runner.late_last = True
 
     def halt(self) -> None:
         """Make the present step raise `StepsUsedUp` before another task runs."""
@@ -269,6 +315,16 @@ class NestedLoop:
                 self._run_until_blocked(time)
 
     @property
+    def agenda(self) -> tuple[int, float]:
+        """How many tasks are to run, and the earliest deadline."""
+        return len(self._runner.runq), self._runner.deadlines.next_deadline()
+
+    def generators(self) -> list[random.Random]:
+        """The random generators of the living tasks."""
+        states = self._runner.states.values()
+        return [state.generator for state in states if hasattr(state, "generator")]
+
+    @property
     def next_deadline(self) -> float:
         """The earliest deadline, ``inf`` if there is none."""
         return self._runner.deadlines.next_deadline()
@@ -378,7 +434,7 @@ class NestedLoop:
         task._next_send_fn = task.coro.throw
 
     def _task_ended(self, task: _run.Task, final: Outcome[Any]) -> None:
-        if task is not self._main and task not in self._cleaners:
+        if task is not self._main and task not in self._others:
             self._runner.task_exited(task, final)
             return
         # In trio the exit of a task without a nursery ends the run; the rest is as there.
@@ -386,7 +442,9 @@ class NestedLoop:
             for nursery in task._child_nurseries:
                 nursery.cancel_scope._cancel(None)
                 nursery._closed = True
-            left = RuntimeError(f"a nursery of {task.name} was left without being closed")
+            left = RuntimeError(
+                f"Nursery stack corrupted: a nursery of {task.name} was left without being closed"
+            )
             if isinstance(final, Error):
                 left.__context__ = final.error
             final = Error(left)
@@ -397,13 +455,23 @@ class NestedLoop:
         self._runner.states.pop(task, None)
         if task is self._main:
             self._final = final
+            if self._scopes and isinstance(final, Error) and continuation(final.error) is None:
+                self._cancel_spawned(
+                    _run.CancelReason(source="nursery", reason="the workflow has failed")
+                )
         else:
-            self._cleaners -= {task}
+            self._others -= {task}
+            if self._scopes:
+                self._scopes.pop(task, None)
         self._end_when_clean()
 
+    def _cancel_spawned(self, why: _run.CancelReason) -> None:
+        for scope in list(self._scopes.values()) if self._scopes else ():
+            scope._cancel(why)
+
     def _end_when_clean(self) -> None:
-        """End the run once the main task has ended and all async generators are closed."""
-        if self._final is None or self._cleaners:
+        """End the run once the main task and the others have ended, and generators are closed."""
+        if self._final is None or self._others:
             return
         if self._runner.in_order and not self.fenced:
             left = self._take_agens()

@@ -223,6 +223,7 @@ class Runner(_run.Runner):
     """trio's runner without what a workflow must not use, and with the state of each task.
 
     Attributes:
+        late_last: Whether async generators that begin at the end of the run are closed last.
         limited: Whether the nesting of tasks is.
         owed: Tasks of hosts that are to be woken once this run has been left, and with what;
             ``None`` for none.
@@ -230,10 +231,11 @@ class Runner(_run.Runner):
             error that it is to get for that.
     """
 
-    __slots__ = ("in_order", "limited", "mark", "owed", "refused", "states")
+    __slots__ = ("in_order", "late_last", "limited", "mark", "owed", "refused", "states")
 
     deadlines: Deadlines
     in_order: bool
+    late_last: bool
     limited: bool
     mark: object
     owed: list[tuple[_run.Task, Outcome[Any]]] | None
@@ -259,7 +261,12 @@ class Runner(_run.Runner):
             if self.in_order:
                 _let_age(nursery._cancel_status)
         spawner = self.states.get(getattr(_RUN, "task", _NO_TASK))
-        if spawner is not None and spawner.levels >= TASK_LEVELS and self.limited:
+        if (
+            spawner is not None
+            and spawner.levels >= TASK_LEVELS
+            and self.limited
+            and nursery is not None
+        ):
             check_levels(spawner.levels + 1, name or getattr(async_fn, "__qualname__", async_fn))
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)
         # Control-C belongs to the host: it is never delivered inside of workflow code.
@@ -464,7 +471,7 @@ def make_runner(clock: TurnClock) -> Runner:
         deadlines=_no_deadlines(),
         waiting_for_idle=_NEVER_IDLE,
     )
-    runner.in_order = runner.limited = False
+    runner.in_order = runner.late_last = runner.limited = False
     runner.mark = object()
     runner.owed = None
     runner.refused = None

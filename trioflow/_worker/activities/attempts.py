@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,20 +13,25 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
-from trioflow._codec.values import Codec, encode_checked
+from trioflow._codec.values import Codec, encode_checked, encode_plain
 from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
-from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.info import current_activity, current_heartbeat
+from trioflow._model.progress import decode_progress
+from trioflow._model.propagation import Propagator
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
-from trioflow._worker.activities.runtimes import RUNTIMES, Call
-from trioflow._worker.host import Host
+from trioflow._worker.activities.processes import frames
+from trioflow._worker.activities.pulse import Pulse
+from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
+from trioflow._worker.host import Scope
+from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityTask
 from trioflow.errors import ActivityTimeout, UndecodableValue, WorkerLost
 
-__all__ = ["Again", "Attempts", "info_of"]
+__all__ = ["Again", "Attempts"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -45,12 +52,13 @@ class Attempts:
     """Calls activities, with their time limits, and applies their retry policies.
 
     Args:
-        host: Where they are made.
+        resources: What they are made with.
         activities: The functions by name.
         codec: For arguments and results.
         now: The store's clock.
-        on_limit: Called with each attempt that begins with a time limit, and its deadline by the
-            loop's clock.
+        on_limit: Called with each attempt that begins with a time limit, or must not be silent, and
+            its deadline by the loop's clock.
+        on_heartbeat: Called in the loop when an attempt says something after a silence.
 
     Attributes:
         leaving: Whether the worker drains. A cancel of whatever origin is then no failure.
@@ -58,17 +66,28 @@ class Attempts:
 
     def __init__(
         self,
-        host: Host,
+        *,
+        resources: Resources,
         activities: Mapping[str, Activity[..., Any]],
         codec: Codec,
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
+        on_heartbeat: Callable[[Run], None],
+        propagators: Sequence[Propagator],
     ) -> None:
-        self._host = host
+        self._resources = resources
+        self._host = host = resources.host
+        # A simulation calls in its one process what would be in others.
+        self._runtimes = dict(RUNTIMES)
+        if not host.has_processes:
+            self._runtimes["process"] = RUNTIMES["thread"]
         self._activities = activities
         self._codec = codec
         self._now = now
         self._on_limit = on_limit
+        self._propagators = propagators
+        self._on_heartbeat = on_heartbeat
+        self._call_soon = host.call_soon()
         self._unreadable: set[str] = set()
         self.leaving = False
 
@@ -85,11 +104,14 @@ class Attempts:
         """
         task = run.task
         definition = self._activities[task.activity]
-        current_activity.set(info_of(task))
-        began = self._ready(definition, run)
+        said_before = _last_details(task, self._codec) if task.progress else None
+        current_activity.set(info_of(task, said_before))
+        beat = partial(self._beat, run)
+        current_heartbeat.set(beat)
+        began = self._ready(definition, run, beat)
         if not isinstance(began, Call):
             return began
-        runtime = RUNTIMES[definition.runtime]
+        runtime = self._runtimes[definition.runtime]
         returned = False
         result: Any = None
         # For the type checkers its __exit__ may swallow exceptions.
@@ -97,7 +119,7 @@ class Attempts:
         run.scope = scope
         try:
             with scope:
-                result = await runtime.invoke(self._host, began, run)
+                result = await runtime.invoke(self._resources, began, run)
                 if runtime.boxed:
                     result = result.unwrap()  # here, where no StopIteration is changed
                 returned = True
@@ -113,7 +135,20 @@ class Attempts:
             return None
         if not returned:
             return None if run.stop else self.failed(run, self.timeout(run))
+        if runtime.coded:
+            return self._answered(run, result)
         return self._returned(definition, run, result)
+
+    def _answered(self, run: Run, answer: frames.Answer) -> Event | Again | None:
+        """Take the answer of another process."""
+        match answer:
+            case frames.Returned(result):
+                return ev.ActivityCompleted(run.task.key.command, msgspec.Raw(result))
+            case frames.Failed(failure):
+                return self._after_failure(run, _decode_failure(failure))
+            case frames.Unreadable(failure):
+                error = _decode_failure(failure).rebuild(self._codec)
+                return self._wait_for_code(run.task, error)
 
     def _returned(
         self, definition: Activity[..., Any], run: Run, result: Any
@@ -129,15 +164,41 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
-    def _ready(self, definition: Activity[..., Any], run: Run) -> Call | Event | Again | None:
+    def _over_already(
+        self, definition: Activity[..., Any], run: Run, options: ActivityOptions | None
+    ) -> Event | Again | None:
+        """Take the metadata over; return what follows if that fails, or no attempt is left."""
+        if options is not None and options.metadata is not None:
+            failed = self._take_over(run, options.metadata)
+            if failed is not None:
+                return failed
+        return self._used_up(run.task, definition, options) if run.task.attempt > 1 else None
+
+    def _take_over(self, run: Run, metadata: dict[str, str]) -> Event | Again | None:
+        """Give the attempt the metadata of its call; return what follows if that fails."""
+        info = current_activity.get()
+        assert info is not None
+        current_activity.set(msgspec.structs.replace(info, metadata=metadata))
+        try:
+            for propagator in self._propagators:
+                propagator.extract(metadata)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a propagator raises fails the attempt
+            return self.failed(run, exc)
+        return None
+
+    def _ready(
+        self, definition: Activity[..., Any], run: Run, beat: Callable[[object], None]
+    ) -> Call | Event | Again | None:
         """Decide whether it may begin, and with what."""
         task = run.task
         try:
             options = run.options = decode_options(task.options)
         except msgspec.MsgspecError as exc:
             return self._wait_for_code(task, exc)
-        if task.attempt > 1:
-            over = self._used_up(task, definition, options)
+        if options is not None or task.attempt > 1:
+            over = self._over_already(definition, run, options)
             if over is not None:
                 return over
         timeout: float | None = None
@@ -145,17 +206,49 @@ class Attempts:
             timeout, run.limit = self._time_left(definition, options, task)
             if timeout is not None and timeout <= 0:
                 return self.failed(run, self.timeout(run))
+        scope = self._host.cancel_scope()
+        if self._runtimes[definition.runtime].coded:
+            return Call(definition, (), {}, scope, beat, partial(self._limit, run, scope))
         try:
             args, kwargs = definition.signature.decode(self._codec, task.input, definition.name)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return self._wait_for_code(task, exc)
-        if timeout is None:
-            return Call(definition, args, kwargs, self._host.cancel_scope())
-        deadline = self._host.current_time() + timeout
-        self._on_limit(run, deadline)
-        return Call(definition, args, kwargs, self._host.cancel_scope(deadline))
+        if timeout is not None or definition.heartbeat_timeout is not None or options:
+            self._limit(run, scope)
+        return Call(definition, args, kwargs, scope, beat)
+
+    def _limit(self, run: Run, scope: Scope) -> None:
+        """Have the limits of an attempt watched, since it begins."""
+        definition = self._activities[run.task.activity]
+        timeout, run.limit = self._time_left(definition, run.options, run.task)
+        silence = silence_of(definition, run.options)
+        if silence is not None:
+            self._give_pulse(run).silence = silence
+        deadline = math.inf
+        if timeout is not None:
+            deadline = scope.deadline = self._host.current_time() + timeout
+        if silence is not None or timeout is not None:
+            self._on_limit(run, deadline)
+
+    def _beat(self, run: Run, details: object) -> None:
+        """Take what the function gives to ``heartbeat()``; called in whatever thread."""
+        pulse = run.pulse
+        if pulse is None:
+            pulse = self._give_pulse(run)
+        pulse.beat(details)
+
+    def _give_pulse(self, run: Run) -> Pulse:
+        what = f"{run.task.activity}() heartbeat"
+        coded = self._runtimes[self._activities[run.task.activity].runtime].coded
+        run.pulse = Pulse(
+            self._host.current_time,
+            _as_it_is if coded else lambda details: encode_plain(self._codec, details, what),
+            self._call_soon,
+            partial(self._on_heartbeat, run),
+        )
+        return run.pulse
 
     def _time_left(
         self, definition: Activity[..., Any], options: ActivityOptions | None, task: ActivityTask
@@ -207,6 +300,7 @@ class Attempts:
                 task.key.command,
                 type(exc).__name__,
                 said(exc),
+                extra=of_activity(task),
             )
         # As long again as it has waited: no count of such looks is stored.
         delay = min(max(self._now() - task.scheduled_at, 1.0), _LONGEST_WAIT)
@@ -217,34 +311,44 @@ class Attempts:
     def timeout(self, run: Run) -> ActivityTimeout:
         """Return the error of an attempt whose time is over."""
         task = run.task
+        silent = run.pulse is not None and run.pulse.overdue
+        did = "did not call heartbeat() for longer than" if silent else "took longer than"
         return ActivityTimeout(
-            f"activity {task.activity!r} took longer than {run.limit} (attempt {task.attempt})"
+            f"activity {task.activity!r} {did} {run.limit} (attempt {task.attempt})"
         )
 
     def failed(self, run: Run, exc: BaseException) -> Event | Again | None:
         """Decide what follows a failed attempt; ``None`` if its worker is leaving."""
         if run.stop == "given back":
             return None
+        explain = self._runtimes[self._activities[run.task.activity].runtime].explain
+        if explain is not None:
+            explain(exc, run.task.activity)
+        return self._after_failure(run, Failure.of(exc, self._codec))
+
+    def _after_failure(self, run: Run, failure: Failure) -> Event | Again | None:
+        if run.stop == "given back":
+            return None
         task = run.task
         definition = self._activities[task.activity]
-        explain = RUNTIMES[definition.runtime].explain
-        if explain is not None:
-            explain(exc, task.activity)
-        failure = Failure.of(exc, self._codec)
         delay = self._next_delay(task, failure, definition, run.options)
+        heard = "" if run.pulse is None else run.pulse.heard()
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.legible(self._codec), task.attempt)
+                _log_failed(task, failure.legible(self._codec), task.attempt, heard)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
-                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g "
+                "s%s",
                 task.activity,
                 task.key.instance,
                 task.attempt,
                 failure.type,
                 failure.legible(self._codec).message,
                 delay,
+                heard,
+                extra={**of_activity(task), "failure": failure.type, "delay": delay},
             )
         return Again(task.attempt + 1, delay, failure)
 
@@ -264,19 +368,8 @@ class Attempts:
         return delay
 
 
-def info_of(task: ActivityTask) -> ActivityInfo:
-    """Return what an activity may know of its call."""
-    key = task.key
-    return ActivityInfo(
-        activity=task.activity,
-        instance=key.instance,
-        execution=key.execution,
-        command=key.command,
-        attempt=task.attempt,
-        scheduled_at=task.scheduled_at,
-        queue=task.queue,
-        life=key.life,
-    )
+def _as_it_is(details: Any) -> bytes:
+    return details  # type: ignore[no-any-return]  # it is encoded
 
 
 def _policy(definition: Activity[..., Any], options: ActivityOptions | None) -> RetryPolicy:
@@ -301,13 +394,31 @@ def _last_failure(task: ActivityTask, codec: Codec) -> BaseException | None:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
+def _last_details(task: ActivityTask, codec: Codec) -> Any:
+    try:
+        return codec.decode(bytes(decode_progress(task.progress).details), Any)
+    except Exception as exc:  # noqa: BLE001  # of the codec; the attempt can do without
+        logger.warning(
+            "activity %r of instance %r (%s): what the last attempt gave to heartbeat() cannot be "
+            "read: %s",
+            task.activity,
+            task.key.instance,
+            task.key.command,
+            said(exc),
+            extra=of_activity(task),
+        )
+        return None
+
+
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int, heard: str = "") -> None:
     logger.error(
-        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s%s",
         task.activity,
         task.key.instance,
         task.key.command,
         attempt,
         failure.type,
         failure.message,
+        heard,
+        extra={**of_activity(task), "attempt": attempt, "failure": failure.type},
     )

@@ -14,6 +14,7 @@ from typing import Literal
 
 from trioflow._model.commands import ActivityOptions
 from trioflow._worker.activities.prefetch import Window
+from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.host import DetachedGroup, Scope, ThreadCall
 from trioflow.backends.records import ActivityTask
 
@@ -36,15 +37,18 @@ class Run:
         came_at: When it came, by the host's monotonic clock.
         came_after: How many activities of its lane had begun then.
         stop: Why it is to stop, or must not begin.
+        reason: What its workflow's scope was cancelled with, as it is stored.
         waits: Whether it waits in its lane.
         options: Those of its call, once it has begun.
         scope: Around its function, once that runs.
         limit: What its time is limited by, in words; ``""`` if it is not.
-        due: When it is given up if it has not ended, by the loop's clock.
+        over_at: When it is given up if it has not ended, by the loop's clock.
+        due: When that is to be looked at, or whether it is silent.
         detached: It has been reported, or must not be; what it still does is dropped.
         given_up: It was cancelled, and did not stop in time.
         thread: Its thread, if it is a plain function that runs.
         group: The group that its task is in, once it has one.
+        pulse: What it says with ``heartbeat()``, once it has, or if it must.
     """
 
     __slots__ = (
@@ -57,6 +61,9 @@ class Run:
         "limit",
         "number",
         "options",
+        "over_at",
+        "pulse",
+        "reason",
         "scope",
         "stop",
         "task",
@@ -72,12 +79,14 @@ class Run:
         self.scope: Scope | None = None
         self.waits = False
         self.stop: Literal["", "cancelled", "given back", "dropped"] = ""
+        self.reason: str | None = None
         self.limit = ""
         self.options: ActivityOptions | None = None
-        self.due = math.inf
+        self.over_at = self.due = math.inf
         self.detached = self.given_up = False
         self.thread: ThreadCall | None = None
         self.group: DetachedGroup | None = None
+        self.pulse: Pulse | None = None
 
     @property
     def interrupted(self) -> bool:

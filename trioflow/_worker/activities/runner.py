@@ -16,23 +16,26 @@ Who may call what: everything here is called in the loop, and calls back in the 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
 import anyio
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec
+from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
-from trioflow._worker.activities.runtimes import make_lanes
+from trioflow._worker.activities.overseer import Overseer
+from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
+from trioflow._worker.activities.runtimes import Resources, make_lanes
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
+from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["ActivityRunner", "Listener"]
@@ -40,7 +43,6 @@ __all__ = ["ActivityRunner", "Listener"]
 logger = logging.getLogger("trioflow.worker")
 
 _OBEY = 0.5  # seconds in which what was cancelled must stop, or is given up
-_LOOK = 0.25  # seconds between two looks for what waits in a lane that stands still
 
 
 class Listener(Protocol):
@@ -48,6 +50,9 @@ class Listener(Protocol):
 
     def activity_ended(self, task: ActivityTask, event: Event) -> None:
         """Take the event of one that completed, failed for good, or was cancelled."""
+
+    def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
+        """Take what one that runs has last said with ``heartbeat()``, encoded."""
 
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
@@ -66,10 +71,12 @@ class ActivityRunner:
         host: The loop, and its clocks and threads.
         registry: Where the functions are.
         codec: For arguments and results.
+        propagators: What takes over the metadata of calls.
         now: The store's clock.
         queues: Which queues are served; empty for none.
         limit: How many may run at once.
         threads: How many plain functions may run at once.
+        processes: How many may run at once in processes of their own.
         listener: Whom to tell.
         on_room: Called when there is room again, perhaps often; with whether it is worth a look
             into the store at once.
@@ -83,10 +90,12 @@ class ActivityRunner:
         host: Host,
         registry: Registry,
         codec: Codec,
+        propagators: Sequence[Propagator],
         now: Callable[[], float],
         queues: Collection[str],
         limit: int,
         threads: int,
+        processes: int,
         listener: Listener,
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
@@ -95,27 +104,45 @@ class ActivityRunner:
         self._clock = host.monotonic
         self._activities = registry.activities
         self.capacity = Capacity(
-            registry.activities, queues, limit, make_lanes(limit, threads), on_room
+            registry.activities, queues, limit, make_lanes(limit, threads, processes), on_room
         )
-        self._attempts = Attempts(host, registry.activities, codec, now, self._limited)
+        self._overseer = Overseer(host.current_time, self)
+        self._processes = ProcessPool(codec, host.current_time)
+        self._attempts = Attempts(
+            resources=Resources(host, self._processes),
+            activities=registry.activities,
+            codec=codec,
+            now=now,
+            on_limit=self._limited,
+            on_heartbeat=self._overseer.hear,
+            propagators=propagators,
+        )
+        self._codec = codec
         self._listener = listener
         self._on_interrupt = on_interrupt
         self._runs: dict[ActivityKey, Run] = {}
         self._begun: dict[Run, None] = {}  # in their order, as all that is told later
-        self._due: dict[Run, None] = {}
-        self._alarm, self._alarm_at = anyio.Event(), math.inf
-        self._look_at = math.inf
         self._idle = anyio.Event()
         self._group: DetachedGroup | None = None
         self._groups: list[DetachedGroup] = []  # it, and those that broke and have not ended
         self._context = Context()
         self._refusing = False
 
+    def check(self) -> None:
+        """Check that what runs in other processes can be run there.
+
+        Raises:
+            DefinitionError: It cannot.
+        """
+        check_outside()
+        if self._host.has_processes:
+            activities = self._activities.values()
+            self._processes.prepare(each for each in activities if each.runtime == "process")
+
     def open(self) -> None:
         """Open the group of tasks. All activities run in copies of the caller's context."""
         self._context = copy_context()
         self._open_group()
-        self._overseer = anyio.CancelScope()
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
         self._watcher.start_soon(self._oversee, name="trioflow overseer")
 
@@ -143,9 +170,8 @@ class ActivityRunner:
         self._runs[task.key] = run
         lane.add(run)
         self._fill()
-        if lane.waiting and self._look_at == math.inf:
-            self._look_at = self._host.current_time() + _LOOK
-            self._wake_at(self._look_at)
+        if lane.waiting:
+            self._overseer.look_soon()
 
     def accept(self, task: ActivityTask) -> None:
         """Run an activity that was taken from the store."""
@@ -156,12 +182,14 @@ class ActivityRunner:
         """Return the keys of all activities that run or wait here."""
         return list(self._runs)
 
-    def cancel(self, key: ActivityKey) -> bool:
+    def cancel(self, key: ActivityKey, reason: str | None = None) -> bool:
         """Cancel an activity, and tell of its end; False if it is not in hand.
+
+        ``reason``, as it is stored, is what the workflow's scope was cancelled with.
 
         Called by `Cancels` alone, which knows what the store must have said before.
         """
-        return self._stop(key, "cancelled")
+        return self._stop(key, "cancelled", reason)
 
     def drop(self, key: ActivityKey) -> None:
         """Stop an activity without reporting it: its result is of no use any more."""
@@ -213,32 +241,38 @@ class ActivityRunner:
             if run.thread is not None:
                 run.thread.leave()
         if self._group is not None:
-            self._overseer.cancel()
+            self._overseer.stop()
             self._watcher.close()
             self._group.close()
             with anyio.move_on_after(_OBEY):
                 for group in (*self._groups, self._watcher):
                     await group.wait()
+        await self._processes.aclose()
 
     async def _next_end(self) -> None:
         self._idle = anyio.Event()
         await self._idle.wait()
 
-    def _stop(self, key: ActivityKey, how: Literal["cancelled", "given back", "dropped"]) -> bool:
+    def _stop(
+        self,
+        key: ActivityKey,
+        how: Literal["cancelled", "given back", "dropped"],
+        reason: str | None = None,
+    ) -> bool:
         run = self._runs.get(key)
         if run is None:
             return False
         if not run.stop or how == "dropped":
-            run.stop = how
+            run.stop, run.reason = how, reason
         if run.waits:
             self._take_out(run)
             return True
         if run.scope is not None:
-            run.scope.cancel()
+            run.scope.cancel(open_text(self._codec, run.reason))
         if run.stop == "dropped":
             self._detach(run, None)
         elif run.stop == "cancelled" and self._is_abandoned(run):
-            self._give_up_at(run, self._host.current_time() + _OBEY)
+            self._limited(run, self._host.current_time())
         return True
 
     def _take_out(self, run: Run) -> None:
@@ -291,7 +325,7 @@ class ActivityRunner:
                     _note_thread(run.thread, lane, ended_at)
             lane.running -= 1
             self._begun.pop(run, None)
-            self._due.pop(run, None)
+            self._overseer.forget(run)
             self._fill()
             self.capacity.release(lane)
             self._detach(run, result)
@@ -332,55 +366,31 @@ class ActivityRunner:
             self._idle.set()
         if run.stop == "dropped":
             return
+        if run.pulse is not None and (isinstance(result, Again) or run.stop == "given back"):
+            self.report_progress(run)
         if isinstance(result, Again):
             self._listener.activity_given_back(task, *result)
         elif result is not None:
             self._listener.activity_ended(task, result)
         elif run.stop == "cancelled":
-            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command))
+            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command, run.reason))
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
     # --- what does not stop, and what waits too long -----------------------------------------
 
     def _limited(self, run: Run, deadline: float) -> None:
-        self._give_up_at(run, deadline + _OBEY)
-
-    def _give_up_at(self, run: Run, at: float) -> None:
-        run.due = min(run.due, at)
-        self._due[run] = None
-        self._wake_at(run.due)
-
-    def _wake_at(self, at: float) -> None:
-        if at < self._alarm_at:
-            self._alarm_at = at
-            self._alarm.set()
+        self._overseer.watch_limit(run, deadline + _OBEY)
 
     async def _oversee(self) -> None:
         """Give up what does not stop in time, and give back what waits too long, until the end."""
         try:
-            await self._watch()
+            await self._overseer.watch()
         except Exception as exc:  # noqa: BLE001  # ours; as above
             self._on_interrupt(exc)
 
-    async def _watch(self) -> None:
-        with self._overseer:
-            while True:
-                self._alarm = anyio.Event()
-                self._alarm_at = min((run.due for run in self._due), default=math.inf)
-                self._alarm_at = min(self._alarm_at, self._look_at)
-                with anyio.move_on_after(self._alarm_at - self._host.current_time()):
-                    await self._alarm.wait()
-                now = self._host.current_time()
-                for run in [run for run in self._due if run.due <= now]:
-                    self._due.pop(run, None)
-                    self._overdue(run)
-                if self._look_at <= now:
-                    self._look()
-                    self._look_at = now + _LOOK if self.capacity.waiting else math.inf
-
-    def _look(self) -> None:
-        """Give back what has waited since the last look in a lane in which nothing has begun."""
+    def look(self) -> bool:
+        """See `Overseen`: give back what waited at the last look too, if none has begun since."""
         full = self.capacity.full
         for lane in self.capacity.lanes:
             if not (full or lane.running >= lane.limit):
@@ -390,8 +400,26 @@ class ActivityRunner:
                 lane.window.close(self._clock())
             for run in stuck:
                 self._give_back(run, lane)
+        return bool(self.capacity.waiting)
 
-    def _overdue(self, run: Run) -> None:
+    def report_progress(self, run: Run) -> None:
+        """See `Overseen`."""
+        assert run.pulse is not None
+        details = run.pulse.take()
+        if details is not None:
+            self._listener.activity_progressed(run.task, details)
+
+    def silent(self, run: Run) -> None:
+        """See `Overseen`."""
+        assert run.pulse is not None
+        run.pulse.overdue = True
+        run.limit = f"its heartbeat_timeout of {run.pulse.silence} s"
+        if run.scope is not None:
+            run.scope.cancel()
+        self._limited(run, self._host.current_time())
+
+    def overdue(self, run: Run) -> None:
+        """See `Overseen`."""
         if run.stop == "cancelled" and self._is_abandoned(run):
             self._give_up(run, "its cancel", None)
         elif not run.detached:
@@ -412,6 +440,7 @@ class ActivityRunner:
                 run.task.attempt,
                 _OBEY,
                 limit,
+                extra=of_activity(run.task),
             )
         self._detach(run, result)
 

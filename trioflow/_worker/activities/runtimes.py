@@ -1,7 +1,8 @@
 """How activities of each runtime are run: a table, from which capacity and lanes are made.
 
 A runtime says how a function is called and which lane it waits in. Activities of one lane share a
-limit: those of the loop are limited for what they hold, those of threads by the number of threads.
+limit: those of the loop are limited for what they hold, those of threads and of processes by the
+number of these.
 A new runtime is a function here, a line of the table, and if it has a limit of its own a lane.
 """
 
@@ -14,22 +15,51 @@ import msgspec
 import outcome
 
 from trioflow._engine.hints import add_asyncio_hint
+from trioflow._model.commands import ActivityOptions
 from trioflow._model.definitions import Activity
+from trioflow._model.info import ActivityInfo
+from trioflow._model.progress import decode_progress
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.processes import frames
+from trioflow._worker.activities.processes.frames import Answer
+from trioflow._worker.activities.processes.pool import ProcessPool, place_of
+from trioflow._worker.activities.pulse import PAUSE
 from trioflow._worker.host import Host, Scope
+from trioflow.backends.records import ActivityTask
 
-__all__ = ["RUNTIMES", "Call", "LaneName", "Runtime", "make_lanes"]
+__all__ = [
+    "RUNTIMES",
+    "Call",
+    "LaneName",
+    "Resources",
+    "Runtime",
+    "info_of",
+    "make_lanes",
+    "silence_of",
+]
 
-LaneName = Literal["loop", "thread"]
+LaneName = Literal["loop", "thread", "process"]
 
 
 class Call(msgspec.Struct):
-    """What an attempt calls, and the scope around it."""
+    """What an attempt calls, the scope around it, and what hears its heartbeats.
+
+    ``begin`` has its limits watched from now on; it is there if the runtime is to say when.
+    """
 
     definition: Activity[..., Any]
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     scope: Scope
+    beat: Callable[[object], None]
+    begin: Callable[[], None] | None = None
+
+
+class Resources(NamedTuple):
+    """What the runtimes of one worker need."""
+
+    host: Host
+    processes: ProcessPool
 
 
 class Runtime(NamedTuple):
@@ -41,28 +71,45 @@ class Runtime(NamedTuple):
         boxed: Whether that gives an `outcome.Outcome`. A function beside the loop may raise what
             cannot pass through a coroutine as it is: StopIteration.
         explain: Adds what may help to an error that the function has raised.
+        coded: Whether it decodes the arguments and encodes the result itself; then ``invoke`` gives
+            an `Answer`, heartbeats come encoded, and it says when the call begins.
     """
 
     lane: LaneName
-    invoke: Callable[[Host, Call, Run], Awaitable[Any]]
+    invoke: Callable[[Resources, Call, Run], Awaitable[Any]]
     boxed: bool = False
     explain: Callable[[BaseException, str], None] | None = None
+    coded: bool = False
 
 
-def _in_loop(_host: Host, call: Call, _run: Run) -> Awaitable[Any]:
+def _in_loop(_resources: Resources, call: Call, _run: Run) -> Awaitable[Any]:
     result: Awaitable[Any] = call.definition.fn(*call.args, **call.kwargs)
     return result
 
 
-def _in_asyncio(host: Host, call: Call, _run: Run) -> Awaitable[Any]:
-    return host.run_asyncio(call.definition.fn, call.args, call.kwargs)
+def _in_asyncio(resources: Resources, call: Call, _run: Run) -> Awaitable[Any]:
+    return resources.host.run_asyncio(call.definition.fn, call.args, call.kwargs)
 
 
-def _in_thread(host: Host, call: Call, run: Run) -> Awaitable[outcome.Outcome[object]]:
-    thread = run.thread = host.thread_call(
+def _in_thread(resources: Resources, call: Call, run: Run) -> Awaitable[outcome.Outcome[object]]:
+    thread = run.thread = resources.host.thread_call(
         lambda: call.definition.call_plain(call.args, call.kwargs)
     )
     return thread.run(call.scope)
+
+
+def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]:
+    task = run.task
+    assert call.begin is not None
+    silence = silence_of(call.definition, run.options)
+    frame = frames.Call(
+        *place_of(call.definition),
+        info_of(task, metadata=run.options.metadata if run.options else None),
+        bytes(decode_progress(task.progress).details) if task.progress else b"",
+        task.input,
+        PAUSE if silence is None else min(PAUSE, silence / 4),
+    )
+    return resources.processes.run(frame, call.begin, call.beat)
 
 
 def _explain_in_loop(error: BaseException, activity: str) -> None:
@@ -74,15 +121,47 @@ RUNTIMES: Final[Mapping[str, Runtime]] = {
     "async": Runtime("loop", _in_loop, explain=_explain_in_loop),
     "asyncio": Runtime("loop", _in_asyncio),
     "thread": Runtime("thread", _in_thread, boxed=True),
+    "process": Runtime("process", _in_process, coded=True),
 }
 """By what `Activity.runtime` says."""
 
 
-def make_lanes(limit: int, threads: int) -> dict[LaneName, Lane]:
+def make_lanes(limit: int, threads: int, processes: int) -> dict[LaneName, Lane]:
     """Return the lanes of a worker.
 
     Args:
         limit: How many activities may run at once.
         threads: How many of them may be plain functions.
+        processes: How many of them may be in processes of their own.
     """
-    return {"loop": Lane(limit), "thread": ThreadLane(min(limit, threads))}
+    return {
+        "loop": Lane(limit),
+        "thread": ThreadLane(min(limit, threads)),
+        "process": Lane(min(limit, processes)),
+    }
+
+
+def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) -> float | None:
+    """Return the heartbeat_timeout of a call."""
+    if options and options.heartbeat_timeout is not None:
+        return options.heartbeat_timeout
+    return definition.heartbeat_timeout
+
+
+def info_of(
+    task: ActivityTask, heartbeat: Any = None, metadata: dict[str, str] | None = None
+) -> ActivityInfo:
+    """Return what an activity may know of its call."""
+    key = task.key
+    return ActivityInfo(
+        activity=task.activity,
+        instance=key.instance,
+        execution=key.execution,
+        command=key.command,
+        attempt=task.attempt,
+        scheduled_at=task.scheduled_at,
+        queue=task.queue,
+        life=key.life,
+        heartbeat=heartbeat,
+        metadata=metadata or {},
+    )

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from trioflow._model.events import Event
 from trioflow._worker.instances.held import HeldInstance
 from trioflow.backends.records import (
+    ActivityKey,
+    ActivityProgress,
     ActivityResult,
     ActivityRetry,
     InstanceCommit,
@@ -105,11 +107,12 @@ class OpenUnit:
 class Batch:
     """What goes into the next commit."""
 
-    __slots__ = ("size", "units")
+    __slots__ = ("_progress", "size", "units")
 
     def __init__(self) -> None:
         self.units: list[OpenUnit] = []
         self.size = 0
+        self._progress: dict[ActivityKey, bytes] = {}
 
     def unit_of(self, instance: HeldInstance) -> OpenUnit:
         """Return the unit with an instance's commit; begin both if there are none yet."""
@@ -138,6 +141,12 @@ class Batch:
         self.units.append(unit)
         self.size += 1
 
+    def note_progress(self, key: ActivityKey, progress: bytes) -> None:
+        """Store how far an activity is; what was noted before is out of date."""
+        if not self._progress:
+            self.add(OpenUnit())  # which only makes the batch one to be stored
+        self._progress[key] = progress
+
     def merge(self, one: OpenUnit, other: OpenUnit) -> OpenUnit:
         """Make two units one, the smaller into the larger."""
         if one is other:
@@ -152,6 +161,10 @@ class Batch:
         sealed = [
             unit for unit in self.units if unit.members or unit.unit.results or unit.unit.retries
         ]
+        if self._progress:
+            noted = OpenUnit()
+            noted.unit.progress = [ActivityProgress(*each) for each in self._progress.items()]
+            sealed.append(noted)
         for unit in sealed:
             for delivery in unit.deliveries:
                 if not delivery.consumed:
@@ -169,3 +182,4 @@ class Batch:
         """Open an empty one."""
         self.units = []
         self.size = 0
+        self._progress = {}

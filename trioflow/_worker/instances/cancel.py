@@ -33,13 +33,13 @@ A sub-workflow that is cancelled gets a message, or ends at once in the store if
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import msgspec
 
 from trioflow._model import events as ev
-from trioflow._model.commands import CancelChild
-from trioflow._model.events import ParentRef, encode_event
+from trioflow._model.commands import CancelActivity, CancelChild
+from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.turns import Cancelled
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.held import HeldInstance
@@ -62,9 +62,12 @@ class Cancels:
 
     # --- as a workflow asks -------------------------------------------------------------
 
-    def by_workflow(self, instance: HeldInstance, commit: InstanceCommit, command: str) -> None:
+    def by_workflow(
+        self, instance: HeldInstance, commit: InstanceCommit, cancel: CancelActivity
+    ) -> None:
         """Say in a commit that an activity is cancelled."""
-        event = encode_event(ev.ActivityCancelled(command))
+        command = cancel.id
+        event = encode_event(ev.ActivityCancelled(command, cancel.reason))
         for index, activity in enumerate(commit.activities):
             if activity.command == command:
                 del commit.activities[index]
@@ -76,18 +79,19 @@ class Cancels:
                 )
                 return
         commit.cancelled.append(CancelledActivity(command, event))
-        instance.cancel_when_stored(command)
+        instance.cancel_when_stored(command, cancel.reason)
 
     def tell(self, instance: HeldInstance) -> None:
         """Tell those that run here to stop, now that their cancel is stored."""
-        for command in instance.take_cancels():
-            self._activities.cancel(instance.key(command))
+        for command, reason in instance.take_cancels():
+            self._activities.cancel(instance.key(command), reason)
 
     # --- as the store says --------------------------------------------------------------
 
-    def heard(self, keys: Iterable[ActivityKey]) -> set[ActivityKey]:
+    def heard(self, marks: Mapping[ActivityKey, bytes]) -> set[ActivityKey]:
         """Stop what a heartbeat says is cancelled in the store; return what does not run here."""
-        return {key for key in keys if not self._activities.cancel(key)}
+        cancel = self._activities.cancel
+        return {key for key, event in marks.items() if not cancel(key, _reason_in(event))}
 
     def given_back(self, instance: HeldInstance) -> None:
         """Drop what runs of an instance that was given back, for others have it now."""
@@ -105,6 +109,17 @@ class Cancels:
         """Stop all without telling anyone: they belong to others, since the lease is lost."""
         for key in self._activities.in_hand():
             self._activities.drop(key)
+
+
+def _reason_in(event: bytes) -> str | None:
+    """Return the reason in the event that an activity is marked with."""
+    if not event:
+        return None  # its instance is no more
+    try:
+        found = decode_event(event)
+    except msgspec.MsgspecError:  # of another version; the cancel counts all the same
+        return None
+    return found.reason if isinstance(found, ev.ActivityCancelled) else None
 
 
 def cancel_child(instance: HeldInstance, command: CancelChild) -> Message:

@@ -48,6 +48,7 @@ from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
+from trioflow._worker.log_fields import of_instance
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
@@ -236,13 +237,23 @@ class Committer:
     def _report_end(self, instance: HeldInstance, commit: InstanceCommit, report: str) -> None:
         if commit.suspended is not None:
             logger.error(
-                "instance %r (%s) is suspended: %s", instance.id, instance.workflow, report
+                "instance %r (%s) is suspended: %s",
+                instance.id,
+                instance.workflow,
+                report,
+                extra={**of_instance(instance), "status": "suspended"},
             )
             return
         closing = commit.closing
         assert closing is not None
         if closing.status == "failed":
-            logger.error("instance %r (%s) failed: %s", instance.id, instance.workflow, report)
+            logger.error(
+                "instance %r (%s) failed: %s",
+                instance.id,
+                instance.workflow,
+                report,
+                extra={**of_instance(instance), "status": "failed"},
+            )
         if instance.unread:
             logger.warning(
                 "instance %r (%s) has ended with signals that it never received: %s. Does the "
@@ -250,6 +261,7 @@ class Committer:
                 instance.id,
                 instance.workflow,
                 instance.unread,
+                extra=of_instance(instance),
             )
         self._on_end(instance.id, instance.life, closing.status, closing.outcome)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trioflow._engine.execution import Execution, Identity
-from trioflow._model.events import CancelRequested, ParentRef, SignalReceived
+from trioflow._model.events import CancelRequested, Message, ParentRef
 from trioflow._worker.instances.states import MOVES, Move, State
 from trioflow.backends.records import (
     ActivityKey,
@@ -43,6 +43,9 @@ class HeldInstance:
         new: Its row, until that is stored, if it is created here.
         start: The client's request to create it, until that is answered.
         carried: The unread signals with which the execution begins.
+        options: The stored form of `StartOptions`.
+        began_at: When the instance was started, or was to begin, the earlier executions included;
+            0 until its first turn if it was created here.
         together_from: For the next turn; see `Turn.together_from`.
         whole: The next turn consumes all that was received, however large that is.
         turns: How many turns of the execution are stored, those of the open batch included.
@@ -57,7 +60,8 @@ class HeldInstance:
         commit: Its part of the open batch, or of the one under way.
         unit: What is stored together with `commit`.
         used: What the turns in `commit` consumed.
-        to_cancel: Commands whose activities run here and are told to stop once `commit` is stored.
+        to_cancel: Commands whose activities run here and are told to stop once `commit` is stored,
+            each with the reason.
         alone: Its last unit failed: its children begin in a later batch this time, and its parent
             hears of its end through the inbox.
         failures: How often in a row the store refused or rejected `commit` for no known reason.
@@ -82,6 +86,8 @@ class HeldInstance:
     new: NewInstance | None = None
     start: Start | None = None
     carried: bytes = b""
+    options: bytes = b""
+    began_at: float = 0.0
     state: State = State.HELD
     turns: int = 0
     events: int = 0
@@ -97,7 +103,7 @@ class HeldInstance:
     commit: InstanceCommit | None = None
     unit: OpenUnit | None = None
     used: list[Received] = field(default_factory=list["Received"])
-    to_cancel: list[str] = field(default_factory=list[str])
+    to_cancel: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
     alone: bool = False
     failures: int = 0
     suspect: bool = False
@@ -124,6 +130,7 @@ class HeldInstance:
             metadata=new.metadata,
             priority=new.priority,
             life=new.life,
+            options=new.options,
             new=new,
             start=start,
         )
@@ -142,6 +149,8 @@ class HeldInstance:
             priority=row.priority,
             life=row.life,
             carried=row.carried,
+            options=row.options,
+            began_at=max(row.created_at, row.start_at),
             turns=row.turns,
             events=row.events,
         )
@@ -327,12 +336,12 @@ class HeldInstance:
         """Be stored together with what is in another unit, which now holds `commit`."""
         self.unit = unit
 
-    def cancel_when_stored(self, command: str) -> None:
+    def cancel_when_stored(self, command: str, reason: str | None) -> None:
         """Have an activity told of its cancel once `commit` is stored."""
-        self.to_cancel.append(command)
+        self.to_cancel.append((command, reason))
 
-    def take_cancels(self) -> list[str]:
-        """Return the commands of the activities that are to be told now."""
+    def take_cancels(self) -> list[tuple[str, str | None]]:
+        """Return the commands of the activities that are to be told now, and the reasons."""
         commands, self.to_cancel = self.to_cancel, []
         return commands
 
@@ -405,7 +414,7 @@ class HeldInstance:
         self.received = deque(
             r
             for r in self.received
-            if r.seq is not None and isinstance(r.event, SignalReceived | CancelRequested)
+            if r.seq is not None and isinstance(r.event, Message | CancelRequested)
         )
 
     def unsay(self) -> InstanceCommit:

@@ -12,7 +12,8 @@ import anyio
 
 from trioflow._model.definitions import Workflow
 from trioflow._worker.instances.held import HeldInstance
-from trioflow.backends.records import TakenInstance
+from trioflow._worker.log_fields import of_instance
+from trioflow.backends.records import TakenInstance, TakenQuestion
 
 __all__ = ["Holdings", "Ready"]
 
@@ -86,7 +87,9 @@ class Holdings:
         held: The instances that are leased to this worker, by id.
         ready: Those of them that may have something to do, in order.
         closed: True once no more are to be taken.
-        unknown: Names of workflows that came and are not registered here.
+        unknown: Names of workflows that came and are not registered here, or are left to others.
+        leaves: Whether instances that diverge are left to other workers, and not suspended.
+        left: Those that are, by id: each with the life and the execution that does not fit.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class Holdings:
         self.ready = Ready()
         self.closed = False
         self.unknown: set[str] = set()
+        self.leaves = False
+        self.left: dict[str, tuple[str, int]] = {}
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
@@ -114,7 +119,8 @@ class Holdings:
 
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
-        return queue in self._queues and workflow in self.workflows and self.room > 0
+        known = workflow in self.workflows and workflow not in self.unknown
+        return known and queue in self._queues and self.room > 0
 
     def hold(self, instance: HeldInstance) -> None:
         """Add an instance that is created here, or that the store gave.
@@ -125,6 +131,8 @@ class Holdings:
         if parked is not None:
             self._forget(parked)
         self.held[instance.id] = instance
+        if self.left:  # what was left under this id has ended
+            self.left.pop(instance.id, None)
 
     # --- what is to be looked at --------------------------------------------------------
 
@@ -167,6 +175,29 @@ class Holdings:
             self._forget(instance)
         return HeldInstance.taken(row)
 
+    def find_at_rest(self, row: TakenQuestion) -> HeldInstance | None:
+        """Return an instance whose code is in memory and has made just the turns that are stored.
+
+        What is held has one writer, which is this worker, and all is stored of one that has no part
+        in a batch. What is kept in the instance cache may be behind the store.
+        """
+        instance = self.held.get(row.instance)
+        if instance is None:
+            instance = self._parked.get(row.instance)
+            if instance is None or instance.turns != row.turns:
+                return None
+        same = (instance.life, instance.number) == (row.life, row.execution)
+        at_rest = instance.execution is not None and instance.commit is None and instance.turns > 0
+        return instance if same and at_rest else None
+
+    def drop_execution(self, instance: HeldInstance) -> None:
+        """Have an instance's code loaded again from its history, when that is needed."""
+        if self._parked.get(instance.id) is instance:
+            del self._parked[instance.id]
+            self._forget(instance)
+        else:
+            self.evict(instance)
+
     def _forget(self, instance: HeldInstance) -> None:
         instance.let_go()
         self.evict(instance)
@@ -180,6 +211,7 @@ class Holdings:
                 "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",
                 instance.id,
                 instance.workflow,
+                extra=of_instance(instance),
             )
 
     def drop(self, instance: HeldInstance) -> None:

@@ -17,9 +17,11 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -35,7 +37,15 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
-from trioflow.backends.records import Closing, InstanceCommit, Message, NewActivity, NewInstance
+from trioflow._worker.log_fields import of_instance
+from trioflow.backends.records import (
+    Answer,
+    Closing,
+    InstanceCommit,
+    Message,
+    NewActivity,
+    NewInstance,
+)
 from trioflow.errors import InstanceNotFound
 
 __all__ = ["Recorder", "birth"]
@@ -87,7 +97,7 @@ class Recorder:
             self._end(instance, unit, commit, turn, outcome)
             return
         commit.leased = self.is_busy(instance)
-        if execution.events >= execution.definition.max_events:
+        if execution.events >= execution.max_events:
             self.suspend(instance, reports.limit_reached(instance, execution))
 
     def _carry_out(
@@ -102,11 +112,13 @@ class Recorder:
             case SendSignal():
                 commit.messages.append(_signal_message(command))
             case CancelActivity():
-                self._cancels.by_workflow(instance, commit, command.id)
+                self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect():
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened
+            case AnswerUpdate():
+                commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
 
@@ -114,6 +126,7 @@ class Recorder:
         new = _new_child(command, instance, self._random.new_life())
         if (
             instance.alone
+            or new.start_at
             or new.id in self._holdings.held
             or not self._holdings.accepts(new.workflow, new.queue)
         ):
@@ -153,7 +166,7 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread_signals())
+            commit.carried = _encode(execution.unread())
             commit.leased = True
             return
         commit.closing = _closing_of(outcome)
@@ -213,7 +226,22 @@ class Recorder:
                 "store. Import its module here, or run a worker that knows it.",
                 instance.workflow,
                 instance.id,
+                extra=of_instance(instance),
             )
+        self._let_go(instance)
+
+    def leave(self, instance: HeldInstance, report: SuspendReport) -> None:
+        """Leave an instance that the code here does not fit to a worker with other code."""
+        logger.warning(
+            "instance %r (%s) is left to workers with other code: %s",
+            instance.id,
+            instance.workflow,
+            report.message,
+        )
+        self._holdings.left[instance.id] = instance.life, instance.number
+        self._let_go(instance)
+
+    def _let_go(self, instance: HeldInstance) -> None:
         commit = self._batch.commit_of(instance)
         commit.leased = False
         commit.due = True
@@ -238,16 +266,18 @@ def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
 
 
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
-    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
         command.instance,
         command.workflow,
         command.queue,
         bytes(command.input),
         ParentRef(parent.id, parent.number, command.id, parent.life),
-        parent.metadata,
+        parent.metadata if command.metadata is None else _encode(command.metadata),
         command.priority,
         life,
+        command.start_at,
+        b"" if command.options is None else _encode(command.options),
     )
 
 
@@ -273,6 +303,13 @@ def _signal_message(command: SendSignal) -> Message:
         sent=encode_event(ev.SignalSent(command.id)),
         failed=encode_event(ev.SignalFailed(command.id, failure)),
     )
+
+
+def _answer(command: AnswerUpdate) -> Answer:
+    """Return the answer to an update, as clients read it."""
+    if command.failure is None:
+        return Answer(command.update, _encode(Completed(command.result)))
+    return Answer(command.update, _encode(Failed(command.failure)))
 
 
 def _closing_of(outcome: Outcome) -> Closing:

@@ -19,6 +19,7 @@ from trioflow._worker.instances.batch import Batch, OpenUnit
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder, birth
+from trioflow._worker.log_fields import of_instance, of_key
 from trioflow.backends.records import ActivityResult, ActivityRetry
 
 __all__ = ["Rejections"]
@@ -68,6 +69,7 @@ class Rejections:
                 instance.id,
                 instance.workflow,
                 error,
+                extra=of_instance(instance),
             )
             self._holdings.drop(instance)
 
@@ -87,20 +89,42 @@ class Rejections:
     def _give_up_birth(self, instance: HeldInstance, error: Exception) -> None:
         self._holdings.drop(instance)
         if not instance.fail_start(error):
-            logger.error("the store rejects the new instance %r: %s", instance.id, error)
+            logger.error(
+                "the store rejects the new instance %r: %s",
+                instance.id,
+                error,
+                extra=of_instance(instance),
+            )
 
     def _replace_ends(self, unit: OpenUnit, error: Exception) -> None:
         """Fail activities whose results are rejected, and attempt others without what is said."""
         again = unit.rejections + 1
         for result in unit.unit.results:
-            logger.error("the store rejects the result of activity %s: %s", result.key, error)
+            logger.error(
+                "the store rejects the result of activity %s: %s",
+                result.key,
+                error,
+                extra=of_key(result.key),
+            )
             event = ev.ActivityFailed(result.key.command, Failure.of(error, self._codec))
             end = ActivityResult(result.key, encode_event(event), result.at)
             if again <= _TRIES:
                 self._batch.add(OpenUnit(results=[end], rejections=again))
         for retry in unit.unit.retries:
-            logger.error("the store rejects the next attempt of %s: %s", retry.key, error)
+            logger.error(
+                "the store rejects the next attempt of %s: %s",
+                retry.key,
+                error,
+                extra=of_key(retry.key),
+            )
             bare = ActivityRetry(retry.key, retry.attempt, retry.visible_at)
             if again <= _TRIES:
                 self._batch.add(OpenUnit(retries=[bare], rejections=again))
+        for each in unit.unit.progress:
+            logger.error(
+                "the store rejects the heartbeat of activity %s: %s",
+                each.key,
+                error,
+                extra=of_key(each.key),
+            )
         self._holdings.wake()

@@ -13,6 +13,7 @@ import trioflow
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain
 from trioflow._engine.execution import Execution
+from trioflow._model.events import SignalReceived
 from trioflow._model.info import SuspendReport
 from trioflow._worker.instances.held import HeldInstance
 
@@ -47,10 +48,7 @@ def failed(failure: Failure) -> str:
 
 def unread_signals(execution: Execution) -> str:
     """Return the names of the signals that were never received, with counts; ``""`` for none."""
-    unread = execution.unread_signals()
-    if not unread:
-        return ""
-    counts = Counter(signal.name for signal in unread)
+    counts = Counter(each.name for each in execution.unread() if isinstance(each, SignalReceived))
     return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
 
 
@@ -70,7 +68,7 @@ def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport
         kind="history limit",
         message=(
             f"the history of instance {instance.id!r} has {execution.events} events, the limit "
-            f"of workflow {instance.workflow!r} is {execution.definition.max_events}. Let the "
+            f"of workflow {instance.workflow!r} is {execution.max_events}. Let the "
             "workflow call continue_as_new() when info().should_continue_as_new is true; to go on "
             "with this one, raise its max_events and resume it."
         ),

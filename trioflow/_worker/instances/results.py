@@ -6,6 +6,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import Event, encode_event
+from trioflow._model.progress import Progress
 from trioflow._worker.instances.batch import Batch, OpenUnit, Received
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
@@ -55,6 +56,12 @@ class Results:
             self._holdings.queue(instance)
         else:
             self._store(ActivityResult(key, encode_event(event), now))
+
+    def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
+        """Store how far an activity is."""
+        progress = _encode(Progress(self._backend.now(), msgspec.Raw(details)))
+        self._batch.note_progress(task.key, progress)
+        self._holdings.wake()
 
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None

@@ -25,20 +25,24 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
+from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
+from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
-from trioflow._worker.heartbeat import Step
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder
+from trioflow._worker.log_fields import of_instance
+from trioflow._worker.watchdog import Step
 from trioflow.backends.abc import Backend
 
 __all__ = ["Stepper"]
@@ -50,7 +54,6 @@ _FEW = MAX_TURN // MAX_PAYLOAD
 
 _event_of: Callable[[Received], Event] = attrgetter("event")  # of no Python call of its own
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
-_decode_signals = msgspec.json.Decoder(list[ev.SignalReceived]).decode
 
 
 class Stepper:
@@ -64,6 +67,7 @@ class Stepper:
         batch: The batch that is being built.
         recorder: Writes into it.
         max_steps: How many task steps a turn may have.
+        propagators: For the metadata of executions and their calls.
         random: For the seeds of executions.
     """
 
@@ -77,6 +81,7 @@ class Stepper:
         batch: Batch,
         recorder: Recorder,
         max_steps: int,
+        propagators: Sequence[Propagator],
         random: RandomSource,
     ) -> None:
         self._backend = backend
@@ -86,6 +91,7 @@ class Stepper:
         self._batch = batch
         self._recorder = recorder
         self._max_steps = max_steps
+        self._propagators = propagators
         self._random = random
         self._steps = 0
         self._in_step: HeldInstance | None = None
@@ -110,7 +116,7 @@ class Stepper:
         self._steps += 1
         self._in_step = instance
         try:
-            events, at, now, count, due = self._collect(instance)
+            events, at, now, count, due = self._collect(instance, execution.definition)
             turn = execution.advance(events, now, at=at, together_from=instance.together_from)
             left = len(instance.received) - count
             if left and turn.outcome is not None:
@@ -143,9 +149,11 @@ class Stepper:
             The events; their times, where these matter; the time of the turn; how many of the
             received events are among them; and whether the earliest deadline is.
         """
-        events: list[Event] = [self._started(instance)] if instance.turns == 0 else []
-        taken: Sequence[Received] = instance.received
         now, due = self._backend.now(), instance.due
+        events: list[Event] = []
+        if instance.turns == 0:
+            events.append(self._started(instance, definition, now))
+        taken: Sequence[Received] = instance.received
         if len(taken) > _FEW and not instance.whole:
             taken, due, now = _portion(instance, now)
         events += map(_event_of, taken)
@@ -164,12 +172,22 @@ class Stepper:
         """Suspend an instance on which the engine failed."""
         if isinstance(exc, KeyboardInterrupt):
             raise exc
-        logger.error("trioflow failed on instance %r; it is suspended", instance.id, exc_info=exc)
+        logger.error(
+            "trioflow failed on instance %r; it is suspended",
+            instance.id,
+            exc_info=exc,
+            extra=of_instance(instance),
+        )
         self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
         return Execution(
-            definition, instance.identity, self._codec, Caller, max_steps=self._max_steps
+            definition,
+            instance.identity,
+            self._codec,
+            Caller,
+            max_steps=self._max_steps,
+            propagators=self._propagators,
         )
 
     def _again(self, instance: HeldInstance, together_from: int) -> None:
@@ -182,15 +200,26 @@ class Stepper:
         instance.make_again(together_from)
         self._holdings.queue(instance)
 
-    def _started(self, instance: HeldInstance) -> ev.Started:
+    def _started(
+        self, instance: HeldInstance, definition: Workflow[..., Any], now: float
+    ) -> ev.Started:
+        instance.began_at = instance.began_at or now
+        timeout, max_events = definition.timeout, 0
+        if instance.options:
+            options = decode_start_options(instance.options)
+            timeout = timeout if options.timeout is None else options.timeout
+            max_events = options.max_events or 0
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
             metadata=_decode_metadata(instance.metadata) if instance.metadata else {},
             parent=instance.parent,
-            carried=_decode_signals(instance.carried) if instance.carried else [],
+            carried=ev.decode_messages(instance.carried) if instance.carried else [],
             rules=CURRENT_RULES,
             seed=self._random.new_life(),
+            code=definition.fingerprint,
+            deadline_at=None if timeout is None else instance.began_at + timeout,
+            max_events=max_events,
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -223,7 +252,10 @@ class Stepper:
             execution.replay([decode_turn(data) for data in stored[: instance.turns]])
         except NeedsSuspension as stop:
             execution.evict()
-            self._recorder.suspend(instance, stop.report)
+            if self._holdings.leaves and isinstance(stop, Diverged):
+                self._recorder.leave(instance, stop.report)
+            else:
+                self._recorder.suspend(instance, stop.report)
         except msgspec.MsgspecError as exc:
             execution.evict()
             self._recorder.suspend(instance, reports.unreadable_turn(instance, exc))
@@ -260,7 +292,7 @@ def _portion(instance: HeldInstance, now: float) -> tuple[Sequence[Received], bo
 def _size_of(event: Event) -> int:
     """Return the size of the value in an event; all else in it is small."""
     match event:
-        case ev.SignalReceived():
+        case ev.SignalReceived() | ev.UpdateRequested():
             value = event.value
         case ev.ActivityCompleted() | ev.ChildCompleted():
             value = event.result

@@ -86,7 +86,7 @@ def concerns_others(unit: Unit) -> bool:
     if unit.results or unit.retries:
         return True
     for commit in unit.instances:
-        if commit.messages or commit.cancelled or not commit.leased:
+        if commit.messages or commit.cancelled or commit.answers or not commit.leased:
             return True
         if commit.closing is not None or commit.suspended is not None:
             return True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pymysql
 
-from trioflow._codec.limits import COMMAND_LENGTH, ID_LENGTH
+from trioflow._codec.limits import COMMAND_LENGTH, ID_LENGTH, REQUEST_LENGTH
 from trioflow.backends.mysql.connection import MysqlConnection, code_of
 from trioflow.backends.sql.migrations import Migrations
 from trioflow.errors import BackendUnavailable
@@ -156,8 +156,53 @@ ALTER TABLE activities
     ADD PRIMARY KEY (instance, execution, command, life)""",
 )
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = (
+    """
+ALTER TABLE instances
+    ADD COLUMN start_at DOUBLE NOT NULL DEFAULT 0,
+    ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
+)
+
+# What `heartbeat()` of an activity said last.
+_PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
+
+# What clients asked of instances, and the answers; null until there is one.
+_REQUESTS = (
+    """
+CREATE TABLE IF NOT EXISTS requests (
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    id VARCHAR({request}) NOT NULL,
+    answer LONGBLOB,
+    PRIMARY KEY (instance, life, id)
+) {options}""",
+)
+
+# What clients want to know, for a short time.
+_QUESTIONS = (
+    """
+CREATE TABLE IF NOT EXISTS questions (
+    id VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    question LONGBLOB NOT NULL,
+    expires_at DOUBLE NOT NULL,
+    worker VARCHAR(100),
+    answer LONGBLOB
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
+)
 
 
 class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
@@ -212,7 +257,12 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
         return f"ENGINE = InnoDB ROW_FORMAT = DYNAMIC {charset}"
 
     def _run(self, connection: MysqlConnection, script: Sequence[str]) -> None:
-        names = {"id": ID_LENGTH, "command": COMMAND_LENGTH, "options": self._options(connection)}
+        names = {
+            "id": ID_LENGTH,
+            "command": COMMAND_LENGTH,
+            "request": REQUEST_LENGTH,
+            "options": self._options(connection),
+        }
         for statement in script:
             try:
                 connection.execute(statement.format_map(names))

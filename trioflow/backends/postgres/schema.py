@@ -138,8 +138,51 @@ ALTER TABLE {schema}.activities DROP CONSTRAINT activities_pkey;
 ALTER TABLE {schema}.activities ADD PRIMARY KEY (instance, execution, command, life);
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
+    ADD COLUMN options bytea NOT NULL DEFAULT '';
+"""
+
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
+"""
+
+# What clients asked of instances, and the answers; null until there is one.
+_REQUESTS = """
+CREATE TABLE {schema}.requests (
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    answer bytea,
+    PRIMARY KEY (instance, life, id)
+);
+"""
+
+# What clients want to know, for a short time.
+_QUESTIONS = """
+CREATE TABLE {schema}.questions (
+    id text COLLATE "C" NOT NULL PRIMARY KEY,
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    question bytea NOT NULL,
+    expires_at float8 NOT NULL,
+    worker text COLLATE "C",
+    answer bytea
+);
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
+)
 
 # So that of several processes one makes the tables; any number that nobody else uses.
 _LOCK = 7_409_130_262_814_001

@@ -29,9 +29,13 @@ _INTS = (
     "priority level"
 )
 _FLOATS = (
-    "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now"
+    "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now "
+    "start_at expires_at"
 )
-_BYTES = "input metadata custom_status outcome data event options carried failure cancel"
+_BYTES = (
+    "input metadata custom_status outcome data event options carried failure cancel answer "
+    "question progress"
+)
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),
     **dict.fromkeys(_FLOATS.split(), _FLOAT8),

@@ -19,15 +19,20 @@ from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
@@ -188,10 +193,12 @@ class RedisBackend:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
         asked = self._take(worker, queues, limit, exclude)
+        asked.exclude_ids = tuple(exclude_ids)
         asked.sticky, asked.suspect, asked.fields = sticky, suspect, rows.TAKEN_FIELDS
         taken, unreadable = await self._taken("take_instances", asked, rows.taken_instances)
         if unreadable:
@@ -272,22 +279,69 @@ class RedisBackend:
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
 
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        return await self._update("ask", wire.pack_question(question))
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        wanted = worker, wire.pack(list(queues)), wire.pack(list(workflows)), limit
+        # As with instances, what an answer gave that was lost is not given again.
+        request = Request("take_questions", wanted, rows.taken_questions, repeated=False)
+        return await self._run(lambda: request)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await self._write("answer_questions", wire.pack_answers(answers), decode=_ignore)
+        self._watcher.notify()
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        return await self._read("replies", wire.pack(list(questions)), decode=_same)
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await self._write("withdraw", wire.pack(list(questions)), decode=_ignore)
+
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        created = await self._write("create", wire.pack_new(instances), decode=_flags)
-        if any(created):
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        ending: tuple[bytes, ...] = (b"", b"", b"")
+        if replacing is not None:
+            ending = (replacing, *wire.parts_of_notice(child_terminated, replacing))
+        wanted = (wire.pack_new(instances), int(reuse), *ending)
+        created = await self._write("create", *wanted, decode=_flags)
+        if any(created) or replacing is not None:
             self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return await self._update("send", instance, event, wire.meant(life), "")
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
+        return await self._update("send", instance, event, wire.meant(life), "", request)
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        packed = wire.pack_new([new])
+        reached = await self._write("create_and_send", packed, event, request, decode=rows.reached)
+        if not reached.repeated:
+            self._watcher.notify()
+        return reached
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        return await self._read("answers", wire.pack(list(requests)), decode=_same)
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Update:
         unstarted = wire.pack_unstarted(event, outcome)
-        return await self._update("send", instance, event, wire.meant(life), unstarted)
+        return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         told = wire.parts_of_notice(child_terminated, outcome)

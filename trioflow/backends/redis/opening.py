@@ -17,7 +17,7 @@ logger = logging.getLogger("trioflow.backends.redis")
 _LOOKED_AT = ("appendonly", "save", "maxmemory-policy", "maxmemory", "proto-max-bulk-len")
 
 # Raised with every change of keys or rows that older code would misread.
-SCHEMA = 3
+SCHEMA = 5
 
 
 def open_store(connection: RedisConnection, source: str) -> float:

@@ -17,11 +17,14 @@ from trioflow.backends.records import (
     Heartbeat,
     InstanceRecord,
     QueueStats,
+    Reached,
     Status,
     StoredMessage,
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
 )
 
 __all__ = [
@@ -35,8 +38,10 @@ __all__ = [
     "heartbeat",
     "instance_record",
     "queue_stats",
+    "reached",
     "taken_activities",
     "taken_instances",
+    "taken_questions",
     "texts",
 ]
 
@@ -46,6 +51,7 @@ _PARENT_FIELDS = ("parent", "parent_execution", "parent_command", "parent_life")
 TAKEN_FIELDS = (
     *("execution", "workflow", "queue", "input", *_PARENT_FIELDS, "metadata", "carried"),
     *("turns", "events", "wake_at", "priority", "life", "deaths"),
+    *("created_at", "start_at", "options"),
 )
 
 
@@ -99,7 +105,8 @@ def _taken_instance(
     id: bytes, ready_at: bytes, row: Sequence[Any], inbox: Sequence[bytes]
 ) -> TakenInstance:
     execution, workflow, queue, input, *parent = row[:8]
-    metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:]
+    metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:16]
+    created_at, start_at, options = row[16:]
     messages = [_message(inbox[at], inbox[at + 1]) for at in range(0, len(inbox), 2)]
     messages.sort(key=_by_number)
     return TakenInstance(
@@ -119,6 +126,9 @@ def _taken_instance(
         priority=int(priority or 0),
         life=(life or b"").decode(),
         deaths=int(deaths or 0),
+        created_at=float(created_at or 0),
+        start_at=float(start_at or 0),
+        options=options or b"",
     )
 
 
@@ -149,7 +159,7 @@ def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -160,6 +170,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=float(at),
         failure=failure,
         priority=priority,
+        progress=progress,
     )
 
 
@@ -169,7 +180,9 @@ def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> Activi
 
 def heartbeat(reply: Sequence[Any]) -> Heartbeat:
     """Read the answer of ``heartbeat``."""
-    return Heartbeat(alive=bool(reply[1]), cancelled=[_key(*token) for token in reply[2:]])
+    marks = reply[2:]
+    keys = [_key(*mark[:4]) for mark in marks]
+    return Heartbeat(alive=bool(reply[1]), cancelled=keys, events=[mark[4] for mark in marks])
 
 
 def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
@@ -177,6 +190,12 @@ def commit_result(reply: Sequence[Any]) -> CommitFailure | None:
     if not reply:
         return None
     return CommitFailure(*map(texts, reply[1:]))
+
+
+def reached(reply: Sequence[Any]) -> Reached:
+    """Read the answer of ``create_and_send``."""
+    life, created, repeated = reply
+    return Reached(life.decode(), bool(created), bool(repeated))
 
 
 def execution(reply: Sequence[Any]) -> Execution:
@@ -234,6 +253,27 @@ _READERS: dict[Any, tuple[Callable[[Any], Any], Any]] = {
     Status: (_status, "suspended"),
 }
 RECORD_FIELDS = (*_PARENT_FIELDS, *_IN_HASH)
+
+
+def taken_questions(reply: Sequence[Any]) -> TakenQuestions:
+    """Read the answer of ``take_questions``."""
+    return TakenQuestions([_question(*row) for row in reply[1:]], bool(reply[0]))
+
+
+def _question(id: bytes, question: bytes, instance: bytes, life: bytes, *row: Any) -> TakenQuestion:
+    execution, workflow, queue, priority, turns, worker = row
+    return TakenQuestion(
+        id=id.decode(),
+        question=question,
+        instance=instance.decode(),
+        life=life.decode(),
+        execution=execution,
+        workflow=workflow.decode(),
+        queue=queue.decode(),
+        priority=priority,
+        turns=turns,
+        worker=worker.decode() or None,
+    )
 
 
 def queue_stats(row: Sequence[Any]) -> QueueStats:

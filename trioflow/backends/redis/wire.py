@@ -16,11 +16,13 @@ from trioflow.backends._common.notices import asked_by, child_cancelled, id_take
 from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
+    Answer,
     InstanceCommit,
     InstanceFilter,
     Message,
     NewActivity,
     NewInstance,
+    NewQuestion,
     Unit,
 )
 from trioflow.errors import DataRefused
@@ -30,10 +32,12 @@ __all__ = [
     "meant",
     "notices_of",
     "pack",
+    "pack_answers",
     "pack_filter",
     "pack_new",
     "pack_notices",
     "pack_parts",
+    "pack_question",
     "pack_units",
     "pack_unstarted",
     "parts_of_notice",
@@ -59,6 +63,7 @@ class TakeRequest(msgspec.Struct):
     queues: Sequence[str]
     limit: int
     exclude: Sequence[str]
+    exclude_ids: Sequence[str] = ()
     sticky: float = 0.0
     suspect: bool = False
     fields: Sequence[str] = ()
@@ -98,6 +103,22 @@ def pack_units(units: Iterable[Unit]) -> bytes:
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
     """Pack instances to be created."""
     return pack([_new_instance(new) for new in instances])
+
+
+def pack_question(new: NewQuestion) -> bytes:
+    """Pack a question."""
+    wire = msgspec.structs.asdict(new)
+    wire.update(question=_payload(new.question), expires_at=_time(new.expires_at))
+    return pack(wire)
+
+
+def pack_answers(answers: Iterable[Answer]) -> bytes:
+    """Pack answers to requests or to questions."""
+    return pack(_answers(answers))
+
+
+def _answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
+    return [{"request": each.request, "data": _payload(each.data)} for each in answers]
 
 
 def notices_of(units: Iterable[Unit]) -> dict[ParentRef, bytes]:
@@ -198,6 +219,10 @@ def _unit(unit: Unit) -> dict[str, Any]:
             }
             for retry in unit.retries
         ]
+    if unit.progress:
+        wire["progress"] = [
+            {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
+        ]
     return wire
 
 
@@ -237,6 +262,8 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
         wire["due"] = True
     if commit.status is not None:
         wire["custom_status"] = _payload(commit.status)
+    if commit.answers:
+        wire["answers"] = _answers(commit.answers)
     _add_turns(wire, commit)
     _add_end(wire, commit)
     return wire

@@ -22,19 +22,25 @@ from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestions,
     Unit,
     Update,
 )
 from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
 from trioflow.backends.sql.store import SqlStore
@@ -138,12 +144,13 @@ class SqlBackend(abc.ABC, Generic[S]):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
         if not limit and not suspect:
             return await self._write(taking.take_own_instances, worker, told=_never)
-        wanted = Wanted(worker, tuple(queues), tuple(exclude))
+        wanted = Wanted(worker, tuple(queues), tuple(exclude), tuple(exclude_ids))
         if suspect:
             return await self._write(taking.take_suspect, wanted, told=_never)
         return await self._write(taking.take_instances, wanted, limit, sticky, told=_never)
@@ -167,13 +174,50 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read(reads.load, ids)
 
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        return await self._write(asking.ask, question, told=_is_done)
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        wanted = (worker, queues, workflows, limit)
+        return await self._write(asking.take_questions, *wanted, told=_never)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await self._write(asking.answer_questions, answers, told=_always)
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        return await self._read(asking.replies, questions)
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await self._write(asking.withdraw, questions, told=_never)
+
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
-        return await self._write(changes.create, instances, told=any)
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        told = any if replacing is None else _always
+        return await self._write(changes.create, instances, reuse, replacing, told=told)
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
-        return await self._write(changes.send, instance, event, life, told=_is_done)
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
+        return await self._write(changes.send, instance, event, life, request, told=_is_done)
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        return await self._write(changes.create_and_send, new, event, request, told=_always)
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        return await self._read(reads.answers, requests)
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None

@@ -157,7 +157,13 @@ class SharedSqlBackend(SqlBackend[S]):
         """
         return self._connections.beat(lambda beats: beats.call(heartbeat, beats.store, worker))
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
         """See `Backend`.
 
         Raises:
@@ -166,7 +172,7 @@ class SharedSqlBackend(SqlBackend[S]):
         if self.ids is not None:
             for new in instances:
                 self.ids.demand(new.id)
-        return await super().create(instances)
+        return await super().create(instances, reuse=reuse, replacing=replacing)
 
     async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
         """See `Backend`."""

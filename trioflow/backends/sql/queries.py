@@ -15,6 +15,7 @@ from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
 from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
 
 __all__ = [
+    "ANSWER_REQUESTS",
     "CLOSE_INSTANCES",
     "CONSUME",
     "COUNT_IN",
@@ -27,14 +28,17 @@ __all__ = [
     "LOCK_INSTANCES",
     "MARK_REMOVED",
     "NEW_ACTIVITIES",
+    "NEW_REQUESTS",
     "NEW_TURNS",
     "REMOVE_ACTIVITIES",
     "REMOVE_INBOXES",
     "REMOVE_INSTANCES",
+    "REMOVE_REQUESTS",
     "REMOVE_TURNS",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "STEP_INSTANCES",
+    "STORE_PROGRESS",
     "SUSPECTS_BELOW",
     "Queries",
 ]
@@ -120,6 +124,14 @@ FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "l
 # The same for a result whose instance is not part of the commit: the activity must be leased to the
 # worker.
 RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life", "worker"))
+STORE_PROGRESS = Update(
+    "activities",
+    ("instance", "execution", "command", "life", "worker", "progress"),
+    set="progress = v.progress",
+    where="""activities.instance = v.instance AND activities.execution = v.execution
+    AND activities.command = v.command AND activities.life = v.life
+    AND activities.worker = v.worker""",
+)
 CONSUME = Delete("inbox", ("instance", "seq"))
 REMOVE_INBOXES = Delete("inbox", ("instance",))
 REMOVE_TURNS = Delete("turns", ("instance",))
@@ -132,15 +144,26 @@ MARK_REMOVED = Update(
 )
 REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
 REMOVE_INSTANCES = Delete("instances", ("id",))
+REMOVE_REQUESTS = Delete("requests", ("instance",))
+NEW_REQUESTS = Insert("requests", ("instance", "life", "id"))
+ANSWER_REQUESTS = Update(
+    "requests",
+    ("instance", "life", "id", "answer"),
+    set="answer = v.answer",
+    where="""requests.instance = v.instance AND requests.life = v.life AND requests.id = v.id
+    AND requests.answer IS NULL""",
+)
 DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
 
-# Count messages in at their target. A suspended one collects them without becoming ready.
+# Count messages in at their target. A suspended one collects them without becoming ready, and one
+# whose time to start has not come, without becoming ready sooner.
 COUNT_IN = Update(
     "instances",
     ("id", "execution", "life", "messages", "now"),
     set="""ready_at = CASE WHEN instances.status = 'running'
         AND (instances.ready_at IS NULL OR instances.ready_at > v.now)
-        THEN v.now ELSE instances.ready_at END,
+        THEN CASE WHEN instances.start_at > v.now THEN instances.start_at ELSE v.now END
+        ELSE instances.ready_at END,
     unread = instances.unread + v.messages""",
     where="""instances.id = v.id AND instances.status IN ('running', 'suspended')
     AND (v.execution IS NULL OR instances.execution = v.execution)
@@ -194,7 +217,7 @@ _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
 
 _TAKEN = """seq, id, execution, workflow, queue, input, parent, parent_execution,
         parent_command, parent_life, metadata, carried, turns, events, ready_at, wake_at, unread,
-        priority, life, deaths"""
+        priority, life, deaths, created_at, start_at, options"""
 
 _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' {exclude}
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
@@ -289,7 +312,8 @@ class Queries:
         ORDER BY seq"""
     any_visible = f"SELECT 1 FROM activities WHERE {_VISIBLE} ORDER BY visible_at LIMIT 1"  # noqa: S608
     visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure, priority, life FROM activities
+        options, attempt, scheduled_at, visible_at, failure, priority, life, progress
+        FROM activities
         WHERE {_VISIBLE}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
     next_activity = """SELECT visible_at FROM activities
@@ -320,7 +344,8 @@ class Queries:
     count_out = """UPDATE instances SET ready_at = CASE WHEN unread > ? THEN ? ELSE ready_at END,
         unread = unread - ? WHERE id = ?"""
     count_in = """UPDATE instances SET ready_at = CASE WHEN status = 'running'
-            AND (ready_at IS NULL OR ready_at > ?) THEN ? ELSE ready_at END,
+            AND (ready_at IS NULL OR ready_at > ?)
+            THEN CASE WHEN start_at > ? THEN start_at ELSE ? END ELSE ready_at END,
         unread = unread + 1
         WHERE id = ? AND status IN ('running', 'suspended')
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)"""
@@ -366,10 +391,29 @@ class Queries:
         WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
         AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
-    resume_instance = """UPDATE instances SET status = 'running', outcome = ?, ready_at = ?,
-        deaths = 0 WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
+    resume_instance = """UPDATE instances SET status = 'running', outcome = ?,
+        ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END, deaths = 0
+        WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
+    request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
+
+    # --- questions ----------------------------------------------------------------------
+
+    ask = """INSERT INTO questions (id, instance, life, question, expires_at)
+        VALUES (?, ?, ?, ?, ?)"""
+    forget_questions = "DELETE FROM questions WHERE expires_at < ?"
+    any_question = "SELECT 1 FROM questions WHERE worker IS NULL LIMIT 1"
+    # With what decides who may answer: whether the instance has begun, and who holds it.
+    questions = """SELECT q.id, q.question, i.id, i.life, i.execution, i.workflow, i.queue,
+            i.priority, i.turns, i.worker, i.finished_at,
+            (SELECT count(*) FROM workers WHERE workers.id = i.worker)
+        FROM questions AS q JOIN instances AS i ON i.id = q.instance AND i.life = q.life
+        WHERE q.worker IS NULL AND q.expires_at >= ? ORDER BY q.expires_at, q.id"""
+    take_question = "UPDATE questions SET worker = ? WHERE id = ? AND worker IS NULL"
+    answer_question = "UPDATE questions SET answer = ? WHERE id = ?"
+    reply = "SELECT answer FROM questions WHERE id = ?"
+    withdraw = "DELETE FROM questions WHERE id = ?"
 
     # --- reading ------------------------------------------------------------------------
 
@@ -382,8 +426,8 @@ class Queries:
     count = "SELECT count(*) FROM instances {where}"
     ids = "SELECT id FROM instances {where} {for_update}"
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
-        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life
-        FROM activities AS a
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
+        a.progress FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""

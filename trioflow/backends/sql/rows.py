@@ -94,7 +94,8 @@ def taken_instance(row: Sequence[Any], inbox: list[StoredMessage], died: int) ->
         died: What the lease adds to the count of deaths.
     """
     _, id, execution, workflow, queue, input, *parent = row[:10]
-    metadata, carried, turns, events, ready_at, wake_at, _, priority, life, deaths = row[10:]
+    metadata, carried, turns, events, ready_at, wake_at, _, priority, life, deaths = row[10:20]
+    created_at, start_at, options = row[20:]
     return TakenInstance(
         id=id,
         execution=execution,
@@ -112,6 +113,9 @@ def taken_instance(row: Sequence[Any], inbox: list[StoredMessage], died: int) ->
         priority=priority,
         life=life,
         deaths=deaths + died,
+        created_at=created_at,
+        start_at=start_at,
+        options=options,
     )
 
 
@@ -128,6 +132,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         scheduled_at=row[8],
         failure=row[10],
         priority=row[11],
+        progress=row[13],
     )
 
 

@@ -172,8 +172,51 @@ CREATE INDEX activities_visible ON activities
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 """
 
+# An instance that starts later is not ready before, see `NewInstance`.
+_STARTING = """
+ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
+"""
+
+# What `heartbeat()` of an activity said last.
+_PROGRESS = """
+ALTER TABLE activities ADD COLUMN progress BLOB NOT NULL DEFAULT x'';
+"""
+
+# What clients asked of instances, and the answers; null until there is one.
+_REQUESTS = """
+CREATE TABLE requests (
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    id TEXT NOT NULL,
+    answer BLOB,
+    PRIMARY KEY (instance, life, id)
+) WITHOUT ROWID;
+"""
+
+# What clients want to know, for a short time.
+_QUESTIONS = """
+CREATE TABLE questions (
+    id TEXT NOT NULL PRIMARY KEY,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    question BLOB NOT NULL,
+    expires_at REAL NOT NULL,
+    worker TEXT,
+    answer BLOB
+) WITHOUT ROWID;
+"""
+
 # Name and script of each migration, in order.
-_MIGRATIONS = (("0001_initial", _INITIAL), ("0002_priority", _PRIORITY), ("0003_lives", _LIVES))
+_MIGRATIONS = (
+    ("0001_initial", _INITIAL),
+    ("0002_priority", _PRIORITY),
+    ("0003_lives", _LIVES),
+    ("0004_starting", _STARTING),
+    ("0005_progress", _PROGRESS),
+    ("0006_requests", _REQUESTS),
+    ("0007_questions", _QUESTIONS),
+)
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
 # programs may keep the names of theirs there as well.

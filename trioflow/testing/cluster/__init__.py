@@ -14,7 +14,8 @@ see `trioflow.testing.cluster.invariants`.
 
 from __future__ import annotations
 
-from trioflow.testing.cluster.cluster import Cluster, ClusterReport, Faults
+from trioflow.testing.cluster.cluster import Cluster, ClusterReport
+from trioflow.testing.cluster.faults import Faults
 from trioflow.testing.cluster.invariants import BrokenInvariant
 
 __all__ = ["BrokenInvariant", "Cluster", "ClusterReport", "Faults"]

@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 import msgspec
@@ -16,43 +16,24 @@ from trioflow._client.client import Client
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.options import WorkerOptions
-from trioflow._worker.run import worker_on
 from trioflow.backends.abc import Backend
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import CommitFailure, InstanceFilter, Unit
-from trioflow.testing.clock import repeatable_order, virtual_time
+from trioflow.backends.records import InstanceFilter
+from trioflow.testing.clock import SimulatedClock, repeatable_order, simulated_time
+from trioflow.testing.cluster.faults import Faults
 from trioflow.testing.cluster.host import SimulatedTrioHost
 from trioflow.testing.cluster.invariants import BrokenInvariant, Ledger, check_store
 from trioflow.testing.cluster.link import Link
+from trioflow.testing.cluster.process import Process, skew_here
+from trioflow.testing.cluster.witness import Witness
 from trioflow.testing.history import History
 from trioflow.testing.tester import DEFAULT_START
 
-__all__ = ["Cluster", "ClusterReport", "Faults"]
+__all__ = ["Cluster", "ClusterReport"]
 
 _PATIENCE = 600.0  # virtual seconds in which everything has to end once there are no faults
+_SUSPENDED = InstanceFilter(status=("suspended",))
 _AT_REST = 5.0  # virtual seconds between two looks whether it has
-
-
-class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """How often what goes wrong; times are virtual seconds, the mean of random ones.
-
-    Attributes:
-        life: How long a worker lives before it is killed or drained.
-        killed: How likely it is that it is killed.
-        down: How long it is away then.
-        between: How long a worker's link is well before something happens to it.
-        cut: How long it is cut; now and then that is longer than a lease.
-        slow: How long it is slow.
-        lost: How likely it is that an answer is lost while it is bad.
-    """
-
-    life: float = 20.0
-    killed: float = 0.7
-    down: float = 2.0
-    between: float = 8.0
-    cut: float = 3.0
-    slow: float = 3.0
-    lost: float = 0.2
 
 
 class ClusterReport(msgspec.Struct, frozen=True):
@@ -79,22 +60,6 @@ def _in_memory(clock: Callable[[], float]) -> Backend:
     return MemoryBackend(clock=clock)
 
 
-class _Witness:
-    """Stands before the store, and notes what it has accepted."""
-
-    def __init__(self, store: Backend, ledger: Ledger) -> None:
-        self._store = store
-        self._ledger = ledger
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
-        results = await self._store.commit(worker, units)
-        self._ledger.committed(worker, units, results)
-        return results
-
-
 class Cluster:
     """Workers, clients and a store in one process, on virtual time, with faults drawn from a seed.
 
@@ -102,12 +67,19 @@ class Cluster:
         seed: The same seed gives the same run.
         registry: The definitions; by default all that were decorated in this process. Activities
             that are plain functions run in no time.
+        deploys: Later versions of the definitions. They are deployed one after the other: workers
+            that begin run the newest, while others go on with what they have. At the end all run
+            the last one, with which what is suspended is resumed.
         workers: How many there are at a time.
         faults: How often what goes wrong; ``None`` for nothing.
         lease: Of the workers, seconds.
+        clocks: Whose clock the store goes by: that of its ``"server"``, as PostgreSQL, MySQL and
+            Redis, or that of the ``"process"`` that asks, as SQLite. The clocks of the processes
+            differ in both cases.
         codec: How values are stored; by default `JsonCodec`.
         store: Makes the store, given its clock; by default the one in memory. It must do everything
             inline: no threads and no real time.
+        timeout: Virtual seconds that the scenario may take.
         options: Further options of `open_worker`, for all workers. What is not given is drawn.
 
     Example:
@@ -121,25 +93,26 @@ class Cluster:
         seed: int,
         *,
         registry: Registry | None = None,
+        deploys: Sequence[Registry] = (),
         workers: int = 3,
         faults: Faults | None = Faults(),  # noqa: B008  # it is frozen
         lease: float = 5.0,
+        clocks: Literal["server", "process"] = "server",
         codec: Codec | None = None,
         store: Callable[[Callable[[], float]], Backend] | None = None,
+        timeout: float = 3600.0,
         **options: Any,
     ) -> None:
         self.seed = seed
-        self._registry = default_registry if registry is None else registry
+        self._versions = [default_registry if registry is None else registry, *deploys]
         self._workers = workers
         self._faults = faults
         self._lease = lease
+        self._clocks = clocks
         self._codec = codec or JsonCodec()
         self._make_store = _in_memory if store is None else store
+        self._timeout = timeout
         self._options = options
-        self._chance = random.Random(seed)  # noqa: S311  # it is repeated
-        self._trace: list[str] = []
-        self._healthy = anyio.Event()
-        self._ledger = Ledger()
 
     def run(self, scenario: Callable[[Client], Awaitable[object]]) -> ClusterReport:
         """Run what clients do, let everything end, and check what must hold.
@@ -148,45 +121,59 @@ class Cluster:
             scenario: Is given a client, whose own link is well. When it returns the faults stop.
 
         Raises:
-            BrokenInvariant: A promise was broken.
+            BrokenInvariant: A promise was broken, or the scenario does not end in its time.
             Exception: What the scenario raised.
         """
         with repeatable_order(self.seed):
             return trio.run(self._main, scenario)
 
     async def _main(self, scenario: Callable[[Client], Awaitable[object]]) -> ClusterReport:
-        with virtual_time() as clock:
-            began = clock.now
-            clock.now = 0.0  # of no loop but this, which has just begun
-            self._healthy = anyio.Event()
-            self._start = DEFAULT_START
-            store = self._make_store(lambda: DEFAULT_START + clock.now)
-            self._store = cast("Backend", _Witness(store, self._ledger))
+        self._trace: list[str] = []
+        self._ledger = Ledger()
+        self._healthy = anyio.Event()
+        self._deployed = 0
+        with simulated_time() as clock:
+            self._clock = clock
+            store = self._make_store(self._store_clock())
+            chance = random.Random(f"{self.seed}/store")  # noqa: S311  # it is repeated
+            self._witness = Witness(store, self._ledger, clock, chance)
             await store.open()
+            error: Exception | None = None
             try:
                 async with trio.open_nursery() as nursery:
                     for number in range(self._workers):
                         nursery.start_soon(self._keep, number + 1)
-                    async with self._client() as client:
-                        await scenario(client)
-                        self._say("no more faults")
-                        self._healthy.set()
-                        await self._end()
+                    async with self._client(store) as client:
+                        try:
+                            await self._play(scenario, client)
+                            await self._end(store, client)
+                        except Exception as exc:  # noqa: BLE001  # raised below, not in a group
+                            error = exc
                     nursery.cancel_scope.cancel()
+                if error is not None:
+                    raise error
                 problems, histories = await check_store(
-                    store, self._registry, self._ledger, may_suspend=self._faults is not None
+                    store, self._versions, self._ledger, codec=self._codec
                 )
-                report = await self._report(clock.now, histories)
+                report = self._report(clock.now, histories)
             finally:
                 with anyio.CancelScope(shield=True):
                     await store.aclose()
-                clock.now += began
         if problems:
-            told = "\n".join([*problems[:20], "the faults of this run:", *self._trace])
-            raise BrokenInvariant(f"seed {self.seed}: {told}")
+            raise self._broken(problems)
         return report
 
-    async def _report(self, seconds: float, histories: list[History]) -> ClusterReport:
+    def _store_clock(self) -> Callable[[], float]:
+        clock = self._clock
+        if self._clocks == "server":
+            return lambda: DEFAULT_START + clock.now
+        return lambda: DEFAULT_START + clock.now + skew_here()
+
+    def _broken(self, problems: Sequence[str]) -> BrokenInvariant:
+        told = "\n".join([*problems[:20], "the faults of this run:", *self._trace])
+        return BrokenInvariant(f"seed {self.seed}: {told}")
+
+    def _report(self, seconds: float, histories: list[History]) -> ClusterReport:
         statuses: dict[str, int] = {}
         for history in histories:
             statuses[history.status] = statuses.get(history.status, 0) + 1
@@ -194,17 +181,63 @@ class Cluster:
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         return ClusterReport(self.seed, seconds, self._trace, statuses, histories, digest)
 
-    async def _end(self) -> None:
-        """Wait until no instance is running, for a long time."""
-        running = InstanceFilter(status=("running",))
+    def _say(self, text: str) -> None:
+        self._trace.append(f"{self._clock.now:10.3f} {text}")
+
+    # --- the course of a run ------------------------------------------------------------------
+
+    async def _play(self, scenario: Callable[[Client], Awaitable[object]], client: Client) -> None:
+        """Run the scenario, while the store has its troubles and new code is deployed."""
+        error: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            if self._faults is not None:
+                nursery.start_soon(self._witness.trouble, self._faults, self._say)
+                nursery.start_soon(self._deploy, self._faults)
+            with trio.move_on_after(self._timeout) as in_time:
+                try:
+                    await scenario(client)
+                except Exception as exc:  # noqa: BLE001  # raised below, and not in a group
+                    error = exc
+            nursery.cancel_scope.cancel()
+        if in_time.cancelled_caught:
+            error = self._broken([f"the scenario does not end within {self._timeout:g} s"])
+        if error is not None:
+            raise error
+
+    async def _deploy(self, faults: Faults) -> None:
+        chance = random.Random(f"{self.seed}/deploys")  # noqa: S311  # it is repeated
+        while self._deployed < len(self._versions) - 1:
+            await self._clock.sleep(chance.expovariate(1 / faults.deploy))
+            self._deployed += 1
+            self._say(f"version {self._deployed} of the code is deployed")
+
+    async def _end(self, store: Backend, client: Client) -> None:
+        """Stop the faults, resume what is suspended, and wait until nothing is running.
+
+        What diverges from the last version was begun or continued by code that was withdrawn: it
+        is terminated, as an operator would do, since its parent would wait for ever.
+        """
+        self._say("no more faults")
+        self._deployed = len(self._versions) - 1
+        self._witness.heal()
+        self._healthy.set()
+        await anyio.sleep(3 * self._lease)
+        resumed: set[str] = set()
         with anyio.move_on_after(_PATIENCE):
-            while await self._store.count(running):  # noqa: ASYNC110  # what a client sees
+            while True:
+                for record in await store.list(_SUSPENDED, limit=1_000_000):
+                    if record.id not in resumed:
+                        resumed.add(record.id)
+                        self._say(f"{record.id} is resumed")
+                        await client.handle(record.id).resume()
+                    elif len(self._versions) > 1:
+                        self._say(f"{record.id} does not fit the last version; it is terminated")
+                        await client.handle(record.id).terminate("of a version that was withdrawn")
+                if not await store.count(InstanceFilter(status=("running", "suspended"))):
+                    break
                 await anyio.sleep(_AT_REST)
         # Workers hear with a heartbeat that what they run has ended; the dead are to be found.
         await anyio.sleep(3 * self._lease)
-
-    def _say(self, text: str) -> None:
-        self._trace.append(f"{trio.current_time():10.3f} {text}")
 
     # --- workers ------------------------------------------------------------------------------
 
@@ -215,40 +248,48 @@ class Cluster:
         while True:
             life += 1
             name = f"worker {number}.{life}"
-            link = Link(self._store, chance, trio.current_time)
-            killed = chance.random() < (0.0 if self._faults is None else self._faults.killed)
-            await self._live(name, link, chance, killed=killed)
+            process = Process(
+                name,
+                self._deployed,
+                store=cast("Backend", self._witness),
+                clock=self._clock,
+                chance=chance,
+                faults=self._faults,
+            )
+            killed = self._faults is not None and chance.random() < self._faults.killed
+            options = self._draw(process, chance, killed=killed)
+            of = f" with version {process.version}" if len(self._versions) > 1 else ""
+            self._say(f"{name} begins{of}")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.run, options, DEFAULT_START)
+                await self._let_live(process, chance, killed=killed)
             if self._faults is not None and not self._healthy.is_set():
                 await anyio.sleep(chance.expovariate(1 / self._faults.down))
 
-    async def _live(self, name: str, link: Link, chance: random.Random, *, killed: bool) -> None:
+    async def _let_live(self, process: Process, chance: random.Random, *, killed: bool) -> None:
+        """Let a process live for a while, with its troubles, and end it."""
         faults = self._faults
-        host = SimulatedTrioHost(chance.getrandbits(64), self._start)
-        self._say(f"{name} begins")
-        with trio.CancelScope() as alive:
-            async with worker_on(
-                cast("Backend", link), self._draw(name, chance, killed=killed), host
-            ):
-                if faults is None:
-                    await trio.sleep_forever()
-                    raise AssertionError("it is cancelled")
-                with trio.CancelScope() as troubled:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._trouble, name, link, chance, faults)
-                        nursery.start_soon(self._heal, link, troubled)
-                        await anyio.sleep(chance.expovariate(1 / faults.life))
-                        troubled.cancel()
-                if self._healthy.is_set():
-                    await anyio.sleep_forever()
-                self._say(f"{name} is {'killed' if killed else 'drained'}")
-                link.dead = killed
-                alive.cancel()
+        if faults is not None and not self._healthy.is_set():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.trouble, faults, self._say)
+                nursery.start_soon(_when_set, self._healthy, nursery.cancel_scope)
+                nursery.start_soon(_when_set, process.ended, nursery.cancel_scope)
+                await anyio.sleep(chance.expovariate(1 / faults.life))
+                nursery.cancel_scope.cancel()
+            process.heal()
+        if self._healthy.is_set() or faults is None:
+            if process.version < self._deployed:
+                process.drain()
+            await process.ended.wait()
+        elif not process.ended.is_set():
+            self._say(f"{process.name} is {'killed' if killed else 'drained'}")
+            (process.kill if killed else process.drain)()
 
-    def _draw(self, name: str, chance: random.Random, *, killed: bool) -> WorkerOptions:
+    def _draw(self, process: Process, chance: random.Random, *, killed: bool) -> WorkerOptions:
         drawn: dict[str, Any] = {
-            "registry": self._registry,
+            "registry": self._versions[process.version],
             "codec": self._codec,
-            "name": name,
+            "name": process.name,
             "lease": self._lease,
             "drain": 0.0 if killed else chance.choice((0.0, 1.0)),
             "cache_size": chance.choice((0, 1, 1000)),
@@ -258,46 +299,49 @@ class Cluster:
         }
         return WorkerOptions(**{**drawn, **self._options})
 
-    async def _heal(self, link: Link, troubled: trio.CancelScope) -> None:
-        await self._healthy.wait()
-        link.cut_until = link.slow_until = -1.0
-        link.loses = 0.0
-        troubled.cancel()
-
-    async def _trouble(self, name: str, link: Link, chance: random.Random, faults: Faults) -> None:
-        while True:
-            await anyio.sleep(chance.expovariate(1 / faults.between))
-            now = trio.current_time()
-            kind = chance.choice(("is cut", "is slow", "loses answers"))
-            seconds = chance.expovariate(1 / (faults.slow if kind == "is slow" else faults.cut))
-            self._say(f"the link of {name} {kind} for {seconds:.3f} s")
-            if kind == "is cut":
-                link.cut_until = now + seconds
-            elif kind == "is slow":
-                link.slow_until = now + seconds
-            else:
-                link.loses = faults.lost
-            await anyio.sleep(seconds)
-            link.loses = 0.0
-
     # --- clients ------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _client(self) -> AsyncGenerator[Client]:
+    async def _client(self, store: Backend) -> AsyncGenerator[Client]:
         chance = random.Random(f"{self.seed}/client")  # noqa: S311  # it is repeated
-        host = SimulatedTrioHost(chance.getrandbits(64), self._start)
-        link = Link(self._store, chance, trio.current_time)
+        host = SimulatedTrioHost(chance.getrandbits(64), DEFAULT_START)
+        link = _PatientLink(store, self._ledger, self._clock, chance, self._witness)
         client = Client(
             cast("Backend", link),
             codec=self._codec,
-            registry=self._registry,
+            registry=self._versions[0],
             random=host.random,
             wall=host.wall,
         )
         async with anyio.create_task_group() as group:
-            group.start_soon(client.waiter.watch)
+            group.start_soon(client.watch)
             try:
                 yield client
             finally:
                 client.close()
                 group.cancel_scope.cancel()
+
+
+class _PatientLink(Link):
+    """A client's: its calls wait until the store is well, as a client would try them again."""
+
+    def __init__(
+        self,
+        store: Backend,
+        ledger: Ledger,
+        clock: SimulatedClock,
+        chance: random.Random,
+        troubled: Witness,
+    ) -> None:
+        super().__init__(cast("Backend", Witness(store, ledger, clock, chance)), chance, clock)
+        self._troubled = troubled
+
+    async def _travel(self) -> None:
+        await super()._travel()
+        while self._clock.now < self._troubled.well_at:
+            await self._clock.sleep(self._troubled.well_at - self._clock.now)
+
+
+async def _when_set(event: anyio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Hashable
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +13,7 @@ import outcome
 from trioflow._model.randomness import RandomSource
 from trioflow._worker.host import Host, Repeating, Scope, ThreadCall
 from trioflow._worker.real_host import AsyncioHost, TrioHost
+from trioflow.testing.clock import process
 
 __all__ = ["SimulatedAsyncioHost", "SimulatedTrioHost"]
 
@@ -54,19 +55,29 @@ class _Simulated(Host):
     Args:
         seed: For random bits.
         start: The wall clock at the beginning of the loop's time, epoch seconds.
+        belongs_to: The simulated process; see `trioflow.testing.clock.process`.
 
     Attributes:
-        repeating: What is called again and again, such as heartbeats; to stop it is to pause the
-            process.
+        repeating: What is called again and again, such as heartbeats.
     """
 
-    def __init__(self, seed: int, start: float) -> None:
+    def __init__(self, seed: int, start: float, belongs_to: Hashable = None) -> None:
         super().__init__()
         self.random = RandomSource(random.Random(seed).randbytes)  # noqa: S311  # it is repeated
         self.monotonic = self.current_time
         self.wall = lambda: start + self.current_time()
-        self.has_threads = False
+        self.has_threads = self.has_processes = False
         self.repeating: list[Repeating] = []
+        self._process = belongs_to
+
+    def _inside(self, fn: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return the function for a task that outlives its opener, as one of this process."""
+
+        async def run() -> None:
+            process.set(self._process)
+            await fn()
+
+        return run
 
     def repeat(self, interval: float, fn: Callable[[], bool], name: str) -> Repeating:
         """Call a function again and again, in the loop."""
@@ -98,6 +109,14 @@ class _Simulated(Host):
 class SimulatedTrioHost(_Simulated, TrioHost):
     """A host on a trio loop."""
 
+    def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task that outlives its opener."""
+        TrioHost.spawn_detached(self, self._inside(fn), name)
+
 
 class SimulatedAsyncioHost(_Simulated, AsyncioHost):
     """A host on an asyncio loop."""
+
+    def spawn_detached(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task that outlives its opener."""
+        AsyncioHost.spawn_detached(self, self._inside(fn), name)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trioflow._model.events import ActivityCancelled, ActivityCompleted, ActivityFailed, Started
+import msgspec
+
+from trioflow._client.description import decode_report
+from trioflow._codec.values import Codec
+from trioflow._model.events import (
+    ActivityCancelled,
+    ActivityCompleted,
+    ActivityFailed,
+    CancelRequested,
+    Event,
+    SignalReceived,
+    Started,
+    decode_event,
+)
 from trioflow._model.turns import Turn
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
@@ -36,6 +50,7 @@ class Ledger:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._turns: dict[tuple[str, str, int, int], str] = {}
+        self._accepted: dict[tuple[str, str], list[Event]] = {}
 
     def committed(
         self, worker: str, units: Sequence[Unit], results: Sequence[CommitFailure | None]
@@ -54,38 +69,57 @@ class Ledger:
                             f"{other} and by {worker}"
                         )
 
+    def accepted(self, instance: str, life: str, event: bytes) -> None:
+        """Note what a client was told to be stored: a signal, or a cancel."""
+        self._accepted.setdefault((instance, life), []).append(decode_event(event))
+
+    def sent_to(self, record: InstanceRecord) -> list[Event]:
+        """Return what was accepted for an instance, in its order."""
+        return self._accepted.get((record.id, record.life), [])
+
 
 async def check_store(
-    store: Backend, registry: Registry, ledger: Ledger, *, may_suspend: bool
+    store: Backend, versions: Sequence[Registry], ledger: Ledger, *, codec: Codec
 ) -> tuple[list[str], list[History]]:
-    """Return what is wrong with what is stored, and the histories."""
+    """Return what is wrong with what is stored, and the histories.
+
+    Args:
+        store: The store, after everything has ended.
+        versions: The code that was deployed, one after the other.
+        ledger: What the store has accepted.
+        codec: For the values.
+    """
     problems = list(ledger.problems)
     histories: list[History] = []
     for record in await store.list(InstanceFilter(), limit=1_000_000):
         history = await export_record(store, record)
         histories.append(history)
-        problems += _of_record(record, may_suspend=may_suspend)
+        problems += _of_record(record)
         if record.status in ENDED and await store.activities(record.id):
             problems.append(f"{record.id!r} has ended, and rows of activities are left")
-        problems += _of_history(record, history)
-        problems += _replays(registry, history)
+        executions = [execution.decode() for execution in history.executions]
+        problems += _of_history(record, history, executions)
+        problems += _of_messages(record, executions, ledger.sent_to(record))
+        problems += _replays(versions, history, codec)
     return problems, histories
 
 
-def _of_record(record: InstanceRecord, *, may_suspend: bool) -> Iterator[str]:
+def _of_record(record: InstanceRecord) -> Iterator[str]:
     if record.status == "running":
         yield f"{record.id!r} ({record.workflow}) has not ended: {record}"
-    if record.status == "suspended" and not may_suspend:
-        yield f"{record.id!r} is suspended: {record.outcome.decode(errors='replace')}"
+    if record.status == "suspended":
+        report = decode_report(record.outcome)
+        yield f"{record.id!r} is suspended ({report.kind}): {report.message}"
     if record.status in ENDED and record.worker is not None:
         yield f"{record.id!r} has ended and is leased to {record.worker}"
     if record.status in ENDED and record.unread:
         yield f"{record.id!r} has ended, and {record.unread} messages are left in its inbox"
 
 
-def _of_history(record: InstanceRecord, history: History) -> Iterator[str]:
-    for execution in history.executions:
-        turns = execution.decode()
+def _of_history(
+    record: InstanceRecord, history: History, executions: Sequence[Sequence[Turn]]
+) -> Iterator[str]:
+    for execution, turns in zip(history.executions, executions, strict=True):
         if not turns:
             continue
         where = f"execution {execution.number} of {record.id!r}"
@@ -103,6 +137,34 @@ def _of_history(record: InstanceRecord, history: History) -> Iterator[str]:
             yield f"{record.id!r} is {record.status}, and its history has no end"
 
 
+def _of_messages(
+    record: InstanceRecord, executions: Sequence[Sequence[Turn]], accepted: Sequence[Event]
+) -> Iterator[str]:
+    """What clients were told to be stored has been consumed, once and in its order."""
+    if not accepted or record.status in ("terminated", "suspended"):
+        return
+    received = [
+        event
+        for turns in executions
+        for turn in turns
+        for event in turn.events
+        if isinstance(event, SignalReceived | CancelRequested)
+    ]
+    if not record.turns and record.status == "cancelled":
+        return  # before it began; what is there is of an earlier life of its id
+    given, got = Counter(map(_said, accepted)), Counter(map(_said, received))
+    for what, times in given.items():
+        if got[what] < times:
+            yield f"{record.id!r} was sent {what} {times} times and has received it {got[what]}"
+    clients = [what for what in map(_said, received) if what in given]
+    if got == given and clients != list(map(_said, accepted)):
+        yield f"{record.id!r} has received what it was sent in another order"
+
+
+def _said(event: Event) -> str:
+    return msgspec.json.encode(event).decode()
+
+
 def _answers(where: str, turns: Sequence[Turn]) -> Iterator[str]:
     answered: set[str] = set()
     for turn in turns:
@@ -114,18 +176,32 @@ def _answers(where: str, turns: Sequence[Turn]) -> Iterator[str]:
             answered.add(event.id)
 
 
-def _replays(registry: Registry, history: History) -> Iterator[str]:
+def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> Iterator[str]:
+    """Each execution is what some of the code that was deployed gives.
+
+    Where other code has made other turns of it, what commands carry may differ.
+    """
+    strict = len(versions) == 1
     for execution in history.executions:
         if not execution.turns:
             continue
         started: Any = execution.decode()[0].events[0]
-        workflow = registry.workflows.get(started.workflow)
-        if workflow is None:
+        known = [version.workflows.get(started.workflow) for version in versions]
+        tried = [workflow for workflow in known if workflow is not None]
+        if not tried:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"
             continue
-        try:
-            with Replay(history, workflow, execution=execution.number) as replay:
-                for _ in replay:
-                    pass
-        except ReplayError as exc:
-            yield f"{history.id!r} does not replay: {exc}"
+        errors: list[ReplayError] = []
+        for workflow in tried:
+            try:
+                with Replay(
+                    history, workflow, execution=execution.number, codec=codec, strict=strict
+                ) as replay:
+                    for _ in replay:
+                        pass
+            except ReplayError as exc:
+                errors.append(exc)
+            else:
+                break
+        if len(errors) == len(tried):
+            yield f"{history.id!r} does not replay: {errors[-1]}"

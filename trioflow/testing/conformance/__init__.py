@@ -30,6 +30,8 @@ from trioflow.testing.conformance import (
     lives,
     messages,
     priorities,
+    questions,
+    requests,
     suspects,
     times,
     workers,
@@ -43,6 +45,6 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities),
+        *(workers, suspects, lives, clients, priorities, requests, questions),
     )
     return [case for module in modules for case in module.CASES]

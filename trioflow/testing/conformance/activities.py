@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from trioflow.backends.records import (
+    ActivityProgress,
     ActivityResult,
     ActivityRetry,
     CancelledActivity,
@@ -142,6 +143,68 @@ async def a_retry_of_what_is_not_held_is_dropped(stage: Stage) -> None:
     assert (await stage.task("a", "0:0")).attempt == 1
 
 
+async def progress_is_kept_until_the_activity_ends(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")))
+    assert (await stage.task("a", "0:0")).progress == b""
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    first = Unit(progress=[ActivityProgress(key("a", "0:0"), b'{"done":1}')])
+    assert await backend.commit("w2", [first]) == [None]
+    assert (await stage.task("a", "0:0")).progress == b'{"done":1}'
+    assert (await stage.task("a", "0:1")).progress == b""
+    await backend.release_worker("w2", died=True)
+    taken = (await backend.take_activities("w1", ("default",), 10)).activities
+    found = {task.key.command: (task.attempt, task.progress) for task in taken}
+    assert found == {"0:0": (2, b'{"done":1}'), "0:1": (1, b"")}
+
+
+async def progress_comes_before_the_end_of_an_attempt(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", "0:2", leased=True)))
+    units = [
+        Unit(retries=[ActivityRetry(key("a", "0:0"), 2, backend.now())]),
+        Unit(results=[ActivityResult(key("a", "0:1"), b"result")]),
+        Unit(progress=[ActivityProgress(key("a", f"0:{n}"), b"%d" % n) for n in (0, 1, 2, 9)]),
+        Unit(progress=[ActivityProgress(key("a", "0:2"), b"later")]),
+    ]
+    assert await backend.commit("w1", units) == [None] * 4
+    found = {task.key.command: task.progress for task in await backend.activities("a")}
+    assert found == {"0:0": b"0", "0:2": b"later"}
+    (again,) = (await backend.take_activities("w1", ("default",), 10)).activities
+    assert (again.attempt, again.progress) == (2, b"0")
+
+
+async def progress_of_what_is_not_held_is_dropped(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a", life="l1")
+    await stage.stored(step("a", 0, life="l1", activities=named("0:0", "0:1", leased=True)))
+    units = [
+        Unit(progress=[ActivityProgress(key("a", "0:0", life="l1"), b"w2")]),
+        Unit(results=[ActivityResult(key("a", "0:1", life="l1"), b"w2")]),
+    ]
+    assert await backend.commit("w2", units) == [None, None]
+    other = Unit(progress=[ActivityProgress(key("a", "0:0", life="l2"), b"another life")])
+    assert await backend.commit("w1", [other]) == [None]
+    assert [task.progress for task in await backend.activities("a")] == [b"", b""]
+
+
+async def progress_of_a_unit_that_fails_is_not_stored(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1", leased=True)))
+    failing = Unit(instances=[step("a", 7)], progress=[ActivityProgress(key("a", "0:0"), b"never")])
+    storing = Unit(progress=[ActivityProgress(key("a", "0:1"), b"stored")])
+    failed, stored = await stage.backend.commit("w1", [failing, storing])
+    assert failed is not None
+    assert stored is None
+    assert [task.progress for task in await stage.backend.activities("a")] == [b"", b"stored"]
+
+
 async def cancelling_a_waiting_activity_ends_it(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a")
@@ -160,7 +223,8 @@ async def cancelling_a_running_activity_tells_its_worker(stage: Stage) -> None:
     assert backend.heartbeat("w2") == Heartbeat(alive=True)
     await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:0", b"cancelled")]))
     assert await stage.take() == []
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b"cancelled"])
+    assert backend.heartbeat("w2") == told
     assert backend.heartbeat("w1") == Heartbeat(alive=True)
     await backend.commit("w2", [Unit(results=[ActivityResult(key("a", "0:0"), b"all the same")])])
     assert events(await stage.take()) == [b"all the same"]
@@ -210,6 +274,10 @@ CASES: tuple[Case, ...] = (
     a_retry_is_invisible_until_its_time,
     a_retry_comes_after_what_was_visible_before,
     a_retry_of_what_is_not_held_is_dropped,
+    progress_is_kept_until_the_activity_ends,
+    progress_comes_before_the_end_of_an_attempt,
+    progress_of_what_is_not_held_is_dropped,
+    progress_of_a_unit_that_fails_is_not_stored,
     cancelling_a_waiting_activity_ends_it,
     cancelling_a_running_activity_tells_its_worker,
     a_cancelled_activity_is_not_tried_again,

@@ -40,7 +40,7 @@ async def _marked(stage: Stage, *, mine: bool = False) -> None:
     await stage.stored(step("a", 0, activities=[*named("0:0", priority=1), *named("0:1")]))
     assert await stage.take_commands(holder) == ["0:0", "0:1"]
     await stage.stored(step("a", 1, cancelled=[CancelledActivity("0:1", b"cancelled")]))
-    told = Heartbeat(alive=True, cancelled=[key("a", "0:1")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:1")], events=[b"cancelled"])
     assert stage.backend.heartbeat(holder) == told
 
 
@@ -108,7 +108,7 @@ async def what_is_marked_ends_when_it_is_recalled(stage: Stage) -> None:
 async def what_is_marked_and_kept_stays_marked(stage: Stage) -> None:
     await _marked(stage)
     await stage.backend.recall("w2", [key("a", "0:1")])
-    told = Heartbeat(alive=True, cancelled=[key("a", "0:1")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:1")], events=[b"cancelled"])
     assert stage.backend.heartbeat("w2") == told
     assert await stage.take() == []
     assert await stage.take_commands("w9") == ["0:0"]

@@ -29,6 +29,7 @@ from trioflow.testing.conformance.stage import (
     events,
     key,
     named,
+    new,
     step,
 )
 
@@ -50,7 +51,8 @@ async def terminating_ends_an_instance(stage: Stage) -> None:
     assert await stage.commit(step("a", 1)) == CommitFailure(lost=["a"])
     assert await stage.take("w1") == []
     assert await stage.take_commands("w1") == []
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b""])
+    assert backend.heartbeat("w2") == told
 
 
 async def terminating_takes_the_descendants_along(stage: Stage) -> None:
@@ -77,6 +79,44 @@ async def terminating_takes_the_descendants_along(stage: Stage) -> None:
     assert child_failed(await stage.take()) == ("0:1", "Terminated")
     assert await backend.terminate("top", TERMINATED) == "done"
     assert (await stage.record("side")).status == "terminated"
+
+
+async def a_finished_id_may_be_kept_from_use(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a")
+    assert await backend.create([new("a"), new("b")], reuse=False) == [False, True]
+    await stage.stored(step("a", 0, closing=DONE))
+    assert await backend.create([new("a", life="2")], reuse=False) == [False]
+    row = await stage.record("a")
+    assert (row.status, row.execution, row.life) == ("completed", 1, "")
+    assert await backend.create([new("a", life="3")]) == [True]
+    assert (await stage.record("a")).execution == 2
+
+
+async def a_new_instance_may_replace_an_unfinished_one(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("top")
+    await stage.stored(step("top", 0), step("a", 0, new=child("a", "top", "0:1")))
+    born = step("kid", 0, new=child("kid", "a"))
+    await stage.stored(step("a", 1, activities=named("0:0", "0:1")), born)
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    anew = [new("a", life="2", queue="q"), new("b", life="3", queue="q")]
+    assert await backend.create(anew, replacing=TERMINATED) == [True, True]
+    assert await stage.commit(step("a", 2)) == CommitFailure(lost=["a"])
+    assert child_failed(await stage.take()) == ("0:1", "Terminated")
+    assert (await stage.record("kid")).status == "terminated"
+    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    row = await stage.record("a")
+    assert (row.status, row.execution, row.life, row.parent) == ("running", 2, "2", None)
+    assert await stage.take_commands("w1") == []
+    assert sorted(await stage.take_ids("w2", queues=("q",))) == ["a", "b"]
+    # What was replaced counts as finished: so its id is free only if those may be used again.
+    again = [new("a", life="4"), new("c")]
+    created = await backend.create(again, replacing=TERMINATED, reuse=False)
+    assert created == [False, True]
+    assert (await stage.record("a")).status == "terminated"
 
 
 async def a_parent_in_a_later_execution_is_not_told(stage: Stage) -> None:
@@ -261,6 +301,8 @@ async def an_unknown_history_is_empty(stage: Stage) -> None:
 CASES: tuple[Case, ...] = (
     terminating_ends_an_instance,
     terminating_takes_the_descendants_along,
+    a_finished_id_may_be_kept_from_use,
+    a_new_instance_may_replace_an_unfinished_one,
     a_parent_in_a_later_execution_is_not_told,
     terminating_reaches_the_suspended,
     resuming_needs_a_suspended_instance,

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import anyio.lowlevel
 
@@ -117,6 +119,34 @@ async def excluded_workflows_are_left(stage: Stage) -> None:
     assert [one.id for one in taken.instances] == ["b"]
     assert taken.next_at is None
     assert (await stage.record("a")).worker is None
+
+
+async def excluded_instances_are_left(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.create("a", "b", "c")
+    await stage.create("d", workflow="unknown")
+    look = partial(stage.backend.take_instances, "w1", ("default",))
+    taken = await look(9, exclude=("unknown",), exclude_ids=("a", "c", "nobody"))
+    assert [one.id for one in taken.instances] == ["b"]
+    assert (taken.next_at, taken.suspects) == (None, False)
+    assert (await stage.record("a")).worker is None
+    await stage.backend.send("b", b"1")
+    assert (await look(9, exclude_ids=("a", "b", "c", "d"))).instances == []
+    assert events((await look(0, exclude_ids=("b",))).instances) == [b"1"]  # it is its own already
+    assert await stage.take_ids(exclude=("unknown",), exclude_ids=("c",)) == ["a"]
+    assert await stage.take_ids() == ["c", "d"]
+
+
+async def an_excluded_instance_does_not_wake_anyone(stage: Stage) -> None:
+    await stage.workers("w1")
+    due = stage.backend.now() + 1000
+    for id, wake_at in (("sooner", due), ("later", due + 1000)):
+        await stage.hold(id)
+        await stage.stored(step(id, 0, leased=False, wake_at=wake_at))
+    look = partial(stage.backend.take_instances, "w1", ("default",), 9)
+    assert (await look()).next_at == due
+    assert (await look(exclude_ids=("sooner",))).next_at == due + 1000
+    assert (await look(exclude_ids=("sooner", "later"))).next_at is None
 
 
 async def messages_come_in_order_and_are_given_again(stage: Stage) -> None:
@@ -303,6 +333,8 @@ CASES: tuple[Case, ...] = (
     readiness_counts_not_age,
     a_limit_across_queues_takes_the_longest_ready,
     excluded_workflows_are_left,
+    excluded_instances_are_left,
+    an_excluded_instance_does_not_wake_anyone,
     messages_come_in_order_and_are_given_again,
     numbers_of_messages_are_not_used_again,
     sending_says_whether_it_arrived,

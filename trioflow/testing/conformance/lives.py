@@ -199,7 +199,7 @@ async def what_another_life_has_started_is_not_terminated(stage: Stage) -> None:
 
 
 async def _only_its_worker_is_told(stage: Stage) -> None:
-    told = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_OLD)])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_OLD)], events=[b""])
     assert stage.backend.heartbeat("w2") == told
     assert stage.backend.heartbeat("w1") == Heartbeat(alive=True)
     assert await stage.backend.activities("a") == []
@@ -301,14 +301,14 @@ async def two_lives_have_activities_of_their_own(stage: Stage) -> None:
     assert [task.key.life for task in await backend.activities("a")] == [_NEW, _NEW]
     tasks = (await backend.take_activities("w1", ("default",), 1)).activities
     assert [(task.key, task.input) for task in tasks] == [(key("a", "0:0", life=_NEW), b"[2]")]
-    old = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_OLD)])
+    old = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_OLD)], events=[b""])
     assert backend.heartbeat("w2") == old
     assert backend.heartbeat("w1") == Heartbeat(alive=True)
     assert await backend.commit("w2", [result("a", "0:0", b"x", life=_NEW)]) == [None]
     assert await stage.take() == []
     asked = [CancelledActivity("0:0", b"cancelled"), CancelledActivity("0:1", b"at once")]
     await stage.stored(step("a", 1, life=_NEW, cancelled=asked))
-    mine = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_NEW)])
+    mine = Heartbeat(alive=True, cancelled=[key("a", "0:0", life=_NEW)], events=[b"cancelled"])
     assert (backend.heartbeat("w1"), backend.heartbeat("w2")) == (mine, old)
     (taken,) = await stage.take()
     assert events([taken]) == [b"at once"]

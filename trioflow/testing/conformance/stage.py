@@ -100,8 +100,9 @@ class Stage:
 
     async def hold(self, *ids: str, worker: str = "w1", **fields: Any) -> None:
         """Create instances that a worker has taken."""
+        queues = (fields.get("queue", "default"),)
         await self.create(*ids, **fields)
-        assert await self.take_ids(worker) == list(ids)
+        assert await self.take_ids(worker, queues=queues) == list(ids)
 
     async def take_commands(
         self, worker: str = "w1", limit: int = 100, **options: Any

@@ -116,6 +116,9 @@ async def suspects_are_taken_by_queue_and_name(stage: Stage) -> None:
         assert await stage.suspects(queues=queues, exclude=exclude) == []
         taken = await backend.take_instances("w9", queues, 9, exclude=exclude)
         assert (taken.instances, taken.next_at, taken.suspects) == ([], None, False)
+    assert await stage.suspects(queues=("default", "other"), exclude_ids=("a",)) == []
+    taken = await backend.take_instances("w9", ("default", "other"), 9, exclude_ids=("a",))
+    assert (taken.instances, taken.suspects) == ([], False)
     taken = await backend.take_instances("w9", ("other", "default"), 9, exclude=("x",))
     assert (taken.instances, taken.suspects) == ([], True)
     assert await stage.suspects(queues=("other", "default"), exclude=("x",)) == [("a", 1)]

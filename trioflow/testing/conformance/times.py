@@ -1,4 +1,4 @@
-"""Conformance: when each message came."""
+"""Conformance: when each message came, and when an instance starts."""
 
 # ruff: noqa: D103 - assertions; a case is described by its name
 
@@ -13,12 +13,15 @@ from trioflow.testing.conformance.stage import (
     child,
     key,
     named,
+    new,
     seqs,
     step,
 )
 
 # A server's clock is known only so well, seconds.
 _UNSURE = 0.5
+# Long enough for a busy server to do what is to happen before, seconds.
+_LATER = 2.0
 
 
 def _about(at: float, expected: float) -> bool:
@@ -95,9 +98,49 @@ async def what_goes_over_keeps_its_time(stage: Stage) -> None:
     assert (again.execution, again.inbox) == (2, taken.inbox)
 
 
+async def an_instance_waits_for_its_time_to_start(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    options = b'{"timeout":60.0}'
+    start_at = backend.now() + _LATER
+    later = [new(id, start_at=start_at, options=options) for id in ("a", "b", "c", "d")]
+    assert await backend.create([*later, new("now", start_at=1.0)]) == [True] * 5
+    await stage.hold("p", queue="q", worker="w2")
+    born = step("kid", 0, new=child("kid", "p", start_at=start_at), turns=[], leased=False)
+    await stage.stored(step("p", 0), born, worker="w2")
+    record = await stage.record("a")
+    assert (record.start_at, record.ready_at) == (start_at, start_at)
+    assert (await stage.record("now")).start_at == 1.0
+    # What comes before is kept for it.
+    assert await backend.send("a", b"early") == "done"
+    mail = [Message("b", b"one", sent=b"yes"), Message("b", b"two"), Message("kid", b"three")]
+    await stage.stored(step("p", 1, messages=mail), worker="w2")
+    assert await backend.cancel("c", b'{"event":"cancel requested"}', CANCELLED) == "done"
+    assert await backend.terminate("d", TERMINATED) == "done"
+    assert [(await stage.record(id)).status for id in "cd"] == ["cancelled", "terminated"]
+    assert await stage.take_ids() == ["now"]
+    asked = await backend.take_instances("w1", ("default",), 9)
+    assert (asked.instances, asked.next_at) == ([], start_at)
+    assert (await stage.record("b")).ready_at == start_at
+    await stage.pass_time(_LATER * 1.1)
+    taken = {one.id: one for one in await stage.take()}
+    assert sorted(taken) == ["a", "b", "kid"]
+    assert [len(taken[id].inbox) for id in ("a", "b", "kid")] == [1, 2, 1]
+    assert taken["a"].options == options
+    assert taken["kid"].options == b""
+    for one in taken.values():
+        assert one.start_at == start_at
+        assert one.created_at == (await stage.record(one.id)).created_at
+    await stage.stored(step("a", 0, consumed=seqs(taken["a"]), continued=b"[2]", leased=False))
+    (again,) = await stage.take()
+    assert (again.execution, again.start_at, again.options) == (2, start_at, options)
+    assert again.created_at == taken["a"].created_at
+
+
 CASES: tuple[Case, ...] = (
     a_message_has_the_time_of_its_arrival,
     what_commits_leave_in_an_inbox_has_a_time,
     a_result_may_say_when_it_came,
     what_goes_over_keeps_its_time,
+    an_instance_waits_for_its_time_to_start,
 )

@@ -99,11 +99,13 @@ def _taken(one: TakenInstance) -> TakenInstance:
         StoredMessage(0, _event(message.event), _when(message.at) or 0.0)
         for message in inbox(one.inbox)
     ]
-    return msgspec.structs.replace(one, ready_at=_when(one.ready_at), inbox=known)
+    ready_at = _when(one.ready_at)
+    return msgspec.structs.replace(one, ready_at=ready_at, inbox=known, created_at=_NOW)
 
 
 def _heartbeat(beat: Heartbeat) -> Heartbeat:
-    return Heartbeat(beat.alive, sorted(beat.cancelled, key=_key))
+    marks = sorted(beat.marks().items(), key=lambda mark: _key(mark[0]))
+    return Heartbeat(beat.alive, [key for key, _ in marks], [event for _, event in marks])
 
 
 def _failure(failure: CommitFailure) -> CommitFailure:

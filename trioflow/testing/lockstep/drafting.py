@@ -12,8 +12,10 @@ from trioflow._model.events import CancelRequested, ParentRef, encode_event
 from trioflow._model.turns import Cancelled, Failed
 from trioflow.backends.records import (
     ActivityKey,
+    ActivityProgress,
     ActivityResult,
     ActivityRetry,
+    Answer,
     CancelledActivity,
     Closing,
     InstanceCommit,
@@ -102,11 +104,14 @@ class Draft:
             execution, life = (1, "") if record is None else (record.execution, record.life)
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
         planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
+        start_at = self.when(planned.pop("start"))
         return NewInstance(
             **planned,
             input=b"[%d]" % self._facts.next_number(),
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
             life=f"life {self._facts.next_number()}",
+            start_at=start_at or 0.0,
+            options=b"" if start_at is None else b'{"timeout":%d}' % self._facts.next_number(),
         )
 
     def life(self, id: str, plan: Life) -> str | None:
@@ -151,6 +156,7 @@ class Batch:
         stepped = {commit.id for commit in commits}
         births = [self._birth(birth, top, stepped) for birth in plan.births]
         commits += [commit for commit in births if commit is not None]
+        progress = [self._task(task, ends=False) for task in plan.progress]
         results = [(self._task(task), task) for task in plan.results]
         retries = [(self._task(task), task) for task in plan.retries]
         self.units.append(
@@ -158,6 +164,7 @@ class Batch:
                 instances=commits,
                 results=[self._result(key, task) for key, task in results if key is not None],
                 retries=[self._retry(key, task) for key, task in retries if key is not None],
+                progress=[self._progress(key) for key in progress if key is not None],
             )
         )
 
@@ -239,6 +246,8 @@ class Batch:
             return None
         self._born.add(new.id)
         self._instances.add(new.id)
+        if plan.leased or plan.turns:  # it starts at once
+            new = msgspec.structs.replace(new, start_at=0.0)
         commit = InstanceCommit(
             id=new.id,
             execution=1,
@@ -264,8 +273,9 @@ class Batch:
         commit.due = plan.due
         commit.activities = [self._activity(activity) for activity in plan.activities]
         commit.messages = [self._message(message) for message in plan.messages]
-        if isinstance(plan, StepPlan) and plan.status:
-            commit.status = b"%d" % number
+        if isinstance(plan, StepPlan):
+            commit.status = b"%d" % number if plan.status else None
+            commit.answers = [Answer(one, b"answer %d" % number) for one in plan.answers]
         if plan.ending == "continued":
             commit.continued, commit.carried = b"[%d]" % number, b"[]"
         elif plan.ending == "suspended":
@@ -316,18 +326,21 @@ class Batch:
             parent = ParentRef(self._draft.id("nobody"), 1, "0:0")
         return encode_event(CancelRequested(f"{self._facts.next_number()}", by=parent))
 
-    def _task(self, plan: TaskPlan) -> ActivityKey | None:
+    def _task(self, plan: TaskPlan, *, ends: bool = True) -> ActivityKey | None:
         own = self._facts.tasks_of(self._worker)
         every = [*self._facts.tasks, ActivityKey(self._draft.id("nobody"), 1, "0:0")]
         keys = [key for key in (every if plan.stray else own) if key not in self._tasks]
         key = _chosen(keys, plan.pick)
-        if key is not None:
+        if key is not None and ends:
             self._tasks.add(key)
         return key
 
     def _result(self, key: ActivityKey, plan: TaskPlan) -> ActivityResult:
         at = self._draft.when("past") if plan.visible == "past" else None
         return ActivityResult(key, self._draft.event(), at)
+
+    def _progress(self, key: ActivityKey) -> ActivityProgress:
+        return ActivityProgress(key, b"%d" % self._facts.next_number())
 
     def _retry(self, key: ActivityKey, plan: TaskPlan) -> ActivityRetry:
         visible_at = self._draft.when(plan.visible)

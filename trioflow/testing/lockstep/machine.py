@@ -108,8 +108,8 @@ class Machine(RuleBasedStateMachine):
         last = self._facts.workers[-1]
         # Nobody else lives, so nothing is left to anybody.
         if not self._facts.tied_instances(last, QUEUES):
-            await self._take_instances(last, QUEUES, 1, (), _STICKY)
-        await self._take_instances(last, QUEUES, MANY, (), _STICKY)
+            await self._take_instances(last, QUEUES, 1, {}, _STICKY)
+        await self._take_instances(last, QUEUES, MANY, {}, _STICKY)
         await self._take_all_suspects(last)
         if not self._facts.tied_tasks(QUEUES):
             await self._take_activities(last, QUEUES, 1, ())
@@ -159,7 +159,7 @@ class Machine(RuleBasedStateMachine):
         self._do(self._register)
         self._do(self._create, instances)
         self._do(self._look)
-        self.take_instances(0, False, QUEUES, limit, (), 0.0, False)  # noqa: FBT003 - living
+        self.take_instances(0, False, QUEUES, limit, (), (), 0.0, False)  # noqa: FBT003 - living
 
     @rule(what=plans.worker_acts, pick=_pick, dead=plans.seldom)
     def worker(self, what: str, pick: int, dead: bool) -> None:
@@ -211,12 +211,12 @@ class Machine(RuleBasedStateMachine):
         heir = self._draft.worker(pick)
         if busy:
             self._do(self._take_activities, heir, QUEUES, MANY, ())
-        self._do(self._take_suspect, heir, QUEUES, ())
+        self._do(self._take_suspect, heir, QUEUES, {})
         self._do(self._look)
         if then in ("die", "release"):
             self._do(self._release_worker, heir, then == "die")
         elif then == "commit":
-            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            unit = UnitPlan(steps=[step], births=[])
             self._do(self._commit, heir, [unit])
 
     # --- taking -------------------------------------------------------------------------------
@@ -227,6 +227,7 @@ class Machine(RuleBasedStateMachine):
         queues=_queues,
         limit=_limit,
         exclude=plans.excluded(WORKFLOWS),
+        exclude_ids=plans.excluded(IDS),
         sticky=st.sampled_from((0.0, _STICKY)),
         suspect=plans.suspect,
     )
@@ -237,24 +238,27 @@ class Machine(RuleBasedStateMachine):
         queues: tuple[str, ...],
         limit: int,
         exclude: tuple[str, ...],
+        exclude_ids: tuple[str, ...],
         sticky: float,
         suspect: bool,
     ) -> None:
         """A worker takes instances, or a suspect."""
         worker = self._draft.worker(pick, dead=dead)
+        ids = tuple(self._draft.id(name) for name in exclude_ids)
+        unwanted = {"exclude": exclude, "exclude_ids": ids}
         if suspect:
-            self._do(self._take_suspect, worker, queues, exclude)
+            self._do(self._take_suspect, worker, queues, unwanted)
             return
         if limit and self._facts.tied_instances(worker, queues):
             limit = MANY
-        self._do(self._take_instances, worker, queues, limit, exclude, sticky)
+        self._do(self._take_instances, worker, queues, limit, unwanted, sticky)
 
     async def _take_instances(
         self,
         worker: str,
         queues: Sequence[str],
         limit: int,
-        exclude: Sequence[str],
+        unwanted: dict[str, Sequence[str]],
         sticky: float,
     ) -> None:
         self._changed = True
@@ -263,7 +267,7 @@ class Machine(RuleBasedStateMachine):
         answers = await self._sides.call(
             "take_instances",
             *(worker, queues, limit),
-            exclude=exclude,
+            **unwanted,
             sticky=sticky,
             shape=lambda found, expected: taken_instances(
                 found, ranks(expected.instances), alive=alive
@@ -273,7 +277,7 @@ class Machine(RuleBasedStateMachine):
             side.see(answer.instances)
 
     async def _take_suspect(
-        self, worker: str, queues: Sequence[str], exclude: Sequence[str]
+        self, worker: str, queues: Sequence[str], unwanted: dict[str, Sequence[str]]
     ) -> None:
         if self._facts.tied_suspects(queues):
             return
@@ -282,7 +286,7 @@ class Machine(RuleBasedStateMachine):
         answers = await self._sides.call(
             "take_instances",
             *(worker, queues, 1),
-            exclude=exclude,
+            **unwanted,
             suspect=True,
             shape=lambda found, _: taken_instances(found, {}, alive=alive, suspect=True),
         )
@@ -330,7 +334,7 @@ class Machine(RuleBasedStateMachine):
         """A worker commits turns, one after the other."""
         for step in steps:
             worker = self._busy(pick, ask=True)
-            unit = UnitPlan(steps=[step], births=[], results=[], retries=[])
+            unit = UnitPlan(steps=[step], births=[])
             self._do(self._commit, worker, [unit])
             self._do(self._look)
 
@@ -349,20 +353,26 @@ class Machine(RuleBasedStateMachine):
         """
         worker = self._draft.busy_worker(pick)
         if not self._facts.held_by(worker):
-            self._do(self._take_instances, worker, QUEUES, MANY, (), 0.0)
-            self._do(self._take_suspect, worker, QUEUES, ())
+            self._do(self._take_instances, worker, QUEUES, MANY, {}, 0.0)
+            self._do(self._take_suspect, worker, QUEUES, {})
         elif ask:
-            self._do(self._take_instances, worker, QUEUES, 0, (), 0.0)
+            self._do(self._take_instances, worker, QUEUES, 0, {}, 0.0)
         self._do(self._look)
         return worker
 
-    @rule(pick=_pick, results=plans.tasks, retries=plans.tasks)
-    def end_activities(self, pick: int, results: list[TaskPlan], retries: list[TaskPlan]) -> None:
-        """A worker has done activities of instances that it need not hold."""
+    @rule(pick=_pick, results=plans.tasks, retries=plans.tasks, progress=plans.tasks)
+    def end_activities(
+        self,
+        pick: int,
+        results: list[TaskPlan],
+        retries: list[TaskPlan],
+        progress: list[TaskPlan],
+    ) -> None:
+        """A worker has done activities of instances that it need not hold, or a part of them."""
         worker = self._draft.busy_worker(pick, activities=True)
         if not self._facts.tasks_of(worker):
             self._do(self._take_activities, worker, QUEUES, MANY, ())
-        unit = UnitPlan(steps=[], births=[], results=results, retries=retries)
+        unit = UnitPlan([], [], results, retries, progress)
         self._do(self._commit, worker, [unit])
 
     async def _commit(self, worker: str, units: Sequence[UnitPlan]) -> None:
@@ -403,22 +413,36 @@ class Machine(RuleBasedStateMachine):
 
     # --- what clients ask for ---------------------------------------------------------------------
 
-    @rule(instances=st.lists(plans.news, min_size=1, max_size=3), together=plans.seldom)
-    def create(self, instances: list[NewPlan], together: bool) -> None:
+    @rule(
+        instances=st.lists(plans.news, min_size=1, max_size=3),
+        together=plans.seldom,
+        reuse=plans.often,
+        replace=plans.seldom,
+    )
+    def create(self, instances: list[NewPlan], together: bool, reuse: bool, replace: bool) -> None:
         """A client starts instances."""
-        self._do(self._create, instances, together)
+        replacing = TERMINATED if replace else None
+        self._do(self._create, instances, together, reuse, replacing)
 
     async def _create(
         self,
         instances: Sequence[NewPlan],
         together: bool = False,  # noqa: FBT002 - as drawn
+        reuse: bool = True,  # noqa: FBT002 - as drawn
+        replacing: bytes | None = None,
     ) -> None:
         new = [self._draft.new(plan) for plan in instances]
         for several in [new] if together else [[one] for one in new]:
-            await self._change("create", several)
+            await self._change("create", several, reuse=reuse, replacing=replacing)
 
-    @rule(what=plans.client_acts, pick=_pick, stray=plans.seldom, life=plans.lives)
-    def client(self, what: str, pick: int, stray: bool, life: Life) -> None:
+    @rule(
+        what=plans.client_acts,
+        pick=_pick,
+        stray=plans.seldom,
+        life=plans.lives,
+        request=plans.requests,
+    )
+    def client(self, what: str, pick: int, stray: bool, life: Life, request: str) -> None:
         """A client sends an event to an instance, cancels it, ends it, or resumes it."""
         id = self._draft.instance(pick, stray=stray)
         arguments: dict[str, tuple[bytes, ...]] = {
@@ -427,8 +451,16 @@ class Machine(RuleBasedStateMachine):
             "cancel": (self._draft.event(), UNSTARTED),
             "send": (self._draft.event(),),
         }
-        meant = self._draft.life(id, life)
-        self._do(partial(self._change, life=meant), what, id, *arguments[what])
+        meant: dict[str, Any] = {"life": self._draft.life(id, life)}
+        if what == "send":
+            meant["request"] = request
+        self._do(partial(self._change, **meant), what, id, *arguments[what])
+
+    @rule(new=plans.news, request=plans.requests)
+    def create_and_send(self, new: NewPlan, request: str) -> None:
+        """A client sends an event to an instance, which is created if there is none."""
+        given = self._draft.new(new), self._draft.event()
+        self._do(partial(self._change, request=request), "create_and_send", *given)
 
     @rule(
         where=plans.filters,

@@ -9,7 +9,7 @@ something whatever happened before, and Hypothesis can leave steps out of a fail
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ __all__ = [
     "ACTIVITIES",
     "IDS",
     "QUEUES",
+    "REQUESTS",
     "WORKFLOWS",
     "ActivityPlan",
     "Asker",
@@ -41,6 +42,7 @@ __all__ = [
     "news",
     "often",
     "picks",
+    "requests",
     "seldom",
     "some_ids",
     "steps",
@@ -57,6 +59,7 @@ QUEUES = ("q", "r")
 WORKFLOWS = ("flow", "grow")
 ACTIVITIES = ("act", "bake")
 PRIORITIES = (0, 1, -1)
+REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
@@ -67,13 +70,14 @@ Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspe
 
 @dataclass(frozen=True)
 class NewPlan:
-    """The fields of a `NewInstance`. ``parent`` is an id, or empty."""
+    """The fields of a `NewInstance`. ``parent`` is an id, or empty; ``start`` is when it starts."""
 
     id: str
     queue: str
     workflow: str
     priority: int
     parent: str
+    start: When
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class StepPlan:
         late: Turns that the worker missed: what makes the number wrong.
         finished: How many of its activities have ended with it.
         cancelled: Which of its activities are to be cancelled.
+        answers: Which requests it answers, made or not.
     """
 
     pick: int
@@ -127,6 +132,7 @@ class StepPlan:
     cancelled: list[int]
     activities: list[ActivityPlan]
     messages: list[MessagePlan]
+    answers: list[str]
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,9 @@ class UnitPlan:
 
     steps: list[StepPlan]
     births: list[BirthPlan]
-    results: list[TaskPlan]
-    retries: list[TaskPlan]
+    results: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    retries: list[TaskPlan] = field(default_factory=list[TaskPlan])
+    progress: list[TaskPlan] = field(default_factory=list[TaskPlan])
 
 
 @dataclass(frozen=True)
@@ -218,11 +225,16 @@ heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
 
 
+requests = _mostly("", *REQUESTS, weight=2)
+"""What a client asks with an event, if anything."""
+
+
 def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
     """Return a strategy of none or, now and then, one of the names."""
     return _mostly((), *((name,) for name in names))
 
 
+_never: When = "never"
 news = st.builds(
     NewPlan,
     id=ids,
@@ -230,6 +242,7 @@ news = st.builds(
     workflow=_workflow,
     priority=_priority,
     parent=_mostly("", *IDS, "nobody"),
+    start=_mostly(_never, "past", "future"),
 )
 _right: Life = "right"
 _any: Life = "any"
@@ -280,6 +293,7 @@ _step = st.builds(
     cancelled=_few(picks),
     activities=_few(_activity, 3),
     messages=_few(_message, 3),
+    answers=subsets(REQUESTS),
 )
 _birth = st.builds(
     BirthPlan,
@@ -309,6 +323,7 @@ batches = st.lists(
         births=_few(_birth),
         results=_few(_task),
         retries=_few(_task),
+        progress=_few(_task),
     ),
     min_size=1,
     max_size=3,

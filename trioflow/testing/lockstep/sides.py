@@ -13,12 +13,14 @@ from trioflow.backends.records import (
     CommitFailure,
     InstanceFilter,
     InstanceRecord,
+    RequestKey,
     TakenInstance,
     Unit,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.comparing import comparable, difference, in_order, inbox
 from trioflow.testing.lockstep.facts import Clock
+from trioflow.testing.lockstep.plans import REQUESTS
 
 __all__ = ["ALL", "MANY", "Each", "Place", "Shape", "Side", "Sides", "plain"]
 
@@ -208,6 +210,9 @@ async def _view(backend: Backend) -> dict[str, Any]:
         "list": records,
         "turns": dict(
             zip(ids, await backend.load([(id, executions[id]) for id in ids]), strict=True)
+        ),
+        "answers": await backend.answers(
+            [RequestKey(each.id, each.life, one) for each in records for one in REQUESTS]
         ),
         "activities": {id: await backend.activities(id) for id in ids},
         "stats": await backend.stats(),

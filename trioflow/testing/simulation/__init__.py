@@ -48,6 +48,7 @@ def simulate(
     cancels: bool = True,
     failures: bool = True,
     crashes: bool = True,
+    terminates: bool = False,
     instances: int = 1,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
@@ -71,6 +72,7 @@ def simulate(
             too long. They raise `SimulatedFailure`, `SimulatedFinalFailure` or `ActivityTimeout`.
         crashes: Whether workers may be killed: after an activity has run and before that is stored,
             or between a turn and its commit.
+        terminates: Whether a client may terminate the instance.
         instances: How many instances run side by side, with the same arguments and signals.
         deploy: The workflow's new code, which is deployed at some time.
         registry: Where sub-workflows and the types of activities are found; by default all that
@@ -100,7 +102,7 @@ def simulate(
         codec=codec,
         schedule=schedule,
         signals=signals,
-        hazards=Hazards(cancels=cancels, failures=failures, crashes=crashes),
+        hazards=Hazards(cancels=cancels, failures=failures, crashes=crashes, terminates=terminates),
         instances=instances,
         deploy=deploy,
     )

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec, encode_checked
+from trioflow._codec.values import Codec, encode_checked, encode_plain
 from trioflow._model import events as ev
 from trioflow._model.commands import RunActivity, StartChild
 from trioflow._model.definitions import Activity, Workflow
-from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow.errors import NonRetryable, TrioflowError
 from trioflow.testing.fakes import FakeCall
@@ -45,6 +45,7 @@ class SimulatedCall:
         attempt: Which attempt is next, from 1.
         visible_at: When that begins at the earliest.
         cancelled: Whether its cancel was asked for.
+        reason: Why, as it is stored.
     """
 
     def __init__(  # noqa: PLR0917  # what a call is
@@ -62,10 +63,12 @@ class SimulatedCall:
         self.attempt = 1
         self.visible_at = now
         self.cancelled = False
+        self.reason: str | None = None
         self._definition = definition
         self._fn = fn
         self._codec = codec
         self._scheduled_at = now
+        self._heartbeat: Any = None
 
     @property
     def name(self) -> str:
@@ -120,20 +123,27 @@ class SimulatedCall:
                 scheduled_at=self._scheduled_at,
                 queue=self.command.queue,
                 life=self.instance.life,
+                heartbeat=self._heartbeat,
             )
         )
+        beating = current_heartbeat.set(self._beat)
         try:
             result = self._fn(*args, **kwargs)
             if inspect.iscoroutine(result):
                 result = _finish(result, self.name)
         finally:
             current_activity.reset(token)
+            current_heartbeat.reset(beating)
         type_ = Any if self._definition is None else self._definition.signature.result_type
         what = f"{self.name}() result"
         data = msgspec.Raw(encode_checked(self._codec, result, type_, what))
         if isinstance(self.command, StartChild):
             return ev.ChildCompleted(self.command.id, data)
         return ev.ActivityCompleted(self.command.id, data)
+
+    def _beat(self, details: object) -> None:
+        data = encode_plain(self._codec, details, f"{self.name}() heartbeat")
+        self._heartbeat = self._codec.decode(data, Any)
 
     def fail(self, error: Exception, now: float) -> ev.Event | None:
         """Note that an attempt has failed; return the event if it was the last one."""
@@ -156,8 +166,8 @@ class SimulatedCall:
     def cancel(self) -> ev.Event:
         """Return the event of its cancellation."""
         if isinstance(self.command, StartChild):
-            return ev.ChildCancelled(self.command.id)
-        return ev.ActivityCancelled(self.command.id)
+            return ev.ChildCancelled(self.command.id, self.reason)
+        return ev.ActivityCancelled(self.command.id, self.reason)
 
 
 def _finish(coroutine: Any, name: str) -> Any:

@@ -11,15 +11,16 @@ from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.steps import EndedUnseen
+from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
+from trioflow._model.commands import StartOptions
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow.testing.history import History, ReplayError, StoredExecution
-from trioflow.testing.strict import StrictExecution
 
 __all__ = ["SimulatedInstance"]
 
@@ -38,6 +39,7 @@ class SimulatedInstance:
         wake_at: Its earliest deadline, ``None`` for none.
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
+        terminated: Whether a client has terminated it, or its parent.
     """
 
     def __init__(
@@ -47,6 +49,10 @@ class SimulatedInstance:
         input: bytes,
         parent: ev.ParentRef | None,
         codec: Codec,
+        *,
+        now: float,
+        start_at: float = 0.0,
+        options: StartOptions | None = None,
     ) -> None:
         self.workflow = workflow
         self.id = id
@@ -55,19 +61,26 @@ class SimulatedInstance:
         self.life = _bits(id)
         self.turns: list[bytes] = []
         self.inbox: list[tuple[float, ev.Event]] = []
-        self.wake_at: float | None = None
+        self.wake_at: float | None = start_at if start_at > now else None
         self.outcome: Outcome | None = None
         self.cancel_asked = False
+        self.terminated = False
+        timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
+        self._deadline_at = None if timeout is None else max(now, start_at) + timeout
+        self._max_events = 0 if options is None else options.max_events or 0
         self._input = input
         self._codec = codec
         self._earlier: list[StoredExecution] = []
-        self._carried: list[ev.SignalReceived] = []
+        self._carried: list[ev.Message] = []
         self._execution: Execution | None = None
 
     @property
     def is_due(self) -> bool:
         """Whether a turn would have something to consume."""
-        return not self.turns or bool(self.inbox)
+        if self.turns or self.wake_at is None:
+            return not self.turns or bool(self.inbox)
+        # Before its time to start only a cancel counts.
+        return any(isinstance(event, ev.CancelRequested) for _, event in self.inbox)
 
     @property
     def in_memory(self) -> bool:
@@ -101,7 +114,7 @@ class SimulatedInstance:
             events: list[ev.Event] = [] if self.turns else [self._started()]
             events += [event for _, event in received]
             at: list[float] = []
-            wake_at = self.wake_at
+            wake_at = self.wake_at if self.turns else None
             if wake_at is not None and wake_at <= now:
                 if received and wake_at < now:
                     at = [time for time, _ in received] + [wake_at]
@@ -129,7 +142,7 @@ class SimulatedInstance:
         self.turns.append(data)
         self.wake_at = self._execution.wake_at
         if isinstance(turn.outcome, Continued):
-            self._carried = self._execution.unread_signals()
+            self._carried = self._execution.unread()
         self.check_replay()
         return decode_turn(data)
 
@@ -166,7 +179,7 @@ class SimulatedInstance:
         self.number += 1
         self.turns = []
         self._input = bytes(outcome.input)
-        kept = (ev.SignalReceived, ev.CancelRequested)
+        kept = (ev.SignalReceived, ev.UpdateRequested, ev.CancelRequested)
         self.inbox = [(at, event) for at, event in self.inbox if isinstance(event, kept)]
 
     def _replayed(self) -> Execution:
@@ -187,6 +200,8 @@ class SimulatedInstance:
             carried=list(self._carried),
             rules=CURRENT_RULES,
             seed=_bits(f"{self.id}/{self.number}"),
+            deadline_at=self._deadline_at,
+            max_events=self._max_events,
         )
 
 

@@ -14,9 +14,11 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, decode_as, encode_checked
 from trioflow._model import events as ev
 from trioflow._model.commands import (
+    AnswerUpdate,
     CancelActivity,
     CancelChild,
     Command,
+    RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
@@ -32,6 +34,7 @@ from trioflow.errors import (
     InstanceAlreadyExists,
     InstanceCancelled,
     InstanceNotFound,
+    InstanceTerminated,
     TrioflowError,
 )
 from trioflow.testing.fakes import FakeCall
@@ -43,8 +46,9 @@ from trioflow.testing.simulation.calls import (
 )
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.stuck import Stuck, show_tasks
+from trioflow.testing.stuck import Stuck
 from trioflow.testing.tester import DEFAULT_START
+from trioflow.testing.trees import show_tasks
 
 __all__ = ["Functions", "Hazards", "Simulation"]
 
@@ -65,6 +69,7 @@ class Hazards(msgspec.Struct, frozen=True, kw_only=True):
     cancels: bool = True
     failures: bool = True
     crashes: bool = True
+    terminates: bool = False
 
 
 class Simulation(Generic[R]):
@@ -104,7 +109,9 @@ class Simulation(Generic[R]):
         self._instances: dict[str, SimulatedInstance] = {}
         self._roots: list[SimulatedInstance] = []
         for number in range(1, instances + 1):
-            root = SimulatedInstance(workflow, f"simulated-{number}", input, None, codec)
+            root = SimulatedInstance(
+                workflow, f"simulated-{number}", input, None, codec, now=self.now
+            )
             self._roots.append(root)
             self._instances[root.id] = root
 
@@ -117,10 +124,12 @@ class Simulation(Generic[R]):
 
     @property
     def status(self) -> str:
-        """How it ended: ``"completed"``, ``"failed"`` or ``"cancelled"``.
+        """How it ended: ``"completed"``, ``"failed"``, ``"cancelled"`` or ``"terminated"``.
 
         ``"running"`` if it waits for what never comes.
         """
+        if self._roots[0].terminated:
+            return "terminated"
         match self._roots[0].outcome:
             case Completed():
                 return "completed"
@@ -136,10 +145,13 @@ class Simulation(Generic[R]):
 
         Raises:
             InstanceCancelled: It was cancelled.
+            InstanceTerminated: It was terminated.
             Stuck: It has not ended, and waits for what never comes.
             Exception: What the workflow raised.
         """
         root = self._roots[0]
+        if root.terminated:
+            raise InstanceTerminated(root.id, "simulated")
         match root.outcome:
             case Completed() as completed:
                 what = f"result of {root.workflow.name}()"
@@ -229,6 +241,12 @@ class Simulation(Generic[R]):
                 for root in self._roots
                 if root.outcome is None and not root.cancel_asked
             ]
+        if self._hazards.terminates:
+            actions += [
+                (f"a client terminates {root.id}", partial(self._terminate, root))
+                for root in self._roots
+                if root.outcome is None
+            ]
         for call in self._open:
             actions += self._hazards_of_call(call)
         for instance in self._living:
@@ -261,7 +279,8 @@ class Simulation(Generic[R]):
             one = f"a turn of {instance.id} with one event"
             actions.append((one, lambda: self._turn(instance, 1)))
         if self._hazards.crashes and (instance.is_due or instance.wake_at is not None):
-            lost = f"a turn of {instance.id} is lost with its worker"
+            when = "" if instance.is_due else " at its time"
+            lost = f"a turn of {instance.id}{when} is lost with its worker"
             actions.append((lost, lambda: self._lose_turn(instance)))
         if instance.in_memory:
             actions.append((f"{instance.id} is evicted", instance.evict))
@@ -279,6 +298,15 @@ class Simulation(Generic[R]):
     def _cancel(self, instance: SimulatedInstance) -> None:
         instance.cancel_asked = True
         instance.inbox.append((self.now, ev.CancelRequested("simulated")))
+
+    def _terminate(self, instance: SimulatedInstance) -> None:
+        """End an instance and its sub-workflows; none of their code runs any more."""
+        instance.terminated = True
+        error = InstanceTerminated(instance.id, "simulated")
+        self._close(instance, Failed(Failure.of(error, self._codec)))
+        for child in self._living:
+            if child.parent is not None and child.parent.instance == instance.id:
+                self._terminate(child)
 
     def _wake(self, instance: SimulatedInstance) -> None:
         assert instance.wake_at is not None
@@ -376,14 +404,14 @@ class Simulation(Generic[R]):
             case StartChild():
                 self._start_child(instance, command)
             case CancelActivity():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
             case CancelChild():
-                self._cancel_call(instance, command.id)
+                self._cancel_call(instance, command)
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
-            case RecordSideEffect():
-                pass  # it has already happened
+            case RecordSideEffect() | RecordPatch() | AnswerUpdate():
+                pass  # it has already happened, or nobody waits for it
             case _:
                 assert_never(command)
 
@@ -427,14 +455,24 @@ class Simulation(Generic[R]):
             )
         ref = ev.ParentRef(parent.id, parent.number, command.id, parent.life)
         child = SimulatedInstance(
-            workflow, command.instance, bytes(command.input), ref, self._codec
+            workflow,
+            command.instance,
+            bytes(command.input),
+            ref,
+            self._codec,
+            now=self.now,
+            start_at=command.start_at,
+            options=command.options,
         )
         self._instances[child.id] = child
 
-    def _cancel_call(self, instance: SimulatedInstance, command: str) -> None:
+    def _cancel_call(
+        self, instance: SimulatedInstance, command: CancelActivity | CancelChild
+    ) -> None:
         for call in self._open:
-            if call.instance is instance and call.command.id == command:
+            if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
+                call.reason = command.reason
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self._instances.get(command.instance)
@@ -452,9 +490,12 @@ class Simulation(Generic[R]):
         target.inbox.append((self.now, ev.SignalReceived(command.name, command.value)))
         sender.inbox.append((self.now, ev.SignalSent(command.id)))
 
-    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+    def _close(self, instance: SimulatedInstance, outcome: Outcome) -> None:
         instance.end(outcome)
         self._open = [call for call in self._open if call.instance is not instance]
+
+    def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
+        self._close(instance, outcome)
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self._codec)
             if isinstance(error, DeterminismError):

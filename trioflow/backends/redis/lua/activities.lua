@@ -34,7 +34,7 @@ end
 local function pack_activity(row)
   return cmsgpack.pack(
     row.worker, row.queue, row.cancel, row.attempt, row.visible_at, row.scheduled_at,
-    row.activity, row.input, row.options, row.failure, row.priority or 0
+    row.activity, row.input, row.options, row.failure, row.priority or 0, row.progress or ''
   )
 end
 
@@ -42,13 +42,14 @@ end
 local function damaged_activity()
   return {
     worker = '', queue = '', cancel = false, attempt = 1, visible_at = 0, scheduled_at = 0,
-    activity = '', input = '', options = '', failure = '', priority = 0, damaged = true,
+    activity = '', input = '', options = '', failure = '', priority = 0, progress = '',
+    damaged = true,
   }
 end
 
 local function unpack_activity(packed)
   local could, worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options,
-    failure, priority = pcall(cmsgpack.unpack, packed)
+    failure, priority, progress = pcall(cmsgpack.unpack, packed)
   local whole = could and type(worker) == 'string' and type(queue) == 'string'
     and type(attempt) == 'number' and type(scheduled_at) == 'number'
     and type(activity) == 'string' and type(failure) == 'string'
@@ -59,7 +60,7 @@ local function unpack_activity(packed)
     worker = worker, queue = queue, cancel = cancel, attempt = attempt,
     visible_at = visible_at, scheduled_at = scheduled_at,
     activity = activity, input = input, options = options, failure = failure,
-    priority = priority or 0,
+    priority = priority or 0, progress = progress or '',
   }
 end
 
@@ -154,6 +155,6 @@ end
 local function describe(id, execution, command, life, row)
   return {
     id, execution, command, life, row.activity, row.queue, row.input, row.options, row.attempt,
-    exact(row.scheduled_at), row.failure, row.priority,
+    exact(row.scheduled_at), row.failure, row.priority, row.progress,
   }
 end

@@ -14,6 +14,10 @@ local INF = math.huge
 --   t:<id>:<number>  the turns of one execution
 --   a/<life>:<id>    the activities of one life: '<execution>:<command>' -> a packed row, see
 --                    activities.lua;  a:<id>  where the life is ''
+--   r:<id>           the requests of all lives of an id: '<life>:<request>' -> '' until there is an
+--                    answer, then '=' and the answer
+--   q:<question>     a question: instance, life, question, worker and answer, where there is one
+--   questions        those that no worker has been given, by the time when they expire
 --   children:<id>    sub-workflows by seq
 --   status:<status>  instances by seq; each is in exactly one
 --   finished         finished instances by the time when they finished

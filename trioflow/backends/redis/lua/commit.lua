@@ -198,7 +198,7 @@ local function create_instance(commit, row)
     if row.turns == 0 and not commit.continued then
       row.sticky = ''
       if not commit.leased then
-        row.ready_at = now
+        row.ready_at = first_ready(commit.new.start_at)
       end
     end
     local new = commit.new
@@ -231,6 +231,14 @@ local function write_activities(commit)
   end
 end
 
+-- A request has one answer, the first.
+local function write_answer(id, life, given)
+  local field = life .. ':' .. given.request
+  if redis.call('HGET', P .. 'r:' .. id, field) == '' then
+    redis.call('HSET', P .. 'r:' .. id, field, '=' .. given.data)
+  end
+end
+
 local function write_commit(commit, stored)
   local id = commit.id
   local row = result_of(commit)
@@ -241,6 +249,9 @@ local function write_commit(commit, stored)
     update_instance(commit, row, stored)
   end
   write_activities(commit)
+  for _, answered_request in ipairs(commit.answers or NONE) do
+    write_answer(id, commit.life, answered_request)
+  end
   for _, asked in ipairs(commit.cancelled or NONE) do
     cancels[#cancels + 1] = { id, commit.execution, commit.life, asked }
   end
@@ -256,6 +267,16 @@ local function write_result(result)
   if activity and activity.worker == worker then
     drop_activity(id, execution, command, life, activity)
     messages[#messages + 1] = { id, result }
+  end
+end
+
+local function write_progress(progress)
+  local id, execution = progress.instance, progress.execution
+  local command, life = progress.command, progress.life
+  local activity = load_activity(id, execution, command, life)
+  if activity and activity.worker == worker then
+    activity.progress = progress.progress
+    store_activity(id, execution, command, life, activity)
   end
 end
 
@@ -313,6 +334,9 @@ local function write_unit(unit, plan)
     else
       write_commit(commit, plan.rows[n])
     end
+  end
+  for _, progress in ipairs(unit.progress or NONE) do
+    write_progress(progress)
   end
   for _, result in ipairs(unit.results or NONE) do
     write_result(result)

@@ -46,6 +46,11 @@ local function list_ready(id, queue, priority, deaths, worker, ready_at)
   end
 end
 
+-- Return when a new instance, or one that is resumed, is ready: not before its time to start.
+local function first_ready(start_at)
+  return math.max(now, tonumber(start_at) or 0)
+end
+
 -- Store a new row. `row` has the fields of InstanceCommit's end result; `first` is the execution
 -- with which the instance begins.
 local function store_instance(id, new, row, first)
@@ -66,6 +71,8 @@ local function store_instance(id, new, row, first)
   optional('first', first > 1 and first)
   optional('priority', new.priority)
   optional('metadata', new.metadata)
+  optional('start_at', new.start_at and exact(new.start_at))
+  optional('options', new.options)
   optional('wake_at', row.wake_at and exact(row.wake_at))
   optional('carried', row.carried)
   optional('outcome', row.outcome)
@@ -159,7 +166,7 @@ end
 function deliver(id, message)
   local row = redis.call(
     'HMGET', P .. 'i:' .. id, 'status', 'execution', 'queue', 'worker', 'priority', 'life',
-    'deaths', 'turns', 'first'
+    'deaths', 'turns', 'first', 'start_at'
   )
   local execution, life = message.execution, message.life
   if not row[1] or not is_open(row[1]) then
@@ -176,10 +183,19 @@ function deliver(id, message)
   local at = message.at and exact(message.at) or now_exact
   local value = (execution or '') .. '@' .. at .. ':' .. message.event
   redis.call('HSET', P .. 'x:' .. id, number, value)
-  if row[1] == 'running' then
+  if row[1] == 'running' and first_ready(row[10]) == now then
     hasten(id, row[3], row[5], row[7], row[4])
   end
   return true
+end
+
+-- Keep a request for its answer; return whether it is new. Nothing to do without one.
+local function keep_request(id, life, request)
+  return request == '' or redis.call('HSETNX', P .. 'r:' .. id, life .. ':' .. request, '') == 1
+end
+
+local function has_request(id, life, request)
+  return request ~= '' and redis.call('HEXISTS', P .. 'r:' .. id, life .. ':' .. request) == 1
 end
 
 -- Delete an activity whose cancellation was asked for, and report it.

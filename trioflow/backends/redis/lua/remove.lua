@@ -16,6 +16,7 @@ local function remove(id)
   for number = 1, execution do
     redis.call('UNLINK', turns_key(id, number))
   end
+  redis.call('UNLINK', P .. 'r:' .. id)
   forget_instance(id)
 end
 

@@ -8,7 +8,7 @@ if before then
 end
 local id = ARGV[4]
 local row = redis.call(
-  'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'priority', 'deaths', 'life'
+  'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'priority', 'deaths', 'life', 'start_at'
 )
 if not row[1] then
   return 'not found'
@@ -24,7 +24,7 @@ redis.call('HSET', P .. 'i:' .. id, 'status', 'running', 'outcome', '')
 if is_suspect(row[5]) then
   redis.call('HSET', P .. 'i:' .. id, 'deaths', 0)
 end
-list_ready(id, row[3], row[4], row[5], '', now)
+list_ready(id, row[3], row[4], row[5], '', first_ready(row[7]))
 flush()
 publish(ARGV[3])
 return answer(ARGV[1], { 'done' })[1]

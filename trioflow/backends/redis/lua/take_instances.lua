@@ -11,13 +11,14 @@ end
 
 local held = P .. 'held:' .. worker
 local wanted_queues, excluded = set_of(asked.queues), set_of(asked.exclude)
+local excluded_ids = set_of(asked.exclude_ids)
 local next_at
 
 -- Return the priority of an instance that is the worker's already, or nil if it is not wanted now:
 -- only those of the queues are, or all of them if there is no limit.
 local function mine_wanted(id)
   local row = redis.call('HMGET', P .. 'i:' .. id, 'queue', 'workflow', 'priority')
-  if limit == 0 or wanted_queues[row[1]] and not excluded[row[2]] then
+  if limit == 0 or wanted_queues[row[1]] and not (excluded[row[2]] or excluded_ids[id]) then
     return tonumber(row[3]) or 0
   end
 end
@@ -60,7 +61,7 @@ local function look_for_free(place, priority, most, found)
     local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky')
     if not row[1] then
       zrem(place, id) -- there is nothing that could be given
-    elseif not excluded[row[1]] then
+    elseif not (excluded[row[1]] or excluded_ids[id]) then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
       else
@@ -72,6 +73,9 @@ local function look_for_free(place, priority, most, found)
   ascend(key, '(' .. now_exact, '+inf', function(id, at)
     if next_at and at >= next_at then
       return true
+    end
+    if excluded_ids[id] then
+      return false
     end
     if not next(excluded) or not excluded[redis.call('HGET', P .. 'i:' .. id, 'workflow')] then
       next_at = earlier(next_at, at)

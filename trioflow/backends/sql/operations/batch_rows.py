@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
+    ANSWER_REQUESTS,
     CLOSE_INSTANCES,
     CONSUME,
     CREATE_INSTANCES,
@@ -19,6 +20,7 @@ from trioflow.backends.sql.queries import (
     NEW_TURNS,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
+    STORE_PROGRESS,
 )
 from trioflow.backends.sql.rows import new_instance_row
 
@@ -55,10 +57,12 @@ class BatchRows:
         self.finished: list[Any] = []
         self.consumed: list[Any] = []
         self.returned: list[Any] = []
+        self.answers: list[Any] = []
         self.mails: list[Mail] = []
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
+        self.progress: dict[ActivityKey, bytes] = {}
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -79,6 +83,8 @@ class BatchRows:
             self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
+        for each in unit.progress:
+            self.progress[each.key] = each.progress
 
     def _add_instance(self, commit: InstanceCommit) -> None:
         id, execution, number, now = commit.id, commit.execution, commit.number, self.now
@@ -108,6 +114,8 @@ class BatchRows:
             self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
+        for answer in commit.answers:
+            self.answers += (id, life, answer.request, answer.data)
         for message in commit.messages:
             self.mails.append(Mail(id, message, now))
 
@@ -123,7 +131,7 @@ class BatchRows:
                 now,
                 turns=turns,
                 events=commit.events,
-                ready_at=now if commit.due or unstarted else wake_at,
+                ready_at=max(now, new.start_at) if commit.due or unstarted else wake_at,
                 wake_at=wake_at,
                 worker=keeper,
                 sticky_worker=self.worker if turns else None,
@@ -163,6 +171,10 @@ class BatchRows:
         own += self.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in self.endings]
         own += [mail.message.instance for mail in self.mails]
+        progress: list[Any] = []
+        for key, data in self.progress.items():
+            own.append(key.instance)
+            progress += (key.instance, key.execution, key.command, key.life, self.worker, data)
         locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),
@@ -171,8 +183,10 @@ class BatchRows:
             (CLOSE_INSTANCES, self.closings),
             (CONSUME, self.consumed),
             (NEW_TURNS, self.turns),
+            (STORE_PROGRESS, progress),
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),
+            (ANSWER_REQUESTS, self.answers),
         ]
         return [(statement, values) for statement, values in writes if values]

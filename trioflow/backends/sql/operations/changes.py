@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
 
 from trioflow.backends._common.notices import child_terminated
-from trioflow.backends.records import InstanceFilter, Message, NewInstance, Update
+from trioflow.backends.records import InstanceFilter, Message, NewInstance, Reached, Update
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
@@ -15,38 +17,65 @@ from trioflow.backends.sql.queries import (
     CREATE_INSTANCES,
     LOCK_INSTANCES,
     MARK_REMOVED,
+    NEW_REQUESTS,
     REMOVE_ACTIVITIES,
     REMOVE_INBOXES,
     REMOVE_INSTANCES,
+    REMOVE_REQUESTS,
     REMOVE_TURNS,
 )
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["cancel", "create", "remove", "resume", "send", "terminate"]
+__all__ = ["cancel", "create", "create_and_send", "remove", "resume", "send", "terminate"]
+
+T = TypeVar("T")
 
 _OPEN = ("running", "suspended")
 _IDS_AT_ONCE = 500
 _TRIES = 5
-_REMOVED_ROWS = (REMOVE_TURNS, REMOVE_INBOXES, REMOVE_ACTIVITIES, REMOVE_INSTANCES)
+_REMOVED_ROWS = (
+    *(REMOVE_TURNS, REMOVE_INBOXES, REMOVE_ACTIVITIES, REMOVE_INSTANCES),
+    REMOVE_REQUESTS,
+)
 _NO_EVENT = b""
 
 
-def create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+class _Overtaken(Exception):
+    """Somebody created an instance that was not there when it was looked for."""
+
+
+def create(
+    store: SqlStore,
+    instances: Sequence[NewInstance],
+    reuse: bool = True,  # noqa: FBT001, FBT002 - one of the arguments that a thread is given
+    replacing: bytes | None = None,
+) -> list[bool]:
     """See `Backend.create`."""
-    tries = 0
-    while True:
+
+    def change() -> list[bool]:
+        if replacing is not None:
+            for id in dict.fromkeys(new.id for new in instances):
+                terminate(store, id, replacing)
+        return _create(store, instances, reuse=reuse)
+
+    return _trying(store, change)
+
+
+def _trying(store: SqlStore, change: Callable[[], T]) -> T:
+    """Make a change in a transaction; again if somebody else made the same one meanwhile."""
+    overtaken: tuple[type[Exception], ...] = (_Overtaken, *store.dialect.conflict)
+    for _ in range(_TRIES - 1):
         try:
             with store.transaction():
-                return _create(store, instances)
-        except store.dialect.conflict:
-            # Somebody else created one of them meanwhile; now it is seen.
-            tries += 1
-            if tries == _TRIES:
-                raise
+                return change()
+        except overtaken:
+            pass  # now it is seen
+    with store.transaction():
+        return change()
 
 
-def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
+def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
     found = store.among(store.queries.taken_ids, [new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
@@ -54,20 +83,30 @@ def _create(store: SqlStore, instances: Sequence[NewInstance]) -> list[bool]:
     created: list[bool] = []
     for new in instances:
         status, execution = known.get(new.id, ("", 0))
-        created.append(status not in _OPEN)
+        created.append(status not in _OPEN if reuse else not status)
         if created[-1]:
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
-            values += new_instance_row(new, execution + 1, now, ready_at=now)
+            values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
     return created
 
 
-def send(store: SqlStore, instance: str, event: bytes, life: str | None = None) -> Update:
+def send(
+    store: SqlStore, instance: str, event: bytes, life: str | None = None, request: str = ""
+) -> Update:
     """See `Backend.send`."""
-    return _send(store, Message(instance, event, life=life))
+    message = Message(instance, event, life=life)
+    if not request:
+        return _send(store, message)
+    return _trying(store, lambda: _send_request(store, message, request))
+
+
+def create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: str = "") -> Reached:
+    """See `Backend.create_and_send`."""
+    return _trying(store, lambda: _create_and_send(store, new, event, request))
 
 
 def cancel(
@@ -75,6 +114,44 @@ def cancel(
 ) -> Update:
     """See `Backend.cancel`."""
     return _send(store, Message(instance, event, life=life, unstarted=outcome))
+
+
+def _send_request(store: SqlStore, message: Message, request: str) -> Update:
+    row = store.execute(store.queries.status_of, message.instance).fetchone()
+    if row is None:
+        return "not found"
+    life = row[1]
+    if message.life not in (None, life):
+        return "finished"
+    if _was_made(store, message.instance, life, request):
+        return "unchanged"
+    if not deliver(store, msgspec.structs.replace(message, life=life), store.clock()):
+        return "finished"
+    store.write(NEW_REQUESTS, [message.instance, life, request])
+    return "done"
+
+
+def _was_made(store: SqlStore, instance: str, life: str, request: str) -> bool:
+    found = store.execute(store.queries.request, instance, life, request).fetchone()
+    return found is not None
+
+
+def _create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: str) -> Reached:
+    id = new.id
+    row = store.execute(store.queries.status_of, id).fetchone()
+    life, created = new.life, True
+    if row is not None:
+        if request and _was_made(store, id, row[1], request):
+            return Reached(row[1], repeated=True)
+        if deliver(store, Message(id, event, life=row[1]), store.clock()):
+            life, created = row[1], False
+    if created:
+        if not _create(store, [new], reuse=True)[0]:
+            raise _Overtaken
+        deliver(store, Message(id, event, life=life), store.clock())
+    if request:
+        store.write(NEW_REQUESTS, [id, life, request])
+    return Reached(life, created=created)
 
 
 def _send(store: SqlStore, message: Message) -> Update:
@@ -126,7 +203,8 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():
-        given = (b"", store.clock(), instance, life)
+        now = store.clock()
+        given = (b"", now, now, instance, life)
         if store.execute(queries.resume_instance, *given).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()

@@ -20,7 +20,7 @@ Order of the writes, and why:
 2. The rows of all instances that are touched are locked, sorted by id, so that two commits never
    wait for each other in a circle.
 3. New instances, then steps and ends of others; then what belongs to them: consumed messages,
-   turns, activities.
+   turns, progress of activities, activities.
 4. Results of activities whose instance is elsewhere: the delete of the activity's row is the
    fence, the event is a message.
 5. Messages, when it is known which executions go on. Plain ones are counted in at their targets
@@ -293,7 +293,7 @@ def _judge(store: SqlStore, worker: str, unit: Unit) -> _Accepted | CommitFailur
             store.execute(store.queries.ready_again, now, id, now)
         return failure
     results = [result for result in unit.results if _holds(store, worker, result.key)]
-    whole = Unit(instances=instances, results=results, retries=unit.retries)
+    whole = Unit(instances=instances, results=results, retries=unit.retries, progress=unit.progress)
     return _Accepted(whole, replaced, refusals)
 
 

@@ -139,7 +139,7 @@ def deliver(store: SqlStore, message: Message, now: float, at: float | None = No
     ``at`` is when it came, ``None`` for ``now``. What else the message says does not matter.
     """
     named = (message.instance, message.execution, message.life)
-    counted = store.execute(store.queries.count_in, now, now, *named)
+    counted = store.execute(store.queries.count_in, now, now, now, *named)
     if not counted.rowcount:
         return False
     seq = store.dialect.allocate(store.connection, 1, now)

@@ -74,7 +74,8 @@ def heartbeat(store: SqlStore, worker: str) -> Heartbeat:
         if not store.execute(store.queries.renew_worker, now, worker).rowcount:
             return Heartbeat(alive=False)
         rows = store.execute(store.queries.cancelled_of_worker, worker).fetchall()
-    return Heartbeat(alive=True, cancelled=[ActivityKey(*row[:4]) for row in rows])
+    keys = [ActivityKey(*row[:4]) for row in rows]
+    return Heartbeat(alive=True, cancelled=keys, events=[bytes(row[4]) for row in rows])
 
 
 def reclaim(store: SqlStore, lease: float) -> list[str]:

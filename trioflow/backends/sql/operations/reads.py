@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     InstanceFilter,
     InstanceRecord,
     QueueStats,
+    RequestKey,
 )
 from trioflow.backends.sql.dialect import Cursor
 from trioflow.backends.sql.rows import activity_task, instance_record
@@ -84,6 +85,12 @@ def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
     """See `Backend.activities`."""
     rows = store.execute(store.queries.activities, instance).fetchall()
     return [activity_task(row) for row in rows]
+
+
+def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | None]:
+    """See `Backend.answers`."""
+    found = store.each(store.queries.request, [msgspec.structs.astuple(key) for key in requests])
+    return [rows[0][0] if rows else None for rows in found]
 
 
 def count(store: SqlStore, where: InstanceFilter) -> int:

@@ -53,11 +53,12 @@ Level: TypeAlias = tuple[str, int]
 
 
 class Wanted(NamedTuple):
-    """Who takes, of which queues, and what not: names of workflows or of activities."""
+    """Who takes, of which queues, and what not: names of workflows or activities, and instances."""
 
     worker: str
     queues: Sequence[str]
     exclude: Sequence[str]
+    exclude_ids: Sequence[str] = ()
 
 
 class _NotLeased(Exception):
@@ -198,10 +199,12 @@ class _Look:
     def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
         self._session = store
         self._worker = wanted.worker
-        self._names = wanted.exclude
-        marks = ", ".join("?" * len(wanted.exclude))
-        unwanted = f"AND {column} NOT IN ({marks})"
-        self._clause = store.dialect.query(unwanted) if wanted.exclude else ""
+        self._unwanted = (*wanted.exclude, *wanted.exclude_ids)
+        self._clause = ""
+        for named, unwanted in ((column, wanted.exclude), ("id", wanted.exclude_ids)):
+            if unwanted:
+                marks = ", ".join("?" * len(unwanted))
+                self._clause += store.dialect.query(f" AND {named} NOT IN ({marks})")
         self.now = store.clock()
 
     def query(self, query: str) -> str:
@@ -210,7 +213,7 @@ class _Look:
 
     def eligible(self, sticky: float) -> tuple[Any, ...]:
         """Return what `Queries.any_ready` needs beside a level."""
-        return (self.now, *self._names, self._worker, self._worker, self.now - sticky)
+        return (self.now, *self._unwanted, self._worker, self._worker, self.now - sticky)
 
     def any_suspect(self, apart: Sequence[Level]) -> bool:
         """Return whether a suspect is ready and free."""
@@ -219,13 +222,13 @@ class _Look:
 
     def next_ready(self, levels: Sequence[Level]) -> list[float]:
         """Return when the next of each level becomes ready."""
-        later = [(*level, self.now, *self._names, self._worker) for level in levels]
+        later = [(*level, self.now, *self._unwanted, self._worker) for level in levels]
         return self.first_of_each(self.query(self._session.queries.next_instance), later)
 
     def next_left(self, levels: Sequence[Level], sticky: float) -> list[float]:
         """Return when the first of those that are left to other workers is not any more."""
         since = self.now - sticky
-        asked = [(*level, self.now, since, *self._names, self._worker) for level in levels]
+        asked = [(*level, self.now, since, *self._unwanted, self._worker) for level in levels]
         left = self.first_of_each(self.query(self._session.queries.next_sticky), asked)
         return [ready_at + sticky for ready_at in left]
 

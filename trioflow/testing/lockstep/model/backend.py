@@ -14,6 +14,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Answer,
     CommitFailure,
     Execution,
     Heartbeat,
@@ -21,15 +22,20 @@ from trioflow.backends.records import (
     InstanceRecord,
     Message,
     NewInstance,
+    NewQuestion,
     QueueStats,
+    Reached,
+    RequestKey,
     TakenActivities,
     TakenInstances,
+    TakenQuestion,
+    TakenQuestions,
     Unit,
     Update,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Instance, Worker, matches
+from trioflow.testing.lockstep.model.rows import Instance, Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -94,8 +100,12 @@ class Model:
             return Heartbeat(alive=False)
         row.heartbeat_at = self.now()
         activities = self.state.activities.items()
-        marked = [key for key, one in activities if one.worker == worker and one.cancel is not None]
-        return Heartbeat(alive=True, cancelled=marked)
+        marks = {
+            key: one.cancel
+            for key, one in activities
+            if one.worker == worker and one.cancel is not None
+        }
+        return Heartbeat(alive=True, cancelled=list(marks), events=list(marks.values()))
 
     async def reclaim(self, lease: float) -> list[str]:
         await checkpoint()
@@ -138,6 +148,7 @@ class Model:
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
@@ -146,11 +157,12 @@ class Model:
         if worker not in state.workers:
             return TakenInstances([], None)
         if suspect:
-            return take_suspect(state, worker, queues, exclude=exclude, now=now)
+            return take_suspect(state, worker, queues, (exclude, exclude_ids), now=now)
         if not limit:
             return take_own(state, worker, now)
         options = {"sticky": sticky, "now": now}
-        return take_instances(state, worker, queues, limit, exclude=exclude, **options)
+        unwanted = (exclude, exclude_ids)
+        return take_instances(state, worker, queues, limit, unwanted, **options)
 
     async def take_activities(
         self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
@@ -203,20 +215,65 @@ class Model:
 
     # --- what clients ask for -----------------------------------------------------------
 
-    async def create(self, instances: Sequence[NewInstance]) -> list[bool]:
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
         await checkpoint()
+        if replacing is not None:
+            for id in dict.fromkeys(new.id for new in instances):
+                self._terminate(id, replacing, None)
         created: list[bool] = []
         for new in instances:
-            created.append(self.state.unfinished(new.id) is None)
+            taken = new.id in self.state.instances
+            created.append(not taken or (reuse and self.state.unfinished(new.id) is None))
             if created[-1]:
                 now = self.now()
-                self.state.insert(new, now).ready_at = now
+                row = self.state.insert(new, now)
+                row.ready_at = row.first_ready(now)
         self._watcher.notify()
         return created
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Update:
         await checkpoint()
-        return self._send(Message(instance, event, life=life))
+        row = self.state.instances.get(instance)
+        if not request or row is None or life not in (None, row.new.life):
+            return self._send(Message(instance, event, life=life))
+        key = RequestKey(instance, row.new.life, request)
+        if key in self.state.requests:
+            return "unchanged"
+        update = self._send(Message(instance, event, life=life))
+        if update == "done":
+            self.state.requests[key] = None
+        return update
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        await checkpoint()
+        state, now = self.state, self.now()
+        row = state.instances.get(new.id)
+        if row is not None and RequestKey(new.id, row.new.life, request) in state.requests:
+            return Reached(row.new.life, repeated=True)
+        row = state.unfinished(new.id)
+        created = row is None
+        if row is None:
+            row = state.insert(new, now)
+            row.ready_at = row.first_ready(now)
+        state.deliver(Message(new.id, event), now)
+        if request:
+            state.requests[RequestKey(new.id, row.new.life, request)] = None
+        self._watcher.notify()
+        return Reached(row.new.life, created=created)
+
+    async def answers(self, requests: Sequence[RequestKey]) -> list[bytes | None]:
+        await checkpoint()
+        return [self.state.requests.get(key) for key in requests]
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
@@ -235,6 +292,9 @@ class Model:
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         await checkpoint()
+        return self._terminate(instance, outcome, life)
+
+    def _terminate(self, instance: str, outcome: bytes, life: str | None) -> Update:
         state, now = self.state, self.now()
         row = state.unfinished(instance, life=life)
         if row is None:
@@ -267,7 +327,8 @@ class Model:
             return self._missing(instance)
         if row.status == "running":
             return "unchanged"
-        row.status, row.outcome, row.ready_at, row.deaths = "running", b"", self.now(), 0
+        row.status, row.outcome, row.deaths = "running", b"", 0
+        row.ready_at = row.first_ready(self.now())
         self._watcher.notify()
         return "done"
 
@@ -286,8 +347,64 @@ class Model:
             del state.instances[id]
             state.stop_activities(id)
         state.turns = {key: turns for key, turns in state.turns.items() if key[0] not in gone}
+        for key in [key for key in state.requests if key.instance in gone]:
+            del state.requests[key]
         self._watcher.notify()
         return len(gone)
+
+    # --- questions ----------------------------------------------------------------------
+
+    async def ask(self, question: NewQuestion) -> Update:
+        await checkpoint()
+        row = self.state.instances.get(question.instance)
+        if row is None or row.new.life != question.life:
+            return "not found"
+        self.state.questions[question.id] = Question(question)
+        self._watcher.notify()
+        return "done"
+
+    async def take_questions(
+        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+    ) -> TakenQuestions:
+        await checkpoint()
+        state, now = self.state, self.now()
+        taken: list[TakenQuestion] = []
+        waiting = False
+        if worker not in state.workers:
+            return TakenQuestions(taken)
+        asked = [one for one in state.questions.values() if one.new.expires_at >= now]
+        for one in sorted(asked, key=lambda one: (one.new.expires_at, one.new.id)):
+            row = state.instances.get(one.new.instance)
+            if one.given or row is None or row.new.life != one.new.life:
+                continue
+            held = row.worker in state.workers
+            begun = row.turns > 0 or row.status in ENDED
+            served = row.new.queue in queues and row.new.workflow in workflows
+            if not begun or (held and row.worker != worker):
+                waiting = True
+            elif held or served:
+                waiting |= len(taken) == limit
+                if len(taken) < limit:
+                    one.given = True
+                    taken.append(one.taken(row))
+        return TakenQuestions(taken, waiting)
+
+    async def answer_questions(self, answers: Sequence[Answer]) -> None:
+        await checkpoint()
+        for answer in answers:
+            if answer.request in self.state.questions:
+                self.state.questions[answer.request].answer = answer.data
+        self._watcher.notify()
+
+    async def replies(self, questions: Sequence[str]) -> list[bytes | None]:
+        await checkpoint()
+        asked = self.state.questions
+        return [asked[id].answer if id in asked else None for id in questions]
+
+    async def withdraw(self, questions: Sequence[str]) -> None:
+        await checkpoint()
+        for id in questions:
+            self.state.questions.pop(id, None)
 
     # --- reading ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     CommitFailure,
     InstanceCommit,
     Message,
+    RequestKey,
     Unit,
 )
 from trioflow.testing.lockstep.model.rows import Activity, Instance
@@ -58,6 +59,7 @@ def commit(
             cancels += [(row.key(asked.command), asked.event) for asked in one.cancelled]
             _settle(worker, row, one, now)
             sent += [_Sent(one.id, message, now) for message in one.messages]
+        _note_progress(state, worker, unit)
         sent += _results(state, worker, unit, now)
     for each in sent:
         _send(state, each, now)
@@ -143,6 +145,10 @@ def _write(state: State, worker: str, one: InstanceCommit, now: float) -> Instan
         del row.inbox[seq]
     for command in one.finished:
         state.activities.pop(row.key(command), None)
+    for answer in one.answers:
+        request = RequestKey(one.id, row.new.life, answer.request)
+        if request in state.requests and state.requests[request] is None:
+            state.requests[request] = answer.data
     for new in one.activities:
         holder = worker if new.leased else None
         state.activities[row.key(new.command)] = Activity(new, now, now, holder)
@@ -170,7 +176,7 @@ def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None
         _continue(row, one.continued, one.carried)
     unbegun = not row.turns and (one.new is not None or one.continued is not None)
     due = one.due or bool(row.inbox) or (unbegun and not one.leased)
-    row.ready_at = now if due else one.wake_at
+    row.ready_at = row.first_ready(now) if due else one.wake_at
 
 
 def _continue(row: Instance, input: bytes, carried: bytes) -> None:
@@ -179,6 +185,13 @@ def _continue(row: Instance, input: bytes, carried: bytes) -> None:
     row.execution += 1
     row.turns = row.events = 0
     row.input, row.carried = input, carried
+
+
+def _note_progress(state: State, worker: str, unit: Unit) -> None:
+    for each in unit.progress:
+        activity = state.activities.get(each.key)
+        if activity is not None and activity.worker == worker:
+            activity.progress = each.progress
 
 
 def _results(state: State, worker: str, unit: Unit, now: float) -> Iterator[_Sent]:

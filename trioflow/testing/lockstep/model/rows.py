@@ -12,12 +12,14 @@ from trioflow.backends.records import (
     InstanceRecord,
     NewActivity,
     NewInstance,
+    NewQuestion,
     Status,
     StoredMessage,
     TakenInstance,
+    TakenQuestion,
 )
 
-__all__ = ["Activity", "Instance", "Mail", "Worker", "matches"]
+__all__ = ["Activity", "Instance", "Mail", "Question", "Worker", "matches"]
 
 
 @dataclass
@@ -71,6 +73,10 @@ class Instance:
         """Return whether it is ready."""
         return self.ready_at is not None and self.ready_at <= now
 
+    def first_ready(self, now: float) -> float:
+        """Return when it is ready if it has something to do: not before its time to start."""
+        return max(now, self.new.start_at)
+
     def ready_by(self, now: float) -> None:
         """Make it ready, if it has not been for longer."""
         if not self.ready(now):
@@ -115,6 +121,7 @@ class Instance:
             finished_at=self.finished_at,
             priority=new.priority,
             life=new.life,
+            start_at=new.start_at,
         )
 
     def take(self, worker: str) -> TakenInstance:
@@ -139,9 +146,36 @@ class Instance:
             priority=new.priority,
             life=new.life,
             deaths=self.deaths,
+            created_at=self.created_at,
+            start_at=new.start_at,
+            options=new.options,
         )
         self.worker, self.ready_at = worker, None
         return taken
+
+
+@dataclass
+class Question:
+    """A question of a client: whether it was given to a worker, and the answer."""
+
+    new: NewQuestion
+    given: bool = False
+    answer: bytes | None = None
+
+    def taken(self, row: Instance) -> TakenQuestion:
+        """Return what a worker is given."""
+        return TakenQuestion(
+            id=self.new.id,
+            question=self.new.question,
+            instance=row.new.id,
+            life=row.new.life,
+            execution=row.execution,
+            workflow=row.new.workflow,
+            queue=row.new.queue,
+            priority=row.new.priority,
+            turns=row.turns,
+            worker=row.worker,
+        )
 
 
 @dataclass
@@ -154,6 +188,7 @@ class Activity:
     worker: str | None
     attempt: int = 1
     failure: bytes = b""
+    progress: bytes = b""
     cancel: bytes | None = None
 
     def task(self, key: ActivityKey) -> ActivityTask:
@@ -169,6 +204,7 @@ class Activity:
             scheduled_at=self.scheduled_at,
             failure=self.failure,
             priority=new.priority,
+            progress=self.progress,
         )
 
 

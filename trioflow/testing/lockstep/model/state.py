@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance
-from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Worker
+from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
+from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
 
@@ -23,6 +23,8 @@ class State:
         default_factory=dict[tuple[str, int], list[bytes]]
     )
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
+    requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
+    questions: dict[str, Question] = field(default_factory=dict[str, Question])
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- instances ----------------------------------------------------------------------
@@ -61,7 +63,7 @@ class State:
             return False
         mail = Mail(message.event, message.execution, now if at is None else at)
         row.inbox[next(self.numbers)] = mail
-        if row.status == "running":
+        if row.status == "running" and row.first_ready(now) == now:
             row.ready_by(now)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from trioflow.backends.records import ActivityTask, TakenActivities, TakenInstances
 from trioflow.testing.lockstep.model.rows import Instance
@@ -10,19 +11,22 @@ from trioflow.testing.lockstep.model.state import State
 
 __all__ = ["take_activities", "take_instances", "take_own", "take_suspect"]
 
+Unwanted: TypeAlias = tuple[Sequence[str], Sequence[str]]
+"""What is not to be taken: names of workflows, and ids of instances."""
+
 
 def take_instances(
     state: State,
     worker: str,
     queues: Sequence[str],
     limit: int,
+    unwanted: Unwanted,
     *,
-    exclude: Sequence[str],
     sticky: float,
     now: float,
 ) -> TakenInstances:
     """Give what is ready; ``limit`` is not 0."""
-    served = _served(state, worker, queues, exclude)
+    served = _served(state, worker, queues, unwanted)
     apart = [row for row in served if _apart(row)]
     others = state.workers.keys() - {worker}
     offers = [
@@ -44,23 +48,23 @@ def take_own(state: State, worker: str, now: float) -> TakenInstances:
 
 
 def take_suspect(
-    state: State, worker: str, queues: Sequence[str], *, exclude: Sequence[str], now: float
+    state: State, worker: str, queues: Sequence[str], unwanted: Unwanted, *, now: float
 ) -> TakenInstances:
     """Give one suspect."""
-    apart = [row for row in _served(state, worker, queues, exclude) if _apart(row)]
+    apart = [row for row in _served(state, worker, queues, unwanted) if _apart(row)]
     offers = [(row, ready_at) for row in apart if (ready_at := row.ready_at) is not None]
     return _taken(worker, offers, 1, apart, now)
 
 
-def _served(
-    state: State, worker: str, queues: Sequence[str], exclude: Sequence[str]
-) -> list[Instance]:
+def _served(state: State, worker: str, queues: Sequence[str], unwanted: Unwanted) -> list[Instance]:
+    names, ids = unwanted
     return [
         row
         for row in state.instances.values()
         if row.status == "running"
         and row.new.queue in queues
-        and row.new.workflow not in exclude
+        and row.new.workflow not in names
+        and row.new.id not in ids
         and row.worker in (None, worker)
     ]
 

@@ -1,0 +1,68 @@
+"""What type checkers must know of tests of workflows; see `check_types`. Never run."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from trioflow import ActivityInfo, Client, Handle, activity, workflow
+from trioflow.testing import Cluster, ClusterReport, Fake, activity_context, open_tester
+
+
+@activity
+async def charge(order: str) -> int:
+    return len(order)
+
+
+@workflow
+async def checkout(order: str) -> float:
+    return await charge(order)
+
+
+async def wait(order: str) -> int:
+    return len(order)
+
+
+def plain(order: str) -> int:
+    return len(order)
+
+
+def of_another_type(order: int) -> int:
+    return order
+
+
+def with_another_result(order: str) -> str:
+    return order
+
+
+async def fakes_are_typed_like_the_originals() -> None:
+    async with open_tester() as tester:
+        tester.fake(charge, plain)
+        tester.fake(charge, wait)
+        assert_type(tester.fake("charge", of_another_type), Fake[..., Any])
+        tester.fake(charge, of_another_type)  # type: ignore[misc, arg-type]
+        tester.fake(charge, with_another_result)  # type: ignore[arg-type]
+        assert_type(await tester.start(checkout, "a"), Handle[float])
+        assert_type(await tester.run(checkout, "a"), float)
+        await tester.run(checkout, 1)  # type: ignore[arg-type]
+
+        def watch(child: Handle[float]) -> None: ...
+        def watch_another(child: Handle[str]) -> None: ...
+
+        tester.on_start(checkout, watch)
+        tester.on_start("checkout", watch)
+        tester.on_start(checkout, watch_another)  # type: ignore[arg-type]
+
+
+async def activities_alone() -> None:
+    with activity_context(charge, attempt=2) as about:
+        assert_type(about, ActivityInfo)
+        assert_type(await charge("a"), int)
+    activity_context(attempt="2")  # type: ignore[arg-type]
+
+
+def clusters() -> None:
+    async def scenario(client: Client) -> None: ...
+
+    assert_type(Cluster(1, workers=3).run(scenario), ClusterReport)

@@ -1,0 +1,217 @@
+"""What a worker logs: once each, with fields for programs; and who blocks its loop."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+import time
+
+import anyio
+import pytest
+
+from trioflow import Registry, RetryPolicy, logger, open_worker
+from trioflow._worker.watchdog import Watchdog
+
+twice = RetryPolicy(max_attempts=2, initial_interval=0.001)
+ACTIVITY = ("instance", "execution", "command", "activity", "attempt", "queue")
+
+
+def of_worker(caplog, level=None):
+    return [
+        r for r in caplog.records if r.name == "trioflow.worker" and level in (None, r.levelname)
+    ]
+
+
+def blocked(caplog):
+    """Those about a loop that is blocked; a busy machine may also stop the watchdog for a while."""
+    found = of_worker(caplog, "ERROR")
+    return [r for r in found if not r.getMessage().startswith("no Python code has run")]
+
+
+def fields(record, names):
+    return {name: vars(record)[name] for name in names}
+
+
+@pytest.mark.parametrize("cache_size", [0, 1000])
+async def test_each_record_says_whose_it_is(host, cache_size, caplog):
+    caplog.set_level(logging.INFO)
+    flows = Registry()
+
+    @flows.activity(retry=twice)
+    async def fails() -> None:
+        raise OSError("broken")
+
+    @flows.workflow
+    async def work() -> None:
+        logger.info("begun")
+        await anyio.sleep(0.001)
+        await fails()
+
+    async with open_worker(
+        "memory://", registry=flows, name="me", drain=0, cache_size=cache_size
+    ) as worker:
+        id = worker._registration.id
+        with pytest.raises(OSError, match="broken"):
+            await worker.client.run(work.options(id="w"))
+    assert [r.getMessage() for r in caplog.records].count("begun") == 1
+    records = of_worker(caplog)
+    assert {(r.worker, r.worker_name) for r in records} == {(id, "me")}
+    begins, again, lost, failed, *ends = records
+    assert begins.getMessage().startswith(
+        f"worker me ({id}) serves memory: 1 workflows of queues default, 1 activities of queues "
+        "default; trioflow "
+    )
+    assert "trio " in begins.getMessage()
+    assert (begins.workflows, begins.activities) == ([work.name], [fails.name])
+    expected = {
+        "instance": "w",
+        "execution": 1,
+        "command": "0:0",
+        "activity": fails.name,
+        "attempt": 1,
+        "queue": "default",
+    }
+    assert fields(again, ACTIVITY) == expected
+    assert (again.levelname, again.failure) == ("INFO", "OSError")
+    assert fields(lost, ACTIVITY) == {**expected, "attempt": 2}
+    assert lost.levelname == "ERROR"
+    assert fields(failed, ("instance", "workflow", "execution", "status")) == {
+        "instance": "w",
+        "workflow": work.name,
+        "execution": 1,
+        "status": "failed",
+    }
+    assert failed.levelname == "ERROR"
+    assert ["takes no more work" in ends[0].getMessage(), "has ended" in ends[1].getMessage()] == [
+        True,
+        True,
+    ]
+    assert len(ends) == 2
+
+
+async def test_the_logger_knows_activities_too(host, caplog):
+    flows = Registry()
+
+    @flows.activity
+    async def tells() -> None:
+        logger.warning("by a coroutine")
+
+    @flows.activity
+    def tells_in_a_thread() -> None:
+        logger.warning("by a function", extra={"attempt": 77})
+
+    @flows.workflow
+    async def work() -> None:
+        await tells()
+        await tells_in_a_thread()
+
+    async with open_worker("memory://", registry=flows, drain=0) as worker:
+        await worker.client.run(work.options(id="w"))
+    first, second = (r for r in caplog.records if r.name == "trioflow.workflow")
+    assert (first.instance, first.activity, first.attempt) == ("w", tells.name, 1)
+    assert (second.instance, second.command, second.attempt) == ("w", "0:1", 77)
+
+
+async def test_an_activity_that_blocks_the_loop_is_named_once(host, caplog):
+    flows = Registry()
+
+    def blocks():
+        time.sleep(0.6)
+
+    @flows.activity
+    async def rude() -> None:
+        await anyio.sleep(0)
+        blocks()
+
+    @flows.workflow
+    async def work() -> None:
+        await rude()
+
+    async with open_worker("memory://", registry=flows, drain=0, stuck_after=0.1) as worker:
+        await worker.client.run(work.options(id="w"))
+        await anyio.sleep(0.1)
+    (record,) = blocked(caplog)
+    assert record.getMessage().startswith(
+        f"activity {rude.name!r} of instance 'w' (0:0, attempt 1) has been running for "
+    )
+    assert "time.sleep(0.6)" in record.getMessage()
+    assert fields(record, ("instance", "activity", "attempt")) == {
+        "instance": "w",
+        "activity": rude.name,
+        "attempt": 1,
+    }
+    assert record.worker
+
+
+async def test_other_code_that_blocks_the_loop_is_shown(host, caplog):
+    async with open_worker("memory://", registry=Registry(), drain=0, stuck_after=0.1):
+        await anyio.sleep(0.01)
+        time.sleep(0.6)  # noqa: ASYNC251
+    (record,) = blocked(caplog)
+    assert "event loop of this worker has not come round" in record.getMessage()
+    assert "time.sleep(0.6)" in record.getMessage()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no usleep")
+async def test_native_code_that_keeps_the_lock_is_told_of(caplog):
+    flows = Registry()
+
+    @flows.activity
+    async def native() -> None:
+        ctypes.PyDLL(None).usleep(700_000)
+
+    @flows.workflow
+    async def work() -> None:
+        await native()
+
+    async with open_worker("memory://", registry=flows, drain=0, stuck_after=0.2) as worker:
+        await worker.client.run(work)
+        await anyio.sleep(0.2)
+    told = [r.getMessage() for r in of_worker(caplog, "ERROR")]
+    assert any("no Python code has run in this process for 0." in text for text in told)
+    assert any("was stopped, or had no processor" in text for text in told)
+
+
+class Clocked:
+    """A host whose clock and looks a test makes."""
+
+    has_threads = True
+
+    def __init__(self):
+        self.now = 0.0
+        self.asked = []
+
+    def monotonic(self):
+        return self.now
+
+    def call_soon(self):
+        return self.asked.append
+
+
+def test_a_loop_that_waits_is_not_disturbed(monkeypatch):
+    host = Clocked()
+    dog = Watchdog(host, 1.0, lambda: None)
+
+    def get_events():
+        return sys._getframe()
+
+    def busy():
+        return sys._getframe()
+
+    monkeypatch.setattr("trioflow._worker.watchdog._frame_of", lambda _: get_events())
+    for _ in range(20):
+        host.now += 0.25
+        dog._look()
+    assert host.asked == []
+    monkeypatch.setattr("trioflow._worker.watchdog._frame_of", lambda _: busy())
+    for _ in range(3):
+        host.now += 0.25
+        dog._look()
+    assert len(host.asked) == 1
+    host.asked.pop()()
+    host.now += 0.25
+    dog._look()
+    assert len(host.asked) == 1

@@ -1,0 +1,165 @@
+"""Wait for the answers to requests that were made of instances.
+
+As with results, a wait is registered before its first look, and whoever is woken has been told. One
+task looks for all who wait, after each change of the store: first whether there are answers, then
+whether instances have ended. So an answer that was stored with an end is found by asking again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import anyio
+
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import ENDED, InstanceRecord, RequestKey
+from trioflow.errors import BackendUnavailable, ClientClosed
+
+__all__ = ["AnswerWaiter", "Ended"]
+
+_PATIENCE = 5.0
+"""Seconds at most between two looks: no change tells that an instance was removed."""
+
+
+class Ended:
+    """An instance that ended, or cannot go on, and has not answered.
+
+    Attributes:
+        record: Its row, ``None`` if it is no longer there, or another one has the id.
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: InstanceRecord | None) -> None:
+        self.record = record
+
+
+class _Waiter:
+    """One call that waits.
+
+    Attributes:
+        told: The answer, or why there is none; ``None`` after `woken` if the client was closed.
+        wait_suspended: Whether it goes on waiting while the instance is suspended.
+    """
+
+    __slots__ = ("told", "wait_suspended", "woken")
+
+    def __init__(self, *, wait_suspended: bool) -> None:
+        self.told: bytes | Ended | None = None
+        self.wait_suspended = wait_suspended
+        self.woken = anyio.Event()
+
+
+class AnswerWaiter:
+    """Waits for answers, and wakes the calls that wait.
+
+    Args:
+        backend: The store.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._waiters: dict[RequestKey, list[_Waiter]] = {}
+        self._wanted = anyio.Event()
+        self._watching = anyio.CancelScope()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many answers are waited for."""
+        return len(self._waiters)
+
+    async def watch(self) -> None:
+        """Look for answers after each change of the store, until `close`."""
+        patience = _PATIENCE if self._backend.shared else math.inf
+        with self._watching:
+            while True:
+                if not self._waiters:
+                    self._wanted = anyio.Event()
+                    await self._wanted.wait()
+                seen = self._backend.changes()
+                try:
+                    await self._look(list(self._waiters))
+                except BackendUnavailable:
+                    await anyio.sleep(0.5)
+                    continue
+                await self._backend.wait_change(seen, patience)
+
+    def close(self) -> None:
+        """Stop `watch`, and end all waits with `ClientClosed`."""
+        self._closed = True
+        self._watching.cancel()
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.woken.set()
+
+    async def wait(self, key: RequestKey, *, wait_suspended: bool) -> bytes | Ended:
+        """Return the answer to a request that was made, or that there will be none.
+
+        Args:
+            key: The request.
+            wait_suspended: False also returns if the instance is suspended.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
+        if self._closed:
+            raise ClientClosed
+        waiter = _Waiter(wait_suspended=wait_suspended)
+        self._waiters.setdefault(key, []).append(waiter)
+        try:
+            await self._look([key])
+            self._wanted.set()
+            await waiter.woken.wait()
+        except BackendUnavailable as exc:
+            if self._closed:
+                raise ClientClosed from exc
+            raise
+        finally:
+            waiters = self._waiters[key]
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[key]
+        if waiter.told is None:
+            raise ClientClosed
+        return waiter.told
+
+    # --- inside -------------------------------------------------------------------------
+
+    async def _look(self, keys: list[RequestKey]) -> None:
+        """Tell those who wait for these answers, if there is something to tell."""
+        left = await self._look_for_answers(keys)
+        if not left:
+            return
+        ids, lives = [key.instance for key in left], [key.life for key in left]
+        stopped = set(await self._backend.not_running(ids, lives=lives))
+        if not stopped:
+            return
+        records = {id: await self._backend.get(id) for id in stopped}
+        # What was answered with the end was stored after the look for answers.
+        for key in await self._look_for_answers([key for key in left if key.instance in stopped]):
+            record = records[key.instance]
+            if record is None or record.life != key.life:
+                self._tell(key, Ended(None))
+            elif record.status in ENDED:
+                self._tell(key, Ended(record))
+            elif record.status == "suspended":
+                self._tell(key, Ended(record), suspended=True)
+
+    async def _look_for_answers(self, keys: list[RequestKey]) -> list[RequestKey]:
+        """Tell those whose answers are there; return the others."""
+        answers: Iterable[bytes | None] = await self._backend.answers(keys)
+        left: list[RequestKey] = []
+        for key, answer in zip(keys, answers, strict=True):
+            if answer is None:
+                left.append(key)
+            else:
+                self._tell(key, answer)
+        return left
+
+    def _tell(self, key: RequestKey, told: bytes | Ended, *, suspended: bool = False) -> None:
+        for waiter in self._waiters.get(key, ()):
+            if not (suspended and waiter.wait_suspended):
+                waiter.told = told
+                waiter.woken.set()

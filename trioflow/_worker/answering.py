@@ -1,0 +1,137 @@
+"""Answering the queries of clients, from what is in memory or from the stored history.
+
+An execution in memory is asked if it has made exactly the turns that are stored: what a turn did
+that is not stored yet may never have happened. In any other case the history is read and replayed,
+and what comes out of it is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec
+from trioflow._engine.calls import Caller
+from trioflow._engine.execution import Execution
+from trioflow._engine.suspension import NeedsSuspension
+from trioflow._model.definitions import Workflow
+from trioflow._model.info import Identity
+from trioflow._model.queries import Question, decode_question
+from trioflow._model.turns import Completed, Failed, decode_turn
+from trioflow._worker.instances.pump import Pump
+from trioflow._worker.registration import Registration
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import Answer, TakenQuestion
+from trioflow.errors import BackendUnavailable, InstanceSuspended, QueryNotHandled
+
+__all__ = ["Answerer"]
+
+logger = logging.getLogger("trioflow.worker")
+
+_TAKE = 20  # questions at once
+_REST = 0.02  # seconds between two looks at a store that others change all the time
+_WAITING = 0.05  # seconds until a question is looked at again that cannot be answered yet
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Answerer:
+    """Answers questions about the instances that a worker holds or could take.
+
+    Args:
+        backend: The store.
+        workflows: The workflows by name.
+        codec: For arguments and results.
+        queues: The queues of the instances that the worker takes.
+        registration: The worker's row.
+        pump: Holds instances.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        workflows: Mapping[str, Workflow[..., Any]],
+        codec: Codec,
+        queues: Sequence[str],
+        registration: Registration,
+        pump: Pump,
+    ) -> None:
+        self._backend = backend
+        self._workflows = workflows
+        self._codec = codec
+        self._queues = queues
+        self._registration = registration
+        self._pump = pump
+
+    async def run(self) -> None:
+        """Answer what is asked, until the worker takes no more work."""
+        while self._queues and not self._pump.holdings.closed:
+            seen = self._backend.changes()
+            try:
+                more = await self._answer_some()
+            except BackendUnavailable:  # whoever takes work says so
+                await anyio.sleep(0.5)
+                continue
+            if more is not None:
+                await self._backend.wait_change(seen, more)
+                if self._backend.shared:
+                    await anyio.sleep(_REST)
+
+    async def _answer_some(self) -> float | None:
+        """Answer some questions; return how long to wait for a change, ``None`` for not at all."""
+        if self._pump.isolation.suspects:
+            return _WAITING  # a replay could end the process, and they would be blamed
+        taken = await self._backend.take_questions(
+            self._registration.id, self._queues, tuple(self._workflows), _TAKE
+        )
+        if not taken.questions:
+            return _WAITING if taken.waiting else float("inf")
+        answers: list[Answer] = []
+        for one in taken.questions:
+            answers.append(Answer(one.id, _encode(await self._answer(one))))
+            await anyio.lowlevel.checkpoint()
+        await self._backend.answer_questions(answers)
+        return None
+
+    async def _answer(self, taken: TakenQuestion) -> Completed | Failed:
+        question = decode_question(taken.question)
+        instance = self._pump.holdings.find_at_rest(taken)
+        if instance is not None:
+            assert instance.execution is not None
+            answer = instance.execution.answer(question)
+            if instance.execution.disturbed:
+                self._pump.holdings.drop_execution(instance)
+            return answer
+        if not taken.turns:
+            said = f"{question.name!r}: it has ended before it began"
+            return Failed(Failure.of(QueryNotHandled(taken.instance, said)))
+        (stored,) = await self._backend.load([(taken.instance, taken.execution)])
+        return self._answer_from(taken, question, stored)
+
+    def _answer_from(
+        self, taken: TakenQuestion, question: Question, stored: Sequence[bytes]
+    ) -> Completed | Failed:
+        """Replay the history of an execution, and ask that."""
+        identity = Identity(
+            taken.instance, taken.execution, taken.queue, taken.priority, taken.life
+        )
+        workflow = self._workflows[taken.workflow]
+        execution = Execution(workflow, identity, self._codec, Caller)
+        try:
+            execution.replay([decode_turn(data) for data in stored])
+            return execution.answer(question)
+        except NeedsSuspension as stop:
+            error = InstanceSuspended(taken.instance, stop.report.message)
+            return Failed(Failure.of(error, self._codec))
+        except Exception as exc:
+            logger.exception("instance %r could not be replayed for a query", taken.instance)
+            return Failed(Failure.of(exc, self._codec))
+        finally:
+            execution.evict()

@@ -1,0 +1,53 @@
+-- Ending instances at once, without asking their code.
+
+-- Return what `terminate_family` needs to know of an instance, or nil if there is none that is open.
+local function open_row(id)
+  local row = redis.call(
+    'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'worker', 'parent', 'parent_execution',
+    'priority', 'life', 'deaths', 'parent_life', 'parent_command'
+  )
+  return row[1] and is_open(row[1]) and row or nil
+end
+
+local function end_one(id, row, outcome)
+  set_status(id, row[2], row[3], row[1], 'terminated')
+  if row[4] and row[4] ~= '' then
+    zrem('held:' .. row[4], id)
+  else
+    zrem(place_of(row[3], row[7], is_suspect(row[9])), id)
+  end
+  redis.call(
+    'HSET', P .. 'i:' .. id, 'status', 'terminated', 'outcome', outcome, 'finished_at', now_exact,
+    'worker', '', 'sticky', '', 'wake_at', ''
+  )
+  redis.call('DEL', P .. 'x:' .. id)
+  each_activity(id, row[8] or '', function(execution, command, activity, life)
+    stop_activity(id, execution, command, life, activity)
+  end)
+end
+
+-- End an instance, of which `top` is the row, and its unfinished descendants. Tell its parent the
+-- event of these two parts, between which stands the parent's command.
+local function terminate_family(top_id, top, outcome, event_before, event_after)
+  local family, at, rows = { top_id }, 1, { [top_id] = top }
+  while family[at] do
+    for _, child in ipairs(redis.call('ZRANGE', P .. 'children:' .. family[at], 0, -1)) do
+      local row = not rows[child] and open_row(child)
+      -- A child of an earlier life of the id goes on.
+      if row and (row[10] or '') == (rows[family[at]][8] or '') then
+        rows[child] = row
+        family[#family + 1] = child
+      end
+    end
+    at = at + 1
+  end
+  for _, id in ipairs(family) do
+    end_one(id, rows[id], outcome)
+  end
+  flush()
+  if top[5] then
+    local event = event_before .. cjson.encode(top[11] or '') .. event_after
+    deliver(top[5], { execution = tonumber(top[6]), life = top[10] or '', event = event })
+    flush()
+  end
+end

@@ -1,0 +1,150 @@
+"""What stands before a cluster's store: it notes what was accepted, and makes the store's troubles.
+
+All workers and clients share it, as they share the store.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import anyio
+
+from trioflow.backends.abc import Backend
+from trioflow.backends.records import CommitFailure, Heartbeat, Unit, Update
+from trioflow.errors import BackendUnavailable
+from trioflow.testing.clock import SimulatedClock
+from trioflow.testing.cluster.faults import Faults
+from trioflow.testing.cluster.invariants import Ledger
+
+__all__ = ["Witness"]
+
+_READS = frozenset({"get", "history", "activities", "count", "stats", "list", "load"})
+_FULL = "the disk of the simulated store is full"
+_AWAY = "the simulated store is away"
+_WAITS = 0.5  # seconds for which a commit waits on average while the store is slow
+
+
+class Witness:
+    """A `Backend` that passes calls on to the store.
+
+    Args:
+        store: The store.
+        ledger: Where it is noted what the store has accepted.
+        clock: The cluster's.
+        chance: For how long commits wait.
+
+    Attributes:
+        full_until: Until then the store refuses to write.
+        slow_until: Until then every commit waits for the disk.
+        away_until: Until then it answers nothing, as while its server is started again.
+    """
+
+    def __init__(
+        self, store: Backend, ledger: Ledger, clock: SimulatedClock, chance: random.Random
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._chance = chance
+        self.full_until = self.slow_until = self.away_until = -inf
+
+    @property
+    def well_at(self) -> float:
+        """When it takes whatever it is given."""
+        return max(self.full_until, self.away_until)
+
+    def heal(self) -> None:
+        """End its troubles."""
+        self.full_until = self.slow_until = self.away_until = -inf
+
+    async def trouble(self, faults: Faults, say: Callable[[str], None]) -> None:
+        """Have things happen to it, again and again."""
+        chance = self._chance
+        while faults.store > 0 and faults.trouble > 0:
+            await anyio.sleep(chance.expovariate(1 / faults.store))
+            kind = chance.choice(("is full", "is slow", "is away"))
+            seconds = chance.expovariate(1 / faults.trouble)
+            say(f"the store {kind} for {seconds:.3f} s")
+            until = self._clock.now + seconds
+            if kind == "is full":
+                self.full_until = until
+            elif kind == "is slow":
+                self.slow_until = until
+            else:
+                self.away_until = until
+            await anyio.sleep(seconds)
+
+    # --- what it passes on --------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the store's time."""
+        return self._store.now()
+
+    def changes(self) -> int:
+        """Return the store's counter of changes."""
+        return self._store.changes()
+
+    async def wait_change(self, seen: int, timeout: float) -> None:
+        """Wait until the store says that something has changed."""
+        await self._store.wait_change(seen, timeout)
+
+    def heartbeat(self, worker: str) -> Heartbeat:
+        """Renew a worker's row."""
+        self._check("heartbeat")
+        return self._store.heartbeat(worker)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self._check(name)
+            result = await method(*args, **kwargs)
+            if self._clock.now < self.away_until:
+                raise BackendUnavailable(_AWAY)
+            return result
+
+        return call
+
+    def _check(self, name: str) -> None:
+        now = self._clock.now
+        if now < self.away_until:
+            raise BackendUnavailable(_AWAY)
+        if now < self.full_until and name not in _READS:
+            raise BackendUnavailable(_FULL)
+
+    # --- what it notes ------------------------------------------------------------------------
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """Store units, and note those that were stored."""
+        if self._clock.now < self.slow_until:
+            await self._clock.sleep(self._chance.expovariate(1 / _WAITS))
+        self._check("commit")
+        results = await self._store.commit(worker, units)
+        self._ledger.committed(worker, units, results)
+        return results
+
+    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+        """Put an event into an inbox, and note it."""
+        self._check("send")
+        update = await self._store.send(instance, event, life=life)
+        if update == "done":
+            await self._note(instance, event)
+        return update
+
+    async def cancel(
+        self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
+    ) -> Update:
+        """Ask for a cancel, and note it."""
+        self._check("cancel")
+        update = await self._store.cancel(instance, event, outcome, life=life)
+        if update == "done":
+            await self._note(instance, event)
+        return update
+
+    async def _note(self, instance: str, event: bytes) -> None:
+        record = await self._store.get(instance)
+        if record is not None:
+            self._ledger.accepted(instance, record.life, event)

@@ -1,0 +1,53 @@
+"""A store in memory that tells of the instances that begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.records import CommitFailure, NewInstance, Unit
+
+__all__ = ["ListeningStore"]
+
+
+class ListeningStore(MemoryBackend):
+    """Calls functions with each instance that it has stored, root or sub-workflow.
+
+    Args:
+        clock: The store's clock, epoch seconds.
+
+    Attributes:
+        listeners: The functions. They must not call the store.
+    """
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self.listeners: list[Callable[[NewInstance], object]] = []
+
+    async def create(
+        self,
+        instances: Sequence[NewInstance],
+        *,
+        reuse: bool = True,
+        replacing: bytes | None = None,
+    ) -> list[bool]:
+        """Create instances, and tell of those that it has created."""
+        results = await super().create(instances, reuse=reuse, replacing=replacing)
+        for new, created in zip(instances, results, strict=True):
+            if created:
+                self._tell(new)
+        return results
+
+    async def commit(self, worker: str, units: Sequence[Unit]) -> list[CommitFailure | None]:
+        """Store units, and tell of the instances that they create."""
+        results = await super().commit(worker, units)
+        for unit, failure in zip(units, results, strict=True):
+            if failure is None:
+                for commit in unit.instances:
+                    if commit.new is not None:
+                        self._tell(commit.new)
+        return results
+
+    def _tell(self, new: NewInstance) -> None:
+        for listener in self.listeners:
+            listener(new)
