@@ -142,7 +142,9 @@ class Stepper:
         if left:
             self._holdings.queue(instance)
 
-    def _collect(self, instance: HeldInstance) -> tuple[list[Event], list[float], float, int, bool]:
+    def _collect(
+        self, instance: HeldInstance, definition: Workflow[..., Any]
+    ) -> tuple[list[Event], list[float], float, int, bool]:
         """Collect the events of the next turn.
 
         Returns:
