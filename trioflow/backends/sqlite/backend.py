@@ -115,13 +115,13 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         limit: int,
         *,
         exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
         ask = partial(super().take_instances, worker, queues, limit)
-        taken = await self._taken(
-            worker, lambda: ask(exclude=exclude, sticky=sticky, suspect=suspect)
-        )
+        names = {"exclude": exclude, "exclude_ids": exclude_ids}
+        taken = await self._taken(worker, lambda: ask(**names, sticky=sticky, suspect=suspect))
         sound = [row for row in taken.instances if is_sound_instance(row)]
         if len(sound) == len(taken.instances) and is_number(taken.next_at):
             return taken
