@@ -8,6 +8,7 @@ from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
     Client,
+    DeadLetter,
     Description,
     ExecutionHistory,
     Handle,
@@ -34,6 +35,7 @@ from trioflow._worker import (
 )
 from trioflow.authoring import (
     Attempt,
+    Promise,
     Query,
     Saga,
     Signal,
@@ -43,6 +45,7 @@ from trioflow.authoring import (
     activity_info,
     continue_as_new,
     deprecate_patch,
+    forward_unread,
     heartbeat,
     info,
     is_replaying,
@@ -90,6 +93,7 @@ from trioflow.errors import (
     TrioflowError,
     UndecodableValue,
     UnknownDefinition,
+    UnreadSignals,
     ValueMismatch,
     WorkerLost,
 )
@@ -112,6 +116,7 @@ __all__ = [
     "ContextVars",
     "CorruptStore",
     "DataRefused",
+    "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
@@ -135,6 +140,7 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Promise",
     "Propagator",
     "Query",
     "QueryNotHandled",
@@ -150,6 +156,7 @@ __all__ = [
     "Undecodable",
     "UndecodableValue",
     "UnknownDefinition",
+    "UnreadSignals",
     "Update",
     "UpdateHandle",
     "ValueMismatch",
@@ -165,6 +172,7 @@ __all__ = [
     "default_registry",
     "deprecate_patch",
     "errors",
+    "forward_unread",
     "heartbeat",
     "info",
     "is_replaying",

@@ -8,7 +8,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Activity, OnCancel, Runtime, Workflow, checks_of_source
+from trioflow._model.definitions import (
+    Activity,
+    OnCancel,
+    Runtime,
+    Unread,
+    Workflow,
+    checks_of_source,
+)
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, UnknownDefinition
 
@@ -88,6 +95,7 @@ class Registry:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
+        unread: Unread = "warn",
     ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
 
     def workflow(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -95,8 +103,8 @@ class Registry:
 
         Args:
             fn: The function, where the decorator is used without arguments.
-            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout`` and
-                ``max_events``: the attributes of `Workflow`.
+            **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
+                ``max_events`` and ``unread``: the attributes of `Workflow`.
 
         Raises:
             DefinitionError: It is not an async function, the name is taken, or there is no such

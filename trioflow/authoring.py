@@ -16,6 +16,7 @@ from trioflow._engine.sagas import Saga
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
+from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
@@ -25,6 +26,7 @@ from trioflow.errors import ArgumentError, TrioflowError
 
 __all__ = [
     "Attempt",
+    "Promise",
     "Query",
     "Saga",
     "Signal",
@@ -34,6 +36,7 @@ __all__ = [
     "activity_info",
     "continue_as_new",
     "deprecate_patch",
+    "forward_unread",
     "heartbeat",
     "info",
     "is_replaying",
@@ -74,6 +77,25 @@ def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, 
     """
     caller = current_caller("send_signal()")
     return caller.send_signal(instance, signal.name, value, signal.type)
+
+
+def forward_unread(to: str) -> Coroutine[Never, object, int]:
+    """Send all signals that were not received to another instance, in the order of their arrival.
+
+    For the end of a workflow: what is handed on is no dead letter. If the target is not there, or
+    ends meanwhile, the signals that are left stay unread.
+
+    Args:
+        to: The id of the target.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        InstanceNotFound: There is no such instance, or it has ended.
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("forward_unread()").forward_unread(to)
 
 
 def now() -> float:

@@ -16,6 +16,7 @@
     ├── WorkerLost                         workers died in attempts of it, up to the last one
     ├── NonRetryable                       raised by an activity or a child: do not try again
     ├── Retry                              raised by an activity: try again, after this long
+    ├── UnreadSignals                      a workflow returned without receiving its signals
     ├── RemoteError                        a failure whose class cannot be rebuilt here
     ├── ClientClosed (RuntimeError)        a client was used, or waited, after its block was left
     ├── InstanceError
@@ -77,6 +78,7 @@ __all__ = [
     "TrioflowError",
     "UndecodableValue",
     "UnknownDefinition",
+    "UnreadSignals",
     "ValueMismatch",
     "WorkerLost",
 ]
@@ -160,6 +162,10 @@ class Retry(TrioflowError):
             hint = "; give its .total_seconds()" if hasattr(given, "total_seconds") else ""
             raise TypeError(f"Retry(after=...) is in seconds, a number, not {given!r}{hint}")
         self.after = float(after)
+
+
+class UnreadSignals(TrioflowError):
+    """A workflow with ``unread="fail"`` returned without receiving all its signals."""
 
 
 class RemoteError(TrioflowError):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
-from trioflow import Client, Handle, Query, Signal, Update, UpdateHandle, workflow
+from trioflow import (
+    Client,
+    Handle,
+    Promise,
+    Query,
+    Signal,
+    Update,
+    UpdateHandle,
+    forward_unread,
+    workflow,
+)
 
 add = Update("add", argument=str, result=int)
 flush = Update("flush", result=list[str])
@@ -71,7 +81,28 @@ async def cart(user: str) -> list[str]:
     return items
 
 
+@workflow(unread="fail")
+async def hands_on(to: str) -> int:
+    return await forward_unread(to)
+
+
+@workflow
+async def promises() -> str:
+    paid = Promise("paid", dict[str, int])
+    assert_type(paid, Promise[dict[str, int]])
+    assert_type(paid.token, str)
+    assert_type(await paid.receive(), dict[str, int])
+    return paid.token
+
+
+async def settling(client: Client) -> None:
+    assert_type(await client.resolve("token", 3), bool)
+    assert_type(await client.reject("token", ValueError()), bool)
+    await client.reject("token", "no error")  # type: ignore[arg-type]
+
+
 async def any_signals() -> None:
+    assert_type(await hands_on("x"), int)
     assert_type(await Signal.any().receive(), tuple[str, Any])
     assert_type(Signal.any().receive_nowait(), tuple[str, Any])
     async for name, value in Signal.any():

@@ -177,6 +177,27 @@ async def test_what_is_of_another_type_than_its_column(sqlite, table, column, va
             assert await handle.result() == 2
 
 
+@pytest.mark.parametrize("value", ["7", "'x'", "x'ff'", "'{\"at\":1}'"])
+async def test_a_heartbeat_that_cannot_be_read_keeps_nothing_up(sqlite, value, caplog):
+    async with sqlite.client(flows) as client:
+        handle = client.handle("one")
+        async with sqlite.worker(flows, activity_queues=["nobody's"]) as worker:
+            await worker.client.start(waits_for_both.options(id="one"), 1)
+
+            async def waits():
+                return (await handle.describe()).activities
+
+            await until(waits)
+        change(sqlite.file, f"UPDATE activities SET progress = {value}")
+        (described,) = (await handle.describe()).activities
+        assert described.heartbeat is None
+        assert "heartbeat" in described.undecodable
+        await handle.signal("number", 1)
+        async with sqlite.worker(flows, activity_queues=["default", "later"]):
+            assert await handle.result() == 2
+    assert "gave to heartbeat() cannot be read" in caplog.text
+
+
 async def test_what_another_worker_holds_is_left_to_it(sqlite):
     backend = await sqlite.backend()
     for worker in ("mine", "another's"):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client, open_client
-from trioflow._client.description import ActivityDescription, Description, Undecodable
+from trioflow._client.description import (
+    ActivityDescription,
+    DeadLetter,
+    Description,
+    Undecodable,
+)
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.updates import UpdateHandle
@@ -11,6 +16,7 @@ from trioflow._client.updates import UpdateHandle
 __all__ = [
     "ActivityDescription",
     "Client",
+    "DeadLetter",
     "Description",
     "ExecutionHistory",
     "Handle",

@@ -26,11 +26,14 @@ from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
+from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import joined
-from trioflow._codec.values import Codec, JsonCodec
+from trioflow._codec.values import Codec, JsonCodec, encode_plain
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
+from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
 from trioflow._model.options import check_count, check_time
+from trioflow._model.promises import Token
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
@@ -43,6 +46,8 @@ from trioflow.errors import (
     ArgumentError,
     ClientClosed,
     InstanceAlreadyExists,
+    InstanceFinished,
+    InstanceNotFound,
     InstanceTerminated,
 )
 
@@ -264,6 +269,51 @@ class Client:
         """Start an instance and wait for its result; errors as `start` and `Handle.result`."""
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
+
+    # --- promises -----------------------------------------------------------------------
+
+    @raises_native_cancels
+    async def resolve(self, token: str, value: object = None) -> bool:
+        """Give a promise of a workflow its value; only the first call for a token counts.
+
+        Args:
+            token: What ``promise.token`` is in the workflow.
+            value: Of the promise's type.
+
+        Returns:
+            Whether this call has settled it; False if it was settled before.
+
+        Raises:
+            ArgumentError: It is no token.
+            ValueMismatch: The value cannot be stored.
+            PayloadTooLarge: It is too large.
+            InstanceNotFound: The instance was removed.
+            InstanceFinished: The instance has ended.
+        """
+        meant = Token.parse(token)
+        data = msgspec.Raw(encode_plain(self.codec, value, "the value of a promise"))
+        return await self._settle(meant, PromiseResolved(meant.secret, data))
+
+    @raises_native_cancels
+    async def reject(self, token: str, error: BaseException) -> bool:
+        """Say that a promise of a workflow will not be kept: ``receive()`` raises the error.
+
+        Args, result and errors are those of `resolve`; ``error`` travels as activities' errors do.
+        """
+        meant = Token.parse(token)
+        return await self._settle(
+            meant, PromiseRejected(meant.secret, Failure.of(error, self.codec))
+        )
+
+    async def _settle(self, meant: Token, event: PromiseResolved | PromiseRejected) -> bool:
+        update = await self.backend.send(
+            meant.instance, encode_event(event), life=meant.life, request=f"promise {meant.secret}"
+        )
+        if update == "not found":
+            raise InstanceNotFound(meant.instance)
+        if update == "finished":
+            raise InstanceFinished(meant.instance)
+        return update == "done"
 
     # --- finding ------------------------------------------------------------------------
 

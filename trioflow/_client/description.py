@@ -23,6 +23,7 @@ from trioflow.backends.records import ENDED, ActivityKey, ActivityTask, Instance
 
 __all__ = [
     "ActivityDescription",
+    "DeadLetter",
     "Description",
     "Undecodable",
     "as_arguments",
@@ -58,6 +59,18 @@ class Undecodable(msgspec.Struct, frozen=True):
     """
 
     why: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A signal that an instance had not received when it ended.
+
+    Attributes:
+        name: The signal's name.
+        value: Its value, plain JSON data; or `Undecodable`.
+    """
+
+    name: str
+    value: Any
 
 
 class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +134,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
+        dead_letters: The signals that it had not received when it ended, in the order of their
+            arrival; not those of one that was terminated.
+        more_dead_letters: How many more there were, too many to be kept.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
             (``input``, ``result``, ``custom_status``) is an `Undecodable` then, a ``failure`` that
             another codec stored has no more than its type and its bases, and anything else is as
@@ -151,6 +167,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     starts_at: float | None = None
     activities: list[ActivityDescription] = []
+    dead_letters: list[DeadLetter] = []
+    more_dead_letters: int = 0
     undecodable: dict[str, str] = {}
 
 
@@ -255,6 +273,11 @@ def describe(
         priority=record.priority,
         starts_at=record.start_at or None,
         activities=[_describe_activity(task, codec) for task in activities],
+        dead_letters=[
+            DeadLetter(signal.name, readable(codec, signal.value))
+            for signal in (() if outcome is None else outcome.unread)
+        ],
+        more_dead_letters=0 if outcome is None else outcome.more,
         undecodable=reader.undecodable,
     )
 

@@ -23,8 +23,9 @@ from trioflow._codec.values import encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
-from trioflow._engine.mailbox import receive, receive_any, send
+from trioflow._engine.mailbox import forward, receive, receive_any, send
 from trioflow._engine.patches import deprecate_patch, patched
+from trioflow._engine.promises import make_token, receive_promise
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.commands import (
@@ -218,6 +219,19 @@ class Caller:
         """Put a signal into another instance's inbox, and wait until it is there."""
         made = send(self, instance, name, value, type_)
         return self._note(made, "send_signal() of", name)
+
+    def make_promise(self, name: str) -> str:
+        """Make a promise, and return its token."""
+        return make_token(self, name)
+
+    def receive_promise(self, name: str, token: str, type_: object) -> Coroutine[Any, Any, Any]:
+        """Wait until a promise is settled."""
+        made = receive_promise(self, name, token, type_)
+        return self._note(made, "receive() of promise", name)
+
+    def forward_unread(self, to: str) -> Coroutine[Any, Any, int]:
+        """Send the unread signals to another instance; return how many."""
+        return self._note(forward(self, to), "forward_unread() to", to)
 
     def _note(self, made: Coroutine[Any, Any, T], what: str, name: str) -> Coroutine[Any, Any, T]:
         """Track a call's coroutine until it begins, as `call` does."""
@@ -455,6 +469,18 @@ class Reader(Caller):
     def send_signal(self, instance: str, name: str, value: object, type_: object) -> Any:
         """Refuse it."""
         self._refuse(f"send_signal() of {name!r}")
+
+    def make_promise(self, name: str) -> Any:
+        """Refuse it."""
+        self._refuse(f"Promise({name!r})")
+
+    def receive_promise(self, name: str, token: str, type_: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"receive() of promise {name!r}")
+
+    def forward_unread(self, to: str) -> Any:
+        """Refuse it."""
+        self._refuse("forward_unread()")
 
     def set_update_handler(self, update: Any, fn: object, validator: object) -> None:
         """Refuse it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import CoroutineType
 from typing import Any, cast
@@ -13,11 +15,12 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec, encode_checked
 from trioflow._engine.hints import add_hints
-from trioflow._model.definitions import Workflow
-from trioflow._model.turns import Completed, Continued, Failed
-from trioflow.errors import ArgumentError, ContinueAsNew
+from trioflow._model.definitions import Unread, Workflow
+from trioflow._model.events import Message, SignalReceived
+from trioflow._model.turns import Completed, Continued, Failed, Outcome
+from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
-__all__ = ["continuation", "raised", "returned", "until"]
+__all__ = ["continuation", "judged", "raised", "returned", "unread_is_fine", "until"]
 
 
 async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -72,3 +75,35 @@ def continuation(error: BaseException) -> ContinueAsNew | None:
             break
         error = members[0]
     return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None
+
+
+def judged(recorded: Outcome | None) -> Unread:
+    """Return by which policy for unread signals a stored execution has ended.
+
+    That of its definition may be another one by now.
+    """
+    failed = isinstance(recorded, Failed) and recorded.failure.type == _UNREAD
+    return "fail" if failed else "ignore"
+
+
+def unread_is_fine(
+    end: Completed | Failed, policy: Unread, unread: Sequence[Message]
+) -> Completed | Failed:
+    """Return how a workflow ends that has returned, and has not received these messages."""
+    if policy != "fail" or isinstance(end, Failed):
+        return end
+    names = [each.name for each in unread if isinstance(each, SignalReceived)]
+    if not names:
+        return end
+    counts = ", ".join(f"{name!r} ({count})" for name, count in Counter(names).items())
+    return Failed(
+        Failure.of(
+            UnreadSignals(
+                f"the workflow returned without receiving signals: {counts}. Receive them before, "
+                "hand them on with forward_unread(), or declare @workflow(unread='ignore')"
+            )
+        )
+    )
+
+
+_UNREAD = f"{UnreadSignals.__module__}.{UnreadSignals.__qualname__}"

@@ -13,7 +13,14 @@ from outcome import Error
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
-from trioflow._engine.ending import continuation, raised, returned, until
+from trioflow._engine.ending import (
+    continuation,
+    judged,
+    raised,
+    returned,
+    unread_is_fine,
+    until,
+)
 from trioflow._engine.forgotten import Calls
 from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
@@ -22,6 +29,7 @@ from trioflow._engine.loop.steps import StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
 from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
+from trioflow._engine.promises import Promises
 from trioflow._engine.queries import Queries
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
@@ -83,6 +91,7 @@ class Execution:
         "_doomed",
         "_mailbox",
         "_max_steps",
+        "_promises",
         "_queries",
         "_started",
         "_trouble",
@@ -137,6 +146,7 @@ class Execution:
         self._mailbox: Mailbox | None = None
         self._updates: Updates | None = None
         self._queries: Queries | None = None
+        self._promises: Promises | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
@@ -223,7 +233,7 @@ class Execution:
         commands = self.commands.end_turn()
         end: Outcome | None = None
         if never_started or self.loop.outcome is not None:
-            end = self._outcome(never_started=never_started)
+            end = self._outcome(recorded, never_started=never_started)
         number = self.turns
         self.turns += 1
         self.events += len(events) + len(commands)
@@ -267,6 +277,10 @@ class Execution:
     def signal_waiters(self) -> dict[trio.lowlevel.Task, str]:
         """The tasks that wait for a signal, with its name."""
         return {} if self._mailbox is None else self._mailbox.waiters()
+
+    def promise_waiters(self) -> set[trio.lowlevel.Task]:
+        """The tasks that wait for a promise."""
+        return set() if self._promises is None else self._promises.waiters()
 
     def unread(self) -> list[ev.Message]:
         """The signals that were not received, and the updates that have not begun, as they came."""
@@ -346,6 +360,13 @@ class Execution:
         if self._updates is None:
             self._updates = Updates(self)
         return self._updates
+
+    @property
+    def promises(self) -> Promises:
+        """The instance's promises."""
+        if self._promises is None:
+            self._promises = Promises()
+        return self._promises
 
     @property
     def queries(self) -> Queries:
@@ -529,6 +550,8 @@ class Execution:
                 self.commands.answer(event.id, event)
             case ev.SignalReceived() | ev.UpdateRequested():
                 self._deliver(event)
+            case ev.PromiseResolved() | ev.PromiseRejected():
+                self.promises.settle(self.loop, event)
             case ev.Started():
                 self._started = event
                 self.max_events = event.max_events or self.max_events
@@ -555,7 +578,7 @@ class Execution:
         else:
             self.updates.deliver(message, self._arrived)
 
-    def _outcome(self, *, never_started: bool) -> Outcome:
+    def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
         if never_started:
             assert why is not None
@@ -572,7 +595,9 @@ class Execution:
         elif why is not None and self.loop.root.cancelled_caught:
             outcome = Cancelled(why.reason)
         else:
+            policy = self.definition.unread if recorded is None else judged(recorded.outcome)
             outcome = returned(self.definition, self.codec, end.unwrap())
+            outcome = unread_is_fine(outcome, policy, self.unread())
         if self.calls.made:
             self.calls.close()
         if why is not None and isinstance(outcome, Continued):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
     from trioflow._engine.loop.nested import NestedLoop
 
-__all__ = ["Mailbox", "receive", "receive_any", "send"]
+__all__ = ["Mailbox", "forward", "receive", "receive_any", "send"]
 
 _ANY = ""
 """Stands for the name of any signal: names are not empty."""
@@ -63,6 +63,19 @@ class Mailbox:
             if unread and name not in self._named
         ]
         return self._unread[min(others)[1]].popleft()[1] if others else None
+
+    def first(self) -> SignalReceived | None:
+        """Return the oldest unread signal of all, and keep it; ``None`` if there is none."""
+        oldest = min(self.unread(), key=lambda each: each[0], default=None)
+        return None if oldest is None else oldest[1]
+
+    def drop(self, signal: SignalReceived) -> None:
+        """Remove an unread signal, unless somebody has received it meanwhile."""
+        for unread in self._unread.values():
+            for each in unread:
+                if each[1] is signal:
+                    unread.remove(each)
+                    return
 
     async def wait(self, name: str) -> SignalReceived:
         """Wait for the next signal of that name; nothing is lost if the wait is cancelled.
@@ -125,6 +138,37 @@ async def send(caller: Caller, instance: str, name: str, value: object, type_: o
         )
     else:
         caller.count_recorded(command.value)
+    await _put(caller, command)
+
+
+async def forward(caller: Caller, to: str) -> int:
+    """Send the unread signals to another instance, one after the other; return how many.
+
+    One leaves the mailbox when it is in the other's inbox.
+    """
+    check_characters(to, "an instance's id")
+    execution, count = caller.execution, 0
+    while True:
+        state = await caller.begin("signal", "forward_unread()", attempt=count + 1)
+        signal = execution.mailbox.first()
+        if signal is None:
+            return count
+        command_id = state.next_id()
+        command = execution.commands.find_recorded(command_id)
+        if type(command) is not SendSignal or command.name != signal.name:
+            check_command_id(command_id, "forward_unread()")
+            value = caller.count_new(bytes(signal.value), f"signal {signal.name!r}")
+            command = SendSignal(id=command_id, instance=to, name=signal.name, value=value)
+        else:
+            caller.count_recorded(command.value)
+        await _put(caller, command)
+        execution.mailbox.drop(signal)
+        count += 1
+
+
+async def _put(caller: Caller, command: SendSignal) -> None:
+    """Give the command that sends a signal, and wait until that is there."""
+    execution = caller.execution
     with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
         answer: SignalAnswer = await execution.commands.give_and_wait(command)
         match answer:

@@ -22,22 +22,28 @@ def tasks_of(execution: Execution) -> list[TaskInfo]:
     """Describe the tasks of an execution between two turns, parents before their children."""
     commands = execution.waiting_tasks()
     signals = execution.signal_waiters()
+    promises = execution.promise_waiters()
     return [
-        _describe(task, state, commands.get(task), signals.get(task))
+        _describe(
+            task,
+            state,
+            commands.get(task),
+            "a promise" if task in promises else _signal(signals.get(task)),
+        )
         for task, state in execution.loop.tasks()
     ]
 
 
 def _describe(
-    task: trio.lowlevel.Task, state: TaskState, command: Command | None, signal: str | None
+    task: trio.lowlevel.Task, state: TaskState, command: Command | None, message: str
 ) -> TaskInfo:
     line, call = _place(task)
     deadline = effective_deadline(task)
     children = sum(len(n.child_tasks) for n in task.child_nurseries)
     if command is not None:
         waits_for = _command(command)
-    elif signal is not None:
-        waits_for = f"signal {signal!r}" if signal else "any signal"
+    elif message:
+        waits_for = message
     elif call == "sleep":
         waits_for = "the time"
     elif children and call in ("", "NurseryManager.__aexit__", "TaskGroup.__aexit__"):
@@ -47,6 +53,12 @@ def _describe(
     parent = None if state.parent is None else state.parent.path
     until = None if deadline == inf else deadline
     return TaskInfo(state.path, parent, task.name, waits_for, line, until)
+
+
+def _signal(name: str | None) -> str:
+    if name is None:
+        return ""
+    return f"signal {name!r}" if name else "any signal"
 
 
 def _command(command: Command) -> str:

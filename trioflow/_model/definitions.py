@@ -56,6 +56,7 @@ __all__ = [
     "Invoker",
     "OnCancel",
     "Runtime",
+    "Unread",
     "Workflow",
     "answering_to",
     "checks_of_source",
@@ -75,6 +76,7 @@ _LEAST_EVENTS = 100  # with fewer, the limit could be reached before a workflow 
 _PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 
 OnCancel = Literal["wait", "abandon"]
+Unread = Literal["ignore", "warn", "fail"]
 IfExists = Literal["raise", "return", "replace"]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
@@ -109,6 +111,14 @@ class Invoker(Protocol):
 
     def receive_any_signal_nowait(self) -> tuple[str, Any]:
         """Return the next such signal, or raise `trio.WouldBlock`."""
+        ...
+
+    def make_promise(self, name: str) -> str:
+        """Make a promise, and return its token."""
+        ...
+
+    def receive_promise(self, name: str, token: str, type_: object) -> Coroutine[Any, Any, Any]:
+        """Wait until a promise is settled."""
         ...
 
     def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
@@ -435,6 +445,9 @@ class Workflow(_Definition, Generic[P, R]):
             started (or from ``start_at``): a durable deadline around the function.
         max_events: Size of the history (events and commands) at which an instance is suspended;
             from 80 % on ``info().should_continue_as_new`` is true.
+        unread: What follows if the workflow returns and has not received all its signals: nothing
+            (``"ignore"``), a line in the log (``"warn"``), or it fails with `UnreadSignals`
+            (``"fail"``). They are seen in ``describe()`` in any case.
         id: The id of the instance to be started; ``None`` for a generated one.
         start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
             then it can be cancelled and terminated, and what is sent to it waits.
@@ -459,6 +472,7 @@ class Workflow(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
+        unread: Unread = "warn",
     ) -> None:
         super().__init__(fn, name)
         if not inspect.iscoroutinefunction(inspect.unwrap(fn)):
@@ -469,6 +483,7 @@ class Workflow(_Definition, Generic[P, R]):
             )
         check_limit_in_seconds("timeout", timeout)
         check_count("max_events", max_events, _LEAST_EVENTS)
+        check_choice(f"workflow {self.name!r}: unread", unread, get_args(Unread))
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
@@ -477,6 +492,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.max_events = max_events
+        self.unread: Unread = unread
         self.id: str | None = None
         self.start_at: float | None = None
         self.delay: float | None = None

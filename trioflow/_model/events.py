@@ -24,6 +24,8 @@ __all__ = [
     "Event",
     "Message",
     "ParentRef",
+    "PromiseRejected",
+    "PromiseResolved",
     "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
@@ -168,6 +170,20 @@ class SignalFailed(_Event, frozen=True, tag="signal failed"):
     failure: Failure
 
 
+class PromiseResolved(_Event, frozen=True, tag="promise resolved"):
+    """Somebody has given the promise with the secret ``promise`` its value."""
+
+    promise: str
+    value: msgspec.Raw
+
+
+class PromiseRejected(_Event, frozen=True, tag="promise rejected"):
+    """Somebody has said that the promise with the secret ``promise`` will not be kept."""
+
+    promise: str
+    failure: Failure
+
+
 class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """A client, or the parent, asked for the instance to be cancelled.
 
@@ -186,8 +202,17 @@ SignalAnswer = SignalSent | SignalFailed
 Message = SignalReceived | UpdateRequested
 """What waits in an execution until its code asks for it, and goes over into the next."""
 
-Event = Started | Woken | ActivityAnswer | ChildAnswer | Message | SignalAnswer | CancelRequested
-
+Event = (
+    Started
+    | Woken
+    | ActivityAnswer
+    | ChildAnswer
+    | Message
+    | SignalAnswer
+    | PromiseResolved
+    | PromiseRejected
+    | CancelRequested
+)
 _encoder = msgspec.json.Encoder()
 _messages = msgspec.json.Decoder(list[Message])
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -6,7 +6,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.commands import Command
-from trioflow._model.events import Event
+from trioflow._model.events import Event, SignalReceived
 
 __all__ = [
     "Cancelled",
@@ -20,8 +20,22 @@ __all__ = [
 ]
 
 
-class _Outcome(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="outcome", gc=False):
-    pass
+class _Outcome(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="outcome",
+    gc=False,
+    kw_only=True,
+):
+    """How an execution ended.
+
+    In an instance's row, but not in a turn, with the signals that it had not received: ``unread``,
+    and how many ``more`` there were that are too many to be kept.
+    """
+
+    unread: list[SignalReceived] = []
+    more: int = 0
 
 
 class Completed(_Outcome, frozen=True, tag="completed"):

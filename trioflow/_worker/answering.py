@@ -35,7 +35,7 @@ __all__ = ["Answerer"]
 logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 20  # questions at once
-_REST = 0.02  # seconds between two looks at a store that others change all the time
+_REST = 0.02  # seconds at least after a look that found nothing, where others change the store
 _WAITING = 0.05  # seconds until a question is looked at again that cannot be answered yet
 
 _encode = msgspec.json.Encoder().encode
@@ -72,7 +72,10 @@ class Answerer:
 
     async def run(self) -> None:
         """Answer what is asked, until the worker takes no more work."""
+        rested = 0.0
         while self._queues and not self._pump.holdings.closed:
+            if self._backend.shared and rested > anyio.current_time():
+                await anyio.sleep_until(rested)
             seen = self._backend.changes()
             try:
                 more = await self._answer_some()
@@ -80,9 +83,8 @@ class Answerer:
                 await anyio.sleep(0.5)
                 continue
             if more is not None:
+                rested = anyio.current_time() + _REST
                 await self._backend.wait_change(seen, more)
-                if self._backend.shared:
-                    await anyio.sleep(_REST)
 
     async def _answer_some(self) -> float | None:
         """Answer some questions; return how long to wait for a change, ``None`` for not at all."""

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trioflow._engine.execution import Execution, Identity
-from trioflow._model.events import CancelRequested, Message, ParentRef
+from trioflow._model.events import (
+    CancelRequested,
+    Message,
+    ParentRef,
+    PromiseRejected,
+    PromiseResolved,
+)
 from trioflow._worker.instances.states import MOVES, Move, State
 from trioflow.backends.records import (
     ActivityKey,
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldInstance"]
 
+
+_FOR_ALL = Message | CancelRequested | PromiseResolved | PromiseRejected
+"""What is not sent for one execution alone, so that the next one has to consume it."""
 
 _SEALED = (State.SEALED, State.STORING_SEALED)
 
@@ -412,9 +421,7 @@ class HeldInstance:
         # What was sent for the old execution alone, all that answers a command, is no longer in the
         # inbox either.
         self.received = deque(
-            r
-            for r in self.received
-            if r.seq is not None and isinstance(r.event, Message | CancelRequested)
+            r for r in self.received if r.seq is not None and isinstance(r.event, _FOR_ALL)
         )
 
     def unsay(self) -> InstanceCommit:

@@ -10,11 +10,13 @@ shows what was to blame.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._codec.limits import MAX_PAYLOAD
 from trioflow._model import events as ev
 from trioflow._model.commands import (
     AnswerUpdate,
@@ -169,12 +171,14 @@ class Recorder:
             commit.carried = _encode(execution.unread())
             commit.leased = True
             return
-        commit.closing = _closing_of(outcome)
+        unread = [each for each in execution.unread() if isinstance(each, ev.SignalReceived)]
+        commit.closing = _closing_of(outcome, unread)
         commit.leased = False
         report = ""
         if isinstance(outcome, Failed):
             report = reports.failed(outcome.failure.legible(execution.codec))
-        instance.seal(report, reports.unread_signals(execution))
+        warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
+        instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
         ref = instance.parent
         if ref is None:
             return
@@ -312,8 +316,18 @@ def _answer(command: AnswerUpdate) -> Answer:
     return Answer(command.update, _encode(Failed(command.failure)))
 
 
-def _closing_of(outcome: Outcome) -> Closing:
-    """Return how an outcome that is no continuation is stored."""
+def _closing_of(outcome: Outcome, unread: Sequence[ev.SignalReceived]) -> Closing:
+    """Return how an outcome that is no continuation is stored, with unread signals."""
+    if unread:
+        kept, size = 0, 0
+        for signal in unread:
+            size += len(bytes(signal.value)) + len(signal.name)
+            if size > MAX_PAYLOAD:
+                break
+            kept += 1
+        outcome = msgspec.structs.replace(
+            outcome, unread=list(unread[:kept]), more=len(unread) - kept
+        )
     match outcome:
         case Completed():
             return Closing("completed", _encode(outcome))

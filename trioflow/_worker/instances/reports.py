@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sysconfig
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -46,9 +47,9 @@ def failed(failure: Failure) -> str:
     return f"{text} (at {place})" if place else text
 
 
-def unread_signals(execution: Execution) -> str:
-    """Return the names of the signals that were never received, with counts; ``""`` for none."""
-    counts = Counter(each.name for each in execution.unread() if isinstance(each, SignalReceived))
+def unread_signals(unread: Sequence[SignalReceived]) -> str:
+    """Return the names of signals that were never received, with counts."""
+    counts = Counter(signal.name for signal in unread)
     return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
 
 

@@ -119,9 +119,17 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         sticky: float = 0.0,
         suspect: bool = False,
     ) -> TakenInstances:
-        ask = partial(super().take_instances, worker, queues, limit)
-        names = {"exclude": exclude, "exclude_ids": exclude_ids}
-        taken = await self._taken(worker, lambda: ask(**names, sticky=sticky, suspect=suspect))
+        ask = partial(
+            super().take_instances,
+            worker,
+            queues,
+            limit,
+            exclude=exclude,
+            exclude_ids=exclude_ids,
+            sticky=sticky,
+            suspect=suspect,
+        )
+        taken = await self._taken(worker, ask)
         sound = [row for row in taken.instances if is_sound_instance(row)]
         if len(sound) == len(taken.instances) and is_number(taken.next_at):
             return taken

@@ -179,7 +179,7 @@ class SimulatedInstance:
         self.number += 1
         self.turns = []
         self._input = bytes(outcome.input)
-        kept = (ev.SignalReceived, ev.UpdateRequested, ev.CancelRequested)
+        kept = ev.Message | ev.PromiseResolved | ev.PromiseRejected | ev.CancelRequested
         self.inbox = [(at, event) for at, event in self.inbox if isinstance(event, kept)]
 
     def _replayed(self) -> Execution:
