@@ -29,18 +29,18 @@ ERRORS = """
     UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
-    Attempt Promise Query Signal Update activity activity_by_name activity_info continue_as_new
-    deprecate_patch forward_unread heartbeat info is_replaying logger now patched random retrying
-    send_signal set_status side_effect uuid4 workflow workflow_by_name
+    Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
+    continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
+    random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Compatibility DeadLetter Description DeterminismWarning ExecutionHistory Handle Info
-        JsonCodec Misfit Registry RetryPolicy SuspendReport Undecodable UpdateHandle Worker
-        Workflow WrappedCodec check_compatibility default_registry errors open_client open_worker
-        run_worker
+        Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
+        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
+        open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,

@@ -22,6 +22,7 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import (
@@ -36,6 +37,7 @@ from trioflow.authoring import (
     Attempt,
     Promise,
     Query,
+    Saga,
     Signal,
     Update,
     activity,
@@ -52,6 +54,7 @@ from trioflow.authoring import (
     patched,
     random,
     retrying,
+    saga,
     send_signal,
     set_status,
     side_effect,
@@ -110,6 +113,7 @@ __all__ = [
     "ClientClosed",
     "Codec",
     "Compatibility",
+    "ContextVars",
     "CorruptStore",
     "DataRefused",
     "DeadLetter",
@@ -137,12 +141,14 @@ __all__ = [
     "NotInWorkflow",
     "PayloadTooLarge",
     "Promise",
+    "Propagator",
     "Query",
     "QueryNotHandled",
     "Registry",
     "RemoteError",
     "Retry",
     "RetryPolicy",
+    "Saga",
     "SchemaError",
     "Signal",
     "SuspendReport",
@@ -178,6 +184,7 @@ __all__ = [
     "random",
     "retrying",
     "run_worker",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",

@@ -12,8 +12,10 @@ from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._engine.retrying import Attempt, Retrying
+from trioflow._engine.sagas import Saga
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
+from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
@@ -26,6 +28,7 @@ __all__ = [
     "Attempt",
     "Promise",
     "Query",
+    "Saga",
     "Signal",
     "Update",
     "activity",
@@ -42,6 +45,7 @@ __all__ = [
     "patched",
     "random",
     "retrying",
+    "saga",
     "send_signal",
     "set_status",
     "side_effect",
@@ -212,6 +216,30 @@ def retrying(policy: RetryPolicy | None = None) -> Retrying:
             "retrying(RetryPolicy(max_attempts=5))"
         )
     return Retrying(caller, policy or DEFAULT_ACTIVITY_RETRY)
+
+
+def saga(*, undo_timeout: float | None = None) -> Saga:
+    """Make a block whose steps are undone if it fails, is cancelled, or takes too long.
+
+    Args:
+        undo_timeout: Seconds that undoing may take, all steps together; ``None`` for no limit. What
+            is under way then is cancelled, and the rest is not undone.
+
+    Raises:
+        TypeError: ``undo_timeout`` is no number.
+        ValueError: It is not above 0.
+        NotInWorkflow: Outside of a workflow.
+
+    Example:
+        .. code-block:: python
+
+            async with saga(undo_timeout=3600) as s:
+                await s.do(partial(book_hotel, trip), undo=partial(cancel_hotel, trip))
+                await s.do(partial(book_flight, trip), undo=partial(cancel_flight, trip))
+    """
+    caller = current_caller("saga()")
+    check_limit_in_seconds("undo_timeout", undo_timeout)
+    return Saga(caller, undo_timeout)
 
 
 def info() -> Info:

@@ -27,6 +27,7 @@ OLD_ROWS = (
     ('p', 1, '0:4', 'q', 'act', '[4]', '', 1, 1.0, 1.0, 'w1', 'cancelled', '', 0)""",
 )
 OLD_BYTES = (
+    *(("instances", "input"), ("instances", "metadata")),
     *(("turns", "data"), ("inbox", "event"), ("activities", "input"), ("activities", "options")),
     *(("activities", "cancel"), ("activities", "failure")),
 )

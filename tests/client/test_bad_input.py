@@ -239,3 +239,18 @@ async def in_a_scope(scope, time):
 async def in_a_task(fn, time):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fn, time)
+
+
+@pytest.mark.parametrize("signal", ["any", Signal("any")])
+async def test_a_signal_that_would_lose_keys_changes_nothing(cached, signal):
+    registry = Registry()
+
+    @registry.workflow
+    async def waits() -> None:
+        await number.receive()
+
+    async with cached.client(registry) as client:
+        handle = await client.start(waits)
+        with pytest.raises(ValueMismatch, match="'any': of 2 keys 1 would come back"):
+            await handle.signal(signal, {1: "one", "1": "eins"})
+        assert (await handle.describe()).unread == 0

@@ -10,6 +10,7 @@ import pytest
 from tests.worker.flow import Gate, until, until_parked, until_status
 from trioflow import (
     CorruptStore,
+    InstanceCancelled,
     JsonCodec,
     Registry,
     RetryPolicy,
@@ -293,3 +294,95 @@ async def test_a_text_in_base64_is_a_text(cached):
         assert await handle.result() == "YQ=="
         described = await handle.describe()
         assert (described.result, described.undecodable) == ("YQ==", {})
+
+
+SECRET = WrappedCodec(JsonCodec(), flip, flip)
+
+
+@pytest.mark.parametrize(
+    "other", [None, WrappedCodec(JsonCodec(), lambda data: data, lambda data: data)]
+)
+async def test_a_failure_that_cannot_be_read_is_shown_by_its_type_beside_the_others(cached, other):
+    async with cached.worker(flows, codec=SECRET) as worker:
+        for id, n in (("good", 1), ("bad", -1)):
+            await worker.client.start(work.options(id=id), n)
+        with pytest.raises(ValueError, match="negative"):
+            await worker.client.handle("bad").result()
+        await worker.client.handle("good").signal(number, 1)
+        await worker.client.handle("good").result()
+        backend = await cached.backend()
+        async with open_client(backend, registry=flows, codec=other) as client:
+            shown = {d.id: d for d in await client.list()}
+            assert shown.keys() == {"good", "bad"}
+            bad = shown["bad"]
+            assert bad.status == "failed"
+            assert (bad.failure.type, bad.failure.message) == ("ValueError", "")
+            assert "what the stored ValueError says" in bad.undecodable["failure"]
+            assert await client.handle("bad").describe() == bad
+            (execution,) = await client.handle("bad").history()
+            assert execution.turns[-1].outcome.failure.type == "ValueError"
+
+
+async def test_with_the_codec_failures_and_reasons_are_readable_wherever_they_stand(cached):
+    gates, registry = [], Registry()
+
+    @registry.activity(retry=RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=0))
+    async def flaky() -> None:
+        if gates[0].entered == 0:
+            gates[0].entered += 1
+            raise ValueError("not yet")
+        await gates[0].wait()
+        raise KeyError("hello")
+
+    @registry.workflow
+    async def child() -> None:
+        raise RuntimeError("of a child")
+
+    def fails() -> int:
+        raise OSError("of an effect")
+
+    @registry.workflow
+    async def flow() -> None:
+        for call in (child, flaky):
+            with pytest.raises((RuntimeError, KeyError)):
+                await call()
+        with pytest.raises(OSError, match="effect"):
+            side_effect(fails)
+        await number.receive()
+
+    gates[:] = [Gate()]
+    async with cached.worker(registry, codec=SECRET) as worker:
+        handle = await worker.client.start(flow)
+
+        async def second():
+            return gates[0].entered == 2
+
+        await until(second)
+        (activity,) = (await handle.describe()).activities
+        assert (activity.failure.type, activity.failure.message) == ("ValueError", "not yet")
+        assert (activity.undecodable, activity.failure.sealed) == ({}, "")
+        async with cached.client(registry) as blind:
+            (activity,) = (await blind.handle(handle.id).describe()).activities
+            assert (activity.failure.type, activity.failure.message) == ("ValueError", "")
+            assert activity.undecodable.keys() == {"input", "failure"}
+        gates[0].open()
+        await until_parked(handle)
+
+        async def waits():
+            return not (await handle.describe()).activities
+
+        await until(waits)
+        await until_parked(handle)
+        await handle.cancel("a secret")
+        with pytest.raises(InstanceCancelled, match="a secret"):
+            await handle.result()
+        (execution,) = await handle.history()
+        said = [
+            fact.failure.message
+            for turn in execution.turns
+            for fact in (*turn.events, *turn.commands)
+            if getattr(fact, "failure", None) is not None
+        ]
+        assert said == ["of a child", "'hello'", "of an effect"]
+        last = execution.turns[-1]
+        assert [last.events[0].reason, last.outcome.reason] == ["a secret", "a secret"]

@@ -125,7 +125,10 @@ def main() -> int:
     seeds = range(given.first, given.first + given.seeds)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
-        for result in pool.map(partial(try_seed, instances=given.instances), seeds, chunksize=5):
+        results = pool.map(partial(try_seed, instances=given.instances), seeds, chunksize=5)
+        for done, result in enumerate(results, 1):
+            if done % 100 == 0:
+                print(f"{done} done in {time.perf_counter() - began:.0f} s", flush=True)  # noqa: T201
             statuses.update(result.statuses)
             seconds += result.seconds
             if result.broken:

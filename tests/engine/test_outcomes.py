@@ -241,7 +241,7 @@ def test_a_child_has_the_id_queue_and_input_that_were_given(drive):
     assert (first.instance, first.queue, bytes(first.input)) == ("pay-7", "money", b'{"amount":7}')
     driver.turn(child_done("0:0", 7))
     second = driver.last.commands[0]
-    assert (second.instance, second.queue) == ("wf/3/0:1", "eu")
+    assert (second.instance, second.queue) == ("wf/3:0:1", "eu")
     driver.turn(child_done("0:1", 8))
     assert isinstance(driver.check().outcome, Completed)
 

@@ -380,3 +380,49 @@ def test_a_task_that_is_nested_too_deeply_is_told_so(drive):
     driver = drive(wf)
     driver.turn(done("0:0", 1))
     assert "is called in a task that is nested too deeply" in driver.check().result()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({1: "one", "1": "eins"}, "set_status(): of 2 keys 1 would come back"),
+        ({"a": [{1: "one", "1": "eins"}]}, "set_status(): of 2 keys 1 would come back"),
+    ],
+)
+def test_a_status_that_would_lose_keys_is_refused_at_the_call(drive, value, says):
+    async def wf():
+        set_status("before")
+        with pytest.raises(ValueMismatch) as caught:
+            set_status(value)
+        return [str(caught.value)[: len(says)], await a()]
+
+    driver = drive(wf)
+    assert driver.execution.custom_status == b'"before"'
+    driver.turn(done("0:0", 1))
+    assert driver.check().result() == [says, 1]
+
+
+@pytest.mark.parametrize("levels", [101, 900, 5_000])
+def test_values_that_are_nested_too_deeply_are_refused_where_they_are_given(drive, levels):
+    deep = []
+    for _ in range(levels - 1):
+        deep = [deep]
+
+    async def wf():
+        for call in (
+            lambda: set_status(deep),
+            lambda: side_effect(lambda: deep),
+            lambda: side_effect(lambda: deep, list),
+        ):
+            with pytest.raises(ValueMismatch, match="more than 100 levels deep"):
+                call()
+        with pytest.raises(ValueMismatch, match="more than 100 levels deep"):
+            await send_signal("other", Signal("s", list), deep)
+        await a()
+        return deep
+
+    driver = drive(wf)
+    driver.turn(done("0:3", 1))
+    failure = driver.check().outcome.failure
+    assert failure.type.endswith("ValueMismatch")
+    assert "more than 100 levels deep" in failure.message

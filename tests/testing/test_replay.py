@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import pdb  # noqa: T100 - what is tested
+import sys
+
 import msgspec
 import pytest
 import trio
@@ -93,6 +97,67 @@ def test_a_breakpoint_at_a_turn(file, monkeypatch):
     monkeypatch.setattr("builtins.breakpoint", lambda: stops.append(1))
     check_replay(file, workflow, breakpoint_at=1)
     assert len(stops) == 1
+
+
+def test_the_debugger_stops_in_the_code_of_a_task(file):
+    stops = []
+
+    def debugger(frame):
+        stops.append((frame.f_code.co_name, frame.f_locals.get("number")))
+
+    with Replay(file, workflow) as replay:
+        turn = replay.debug(debugger=debugger)
+        assert turn is replay.turns[0]
+        assert stops == [("old", 3)]
+        assert replay.position == 1
+        assert replay.debug(turn=len(replay.turns) - 1, task="0", debugger=debugger) is not None
+        assert stops[1:] == [("old", 3)]
+    with Replay(file, workflow) as replay:
+        assert replay.debug(task="0.7", debugger=debugger) is None
+        assert replay.position == len(replay.turns)
+    assert len(stops) == 2
+
+
+def test_pdb_works_in_the_code_of_a_workflow(file):
+    told = io.StringIO()
+    commands = io.StringIO("p 40 + number - 1\nnext\nwhere\ncontinue\n")
+    debugger = pdb.Pdb(stdin=commands, stdout=told, nosigint=True, readrc=False)
+    tracing = sys.gettrace()
+    try:
+        with Replay(file, workflow) as replay:
+            assert replay.debug(task="0", debugger=debugger.set_trace) is replay.turns[0]
+    finally:
+        sys.settrace(tracing)
+    assert "(Pdb) 42\n" in told.getvalue()
+    assert "test_replay.py" in told.getvalue()
+    assert "trio.open_nursery()" in told.getvalue()
+
+
+def test_check_replay_stops_in_a_task(file, monkeypatch):
+    stops = []
+
+    class Debugger:
+        def set_trace(self, frame):
+            stops.append(frame.f_code.co_name)
+
+    monkeypatch.setattr("trioflow.testing.debugging.pdb.Pdb", Debugger)
+    check_replay(file, workflow, breakpoint_task="0")
+    check_replay(file, workflow, breakpoint_at=1, breakpoint_task="0.9")  # which never runs
+    assert stops == ["old"]
+
+
+def test_a_turn_and_its_tasks_as_text(file):
+    with Replay(file, workflow) as replay:
+        assert replay.show() == "no turn was made yet"
+        replay.step()
+        told = replay.show()
+        assert told.startswith("turn 0 of ")
+        assert "  event started changing" in told
+        assert "  command run activity charge 0.0:0" in told
+        assert "  task 0 changing waits for signal 'go', at " in told
+        for _ in replay:
+            pass
+        assert "  outcome completed" in replay.show()
 
 
 def test_a_file_is_kept_readable_and_has_a_version(file):

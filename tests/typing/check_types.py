@@ -9,7 +9,9 @@ unused (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -25,11 +27,14 @@ from trioflow import (
     BoundWorkflow,
     Client,
     Compatibility,
+    ContextVars,
     Handle,
     Info,
     Misfit,
+    Propagator,
     Registry,
     RetryPolicy,
+    Saga,
     Signal,
     Worker,
     Workflow,
@@ -47,6 +52,7 @@ from trioflow import (
     patched,
     retrying,
     run_worker,
+    saga,
     send_signal,
     side_effect,
     uuid4,
@@ -215,6 +221,13 @@ async def inside() -> None:
         assert_type(attempt, Attempt)
         with attempt as entered:
             assert_type(entered.number, int)
+    async with saga(undo_timeout=60) as s:
+        assert_type(s, Saga)
+        assert_type(
+            await s.do(partial(charge, Order("1")), undo=partial(ship, Order("1"))), Receipt
+        )
+        s.add_undo(lambda: ship(Order("1")))
+        await s.do(charge(Order("1")))  # type: ignore[arg-type]
     retrying(3)  # type: ignore[arg-type]
     patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
@@ -283,6 +296,15 @@ async def opening() -> None:
     async with open_worker("memory://", check="leave"):
         pass
     open_worker("memory://", check="often")  # type: ignore[arg-type]
+    numbers: ContextVar[int] = ContextVar("numbers")
+    request_id: ContextVar[str] = ContextVar("request_id")
+    carried: list[Propagator] = [ContextVars(request_id=request_id)]
+    ContextVars(numbers=numbers)  # type: ignore[arg-type]
+    async with open_client("memory://", propagators=carried) as client:
+        await client.start(checkout.options(metadata={"tenant": "t1"}), Order("1"))
+    open_worker("memory://", propagators=carried)
+    open_worker("memory://", propagators=[numbers])  # type: ignore[list-item]
+    checkout.options(metadata={"tenant": 1})  # type: ignore[dict-item]
     found = await check_compatibility(client, Registry(), sample=10, suspended=True)
     assert_type(found, Compatibility)
     assert_type(found.diverging, list[Misfit])

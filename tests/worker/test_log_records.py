@@ -25,6 +25,12 @@ def of_worker(caplog, level=None):
     ]
 
 
+def blocked(caplog):
+    """Those about a loop that is blocked; a busy machine may also stop the watchdog for a while."""
+    found = of_worker(caplog, "ERROR")
+    return [r for r in found if not r.getMessage().startswith("no Python code has run")]
+
+
 def fields(record, names):
     return {name: vars(record)[name] for name in names}
 
@@ -127,7 +133,7 @@ async def test_an_activity_that_blocks_the_loop_is_named_once(host, caplog):
     async with open_worker("memory://", registry=flows, drain=0, stuck_after=0.1) as worker:
         await worker.client.run(work.options(id="w"))
         await anyio.sleep(0.1)
-    (record,) = of_worker(caplog, "ERROR")
+    (record,) = blocked(caplog)
     assert record.getMessage().startswith(
         f"activity {rude.name!r} of instance 'w' (0:0, attempt 1) has been running for "
     )
@@ -144,7 +150,7 @@ async def test_other_code_that_blocks_the_loop_is_shown(host, caplog):
     async with open_worker("memory://", registry=Registry(), drain=0, stuck_after=0.1):
         await anyio.sleep(0.01)
         time.sleep(0.6)  # noqa: ASYNC251
-    (record,) = of_worker(caplog, "ERROR")
+    (record,) = blocked(caplog)
     assert "event loop of this worker has not come round" in record.getMessage()
     assert "time.sleep(0.6)" in record.getMessage()
 

@@ -200,6 +200,31 @@ async def test_an_attempt_that_is_silent_for_too_long_is_given_up_and_made_again
     assert seconds == pytest.approx(2 * (12 + 5) + 10)
 
 
+async def test_the_log_says_how_long_it_is_since_the_last_heartbeat(backend, caplog):
+    caplog.set_level("INFO")
+    flows = Registry()
+
+    @flows.activity(retry=twice)
+    async def fails() -> None:
+        if activity_info().attempt == 1:
+            heartbeat("details are not logged")
+        await trio.sleep(7)
+        raise OSError("broken")
+
+    @flows.workflow
+    async def work() -> None:
+        await fails()
+
+    async with serving(backend, flows) as client:
+        with pytest.raises(OSError, match="broken"):
+            await client.run(work)
+    said = [r.getMessage() for r in caplog.records if "broken" in r.getMessage()]
+    first, last = said[:2]
+    assert first.endswith("next attempt in 10 s; its last heartbeat came 7 s before")
+    assert last.endswith("failed for good on attempt 2: OSError: broken")
+    assert "details" not in caplog.text
+
+
 async def test_silence_counts_from_the_beginning_and_options_may_set_it(backend):
     flows = Registry()
 

@@ -34,6 +34,7 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
 from trioflow._model.options import check_count, check_time
 from trioflow._model.promises import Token
+from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
@@ -84,9 +85,11 @@ class Client:
         local: The worker in this process that begins instances at once.
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
+        propagators: What adds metadata to what is started.
 
     Attributes:
         codec: How values are stored.
+        propagators: What was given.
         waiter: Waits for the results of instances.
         answers: Waits for their answers to requests.
     """
@@ -100,8 +103,10 @@ class Client:
         local: _LocalWorker | None = None,
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.codec = codec
+        self.propagators = propagators
         self._backend = backend
         self._registry = registry
         self._local = local
@@ -495,6 +500,7 @@ class Client:
     def _new(
         self, definition: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> NewInstance:
+        metadata = injected(self.propagators, definition.metadata)
         return NewInstance(
             id=definition.id or self._fresh_id(definition.name),
             workflow=definition.name,
@@ -504,6 +510,7 @@ class Client:
             life=self._random.new_life(),
             start_at=definition.starts_at(self.backend.now()),
             options=b"" if definition.overrides is None else _encode(definition.overrides),
+            metadata=_encode(metadata) if metadata else b"",
         )
 
     def _bound(self, call: object, what: str) -> NewInstance:
@@ -552,7 +559,11 @@ async def _store(
 
 
 def open_client(
-    backend: str | Backend, *, codec: Codec | None = None, registry: Registry | None = None
+    backend: str | Backend,
+    *,
+    codec: Codec | None = None,
+    registry: Registry | None = None,
+    propagators: Sequence[Propagator] = (),
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
@@ -560,12 +571,18 @@ def open_client(
         backend: A URL, as for `run_worker`, or a backend.
         codec: How values are stored; the same as the workers'.
         registry: Where workflows that are started by name are looked up.
+        propagators: What adds metadata to what is started; mostly the same as the workers'.
 
     Raises:
         BackendUnavailable: The store cannot be reached.
         SchemaError: The store's schema is newer than this code.
     """
-    return client_on(backend, codec=codec or JsonCodec(), registry=registry or default_registry)
+    return client_on(
+        backend,
+        codec=codec or JsonCodec(),
+        registry=registry or default_registry,
+        propagators=propagators,
+    )
 
 
 @asynccontextmanager
@@ -576,6 +593,7 @@ async def client_on(
     registry: Registry,
     random: RandomSource = system_random,
     wall: Callable[[], float] = time.time,
+    propagators: Sequence[Propagator] = (),
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
@@ -584,7 +602,14 @@ async def client_on(
     left: BaseException | None = None  # what has left the group
     try:
         await raise_native_cancel()
-        client = Client(store, codec=codec, registry=registry, random=random, wall=wall)
+        client = Client(
+            store,
+            codec=codec,
+            registry=registry,
+            random=random,
+            wall=wall,
+            propagators=propagators,
+        )
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(client.watch)

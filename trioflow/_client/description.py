@@ -30,6 +30,7 @@ __all__ = [
     "decode_outcome",
     "decode_report",
     "describe",
+    "opened",
     "readable",
 ]
 
@@ -137,9 +138,10 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
             arrival; not those of one that was terminated.
         more_dead_letters: How many more there were, too many to be kept.
         undecodable: The fields that cannot be decoded, and why: ``{"input": "…"}``. A value
-            (``input``, ``result``, ``custom_status``) is an `Undecodable` then, anything else is
-            as if nothing was stored. ``"outcome"`` stands for what it has of ``result``,
-            ``failure`` and ``reason``.
+            (``input``, ``result``, ``custom_status``) is an `Undecodable` then, a ``failure`` that
+            another codec stored has no more than its type and its bases, and anything else is as
+            if nothing was stored. ``"outcome"`` stands for what it has of ``result``, ``failure``
+            and ``reason``.
     """
 
     id: str
@@ -188,6 +190,15 @@ class _Reader:
             self.undecodable[name] = _why(exc)
             return None
 
+    def failure(self, name: str, failure: Failure | None) -> Failure | None:
+        """Return a failure with what it says; one that cannot be read says only its type."""
+        if failure is None:
+            return None
+        shown, why = opened(self._codec, failure)
+        if why is not None:
+            self.undecodable[name] = why
+        return shown
+
     def value(self, name: str, data: bytes | msgspec.Raw) -> Any:
         """Return a payload as plain data, or `Undecodable`."""
         value = readable(self._codec, data)
@@ -199,6 +210,14 @@ class _Reader:
         if isinstance(value, Undecodable):
             self.undecodable[name] = value.why
         return value
+
+
+def opened(codec: Codec, failure: Failure) -> tuple[Failure, str | None]:
+    """Return a failure as it can be read, and why all but its type cannot be, if so."""
+    try:
+        return failure.opened(codec), None
+    except Exception as exc:  # noqa: BLE001 - sealed by another codec, or with another key
+        return failure, _why(exc)
 
 
 def readable(codec: Codec, data: bytes | msgspec.Raw) -> Any:
@@ -239,7 +258,7 @@ def describe(
         parent=record.parent,
         input=reader.value("input", record.input),
         result=reader.value("result", outcome.result) if isinstance(outcome, Completed) else None,
-        failure=outcome.failure.opened(codec) if isinstance(outcome, Failed) else None,
+        failure=reader.failure("failure", outcome.failure) if isinstance(outcome, Failed) else None,
         reason=open_text(codec, outcome.reason) if isinstance(outcome, Cancelled) else None,
         suspension=suspension,
         custom_status=reader.value("custom_status", custom) if custom else None,
@@ -275,7 +294,7 @@ def _describe_activity(task: ActivityTask, codec: Codec) -> ActivityDescription:
         scheduled_at=task.scheduled_at,
         input=reader.value("input", task.input),
         options=reader.part("options", decode_options, task.options),
-        failure=reader.part("failure", _decode_failure, task.failure),
+        failure=reader.failure("failure", reader.part("failure", _decode_failure, task.failure)),
         heartbeat=None if progress is None else reader.value("heartbeat", progress.details),
         heartbeat_at=None if progress is None else progress.at,
         undecodable=reader.undecodable,

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trioflow._client.description import Undecodable, as_arguments, readable
+from trioflow._client.description import Undecodable, as_arguments, opened, readable
+from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
 from trioflow._model.events import NO_VALUE, Started
 from trioflow._model.turns import Continued, Turn, decode_turn
@@ -25,7 +26,7 @@ class ExecutionHistory(msgspec.Struct, frozen=True):
         number: The execution's number, from 1.
         turns: Its turns in order. Arguments, results and the values of signals and side effects
             stand in them as plain JSON data; what cannot be decoded, a value or a whole turn, is an
-            `Undecodable`.
+            `Undecodable`. A failure that this client's codec cannot read says only its type.
     """
 
     number: int
@@ -79,6 +80,8 @@ def _shown(fact: T, codec: Codec) -> T:
         elif isinstance(value, msgspec.Raw):
             plain = readable(codec, value)
             values[name] = as_arguments(plain) if name == "input" else plain
+        elif isinstance(value, Failure):
+            values[name] = opened(codec, value)[0]
         elif name == "reason":
             values[name] = open_text(codec, value)
     if isinstance(fact, Started):

@@ -55,7 +55,7 @@ def raises_native_cancels(
 
 
 def _is_pending() -> bool:
-    if trio.lowlevel.in_trio_run():
+    if trio.lowlevel.in_trio_task():
         return False
     task = asyncio.current_task()
     # A private name, but anyio's too. A task of another kind does not tell, so it has to wait.

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from trioflow._codec.documents import NESTED_TOO_DEEPLY, is_too_deep
 from trioflow._codec.foreign import said, shown
-from trioflow._codec.paths import at, locate, readable
+from trioflow._codec.limits import VALUE_LEVELS
+from trioflow._codec.paths import at, locate, parts_of, readable
 from trioflow._codec.pydantic_models import is_model, read_model, write_model
 from trioflow._codec.round_trip import (
     ChangedValue,
@@ -91,11 +93,14 @@ class JsonCodec:
         try:
             data = self._encode(value)
         except RecursionError:
-            raise ValueMismatch("the value contains itself, or is nested too deeply") from None
+            text = f"the value contains itself, or {NESTED_TOO_DEEPLY}"
+            raise ValueMismatch(at(text, self._path_to_depth(value))) from None
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             raise ValueMismatch(self._why_not(value, error)) from error
+        if len(data) > _SHALLOW and is_too_deep(data):
+            raise ValueMismatch(at(NESTED_TOO_DEEPLY, self._path_to_depth(value)))
         # msgspec writes nan as null, so only a document with a null in it can hide one.
         if data.find(b"null") >= 0 and value is not None:
             self._refuse_nan(value)
@@ -271,6 +276,27 @@ class JsonCodec:
             text = said(error) or type(error).__name__
         return at(text, path)
 
+    def _path_to_depth(self, value: object) -> str:
+        """Return the first steps to what is nested too deeply."""
+        left = VALUE_LEVELS
+
+        def deep(part: object) -> bool:
+            try:
+                return is_too_deep(self._encode(part), left - 1)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - it is nested more deeply than can be written
+                return True
+
+        path = ""
+        while left > VALUE_LEVELS - _STEPS:
+            found = next(((step, part) for step, part in parts_of(value) if deep(part)), None)
+            if found is None:
+                return path
+            path, value = path + found[0], found[1]
+            left -= 1
+        return f"{path}…"
+
     def _can_encode(self, value: object) -> bool:
         try:
             self._encode(value)
@@ -304,6 +330,10 @@ class JsonCodec:
         return msgspec.json.decode(stored) if isinstance(stored, msgspec.Raw) else stored
 
 
+# A document nests no deeper than it has bytes for.
+_SHALLOW = 2 * VALUE_LEVELS
+# Of a path to what is too deep, as much as one reads.
+_STEPS = 8
 _strict_json = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 

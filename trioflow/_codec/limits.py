@@ -13,6 +13,7 @@ from trioflow.errors import ArgumentError, PayloadTooLarge
 __all__ = [
     "COMMAND_LENGTH",
     "ID_LENGTH",
+    "MAX_METADATA",
     "MAX_PAYLOAD",
     "MAX_TURN",
     "NAME_LENGTH",
@@ -20,6 +21,7 @@ __all__ = [
     "REQUEST_LENGTH",
     "TABLE",
     "TASK_LEVELS",
+    "VALUE_LEVELS",
     "check_characters",
     "check_given",
     "check_id",
@@ -57,6 +59,16 @@ REASON_LENGTH: Final = 4_000
 MAX_PAYLOAD: Final = 2 * 1024 * 1024
 """The default limit of one encoded value, in bytes: 2 MiB."""
 
+MAX_METADATA: Final = 16 * 1024
+"""Bytes of the metadata of one call, encoded: they travel with each call that follows."""
+
+VALUE_LEVELS: Final = 100
+"""Levels of lists, dicts and objects in each other, in one value.
+
+Reading and comparing a value takes some of Python's stack for each level, and the workflow that
+reads it may be deep in calls itself: so this is far below Python's own limit of recursion.
+"""
+
 MAX_TURN: Final = 4 * 1024 * 1024
 """Bytes of all the values that a workflow gives between two waits: 4 MiB.
 
@@ -74,6 +86,8 @@ TABLE: Final = {
     "one value: the arguments of a call, a result, a signal, a status, a heartbeat": (
         f"{MAX_PAYLOAD // 2**20} MiB encoded"
     ),
+    "nesting of one value: lists, dicts and objects in each other": f"{VALUE_LEVELS} levels",
+    "metadata of a start or a call": f"{MAX_METADATA // 2**10} KiB encoded",
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
 }
 """What is limited, and how: the table in the operations manual."""

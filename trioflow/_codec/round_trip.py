@@ -22,6 +22,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from trioflow._codec.documents import LOST_KEYS
+
 __all__ = [
     "Change",
     "ChangedValue",
@@ -210,10 +212,7 @@ def _find_change_of_dict(value: dict[Any, Any], back: Any) -> Change | None:
         return None  # What was declared has been made of it.
     found = back
     if len(value) != len(found):
-        return "", (
-            f"of {len(value)} keys {len(found)} would come back, because JSON writes keys as "
-            "text and some are alike; use keys of one type"
-        )
+        return "", LOST_KEYS.format(len(value), len(found))
     changes: list[tuple[str, Change | None]] = []
     for (key, part), (key_back, part_back) in zip(value.items(), found.items(), strict=True):
         step = f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"

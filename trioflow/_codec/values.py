@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any, Final, Protocol
 
+from trioflow._codec.documents import NESTED_TOO_DEEPLY, find_lost_keys, is_too_deep
 from trioflow._codec.foreign import shown
 from trioflow._codec.json import JsonCodec
 from trioflow._codec.limits import MAX_PAYLOAD
@@ -47,8 +48,10 @@ __all__ = [
     "named",
     "open_text",
     "outside_of_workflows",
+    "refuse_lost_keys",
     "seal_text",
     "warn_untyped",
+    "write",
     "write_and_read",
 ]
 
@@ -222,13 +225,51 @@ def write_and_read(
     if cls is JsonCodec:
         json: Any = codec
         return json.encode_verified(value, type, untyped)  # type: ignore[no-any-return]  # as declared there
-    data = codec.encode(value)
-    back = codec.decode(data, type)
+    data, back = write(codec, value, type)
     change = find_change(value, back, untyped)
     if change is not None:
         path, text = change
         raise ValueMismatch(at(text, path))
     return data, back
+
+
+def write(codec: Codec, value: object, type: object) -> tuple[bytes, object]:
+    """Encode a value; return the bytes and the value that would come back, not compared.
+
+    Raises:
+        ValueMismatch: It cannot be stored, or not be read.
+        DefinitionError: Values of that type cannot be stored at all.
+    """
+    cls: Any = codec.__class__
+    if cls is WrappedCodec:
+        wrapped: Any = codec
+        data, back = write(wrapped.inner, value, type)
+        return wrapped.seal(data), back
+    data = codec.encode(value)
+    if cls is not JsonCodec and is_too_deep(data):
+        raise ValueMismatch(NESTED_TOO_DEEPLY)
+    return data, codec.decode(data, type)
+
+
+def refuse_lost_keys(codec: Codec, value: object, back: object, path: str = "") -> None:
+    """Check that no dict in a value without a declared type would lose keys.
+
+    Args:
+        codec: The codec to use.
+        value: The value.
+        back: What it would come back as.
+        path: Where the value is in a larger one.
+
+    Raises:
+        ValueMismatch: Some of a dict's keys are alike as text.
+    """
+    if equal(value, back):
+        return
+    while isinstance(codec, WrappedCodec):
+        codec = codec.inner
+    lost = find_lost_keys(codec.encode(value))
+    if lost is not None:
+        raise ValueMismatch(at(lost[1], path + lost[0]))
 
 
 def warn_untyped(value: object, back: object, what: str) -> None:
@@ -289,14 +330,18 @@ def open_text(codec: Codec, text: str | None) -> str | None:
 
 
 def encode_plain(codec: Codec, value: object, what: str, limit: int = MAX_PAYLOAD) -> bytes:
-    """Encode a value without a declared type.
+    """Encode a value without a declared type, which may come back as other plain JSON data.
 
     Raises:
-        ValueMismatch: The value cannot be stored, and where.
+        ValueMismatch: The value cannot be stored, or would lose keys, and where.
         PayloadTooLarge: The encoded value is larger than ``limit``.
     """
     try:
-        data = codec.encode(value)
+        if value.__class__ in SELF_EVIDENT:
+            data = codec.encode(value)
+        else:
+            data, back = write(codec, value, Any)
+            refuse_lost_keys(codec, value, back)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -332,8 +377,9 @@ def encode_checked(
         if cls in SELF_EVIDENT and (cls is type or (type == Any and cls is not bytes)):
             data = codec.encode(value)
         elif type == Any:
-            data = codec.encode(value)
-            warn_untyped(value, codec.decode(data, Any), what)
+            data, back = write(codec, value, Any)
+            refuse_lost_keys(codec, value, back)
+            warn_untyped(value, back, what)
         else:
             data = encode_verified(codec, value, type)
     except UserWarning:

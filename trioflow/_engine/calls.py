@@ -129,9 +129,9 @@ class Caller:
                     f"{activity.name}() arguments",
                 ),
                 queue=activity.queue or me.queue,
-                options=activity.overrides
-                if activity.schedule_timeout is None
-                else self._options_of(activity),
+                options=self._options_of(activity)
+                if execution.carries or activity.schedule_timeout is not None
+                else activity.overrides,
                 priority=me.priority if activity.priority is None else activity.priority,
             )
         else:
@@ -158,11 +158,14 @@ class Caller:
                 assert_never(answer)
 
     def _options_of(self, activity: Activity[..., Any]) -> ActivityOptions | None:
-        """Return the options to record, always with the ``schedule_timeout`` that we enforce."""
+        """Return the options to record: with metadata and the ``schedule_timeout`` we enforce."""
         options, limit = activity.overrides, activity.schedule_timeout
-        if limit is None or self.execution.rules < IN_ORDER_OF_TIME:
-            return options
-        return msgspec.structs.replace(options or ActivityOptions(), schedule_timeout=float(limit))
+        if limit is not None and self.execution.rules >= IN_ORDER_OF_TIME:
+            options = options or ActivityOptions()
+            options = msgspec.structs.replace(options, schedule_timeout=float(limit))
+        if self.execution.carries and (metadata := self.execution.outgoing()):
+            options = msgspec.structs.replace(options or ActivityOptions(), metadata=metadata)
+        return options
 
     async def _wait_within(
         self, limit: float, command: RunActivity, *, abandon: bool

@@ -92,6 +92,9 @@ async def _run_child(
             priority=me.priority if workflow.priority is None else workflow.priority,
             start_at=workflow.starts_at(caller.now),
             options=workflow.overrides,
+            metadata=execution.outgoing(workflow.metadata)
+            if execution.carries or workflow.metadata
+            else None,
         )
     else:
         caller.count_recorded(command.input)

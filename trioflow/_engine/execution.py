@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, assert_never
 
@@ -44,6 +44,7 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.propagation import Propagator, injected
 from trioflow._model.queries import Question
 from trioflow._model.rules import (
     CURRENT_RULES,
@@ -76,6 +77,8 @@ class Execution:
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
         patches: The patches that the code has asked for, ``None`` for none.
+        propagators: What takes metadata over at the start, and adds to that of calls.
+        carries: Whether calls may have metadata.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
     """
@@ -97,6 +100,7 @@ class Execution:
         "_updates",
         "caller",
         "calls",
+        "carries",
         "codec",
         "commands",
         "custom_status",
@@ -107,6 +111,7 @@ class Execution:
         "max_events",
         "now",
         "patches",
+        "propagators",
         "rules",
         "started_at",
         "turns",
@@ -119,6 +124,8 @@ class Execution:
         codec: Codec,
         make_caller: Callable[[Execution], Any],
         max_steps: int = _MAX_STEPS,
+        *,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.definition = definition
         self.identity = identity
@@ -145,6 +152,8 @@ class Execution:
         self._turn_turns = 0
         self._arrived = 0
         self.patches: Patches | None = None
+        self.propagators = propagators
+        self.carries = False
         self.calls = Calls()
         self._doomed: Exception | None = None
         self._max_steps = max_steps
@@ -389,6 +398,11 @@ class Execution:
             max_events=self.max_events,
         )
 
+    def outgoing(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the metadata of a call that is made now: the instance's, more, and injected."""
+        assert self._started is not None, "workflow code runs only after Started"
+        return injected(self.propagators, self._started.metadata, more)
+
     @property
     def seed(self) -> str:
         """The seed of the random generators; a task's path is added to it."""
@@ -508,6 +522,8 @@ class Execution:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
                 raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
+            for propagator in self.propagators:
+                propagator.extract(started.metadata)
             deadline = started.deadline_at
             if deadline is not None:
                 return await until(deadline, definition, *args, **kwargs)
@@ -520,6 +536,7 @@ class Execution:
                 f"workflow {what!r} took longer than its timeout of {definition.timeout} s"
             )
 
+        self.carries = bool(started.metadata or self.propagators)
         self.started_at = self.now
         self.loop.start(main, what, definition.fn)
 

@@ -41,6 +41,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     schedule_timeout: float | None = None
     heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
+    metadata: dict[str, str] | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
@@ -80,7 +81,10 @@ class RunActivity(_Command, frozen=True, tag="run activity"):
 
 
 class StartChild(_Command, frozen=True, tag="start child"):
-    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now."""
+    """Start a sub-workflow as the instance ``instance``, at ``start_at`` or, if that is 0, now.
+
+    ``metadata`` is ``None`` if it is that of the instance itself.
+    """
 
     workflow: str
     instance: str
@@ -89,6 +93,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     priority: int = 0
     start_at: float = 0.0
     options: StartOptions | None = None
+    metadata: dict[str, str] | None = None
 
 
 class SendSignal(_Command, frozen=True, tag="send signal"):

@@ -46,6 +46,7 @@ from trioflow._model.options import (
     check_seconds,
     check_time,
 )
+from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, NotInWorkflow
 
@@ -498,6 +499,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.overrides: StartOptions | None = None
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
+        self.metadata: Mapping[str, str] = {}
         self.watched = False  # by the determinism guard
 
     @functools.cached_property
@@ -521,12 +523,14 @@ class Workflow(_Definition, Generic[P, R]):
         delay: float | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Workflow[P, R]:
         """Return a variant with other options and the same signature; what is not given stays.
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take.
+                a store does not take; or metadata are no strings.
+            PayloadTooLarge: They are too large.
             DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
                 given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
@@ -550,6 +554,7 @@ class Workflow(_Definition, Generic[P, R]):
             reuse_finished=reuse_finished,
             timeout=timeout,
             max_events=max_events,
+            metadata=None if metadata is None else check_metadata(metadata),
             overrides=self._overrides(timeout, max_events),
             **_start_of(start_at, delay),
         )

@@ -69,6 +69,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
         queue: Where it runs.
         life: What tells the instance from others that had or will have its id; ``""`` for one that
             was begun by a version that knew no lives.
+        metadata: What came with the call: that of the instance, and what propagators added.
         heartbeat: What an earlier attempt last gave to ``heartbeat()``, as plain JSON data;
             ``None`` if none gave anything.
     """
@@ -81,6 +82,7 @@ class ActivityInfo(msgspec.Struct, frozen=True, kw_only=True):
     scheduled_at: float
     queue: str
     life: str = ""
+    metadata: dict[str, str] = {}
     heartbeat: Any = None
 
     @property

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import anyio
 
 from trioflow._codec.values import Codec
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.compatibility import check_code
 from trioflow._worker.instances.holdings import Holdings
@@ -37,6 +38,7 @@ class CodeCheck:
         registry: The worker's definitions.
         codec: Its codec.
         queues: Whose instances it takes.
+        propagators: Its propagators.
         holdings: Where it is noted which instances are left to others.
         look_again: Called when one of those is not left any more: it may be ready.
     """
@@ -49,6 +51,7 @@ class CodeCheck:
         registry: Registry,
         codec: Codec,
         queues: Collection[str],
+        propagators: Sequence[Propagator],
         holdings: Holdings,
         look_again: Callable[[], None],
     ) -> None:
@@ -57,6 +60,7 @@ class CodeCheck:
         self._registry = registry
         self._codec = codec
         self._queues = queues
+        self._propagators = propagators
         self._holdings = holdings
         self._look_again = look_again
         holdings.leaves = how == "leave"
@@ -69,7 +73,13 @@ class CodeCheck:
         """
         if self._how == "off" or not self._queues:
             return
-        found = await check_code(self._backend, self._registry, self._codec, queues=self._queues)
+        found = await check_code(
+            self._backend,
+            self._registry,
+            self._codec,
+            queues=self._queues,
+            propagators=self._propagators,
+        )
         for misfit in found.differing:
             logger.warning(
                 "the code fits the history of instance %s; but it passes other data now", misfit

@@ -22,6 +22,7 @@ from trioflow._model.events import Started
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, SuspendReport
 from trioflow._model.options import check_count
+from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
@@ -111,7 +112,7 @@ async def check_compatibility(
     No worker has to be stopped for it. It takes as long as the replay of each history.
 
     Args:
-        client: On the store that has them. Its codec is used.
+        client: On the store that has them. Its codec and its propagators are used.
         registry: The definitions; by default all that were decorated in this process.
         sample: How many instances of each workflow are looked at, drawn at random; by default all.
         suspended: Whether suspended instances are looked at as well: whether a resume would help.
@@ -127,7 +128,12 @@ async def check_compatibility(
         check_count("sample", sample, 1)
     statuses: tuple[Status, ...] = ("running", "suspended") if suspended else ("running",)
     return await check_code(
-        client.backend, registry or default_registry, client.codec, statuses, sample=sample
+        client.backend,
+        registry or default_registry,
+        client.codec,
+        statuses,
+        sample=sample,
+        propagators=client.propagators,
     )
 
 
@@ -139,6 +145,7 @@ async def check_code(
     *,
     queues: Collection[str] | None = None,
     sample: int | None = None,
+    propagators: Sequence[Propagator] = (),
 ) -> Compatibility:
     """Do what `check_compatibility` does, of some queues alone if they are given."""
     guard.install()
@@ -161,7 +168,7 @@ async def check_code(
             kept[place] = record
     found.unknown = dict(unknown)
     for name, records in of_workflow.items():
-        check = _Check(registry.workflows[name], codec, found)
+        check = _Check(registry.workflows[name], codec, propagators, found)
         for first in range(0, len(records), _LOADED):
             some = records[first : first + _LOADED]
             stored = await backend.load([(record.id, record.execution) for record in some])
@@ -197,12 +204,20 @@ class _Check:
     Args:
         workflow: As it is now.
         codec: For its values.
+        propagators: For its metadata.
         found: What was found is added here.
     """
 
-    def __init__(self, workflow: Workflow[..., Any], codec: Codec, found: Compatibility) -> None:
+    def __init__(
+        self,
+        workflow: Workflow[..., Any],
+        codec: Codec,
+        propagators: Sequence[Propagator],
+        found: Compatibility,
+    ) -> None:
         self._workflow = workflow
         self._codec = codec
+        self._propagators = propagators
         self._found = found
 
     def look_at(self, record: InstanceRecord, stored: Sequence[bytes]) -> None:
@@ -255,7 +270,7 @@ class _Check:
         self, kind: type[Execution], record: InstanceRecord, turns: Sequence[Turn]
     ) -> SuspendReport | None:
         me = Identity(record.id, record.execution, record.queue, record.priority, record.life)
-        execution = kind(self._workflow, me, self._codec, Caller)
+        execution = kind(self._workflow, me, self._codec, Caller, propagators=self._propagators)
         try:
             execution.replay(turns)
         except NeedsSuspension as stop:

@@ -9,6 +9,7 @@ from typing import get_args
 
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.options import check_choice, check_count, check_seconds
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 
@@ -48,6 +49,7 @@ class WorkerOptions:
     codec: Codec = field(default_factory=JsonCodec)
     name: str | None = None
     check: Check = "off"
+    propagators: Sequence[Propagator] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

@@ -34,8 +34,11 @@ _LOOK = 1.0
 
 
 def running_host() -> Host:
-    """Return the host of the loop that is running."""
-    return TrioHost() if trio.lowlevel.in_trio_run() else AsyncioHost()
+    """Return the host of the loop that runs this task.
+
+    Not of any loop that runs in this thread: trio may be a guest of asyncio there.
+    """
+    return TrioHost() if trio.lowlevel.in_trio_task() else AsyncioHost()
 
 
 class _RealHost(Host):

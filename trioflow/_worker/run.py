@@ -11,6 +11,7 @@ import anyio.abc
 from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 from trioflow._worker.host import Host
@@ -46,6 +47,7 @@ def open_worker(
     codec: Codec | None = None,
     name: str | None = None,
     check: Check = "off",
+    propagators: Sequence[Propagator] = (),
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -81,6 +83,8 @@ def open_worker(
             the instance is suspended.
         codec: How values are stored; by default `JsonCodec`.
         name: What operators see; by default ``host:pid``.
+        propagators: What takes metadata over where a workflow or an activity begins, and adds to
+            that of the calls that are made.
         check: What is done about running instances of ``queues`` whose history the code does not
             fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
             ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
@@ -118,6 +122,7 @@ def open_worker(
         codec=codec or JsonCodec(),
         name=name,
         check=check,
+        propagators=propagators,
     )
     return worker_on(backend, options)
 
@@ -143,6 +148,7 @@ async def run_worker(
     codec: Codec | None = None,
     name: str | None = None,
     check: Check = "off",
+    propagators: Sequence[Propagator] = (),
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -172,6 +178,7 @@ async def run_worker(
         codec=codec or JsonCodec(),
         name=name,
         check=check,
+        propagators=propagators,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:

@@ -86,10 +86,12 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
+            propagators=options.propagators,
             make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
+                propagators=options.propagators,
                 now=backend.now,
                 queues=self._activity_queues,
                 limit=options.max_activities,
@@ -110,6 +112,7 @@ class Worker:
             registry=options.registry,
             codec=options.codec,
             queues=self._queues,
+            propagators=options.propagators,
             holdings=self._pump.holdings,
             look_again=self._timer.look_now,
         )
@@ -120,6 +123,7 @@ class Worker:
             local=self._pump.intake,
             random=host.random,
             wall=host.wall,
+            propagators=options.propagators,
         )
         self.calls = CallGroup()
         self._heart: Heart | None = None

@@ -51,7 +51,7 @@ class Backend(Protocol):
     # --- life ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connect, and bring the schema up to date. Idempotent.
+        """Connect, and bring the schema up to date. Idempotent, also for callers at the same time.
 
         Raises:
             BackendUnavailable: The store cannot be reached or written.

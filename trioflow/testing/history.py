@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 import msgspec
@@ -19,10 +20,13 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import SuspendReport, TaskInfo
+from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import InstanceNotFound, TrioflowError
+from trioflow.testing.debugging import stopping
+from trioflow.testing.trees import show_tasks
 
 __all__ = ["History", "Replay", "ReplayError", "check_replay", "export_history", "load_history"]
 
@@ -155,6 +159,7 @@ class Replay:
         codec: For its values; by default `JsonCodec`.
         strict: Whether arguments, values of signals and results have to be the same as well. A
             worker compares which commands are given, and no more.
+        propagators: Those of the workers, for workflows that read what these take over.
 
     Attributes:
         turns: The stored turns.
@@ -174,6 +179,7 @@ class Replay:
         execution: int | None = None,
         codec: Codec | None = None,
         strict: bool = True,
+        propagators: Sequence[Propagator] = (),
     ) -> None:
         self.history = load_history(history)
         found = {each.number: each for each in self.history.executions}
@@ -198,6 +204,7 @@ class Replay:
             ),
             JsonCodec() if codec is None else codec,
             Caller,
+            propagators=propagators,
         )
 
     def __enter__(self) -> Self:
@@ -225,6 +232,50 @@ class Replay:
         self.position += 1
         return turn
 
+    def debug(
+        self,
+        *,
+        turn: int | None = None,
+        task: str | None = None,
+        debugger: Callable[[FrameType], object] | None = None,
+    ) -> Turn | None:
+        """Make turns until code of yours runs in a task, and stop there in a debugger.
+
+        Args:
+            turn: The first turn in which to stop, from 0; by default the next one.
+            task: The path of the task, ``"0.1"``, as `tasks` and reports of divergences say it; by
+                default any.
+            debugger: Is called with a frame, to stop at its next line; by default
+                ``pdb.Pdb().set_trace``.
+
+        Returns:
+            The turn in which it has stopped, once it is over; ``None`` if the task ran in no turn.
+
+        Raises:
+            ReplayError: As `step`.
+        """
+        while self.position < len(self.turns):
+            if turn is not None and self.position < turn:
+                self.step()
+                continue
+            with stopping(self._execution, task, debugger) as stop:
+                made = self.step()
+            if stop.reached:
+                return made
+        return None
+
+    def show(self) -> str:
+        """Return the last turn and the tree of tasks after it as text, without the values."""
+        if not self.position:
+            return "no turn was made yet"
+        turn = self.turns[self.position - 1]
+        lines = [f"turn {self.position - 1} of {len(self.turns)}, at {turn.now:.3f}"]
+        lines += [f"  event {_said(event)}" for event in turn.events]
+        lines += [f"  command {_said(command)}" for command in turn.commands]
+        if turn.outcome is not None:
+            lines.append(f"  outcome {_said(turn.outcome)}")
+        return "\n".join([*lines, *(f"  task {line}" for line in show_tasks(self.tasks()))])
+
     def tasks(self) -> list[TaskInfo]:
         """The tasks after the last turn: where each one waits, for what, and until when."""
         return tasks_of(self._execution)
@@ -239,7 +290,9 @@ def check_replay(
     workflow: Workflow[..., Any],
     *,
     codec: Codec | None = None,
+    propagators: Sequence[Propagator] = (),
     breakpoint_at: int | None = None,
+    breakpoint_task: str | None = None,
 ) -> None:
     """Replay every execution of a history with the present code.
 
@@ -247,7 +300,10 @@ def check_replay(
         history: See `load_history`.
         workflow: The workflow as it is now.
         codec: For its values; by default `JsonCodec`.
+        propagators: Those of the workers, for workflows that read what these take over.
         breakpoint_at: Stop in the debugger before this turn of the last execution, from 0.
+        breakpoint_task: Stop in the code of the task with this path (``"0.1"``) instead, in that
+            turn or the first later one in which it runs.
 
     Raises:
         ReplayError: The code gives other commands, or ends otherwise; the error has the report.
@@ -256,8 +312,20 @@ def check_replay(
     loaded = load_history(history)
     for stored in loaded.executions:
         last = stored is loaded.executions[-1]
-        with Replay(loaded, workflow, execution=stored.number, codec=codec) as replay:
+        with Replay(
+            loaded, workflow, execution=stored.number, codec=codec, propagators=propagators
+        ) as replay:
             while replay.position < len(replay.turns):
+                if last and breakpoint_task is not None:
+                    replay.debug(turn=breakpoint_at, task=breakpoint_task)
+                    breakpoint_task = None
+                    continue
                 if last and replay.position == breakpoint_at:
                     breakpoint()  # noqa: T100  # asked for
                 replay.step()
+
+
+def _said(thing: msgspec.Struct) -> str:
+    names = (getattr(thing, name, "") for name in ("activity", "workflow", "name", "id"))
+    what = str(type(thing).__struct_config__.tag)
+    return " ".join([what, *(name for name in names if isinstance(name, str) and name)])

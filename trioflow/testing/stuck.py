@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client
-from trioflow._model.info import TaskInfo
 from trioflow._registry import Registry
 from trioflow.backends.records import InstanceFilter, InstanceRecord
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, export_record
+from trioflow.testing.trees import show_tasks
 
-__all__ = ["Stuck", "report_of", "show_tasks"]
+__all__ = ["Stuck", "report_of"]
 
 
 class Stuck(TrioflowError, AssertionError):
@@ -51,16 +51,3 @@ def _tasks(
             return show_tasks(replay.tasks())
     except TrioflowError as exc:  # also `ReplayError`
         return [str(exc)]
-
-
-def show_tasks(tasks: list[TaskInfo]) -> list[str]:
-    """Return the tree of tasks as lines of text."""
-    lines: list[str] = []
-    for task in tasks:
-        depth = task.path.count(".")
-        where = f", at {task.line}" if task.line else ""
-        until = f", until {task.until:.3f}" if task.until is not None else ""
-        lines.append(
-            f"{'  ' * depth}{task.path} {task.name} waits for {task.waits_for}{where}{until}"
-        )
-    return lines

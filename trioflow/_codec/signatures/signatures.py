@@ -35,7 +35,9 @@ from trioflow._codec.values import (
     check_size,
     check_type,
     named,
+    refuse_lost_keys,
     warn_untyped,
+    write,
     write_and_read,
 )
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
@@ -242,26 +244,32 @@ class CallSignature:
             elif all(value.__class__ in _SIMPLE for value in args):
                 return codec.encode(record)
             else:
-                data = codec.encode(record)
-                back = codec.decode(data, struct)
+                data, back = write(codec, record, struct)
         else:
             given = zip(self._names, args, strict=False)
             record = {name: value for name, value in given if value is not UNSET}
-            data = codec.encode(record)
-            back = codec.decode(data, struct)
+            data, back = write(codec, record, struct)
             if back.__class__ is struct:
                 _compare(self._names, record, back, self._untyped)
-        self._warn(args, back, what)
+        self._look_at_untyped(codec, args, back, what)
         return data
 
-    def _warn(self, args: Sequence[Any], back: Any, what: str | None) -> None:
-        """Warn of arguments without a declared type that come back as something else."""
+    def _look_at_untyped(
+        self, codec: Codec, args: Sequence[Any], back: Any, what: str | None
+    ) -> None:
+        """Warn of arguments without a declared type that come back as something else.
+
+        Raises:
+            ValueMismatch: One of them would lose keys.
+        """
         for number, (name, value) in enumerate(zip(self._names, args, strict=False)):
             if name in self._untyped and value.__class__ not in _SIMPLE:
                 text = f"{what or self.name}() parameter {name!r}"
                 if self._parameters[number].kind is _VAR_POSITIONAL:
                     value = list(value)  # noqa: PLW2901  # it comes back as a tuple all the same
-                warn_untyped(value, getattr(back, f"p{number}"), text)
+                part_back = getattr(back, f"p{number}")
+                refuse_lost_keys(codec, value, part_back, f".{name}")
+                warn_untyped(value, part_back, text)
 
     def _spread(
         self, values: tuple[Any, ...], what: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import current_activity, current_heartbeat
 from trioflow._model.progress import decode_progress
+from trioflow._model.propagation import Propagator
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.processes import frames
@@ -72,6 +73,7 @@ class Attempts:
         now: Callable[[], float],
         on_limit: Callable[[Run, float], None],
         on_heartbeat: Callable[[Run], None],
+        propagators: Sequence[Propagator],
     ) -> None:
         self._resources = resources
         self._host = host = resources.host
@@ -83,6 +85,7 @@ class Attempts:
         self._codec = codec
         self._now = now
         self._on_limit = on_limit
+        self._propagators = propagators
         self._on_heartbeat = on_heartbeat
         self._call_soon = host.call_soon()
         self._unreadable: set[str] = set()
@@ -161,6 +164,30 @@ class Attempts:
 
     # --- before -------------------------------------------------------------------------
 
+    def _over_already(
+        self, definition: Activity[..., Any], run: Run, options: ActivityOptions | None
+    ) -> Event | Again | None:
+        """Take the metadata over; return what follows if that fails, or no attempt is left."""
+        if options is not None and options.metadata is not None:
+            failed = self._take_over(run, options.metadata)
+            if failed is not None:
+                return failed
+        return self._used_up(run.task, definition, options) if run.task.attempt > 1 else None
+
+    def _take_over(self, run: Run, metadata: dict[str, str]) -> Event | Again | None:
+        """Give the attempt the metadata of its call; return what follows if that fails."""
+        info = current_activity.get()
+        assert info is not None
+        current_activity.set(msgspec.structs.replace(info, metadata=metadata))
+        try:
+            for propagator in self._propagators:
+                propagator.extract(metadata)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # whatever a propagator raises fails the attempt
+            return self.failed(run, exc)
+        return None
+
     def _ready(
         self, definition: Activity[..., Any], run: Run, beat: Callable[[object], None]
     ) -> Call | Event | Again | None:
@@ -170,8 +197,8 @@ class Attempts:
             options = run.options = decode_options(task.options)
         except msgspec.MsgspecError as exc:
             return self._wait_for_code(task, exc)
-        if task.attempt > 1:
-            over = self._used_up(task, definition, options)
+        if options is not None or task.attempt > 1:
+            over = self._over_already(definition, run, options)
             if over is not None:
                 return over
         timeout: float | None = None
@@ -305,19 +332,22 @@ class Attempts:
         task = run.task
         definition = self._activities[task.activity]
         delay = self._next_delay(task, failure, definition, run.options)
+        heard = "" if run.pulse is None else run.pulse.heard()
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.legible(self._codec), task.attempt)
+                _log_failed(task, failure.legible(self._codec), task.attempt, heard)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
-                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g s",
+                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g "
+                "s%s",
                 task.activity,
                 task.key.instance,
                 task.attempt,
                 failure.type,
                 failure.legible(self._codec).message,
                 delay,
+                heard,
                 extra={**of_activity(task), "failure": failure.type, "delay": delay},
             )
         return Again(task.attempt + 1, delay, failure)
@@ -380,14 +410,15 @@ def _last_details(task: ActivityTask, codec: Codec) -> Any:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure, attempt: int) -> None:
+def _log_failed(task: ActivityTask, failure: Failure, attempt: int, heard: str = "") -> None:
     logger.error(
-        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s",
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s%s",
         task.activity,
         task.key.instance,
         task.key.command,
         attempt,
         failure.type,
         failure.message,
+        heard,
         extra={**of_activity(task), "attempt": attempt, "failure": failure.type},
     )

@@ -38,6 +38,7 @@ class Pulse:
         last_at: When something was said last, or when the attempt began.
         silence: For how many seconds the attempt may say nothing; ``inf`` for no limit.
         overdue: Whether it has been silent for longer.
+        spoke: Whether anything was said at all.
         quiet: Whether nothing was said since the last look but one.
     """
 
@@ -53,6 +54,7 @@ class Pulse:
         "overdue",
         "quiet",
         "silence",
+        "spoke",
     )
 
     def __init__(
@@ -71,7 +73,7 @@ class Pulse:
         self._wanted = True
         self.last_at = clock()
         self.silence = math.inf
-        self.overdue = False
+        self.overdue = self.spoke = False
         self.quiet = True
 
     @property
@@ -86,6 +88,7 @@ class Pulse:
             ValueMismatch: The details were wanted at once, and cannot be encoded.
         """
         self.last_at = self._clock()
+        self.spoke = True
         if not self._wanted:
             self._said.append(details)
             return
@@ -94,6 +97,12 @@ class Pulse:
         self._encoded = encoded
         self._wanted = False
         self._call_soon(self._on_first)
+
+    def heard(self) -> str:
+        """Return how long it is since something was said, for the log; ``""`` if nothing was."""
+        if not self.spoke:
+            return ""
+        return f"; its last heartbeat came {self._clock() - self.last_at:.3g} s before"
 
     def take(self) -> bytes | None:
         """Return what was said since the last look, encoded; ``None`` for nothing. In the loop."""

@@ -16,7 +16,7 @@ Who may call what: everything here is called in the loop, and calls back in the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -26,6 +26,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
@@ -70,6 +71,7 @@ class ActivityRunner:
         host: The loop, and its clocks and threads.
         registry: Where the functions are.
         codec: For arguments and results.
+        propagators: What takes over the metadata of calls.
         now: The store's clock.
         queues: Which queues are served; empty for none.
         limit: How many may run at once.
@@ -88,6 +90,7 @@ class ActivityRunner:
         host: Host,
         registry: Registry,
         codec: Codec,
+        propagators: Sequence[Propagator],
         now: Callable[[], float],
         queues: Collection[str],
         limit: int,
@@ -112,6 +115,7 @@ class ActivityRunner:
             now=now,
             on_limit=self._limited,
             on_heartbeat=self._overseer.hear,
+            propagators=propagators,
         )
         self._codec = codec
         self._listener = listener

@@ -104,7 +104,7 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
     silence = silence_of(call.definition, run.options)
     frame = frames.Call(
         *place_of(call.definition),
-        info_of(task),
+        info_of(task, metadata=run.options.metadata if run.options else None),
         bytes(decode_progress(task.progress).details) if task.progress else b"",
         task.input,
         PAUSE if silence is None else min(PAUSE, silence / 4),
@@ -148,7 +148,9 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
-def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
+def info_of(
+    task: ActivityTask, heartbeat: Any = None, metadata: dict[str, str] | None = None
+) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
     return ActivityInfo(
@@ -161,4 +163,5 @@ def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
         queue=task.queue,
         life=key.life,
         heartbeat=heartbeat,
+        metadata=metadata or {},
     )

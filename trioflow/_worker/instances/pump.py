@@ -11,12 +11,13 @@ While there are suspects, they alone are stepped; see `Isolation`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import anyio
 import anyio.lowlevel
 
 from trioflow._codec.values import Codec
+from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
@@ -59,6 +60,7 @@ class Pump:
         limit: How many instances may be held at once.
         cache_size: How many parked executions are kept.
         max_steps: How many task steps a turn may have.
+        propagators: For the metadata of executions and their calls.
         make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
@@ -86,6 +88,7 @@ class Pump:
         limit: int,
         cache_size: int,
         max_steps: int,
+        propagators: Sequence[Propagator],
         make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
@@ -117,6 +120,7 @@ class Pump:
             batch=batch,
             recorder=recorder,
             max_steps=max_steps,
+            propagators=propagators,
             random=host.random,
         )
         self._committer = Committer(

@@ -270,14 +270,14 @@ def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
 
 
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
-    """Return the row of a sub-workflow that a turn asked for. It inherits the parent's metadata."""
+    """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
         command.instance,
         command.workflow,
         command.queue,
         bytes(command.input),
         ParentRef(parent.id, parent.number, command.id, parent.life),
-        parent.metadata,
+        parent.metadata if command.metadata is None else _encode(command.metadata),
         command.priority,
         life,
         command.start_at,

@@ -28,6 +28,7 @@ from trioflow._model import events as ev
 from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
+from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
@@ -60,6 +61,7 @@ class Stepper:
         batch: The batch that is being built.
         recorder: Writes into it.
         max_steps: How many task steps a turn may have.
+        propagators: For the metadata of executions and their calls.
         random: For the seeds of executions.
     """
 
@@ -73,6 +75,7 @@ class Stepper:
         batch: Batch,
         recorder: Recorder,
         max_steps: int,
+        propagators: Sequence[Propagator],
         random: RandomSource,
     ) -> None:
         self._backend = backend
@@ -82,6 +85,7 @@ class Stepper:
         self._batch = batch
         self._recorder = recorder
         self._max_steps = max_steps
+        self._propagators = propagators
         self._random = random
         self._steps = 0
         self._in_step: HeldInstance | None = None
@@ -153,7 +157,12 @@ class Stepper:
 
     def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
         return Execution(
-            definition, instance.identity, self._codec, Caller, max_steps=self._max_steps
+            definition,
+            instance.identity,
+            self._codec,
+            Caller,
+            max_steps=self._max_steps,
+            propagators=self._propagators,
         )
 
     def _again(self, instance: HeldInstance, together_from: int) -> None:

@@ -8,9 +8,11 @@ call waits, for a lock or for a disk; whichever thread sends one holds a lock.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, Protocol, TypeVar
+
+import anyio
 
 from trioflow.backends._common.thread import StorageThread
 from trioflow.errors import BackendUnavailable
@@ -48,6 +50,7 @@ class Connections(Generic[C]):
         self._calls: C | None = None
         self._beat_lock = threading.Lock()
         self._beats: C | None = None
+        self._opening: anyio.Event | None = None
 
     @property
     def are_open(self) -> bool:
@@ -79,6 +82,22 @@ class Connections(Generic[C]):
     def not_open(self) -> BackendUnavailable:
         """Return the error for what cannot be done while the store is not open."""
         return BackendUnavailable(f"{self.place} is not open; await the backend's open() first")
+
+    async def open_once(self, opening: Callable[[], Awaitable[None]]) -> None:
+        """Call ``opening``, which calls `open`, unless they are open; raises what it raises.
+
+        Who comes meanwhile waits for it. If it fails or is cancelled, the next one tries.
+        """
+        while not self.are_open:
+            if self._opening is not None:
+                await self._opening.wait()
+                continue
+            self._opening = done = anyio.Event()
+            try:
+                await opening()
+            finally:
+                self._opening = None
+                done.set()
 
     async def open(self) -> None:
         """Connect. Raises what ``connect`` raises; then nothing is left open."""

@@ -22,7 +22,7 @@ Returns whether the loop is still there.
 
 def call_soon_here() -> CallSoon:
     """Return what calls a function in the loop that is running now."""
-    if trio.lowlevel.in_trio_run():
+    if trio.lowlevel.in_trio_task():
         token = trio.lowlevel.current_trio_token()
 
         def in_trio(fn: Callable[[], object]) -> bool:

@@ -192,7 +192,7 @@ class StorageThread:
             fn: What to call.
             args: With what.
         """
-        if trio.lowlevel.in_trio_run():
+        if trio.lowlevel.in_trio_task():
             await trio.lowlevel.checkpoint_if_cancelled()
             return await self._run_trio(together, partial(fn, *args))
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -225,7 +225,7 @@ class StorageThread:
                 call()
 
         try:
-            if trio.lowlevel.in_trio_run():
+            if trio.lowlevel.in_trio_task():
                 await self._run_trio(one_by_one, once)
             else:
                 await self._run_asyncio(one_by_one, once)

@@ -121,10 +121,8 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
 
     # --- life ---------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        if self._connections.are_open:
-            return
-        await super().open()
+    async def _open(self) -> None:
+        await super()._open()
         heard = partial(call_soon_here(), self._notifying.hear)
         connection = self._new_connection()
         self._notifier = Notifier(connection, self.schema, listen=not self._pooled, heard=heard)

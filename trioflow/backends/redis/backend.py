@@ -101,8 +101,9 @@ class RedisBackend:
     # --- life ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        if self._connections.are_open:
-            return
+        await self._connections.open_once(self._open)
+
+    async def _open(self) -> None:
         self._notifier = Notifier(self.address, self._source, self._watcher.notify)
         await self._connections.open()
 

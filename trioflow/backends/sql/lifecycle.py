@@ -90,8 +90,10 @@ class SharedSqlBackend(SqlBackend[S]):
             CorruptStore: It is damaged, or something else.
             BackendError: The server is too old.
         """
-        if not self._connections.are_open:
-            await self._connections.open()
+        await self._connections.open_once(self._open)
+
+    async def _open(self) -> None:
+        await self._connections.open()
 
     async def migrate(self) -> None:
         """Bring the schema up to date, without opening the store; errors as `open`."""

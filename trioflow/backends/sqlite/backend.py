@@ -1,28 +1,40 @@
 """The store in one SQLite file, shared by the processes of one machine."""
 
+# ruff: noqa: D102 - what each method promises is said in `Backend`
+
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.records import TakenActivities, TakenInstances
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sqlite.damage import (
+    is_number,
+    is_sound_activity,
+    is_sound_instance,
+    suspend_damaged,
+)
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import SqliteMigrations
 
 __all__ = ["SqliteBackend"]
 
+T = TypeVar("T")
 
 # All else was stored by a worker, in a transaction that renewed its row, or with one of these.
 _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
     UNION ALL SELECT max(heartbeat_at) FROM workers
     UNION ALL SELECT max(finished_at) FROM instances
-    UNION ALL SELECT * FROM (SELECT created_at FROM instances ORDER BY seq DESC LIMIT 1))"""
+    UNION ALL SELECT * FROM (SELECT created_at FROM instances ORDER BY seq DESC LIMIT 1))
+    WHERE typeof(at) IN ('real', 'integer')"""
 
 
 class _SqliteStore(SqlStore):
@@ -39,7 +51,7 @@ class _SqliteStore(SqlStore):
 
     def latest_time(self) -> float:
         """Return the greatest time that is stored, but for those that lie ahead."""
-        return float(self.execute(_LATEST).fetchone()[0])
+        return float(self.execute(_LATEST).fetchone()[0] or 0)
 
     def changed_by_others(self) -> bool:
         """Return whether another connection has written since it was asked last."""
@@ -93,3 +105,53 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         if isinstance(self._clock, LocalClock):
             self._clock.not_before(session.call(store.latest_time))
         session.call(store.changed_by_others)
+
+    # --- work ---------------------------------------------------------------------------
+
+    async def take_instances(
+        self,
+        worker: str,
+        queues: Sequence[str],
+        limit: int,
+        *,
+        exclude: Sequence[str] = (),
+        exclude_ids: Sequence[str] = (),
+        sticky: float = 0.0,
+        suspect: bool = False,
+    ) -> TakenInstances:
+        ask = partial(
+            super().take_instances,
+            worker,
+            queues,
+            limit,
+            exclude=exclude,
+            exclude_ids=exclude_ids,
+            sticky=sticky,
+            suspect=suspect,
+        )
+        taken = await self._taken(worker, ask)
+        sound = [row for row in taken.instances if is_sound_instance(row)]
+        if len(sound) == len(taken.instances) and is_number(taken.next_at):
+            return taken
+        await self._write(suspend_damaged, worker)
+        return TakenInstances(sound, self.now(), taken.suspects)
+
+    async def take_activities(
+        self, worker: str, queues: Sequence[str], limit: int, *, exclude: Sequence[str] = ()
+    ) -> TakenActivities:
+        ask = partial(super().take_activities, worker, queues, limit)
+        taken = await self._taken(worker, lambda: ask(exclude=exclude))
+        sound = [row for row in taken.activities if is_sound_activity(row)]
+        if len(sound) == len(taken.activities) and is_number(taken.next_at):
+            return taken
+        damaged = [row.key for row in taken.activities if not is_sound_activity(row)]
+        await self._write(suspend_damaged, worker, damaged)
+        return TakenActivities(sound, self.now())
+
+    async def _taken(self, worker: str, take: Callable[[], Awaitable[T]]) -> T:
+        """Take; what cannot be put in order, since it is damaged, is suspended first."""
+        try:
+            return await take()
+        except TypeError:
+            await self._write(suspend_damaged, worker)
+            return await take()

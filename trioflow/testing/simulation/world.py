@@ -46,8 +46,9 @@ from trioflow.testing.simulation.calls import (
 )
 from trioflow.testing.simulation.instances import SimulatedInstance
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.stuck import Stuck, show_tasks
+from trioflow.testing.stuck import Stuck
 from trioflow.testing.tester import DEFAULT_START
+from trioflow.testing.trees import show_tasks
 
 __all__ = ["Functions", "Hazards", "SimulatedUpdate", "Simulation"]
 
