@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -260,7 +260,9 @@ class _Watch:
             self.stuck = self._found
             self._everything.cancel()
 
-    def _failing(self, wait: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def _failing(
+        self, wait: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
         """Return a function that waits likewise, and fails when nothing will come."""
 
         async def waits(*args: P.args, **kwargs: P.kwargs) -> R:
