@@ -17,12 +17,14 @@ from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
 )
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
@@ -448,6 +450,10 @@ class Simulation(Generic[R]):
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
+            case StartDetached():
+                self._start_detached(instance, command)
+            case CancelInstance():
+                self._cancel_instance(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
             case RecordSideEffect() | RecordPatch():
@@ -503,8 +509,57 @@ class Simulation(Generic[R]):
             now=self.now,
             start_at=command.start_at,
             options=command.options,
+            attributes=command.attributes,
         )
         self._instances[child.id] = child
+
+    def _start_detached(self, sender: SimulatedInstance, command: StartDetached) -> None:
+        id, name = command.instance, command.workflow
+        answer: ev.RequestAnswer = ev.RequestDone(command.id)
+        present = self._instances.get(id)
+        running = present is not None and present.outcome is None
+        if running and command.if_exists == "replace":
+            error = InstanceTerminated(id, "another one was started in its place")
+            self._ended(self._instances[id], Failed(Failure.of(error, self._codec)))
+            running = False
+        if running or (present is not None and not command.reuse_finished):
+            if command.if_exists != "return":
+                failure = Failure.of(InstanceAlreadyExists(id), self._codec)
+                answer = ev.RequestFailed(command.id, failure)
+        elif name not in self._functions:  # with a function in its place nobody waits for it
+            self._instances[id] = SimulatedInstance(
+                self._workflow_of(name),
+                id,
+                bytes(command.input),
+                None,
+                self._codec,
+                now=self.now,
+                start_at=command.start_at,
+                options=command.options,
+                attributes=command.attributes,
+            )
+        sender.inbox.append((self.now, answer))
+
+    def _cancel_instance(self, sender: SimulatedInstance, command: CancelInstance) -> None:
+        target = self._instances.get(command.instance)
+        if target is None or target.outcome is not None:
+            error = InstanceNotFound(command.instance, "it does not exist, or has finished")
+            failure = Failure.of(error, self._codec)
+            sender.inbox.append((self.now, ev.RequestFailed(command.id, failure)))
+            return
+        target.inbox.append((self.now, ev.CancelRequested(command.reason)))
+        sender.inbox.append((self.now, ev.RequestDone(command.id)))
+
+    def _workflow_of(self, name: str) -> Workflow[..., Any]:
+        workflow = self._registry.workflows.get(name)
+        if workflow is None and name == self._workflow.name:
+            workflow = self._workflow
+        if workflow is None:
+            raise TrioflowError(
+                f"the workflow starts workflow {name!r}, which is not registered here; give "
+                f"registry=, or a function for it: activities={{{name!r}: ...}}"
+            )
+        return workflow
 
     def _cancel_call(
         self, instance: SimulatedInstance, command: CancelActivity | CancelChild
