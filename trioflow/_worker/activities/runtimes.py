@@ -147,9 +147,7 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
-def info_of(
-    task: ActivityTask, heartbeat: Any = None, metadata: dict[str, str] | None = None
-) -> ActivityInfo:
+def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
     return ActivityInfo(
@@ -162,5 +160,4 @@ def info_of(
         queue=task.queue,
         life=key.life,
         heartbeat=heartbeat,
-        metadata=metadata or {},
     )
