@@ -101,6 +101,8 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
     info = current_activity.get()
     assert info is not None
     assert call.begin is not None
+    if not resources.processes.prepared:  # it was decorated when the worker ran already
+        resources.processes.prepare([call.definition])
     silence = silence_of(call.definition, run.options)
     frame = frames.Call(
         *place_of(call.definition),
