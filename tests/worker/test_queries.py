@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.worker.flow import Dying, Gate, until_parked, until_status
+from tests.worker.flow import Dying, Gate, until, until_parked, until_status
 from trioflow import (
     ArgumentError,
     ClientClosed,
@@ -23,6 +23,7 @@ from trioflow import (
     open_client,
     random,
 )
+from trioflow.backends.records import NewQuestion
 
 contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])
@@ -306,3 +307,21 @@ async def test_a_wait_ends_with_its_client(flow):
         group.start_soon(wait, handle)
         await asked.wait()
     assert errors == ["closed"]
+
+
+async def test_a_question_that_cannot_be_read_ends_no_worker(flow, caplog):
+    async with flow.client() as client, flow.worker(flows) as worker:
+        handle = await worker.client.start(collects.options(id="c"), [])
+        await until_parked(handle)
+        backend = client.backend
+        life = (await backend.get("c")).life
+        expires_at = backend.now() + 60
+        await backend.ask(NewQuestion("broken", "c", life, b'{"no', expires_at))
+
+        async def answered():
+            return (await backend.replies(["broken"]))[0] is not None
+
+        await until(answered)
+        assert b"DecodeError" in (await backend.replies(["broken"]))[0]
+        assert "a question about instance 'c' cannot be answered" in caplog.text
+        assert await handle.query(contents) == []

@@ -40,6 +40,7 @@ from trioflow._engine.suspension import (
     unreadable_turn,
 )
 from trioflow._model import events as ev
+from trioflow._model.attributes import Stored
 from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
@@ -81,6 +82,8 @@ class Execution:
         carries: Whether calls may have metadata.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
+        attributes: Those that the instance has.
+        new_attributes: Their stored form if they changed in this turn, or ``None``.
     """
 
     commands_class = Commands
@@ -98,6 +101,7 @@ class Execution:
         "_turn_events",
         "_turn_turns",
         "_updates",
+        "attributes",
         "caller",
         "calls",
         "carries",
@@ -109,6 +113,7 @@ class Execution:
         "identity",
         "loop",
         "max_events",
+        "new_attributes",
         "now",
         "patches",
         "propagators",
@@ -137,6 +142,8 @@ class Execution:
         self.max_events = definition.max_events
         self.started_at = 0.0
         self.custom_status: bytes | None = None
+        self.attributes: Stored = {}
+        self.new_attributes: bytes | None = None
         self.caller: Any = make_caller(self)
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
@@ -362,6 +369,11 @@ class Execution:
         return self._updates
 
     @property
+    def has_updates(self) -> bool:
+        """Whether there were updates, or handlers of some."""
+        return self._updates is not None
+
+    @property
     def promises(self) -> Promises:
         """The instance's promises."""
         if self._promises is None:
@@ -546,6 +558,8 @@ class Execution:
                 | ev.ChildCancelled()
                 | ev.SignalSent()
                 | ev.SignalFailed()
+                | ev.RequestDone()
+                | ev.RequestFailed()
             ):
                 self.commands.answer(event.id, event)
             case ev.SignalReceived() | ev.UpdateRequested():
@@ -555,6 +569,7 @@ class Execution:
             case ev.Started():
                 self._started = event
                 self.max_events = event.max_events or self.max_events
+                self.attributes = event.attributes
                 for message in event.carried:
                     self._deliver(message)
             case ev.CancelRequested():

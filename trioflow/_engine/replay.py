@@ -13,12 +13,14 @@ from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
     command_order,
     command_target,
 )
@@ -40,7 +42,7 @@ class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
+def _kind(command: Command) -> str:  # noqa: C901, PLR0911  # one for each kind
     match command:
         case RunActivity():
             return "activity"
@@ -58,6 +60,10 @@ def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
             return "cancel of activity"
         case CancelChild():
             return "cancel of sub-workflow"
+        case StartDetached():
+            return "detached start"
+        case CancelInstance():
+            return "cancel of instance"
         case _:
             assert_never(command)
 

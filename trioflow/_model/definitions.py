@@ -33,6 +33,7 @@ import msgspec
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.attributes import AttributeValue, Stored, stored_attributes
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.fingerprints import fingerprint_of
@@ -452,9 +453,13 @@ class Workflow(_Definition, Generic[P, R]):
         start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
             then it can be cancelled and terminated, and what is sent to it waits.
         delay: The same in seconds from the start; ``None`` for none.
+        attributes: What the instance can be found by, as stored; ``set_attributes()`` changes it.
         if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
             ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
             it is terminated first.
+        on_cancel: What happens to a sub-workflow when its caller is cancelled: ``"wait"`` cancels
+            it and waits until it has ended; with ``"abandon"`` it goes on, beyond its parent's end,
+            but not beyond its parent's terminate.
         reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
             true, and for false with ``if_exists="return"``: such a start does the work once,
             however often it is repeated.
@@ -496,7 +501,9 @@ class Workflow(_Definition, Generic[P, R]):
         self.id: str | None = None
         self.start_at: float | None = None
         self.delay: float | None = None
+        self.attributes: Stored = {}
         self.overrides: StartOptions | None = None
+        self.on_cancel: OnCancel = "wait"
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
         self.metadata: Mapping[str, str] = {}
@@ -521,6 +528,8 @@ class Workflow(_Definition, Generic[P, R]):
         max_events: int | None = None,
         start_at: float | None = None,
         delay: float | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        on_cancel: OnCancel | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -529,10 +538,11 @@ class Workflow(_Definition, Generic[P, R]):
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take; or metadata are no strings.
+                a store does not take; an attribute is not as `attribute` says; or metadata are no
+                strings.
             PayloadTooLarge: They are too large.
-            DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
-                given.
+            DefinitionError: There is no such ``if_exists`` or ``on_cancel``; or both ``start_at``
+                and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
             ValueError: The priority, or a number, is out of range.
         """
@@ -541,6 +551,8 @@ class Workflow(_Definition, Generic[P, R]):
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
+        if on_cancel is not None:
+            check_choice("on_cancel", on_cancel, get_args(OnCancel))
         if if_exists is not None:
             check_choice("if_exists", if_exists, get_args(IfExists))
         if reuse_finished is not None:
@@ -550,12 +562,14 @@ class Workflow(_Definition, Generic[P, R]):
             queue=queue,
             priority=priority,
             retry=retry,
+            on_cancel=on_cancel,
             if_exists=if_exists,
             reuse_finished=reuse_finished,
             timeout=timeout,
             max_events=max_events,
             metadata=None if metadata is None else check_metadata(metadata),
             overrides=self._overrides(timeout, max_events),
+            attributes=None if attributes is None else stored_attributes(attributes),
             **_start_of(start_at, delay),
         )
 
