@@ -13,6 +13,7 @@ import trio
 from tests.cluster.campaign import options_of, run
 from tests.cluster.flows import changed, cleans, diverging, flows, straight
 from tests.cluster.planted import (
+    AttemptsDoNotCount,
     DropsCarried,
     ForgetsCancels,
     KeepsMessages,
@@ -258,7 +259,7 @@ def run_all(seeds, **options):
     "store",
     [
         *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
-        *(ForgetsCancels, DropsCarried, StoresResultsTwice, LosesSignals),
+        *(ForgetsCancels, DropsCarried, StoresResultsTwice, LosesSignals, AttemptsDoNotCount),
     ],
 )
 def test_a_mistake_of_the_store_is_found(store):

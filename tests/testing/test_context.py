@@ -7,7 +7,7 @@ import logging
 import anyio
 import pytest
 
-from trioflow import Registry, TrioflowError, activity_info
+from trioflow import Registry, TrioflowError, activity_info, heartbeat
 from trioflow.testing import activity_context
 
 flows = Registry()
@@ -55,6 +55,25 @@ async def test_the_call_of_another_one_is_warned_of_as_in_a_worker(caplog):
         assert not caplog.messages
         await calls_another("a")
         assert "'calls_another' calls activity 'charge'" in caplog.text
+
+
+@flows.activity
+async def copies(rows: int) -> int:
+    first = activity_info().heartbeat or 0
+    for row in range(first, rows):
+        heartbeat(row + 1)
+    return rows - first
+
+
+async def test_heartbeats_are_heard_and_those_of_the_attempt_before_are_told():
+    beats = []
+    with activity_context(attempt=2, heartbeat=3, beats=beats, metadata={"user": "ann"}):
+        assert await copies(5) == 2
+        assert activity_info().metadata == {"user": "ann"}
+    assert beats == [4, 5]
+    with activity_context():
+        assert await copies(2) == 2
+    assert beats == [4, 5]
 
 
 async def test_each_task_has_its_own():

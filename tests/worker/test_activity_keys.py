@@ -60,6 +60,7 @@ async def with_runner(body, *, stubborn=False, began=("first", "second")):
         queues=["default"],
         limit=10,
         threads=1,
+        processes=1,
         listener=listener,
         on_room=lambda _: None,
         on_interrupt=lambda _: None,

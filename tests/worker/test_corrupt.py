@@ -129,7 +129,8 @@ WRONG = [
     *(("instances", column, "'x'") for column in ("execution", "turns", "events", "priority")),
     *(("instances", column, "'x'") for column in ("wake_at", "ready_at", "deaths", "level")),
     *(("instances", column, "1.5") for column in ("turns", "deaths")),
-    *(("instances", column, "'x'") for column in ("input", "metadata", "carried")),
+    *(("instances", column, "'x'") for column in ("input", "metadata", "carried", "options")),
+    *(("instances", column, "'x'") for column in ("created_at", "start_at")),
     *(("instances", column, "x'ff'") for column in ("workflow", "life")),
 ]
 
@@ -174,6 +175,27 @@ async def test_what_is_of_another_type_than_its_column(sqlite, table, column, va
         async with sqlite.worker(flows, activity_queues=["default", "later"]):
             await handle.resume()
             assert await handle.result() == 2
+
+
+@pytest.mark.parametrize("value", ["7", "'x'", "x'ff'", "'{\"at\":1}'"])
+async def test_a_heartbeat_that_cannot_be_read_keeps_nothing_up(sqlite, value, caplog):
+    async with sqlite.client(flows) as client:
+        handle = client.handle("one")
+        async with sqlite.worker(flows, activity_queues=["nobody's"]) as worker:
+            await worker.client.start(waits_for_both.options(id="one"), 1)
+
+            async def waits():
+                return (await handle.describe()).activities
+
+            await until(waits)
+        change(sqlite.file, f"UPDATE activities SET progress = {value}")
+        (described,) = (await handle.describe()).activities
+        assert described.heartbeat is None
+        assert "heartbeat" in described.undecodable
+        await handle.signal("number", 1)
+        async with sqlite.worker(flows, activity_queues=["default", "later"]):
+            assert await handle.result() == 2
+    assert "gave to heartbeat() cannot be read" in caplog.text
 
 
 async def test_what_another_worker_holds_is_left_to_it(sqlite):

@@ -42,6 +42,7 @@ def make_pump(backend):
             queues=[],
             limit=1,
             threads=1,
+            processes=1,
             listener=listener,
             on_room=lambda _: None,
             on_interrupt=lambda _: None,

@@ -11,6 +11,7 @@ import random
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from types import NoneType
 from typing import Any, NoReturn, TypeVar, assert_never
 
@@ -364,7 +365,8 @@ class Caller:
             )
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
-        return ContinueAsNew(definition.signature.encode(self.execution.codec, args, kwargs, what))
+        encode = partial(definition.signature.encode, self.execution.codec, args, kwargs, what)
+        return ContinueAsNew(encode(), encode if self.execution.has_updates else None)
 
     # --- what the kinds of calls share --------------------------------------------------
 

@@ -68,10 +68,22 @@ def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     """Return the outcome of a workflow whose function raised."""
     again = continuation(error)
     if again is not None:
-        return Continued(msgspec.Raw(again.input))
+        return _continued(codec, again)
     with suppressed():  # a failing hint must not replace the error
         add_hints(error)
     return Failed(Failure.of(error, codec))
+
+
+def _continued(codec: Codec, again: ContinueAsNew) -> Failed | Continued:
+    data = again.input
+    if again.encode is not None:
+        try:
+            data = again.encode()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # what a handler has made of the arguments
+            return Failed(Failure.of(exc, codec))
+    return Continued(msgspec.Raw(data))
 
 
 def continuation(error: BaseException) -> ContinueAsNew | None:

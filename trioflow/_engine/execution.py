@@ -371,6 +371,11 @@ class Execution:
         return self._updates
 
     @property
+    def has_updates(self) -> bool:
+        """Whether there were updates, or handlers of some."""
+        return self._updates is not None
+
+    @property
     def promises(self) -> Promises:
         """The instance's promises."""
         if self._promises is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from trioflow._model.definitions import Activity
-from trioflow._model.info import ActivityInfo, current_activity
+from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 
 __all__ = ["activity_context"]
 
@@ -24,6 +24,9 @@ def activity_context(
     queue: str = "default",
     scheduled_at: float = 0.0,
     life: str = "",
+    metadata: Mapping[str, str] | None = None,
+    heartbeat: Any = None,
+    beats: list[Any] | None = None,
 ) -> Generator[ActivityInfo]:
     """Let `activity_info` work in activities that are called in the block, without a worker.
 
@@ -39,6 +42,9 @@ def activity_context(
         queue: Where it runs.
         scheduled_at: When it was called, epoch seconds.
         life: What tells the instance from others of its id.
+        metadata: What came with the call.
+        heartbeat: What the attempt before gave to ``heartbeat()``.
+        beats: Gets what the activity gives to ``heartbeat()``, one after the other.
 
     Yields:
         What `activity_info` returns.
@@ -63,9 +69,13 @@ def activity_context(
         scheduled_at=scheduled_at,
         queue=queue,
         life=life,
+        metadata=dict(metadata or {}),
+        heartbeat=heartbeat,
     )
     token = current_activity.set(about)
+    beating = current_heartbeat.set(None if beats is None else beats.append)
     try:
         yield about
     finally:
+        current_heartbeat.reset(beating)
         current_activity.reset(token)

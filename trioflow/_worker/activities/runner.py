@@ -90,7 +90,7 @@ class ActivityRunner:
         host: Host,
         registry: Registry,
         codec: Codec,
-        propagators: Sequence[Propagator],
+        propagators: Sequence[Propagator] = (),
         now: Callable[[], float],
         queues: Collection[str],
         limit: int,

@@ -17,8 +17,7 @@ import outcome
 from trioflow._engine.hints import add_asyncio_hint
 from trioflow._model.commands import ActivityOptions
 from trioflow._model.definitions import Activity
-from trioflow._model.info import ActivityInfo
-from trioflow._model.progress import decode_progress
+from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.processes.frames import Answer
@@ -99,14 +98,16 @@ def _in_thread(resources: Resources, call: Call, run: Run) -> Awaitable[outcome.
 
 
 def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]:
-    task = run.task
+    info = current_activity.get()
+    assert info is not None
     assert call.begin is not None
+    if not resources.processes.prepared:  # it was decorated when the worker ran already
+        resources.processes.prepare([call.definition])
     silence = silence_of(call.definition, run.options)
     frame = frames.Call(
         *place_of(call.definition),
-        info_of(task, metadata=run.options.metadata if run.options else None),
-        bytes(decode_progress(task.progress).details) if task.progress else b"",
-        task.input,
+        info,
+        run.task.input,
         PAUSE if silence is None else min(PAUSE, silence / 4),
     )
     return resources.processes.run(frame, call.begin, call.beat)
@@ -148,9 +149,7 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
-def info_of(
-    task: ActivityTask, heartbeat: Any = None, metadata: dict[str, str] | None = None
-) -> ActivityInfo:
+def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
     return ActivityInfo(
@@ -163,5 +162,4 @@ def info_of(
         queue=task.queue,
         life=key.life,
         heartbeat=heartbeat,
-        metadata=metadata or {},
     )

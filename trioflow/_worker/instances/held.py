@@ -57,6 +57,7 @@ class HeldInstance:
         began_at: When the instance was started, or was to begin, the earlier executions included;
             0 until its first turn if it was created here.
         together_from: For the next turn; see `Turn.together_from`.
+        whole: The next turn consumes all that was received, however large that is.
         turns: How many turns of the execution are stored, those of the open batch included.
         events: The size of the history with them.
         execution: The running code; ``None`` until the history is loaded.
@@ -102,6 +103,7 @@ class HeldInstance:
     turns: int = 0
     events: int = 0
     together_from: int = -1
+    whole: bool = False
     execution: Execution | None = None
     received: deque[Received] = field(default_factory=deque["Received"])
     last_seq: int = 0
@@ -283,8 +285,12 @@ class HeldInstance:
         execution, self.execution = self.execution, None
         return execution
 
-    def consume(self) -> list[Delivery]:
-        """Note that the turn that was just made has consumed all that was received.
+    def consume(self, count: int, *, due: bool) -> list[Delivery]:
+        """Note what the turn that was just made has consumed.
+
+        Args:
+            count: How many events of those that were received.
+            due: Whether the earliest deadline was left to the next turn.
 
         Returns:
             The ends of children that are not stored yet: their units are to be merged with its own.
@@ -292,7 +298,11 @@ class HeldInstance:
         commit = self.commit
         assert commit is not None
         deliveries: list[Delivery] = []
-        for received in self.received:
+        if count == len(self.received):
+            consumed, self.received = self.received, deque()
+        else:
+            consumed = deque(self.received.popleft() for _ in range(count))
+        for received in consumed:
             if received.seq is not None:
                 commit.consumed.append(received.seq)
             elif received.finished is not None:
@@ -300,10 +310,10 @@ class HeldInstance:
             elif received.delivery is not None:
                 received.delivery.consumed = True
                 deliveries.append(received.delivery)
-        self.used.extend(self.received)
-        self.received.clear()
-        self.due = False
+        self.used.extend(consumed)
+        self.due = due
         self.together_from = -1
+        self.whole = False
         return deliveries
 
     def record_turn(self, data: bytes, events: int, wake_at: float | None) -> None:
@@ -322,9 +332,10 @@ class HeldInstance:
         self.wake_at = commit.wake_at = wake_at
 
     def make_again(self, together_from: int) -> None:
-        """Have a turn made again that was not recorded, with `Turn.together_from`."""
+        """Have a turn of all that was received made again, with `Turn.together_from`."""
         assert self.commit is not None
         self.together_from = together_from
+        self.whole = True
         self.commit.wake_at = self.wake_at
 
     # --- the open batch -------------------------------------------------------------------
@@ -443,6 +454,7 @@ class HeldInstance:
         self.turns = commit.number
         self.wake_at, self.due = self.stored_wake_at, False  # due is known after the replay
         self.together_from = -1
+        self.whole = False
         self.alone = True
 
     def unread_again(self) -> None:

@@ -88,7 +88,7 @@ class Pump:
         limit: int,
         cache_size: int,
         max_steps: int,
-        propagators: Sequence[Propagator],
+        propagators: Sequence[Propagator] = (),
         make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,

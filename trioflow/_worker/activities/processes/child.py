@@ -168,10 +168,9 @@ class Process:
         activity = find_activity(call.module, call.path, call.info.activity)
         try:
             args, kwargs = activity.signature.decode(codec, call.input, activity.name)
-            said_before = codec.decode(call.heartbeat, Any) if call.heartbeat else None
         except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
             return Unreadable(_encode_failure(Failure.of(exc, codec)))
-        current_activity.set(msgspec.structs.replace(call.info, heartbeat=said_before))
+        current_activity.set(call.info)
         what = f"{activity.name}() heartbeat"
         pulse = Pulse(
             time.monotonic, lambda details: encode_plain(codec, details, what), _at_once, self._say

@@ -55,8 +55,7 @@ class Call(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         module: Where its function is,
         path: and under which name there, with dots.
-        info: Its `ActivityInfo`, without the heartbeat.
-        heartbeat: What an earlier attempt said last, or ``b""``.
+        info: What `activity_info` gives there.
         input: The stored arguments.
         pause: Seconds between two `Beat` at least.
     """
@@ -64,7 +63,6 @@ class Call(msgspec.Struct, frozen=True, tag=True):
     module: str
     path: str
     info: ActivityInfo
-    heartbeat: bytes
     input: bytes
     pause: float
 
