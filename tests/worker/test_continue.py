@@ -217,5 +217,5 @@ def test_what_came_for_any_execution_is_consumed_by_the_next():
     assert [received.event for received in instance.received] == messages
     kept = {type(event) for event in messages}
     sent_for_one = {*get_args(ev.ActivityAnswer), *get_args(ev.ChildAnswer)}
-    sent_for_one |= {*get_args(ev.SignalAnswer), ev.Started, ev.Woken}
+    sent_for_one |= {*get_args(ev.SignalAnswer), *get_args(ev.RequestAnswer), ev.Started, ev.Woken}
     assert kept == set(get_args(ev.Event)) - sent_for_one
