@@ -16,6 +16,7 @@ PLANTED = {
     "tests/testing/planted.py": {"TF201", "TF202", "TF203", "TF204"},
     "tests/typing/check_types.py": {"TF206"},
     "tests/worker/test_determinism.py": {"TF106"},
+    "tests/worker/test_suspend_on.py": {"TF205"},
 }
 PLANTED_IN_PAGES = {"docs/determinism.md": {"TF106", "TF203"}}
 
