@@ -235,6 +235,29 @@ async def test_the_worker_that_holds_an_instance_answers_what_it_has_stored(cach
         assert await handle.query(contents) == [0, 1, 2]
 
 
+async def test_what_is_not_stored_yet_is_not_seen(cached):
+    """A turn is made, and its commit is under way: it may never have happened."""
+    backend = await cached.backend()
+    commit, stored, blocked = backend.commit, anyio.Event(), anyio.Event()
+
+    async def slow_commit(worker, units):
+        if any(each.consumed for unit in units for each in unit.instances):
+            blocked.set()
+            await stored.wait()
+        return await commit(worker, units)
+
+    backend.commit = slow_commit
+    async with cached.client() as client, cached.worker(flows, backend=backend):
+        handle = await client.start(collects, [])
+        await until_parked(handle)
+        await handle.signal(number, 5)
+        await blocked.wait()
+        assert await handle.query(contents) == []
+        stored.set()
+        await until_parked(handle, turns=2)
+        assert await handle.query(contents) == [5]
+
+
 async def test_another_worker_answers_for_one_that_has_died(flow):
     async with flow.client() as client:
         handle = await client.start(collects, [])

@@ -51,7 +51,7 @@ _INBOX: Final = {"seq": _COUNT, "event": _BYTES, "arrived_at": _NUMBER}
 _ACTIVITIES: Final = {
     **dict.fromkeys(("execution", "attempt", "priority"), _COUNT),
     **dict.fromkeys(("visible_at", "scheduled_at"), _NUMBER),
-    **dict.fromkeys(("input", "options", "failure", "progress"), _BYTES),
+    **dict.fromkeys(("input", "options", "failure"), _BYTES),
 }
 
 
@@ -109,7 +109,7 @@ def is_sound_activity(row: ActivityTask) -> bool:
     """Tell whether all that was read of an activity is of the types that it should be of."""
     return (
         _are(int, row.attempt, row.priority, row.key.execution)
-        and _are(bytes, row.input, row.options, row.failure, row.progress)
+        and _are(bytes, row.input, row.options, row.failure)
         and is_number(row.scheduled_at)
     )
 
@@ -207,7 +207,7 @@ def _replace(store: SqlStore) -> None:
             WHERE typeof({column}) NOT IN ({_ACTIVITIES[column]})""",  # noqa: S608
             value,
         )
-    for column in ("input", "options", "failure", "progress"):
+    for column in ("input", "options", "failure"):
         store.execute(
             f"""UPDATE activities SET {column} = CAST({column} AS BLOB)
             WHERE typeof({column}) <> 'blob'"""  # noqa: S608

@@ -109,7 +109,8 @@ async def a_new_instance_may_replace_an_unfinished_one(stage: Stage) -> None:
     assert await stage.commit(step("a", 2)) == CommitFailure(lost=["a"])
     assert child_failed(await stage.take()) == ("0:1", "Terminated")
     assert (await stage.record("kid")).status == "terminated"
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b""])
+    assert backend.heartbeat("w2") == told
     row = await stage.record("a")
     assert (row.status, row.execution, row.life, row.parent) == ("running", 2, "2", None)
     assert await stage.take_commands("w1") == []
