@@ -197,6 +197,16 @@ async def wrong_decorations() -> None:
     del not_async, wrong_runtime
 
 
+@workflow(suspend_on=(KeyError, ValueError))
+async def careful(n: int) -> int:
+    return n
+
+
+@workflow(suspend_on=5)  # type: ignore[call-overload, untyped-decorator]
+async def careless(n: int) -> int:
+    return n
+
+
 async def with_trio_and_anyio() -> None:
     order = Order("1")
     async with trio.open_nursery() as nursery:

@@ -20,7 +20,7 @@ from trioflow._model.events import Message, SignalReceived
 from trioflow._model.turns import Completed, Continued, Failed, Outcome
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
-__all__ = ["continuation", "judged", "raised", "returned", "unread_is_fine", "until"]
+__all__ = ["continuation", "judged", "raised", "returned", "suspends", "unread_is_fine", "until"]
 
 
 async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -54,6 +54,14 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
     except BaseException as exc:  # noqa: BLE001  # whatever the codec says is the workflow's failure
         return Failed(Failure.of(exc, codec))
     return Completed(msgspec.Raw(data))
+
+
+def suspends(definition: Workflow[..., Any], error: BaseException) -> bool:
+    """Return whether what a workflow raised, or all that is in a group, suspends the instance."""
+    classes = definition.suspend_on
+    if issubclass(type(error), BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(classes)[1] is None
+    return issubclass(type(error), classes)
 
 
 def raised(codec: Codec, error: BaseException) -> Failed | Continued:

@@ -18,6 +18,7 @@ from trioflow._engine.ending import (
     judged,
     raised,
     returned,
+    suspends,
     unread_is_fine,
     until,
 )
@@ -35,6 +36,7 @@ from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
     does_not_wait,
+    raised_in,
     undecodable,
     unknown_rules,
     unreadable_turn,
@@ -593,6 +595,14 @@ class Execution:
         else:
             self.updates.deliver(message, self._arrived)
 
+    def _suspend_if_wanted(self, error: BaseException) -> None:
+        if suspends(self.definition, error):
+            me, name = self.identity.id, self.definition.name
+            said = type(error).__name__
+            if is_plain(self.codec):
+                said += f": {error}"
+            raise NeedsSuspension(raised_in(name, me, self.turns, said))
+
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
         if never_started:
@@ -602,6 +612,9 @@ class Execution:
         assert end is not None
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
+        error = self._doomed or (end.error if isinstance(end, Error) else None)
+        if error is not None and self.definition.suspend_on and not self.replaying:
+            self._suspend_if_wanted(error)
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
         outcome: Outcome

@@ -23,6 +23,7 @@ from typing import (
     ParamSpec,
     Protocol,
     Self,
+    TypeAlias,
     TypeVar,
     get_args,
     overload,
@@ -57,6 +58,7 @@ __all__ = [
     "Invoker",
     "OnCancel",
     "Runtime",
+    "SuspendOn",
     "Unread",
     "Workflow",
     "answering_to",
@@ -79,6 +81,7 @@ _PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 OnCancel = Literal["wait", "abandon"]
 Unread = Literal["ignore", "warn", "fail"]
 IfExists = Literal["raise", "return", "replace"]
+SuspendOn: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
@@ -193,6 +196,20 @@ def _check_retry(retry: RetryPolicy | None) -> None:
 def _check_queue(queue: str | None) -> None:
     if queue is not None:
         check_name(queue, "a queue")
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def _suspend_on(given: SuspendOn) -> tuple[type[Exception], ...]:
+    classes = given if isinstance(given, tuple) else (given,)
+    for each in classes:
+        if not _is_exception(each):
+            raise DefinitionError(
+                f"suspend_on is one or several classes of exceptions, not {each!r}"
+            )
+    return classes
 
 
 def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:
@@ -449,6 +466,8 @@ class Workflow(_Definition, Generic[P, R]):
         unread: What follows if the workflow returns and has not received all its signals: nothing
             (``"ignore"``), a line in the log (``"warn"``), or it fails with `UnreadSignals`
             (``"fail"``). They are seen in ``describe()`` in any case.
+        suspend_on: Exceptions that suspend an instance instead of failing it: the turn that raised
+            one is not stored, and is made again when the instance is resumed.
         id: The id of the instance to be started; ``None`` for a generated one.
         start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
             then it can be cancelled and terminated, and what is sent to it waits.
@@ -477,6 +496,7 @@ class Workflow(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
+        suspend_on: SuspendOn = (),
         unread: Unread = "warn",
     ) -> None:
         super().__init__(fn, name)
@@ -497,6 +517,7 @@ class Workflow(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.max_events = max_events
+        self.suspend_on = _suspend_on(suspend_on)
         self.unread: Unread = unread
         self.id: str | None = None
         self.start_at: float | None = None

@@ -152,7 +152,8 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             ``"crashes its worker"``: workers died one after the other while they stepped it and
             nothing else. ``"refused by the store"``: the store does not take what a turn gives.
             ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
-            it. ``"paused"``: somebody asked for it.
+            it. ``"paused"``: somebody asked for it. ``"raised"``: the workflow raised one of its
+            ``suspend_on``.
         message: All of it, for people.
         turn: The number of the turn, from 0.
         task: The path of the task, ``"0.2"``.
