@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import dataclass
 
@@ -102,27 +101,6 @@ async def test_a_plain_function_says_it_too(cached):
         await until(seen)
         release.set()
         assert await handle.result() == ["at last"]
-
-
-async def test_one_that_runs_on_asyncio_says_it_too(sqlite):
-    flows = Registry()
-
-    @flows.activity(runtime="asyncio", retry=RetryPolicy(max_attempts=2, initial_interval=0.001))
-    async def copy() -> list:
-        before = activity_info().heartbeat
-        if before is None:
-            heartbeat("at first")
-            await asyncio.sleep(0)
-            heartbeat("at last")
-            raise OSError("broken")
-        return [before]
-
-    @flows.workflow
-    async def work() -> list:
-        return await copy()
-
-    async with sqlite.worker(flows) as worker:
-        assert await worker.client.run(work) == ["at last"]
 
 
 async def test_about_one_a_second_is_stored_and_always_the_last_one(backend, monkeypatch):

@@ -45,6 +45,9 @@ async def start_detached(
             attributes=workflow.attributes,
             if_exists=workflow.if_exists,
             reuse_finished=workflow.reuses_finished,
+            metadata=execution.outgoing(workflow.metadata)
+            if execution.carries or workflow.metadata
+            else None,
         )
     else:
         caller.count_recorded(command.input)

@@ -111,7 +111,8 @@ class SendSignal(_Command, frozen=True, tag="send signal"):
 class StartDetached(_Command, frozen=True, tag="start detached"):
     """Start a workflow as the instance ``instance``, which has no parent.
 
-    ``if_exists`` and ``reuse_finished`` say what to do if there is one of that id.
+    ``if_exists`` and ``reuse_finished`` say what to do if there is one of that id; ``metadata`` is
+    as in `StartChild`.
     """
 
     workflow: str
@@ -124,6 +125,7 @@ class StartDetached(_Command, frozen=True, tag="start detached"):
     attributes: Stored = {}
     if_exists: Literal["raise", "return", "replace"] = "raise"
     reuse_finished: bool = True
+    metadata: dict[str, str] | None = None
 
 
 class CancelInstance(_Command, frozen=True, tag="cancel instance"):

@@ -161,7 +161,7 @@ class Recorder:
             workflow=command.workflow,
             queue=command.queue,
             input=bytes(command.input),
-            metadata=instance.metadata,
+            metadata=instance.metadata if command.metadata is None else _encode(command.metadata),
             priority=command.priority,
             life=self._random.new_life(),
             start_at=command.start_at,
