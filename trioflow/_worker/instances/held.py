@@ -273,6 +273,10 @@ class HeldInstance:
         """Run by this code, which has made no turn yet."""
         self.execution = execution
 
+    def note_begin(self, now: float) -> None:
+        """Note the time of its first turn, unless it is known when the instance was started."""
+        self.began_at = self.began_at or now
+
     def loaded(self, execution: Execution, now: float) -> None:
         """Run by this code, which has replayed the stored turns."""
         self.execution = execution

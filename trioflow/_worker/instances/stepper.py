@@ -206,7 +206,7 @@ class Stepper:
     def _started(
         self, instance: HeldInstance, definition: Workflow[..., Any], now: float
     ) -> ev.Started:
-        instance.began_at = instance.began_at or now
+        instance.note_begin(now)
         timeout, max_events = definition.timeout, 0
         if instance.options:
             options = decode_start_options(instance.options)
