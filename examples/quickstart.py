@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import trio
 
-from trioflow import (
-    InstanceAlreadyExists,
-    InstanceFinished,
-    RetryPolicy,
-    Signal,
-    activity,
-    open_worker,
-    workflow,
-)
+from trioflow import RetryPolicy, Signal, activity, open_worker, workflow
 
 
 @dataclass
@@ -84,14 +75,14 @@ async def main(file: str) -> None:
     order = Order("order-7", 120)
     # A killed worker's lease expires after so many seconds; then another one continues its work.
     async with open_worker(f"sqlite:///{quote(file)}", lease=3) as worker:
-        try:
-            handle = await worker.client.start(checkout.options(id=order.id), order)
-            print(f"{order.id} has begun; process {os.getpid()} works on it", flush=True)
-        except InstanceAlreadyExists:
-            handle = worker.client.handle(order.id, checkout)
+        client = worker.client
+        if await client.count(id_prefix=order.id, status=("running", "suspended")):
+            handle = client.handle(order.id, checkout)
             print(f"{order.id} goes on where it was, in process {os.getpid()}", flush=True)
-        with suppress(InstanceFinished):
-            await handle.signal(approved, True)  # a second one does no harm
+        else:  # start and approve it, both or nothing
+            call = checkout.options(id=order.id).bind(order)
+            handle = await client.signal_with_start(call, approved, True)
+            print(f"{order.id} has begun; process {os.getpid()} works on it", flush=True)
         print("The result:", await handle.result())
 
 

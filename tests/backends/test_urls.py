@@ -65,9 +65,9 @@ def test_a_backend_is_returned_as_it_is():
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("flow.db", "is no URL"),
-        ("", "is no URL"),
-        ("sqlite:flow.db", "is no URL"),
+        ("flow.db", "is not a backend URL"),
+        ("", "is not a backend URL"),
+        ("sqlite:flow.db", "is not a backend URL"),
         ("oracle://x", "unknown scheme 'oracle'"),
         ("postgresql://localhost/x?pooled=yes", "write pooled=1"),
         ("postgresql://localhost/x?nonsense=1", "invalid URI query parameter"),

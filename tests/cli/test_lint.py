@@ -63,7 +63,7 @@ TF101 `time.monotonic()` in workflow `ship`
 help: use trioflow.now()
 
 Found 2 mistakes.
-[*] 1 can be mended with `--fix`.
+[*] 1 can be fixed with `--fix`.
 """
     )
     assert result.exit_code == 1
@@ -105,7 +105,7 @@ def test_fix_mends_the_file_and_shows_what_is_left(lint):
     assert "started = trioflow.now()" in Path("flows.py").read_text()
     assert result.output.splitlines() == [
         "flows.py:12:3: TF101 `time.monotonic()` in workflow `ship`; use trioflow.now()",
-        "Mended 1 mistake.",
+        "Fixed 1 mistake.",
         "Found 1 mistake.",
     ]
     assert result.exit_code == 1

@@ -15,7 +15,7 @@ __all__ = ["app"]
 def app() -> None:
     """Durable workflows as plain trio code.
 
-    Exit codes: 0 if all is well, 1 if what was looked at is not, 2 for wrong usage.
+    Exit codes: 0 if all is well, 1 if what was checked is not, 2 for wrong usage.
     """
 
 

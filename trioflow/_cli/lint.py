@@ -41,7 +41,7 @@ def _codes(_: click.Context, option: click.Parameter, value: str | None) -> tupl
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--fix", "mend", is_flag=True, help="Mend what can be mended without thought.")
+@click.option("--fix", "mend", is_flag=True, help="Fix what can be fixed automatically.")
 @click.option("--select", callback=_codes, metavar="CODES", help="Look for these: TF1,TF203.")
 @click.option("--ignore", callback=_codes, metavar="CODES", help="Leave these out.")
 @click.option("--concise", is_flag=True, help="Print one line for each finding.")
@@ -92,7 +92,9 @@ def _check(path: Path, codes: tuple[str, ...], *, mend: bool) -> _Checked:
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror}") from None
     except SyntaxError as error:
-        finding = Finding(1, 1, 1, 1, "TF100", f"The file is no Python: {error}", "mend the syntax")
+        finding = Finding(
+            1, 1, 1, 1, "TF100", f"The file is not valid Python: {error}", "fix the syntax"
+        )
         return _Checked(path, "", [finding] if "TF100" in codes else [])
     report = check(source.text)
     findings = [each for each in report.findings if each.code in codes]
@@ -132,12 +134,12 @@ def _print(checked: list[_Checked], *, concise: bool) -> None:
     found = sum(len(each.findings) for each in checked)
     mended = sum(each.mended for each in checked)
     if mended:
-        out.print(f"Mended {_count(mended, 'mistake')}.")
+        out.print(f"Fixed {_count(mended, 'mistake')}.")
     if found:
         fixable = sum(bool(finding.fix) for _, finding in _all(checked))
         out.print(f"Found {_count(found, 'mistake')}.")
         if fixable:
-            out.print(f"[*] {fixable} can be mended with `--fix`.")
+            out.print(f"[*] {fixable} can be fixed with `--fix`.")
     else:
         workflows = sum(each.workflows for each in checked)
         files = _count(len(checked), "file")

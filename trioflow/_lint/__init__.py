@@ -62,8 +62,8 @@ def check(text: str) -> Report:
             tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         line, column = (getattr(error, name, None) or 1 for name in ("lineno", "offset"))
-        what = f"The file is no Python: {getattr(error, 'msg', None) or error}"
-        return Report([Finding(line, column, line, column + 1, "TF100", what, "mend the syntax")])
+        what = f"The file is not valid Python: {getattr(error, 'msg', None) or error}"
+        return Report([Finding(line, column, line, column + 1, "TF100", what, "fix the syntax")])
     report = check_tree(text, tree)
     if not report.findings:
         return report
@@ -79,7 +79,7 @@ def check_tree(text: str, tree: ast.Module) -> Report:
 
 
 def fix(text: str, codes: tuple[str, ...] = ("",)) -> tuple[str, int]:
-    """Mend what can be mended without thought.
+    """Fix what can be fixed automatically.
 
     Args:
         text: The source, with lines that end in a line feed.

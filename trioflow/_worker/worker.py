@@ -225,7 +225,7 @@ class Worker:
         self._pump.close()
         self._timer.look_now()
         logger.info(
-            "worker %s takes no more work; %d activities in hand have %.3g s",
+            "worker %s takes no more work; %d activities have %.3g s to end",
             self.name,
             len(self._activities.in_hand()),
             grace,
@@ -344,7 +344,7 @@ class Worker:
                     await anyio.sleep(self._options.lease / 3)
                 for worker in await self._backend.reclaim(self._options.lease):
                     logger.warning(
-                        "worker %s has not been heard of for %s s; its work is free",
+                        "worker %s sent no heartbeat for %s s; other workers take over its work",
                         worker,
                         self._options.lease,
                     )

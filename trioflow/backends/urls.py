@@ -36,7 +36,7 @@ def open_backend(url: str | Backend) -> Backend:
         return url
     parts = urlsplit(url)
     if not parts.scheme or "://" not in url:
-        raise BackendError(f"{shown(url)} is no URL of a backend; write one of {_FORMS}")
+        raise BackendError(f"{shown(url)} is not a backend URL; write one of {_FORMS}")
     if parts.scheme == "memory":
         # Here, because a program that names one store need not load the others.
         from trioflow.backends.memory import MemoryBackend  # noqa: PLC0415

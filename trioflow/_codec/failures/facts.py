@@ -144,7 +144,7 @@ def linked(exc: BaseException) -> Iterator[BaseException]:
 
 def traceback_of(exc: BaseException, remote: str) -> str:
     """Return the traceback of one exception without its causes, which have their own."""
-    parts = [remote.rstrip(), "\n\nIt was raised on here:\n\n"] if remote else []
+    parts = [remote.rstrip(), "\n\nIt was raised again here:\n\n"] if remote else []
     context = exc.__context__
     if exc.__cause__ is None and context is not None and not exc.__suppress_context__:
         shown = traceback.TracebackException.from_exception(context, compact=True)

@@ -33,10 +33,10 @@ class Code:
 CODES: dict[str, Code] = {
     code.code: code
     for code in (
-        Code("TF100", "The file is no Python", running="SyntaxError"),
+        Code("TF100", "The file is not valid Python", running="SyntaxError"),
         Code("TF101", "It reads a clock"),
         Code("TF102", "It blocks the worker with `time.sleep`"),
-        Code("TF103", "It uses chance that replay does not repeat"),
+        Code("TF103", "It uses randomness that replay does not repeat"),
         Code("TF104", "It makes a UUID that replay does not repeat"),
         Code("TF105", "It uses the system's entropy"),
         Code("TF106", "It touches files or folders"),
