@@ -323,7 +323,7 @@ class Attempts:
             return None
         explain = self._runtimes[self._activities[run.task.activity].runtime].explain
         if explain is not None:
-            explain(exc, run.task.activity)
+            exc = explain(exc, run.task.activity)
         return self._after_failure(run, Failure.of(exc, self._codec))
 
     def _after_failure(self, run: Run, failure: Failure) -> Event | Again | None:
