@@ -182,6 +182,14 @@ def _is_async(fn: Any) -> bool:
     )
 
 
+def _is_method(fn: Any) -> bool:
+    """Return whether a function stands in a class and takes an object of it."""
+    owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    if not owner or owner.endswith("<locals>") or inspect.ismethod(fn):
+        return False
+    return next(iter(inspect.signature(fn).parameters), "") in ("self", "cls")
+
+
 def _check_retry(retry: RetryPolicy | None) -> None:
     if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
         raise DefinitionError(
@@ -480,6 +488,13 @@ class Workflow(_Definition, Generic[P, R]):
                 f"workflow {self.name!r} ({self.where}) must be an 'async def' function: a "
                 "workflow waits for its activities. Make it async, or decorate it with @activity "
                 "if it does side effects."
+            )
+        if _is_method(fn):
+            raise DefinitionError(
+                f"workflow {self.name!r} ({self.where}) is a method, and there is no object to "
+                "call it on: an instance lives in the store, and any worker may run it. Make it a "
+                "function, and give it what it needs as arguments. (Activities may be methods: "
+                "registry.add(the_object) adds them.)"
             )
         check_limit_in_seconds("timeout", timeout)
         check_count("max_events", max_events, _LEAST_EVENTS)
