@@ -45,6 +45,7 @@ from trioflow._model.options import (
     check_priority,
     check_seconds,
     check_time,
+    refuses_unknown,
 )
 from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
@@ -312,6 +313,7 @@ class Activity(_Definition, Generic[P, R]):
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
+    @refuses_unknown("activity.options()")
     def options(
         self,
         *,
@@ -328,7 +330,7 @@ class Activity(_Definition, Generic[P, R]):
         Raises:
             ArgumentError: The queue's name is empty, too long, or has characters that a store
                 does not take.
-            DefinitionError: There is no such ``on_cancel``.
+            DefinitionError: There is no such option, or no such ``on_cancel``.
             TypeError: Seconds are not given as a number.
             ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
@@ -525,6 +527,7 @@ class Workflow(_Definition, Generic[P, R]):
         """
         return fingerprint_of(self.fn)
 
+    @refuses_unknown("workflow.options()")
     def options(
         self,
         *,
@@ -546,8 +549,8 @@ class Workflow(_Definition, Generic[P, R]):
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
                 a store does not take; or metadata are no strings.
             PayloadTooLarge: They are too large.
-            DefinitionError: There is no such ``if_exists``; or both ``start_at`` and ``delay`` are
-                given.
+            DefinitionError: There is no such option, or no such ``if_exists``; or both
+                ``start_at`` and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
             ValueError: The priority, or a number, is out of range.
         """
