@@ -57,6 +57,7 @@ def test_a_loop_that_polls_is_suspended_with_its_line_and_nothing_of_its_turn(ho
         assert "'polls'" in report.message
         assert "'order-7'" in report.message
         assert "time stands still" in report.message
+        assert "never waits in turn 1" in report.message
         driver.evict()
 
     with nothing_left():
