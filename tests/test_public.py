@@ -29,6 +29,7 @@ ERRORS = """
     UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
+    start_detached cancel_instance set_attributes
     Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
@@ -36,6 +37,7 @@ AUTHORING = """
 PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
+        attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
         Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
@@ -45,6 +47,7 @@ PUBLIC = {
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
+        AttributeCondition Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
@@ -54,9 +57,9 @@ PUBLIC = {
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
-        Replay ReplayError Schedule SimulatedFailure SimulatedFinalFailure Simulation Stuck
-        Tester UnmetExpectations activity_context check_replay crash_everywhere explore
-        export_history load_history open_tester schedules simulate
+        Replay ReplayError Schedule SimulatedFailure SimulatedFinalFailure SimulatedUpdate
+        Simulation Stuck Tester UnmetExpectations activity_context check_replay crash_everywhere
+        explore export_history load_history open_tester schedules simulate
     """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",

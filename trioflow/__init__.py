@@ -19,6 +19,7 @@ from trioflow._client import (
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
@@ -43,6 +44,7 @@ from trioflow.authoring import (
     activity,
     activity_by_name,
     activity_info,
+    cancel_instance,
     continue_as_new,
     deprecate_patch,
     forward_unread,
@@ -56,8 +58,10 @@ from trioflow.authoring import (
     retrying,
     saga,
     send_signal,
+    set_attributes,
     set_status,
     side_effect,
+    start_detached,
     uuid4,
     workflow,
     workflow_by_name,
@@ -167,6 +171,8 @@ __all__ = [
     "activity",
     "activity_by_name",
     "activity_info",
+    "attribute",
+    "cancel_instance",
     "check_compatibility",
     "continue_as_new",
     "default_registry",
@@ -186,8 +192,10 @@ __all__ = [
     "run_worker",
     "saga",
     "send_signal",
+    "set_attributes",
     "set_status",
     "side_effect",
+    "start_detached",
     "uuid4",
     "workflow",
     "workflow_by_name",

@@ -12,6 +12,7 @@ from trioflow._model.definitions import (
     Activity,
     OnCancel,
     Runtime,
+    SuspendOn,
     Unread,
     Workflow,
     checks_of_source,
@@ -96,6 +97,7 @@ class Registry:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
+        suspend_on: SuspendOn = (),
         unread: Unread = "warn",
     ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
 
@@ -105,7 +107,7 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``max_events`` and ``unread``: the attributes of `Workflow`.
+                ``max_events``, ``unread`` and ``suspend_on``: the attributes of `Workflow`.
 
         Raises:
             DefinitionError: It is not an async function, the name is taken, or there is no such

@@ -6,13 +6,14 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import Callable, Coroutine, MutableMapping
-from typing import Any, Never, NoReturn, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Never, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
+from trioflow._model.attributes import AttributeValue
 from trioflow._model.definitions import Activity, OnCancel, Workflow
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
@@ -34,6 +35,7 @@ __all__ = [
     "activity",
     "activity_by_name",
     "activity_info",
+    "cancel_instance",
     "continue_as_new",
     "deprecate_patch",
     "forward_unread",
@@ -47,13 +49,16 @@ __all__ = [
     "retrying",
     "saga",
     "send_signal",
+    "set_attributes",
     "set_status",
     "side_effect",
+    "start_detached",
     "uuid4",
     "workflow",
     "workflow_by_name",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -77,6 +82,49 @@ def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, 
     """
     caller = current_caller("send_signal()")
     return caller.send_signal(instance, signal.name, value, signal.type)
+
+
+def start_detached(
+    workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Never, object, str]:
+    """Start an instance that is no sub-workflow, and wait until it is stored.
+
+    It has no parent: it goes on when this workflow ends, is cancelled or terminated, and nobody is
+    told of its end. ``options()`` of the workflow say all that they say for ``client.start()``; its
+    queue, priority and metadata are those of this workflow, unless they say otherwise.
+
+    Args:
+        workflow: The workflow, or a variant of it: ``report.options(id="report-7")``.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        The id of the instance: the given one, or one that is derived from this instance's. With
+        ``options(if_exists="return")`` perhaps of one that was there before, whatever its workflow.
+
+    Raises:
+        ArgumentError: The arguments do not fit the signature, or cannot be stored.
+        InstanceAlreadyExists: An instance has the id.
+        NotInWorkflow: Outside of a workflow; use ``client.start(...)`` there.
+    """
+    return current_caller("start_detached()").start_detached(workflow, args, kwargs)
+
+
+def cancel_instance(id: str, reason: str | None = None) -> Coroutine[Never, object, None]:
+    """Ask an instance to end, as ``handle.cancel(reason)`` does, and wait until that is stored.
+
+    For sub-workflows that this workflow waits for, a cancel scope is the better way.
+
+    Args:
+        id: The instance.
+        reason: Why, for ``InstanceCancelled.reason``.
+
+    Raises:
+        InstanceNotFound: There is no such instance, or it has ended.
+        ArgumentError: The reason is too long, or has characters that a store does not take.
+        NotInWorkflow: Outside of a workflow; use ``client.handle(id).cancel(...)`` there.
+    """
+    return current_caller("cancel_instance()").cancel_instance(id, reason)
 
 
 def forward_unread(to: str) -> Coroutine[Never, object, int]:
@@ -311,6 +359,24 @@ def set_status(value: object) -> None:
         NotInWorkflow: Outside of a workflow.
     """
     current_caller("set_status()").set_status(value)
+
+
+def set_attributes(**changes: AttributeValue | None) -> None:
+    """Set attributes of the instance, by which ``client.list(where=…)`` finds it.
+
+    The others stay; ``None`` removes one. They are stored with the turn, are no part of the
+    history, and are kept when the workflow continues as new. No codec hides them.
+
+    Args:
+        **changes: A str, int, float, bool, datetime with a time zone, or list of str. An instance
+            has at most 32 attributes, their names at most 64 characters, each value 2 KiB.
+
+    Raises:
+        ArgumentError: A name or value is of another kind, or too large, or there are too many.
+            Nothing was changed.
+        NotInWorkflow: Outside of a workflow; ``options(attributes=…)`` sets those of a start.
+    """
+    current_caller("set_attributes()").set_attributes(changes)
 
 
 def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:

@@ -43,6 +43,7 @@ catches them itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -303,8 +304,11 @@ class ContinueAsNew(BaseException):
 
     Attributes:
         input: The next execution's arguments in their stored form.
+        encode: Gives them once more, when handlers of updates that still ran have ended: they may
+            have changed what the arguments refer to. ``None`` if there are no handlers.
     """
 
-    def __init__(self, input: bytes) -> None:
+    def __init__(self, input: bytes, encode: Callable[[], bytes] | None = None) -> None:
         super().__init__("the workflow continues as a new execution")
         self.input = input
+        self.encode = encode

@@ -21,6 +21,13 @@ CREATE TABLE activities (
     priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (instance, execution, command, life)
 ) WITHOUT ROWID;
+CREATE TABLE attributes (
+    seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    word BLOB NOT NULL,
+    quantity REAL,
+    PRIMARY KEY (seq, name, word)
+) WITHOUT ROWID;
 CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
@@ -56,7 +63,7 @@ CREATE TABLE instances (
     custom_status BLOB NOT NULL DEFAULT x'',
     created_at REAL NOT NULL,
     finished_at REAL
-, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'');
+, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'', attributes BLOB NOT NULL DEFAULT x'');
 CREATE TABLE questions (
     id TEXT NOT NULL PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -88,6 +95,8 @@ CREATE TABLE workers (
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 CREATE INDEX activities_visible ON activities
     (worker, queue, priority, visible_at, scheduled_at);
+CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
+CREATE INDEX attributes_word ON attributes (name, word, seq);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
 CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;

@@ -51,6 +51,9 @@ def test_the_migrations_together_give_the_schema(mysql):
     assert indexes(mysql) == [
         ("activities", "activities_visible", 1, "worker,queue,priority,visible_at,scheduled_at"),
         ("activities", "PRIMARY", 0, "instance,execution,command,life"),
+        ("attributes", "attributes_quantity", 1, "name,quantity,seq"),
+        ("attributes", "attributes_word", 1, "name,word,seq"),
+        ("attributes", "PRIMARY", 0, "seq,name,word"),
         ("inbox", "inbox_seq", 1, "seq"),
         ("inbox", "PRIMARY", 0, "instance,seq"),
         ("instances", "instances_finished", 1, "finished_at,worker,queue,status,ready_at"),
@@ -58,6 +61,8 @@ def test_the_migrations_together_give_the_schema(mysql):
         ("instances", "instances_parent", 1, "parent"),
         ("instances", "instances_ready", 1, "queue,status,level,ready_at"),
         ("instances", "PRIMARY", 0, "seq"),
+        ("questions", "PRIMARY", 0, "id"),
+        ("requests", "PRIMARY", 0, "instance,life,id"),
         ("turns", "PRIMARY", 0, "instance,execution,number"),
         ("workers", "PRIMARY", 0, "id"),
         ("writers", "PRIMARY", 0, "id"),
@@ -72,7 +77,8 @@ def test_the_migrations_together_give_the_schema(mysql):
     assert shape[("turns", "data")] == ("longblob", "NO")
     counts = {table: sum(row[0] == table for row in found) for table, *_ in found}
     assert counts == {
-        "activities": 16, "inbox": 5, "instances": 31, "turns": 4, "workers": 6, "writers": 4,
+        "activities": 16, "attributes": 4, "inbox": 5, "instances": 32, "questions": 7,
+        "requests": 4, "turns": 4, "workers": 6, "writers": 4,
     }  # fmt: skip
 
 

@@ -41,11 +41,11 @@ class Slow:
         async with self._handed_over():
             return await self._backend.commit(worker, units)
 
-    async def create(self, instances):
+    async def create(self, instances, **options):
         async with self._handed_over():
             if self.lose_answer:
-                await self._backend.create(instances)  # and then the call is made again
-            return await self._backend.create(instances)
+                await self._backend.create(instances, **options)  # and then the call is made again
+            return await self._backend.create(instances, **options)
 
     @asynccontextmanager
     async def _handed_over(self):

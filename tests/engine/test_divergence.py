@@ -5,19 +5,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import get_args
 
 import pytest
 import trio
 
 from tests.engine.driver import CODEC, Driver, act, done, failed, nothing_left
 from trioflow import Signal, continue_as_new, send_signal, side_effect
-from trioflow._engine import replay
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.replay import Diverged
 from trioflow._model import events as ev
-from trioflow._model.commands import Command
 from trioflow._model.definitions import Activity, Workflow
 
 charge, ship, notify, audit = (act(name, int) for name in ("charge", "ship", "notify", "audit"))
@@ -374,7 +371,3 @@ def test_a_failure_handled_otherwise():
     driver = Driver(before)
     driver.turn(failed("0:0", KeyError("x")))
     assert diverge(driver, changed).current == "activity 'audit' (0:1)"
-
-
-def test_every_kind_of_command_has_a_name_for_people():
-    assert set(replay._KINDS) == set(get_args(Command))

@@ -372,6 +372,31 @@ def test_messages_go_over_in_the_order_of_their_arrival(drive):
     assert later.check().result() == ["x", "y"]
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_handlers_do_at_the_end_is_not_lost_to_the_next_execution(drive, bad):
+    """The arguments are those of when the handlers have ended."""
+
+    async def wf(seen: list[int]):
+        @add.handler
+        async def _(number):
+            await a()
+            seen.append("no number" if bad else number)
+            return len(seen)
+
+        await stop.receive()
+        continue_as_new(seen)
+
+    driver = drive(wf, [1], first=[request("r1", "add", 2)])
+    driver.turn(signal("stop", ""))
+    turn = driver.turn(done("u1:0", 0))
+    assert answers(turn) == {"r1": 2}
+    if bad:
+        assert "continue_as_new() of" in turn.outcome.failure.message
+    else:
+        assert bytes(turn.outcome.input) == b'{"seen":[1,2]}'
+    driver.check()
+
+
 def test_a_handler_does_not_continue_the_workflow(drive):
     async def wf():
         @flush.handler

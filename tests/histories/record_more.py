@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
 import trio.testing
 
+from tests.histories import attributes as a
+from tests.histories import detached as d
 from tests.histories import starting as s
+from tests.histories.programs import go
 from tests.histories.record import Stage, record
 
 HERE = str(Path(__file__).parents[2])
@@ -31,7 +35,24 @@ async def starting(stage: Stage) -> None:
                 await handle.result()
 
 
-SCENARIOS = {each.__name__: each for each in (starting,)}
+async def attributes(stage: Stage) -> None:
+    given = {"gone": 1, "when": datetime(2026, 1, 2, 3, tzinfo=UTC), "empty": []}
+    async with stage.worker() as client:
+        start = a.has_attributes.options(id="has_attributes", attributes=given)
+        await client.run(start, 2)
+        await client.run(a.gives_attributes.options(id="gives_attributes"))
+
+
+async def detached(stage: Stage) -> None:
+    async with stage.worker() as client:
+        await client.run(d.detaches.options(id="detaches"))
+        await trio.sleep(1)
+        for id in ("detaches/0:0", "abandoned"):
+            await client.handle(id).signal(go, 7)
+            await client.handle(id).result()
+
+
+SCENARIOS = {each.__name__: each for each in (starting, attributes, detached)}
 
 
 def main(name: str, folder: Path) -> None:

@@ -13,9 +13,11 @@ import trio
 from trioflow import (
     ActivityTimeout,
     InstanceCancelled,
+    Query,
     Registry,
     RetryPolicy,
     Signal,
+    Update,
     ValueMismatch,
     activity_info,
     heartbeat,
@@ -27,6 +29,8 @@ from trioflow.testing import Stuck, UnmetExpectations, open_tester
 BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
 flows = Registry()
 approved = Signal("approved", bool)
+put = Update("put", argument=str, result=float)
+contents = Query("contents", result=list[str])
 DAY = 86400.0
 
 
@@ -234,6 +238,50 @@ def test_a_test_that_is_stuck_fails_with_the_tree_of_tasks(backend):
     assert "0 waits_for_ever waits for signal 'approved'" in said
     assert "Event.wait" in said
     assert "test_tester.py:" in said
+
+
+@flows.workflow
+async def cart() -> list[str]:
+    items: list[str] = []
+    paid = trio.Event()
+    contents.handler(lambda: items)
+
+    @put.handler
+    async def _(item: str) -> float:
+        await trio.sleep(DAY)
+        items.append(item)
+        if item == "money":
+            paid.set()
+        return now()
+
+    await paid.wait()
+    return items
+
+
+@BACKENDS
+def test_updates_and_queries_take_virtual_time(backend):
+    async def main(tester):
+        handle = await tester.start(cart)
+        assert await handle.query(contents) == []
+        before = tester.now
+        assert await handle.update(put, "tea") == before + DAY
+        assert await handle.query(contents) == ["tea"]
+        await handle.update(put, "money")
+        assert await handle.result() == ["tea", "money"]
+        assert await handle.query(contents) == ["tea", "money"]
+        assert tester.elapsed == pytest.approx(2 * DAY)
+
+    run(backend, main)
+
+
+@BACKENDS
+def test_an_update_that_nobody_answers_fails_with_the_tree_of_tasks(backend):
+    async def main(tester):
+        handle = await tester.start(cart)
+        await handle.update(Update("no such"))
+
+    with pytest.raises(Stuck, match="0 cart waits for Event.wait"):
+        run(backend, main)
 
 
 @BACKENDS

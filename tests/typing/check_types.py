@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, assert_type
 from uuid import UUID
@@ -28,6 +29,7 @@ from trioflow import (
     Client,
     Compatibility,
     ContextVars,
+    Description,
     Handle,
     Info,
     Misfit,
@@ -41,7 +43,9 @@ from trioflow import (
     activity,
     activity_by_name,
     activity_info,
+    attribute,
     backends,
+    cancel_instance,
     check_compatibility,
     continue_as_new,
     deprecate_patch,
@@ -54,7 +58,9 @@ from trioflow import (
     run_worker,
     saga,
     send_signal,
+    set_attributes,
     side_effect,
+    start_detached,
     uuid4,
     workflow,
     workflow_by_name,
@@ -163,6 +169,10 @@ async def options() -> None:
     assert_type(await ship.options(if_exists="replace", reuse_finished=False)(order), str)
     assert_type(await ship.options(start_at=1.5, timeout=60, max_events=500)(order), str)
     assert_type(await ship.options(delay=60)(order), str)
+    at = datetime.now(UTC)
+    found = ship.options(attributes={"who": "c7", "at": at, "of": ["a"], "n": 1.5, "vip": True})
+    assert_type(await found(order), str)
+    ship.options(attributes={"a": [1]})  # type: ignore[list-item]
     ship.options(start_at="noon")  # type: ignore[arg-type]
     ship.options(if_exists="nothing")  # type: ignore[arg-type]
 
@@ -185,6 +195,16 @@ async def wrong_decorations() -> None:
         return n
 
     del not_async, wrong_runtime
+
+
+@workflow(suspend_on=(KeyError, ValueError))
+async def careful(n: int) -> int:
+    return n
+
+
+@workflow(suspend_on=5)  # type: ignore[call-overload, untyped-decorator]
+async def careless(n: int) -> int:
+    return n
 
 
 async def with_trio_and_anyio() -> None:
@@ -232,6 +252,14 @@ async def inside() -> None:
     patched(7)  # type: ignore[arg-type]
     assert_type(info(), Info)
     assert_type(activity_info(), ActivityInfo)
+    order = Order("1")
+    assert_type(await start_detached(ship.options(id="x", if_exists="return"), order), str)
+    await start_detached(ship)  # type: ignore[call-arg]
+    await start_detached(ship, "1")  # type: ignore[arg-type]
+    assert_type(await cancel_instance("x", "why"), None)
+    assert_type(await ship.options(on_cancel="abandon")(order), str)
+    set_attributes(stage="paid", amount=None, tags=["a"])
+    set_attributes(stage=b"paid")  # type: ignore[arg-type]
     assert_type(side_effect(lambda: 1), int)
     assert_type(side_effect(list[str]), list[str])
     side_effect(lambda n: n)  # type: ignore[misc, arg-type]
@@ -262,6 +290,21 @@ async def client_calls(client: Client) -> None:
     once = ship.options(id="x", if_exists="return", reuse_finished=True)
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
+    assert_type(await handle.pause("why"), None)
+    assert_type(await handle.wait(status=("failed", "suspended")), Description)
+    await handle.wait(status="done")  # type: ignore[arg-type]
+    async for description in handle.watch():
+        assert_type(description, Description)
+    assert_type(await client.list(where={"a": 1, "b": "c"}), list[Description])
+    assert_type(await client.list(where=attribute("a") == 1, limit=5), list[Description])
+    some = [attribute("a") >= 1, attribute("b") < datetime.now(UTC)]
+    assert_type(await client.count(where=some, status="running"), int)
+    assert_type(await client.count(group_by="status", where=some), dict[str, int])
+    of_attribute = await client.count(group_by=attribute("stage"))
+    assert_type(of_attribute, dict[str | int | float | bool | datetime, int])
+    await client.count(group_by="stage")  # type: ignore[call-overload]
+    await client.list(where="a")  # type: ignore[arg-type]
+    await client.count(where=attribute("a") > "b")  # type: ignore[operator]
     call = checkout.options(id="x").bind(order, express=True)
     assert_type(call, BoundWorkflow[Receipt])
     assert_type(charge.bind(order), BoundActivity[Receipt])

@@ -15,7 +15,8 @@ from trioflow import DefinitionError, Registry
 PROGRAM = """
 import asyncio, logging, sys
 import anyio
-from trioflow import InstanceCancelled, RemoteError, RetryPolicy, activity, open_worker, workflow
+from trioflow import InstanceCancelled, RemoteError, RetryPolicy, activity, activity_info
+from trioflow import heartbeat, open_worker, workflow
 logging.getLogger("trioflow").setLevel(logging.CRITICAL)
 
 began, stopped = [], []
@@ -41,6 +42,20 @@ async def strays() -> None:
     stray.cancel()
     await stray
 
+@activity(runtime="asyncio", retry=RetryPolicy(max_attempts=2, initial_interval=0))
+async def talks() -> list[str]:
+    before = activity_info().heartbeat
+    if before is None:
+        heartbeat("at first")
+        await asyncio.sleep(0)
+        heartbeat("at last")
+        raise OSError("broken")
+    return [before]
+
+@workflow
+async def talk() -> list[str]:
+    return await talks()
+
 @workflow
 async def stray() -> str:
     try:
@@ -60,6 +75,7 @@ async def main() -> None:
     async with open_worker("memory://") as worker:
         assert await worker.client.run(adds) == [3, 7]
         assert "Cancelled" in await worker.client.run(stray)
+        assert await worker.client.run(talk) == ["at last"]
         handle = await worker.client.start(hangs)
         with anyio.fail_after(20):
             while not began:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import anyio
 import pytest
 import trio
+from msgspec import Raw
 
 from tests.worker.flow import Gate, until, until_parked
 from trioflow import ArgumentError, InstanceCancelled, Registry, Signal, continue_as_new, info
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
+from trioflow._worker.instances.batch import Received
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.states import State
+from trioflow.backends.records import InstanceCommit, NewInstance
 
 number = Signal("number", int)
 word = Signal("word", str)
@@ -188,3 +197,25 @@ async def test_an_abandoned_activity_of_an_old_execution_leaves_nothing_behind(f
         await until(gone)
         await handle.signal(number, 0)
         assert await handle.result() == 1
+
+
+def test_what_came_for_any_execution_is_consumed_by_the_next():
+    """Otherwise its row would stay in the inbox, and no commit could ever end the instance."""
+    answers = [ev.ActivityCompleted("0:0", Raw(b"1")), ev.SignalSent("0:1"), ev.Woken()]
+    messages = [
+        ev.SignalReceived("number", Raw(b"1")),
+        ev.UpdateRequested("r", "add"),
+        ev.PromiseResolved("secret", Raw(b"1")),
+        ev.PromiseRejected("other", Failure(type="x")),
+        ev.CancelRequested(),
+    ]
+    instance = HeldInstance.born(NewInstance("a", "flow", "default", b"{}"))
+    instance.state = State.STORING_SEALED
+    for seq, event in enumerate([*answers, *messages]):
+        instance.receive(Received(event, 1.0, seq=seq + 1))
+    instance.continue_as_next(InstanceCommit(id="a", execution=1, number=3, continued=b"{}"))
+    assert [received.event for received in instance.received] == messages
+    kept = {type(event) for event in messages}
+    sent_for_one = {*get_args(ev.ActivityAnswer), *get_args(ev.ChildAnswer)}
+    sent_for_one |= {*get_args(ev.SignalAnswer), *get_args(ev.RequestAnswer), ev.Started, ev.Woken}
+    assert kept == set(get_args(ev.Event)) - sent_for_one

@@ -129,7 +129,8 @@ WRONG = [
     *(("instances", column, "'x'") for column in ("execution", "turns", "events", "priority")),
     *(("instances", column, "'x'") for column in ("wake_at", "ready_at", "deaths", "level")),
     *(("instances", column, "1.5") for column in ("turns", "deaths")),
-    *(("instances", column, "'x'") for column in ("input", "metadata", "carried")),
+    *(("instances", column, "'x'") for column in ("input", "metadata", "carried", "options")),
+    *(("instances", column, "'x'") for column in ("created_at", "start_at")),
     *(("instances", column, "x'ff'") for column in ("workflow", "life")),
 ]
 

@@ -24,6 +24,7 @@ from trioflow import (
     info,
     open_client,
     open_worker,
+    start_detached,
 )
 from trioflow.testing import ReplayError, check_replay, export_history
 
@@ -278,6 +279,22 @@ async def test_contexts_of_callers_are_their_own(backend):
             metadata = {} if name is None else {"tenant": name}
             group.start_soon(client.run, calls.options(metadata=metadata))
     assert sorted(seen) == ["a", "b", "c", "nobody"]
+
+
+async def test_instances_that_are_started_detached(backend):
+    seen = {}
+    flows, parent = flows_that_note(seen)
+
+    @flows.workflow
+    async def starts() -> None:
+        tenant.set("t1")
+        await start_detached(parent.options(id="p", metadata={"more": "x"}))
+
+    async with serving(backend, flows, propagators=[both]) as client:
+        await client.run(starts.options(metadata={"k": "v"}))
+        await client.handle("p").result()
+    found = {"k": "v", "more": "x", "tenant": "t1"}
+    assert seen == dict.fromkeys(EVERYWHERE, (found, "none", "t1"))
 
 
 elsewhere = Registry()

@@ -226,6 +226,18 @@ async def test_what_it_prints_goes_to_standard_error(capfd):
     assert (out, "printed" in err) == ("", True)
 
 
+async def test_one_that_is_added_while_the_worker_runs():
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> int:
+        return (await c.total(c.Order("x", [3])))[1]
+
+    async with open_worker("memory://", registry=flows, drain=0) as worker:
+        flows.add(c.total)
+        assert await worker.client.run(work) == 3
+
+
 async def test_one_that_has_died_idle_is_not_used():
     flows = Registry()
     flows.add(c.total)
@@ -248,19 +260,23 @@ async def test_one_that_has_nothing_to_do_for_long_is_ended():
 
     class Fake:
         alive = True
-        killed = False
+        happened = ""
 
         def kill(self):
-            self.killed = True
+            self.happened += "killed"
+
+        async def wait(self):
+            self.happened += " and reaped"
+            return -9
 
     old, young = Fake(), Fake()
-    pool._keep(old)
+    await pool._keep(old)
     now[0] = 200.0
-    pool._keep(young)
-    assert not old.killed
+    await pool._keep(young)
+    assert not old.happened
     now[0] = 301.0
-    pool._keep(Fake())
-    assert (old.killed, young.killed) == (True, False)
+    await pool._keep(Fake())
+    assert (old.happened, young.happened) == ("killed and reaped", "")
 
 
 async def test_in_a_tester_it_runs_in_a_thread():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.worker.flow import Dying, Gate, until_parked, until_status
+from tests.worker.flow import Dying, Gate, until, until_parked, until_status
 from trioflow import (
     ArgumentError,
     ClientClosed,
@@ -23,6 +23,7 @@ from trioflow import (
     open_client,
     random,
 )
+from trioflow.backends.records import NewQuestion
 
 contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])
@@ -234,6 +235,29 @@ async def test_the_worker_that_holds_an_instance_answers_what_it_has_stored(cach
         assert await handle.query(contents) == [0, 1, 2]
 
 
+async def test_what_is_not_stored_yet_is_not_seen(cached):
+    """A turn is made, and its commit is under way: it may never have happened."""
+    backend = await cached.backend()
+    commit, stored, blocked = backend.commit, anyio.Event(), anyio.Event()
+
+    async def slow_commit(worker, units):
+        if any(each.consumed for unit in units for each in unit.instances):
+            blocked.set()
+            await stored.wait()
+        return await commit(worker, units)
+
+    backend.commit = slow_commit
+    async with cached.client() as client, cached.worker(flows, backend=backend):
+        handle = await client.start(collects, [])
+        await until_parked(handle)
+        await handle.signal(number, 5)
+        await blocked.wait()
+        assert await handle.query(contents) == []
+        stored.set()
+        await until_parked(handle, turns=2)
+        assert await handle.query(contents) == [5]
+
+
 async def test_another_worker_answers_for_one_that_has_died(flow):
     async with flow.client() as client:
         handle = await client.start(collects, [])
@@ -306,3 +330,21 @@ async def test_a_wait_ends_with_its_client(flow):
         group.start_soon(wait, handle)
         await asked.wait()
     assert errors == ["closed"]
+
+
+async def test_a_question_that_cannot_be_read_ends_no_worker(flow, caplog):
+    async with flow.client() as client, flow.worker(flows) as worker:
+        handle = await worker.client.start(collects.options(id="c"), [])
+        await until_parked(handle)
+        backend = client.backend
+        life = (await backend.get("c")).life
+        expires_at = backend.now() + 60
+        await backend.ask(NewQuestion("broken", "c", life, b'{"no', expires_at))
+
+        async def answered():
+            return (await backend.replies(["broken"]))[0] is not None
+
+        await until(answered)
+        assert b"DecodeError" in (await backend.replies(["broken"]))[0]
+        assert "a question about instance 'c' cannot be answered" in caplog.text
+        assert await handle.query(contents) == []

@@ -272,6 +272,6 @@ async def test_the_worker_says_when_it_begins_and_ends(host, caplog):
             pass
     begun, drained, ended = (r.getMessage() for r in caplog.records)
     assert "me" in begun
-    assert "serves MemoryBackend: 0 workflows of queues a, b, 1 activities of queues a, b" in begun
+    assert "serves memory: 0 workflows of queues a, b, 1 activities of queues a, b" in begun
     assert "takes no more work; 0 activities in hand have 0 s" in drained
     assert "has ended" in ended

@@ -7,38 +7,57 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypedDict, cast, get_args
 
 from trioflow._codec.limits import check_characters
+from trioflow._model.attributes import Where, conditions_of
 from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_time
 from trioflow.backends.records import ENDED, InstanceFilter, Status
 from trioflow.errors import ArgumentError
 
 __all__ = [
+    "Filters",
+    "check_group",
     "check_id",
+    "check_statuses",
     "check_workflow",
     "finished_statuses",
     "instance_filter",
 ]
 
+_GROUPS: Final = ("status", "workflow", "queue")
 _STATUSES: Final[tuple[str, ...]] = get_args(Status)
+
+
+class Filters(TypedDict, total=False):
+    """The filters of `Client.list`, as keywords of other calls."""
+
+    status: Status | Sequence[Status]
+    workflow: Workflow[..., Any] | str | None
+    queue: str | None
+    parent: str | None
+    id_prefix: str | None
+    created_after: float | None
+    created_before: float | None
+    where: Where | None
 
 
 def instance_filter(
     *,
-    status: Status | Sequence[Status],
-    workflow: Workflow[..., Any] | str | None,
-    queue: str | None,
-    id_prefix: str | None,
+    status: Status | Sequence[Status] = (),
+    workflow: Workflow[..., Any] | str | None = None,
+    queue: str | None = None,
+    id_prefix: str | None = None,
     parent: str | None = None,
     created_after: float | None = None,
     created_before: float | None = None,
     finished_before: float | None = None,
+    where: Where | None = None,
 ) -> InstanceFilter:
     """Return the filter that the keywords of ``list()``, ``count()`` and ``remove()`` mean."""
     return InstanceFilter(
-        status=_statuses(status),
+        status=check_statuses(status),
         workflow=_workflow_name(workflow),
         queue=_text_or_none(queue, "queue"),
         parent=_text_or_none(parent, "parent"),
@@ -46,6 +65,7 @@ def instance_filter(
         created_after=_time_or_none(created_after, "created_after"),
         created_before=_time_or_none(created_before, "created_before"),
         finished_before=_time_or_none(finished_before, "finished_before"),
+        attributes=conditions_of(where),
     )
 
 
@@ -55,7 +75,7 @@ def finished_statuses(status: Status | Sequence[Status]) -> tuple[Status, ...]:
     Raises:
         TypeError, ValueError: There is no such status, or instances of it have not ended.
     """
-    statuses = _statuses(status)
+    statuses = check_statuses(status)
     for one in statuses:
         if one not in ENDED:
             finished = ", ".join(map(repr, ENDED))
@@ -64,6 +84,18 @@ def finished_statuses(status: Status | Sequence[Status]) -> tuple[Status, ...]:
                 "terminate it first"
             )
     return statuses
+
+
+def check_group(group_by: object) -> None:
+    """Check what is counted by.
+
+    Raises:
+        ValueError: It is nothing that can be counted by.
+    """
+    if group_by not in _GROUPS:
+        raise ValueError(
+            f"group_by: one of {', '.join(map(repr, _GROUPS))}, or attribute('…'), not {group_by!r}"
+        )
 
 
 def check_id(id: object, name: str = "id") -> str:
@@ -99,7 +131,12 @@ def _text_or_none(value: object, name: str) -> str | None:
     return None if value is None else check_characters(value, name)
 
 
-def _statuses(given: object) -> tuple[Status, ...]:
+def check_statuses(given: object) -> tuple[Status, ...]:
+    """Return statuses of instances.
+
+    Raises:
+        TypeError, ValueError: There is no such status.
+    """
     known = ", ".join(map(repr, _STATUSES))
     if isinstance(given, str):
         given = (given,)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 import anyio
 import anyio.lowlevel
@@ -16,6 +26,8 @@ import msgspec
 
 from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
+    Filters,
+    check_group,
     check_id,
     check_workflow,
     finished_statuses,
@@ -29,6 +41,13 @@ from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec, encode_plain
+from trioflow._model.attributes import (
+    AttributeKey,
+    NamedAttribute,
+    Where,
+    encode_attributes,
+    group_value,
+)
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
@@ -54,6 +73,9 @@ from trioflow.errors import (
 __all__ = ["Client", "client_on", "open_client"]
 
 _encode = msgspec.json.Encoder().encode
+
+_LOOK_EVERY = 1.0
+"""Seconds at most between two looks at an instance: not every change of it is told."""
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -353,6 +375,7 @@ class Client:
         id_prefix: str | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
+        where: Where | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> builtins.list[Description]:
@@ -366,15 +389,18 @@ class Client:
             id_prefix: Only those whose id begins so.
             created_after: Epoch seconds.
             created_before: Epoch seconds.
+            where: Only those with these attributes: ``{"customer": "c7"}``, or for which all of
+                some conditions hold: ``[attribute("amount") >= 10, attribute("vip") == True]``.
             limit: How many at most.
             after: The id of the last one of the page before.
 
         Raises:
             TypeError: A filter is of another type: times are numbers, for example.
+            ArgumentError: ``where`` is something else, or no attribute can be so.
             ValueError: There is no such status, or ``limit`` is negative.
             InstanceNotFound: ``after`` has been removed meanwhile.
         """
-        where = instance_filter(
+        wanted = instance_filter(
             status=status,
             workflow=workflow,
             queue=queue,
@@ -382,34 +408,60 @@ class Client:
             id_prefix=id_prefix,
             created_after=created_after,
             created_before=created_before,
+            where=where,
         )
         page = check_count("limit", limit, 0), None if after is None else check_id(after, "after")
-        found = await self.backend.list(where, limit=page[0], after=page[1])
+        found = await self.backend.list(wanted, limit=page[0], after=page[1])
         return [describe(record, [], self.codec) for record in found]
+
+    @overload
+    async def count(self, *, group_by: None = None, **filters: Unpack[Filters]) -> int: ...
+
+    @overload
+    async def count(
+        self, *, group_by: Literal["status", "workflow", "queue"], **filters: Unpack[Filters]
+    ) -> dict[str, int]: ...
+
+    @overload
+    async def count(
+        self, *, group_by: NamedAttribute, **filters: Unpack[Filters]
+    ) -> dict[AttributeKey, int]: ...
 
     @raises_native_cancels
     async def count(
         self,
         *,
-        status: Status | Sequence[Status] = (),
-        workflow: Workflow[..., Any] | str | None = None,
-        queue: str | None = None,
-        parent: str | None = None,
-        id_prefix: str | None = None,
-        created_after: float | None = None,
-        created_before: float | None = None,
-    ) -> int:
-        """Return how many instances there are; the arguments are those of `list`."""
-        where = instance_filter(
-            status=status,
-            workflow=workflow,
-            queue=queue,
-            parent=parent,
-            id_prefix=id_prefix,
-            created_after=created_after,
-            created_before=created_before,
-        )
-        return await self.backend.count(where)
+        group_by: Literal["status", "workflow", "queue"] | NamedAttribute | None = None,
+        **filters: Unpack[Filters],
+    ) -> int | dict[Any, int]:
+        """Return how many instances there are; the filters are those of `list`.
+
+        Args:
+            group_by: Count by status, workflow or queue, or by the values of an attribute:
+                ``attribute("stage")``. An instance that does not have it is left out, and one that
+                has a list of texts counts for each of them.
+            **filters: Which ones.
+
+        Returns:
+            The number, or the numbers by what the instances share.
+
+        Raises:
+            TypeError, ValueError, ArgumentError: As `list`.
+            ValueError: ``group_by`` is something else.
+        """
+        wanted = instance_filter(**filters)
+        if group_by is None:
+            return await self.backend.count(wanted)
+        groups: dict[Any, int] = {}
+        if isinstance(group_by, NamedAttribute):
+            for name, word, number in await self.backend.count_by(
+                wanted, group_by.name, attribute=True
+            ):
+                value = group_value(name, word)
+                groups[value] = groups.get(value, 0) + number
+            return groups
+        check_group(group_by)
+        return {value: number for _, value, number in await self.backend.count_by(wanted, group_by)}
 
     @raises_native_cancels
     async def stats(self) -> builtins.list[QueueStats]:
@@ -425,6 +477,7 @@ class Client:
         workflow: Workflow[..., Any] | str | None = None,
         queue: str | None = None,
         id_prefix: str | None = None,
+        where: Where | None = None,
         limit: int = 1000,
     ) -> int:
         """Remove finished instances with their histories.
@@ -435,6 +488,7 @@ class Client:
             workflow: Only those of this workflow, or of this name.
             queue: Only those of this queue.
             id_prefix: Only those whose id begins so.
+            where: Only those with these attributes, as for `list`.
             limit: How many at most; call again while it returns as many.
 
         Returns:
@@ -443,14 +497,24 @@ class Client:
         Raises:
             TypeError, ValueError: As `list`; or a status is one of instances that have not ended.
         """
-        where = instance_filter(
+        wanted = instance_filter(
             status=finished_statuses(status),
             workflow=workflow,
             queue=queue,
             id_prefix=id_prefix,
             finished_before=check_time(finished_before, "finished_before"),
+            where=where,
         )
-        return await self.backend.remove(where, limit=check_count("limit", limit, 0))
+        return await self.backend.remove(wanted, limit=check_count("limit", limit, 0))
+
+    async def wait_change(self, seen: int) -> None:
+        """Return when something in the store may have changed since ``changes()`` was ``seen``.
+
+        Raises:
+            ClientClosed: The client's block was left.
+        """
+        backend = self.backend
+        await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
 
     # --- inside -------------------------------------------------------------------------
 
@@ -511,6 +575,7 @@ class Client:
             start_at=definition.starts_at(self.backend.now()),
             options=b"" if definition.overrides is None else _encode(definition.overrides),
             metadata=_encode(metadata) if metadata else b"",
+            attributes=encode_attributes(definition.attributes),
         )
 
     def _bound(self, call: object, what: str) -> NewInstance:

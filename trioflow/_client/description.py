@@ -14,6 +14,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
+from trioflow._model.attributes import readable_attributes
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
@@ -131,6 +132,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         worker: The id of the worker that holds it, or ``None``.
         wakes_at: The earliest moment at which it has something to do, epoch seconds, or ``None``.
         created_at: Epoch seconds.
+        attributes: What it can be found by; see ``set_attributes()``.
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
@@ -166,6 +168,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None
     priority: int = 0
     starts_at: float | None = None
+    attributes: dict[str, Any] = {}
     activities: list[ActivityDescription] = []
     dead_letters: list[DeadLetter] = []
     more_dead_letters: int = 0
@@ -248,6 +251,9 @@ def describe(
         outcome = reader.part("outcome", decode_outcome, record.outcome)
     elif record.status == "suspended":
         suspension = reader.part("suspension", decode_report, record.outcome)
+        if suspension is not None and suspension.reason is not None:
+            opened = open_text(codec, suspension.reason)
+            suspension = msgspec.structs.replace(suspension, reason=opened)
     custom = record.custom_status
     return Description(
         id=record.id,
@@ -272,6 +278,7 @@ def describe(
         finished_at=record.finished_at,
         priority=record.priority,
         starts_at=record.start_at or None,
+        attributes=reader.part("attributes", readable_attributes, record.attributes) or {},
         activities=[_describe_activity(task, codec) for task in activities],
         dead_letters=[
             DeadLetter(signal.name, readable(codec, signal.value))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
+from trioflow._client.arguments import check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
@@ -18,11 +19,12 @@ from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
+from trioflow._model.info import SuspendReport
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey
+from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey, Status
 from trioflow.backends.records import Update as Changed
 from trioflow.errors import (
     CorruptStore,
@@ -107,7 +109,9 @@ class Handle(Generic[R]):
             self.id, self._life, wait_suspended=wait_suspended
         )
         if status == "suspended":
-            raise InstanceSuspended(self.id, self._read(decode_report, outcome).message)
+            report = self._read(decode_report, outcome)
+            why = open_text(self._client.codec, report.reason)
+            raise InstanceSuspended(self.id, f"{report.message}: {why}" if why else report.message)
         match self._read(decode_outcome, outcome):
             case Completed() as completed:
                 result_type = (
@@ -319,6 +323,75 @@ class Handle(Generic[R]):
         self._check(await self._client.backend.terminate(self.id, outcome, life=self._life))
         # A worker of this process that holds it hears of it later.
         self._client.waiter.look_again(self.id)
+
+    @raises_native_cancels
+    async def pause(self, reason: str | None = None) -> None:
+        """Suspend the instance until `resume`; one that is suspended already stays as it is.
+
+        Its code makes no turn any more. Activities that run go on, and what they give waits, as
+        signals and a cancel do. Deadlines are not moved: what is over by then, is over when the
+        instance is resumed. Its sub-workflows go on.
+
+        Args:
+            reason: Why, for those who look: ``describe().suspension.reason``.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ArgumentError: The reason is too long, or has characters that a store does not take.
+        """
+        why = seal_text(self._client.codec, check_reason(reason))
+        message = "it was paused; handle.resume() lets it go on"
+        report = _encode(SuspendReport(kind="paused", message=message, reason=why))
+        self._check(await self._client.backend.suspend(self.id, report, life=self._life))
+        # A worker of this process that holds it hears of it later.
+        self._client.waiter.look_again(self.id)
+
+    @raises_native_cancels
+    async def wait(self, *, status: Status | Sequence[Status] = ENDED) -> Description:
+        """Wait until the instance has one of these statuses, and return what is known of it then.
+
+        A status that lasts only for a moment may be missed.
+
+        Args:
+            status: One or several; without it, the instance is waited for until it has ended,
+                whatever way.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            InstanceFinished: It has ended with another status.
+            TypeError, ValueError: There is no such status.
+            ClientClosed: The client was closed, perhaps while this waited.
+        """
+        wanted = check_statuses(status) or ENDED
+        while True:
+            seen = self._client.backend.changes()
+            found = await self.describe()
+            if found.status in wanted:
+                return found
+            if found.status in ENDED:
+                why = f"it is {found.status}, and will not be {' or '.join(wanted)}"
+                raise InstanceFinished(self.id, why)
+            await self._client.wait_change(seen)
+
+    async def watch(self) -> AsyncGenerator[Description, None]:
+        """Give what is known of the instance now, and again whenever its status has changed.
+
+        It ends after the instance has. A status that lasts only for a moment may be missed.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            ClientClosed: The client was closed.
+        """
+        status = None
+        while status not in ENDED:
+            seen = self._client.backend.changes()
+            found = await self.describe()
+            if found.status != status:
+                status = found.status
+                yield found
+            else:
+                await self._client.wait_change(seen)
 
     @raises_native_cancels
     async def resume(self) -> None:

@@ -89,6 +89,7 @@ TABLE: Final = {
     "nesting of one value: lists, dicts and objects in each other": f"{VALUE_LEVELS} levels",
     "metadata of a start or a call": f"{MAX_METADATA // 2**10} KiB encoded",
     "all values that a workflow passes between two waits": f"{MAX_TURN // 2**20} MiB encoded",
+    "attributes of an instance": "32, with names of 64 characters and values of 2 KiB",
 }
 """What is limited, and how: the table in the operations manual."""
 

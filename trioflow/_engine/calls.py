@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import sys
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from types import NoneType
 from typing import Any, NoReturn, TypeVar, assert_never
 
@@ -26,8 +27,10 @@ from trioflow._engine.loop.runner import TaskState, current_task_state, in_cance
 from trioflow._engine.mailbox import forward, receive, receive_any, send
 from trioflow._engine.patches import deprecate_patch, patched
 from trioflow._engine.promises import make_token, receive_promise
+from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
+from trioflow._model.attributes import AttributeValue, changed, encode_attributes
 from trioflow._model.commands import (
     ActivityOptions,
     RunActivity,
@@ -220,6 +223,20 @@ class Caller:
         made = send(self, instance, name, value, type_)
         return self._note(made, "send_signal() of", name)
 
+    # --- other instances ----------------------------------------------------------------
+
+    def start_detached(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, str]:
+        """Start an instance without a parent, wait until it is stored, and return its id."""
+        made = start_detached(self, workflow, args, kwargs)
+        return self._note(made, "start_detached() of", workflow.name)
+
+    def cancel_instance(self, instance: str, reason: str | None) -> Coroutine[Any, Any, None]:
+        """Ask an instance to end, and wait until the request is stored."""
+        made = cancel_instance(self, instance, reason)
+        return self._note(made, "cancel_instance() of", instance)
+
     def make_promise(self, name: str) -> str:
         """Make a promise, and return its token."""
         return make_token(self, name)
@@ -299,6 +316,13 @@ class Caller:
         self.check_not_fenced()
         self.execution.custom_status = encode_plain(self.execution.codec, value, "set_status()")
 
+    def set_attributes(self, changes: Mapping[str, AttributeValue | None]) -> None:
+        """Change what the instance can be found by."""
+        self.check_not_fenced()
+        execution = self.execution
+        execution.attributes = changed(execution.attributes, changes)
+        execution.new_attributes = encode_attributes(execution.attributes)
+
     # --- patches ------------------------------------------------------------------------
 
     def patched(self, patch: str) -> bool:
@@ -341,7 +365,8 @@ class Caller:
             )
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
-        return ContinueAsNew(definition.signature.encode(self.execution.codec, args, kwargs, what))
+        encode = partial(definition.signature.encode, self.execution.codec, args, kwargs, what)
+        return ContinueAsNew(encode(), encode if self.execution.has_updates else None)
 
     # --- what the kinds of calls share --------------------------------------------------
 

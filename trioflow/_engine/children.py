@@ -19,7 +19,7 @@ from trioflow.errors import ArgumentError, InstanceCancelled
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
 
-__all__ = ["call_workflow"]
+__all__ = ["call_workflow", "derived_id"]
 
 _LEGIBLE = 120  # characters of a derived id; a longer one ends in a digest
 _KEPT = 60  # characters that are kept before the digest
@@ -83,7 +83,7 @@ async def _run_child(
         command = StartChild(
             id=command_id,
             workflow=workflow.name,
-            instance=check_id(workflow.id) if workflow.id else _child_id(me, command_id),
+            instance=check_id(workflow.id) if workflow.id else derived_id(me, command_id),
             input=caller.count_new(
                 workflow.signature.encode(execution.codec, args, kwargs, workflow.name),
                 f"{workflow.name}() arguments",
@@ -92,16 +92,19 @@ async def _run_child(
             priority=me.priority if workflow.priority is None else workflow.priority,
             start_at=workflow.starts_at(caller.now),
             options=workflow.overrides,
+            attributes=workflow.attributes,
             metadata=execution.outgoing(workflow.metadata)
             if execution.carries or workflow.metadata
             else None,
         )
     else:
         caller.count_recorded(command.input)
-    return await execution.commands.give_and_wait(command), command.instance
+    abandon = workflow.on_cancel == "abandon"
+    answer: ev.ChildAnswer = await execution.commands.give_and_wait(command, abandon=abandon)
+    return answer, command.instance
 
 
-def _child_id(me: Identity, command_id: str) -> str:
+def derived_id(me: Identity, command_id: str) -> str:
     """Derive a sub-workflow's id from its parent's id and the command's: ``order-7/0:0``.
 
     After the last slash is which call it is, of which execution if that is not the first:

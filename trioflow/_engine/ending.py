@@ -20,7 +20,7 @@ from trioflow._model.events import Message, SignalReceived
 from trioflow._model.turns import Completed, Continued, Failed, Outcome
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
-__all__ = ["continuation", "judged", "raised", "returned", "unread_is_fine", "until"]
+__all__ = ["continuation", "judged", "raised", "returned", "suspends", "unread_is_fine", "until"]
 
 
 async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -56,14 +56,34 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
     return Completed(msgspec.Raw(data))
 
 
+def suspends(definition: Workflow[..., Any], error: BaseException) -> bool:
+    """Return whether what a workflow raised, or all that is in a group, suspends the instance."""
+    classes = definition.suspend_on
+    if issubclass(type(error), BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(classes)[1] is None
+    return issubclass(type(error), classes)
+
+
 def raised(codec: Codec, error: BaseException) -> Failed | Continued:
     """Return the outcome of a workflow whose function raised."""
     again = continuation(error)
     if again is not None:
-        return Continued(msgspec.Raw(again.input))
+        return _continued(codec, again)
     with suppressed():  # a failing hint must not replace the error
         add_hints(error)
     return Failed(Failure.of(error, codec))
+
+
+def _continued(codec: Codec, again: ContinueAsNew) -> Failed | Continued:
+    data = again.input
+    if again.encode is not None:
+        try:
+            data = again.encode()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # what a handler has made of the arguments
+            return Failed(Failure.of(exc, codec))
+    return Continued(msgspec.Raw(data))
 
 
 def continuation(error: BaseException) -> ContinueAsNew | None:

@@ -18,6 +18,7 @@ from trioflow._engine.ending import (
     judged,
     raised,
     returned,
+    suspends,
     unread_is_fine,
     until,
 )
@@ -35,11 +36,13 @@ from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
     does_not_wait,
+    raised_in,
     undecodable,
     unknown_rules,
     unreadable_turn,
 )
 from trioflow._model import events as ev
+from trioflow._model.attributes import Stored
 from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
@@ -81,6 +84,8 @@ class Execution:
         carries: Whether calls may have metadata.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
+        attributes: Those that the instance has.
+        new_attributes: Their stored form if they changed in this turn, or ``None``.
     """
 
     commands_class = Commands
@@ -98,6 +103,7 @@ class Execution:
         "_turn_events",
         "_turn_turns",
         "_updates",
+        "attributes",
         "caller",
         "calls",
         "carries",
@@ -109,6 +115,7 @@ class Execution:
         "identity",
         "loop",
         "max_events",
+        "new_attributes",
         "now",
         "patches",
         "propagators",
@@ -137,6 +144,8 @@ class Execution:
         self.max_events = definition.max_events
         self.started_at = 0.0
         self.custom_status: bytes | None = None
+        self.attributes: Stored = {}
+        self.new_attributes: bytes | None = None
         self.caller: Any = make_caller(self)
         context = contextvars.Context()
         context.run(current_invoker.set, self.caller)
@@ -367,6 +376,11 @@ class Execution:
         return self._updates
 
     @property
+    def has_updates(self) -> bool:
+        """Whether there were updates, or handlers of some."""
+        return self._updates is not None
+
+    @property
     def promises(self) -> Promises:
         """The instance's promises."""
         if self._promises is None:
@@ -551,6 +565,8 @@ class Execution:
                 | ev.ChildCancelled()
                 | ev.SignalSent()
                 | ev.SignalFailed()
+                | ev.RequestDone()
+                | ev.RequestFailed()
             ):
                 self.commands.answer(event.id, event)
             case ev.SignalReceived() | ev.UpdateRequested():
@@ -560,6 +576,7 @@ class Execution:
             case ev.Started():
                 self._started = event
                 self.max_events = event.max_events or self.max_events
+                self.attributes = event.attributes
                 for message in event.carried:
                     self._deliver(message)
             case ev.CancelRequested():
@@ -583,6 +600,14 @@ class Execution:
         else:
             self.updates.deliver(message, self._arrived)
 
+    def _suspend_if_wanted(self, error: BaseException) -> None:
+        if suspends(self.definition, error):
+            me, name = self.identity.id, self.definition.name
+            said = type(error).__name__
+            if is_plain(self.codec):
+                said += f": {error}"
+            raise NeedsSuspension(raised_in(name, me, self.turns, said))
+
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
         if never_started:
@@ -592,6 +617,9 @@ class Execution:
         assert end is not None
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
+        error = self._doomed or (end.error if isinstance(end, Error) else None)
+        if error is not None and self.definition.suspend_on and not self.replaying:
+            self._suspend_if_wanted(error)
         if self._doomed is not None:
             return Failed(Failure.of(self._doomed, self.codec))
         outcome: Outcome

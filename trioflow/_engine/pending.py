@@ -48,7 +48,8 @@ class Commands:
     - a command of the present turn is taken back, since nothing has been stored of it;
     - for one of an earlier turn a cancel is given, and the task goes on waiting for the answer, as
       `trio.to_thread.run_sync` does;
-    - for one with ``on_cancel="abandon"`` a cancel is given, and the task does not wait.
+    - for one with ``on_cancel="abandon"`` a cancel is given, and the task does not wait; to a
+      sub-workflow no cancel is given: it goes on.
 
     Attributes:
         given: The commands of this turn by id, without cancels.
@@ -91,7 +92,8 @@ class Commands:
         """Add a command to the turn and wait for the event that answers it.
 
         Returns:
-            One of `ActivityAnswer`, `ChildAnswer` or `SignalAnswer`, by the kind of the command.
+            One of `ActivityAnswer`, `ChildAnswer`, `SignalAnswer` or `RequestAnswer`, by the kind
+            of the command.
         """
         pending = Pending(command, trio.lowlevel.current_task(), self._turn, abandon=abandon)
         self.given[command.id] = command
@@ -103,7 +105,9 @@ class Commands:
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
     def answer(
-        self, command_id: str, event: ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer
+        self,
+        command_id: str,
+        event: ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer | ev.RequestAnswer,
     ) -> None:
         """Wake the task that waits for a command with the event that answers it."""
         # Nobody waits if the command was abandoned, or if the answer is a repeated one.
@@ -133,7 +137,8 @@ class Commands:
             self.given.pop(command.id, None)
             del self.under_way[command.id]
             return trio.lowlevel.Abort.SUCCEEDED
-        self.cancels.append(self._cancel_of(command, raise_cancel))
+        if not pending.abandon or not isinstance(command, StartChild):
+            self.cancels.append(self._cancel_of(command, raise_cancel))
         if pending.abandon:
             del self.under_way[command.id]
             return trio.lowlevel.Abort.SUCCEEDED

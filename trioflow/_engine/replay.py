@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from typing import assert_never
 
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.suspension import NeedsSuspension
@@ -13,12 +12,14 @@ from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
     command_order,
     command_target,
 )
@@ -40,33 +41,25 @@ class Diverged(NeedsSuspension):
     """Raised when the code no longer gives the commands of its history."""
 
 
-def _kind(command: Command) -> str:  # noqa: PLR0911  # one for each kind
-    match command:
-        case RunActivity():
-            return "activity"
-        case StartChild():
-            return "sub-workflow"
-        case SendSignal():
-            return "signal"
-        case RecordSideEffect():
-            return "side effect"
-        case AnswerUpdate():
-            return "answer to update"
-        case RecordPatch():
-            return "patch"
-        case CancelActivity():
-            return "cancel of activity"
-        case CancelChild():
-            return "cancel of sub-workflow"
-        case _:
-            assert_never(command)
+_KINDS: dict[type[Command], str] = {
+    RunActivity: "activity",
+    StartChild: "sub-workflow",
+    SendSignal: "signal",
+    RecordSideEffect: "side effect",
+    RecordPatch: "patch",
+    AnswerUpdate: "answer to update",
+    CancelActivity: "cancel of activity",
+    CancelChild: "cancel of sub-workflow",
+    StartDetached: "detached start",
+    CancelInstance: "cancel of instance",
+}
 
 
 def _show(command: Command | None) -> str:
     if command is None:
         return ""
     name = command_target(command)
-    kind = _kind(command)
+    kind = _KINDS[type(command)]
     return f"{kind} {name!r} ({command.id})" if name else f"{kind} ({command.id})"
 
 
@@ -179,7 +172,7 @@ def _patch_to_add(was: Command | None, is_now: Command | None, line: str) -> tup
         )
     changed = is_now or was
     assert changed is not None
-    name = command_target(changed) or _kind(changed)
+    name = command_target(changed) or _KINDS[type(changed)]
     text = name if is_now else f"no {name}"
     patch = re.sub(r"\W+", "-", text).strip("-").lower()[:_PATCH_LENGTH]
     where = f" at {line}" if line else ""

@@ -15,12 +15,14 @@ from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
     command_target,
 )
 from trioflow._model.ids import MAIN_TASK, CommandId
@@ -111,13 +113,15 @@ class StrictExecution(Execution):
 
 def _data(command: Command) -> bytes:
     match command:
-        case RunActivity() | StartChild():
+        case RunActivity() | StartChild() | StartDetached():
             return bytes(command.input)
         case SendSignal():
             return bytes(command.value)
         case AnswerUpdate():
             return bytes(command.result)
-        case RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild():
+        case (
+            RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild() | CancelInstance()
+        ):
             return b""  # taken from the history, or nothing
         case _:
             assert_never(command)
@@ -127,9 +131,9 @@ def _goes_to(command: Command) -> str:
     match command:
         case RunActivity():
             return f"queue {command.queue!r}"
-        case StartChild():
+        case StartChild() | StartDetached():
             return f"instance {command.instance!r} in queue {command.queue!r}"
-        case SendSignal():
+        case SendSignal() | CancelInstance():
             return f"instance {command.instance!r}"
         case _:
             return ""

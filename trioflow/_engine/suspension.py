@@ -5,7 +5,14 @@ from __future__ import annotations
 from trioflow._model.info import SuspendReport
 from trioflow._model.rules import CURRENT_RULES
 
-__all__ = ["NeedsSuspension", "does_not_wait", "undecodable", "unknown_rules", "unreadable_turn"]
+__all__ = [
+    "NeedsSuspension",
+    "does_not_wait",
+    "raised_in",
+    "undecodable",
+    "unknown_rules",
+    "unreadable_turn",
+]
 
 
 class NeedsSuspension(Exception):
@@ -72,6 +79,22 @@ def undecodable(  # noqa: PLR0917  # who, where, what
         ),
         turn=turn,
         task=task,
+    )
+
+
+def raised_in(workflow: str, instance: str, turn: int, said: str) -> SuspendReport:
+    """Report an exception that the workflow says suspends it.
+
+    ``said`` is its type, and its message where no codec hides what users store.
+    """
+    return SuspendReport(
+        kind="raised",
+        message=(
+            f"workflow {workflow!r} of instance {instance!r} raised in turn {turn} what is in its "
+            f"suspend_on: {said}. Nothing of this turn was stored. Remove the cause, then resume "
+            "the instance, and the turn is made again."
+        ),
+        turn=turn,
     )
 
 

@@ -12,7 +12,14 @@ import trio
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, effective_deadline
 from trioflow._engine.replay import OUR_PACKAGES
-from trioflow._model.commands import Command, RunActivity, SendSignal, StartChild
+from trioflow._model.commands import (
+    CancelInstance,
+    Command,
+    RunActivity,
+    SendSignal,
+    StartChild,
+    StartDetached,
+)
 from trioflow._model.info import TaskInfo
 
 __all__ = ["tasks_of"]
@@ -67,6 +74,10 @@ def _command(command: Command) -> str:
             return f"activity {command.activity!r} ({command.id})"
         case StartChild():
             return f"sub-workflow {command.workflow!r} ({command.instance})"
+        case StartDetached():
+            return f"start of {command.workflow!r} ({command.instance})"
+        case CancelInstance():
+            return f"cancel of {command.instance!r}"
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
         case _:

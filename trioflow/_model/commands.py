@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.attributes import Stored
 from trioflow._model.ids import IdOrder, order_of
 from trioflow._model.retry import RetryPolicy
 
@@ -19,12 +20,14 @@ __all__ = [
     "AnswerUpdate",
     "CancelActivity",
     "CancelChild",
+    "CancelInstance",
     "Command",
     "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
     "SendSignal",
     "StartChild",
+    "StartDetached",
     "StartOptions",
     "command_order",
     "command_target",
@@ -93,6 +96,7 @@ class StartChild(_Command, frozen=True, tag="start child"):
     priority: int = 0
     start_at: float = 0.0
     options: StartOptions | None = None
+    attributes: Stored = {}
     metadata: dict[str, str] | None = None
 
 
@@ -102,6 +106,33 @@ class SendSignal(_Command, frozen=True, tag="send signal"):
     instance: str
     name: str
     value: msgspec.Raw
+
+
+class StartDetached(_Command, frozen=True, tag="start detached"):
+    """Start a workflow as the instance ``instance``, which has no parent.
+
+    ``if_exists`` and ``reuse_finished`` say what to do if there is one of that id; ``metadata`` is
+    as in `StartChild`.
+    """
+
+    workflow: str
+    instance: str
+    input: msgspec.Raw
+    queue: str = "default"
+    priority: int = 0
+    start_at: float = 0.0
+    options: StartOptions | None = None
+    attributes: Stored = {}
+    if_exists: Literal["raise", "return", "replace"] = "raise"
+    reuse_finished: bool = True
+    metadata: dict[str, str] | None = None
+
+
+class CancelInstance(_Command, frozen=True, tag="cancel instance"):
+    """Ask another instance, which need not be a sub-workflow, to end."""
+
+    instance: str
+    reason: str | None = None
 
 
 class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
@@ -146,6 +177,8 @@ Command = (
     | AnswerUpdate
     | CancelActivity
     | CancelChild
+    | StartDetached
+    | CancelInstance
 )
 
 
@@ -154,13 +187,13 @@ def command_target(command: Command) -> str:
     match command:
         case RunActivity():
             return command.activity
-        case StartChild():
+        case StartChild() | StartDetached():
             return command.workflow
         case SendSignal() | AnswerUpdate():
             return command.name
         case RecordPatch():
             return order_of(command.id)[-1]
-        case RecordSideEffect() | CancelActivity() | CancelChild():
+        case RecordSideEffect() | CancelActivity() | CancelChild() | CancelInstance():
             return ""
         case _:
             assert_never(command)

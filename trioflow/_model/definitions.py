@@ -23,6 +23,7 @@ from typing import (
     ParamSpec,
     Protocol,
     Self,
+    TypeAlias,
     TypeVar,
     get_args,
     overload,
@@ -33,6 +34,7 @@ import msgspec
 from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
+from trioflow._model.attributes import AttributeValue, Stored, stored_attributes
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.fingerprints import fingerprint_of
@@ -57,6 +59,7 @@ __all__ = [
     "Invoker",
     "OnCancel",
     "Runtime",
+    "SuspendOn",
     "Unread",
     "Workflow",
     "answering_to",
@@ -79,6 +82,7 @@ _PLAIN = ("thread", "process")  # the runtimes of functions that are not async
 OnCancel = Literal["wait", "abandon"]
 Unread = Literal["ignore", "warn", "fail"]
 IfExists = Literal["raise", "return", "replace"]
+SuspendOn: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 checks_of_source: list[Callable[[Callable[..., Any]], None]] = []
 """Called with the function of each workflow that is decorated; the engine's guard adds its own."""
@@ -201,6 +205,20 @@ def _check_retry(retry: RetryPolicy | None) -> None:
 def _check_queue(queue: str | None) -> None:
     if queue is not None:
         check_name(queue, "a queue")
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def _suspend_on(given: SuspendOn) -> tuple[type[Exception], ...]:
+    classes = given if isinstance(given, tuple) else (given,)
+    for each in classes:
+        if not _is_exception(each):
+            raise DefinitionError(
+                f"suspend_on is one or several classes of exceptions, not {each!r}"
+            )
+    return classes
 
 
 def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:
@@ -458,13 +476,19 @@ class Workflow(_Definition, Generic[P, R]):
         unread: What follows if the workflow returns and has not received all its signals: nothing
             (``"ignore"``), a line in the log (``"warn"``), or it fails with `UnreadSignals`
             (``"fail"``). They are seen in ``describe()`` in any case.
+        suspend_on: Exceptions that suspend an instance instead of failing it: the turn that raised
+            one is not stored, and is made again when the instance is resumed.
         id: The id of the instance to be started; ``None`` for a generated one.
         start_at: The earliest time at which it begins, epoch seconds; ``None`` for at once. Until
             then it can be cancelled and terminated, and what is sent to it waits.
         delay: The same in seconds from the start; ``None`` for none.
+        attributes: What the instance can be found by, as stored; ``set_attributes()`` changes it.
         if_exists: What ``client.start()`` does if an unfinished instance has the id: ``"raise"``;
             ``"return"`` a handle of that one, which may have finished, too; or ``"replace"`` it:
             it is terminated first.
+        on_cancel: What happens to a sub-workflow when its caller is cancelled: ``"wait"`` cancels
+            it and waits until it has ended; with ``"abandon"`` it goes on, beyond its parent's end,
+            but not beyond its parent's terminate.
         reuse_finished: Whether the id of a finished instance is used again. ``None`` stands for
             true, and for false with ``if_exists="return"``: such a start does the work once,
             however often it is repeated.
@@ -482,6 +506,7 @@ class Workflow(_Definition, Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_events: int = 50_000,
+        suspend_on: SuspendOn = (),
         unread: Unread = "warn",
     ) -> None:
         super().__init__(fn, name)
@@ -509,11 +534,14 @@ class Workflow(_Definition, Generic[P, R]):
         self.retry = retry
         self.timeout = timeout
         self.max_events = max_events
+        self.suspend_on = _suspend_on(suspend_on)
         self.unread: Unread = unread
         self.id: str | None = None
         self.start_at: float | None = None
         self.delay: float | None = None
+        self.attributes: Stored = {}
         self.overrides: StartOptions | None = None
+        self.on_cancel: OnCancel = "wait"
         self.if_exists: IfExists = "raise"
         self.reuse_finished: bool | None = None
         self.metadata: Mapping[str, str] = {}
@@ -539,6 +567,8 @@ class Workflow(_Definition, Generic[P, R]):
         max_events: int | None = None,
         start_at: float | None = None,
         delay: float | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        on_cancel: OnCancel | None = None,
         if_exists: IfExists | None = None,
         reuse_finished: bool | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -547,9 +577,10 @@ class Workflow(_Definition, Generic[P, R]):
 
         Raises:
             ArgumentError: The id or the queue's name is empty, too long, or has characters that
-                a store does not take; or metadata are no strings.
+                a store does not take; an attribute is not as `attribute` says; or metadata are no
+                strings.
             PayloadTooLarge: They are too large.
-            DefinitionError: There is no such option, or no such ``if_exists``; or both
+            DefinitionError: There is no such option, ``if_exists`` or ``on_cancel``; or both
                 ``start_at`` and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
             ValueError: The priority, or a number, is out of range.
@@ -559,6 +590,8 @@ class Workflow(_Definition, Generic[P, R]):
         check_priority(priority)
         _check_queue(queue)
         _check_retry(retry)
+        if on_cancel is not None:
+            check_choice("on_cancel", on_cancel, get_args(OnCancel))
         if if_exists is not None:
             check_choice("if_exists", if_exists, get_args(IfExists))
         if reuse_finished is not None:
@@ -568,12 +601,14 @@ class Workflow(_Definition, Generic[P, R]):
             queue=queue,
             priority=priority,
             retry=retry,
+            on_cancel=on_cancel,
             if_exists=if_exists,
             reuse_finished=reuse_finished,
             timeout=timeout,
             max_events=max_events,
             metadata=None if metadata is None else check_metadata(metadata),
             overrides=self._overrides(timeout, max_events),
+            attributes=None if attributes is None else stored_attributes(attributes),
             **_start_of(start_at, delay),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._model.attributes import Stored
 
 __all__ = [
     "NO_VALUE",
@@ -26,6 +27,9 @@ __all__ = [
     "ParentRef",
     "PromiseRejected",
     "PromiseResolved",
+    "RequestAnswer",
+    "RequestDone",
+    "RequestFailed",
     "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
@@ -97,6 +101,7 @@ class Started(_Event, frozen=True, tag="started"):
             of the instance. Where it is absent the definition's timeout is that of each execution.
         max_events: The size of the history at which the instance is suspended; 0 for what the
             definition says.
+        attributes: Those that the instance has, when the execution begins.
     """
 
     workflow: str
@@ -109,6 +114,7 @@ class Started(_Event, frozen=True, tag="started"):
     code: str = ""
     deadline_at: float | None = None
     max_events: int = 0
+    attributes: Stored = {}
 
 
 class Woken(_Event, frozen=True, tag="woken"):
@@ -170,6 +176,19 @@ class SignalFailed(_Event, frozen=True, tag="signal failed"):
     failure: Failure
 
 
+class RequestDone(_Event, frozen=True, tag="request done"):
+    """What the command ``id`` asked of another instance was done: its start, or its cancel."""
+
+    id: str
+
+
+class RequestFailed(_Event, frozen=True, tag="request failed"):
+    """What the command ``id`` asked of another instance could not be done."""
+
+    id: str
+    failure: Failure
+
+
 class PromiseResolved(_Event, frozen=True, tag="promise resolved"):
     """Somebody has given the promise with the secret ``promise`` its value."""
 
@@ -198,6 +217,7 @@ class CancelRequested(_Event, frozen=True, tag="cancel requested"):
 ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled
 ChildAnswer = ChildCompleted | ChildFailed | ChildCancelled
 SignalAnswer = SignalSent | SignalFailed
+RequestAnswer = RequestDone | RequestFailed
 
 Message = SignalReceived | UpdateRequested
 """What waits in an execution until its code asks for it, and goes over into the next."""
@@ -212,7 +232,9 @@ Event = (
     | PromiseResolved
     | PromiseRejected
     | CancelRequested
+    | RequestAnswer
 )
+
 _encoder = msgspec.json.Encoder()
 _messages = msgspec.json.Decoder(list[Message])
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

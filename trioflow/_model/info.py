@@ -152,13 +152,15 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             ``"crashes its worker"``: workers died one after the other while they stepped it and
             nothing else. ``"refused by the store"``: the store does not take what a turn gives.
             ``"newer rules"``: a newer trioflow began it. ``"engine"``: trioflow itself failed on
-            it.
+            it. ``"paused"``: somebody asked for it. ``"raised"``: the workflow raised one of its
+            ``suspend_on``.
         message: All of it, for people.
         turn: The number of the turn, from 0.
         task: The path of the task, ``"0.2"``.
         recorded: What the history has there: kind, name and id, or ``""`` for nothing.
         current: What the code gave instead, or ``""`` for nothing.
         line: ``file:line`` of the workflow's code, where it could be found.
+        reason: What whoever paused it said.
         patch: Where the code gave other commands: a name for the patch that would let this history
             go on (``if patched("…"):``), or that of the patch whose call is missing.
     """
@@ -170,4 +172,5 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     recorded: str = ""
     current: str = ""
     line: str = ""
+    reason: str | None = None
     patch: str = ""

@@ -97,10 +97,20 @@ class Answerer:
             return _WAITING if taken.waiting else float("inf")
         answers: list[Answer] = []
         for one in taken.questions:
-            answers.append(Answer(one.id, _encode(await self._answer(one))))
+            answers.append(Answer(one.id, _encode(await self._answer_safely(one))))
             await anyio.lowlevel.checkpoint()
         await self._backend.answer_questions(answers)
         return None
+
+    async def _answer_safely(self, taken: TakenQuestion) -> Completed | Failed:
+        """Answer a question; one that cannot be read must not end the worker."""
+        try:
+            return await self._answer(taken)
+        except BackendUnavailable:
+            raise
+        except Exception as exc:
+            logger.exception("a question about instance %r cannot be answered", taken.instance)
+            return Failed(Failure.of(exc, self._codec))
 
     async def _answer(self, taken: TakenQuestion) -> Completed | Failed:
         question = decode_question(taken.question)

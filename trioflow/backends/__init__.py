@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from trioflow._metadata import fixup_module_metadata
+from trioflow._model.attributes import AttributeCondition, IndexRow, index_rows
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
     ENDED,
@@ -20,6 +22,7 @@ from trioflow.backends.records import (
     Closing,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceCommit,
     InstanceFilter,
@@ -56,12 +59,15 @@ __all__ = [
     "ActivityRetry",
     "ActivityTask",
     "Answer",
+    "AttributeCondition",
     "Backend",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
     "Execution",
+    "Group",
     "Heartbeat",
+    "IndexRow",
     "InstanceCommit",
     "InstanceFilter",
     "InstanceRecord",
@@ -86,7 +92,13 @@ __all__ = [
     "TakenQuestions",
     "Unit",
     "Update",
+    "index_rows",
 ]
+
+fixup_module_metadata(
+    __name__, {each.__name__: each for each in (AttributeCondition, IndexRow, index_rows)}
+)
+del fixup_module_metadata
 
 _STORES = {
     "MemoryBackend": "trioflow.backends.memory",

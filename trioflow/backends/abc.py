@@ -18,6 +18,7 @@ from trioflow.backends.records import (
     Answer,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -368,6 +369,22 @@ class Backend(Protocol):
         """
         ...
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        """Suspend a running instance, whoever holds it; it is free then.
+
+        A worker that held it is not told: what it commits of the instance is refused. Activities
+        go on, and their results wait in the inbox, as all messages do.
+
+        Args:
+            instance: Its id.
+            report: The stored form of a `trioflow._model.info.SuspendReport`.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"unchanged"`` if it is suspended, ``"finished"`` or ``"not found"``.
+        """
+        ...
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         """Make a suspended instance running and ready.
 
@@ -402,6 +419,20 @@ class Backend(Protocol):
 
     async def count(self, where: InstanceFilter) -> int:
         """Count the instances that a filter means."""
+        ...
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        """Count the instances that a filter means by what they have in common, in any order.
+
+        Args:
+            where: Which ones.
+            by: ``"status"``, ``"workflow"`` or ``"queue"``; with ``attribute`` the name of an
+                attribute. An instance without that is left out, and one that has several texts
+                counts for each of them.
+            attribute: Whether ``by`` is an attribute.
+        """
         ...
 
     async def stats(self) -> list[QueueStats]:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from trioflow._model.attributes import AttributeCondition
 from trioflow._model.events import ParentRef
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CommitFailure",
     "Comparison",
     "Execution",
+    "Group",
     "Heartbeat",
     "InstanceCommit",
     "InstanceFilter",
@@ -76,7 +78,7 @@ class NewInstance(msgspec.Struct, frozen=True):
 
     With ``start_at`` (epoch seconds; 0 for at once) the instance is not ready before that time,
     whatever comes into its inbox; it is not born leased then. ``options`` is the stored form of
-    `StartOptions`, or ``b""``.
+    `StartOptions`, or ``b""``; ``attributes`` that of attributes (`trioflow._model.attributes`).
     """
 
     id: str
@@ -89,6 +91,7 @@ class NewInstance(msgspec.Struct, frozen=True):
     life: str = ""
     start_at: float = 0.0
     options: bytes = b""
+    attributes: bytes = b""
 
 
 class NewActivity(msgspec.Struct, frozen=True):
@@ -118,6 +121,9 @@ class Message(msgspec.Struct, frozen=True):
     ``unstarted`` is for a cancel: the stored form of a `trioflow._model.turns.Cancelled`. A target
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
     that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
+
+    With ``new`` there is no event: that instance is created, as `Backend.create` does it with
+    ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
     """
 
     instance: str
@@ -127,6 +133,9 @@ class Message(msgspec.Struct, frozen=True):
     failed: bytes = b""
     life: str | None = None
     unstarted: bytes = b""
+    new: NewInstance | None = None
+    reuse: bool = True
+    replacing: bytes | None = None
 
 
 class CancelledActivity(msgspec.Struct, frozen=True):
@@ -256,6 +265,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
         carried: With ``continued``: signals that go over into it, stored form (a JSON array), or
             ``b""``.
         suspended: Set to the stored report if the instance is to be suspended.
+        attributes: Set to all attributes that the instance has from now on, in their stored form,
+            if they changed.
         answers: Answers to requests that were made of its life. A request has one answer, the
             first; what was not requested is not answered.
     """
@@ -280,6 +291,7 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     carried: bytes = b""
     suspended: bytes | None = None
     life: str = ""
+    attributes: bytes | None = None
     answers: list[Answer] = []
 
 
@@ -376,6 +388,7 @@ class TakenInstance(msgspec.Struct, frozen=True):
     created_at: float = 0.0
     start_at: float = 0.0
     options: bytes = b""
+    attributes: bytes = b""
 
 
 class TakenInstances(msgspec.Struct, frozen=True):
@@ -473,6 +486,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     life: str = ""
     start_at: float = 0.0
+    attributes: bytes = b""
 
 
 class Comparison(NamedTuple):
@@ -487,12 +501,13 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which instances are meant; every field given must hold.
 
     A field that is added here needs a column of its name in every store, and nothing else: stores
-    apply what `comparisons` returns.
+    apply what `comparisons` returns. (``attributes`` they look up in an index of their own.)
 
     Attributes:
         id_prefix: Ids that begin so.
         parent: Ids of the parent; ``""`` for those that have none.
         finished_before: Finished, and before that time.
+        attributes: What must hold of the attributes.
     """
 
     status: tuple[Status, ...] = ()
@@ -503,9 +518,10 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_before: float | None = None
     created_after: float | None = None
     finished_before: float | None = None
+    attributes: tuple[AttributeCondition, ...] = ()
 
     def comparisons(self) -> list[Comparison]:
-        """Return what the fields demand, ``status`` and ``id_prefix`` left out.
+        """Return what the fields demand; ``status``, ``id_prefix`` and ``attributes`` left out.
 
         The empty ``parent`` is equal to one that is missing.
         """
@@ -524,8 +540,22 @@ _COMPARED: dict[str, tuple[str, Literal["<", ">"]]] = {
     "finished_before": ("finished_at", "<"),
 }
 _COMPARED_FIELDS = [
-    name for name in InstanceFilter.__struct_fields__ if name not in {"status", "id_prefix"}
+    name
+    for name in InstanceFilter.__struct_fields__
+    if name not in {"status", "id_prefix", "attributes"}
 ]
+
+
+class Group(NamedTuple):
+    """How many instances have a value: that of a column, or of an attribute.
+
+    For an attribute ``name`` is that of its rows in the index, which tells the kind of the value,
+    otherwise it is empty; see `trioflow._model.attributes`.
+    """
+
+    name: str
+    value: str
+    number: int
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

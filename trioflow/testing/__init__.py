@@ -24,6 +24,7 @@ from trioflow.testing.simulation import (
     Schedule,
     SimulatedFailure,
     SimulatedFinalFailure,
+    SimulatedUpdate,
     Simulation,
     simulate,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Schedule",
     "SimulatedFailure",
     "SimulatedFinalFailure",
+    "SimulatedUpdate",
     "Simulation",
     "Stuck",
     "Tester",

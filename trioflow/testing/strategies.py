@@ -21,7 +21,13 @@ from trioflow._model.definitions import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.elsewhere import replay_elsewhere
-from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate
+from trioflow.testing.simulation import (
+    Functions,
+    Schedule,
+    SimulatedUpdate,
+    Simulation,
+    simulate,
+)
 
 __all__ = ["explore", "schedules"]
 
@@ -53,6 +59,7 @@ async def explore(
     *args: Any,
     activities: Functions | None = None,
     signals: Sequence[tuple[Signal[Any], Any]] = (),
+    updates: Sequence[SimulatedUpdate] = (),
     cancels: bool = True,
     failures: bool = True,
     crashes: bool = True,
@@ -79,6 +86,7 @@ async def explore(
         *args: Its arguments.
         activities: See `simulate`, as for the others.
         signals: As there.
+        updates: As there.
         cancels: As there.
         failures: As there.
         crashes: As there.
@@ -109,6 +117,7 @@ async def explore(
             schedule=schedule,
             activities=activities,
             signals=signals,
+            updates=updates,
             cancels=cancels,
             failures=failures,
             crashes=crashes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -230,10 +230,10 @@ async def _called(fn: Callable[[], Any]) -> None:
 
 
 class _Watch:
-    """Tells those who wait for results that nothing will ever come.
+    """Tells those who wait for results and answers that nothing will ever come.
 
     Attributes:
-        stuck: What it has found, if nobody waited for a result.
+        stuck: What it has found, if nobody waited for one.
     """
 
     def __init__(self, client: Client, registry: Registry, everything: anyio.CancelScope) -> None:
@@ -243,8 +243,9 @@ class _Watch:
         self._everything = everything
         self._scopes: set[anyio.CancelScope] = set()
         self._found: Stuck | None = None
-        self._wait = client.waiter.wait
-        client.waiter.wait = self._wait_result  # type: ignore[method-assign]  # to fail them
+        # To fail them.
+        client.waiter.wait = self._failing(client.waiter.wait)  # type: ignore[method-assign]
+        client.answers.wait = self._failing(client.answers.wait)  # type: ignore[method-assign]
 
     async def run(self, silence: anyio.Event, limit: float | None) -> None:
         """Wait until nothing can happen any more, or the time is over."""
@@ -260,15 +261,22 @@ class _Watch:
             self.stuck = self._found
             self._everything.cancel()
 
-    async def _wait_result(self, *args: Any, **kwargs: Any) -> tuple[str, bytes]:
-        with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
-            try:
-                return await self._wait(*args, **kwargs)
-            finally:
-                self._scopes.discard(scope)
-        assert self._found is not None
-        raise self._found
+    def _failing(
+        self, wait: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
+        """Return a function that waits likewise, and fails when nothing will come."""
+
+        async def waits(*args: P.args, **kwargs: P.kwargs) -> R:
+            with anyio.CancelScope() as scope:
+                self._scopes.add(scope)
+                try:
+                    return await wait(*args, **kwargs)
+                finally:
+                    self._scopes.discard(scope)
+            assert self._found is not None
+            raise self._found
+
+        return waits
 
 
 class _Threads:

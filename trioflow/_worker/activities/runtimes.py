@@ -103,6 +103,8 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
     info = current_activity.get()
     assert info is not None
     assert call.begin is not None
+    if not resources.processes.prepared:  # it was decorated when the worker ran already
+        resources.processes.prepare([call.definition])
     silence = silence_of(call.definition, run.options)
     frame = frames.Call(
         *place_of(call.definition),
@@ -161,9 +163,7 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
-def info_of(
-    task: ActivityTask, heartbeat: Any = None, metadata: dict[str, str] | None = None
-) -> ActivityInfo:
+def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
     return ActivityInfo(
@@ -176,5 +176,4 @@ def info_of(
         queue=task.queue,
         life=key.life,
         heartbeat=heartbeat,
-        metadata=metadata or {},
     )

@@ -53,9 +53,11 @@ class HeldInstance:
         start: The client's request to create it, until that is answered.
         carried: The unread signals with which the execution begins.
         options: The stored form of `StartOptions`.
+        attributes: Those that are stored, in their stored form.
         began_at: When the instance was started, or was to begin, the earlier executions included;
             0 until its first turn if it was created here.
         together_from: For the next turn; see `Turn.together_from`.
+        whole: The next turn consumes all that was received, however large that is.
         turns: How many turns of the execution are stored, those of the open batch included.
         events: The size of the history with them.
         execution: The running code; ``None`` until the history is loaded.
@@ -95,11 +97,13 @@ class HeldInstance:
     start: Start | None = None
     carried: bytes = b""
     options: bytes = b""
+    attributes: bytes = b""
     began_at: float = 0.0
     state: State = State.HELD
     turns: int = 0
     events: int = 0
     together_from: int = -1
+    whole: bool = False
     execution: Execution | None = None
     received: deque[Received] = field(default_factory=deque["Received"])
     last_seq: int = 0
@@ -138,6 +142,7 @@ class HeldInstance:
             priority=new.priority,
             life=new.life,
             options=new.options,
+            attributes=new.attributes,
             new=new,
             start=start,
         )
@@ -157,6 +162,7 @@ class HeldInstance:
             life=row.life,
             carried=row.carried,
             options=row.options,
+            attributes=row.attributes,
             began_at=max(row.created_at, row.start_at),
             turns=row.turns,
             events=row.events,
@@ -267,6 +273,10 @@ class HeldInstance:
         """Run by this code, which has made no turn yet."""
         self.execution = execution
 
+    def note_begin(self, now: float) -> None:
+        """Note the time of its first turn, unless it is known when the instance was started."""
+        self.began_at = self.began_at or now
+
     def loaded(self, execution: Execution, now: float) -> None:
         """Run by this code, which has replayed the stored turns."""
         self.execution = execution
@@ -279,8 +289,12 @@ class HeldInstance:
         execution, self.execution = self.execution, None
         return execution
 
-    def consume(self) -> list[Delivery]:
-        """Note that the turn that was just made has consumed all that was received.
+    def consume(self, count: int, *, due: bool) -> list[Delivery]:
+        """Note what the turn that was just made has consumed.
+
+        Args:
+            count: How many events of those that were received.
+            due: Whether the earliest deadline was left to the next turn.
 
         Returns:
             The ends of children that are not stored yet: their units are to be merged with its own.
@@ -288,7 +302,11 @@ class HeldInstance:
         commit = self.commit
         assert commit is not None
         deliveries: list[Delivery] = []
-        for received in self.received:
+        if count == len(self.received):
+            consumed, self.received = self.received, deque()
+        else:
+            consumed = deque(self.received.popleft() for _ in range(count))
+        for received in consumed:
             if received.seq is not None:
                 commit.consumed.append(received.seq)
             elif received.finished is not None:
@@ -296,10 +314,10 @@ class HeldInstance:
             elif received.delivery is not None:
                 received.delivery.consumed = True
                 deliveries.append(received.delivery)
-        self.used.extend(self.received)
-        self.received.clear()
-        self.due = False
+        self.used.extend(consumed)
+        self.due = due
         self.together_from = -1
+        self.whole = False
         return deliveries
 
     def record_turn(self, data: bytes, events: int, wake_at: float | None) -> None:
@@ -318,9 +336,10 @@ class HeldInstance:
         self.wake_at = commit.wake_at = wake_at
 
     def make_again(self, together_from: int) -> None:
-        """Have a turn made again that was not recorded, with `Turn.together_from`."""
+        """Have a turn of all that was received made again, with `Turn.together_from`."""
         assert self.commit is not None
         self.together_from = together_from
+        self.whole = True
         self.commit.wake_at = self.wake_at
 
     # --- the open batch -------------------------------------------------------------------
@@ -387,6 +406,8 @@ class HeldInstance:
         self.used.clear()
         if commit.turns:
             self.suspect, self.deaths = False, 0
+        if commit.attributes is not None:
+            self.attributes = commit.attributes
         return commit
 
     def go_on(self) -> None:
@@ -437,6 +458,7 @@ class HeldInstance:
         self.turns = commit.number
         self.wake_at, self.due = self.stored_wake_at, False  # due is known after the replay
         self.together_from = -1
+        self.whole = False
         self.alone = True
 
     def unread_again(self) -> None:

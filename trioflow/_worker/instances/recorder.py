@@ -18,16 +18,19 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import MAX_PAYLOAD
 from trioflow._model import events as ev
+from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
 )
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
@@ -49,7 +52,7 @@ from trioflow.backends.records import (
     NewActivity,
     NewInstance,
 )
-from trioflow.errors import InstanceNotFound
+from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
 __all__ = ["Recorder", "birth"]
 
@@ -96,6 +99,8 @@ class Recorder:
         status = execution.take_custom_status()
         if status is not None:
             commit.status = status
+        if execution.new_attributes is not None:
+            commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
             self._end(instance, unit, commit, turn, outcome)
             return
@@ -114,6 +119,10 @@ class Recorder:
                 self._begin_child(instance, unit, command)
             case SendSignal():
                 commit.messages.append(_signal_message(command))
+            case StartDetached():
+                commit.messages.append(self._detached(instance, command))
+            case CancelInstance():
+                commit.messages.append(_cancel_message(command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -139,6 +148,36 @@ class Recorder:
         self._holdings.hold(child)
         child.join(unit, birth(new, leased=True))
         self._holdings.queue(child)
+
+    def _detached(self, instance: HeldInstance, command: StartDetached) -> Message:
+        """Return the message that creates an instance, with the two answers to who asked for it."""
+        id, done = command.instance, encode_event(ev.RequestDone(command.id))
+        taken = encode_event(ev.RequestFailed(command.id, Failure.of(InstanceAlreadyExists(id))))
+        replacing = None
+        if command.if_exists == "replace":
+            error = InstanceTerminated(id, "another one was started in its place")
+            replacing = _encode(Failed(Failure.of(error)))
+        new = NewInstance(
+            id=id,
+            workflow=command.workflow,
+            queue=command.queue,
+            input=bytes(command.input),
+            metadata=instance.metadata if command.metadata is None else _encode(command.metadata),
+            priority=command.priority,
+            life=self._random.new_life(),
+            start_at=command.start_at,
+            options=b"" if command.options is None else _encode(command.options),
+            attributes=encode_attributes(command.attributes),
+        )
+        return Message(
+            instance=id,
+            event=b"",
+            sent=done,
+            failed=done if command.if_exists == "return" else taken,
+            new=new,
+            reuse=command.reuse_finished,
+            replacing=replacing,
+        )
 
     def is_busy(self, instance: HeldInstance) -> bool:
         """Whether an instance has something under way here, so that it is kept.
@@ -283,6 +322,7 @@ def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInsta
         life,
         command.start_at,
         b"" if command.options is None else _encode(command.options),
+        encode_attributes(command.attributes),
     )
 
 
@@ -307,6 +347,18 @@ def _signal_message(command: SendSignal) -> Message:
         event=encode_event(ev.SignalReceived(command.name, command.value)),
         sent=encode_event(ev.SignalSent(command.id)),
         failed=encode_event(ev.SignalFailed(command.id, failure)),
+    )
+
+
+def _cancel_message(command: CancelInstance) -> Message:
+    """Return the request to cancel another instance, with the two answers to who asked for it."""
+    failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
+    return Message(
+        instance=command.instance,
+        event=encode_event(ev.CancelRequested(command.reason)),
+        sent=encode_event(ev.RequestDone(command.id)),
+        failed=encode_event(ev.RequestFailed(command.id, failure)),
+        unstarted=_encode(Cancelled(command.reason)),
     )
 
 

@@ -1,23 +1,26 @@
 """Making turns: from what came, and, on replay, from what is stored.
 
-A turn consumes all events that an instance has received, in the order of their coming, and its
-earliest deadline if that has passed. Each is applied by itself: in between, tasks run until all
-wait. If the workflow ends while some are not applied yet, nothing accepted may be lost: the turn is
-made again, now with the last of them applied together (`Turn.together_from`), so that the workflow
-sees all of them before it ends. A turn that ends the instance although its inbox in the store holds
-more is refused there, and made again with that (see `Committer`).
+A turn consumes the events that an instance has received, in the order of their coming, and its
+earliest deadline if that has passed: all of them, unless they are too large for one row. Each is
+applied by itself: in between, tasks run until all wait. If the workflow ends while some are not
+applied yet, nothing accepted may be lost: the turn is made again, now with the last of them applied
+together (`Turn.together_from`), so that the workflow sees all of them before it ends. A turn that
+ends the instance although its inbox in the store holds more is refused there, and made again with
+that (see `Committer`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 import anyio.lowlevel
 import msgspec
 
+from trioflow._codec.limits import MAX_PAYLOAD, MAX_TURN
 from trioflow._codec.values import Codec
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
@@ -25,6 +28,7 @@ from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._engine.replay import Diverged
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
+from trioflow._model.attributes import decode_attributes
 from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
@@ -45,6 +49,9 @@ from trioflow.backends.abc import Backend
 __all__ = ["Stepper"]
 
 logger = logging.getLogger("trioflow.worker")
+
+# So many events of the largest size fit into one turn.
+_FEW = MAX_TURN // MAX_PAYLOAD
 
 _event_of: Callable[[Received], Event] = attrgetter("event")  # of no Python call of its own
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
@@ -107,24 +114,15 @@ class Stepper:
             execution = self._new(instance, definition)
             instance.begin(execution)
         unit = self._batch.unit_of(instance)
-        now = self._backend.now()
-        events: list[Event] = []
         self._steps += 1
         self._in_step = instance
         try:
-            if instance.turns == 0:
-                events.append(self._started(instance, execution.definition, now))
-            events += map(_event_of, instance.received)
-            at: list[float] = []
-            if instance.due:
-                wake_at = instance.wake_at or 0.0
-                if instance.received and wake_at < now:
-                    # What came before an overdue deadline was in time.
-                    at = [received.at or now for received in instance.received]
-                    at.append(wake_at)
-                now = max(now, wake_at)
-                events.append(ev.Woken())
+            events, at, now, count, due = self._collect(instance, execution.definition)
             turn = execution.advance(events, now, at=at, together_from=instance.together_from)
+            left = len(instance.received) - count
+            if left and turn.outcome is not None:
+                self._again(instance, -1)
+                return
             data = encode_turn(turn)
         except EndedUnseen as ended:
             self._again(instance, ended.number)
@@ -138,10 +136,40 @@ class Stepper:
         finally:
             self._in_step = None
         self._batch.size += 1
-        for delivery in instance.consume():
+        for delivery in instance.consume(count, due=instance.due and not due):
             assert delivery.child.unit is not None
             unit = self._batch.merge(unit, delivery.child.unit)
         self._recorder.record(instance, unit, turn, data)
+        if left:
+            self._holdings.queue(instance)
+
+    def _collect(
+        self, instance: HeldInstance, definition: Workflow[..., Any]
+    ) -> tuple[list[Event], list[float], float, int, bool]:
+        """Collect the events of the next turn.
+
+        Returns:
+            The events; their times, where these matter; the time of the turn; how many of the
+            received events are among them; and whether the earliest deadline is.
+        """
+        now, due = self._backend.now(), instance.due
+        events: list[Event] = []
+        if instance.turns == 0:
+            events.append(self._started(instance, definition, now))
+        taken: Sequence[Received] = instance.received
+        if len(taken) > _FEW and not instance.whole:
+            taken, due, now = _portion(instance, now)
+        events += map(_event_of, taken)
+        at: list[float] = []
+        if due:
+            wake_at = instance.wake_at or 0.0
+            if taken and wake_at < now:
+                # What came before an overdue deadline was in time.
+                at = [received.at or now for received in taken]
+                at.append(wake_at)
+            now = max(now, wake_at)
+            events.append(ev.Woken())
+        return events, at, now, len(taken), due
 
     def _failed(self, instance: HeldInstance, exc: BaseException) -> None:
         """Suspend an instance on which the engine failed."""
@@ -178,7 +206,7 @@ class Stepper:
     def _started(
         self, instance: HeldInstance, definition: Workflow[..., Any], now: float
     ) -> ev.Started:
-        instance.began_at = instance.began_at or now
+        instance.note_begin(now)
         timeout, max_events = definition.timeout, 0
         if instance.options:
             options = decode_start_options(instance.options)
@@ -195,6 +223,7 @@ class Stepper:
             code=definition.fingerprint,
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
+            attributes=decode_attributes(instance.attributes) if instance.attributes else {},
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -239,5 +268,39 @@ class Stepper:
             self._failed(instance, exc)
         else:
             execution.take_custom_status()
+            execution.new_attributes = None
             instance.loaded(execution, self._backend.now())
             self._holdings.queue(instance)
+
+
+def _portion(instance: HeldInstance, now: float) -> tuple[Sequence[Received], bool, float]:
+    """Return which of the received events have room in one turn.
+
+    Returns:
+        The events; whether the earliest deadline has its turn with them; and the time of the turn.
+        A deadline that has passed must not overtake a message that came before it and is left.
+    """
+    received = instance.received
+    size = 0
+    for count, each in enumerate(received):
+        size += _size_of(each.event)
+        if size > MAX_TURN and count:
+            break
+    else:
+        return received, instance.due, now
+    taken = list(islice(received, count))
+    if instance.due and (received[count].at or now) <= (instance.wake_at or 0.0):
+        return taken, False, taken[-1].at or now
+    return taken, instance.due, now
+
+
+def _size_of(event: Event) -> int:
+    """Return the size of the value in an event; all else in it is small."""
+    match event:
+        case ev.SignalReceived() | ev.UpdateRequested():
+            value = event.value
+        case ev.ActivityCompleted() | ev.ChildCompleted():
+            value = event.result
+        case _:
+            return 0
+    return memoryview(value).nbytes

@@ -164,6 +164,22 @@ ALTER TABLE instances
     ADD COLUMN options LONGBLOB NOT NULL DEFAULT ('')""",
 )
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = (
+    "ALTER TABLE instances ADD COLUMN attributes LONGBLOB NOT NULL DEFAULT ('')",
+    """
+CREATE TABLE IF NOT EXISTS attributes (
+    seq BIGINT NOT NULL,
+    name VARCHAR(65) NOT NULL,
+    word VARBINARY(2048) NOT NULL,
+    quantity DOUBLE,
+    PRIMARY KEY (seq, name, word),
+    KEY attributes_word (name, word, seq),
+    KEY attributes_quantity (name, quantity, seq)
+) {options}""",
+)
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
 
@@ -202,6 +218,7 @@ _MIGRATIONS = (
     ("0005_progress", _PROGRESS),
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
+    ("0008_attributes", _ATTRIBUTES),
 )
 
 

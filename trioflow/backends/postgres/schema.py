@@ -144,6 +144,22 @@ ALTER TABLE {schema}.instances ADD COLUMN start_at float8 NOT NULL DEFAULT 0,
     ADD COLUMN options bytea NOT NULL DEFAULT '';
 """
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = """
+ALTER TABLE {schema}.instances ADD COLUMN attributes bytea NOT NULL DEFAULT '';
+CREATE TABLE {schema}.attributes (
+    seq bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    word bytea NOT NULL,
+    quantity float8,
+    PRIMARY KEY (seq, name, word)
+);
+CREATE INDEX attributes_word ON {schema}.attributes (name, word, seq);
+CREATE INDEX attributes_quantity ON {schema}.attributes (name, quantity, seq)
+    WHERE quantity IS NOT NULL;
+"""
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = """
 ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
@@ -182,6 +198,7 @@ _MIGRATIONS = (
     ("0005_progress", _PROGRESS),
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
+    ("0008_attributes", _ATTRIBUTES),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

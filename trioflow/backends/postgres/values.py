@@ -30,11 +30,11 @@ _INTS = (
 )
 _FLOATS = (
     "ready_at wake_at created_at finished_at visible_at scheduled_at heartbeat_at arrived_at now "
-    "start_at expires_at"
+    "start_at expires_at quantity"
 )
 _BYTES = (
     "input metadata custom_status outcome data event options carried failure cancel answer "
-    "question progress"
+    "question progress attributes word"
 )
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -22,6 +23,7 @@ from trioflow.backends.records import (
     Answer,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -347,6 +349,9 @@ class RedisBackend:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        return await self._update("pause", instance, report, wire.meant(life))
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._update("resume", instance, wire.meant(life))
 
@@ -378,10 +383,23 @@ class RedisBackend:
     async def count(self, where: InstanceFilter) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
         while before:
-            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "")
+            found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0)
             before = _onwards(found[0])
             number += found[1]
         return number
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        packed, before = wire.pack_filter(where), "+inf"
+        numbers: Counter[tuple[str, str]] = Counter()
+        while before:
+            wanted = (packed, b"", -1, _LOOK_AT_MOST, before, "", by, int(attribute))
+            found = await self._select(*wanted)
+            before = _onwards(found[0])
+            for name, value, number in found[1:]:
+                numbers[name.decode(), value.decode()] += number
+        return [Group(*key, number) for key, number in numbers.items()]
 
     async def stats(self) -> list[QueueStats]:
         found = await self._read("stats", decode=_same)
@@ -445,7 +463,8 @@ class RedisBackend:
         size = min(max(limit, 50), _LOOK_AT_MOST)
         listed: list[InstanceRecord] = []
         while len(listed) < limit:
-            wanted = (packed, _RECORD_FIELDS, limit - len(listed), size, before, after or "")
+            rest = limit - len(listed)
+            wanted = (packed, _RECORD_FIELDS, rest, size, before, after or "", "", 0)
             found: Any = await self._select(*wanted)
             if found == b"gone":
                 missing = "the page cannot begin after it; list from the start"

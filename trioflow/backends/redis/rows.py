@@ -51,7 +51,7 @@ _PARENT_FIELDS = ("parent", "parent_execution", "parent_command", "parent_life")
 TAKEN_FIELDS = (
     *("execution", "workflow", "queue", "input", *_PARENT_FIELDS, "metadata", "carried"),
     *("turns", "events", "wake_at", "priority", "life", "deaths"),
-    *("created_at", "start_at", "options"),
+    *("created_at", "start_at", "options", "attributes"),
 )
 
 
@@ -106,7 +106,7 @@ def _taken_instance(
 ) -> TakenInstance:
     execution, workflow, queue, input, *parent = row[:8]
     metadata, carried, turns, events, wake_at, priority, life, deaths = row[8:16]
-    created_at, start_at, options = row[16:]
+    created_at, start_at, options, attributes = row[16:]
     messages = [_message(inbox[at], inbox[at + 1]) for at in range(0, len(inbox), 2)]
     messages.sort(key=_by_number)
     return TakenInstance(
@@ -129,6 +129,7 @@ def _taken_instance(
         created_at=float(created_at or 0),
         start_at=float(start_at or 0),
         options=options or b"",
+        attributes=attributes or b"",
     )
 
 

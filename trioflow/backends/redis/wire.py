@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from trioflow._model.attributes import index_rows
 from trioflow._model.events import ParentRef
-from trioflow.backends._common.notices import asked_by, child_cancelled, id_taken
+from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated, id_taken
 from trioflow.backends.records import (
     ActivityKey,
     ActivityResult,
@@ -170,6 +171,10 @@ def pack_filter(where: InstanceFilter) -> bytes:
             "id_prefix": where.id_prefix or None,
             "parent": where.parent,
             "finished_before": where.finished_before,
+            "attributes": [
+                (one.name, one.how, one.word, one.quantity)
+                for one in sorted(where.attributes, key=lambda one: one.how != "=")
+            ],
         }
     )
 
@@ -260,6 +265,9 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
         wire["wake_at"] = _time(commit.wake_at)
     if commit.due:
         wire["due"] = True
+    if commit.attributes is not None:
+        wire["attributes"] = _payload(commit.attributes)
+        wire["indexed"] = _indexed(commit.attributes)
     if commit.status is not None:
         wire["custom_status"] = _payload(commit.status)
     if commit.answers:
@@ -301,7 +309,15 @@ def _new_instance(new: NewInstance) -> dict[str, Any]:
         value = getattr(new, name)
         if value or name in _ALWAYS:
             wire[name] = _payload(value) if isinstance(value, bytes) else value
+    if new.attributes:
+        wire["indexed"] = _indexed(new.attributes)
     return wire
+
+
+def _indexed(attributes: bytes) -> str | msgspec.Raw:
+    """Pack the rows of the index, which the scripts keep as they are; empty if there are none."""
+    rows = [row if row.quantity is not None else row[:2] for row in index_rows(attributes)]
+    return _payload(pack(rows)) if rows else ""
 
 
 def _new_activity(new: NewActivity) -> dict[str, Any]:
@@ -326,6 +342,12 @@ def _message(message: Message) -> dict[str, Any]:
         wire["failed"] = _payload(message.failed)
     if message.life is not None:
         wire["life"] = message.life
+    if message.new is not None:
+        wire["new"], wire["reuse"] = _new_instance(message.new), message.reuse
+    if message.replacing is not None:
+        before, after = parts_of_notice(child_terminated, message.replacing)
+        parts = {"outcome": message.replacing, "before": before, "after": after}
+        wire["replacing"] = {name: _payload(part) for name, part in parts.items()}
     if message.unstarted:
         wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

@@ -25,6 +25,7 @@ from trioflow.backends.records import (
     Answer,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -227,6 +228,9 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        return await self._write(changes.suspend, instance, report, life, told=_is_done)
+
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._write(changes.resume, instance, life, told=_is_done)
 
@@ -252,6 +256,11 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def count(self, where: InstanceFilter) -> int:
         return await self._read(reads.count, where)
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        return await self._read(reads.count_by, where, by, attribute)
 
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)

@@ -28,15 +28,18 @@ __all__ = [
     "LOCK_INSTANCES",
     "MARK_REMOVED",
     "NEW_ACTIVITIES",
+    "NEW_ATTRIBUTES",
     "NEW_REQUESTS",
     "NEW_TURNS",
     "REMOVE_ACTIVITIES",
+    "REMOVE_ATTRIBUTES",
     "REMOVE_INBOXES",
     "REMOVE_INSTANCES",
     "REMOVE_REQUESTS",
     "REMOVE_TURNS",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
+    "SET_ATTRIBUTES",
     "STEP_INSTANCES",
     "STORE_PROGRESS",
     "SUSPECTS_BELOW",
@@ -133,6 +136,15 @@ STORE_PROGRESS = Update(
     AND activities.worker = v.worker""",
 )
 CONSUME = Delete("inbox", ("instance", "seq"))
+# The index of attributes has the numbers of instances that a list is ordered by.
+SET_ATTRIBUTES = Update(
+    "instances",
+    ("id", "attributes"),
+    set="attributes = v.attributes",
+    where="instances.id = v.id",
+)
+NEW_ATTRIBUTES = Insert("attributes", ("seq", "name", "word", "quantity"))
+REMOVE_ATTRIBUTES = Delete("attributes", ("seq",))
 REMOVE_INBOXES = Delete("inbox", ("instance",))
 REMOVE_TURNS = Delete("turns", ("instance",))
 # All are marked first, then those that no worker runs are deleted: none is taken in between.
@@ -217,7 +229,7 @@ _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
 
 _TAKEN = """seq, id, execution, workflow, queue, input, parent, parent_execution,
         parent_command, parent_life, metadata, carried, turns, events, ready_at, wake_at, unread,
-        priority, life, deaths, created_at, start_at, options"""
+        priority, life, deaths, created_at, start_at, options, attributes"""
 
 _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' {exclude}
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
@@ -364,6 +376,8 @@ class Queries:
         failure = ? WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     # Its activities ended with it; what somebody runs is marked, see MARK_REMOVED.
     delete_instance = "DELETE FROM instances WHERE id = ?"
+    delete_attributes = """DELETE FROM attributes
+        WHERE seq IN (SELECT seq FROM instances WHERE id = ?)"""
     delete_inbox = "DELETE FROM inbox WHERE instance = ?"
     delete_pending = "DELETE FROM activities WHERE instance = ? AND worker IS NULL"
     mark_all = "UPDATE activities SET cancel = ? WHERE instance = ?"
@@ -391,6 +405,13 @@ class Queries:
         WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
         AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
+    # A suspect that somebody holds is given back without a turn.
+    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {_SUSPECT}
+            ELSE level END,
+        deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
+        ready_at = NULL, worker = NULL, sticky_worker = NULL
+        WHERE id = ? AND status = 'running' AND life = coalesce(?, life)"""  # noqa: S608
     resume_instance = """UPDATE instances SET status = 'running', outcome = ?,
         ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END, deaths = 0
         WHERE id = ? AND status = 'suspended' AND life = coalesce(?, life)"""
@@ -424,7 +445,18 @@ class Queries:
     records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
-    ids = "SELECT id FROM instances {where} {for_update}"
+    ids = "SELECT id, seq, length(attributes) FROM instances {where} {for_update}"
+    seqs = "SELECT id, seq FROM instances WHERE id {among}"
+    # Through the index of attributes, which is read in the order of the list.
+    records_by_attribute = f"""SELECT {", ".join(RECORD_COLUMNS)}
+        FROM attributes AS a CROSS JOIN instances {{where}}"""  # noqa: S608 - our names
+    some_of_attribute = """SELECT count(*) FROM (SELECT 1 AS one FROM attributes AS a
+        {where} LIMIT ?) AS few"""
+    count_by_status = "SELECT '', status, count(*) FROM instances {where} GROUP BY status"
+    count_by_workflow = "SELECT '', workflow, count(*) FROM instances {where} GROUP BY workflow"
+    count_by_queue = "SELECT '', queue, count(*) FROM instances {where} GROUP BY queue"
+    count_by_attribute = """SELECT a.name, a.word, count(*)
+        FROM attributes AS a CROSS JOIN instances {where} GROUP BY a.name, a.word"""
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
         a.progress FROM activities AS a

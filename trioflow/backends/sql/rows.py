@@ -95,7 +95,7 @@ def taken_instance(row: Sequence[Any], inbox: list[StoredMessage], died: int) ->
     """
     _, id, execution, workflow, queue, input, *parent = row[:10]
     metadata, carried, turns, events, ready_at, wake_at, _, priority, life, deaths = row[10:20]
-    created_at, start_at, options = row[20:]
+    created_at, start_at, options, attributes = row[20:]
     return TakenInstance(
         id=id,
         execution=execution,
@@ -116,6 +116,7 @@ def taken_instance(row: Sequence[Any], inbox: list[StoredMessage], died: int) ->
         created_at=created_at,
         start_at=start_at,
         options=options,
+        attributes=attributes,
     )
 
 

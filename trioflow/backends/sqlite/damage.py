@@ -36,10 +36,11 @@ _INSTANCES: Final = {
     **dict.fromkeys(("execution", "turns", "events", "unread"), _COUNT),
     **dict.fromkeys(("priority", "level", "deaths"), _COUNT),
     **dict.fromkeys(("ready_at", "wake_at"), f"{_NUMBER}, 'null'"),
+    **dict.fromkeys(("created_at", "start_at"), _NUMBER),
     "parent_execution": _COUNT,
     **dict.fromkeys(("workflow", "queue", "life", "parent_life"), _TEXT),
     **dict.fromkeys(("parent", "parent_command"), f"{_TEXT}, 'null'"),
-    **dict.fromkeys(("input", "metadata", "carried"), _BYTES),
+    **dict.fromkeys(("input", "metadata", "carried", "options"), _BYTES),
 }
 _ONLY_BESIDE: Final = {
     "parent_execution": "CASE WHEN parent IS NULL THEN 0 ELSE parent_execution END"
@@ -92,10 +93,10 @@ def is_sound_instance(row: TakenInstance) -> bool:
     """Tell whether all that was read of an instance is of the types that it should be of."""
     return (
         _are(int, row.execution, row.turns, row.events, row.priority, row.deaths)
-        and _are(bytes, row.input, row.metadata, row.carried)
+        and _are(bytes, row.input, row.metadata, row.carried, row.options)
         and _are(str, row.workflow, row.queue, row.life)
-        and is_number(row.ready_at)
         and is_number(row.wake_at)
+        and all(map(is_number, (row.ready_at, row.created_at, row.start_at)))
         and (row.parent is None or _are(int, row.parent.execution))
         and all(
             _are(int, message.seq) and _are(bytes, message.event) and is_number(message.at)

@@ -178,6 +178,21 @@ ALTER TABLE instances ADD COLUMN start_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN options BLOB NOT NULL DEFAULT x'';
 """
 
+# For each value of an attribute: in which instances it is, by their numbers; see
+# `trioflow._model.attributes`.
+_ATTRIBUTES = """
+ALTER TABLE instances ADD COLUMN attributes BLOB NOT NULL DEFAULT x'';
+CREATE TABLE attributes (
+    seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    word BLOB NOT NULL,
+    quantity REAL,
+    PRIMARY KEY (seq, name, word)
+) WITHOUT ROWID;
+CREATE INDEX attributes_word ON attributes (name, word, seq);
+CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
+"""
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = """
 ALTER TABLE activities ADD COLUMN progress BLOB NOT NULL DEFAULT x'';
@@ -216,6 +231,7 @@ _MIGRATIONS = (
     ("0005_progress", _PROGRESS),
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
+    ("0008_attributes", _ATTRIBUTES),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

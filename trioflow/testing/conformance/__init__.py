@@ -32,6 +32,7 @@ from trioflow.testing.conformance import (
     priorities,
     questions,
     requests,
+    searching,
     suspects,
     times,
     workers,
@@ -45,6 +46,6 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions),
+        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
     )
     return [case for module in modules for case in module.CASES]

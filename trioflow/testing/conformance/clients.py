@@ -30,6 +30,8 @@ from trioflow.testing.conformance.stage import (
     key,
     named,
     new,
+    result,
+    seqs,
     step,
 )
 
@@ -107,7 +109,8 @@ async def a_new_instance_may_replace_an_unfinished_one(stage: Stage) -> None:
     assert await stage.commit(step("a", 2)) == CommitFailure(lost=["a"])
     assert child_failed(await stage.take()) == ("0:1", "Terminated")
     assert (await stage.record("kid")).status == "terminated"
-    assert backend.heartbeat("w2") == Heartbeat(alive=True, cancelled=[key("a", "0:0")])
+    told = Heartbeat(alive=True, cancelled=[key("a", "0:0")], events=[b""])
+    assert backend.heartbeat("w2") == told
     row = await stage.record("a")
     assert (row.status, row.execution, row.life, row.parent) == ("running", 2, "2", None)
     assert await stage.take_commands("w1") == []
@@ -140,6 +143,53 @@ async def resuming_needs_a_suspended_instance(stage: Stage) -> None:
     await stage.create("a")
     assert await stage.backend.resume("a") == "unchanged"
     assert await stage.backend.resume("nobody") == "not found"
+
+
+async def an_instance_is_suspended_whoever_holds_it(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("held", "over", life="1")
+    await stage.create("free", life="1")
+    await stage.stored(step("over", 0, life="1", closing=DONE))
+    await stage.stored(step("held", 0, life="1", activities=named("0:0"), wake_at=5e9))
+    assert await stage.take_commands("w2") == ["0:0"]
+    for id in ("held", "free"):
+        assert await backend.suspend(id, b'{"why":1}', life="2") == "finished"
+        assert await backend.suspend(id, b'{"why":1}', life="1") == "done"
+        assert await backend.suspend(id, b'{"why":2}') == "unchanged"
+        row = await stage.record(id)
+        assert (row.status, row.outcome, row.worker) == ("suspended", b'{"why":1}', None)
+        assert row.ready_at is None
+    assert await backend.suspend("over", b"{}") == "finished"
+    assert await backend.suspend("nobody", b"{}") == "not found"
+    assert await stage.commit(step("held", 1, life="1")) == CommitFailure(lost=["held"])
+    assert await backend.release_instances("w1", ["held"]) == []
+    await backend.recall("w1", [])
+    # Its activity goes on, and what comes is kept.
+    assert await backend.commit("w2", [result("held", "0:0", b"done", life="1")]) == [None]
+    assert await backend.send("free", b"later") == "done"
+    assert await stage.take() == []
+    assert await backend.resume("held") == "done"
+    (taken,) = await stage.take()
+    assert [message.event for message in taken.inbox] == [b"done"]
+    await stage.stored(step("held", 1, life="1", consumed=seqs(taken)))
+    assert await backend.resume("free") == "done"
+    assert events(await stage.take()) == [b"later"]
+
+
+async def a_suspect_may_be_suspended(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w9")
+    await stage.hold("a", "b")
+    await stage.expire("w1")
+    assert [died for _, died in await stage.suspects()] == [1]
+    (taken,) = [row.id for row in await backend.list(ALL, limit=9) if row.worker is not None]
+    for id in ("a", "b"):
+        assert await backend.suspend(id, b"{}") == "done"
+    assert await stage.suspects() == []
+    assert await backend.resume(taken) == "done"
+    assert await stage.take("w9") == []
+    assert await stage.suspects() == [(taken, 1)]
 
 
 async def lists_are_paged_newest_first(stage: Stage) -> None:
@@ -306,6 +356,8 @@ CASES: tuple[Case, ...] = (
     a_parent_in_a_later_execution_is_not_told,
     terminating_reaches_the_suspended,
     resuming_needs_a_suspended_instance,
+    an_instance_is_suspended_whoever_holds_it,
+    a_suspect_may_be_suspended,
     lists_are_paged_newest_first,
     lists_and_counts_can_be_filtered,
     stats_count_by_queue,

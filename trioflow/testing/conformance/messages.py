@@ -4,8 +4,23 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import CommitFailure, Message, Unit
-from trioflow.testing.conformance.stage import DONE, Case, Stage, events, new, step
+from typing import Any
+
+from trioflow.backends.records import CommitFailure, InstanceFilter, Message, Unit
+from trioflow.testing.conformance.stage import (
+    DONE,
+    TERMINATED,
+    Case,
+    Stage,
+    child,
+    child_failed,
+    events,
+    key,
+    named,
+    new,
+    seqs,
+    step,
+)
 
 
 async def messages_reach_running_and_suspended_targets(stage: Stage) -> None:
@@ -126,6 +141,59 @@ async def a_message_sent_meanwhile_is_not_overlooked(stage: Stage) -> None:
     assert events(await stage.take("w2")) == [b"2"]
 
 
+async def a_message_may_create_an_instance(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.create("running", queue="q")
+    await stage.hold("over")
+    await stage.stored(step("over", 0, closing=DONE))
+    replies: dict[str, Any] = {"sent": b"yes", "failed": b"no"}
+    fields: dict[str, Any] = {"queue": "q", "life": "2", "attributes": b'{"s":"x"}'}
+    mails = [
+        Message("one", b"", new=new("one", **fields), **replies),
+        Message("running", b"", new=new("running", **fields), **replies),
+        Message("over", b"", new=new("over", **fields), reuse=False, **replies),
+        Message("one", b"event", failed=b"lost"),
+        Message("silent", b"", new=new("silent", **fields)),
+    ]
+    await stage.stored(step("a", 0, messages=mails))
+    (taken,) = await stage.take()
+    assert [message.event for message in taken.inbox] == [b"yes", b"no", b"no"]
+    row = await stage.record("one")
+    assert (row.status, row.life, row.parent, row.unread) == ("running", "2", None, 1)
+    assert (await stage.record("running")).life == ""
+    assert (await stage.record("over")).status == "completed"
+    assert await backend.count(InstanceFilter(queue="q")) == 3
+    again = Message("over", b"", new=new("over", **fields), **replies)
+    later = fields | {"start_at": backend.now() + 1000}
+    after = Message("later", b"", new=new("later", **later))
+    await stage.stored(step("a", 1, consumed=seqs(taken), messages=[again, after]))
+    assert ((await stage.record("over")).execution, (await stage.record("over")).life) == (2, "2")
+    assert sorted(await stage.take_ids(queues=("q",))) == ["one", "over", "running", "silent"]
+
+
+async def a_message_may_replace_an_instance(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "p")
+    born = step("c", 0, new=child("c", "p", "0:1"), activities=named("0:0"))
+    await stage.stored(step("p", 0), born)
+    assert await stage.take_commands("w2") == ["0:0"]
+    instead = new("c", life="2", queue="q")
+    mail = Message("c", b"", new=instead, replacing=TERMINATED, sent=b"yes", failed=b"no")
+    await stage.stored(step("a", 0, messages=[mail]))
+    taken = {one.id: one for one in await stage.take()}
+    assert [message.event for message in taken["a"].inbox] == [b"yes"]
+    assert child_failed([taken["p"]]) == ("0:1", "Terminated")
+    row = await stage.record("c")
+    assert (row.execution, row.life, row.parent, row.status) == (2, "2", None, "running")
+    assert stage.backend.heartbeat("w2").cancelled == [key("c", "0:0")]
+    mail = Message("c", b"", new=new("c"), reuse=False, replacing=TERMINATED, failed=b"no")
+    await stage.stored(step("a", 1, consumed=seqs(taken["a"]), messages=[mail]))
+    assert events([one for one in await stage.take() if one.id == "a"]) == [b"no"]
+    assert (await stage.record("c")).status == "terminated"
+
+
 CASES: tuple[Case, ...] = (
     messages_reach_running_and_suspended_targets,
     a_message_may_be_meant_for_one_execution,
@@ -136,4 +204,6 @@ CASES: tuple[Case, ...] = (
     a_message_to_nobody_leaves_nothing,
     a_message_to_oneself_arrives,
     a_message_sent_meanwhile_is_not_overlooked,
+    a_message_may_create_an_instance,
+    a_message_may_replace_an_instance,
 )

@@ -27,6 +27,7 @@ from trioflow.backends.records import (
 from trioflow.testing.lockstep.comparing import CANCELLED
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (
+    ATTRIBUTES,
     IDS,
     ActivityPlan,
     BirthPlan,
@@ -105,6 +106,7 @@ class Draft:
             parent = ParentRef(self.id(plan.parent), execution, "0:0", life)
         planned: dict[str, Any] = {**vars(plan), "id": self.id(plan.id), "parent": parent}
         start_at = self.when(planned.pop("start"))
+        planned["attributes"] = ATTRIBUTES[plan.attributes]
         return NewInstance(
             **planned,
             input=b"[%d]" % self._facts.next_number(),
@@ -276,6 +278,8 @@ class Batch:
         if isinstance(plan, StepPlan):
             commit.status = b"%d" % number if plan.status else None
             commit.answers = [Answer(one, b"answer %d" % number) for one in plan.answers]
+            if plan.attributes is not None:
+                commit.attributes = ATTRIBUTES[plan.attributes]
         if plan.ending == "continued":
             commit.continued, commit.carried = b"[%d]" % number, b"[]"
         elif plan.ending == "suspended":
@@ -305,6 +309,17 @@ class Batch:
             record = self._facts.records.get(target)
             execution = (1 if record is None else record.execution) + plan.execution
         sent, failed = self._draft.event(), self._draft.event()
+        if plan.new is not None:
+            new = self._draft.new(plan.new)
+            return Message(
+                instance=new.id,
+                event=b"",
+                sent=sent if plan.replies else b"",
+                failed=failed if plan.replies else b"",
+                new=new,
+                reuse=plan.reuse,
+                replacing=TERMINATED if plan.replace else None,
+            )
         event = self._draft.event()
         if plan.unstarted in ("parent", "stranger"):
             event = self._asked(target, stranger=plan.unstarted == "stranger")

@@ -443,11 +443,12 @@ class Machine(RuleBasedStateMachine):
         request=plans.requests,
     )
     def client(self, what: str, pick: int, stray: bool, life: Life, request: str) -> None:
-        """A client sends an event to an instance, cancels it, ends it, or resumes it."""
+        """A client sends an event to an instance, cancels, ends, suspends or resumes it."""
         id = self._draft.instance(pick, stray=stray)
         arguments: dict[str, tuple[bytes, ...]] = {
             "terminate": (TERMINATED,),
             "resume": (),
+            "suspend": (self._draft.event(b"report"),),
             "cancel": (self._draft.event(), UNSTARTED),
             "send": (self._draft.event(),),
         }
@@ -476,7 +477,7 @@ class Machine(RuleBasedStateMachine):
         ids = None if names is None else [self._draft.id(name) for name in names]
         await self._change("remove", filters, ids=ids, limit=limit)
 
-    @rule(where=plans.filters, limit=st.sampled_from((2, 1)))
-    def read(self, where: FilterPlan, limit: int) -> None:
+    @rule(where=plans.filters, limit=st.sampled_from((2, 1)), by=plans.groups)
+    def read(self, where: FilterPlan, limit: int, by: tuple[str, bool]) -> None:
         """A client looks, in every way there is."""
-        self._do(self._reader.read, where, limit)
+        self._do(partial(self._reader.read, attribute=by[1]), where, limit, by[0])

@@ -14,8 +14,11 @@ from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
 
+from trioflow._model.attributes import AttributeCondition
+
 __all__ = [
     "ACTIVITIES",
+    "ATTRIBUTES",
     "IDS",
     "QUEUES",
     "REQUESTS",
@@ -36,6 +39,7 @@ __all__ = [
     "client_acts",
     "excluded",
     "filters",
+    "groups",
     "heir_acts",
     "ids",
     "lives",
@@ -59,6 +63,25 @@ QUEUES = ("q", "r")
 WORKFLOWS = ("flow", "grow")
 ACTIVITIES = ("act", "bake")
 PRIORITIES = (0, 1, -1)
+# In their stored form; as filters they are conditions that all hold.
+ATTRIBUTES: tuple[bytes, ...] = (
+    b"",
+    b'{"n":1,"s":"a"}',
+    b'{"n":2.5,"s":"b","t":["a","b"]}',
+    b'{"n":-1,"s":["a"],"b":true}',
+    b'{"s":true,"when":{"time":"2026-01-02T03:04:05+00:00"},"n":"1"}',
+)
+CONDITIONS: tuple[tuple[AttributeCondition, ...], ...] = (
+    (),
+    (AttributeCondition("ss", "=", word="a"),),
+    (AttributeCondition("nn", "=", word="1.0"), AttributeCondition("ss", "=", word="a")),
+    (AttributeCondition("nn", ">=", quantity=1.0),),
+    (AttributeCondition("nn", ">", quantity=1.0), AttributeCondition("st", "=", word="b")),
+    (AttributeCondition("nn", "<", quantity=1.0),),
+    (AttributeCondition("twhen", "<=", quantity=1e10), AttributeCondition("bs", "=", word="true")),
+    (AttributeCondition("sunknown", "=", word="a"),),
+)
+GROUPS = (("status", False), ("workflow", False), ("queue", False), ("s", True), ("n", True))
 REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
@@ -70,7 +93,10 @@ Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspe
 
 @dataclass(frozen=True)
 class NewPlan:
-    """The fields of a `NewInstance`. ``parent`` is an id, or empty; ``start`` is when it starts."""
+    """The fields of a `NewInstance`. ``parent`` is an id, or empty; ``start`` is when it starts.
+
+    ``attributes`` are those of `ATTRIBUTES` of that number, 0 is for none.
+    """
 
     id: str
     queue: str
@@ -78,6 +104,7 @@ class NewPlan:
     priority: int
     parent: str
     start: When
+    attributes: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +121,8 @@ class ActivityPlan:
 class MessagePlan:
     """A message; ``execution`` counts from the one its target is in, ``None`` is any.
 
-    ``unstarted``: it ends a target that has not begun, and this one asks for that.
+    ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
+    creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
     """
 
     to: str
@@ -102,6 +130,9 @@ class MessagePlan:
     life: Life
     replies: bool
     unstarted: Asker
+    new: NewPlan | None
+    reuse: bool
+    replace: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +159,7 @@ class StepPlan:
     wake: When
     due: bool
     status: bool
+    attributes: int | None
     finished: int
     cancelled: list[int]
     activities: list[ActivityPlan]
@@ -182,6 +214,7 @@ class FilterPlan:
     created_before: str
     created_after: str
     finished_before: str
+    attributes: tuple[AttributeCondition, ...]
 
 
 # --- strategies: what is usual comes first, since failing runs shrink towards it ------------------
@@ -222,7 +255,9 @@ worker_acts = st.sampled_from(
 )
 heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 """What a worker does that has taken a suspect."""
-client_acts = st.sampled_from((*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate"))
+client_acts = st.sampled_from(
+    (*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate", "suspend")
+)
 
 
 requests = _mostly("", *REQUESTS, weight=2)
@@ -235,6 +270,7 @@ def excluded(names: Sequence[str]) -> st.SearchStrategy[tuple[str, ...]]:
 
 
 _never: When = "never"
+_attributes = _mostly(0, *range(len(ATTRIBUTES)), weight=3)
 news = st.builds(
     NewPlan,
     id=ids,
@@ -243,6 +279,7 @@ news = st.builds(
     priority=_priority,
     parent=_mostly("", *IDS, "nobody"),
     start=_mostly(_never, "past", "future"),
+    attributes=_attributes,
 )
 _right: Life = "right"
 _any: Life = "any"
@@ -259,6 +296,8 @@ _activity = st.builds(
 )
 _not_asked: Asker = "nobody"
 _asker: st.SearchStrategy[Asker] = _mostly(_not_asked, "client", "parent", "stranger", weight=12)
+_none: NewPlan | None = None
+_news = st.one_of(*[st.just(_none)] * 5, news)
 _message = st.builds(
     MessagePlan,
     to=_someone,
@@ -266,6 +305,9 @@ _message = st.builds(
     life=_life,
     replies=st.booleans(),
     unstarted=_asker,
+    new=_news,
+    reuse=often,
+    replace=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")
@@ -289,6 +331,7 @@ _step = st.builds(
     wake=_when,
     due=_mostly(False, True, weight=3),
     status=_mostly(False, True, weight=3),
+    attributes=_mostly(None, *range(len(ATTRIBUTES))),
     finished=_mostly(0, 1, 2, weight=2),
     cancelled=_few(picks),
     activities=_few(_activity, 3),
@@ -340,6 +383,10 @@ filters = st.builds(
     created_before=_mostly("", *IDS),
     created_after=_mostly("", *IDS),
     finished_before=_mostly("", *IDS),
+    attributes=_mostly(*CONDITIONS, weight=4),
 )
+groups = st.sampled_from(GROUPS)
+"""What a client counts by, and whether that is an attribute."""
+
 tasks = _few(_task)
 """Activities that a worker has something to say of."""

@@ -10,7 +10,7 @@ from trioflow.backends.records import InstanceFilter
 from trioflow.testing.lockstep.drafting import Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import IDS, FilterPlan
-from trioflow.testing.lockstep.sides import MANY, Each, Sides
+from trioflow.testing.lockstep.sides import MANY, Each, Shape, Sides
 
 __all__ = ["Reader"]
 
@@ -30,11 +30,13 @@ class Reader:
         self._facts = facts
         self._draft = draft
 
-    async def read(self, where: FilterPlan, limit: int) -> None:
+    async def read(self, where: FilterPlan, limit: int, by: str, *, attribute: bool) -> None:
         """Demand the same answers to all that can be asked without changing anything."""
         filters = await self.filters(where)
         call = self._sides.call
         await call("count", filters)
+        ordered: Shape = lambda found, _: sorted(found)  # noqa: E731
+        await call("count_by", filters, by, attribute=attribute, shape=ordered)
         listed = await call(
             "list",
             filters,

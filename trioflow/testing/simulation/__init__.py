@@ -24,13 +24,19 @@ from trioflow._registry import Registry, default_registry
 from trioflow.authoring import Signal
 from trioflow.testing.simulation.calls import SimulatedFailure, SimulatedFinalFailure
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.simulation.world import Functions, Hazards, Simulation
+from trioflow.testing.simulation.world import (
+    Functions,
+    Hazards,
+    SimulatedUpdate,
+    Simulation,
+)
 
 __all__ = [
     "Functions",
     "Schedule",
     "SimulatedFailure",
     "SimulatedFinalFailure",
+    "SimulatedUpdate",
     "Simulation",
     "simulate",
 ]
@@ -45,6 +51,7 @@ def simulate(
     schedule: Schedule | None = None,
     activities: Functions | None = None,
     signals: Sequence[tuple[Signal[Any], Any]] = (),
+    updates: Sequence[SimulatedUpdate] = (),
     cancels: bool = True,
     failures: bool = True,
     crashes: bool = True,
@@ -67,6 +74,8 @@ def simulate(
         activities: What stands for each activity, by activity or name: a function, async or not,
             that returns at once. Sub-workflows may be given too; otherwise their own code runs.
         signals: What a client sends, in this order: pairs of a signal and a value.
+        updates: What a client asks for, in this order: pairs of an update and its argument, or
+            ``(update,)`` for one that has none. ``answers`` of the simulation has the answers.
         cancels: Whether a client may cancel the instance.
         failures: Whether attempts of activities may fail though their function does not, or take
             too long. They raise `SimulatedFailure`, `SimulatedFinalFailure` or `ActivityTimeout`.
@@ -83,7 +92,7 @@ def simulate(
             for `check_replay`.
 
     Returns:
-        The simulation: its ``status``, ``result()``, ``calls`` and ``trace``.
+        The simulation: its ``status``, ``result()``, ``answers``, ``calls`` and ``trace``.
 
     Raises:
         ReplayError: The workflow is not deterministic, or the new code does not fit the history.
@@ -102,6 +111,7 @@ def simulate(
         codec=codec,
         schedule=schedule,
         signals=signals,
+        updates=updates,
         hazards=Hazards(cancels=cancels, failures=failures, crashes=crashes, terminates=terminates),
         instances=instances,
         deploy=deploy,

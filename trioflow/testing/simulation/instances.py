@@ -15,6 +15,7 @@ from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
+from trioflow._model.attributes import Stored
 from trioflow._model.commands import StartOptions
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity, TaskInfo
@@ -53,6 +54,7 @@ class SimulatedInstance:
         now: float,
         start_at: float = 0.0,
         options: StartOptions | None = None,
+        attributes: Stored | None = None,
     ) -> None:
         self.workflow = workflow
         self.id = id
@@ -67,6 +69,7 @@ class SimulatedInstance:
         self.terminated = False
         timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
         self._deadline_at = None if timeout is None else max(now, start_at) + timeout
+        self._attributes = attributes or {}
         self._max_events = 0 if options is None else options.max_events or 0
         self._input = input
         self._codec = codec
@@ -142,6 +145,7 @@ class SimulatedInstance:
         self.turns.append(data)
         self.wake_at = self._execution.wake_at
         if isinstance(turn.outcome, Continued):
+            self._attributes = self._execution.attributes
             self._carried = self._execution.unread()
         self.check_replay()
         return decode_turn(data)
@@ -202,6 +206,7 @@ class SimulatedInstance:
             seed=_bits(f"{self.id}/{self.number}"),
             deadline_at=self._deadline_at,
             max_events=self._max_events,
+            attributes=self._attributes,
         )
 
 

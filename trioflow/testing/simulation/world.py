@@ -17,17 +17,19 @@ from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
     CancelChild,
+    CancelInstance,
     Command,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
+    StartDetached,
 )
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._registry import Registry
-from trioflow.authoring import Signal
+from trioflow.authoring import Signal, Update
 from trioflow.errors import (
     ActivityTimeout,
     DeterminismError,
@@ -50,9 +52,12 @@ from trioflow.testing.stuck import Stuck
 from trioflow.testing.tester import DEFAULT_START
 from trioflow.testing.trees import show_tasks
 
-__all__ = ["Functions", "Hazards", "Simulation"]
+__all__ = ["Functions", "Hazards", "SimulatedUpdate", "Simulation"]
 
 R = TypeVar("R")
+
+SimulatedUpdate = tuple[Update[[], Any]] | tuple[Update[[Any], Any], Any]
+"""An update that a client asks for, with its argument, if it has one."""
 
 Functions = Mapping[Activity[..., Any] | Workflow[..., Any] | str, Callable[..., Any]]
 """What stands for activities and sub-workflows."""
@@ -90,6 +95,7 @@ class Simulation(Generic[R]):
         codec: Codec,
         schedule: Schedule,
         signals: Sequence[tuple[Signal[Any], Any]],
+        updates: Sequence[SimulatedUpdate],
         hazards: Hazards,
         instances: int,
         deploy: Workflow[..., Any] | None,
@@ -102,6 +108,8 @@ class Simulation(Generic[R]):
         self._codec = codec
         self._schedule = schedule
         self._signals = list(signals)
+        self._updates = list(enumerate(updates))
+        self._answers: dict[str, AnswerUpdate] = {}
         self._hazards = hazards
         self._deploy = deploy
         self._open: list[SimulatedCall] = []
@@ -139,6 +147,20 @@ class Simulation(Generic[R]):
                 return "cancelled"
             case _:
                 return "running"
+
+    @property
+    def answers(self) -> dict[int, Any]:
+        """What the updates were answered: a value, or the exception that was raised.
+
+        By their places in ``updates``. One that is missing was not answered before the end.
+        """
+        codec = self._codec
+        return {
+            int(update): decode_as(codec, bytes(answer.result), Any, f"update {answer.name!r}")
+            if answer.failure is None
+            else answer.failure.rebuild(codec)
+            for update, answer in self._answers.items()
+        }
 
     def result(self) -> R:
         """Return the result.
@@ -222,6 +244,8 @@ class Simulation(Generic[R]):
                 actions.append(action)
             else:
                 later.append((call.visible_at, action))
+        if self._updates and any(root.outcome is None for root in self._roots):
+            actions.append((f"update {self._updates[0][1][0].name!r} comes", self._ask_next))
         if self._signals and any(root.outcome is None for root in self._roots):
             actions.append((f"signal {self._signals[0][0].name!r} comes", self._send_next))
         later += [
@@ -294,6 +318,22 @@ class Simulation(Generic[R]):
         for root in self._roots:
             if root.outcome is None:
                 root.inbox.append((self.now, ev.SignalReceived(signal.name, msgspec.Raw(data))))
+
+    def _ask_next(self) -> None:
+        number, (update, *value) = self._updates.pop(0)
+        data = ev.NO_VALUE
+        for each in value:
+            what = f"the argument of update {update.name!r}"
+            data = msgspec.Raw(encode_checked(self._codec, each, update.argument, what))
+        event = ev.UpdateRequested(str(number), update.name, data)
+        for root in self._roots:
+            if root.outcome is None:
+                root.inbox.append((self.now, event))
+
+    def _answered(self, instance: SimulatedInstance, answer: AnswerUpdate) -> None:
+        if instance is self._roots[0]:
+            assert answer.update not in self._answers, f"update {answer.name!r} is answered twice"
+            self._answers[answer.update] = answer
 
     def _cancel(self, instance: SimulatedInstance) -> None:
         instance.cancel_asked = True
@@ -410,7 +450,13 @@ class Simulation(Generic[R]):
                 self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
-            case RecordSideEffect() | RecordPatch() | AnswerUpdate():
+            case StartDetached():
+                self._start_detached(instance, command)
+            case CancelInstance():
+                self._cancel_instance(instance, command)
+            case AnswerUpdate():
+                self._answered(instance, command)
+            case RecordSideEffect() | RecordPatch():
                 pass  # it has already happened, or nobody waits for it
             case _:
                 assert_never(command)
@@ -463,8 +509,57 @@ class Simulation(Generic[R]):
             now=self.now,
             start_at=command.start_at,
             options=command.options,
+            attributes=command.attributes,
         )
         self._instances[child.id] = child
+
+    def _start_detached(self, sender: SimulatedInstance, command: StartDetached) -> None:
+        id, name = command.instance, command.workflow
+        answer: ev.RequestAnswer = ev.RequestDone(command.id)
+        present = self._instances.get(id)
+        running = present is not None and present.outcome is None
+        if running and command.if_exists == "replace":
+            error = InstanceTerminated(id, "another one was started in its place")
+            self._ended(self._instances[id], Failed(Failure.of(error, self._codec)))
+            running = False
+        if running or (present is not None and not command.reuse_finished):
+            if command.if_exists != "return":
+                failure = Failure.of(InstanceAlreadyExists(id), self._codec)
+                answer = ev.RequestFailed(command.id, failure)
+        elif name not in self._functions:  # with a function in its place nobody waits for it
+            self._instances[id] = SimulatedInstance(
+                self._workflow_of(name),
+                id,
+                bytes(command.input),
+                None,
+                self._codec,
+                now=self.now,
+                start_at=command.start_at,
+                options=command.options,
+                attributes=command.attributes,
+            )
+        sender.inbox.append((self.now, answer))
+
+    def _cancel_instance(self, sender: SimulatedInstance, command: CancelInstance) -> None:
+        target = self._instances.get(command.instance)
+        if target is None or target.outcome is not None:
+            error = InstanceNotFound(command.instance, "it does not exist, or has finished")
+            failure = Failure.of(error, self._codec)
+            sender.inbox.append((self.now, ev.RequestFailed(command.id, failure)))
+            return
+        target.inbox.append((self.now, ev.CancelRequested(command.reason)))
+        sender.inbox.append((self.now, ev.RequestDone(command.id)))
+
+    def _workflow_of(self, name: str) -> Workflow[..., Any]:
+        workflow = self._registry.workflows.get(name)
+        if workflow is None and name == self._workflow.name:
+            workflow = self._workflow
+        if workflow is None:
+            raise TrioflowError(
+                f"the workflow starts workflow {name!r}, which is not registered here; give "
+                f"registry=, or a function for it: activities={{{name!r}: ...}}"
+            )
+        return workflow
 
     def _cancel_call(
         self, instance: SimulatedInstance, command: CancelActivity | CancelChild

@@ -98,6 +98,11 @@ class ProcessPool:
         modules = sorted({module for module, _ in places})
         self._setup = frames.packed(frames.Setup(preparation, codec, _levels(), modules))
 
+    @property
+    def prepared(self) -> bool:
+        """Whether there is what a process needs."""
+        return bool(self._setup)
+
     async def run(
         self, call: frames.Call, begin: Callable[[], None], beat: Callable[[bytes], None]
     ) -> frames.Answer:
@@ -139,7 +144,7 @@ class ProcessPool:
         if self._closed:
             await self._end(process)
         else:
-            self._keep(process)
+            await self._keep(process)
         return frame
 
     async def aclose(self) -> None:
@@ -177,11 +182,11 @@ class ProcessPool:
             f"importing the modules of activities with runtime='process' does"
         )
 
-    def _keep(self, process: _Process) -> None:
+    async def _keep(self, process: _Process) -> None:
         now = process.idle_since = self._clock()
         self._idle.append(process)
         while now - self._idle[0].idle_since > _LONGEST_IDLE:
-            self._idle.pop(0).kill()  # it is reaped with the others
+            await self._end(self._idle.pop(0))
 
     async def _end(self, process: _Process) -> int | None:
         process.kill()

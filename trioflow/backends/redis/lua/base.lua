@@ -27,6 +27,8 @@ local INF = math.huge
 --   visible<lane>    free activities by visible_at
 --   lanes:<queue>    the priorities that occur besides 0, of instances and activities
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
+--   is:<…>           instances that have one value of an attribute, by seq; see `word_key`
+--   iq:<attribute>   instances by the number that an attribute has
 --   workers          by heartbeat;  names  of workers, gone only when what they held is free
 --   serves           of a worker: its queues, those of its activities, and its lease, packed; not
 --                    there for a worker that runs an older trioflow
@@ -179,6 +181,20 @@ end
 local function answer(nonce, reply)
   redis.call('SET', P .. 'done:' .. nonce, cmsgpack.pack(reply), 'EX', 60)
   return reply
+end
+
+-- The index of attributes has rows of name, word, and for what has an order a number; see
+-- trioflow/_model/attributes.py. Those of an instance are kept, packed, in the field `indexed`.
+local function word_key(name, word)
+  return 'is:' .. #name .. ':' .. name .. word
+end
+
+local function each_indexed(packed, visit)
+  if packed and packed ~= '' then
+    for _, row in ipairs(cmsgpack.unpack(packed)) do
+      visit(row[1], row[2], row[3])
+    end
+  end
 end
 
 local function publish(source)

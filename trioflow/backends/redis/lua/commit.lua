@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base activities instances ending
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
 -- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
@@ -98,7 +98,7 @@ local function result_of(commit)
   local row = {
     status = 'running', execution = commit.execution, turns = turns,
     worker = commit.leased and worker or '', sticky = worker, wake_at = commit.wake_at,
-    custom_status = commit.custom_status,
+    custom_status = commit.custom_status, attributes = commit.attributes, indexed = commit.indexed,
   }
   if #(commit.turns or NONE) > 0 then
     row.events = commit.events
@@ -166,6 +166,12 @@ local function update_instance(commit, row, stored)
   end
   set('events', row.events)
   set('custom_status', row.custom_status)
+  if row.indexed then
+    unindex(id, redis.call('HGET', P .. 'i:' .. id, 'indexed'))
+    index(id, stored[6], row.indexed)
+    set('attributes', row.attributes)
+    set('indexed', row.indexed)
+  end
   set('outcome', row.outcome)
   set('input', row.input)
   set('carried', row.carried)
@@ -348,7 +354,18 @@ local function write_unit(unit, plan)
 end
 
 local function deliver_message(sender, message)
-  local done = deliver(message.instance, message)
+  local done
+  if message.new then
+    local top = message.replacing and open_row(message.instance)
+    if top then
+      local ending = message.replacing
+      terminate_family(message.instance, top, ending.outcome, ending.before, ending.after)
+    end
+    done = create_one(message.new, message.reuse)
+    flush()
+  else
+    done = deliver(message.instance, message)
+  end
   local reply = done and message.sent or not done and message.failed
   if reply and reply ~= '' then
     deliver(sender, { event = reply })

@@ -20,22 +20,8 @@ if replacing ~= '' then
   end
 end
 for n, new in ipairs(wanted) do
-  local row = redis.call('HMGET', P .. 'i:' .. new.id, 'status', 'execution')
-  if row[1] and (not reuse or is_open(row[1])) then
-    reply[n] = 0
-  else
-    reply[n] = 1
-    changed = true
-    local execution = 1
-    if row[1] then
-      execution = tonumber(row[2]) + 1
-      forget_instance(new.id)
-    end
-    store_instance(new.id, new, {
-      status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
-    }, execution)
-    list_ready(new.id, new.queue, new.priority, nil, '', first_ready(new.start_at))
-  end
+  reply[n] = create_one(new, reuse) and 1 or 0
+  changed = changed or reply[n] == 1
 end
 flush()
 if changed then

@@ -1,4 +1,4 @@
--- Ending instances at once, without asking their code.
+-- Ending instances at once, without asking their code; and creating others, perhaps in their place.
 
 -- Return what `terminate_family` needs to know of an instance, or nil if there is none that is open.
 local function open_row(id)
@@ -50,4 +50,22 @@ local function terminate_family(top_id, top, outcome, event_before, event_after)
     deliver(top[5], { execution = tonumber(top[6]), life = top[10] or '', event = event })
     flush()
   end
+end
+
+-- Create an instance, free; return false if an unfinished one has its id, or without `reuse` any.
+local function create_one(new, reuse)
+  local row = redis.call('HMGET', P .. 'i:' .. new.id, 'status', 'execution')
+  if row[1] and (not reuse or is_open(row[1])) then
+    return false
+  end
+  local execution = 1
+  if row[1] then
+    execution = tonumber(row[2]) + 1
+    forget_instance(new.id)
+  end
+  store_instance(new.id, new, {
+    status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
+  }, execution)
+  list_ready(new.id, new.queue, new.priority, nil, '', first_ready(new.start_at))
+  return true
 end

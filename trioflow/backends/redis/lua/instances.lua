@@ -46,6 +46,24 @@ local function list_ready(id, queue, priority, deaths, worker, ready_at)
   end
 end
 
+local function unindex(id, packed)
+  each_indexed(packed, function(name, word, quantity)
+    zrem(word_key(name, word), id)
+    if quantity then
+      zrem('iq:' .. name, id)
+    end
+  end)
+end
+
+local function index(id, seq, packed)
+  each_indexed(packed, function(name, word, quantity)
+    zadd(word_key(name, word), seq, id)
+    if quantity then
+      zadd('iq:' .. name, quantity, id)
+    end
+  end)
+end
+
 -- Return when a new instance, or one that is resumed, is ready: not before its time to start.
 local function first_ready(start_at)
   return math.max(now, tonumber(start_at) or 0)
@@ -73,6 +91,10 @@ local function store_instance(id, new, row, first)
   optional('metadata', new.metadata)
   optional('start_at', new.start_at and exact(new.start_at))
   optional('options', new.options)
+  local attributes, indexed = row.attributes or new.attributes, row.indexed or new.indexed
+  optional('attributes', attributes)
+  optional('indexed', indexed)
+  index(id, seq, indexed)
   optional('wake_at', row.wake_at and exact(row.wake_at))
   optional('carried', row.carried)
   optional('outcome', row.outcome)
@@ -99,8 +121,9 @@ end
 -- Delete a finished instance, except for its turns, and for activities that still run: they go when
 -- their workers report them.
 local function forget_instance(id)
-  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent', 'life')
+  local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'parent', 'life', 'indexed')
   local life = row[3] or ''
+  unindex(id, row[4])
   if row[1] then
     zrem('status:' .. row[1], id)
   end

@@ -28,6 +28,27 @@ local function compares(found, how, wanted)
   return how == '<' and number < wanted or how == '>' and number > wanted
 end
 
+local function in_range(found, how, wanted)
+  if not found then
+    return false
+  end
+  return how == '<' and found < wanted or how == '<=' and found <= wanted
+    or how == '>' and found > wanted or how == '>=' and found >= wanted
+end
+
+-- Whether one of an instance's rows in the index is as a filter demands.
+local function has_attribute(packed, one)
+  local name, how, word, quantity = one[1], one[2], one[3], one[4]
+  local found = false
+  each_indexed(packed, function(its_name, its_word, its_quantity)
+    if its_name == name then
+      found = found or (how == '=' and its_word == word)
+        or (how ~= '=' and in_range(its_quantity, how, quantity))
+    end
+  end)
+  return found
+end
+
 -- What can be told without the row is told first.
 local function means(where, id)
   local prefix = where.id_prefix
@@ -38,6 +59,12 @@ local function means(where, id)
     return true
   end
   local row = redis.call('HMGET', P .. 'i:' .. id, 'status', unpack(where.fields))
+  local packed = where.attributes[1] and redis.call('HGET', P .. 'i:' .. id, 'indexed')
+  for _, one in ipairs(where.attributes) do
+    if not has_attribute(packed, one) then
+      return false
+    end
+  end
   if not row[1] or where.statuses and not where.statuses[row[1]] then
     return false
   end
@@ -49,7 +76,8 @@ local function means(where, id)
   return true
 end
 
--- `compared` has field, how and value of each comparison; `needs_row` says whether an id and its
+-- `compared` has field, how and value of each comparison, `attributes` name, how, word and quantity
+-- of each condition, those that demand a word first; `needs_row` says whether an id and its
 -- status are not enough.
 local function read_filter(packed)
   local where = cmsgpack.unpack(packed)
@@ -57,7 +85,7 @@ local function read_filter(packed)
   for n, one in ipairs(where.compared) do
     where.fields[n] = one[1]
   end
-  where.needs_row = #where.compared > 0
+  where.needs_row = #where.compared + #where.attributes > 0
   if #where.status > 0 then
     where.statuses = {}
     for _, status in ipairs(where.status) do

@@ -62,6 +62,8 @@ class BatchRows:
         self.endings: list[InstanceCommit] = []
         self.cancelling: list[InstanceCommit] = []
         self.retries: list[ActivityRetry] = []
+        self.attributes: dict[str, bytes] = {}
+        self.changed_attributes: list[str] = []
         self.progress: dict[ActivityKey, bytes] = {}
 
     def add(self, unit: Unit) -> None:
@@ -114,10 +116,19 @@ class BatchRows:
             self.finished += (id, execution, command, life)
         if commit.cancelled:
             self.cancelling.append(commit)
+        if commit.attributes is not None or (commit.new is not None and commit.new.attributes):
+            self._add_attributes(commit)
         for answer in commit.answers:
             self.answers += (id, life, answer.request, answer.data)
         for message in commit.messages:
             self.mails.append(Mail(id, message, now))
+
+    def _add_attributes(self, commit: InstanceCommit) -> None:
+        if commit.attributes is not None:
+            self.attributes[commit.id] = commit.attributes
+            self.changed_attributes.append(commit.id)
+        elif commit.new is not None:
+            self.attributes[commit.id] = commit.new.attributes
 
     def _go_on(self, commit: InstanceCommit, turns: int) -> None:
         now, new = self.now, commit.new

@@ -10,6 +10,7 @@ import msgspec
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends.records import InstanceFilter, Message, NewInstance, Reached, Update
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
@@ -19,6 +20,7 @@ from trioflow.backends.sql.queries import (
     MARK_REMOVED,
     NEW_REQUESTS,
     REMOVE_ACTIVITIES,
+    REMOVE_ATTRIBUTES,
     REMOVE_INBOXES,
     REMOVE_INSTANCES,
     REMOVE_REQUESTS,
@@ -27,7 +29,17 @@ from trioflow.backends.sql.queries import (
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["cancel", "create", "create_and_send", "remove", "resume", "send", "terminate"]
+__all__ = [
+    "cancel",
+    "create",
+    "create_and_send",
+    "create_sent",
+    "remove",
+    "resume",
+    "send",
+    "suspend",
+    "terminate",
+]
 
 T = TypeVar("T")
 
@@ -75,11 +87,18 @@ def _trying(store: SqlStore, change: Callable[[], T]) -> T:
         return change()
 
 
+def create_sent(store: SqlStore, message: Message) -> bool:
+    """Create the instance that a message of a commit has; return whether its id was free."""
+    assert message.new is not None
+    return create(store, [message.new], message.reuse, message.replacing)[0]
+
+
 def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
     found = store.among(store.queries.taken_ids, [new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
     values: list[Any] = []
+    attributes: dict[str, bytes] = {}
     created: list[bool] = []
     for new in instances:
         status, execution = known.get(new.id, ("", 0))
@@ -88,9 +107,13 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
             if status:
                 delete_finished(store, new.id)
             known[new.id] = ("running", 0)
+            if new.attributes:
+                attributes[new.id] = new.attributes
             values += new_instance_row(new, execution + 1, now, ready_at=max(now, new.start_at))
     if values:
         store.write(CREATE_INSTANCES, values)
+    if attributes:
+        write_attributes(store, attributes)
     return created
 
 
@@ -199,6 +222,18 @@ def _family(store: SqlStore, instance: str) -> list[str]:
         store.write(LOCK_INSTANCES, ids)
 
 
+def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Update:
+    """See `Backend.suspend`."""
+    queries = store.queries
+    with store.transaction():
+        if store.execute(queries.pause_instance, report, instance, life).rowcount:
+            return "done"
+        row = store.execute(queries.status_of, instance).fetchone()
+        if row is None:
+            return "not found"
+        return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
+
+
 def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
     """See `Backend.resume`."""
     queries = store.queries
@@ -215,7 +250,7 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
 
 def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:
     """See `Backend.remove`."""
-    clauses, parameters = conditions(where)
+    clauses, parameters = conditions(store, where)
     clauses.append("finished_at IS NOT NULL")
     removed = 0
     with store.transaction():
@@ -231,15 +266,19 @@ def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, li
                 [*parameters, *chunk, limit - removed],
                 "ORDER BY finished_at LIMIT ?",
             ).fetchall()
-            gone = [row[0] for row in found]
-            if gone:
-                _remove(store, gone)
-            removed += len(gone)
+            if found:
+                _remove(store, found)
+            removed += len(found)
     return removed
 
 
-def _remove(store: SqlStore, ids: list[str]) -> None:
+def _remove(store: SqlStore, found: Sequence[Sequence[Any]]) -> None:
+    """Remove instances; ``found`` are rows of `Queries.ids`."""
+    ids = [id for id, _, _ in found]
     marks = [value for id in ids for value in (id, _NO_EVENT)]
     writes: list[tuple[Write, list[Any]]] = [(MARK_REMOVED, marks)]
+    with_attributes = [seq for _, seq, size in found if size]
+    if with_attributes:
+        writes.append((REMOVE_ATTRIBUTES, with_attributes))
     writes += [(statement, ids) for statement in _REMOVED_ROWS]
     store.dialect.write_all(store.connection, writes)

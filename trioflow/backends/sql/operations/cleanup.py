@@ -49,6 +49,7 @@ def drop_activities(store: SqlStore, instance: str) -> None:
 
 def delete_finished(store: SqlStore, id: str) -> None:
     """Delete a finished instance, except for its turns, so that its id can be used again."""
+    store.execute(store.queries.delete_attributes, id)
     store.execute(store.queries.delete_instance, id)
     store.execute(store.queries.delete_inbox, id)
     drop_activities(store, id)

@@ -50,7 +50,9 @@ from trioflow.backends.records import (
     Unit,
 )
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
+from trioflow.backends.sql.operations.changes import create_sent
 from trioflow.backends.sql.operations.cleanup import delete_finished, end_activity
 from trioflow.backends.sql.operations.delivery import (
     deliver_one_by_one,
@@ -155,13 +157,15 @@ def _write_batch(
     if plain and not rows.endings:
         writes.append((COUNT_IN, unread_counts(plain, rows.now)))
     touched = _write_fenced(store, worker, writes)
+    if rows.attributes:
+        write_attributes(store, rows.attributes, rows.changed_attributes)
     for ending in rows.endings:
         _end(store, worker, ending, rows.now)
     if plain and rows.endings:  # only now is it known which executions go on
         deliver_together(store, plain, rows.now)
     elif plain:
         insert_together(store, plain, touched[-1], rows.now)
-    deliver_one_by_one(store, others, rows.now)
+    deliver_one_by_one(store, others, rows.now, create_sent)
     for cancelling in rows.cancelling:
         _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:

@@ -19,7 +19,7 @@ for an answer. They are delivered together, in two statements. The others go one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
@@ -52,9 +52,11 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
     """Return the mails that can be delivered together, by target, and those to deliver one by one.
 
     A target that gets one of the latter gets what follows one by one as well: an inbox keeps the
-    order of what was sent.
+    order of what was sent. After a mail that may end others, whose parents are told, that is every
+    target.
     """
     ordered: set[str] = set()
+    after_replacing = False
     plain: dict[str, list[Mail]] = {}
     others: list[Mail] = []
     for mail in mails:
@@ -62,7 +64,9 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
         target = message.instance
         same = plain.get(target)
         replies = bool(message.sent or message.failed)
-        alone = replies or bool(message.unstarted) or target in ordered
+        special = bool(message.unstarted) or message.new is not None
+        alone = replies or special or target in ordered or after_replacing
+        after_replacing = after_replacing or message.replacing is not None
         if alone or (same is not None and not _alike(same[0].message, message)):
             others.append(mail)
             ordered.add(target)
@@ -123,11 +127,22 @@ def insert_together(
 # --- one by one -------------------------------------------------------------------------------
 
 
-def deliver_one_by_one(store: SqlStore, mails: Sequence[Mail], now: float) -> None:
-    """Deliver mails in their order; answer each that wants an answer at once."""
+def deliver_one_by_one(
+    store: SqlStore,
+    mails: Sequence[Mail],
+    now: float,
+    create: Callable[[SqlStore, Message], bool],
+) -> None:
+    """Deliver mails in their order; answer each that wants an answer at once.
+
+    ``create`` creates the instance that a message has, and returns whether its id was free.
+    """
     for sender, message, at in mails:
-        done = end_unstarted(store, message, now) if message.unstarted else False
-        done = done or deliver(store, message, now, at)
+        if message.new is not None:
+            done = create(store, message)
+        else:
+            done = end_unstarted(store, message, now) if message.unstarted else False
+            done = done or deliver(store, message, now, at)
         reply = message.sent if done else message.failed
         if reply:
             deliver(store, Message(sender, reply), now)

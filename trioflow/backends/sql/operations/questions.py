@@ -49,7 +49,7 @@ def take_questions(
         for row in store.execute(queries.questions, store.clock()).fetchall():
             one = TakenQuestion(*row[:-2])
             finished_at, held = row[-2:]
-            begun = one.turns > 0 or finished_at is not None
+            begun = one.turns != 0 or finished_at is not None
             served = one.queue in queues and one.workflow in workflows
             if not begun or (held and one.worker != worker):
                 waiting = True

@@ -14,12 +14,22 @@ import msgspec
 from trioflow.backends.records import (
     ActivityTask,
     Execution,
+    Group,
     InstanceFilter,
     InstanceRecord,
     QueueStats,
     RequestKey,
 )
 from trioflow.backends.sql.dialect import Cursor
+from trioflow.backends.sql.operations.attributes import (
+    MANY,
+    Lead,
+    attribute_clauses,
+    count_some,
+    lead_of,
+    names_in_index,
+    range_of,
+)
 from trioflow.backends.sql.rows import activity_task, instance_record
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import InstanceNotFound
@@ -28,6 +38,7 @@ __all__ = [
     "activities",
     "conditions",
     "count",
+    "count_by",
     "get",
     "history",
     "list_instances",
@@ -95,7 +106,7 @@ def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | Non
 
 def count(store: SqlStore, where: InstanceFilter) -> int:
     """See `Backend.count`."""
-    counted = select(store, store.queries.count, *conditions(where)).fetchone()
+    counted = select(store, store.queries.count, *conditions(store, where)).fetchone()
     return int(counted[0])
 
 
@@ -103,16 +114,50 @@ def list_instances(
     store: SqlStore, where: InstanceFilter, limit: int, after: str | None
 ) -> list[InstanceRecord]:
     """See `Backend.list`."""
-    clauses, parameters = conditions(where)
+    query, seq, lead = store.queries.records, "instances.seq", lead_of(store, where)
+    clauses: list[str] = []
+    parameters: list[Any] = []
+    if lead.condition is not None and lead.condition.how == "=":
+        query, seq = store.queries.records_by_attribute, "a.seq"
+        inside, parameters = range_of(lead.condition)
+        clauses = ["instances.seq = a.seq", *inside]
+        lead = Lead(None, lead.others)
+    elif lead.condition is not None and count_some(store, lead.condition) == MANY:
+        lead = Lead(None, [lead.condition, *lead.others])
+    others, values = conditions(store, where, lead)
+    clauses += others
+    parameters += values
     if after is not None:
         row = store.execute(store.queries.seq_of, after).fetchone()
         if row is None:
             raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
-        clauses.append("seq < ?")
+        clauses.append(f"{seq} < ?")
         parameters.append(row[0])
-    newest = "ORDER BY seq DESC LIMIT ?"
-    rows = select(store, store.queries.records, clauses, [*parameters, limit], newest)
+    newest = f"ORDER BY {seq} DESC LIMIT ?"
+    rows = select(store, query, clauses, [*parameters, limit], newest)
     return [instance_record(row) for row in rows.fetchall()]
+
+
+def count_by(
+    store: SqlStore,
+    where: InstanceFilter,
+    by: str,
+    attribute: bool,  # noqa: FBT001 - one of the arguments that a thread is given
+) -> list[Group]:
+    """See `Backend.count_by`."""
+    clauses, parameters = conditions(store, where)
+    if attribute:
+        names = names_in_index(by)
+        clauses += ["instances.seq = a.seq", f"a.name IN ({', '.join('?' * len(names))})"]
+        rows = select(store, store.queries.count_by_attribute, clauses, [*parameters, *names])
+        return [Group(name, word.decode(), number) for name, word, number in rows.fetchall()]
+    query = {
+        "status": store.queries.count_by_status,
+        "workflow": store.queries.count_by_workflow,
+        "queue": store.queries.count_by_queue,
+    }[by]
+    rows = select(store, query, clauses, parameters)
+    return [Group(*row) for row in rows.fetchall()]
 
 
 def stats(store: SqlStore) -> list[QueueStats]:
@@ -165,8 +210,16 @@ def select(
     return store.execute(query.replace("{where}", translated), *parameters)
 
 
-def conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
-    """Return the clauses of a filter and their parameters."""
+def conditions(
+    store: SqlStore, where: InstanceFilter, lead: Lead | None = None
+) -> tuple[list[str], list[Any]]:
+    """Return the clauses of a filter and their parameters.
+
+    Args:
+        store: Whose index of attributes may be looked at.
+        where: The filter.
+        lead: How its conditions on attributes are looked up; by default the index is read by one.
+    """
     clauses: list[str] = []
     parameters: list[Any] = []
     for column, how, value in where.comparisons():
@@ -185,6 +238,10 @@ def conditions(where: InstanceFilter) -> tuple[list[str], list[Any]]:
         parameters += where.status
         if all(status in _OPEN for status in where.status):
             clauses.append("finished_at IS NULL")  # implied; it makes an index useful
+    if where.attributes:
+        others, values = attribute_clauses(lead_of(store, where) if lead is None else lead)
+        clauses += others
+        parameters += values
     return clauses, parameters
 
 

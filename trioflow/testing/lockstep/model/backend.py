@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from anyio.lowlevel import checkpoint
 
-from trioflow.backends._common.notices import child_terminated
+from trioflow._model.attributes import index_rows
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.records import (
     ENDED,
@@ -17,6 +18,7 @@ from trioflow.backends.records import (
     Answer,
     CommitFailure,
     Execution,
+    Group,
     Heartbeat,
     InstanceFilter,
     InstanceRecord,
@@ -35,7 +37,7 @@ from trioflow.backends.records import (
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Instance, Question, Worker, matches
+from trioflow.testing.lockstep.model.rows import Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -223,17 +225,10 @@ class Model:
         replacing: bytes | None = None,
     ) -> list[bool]:
         await checkpoint()
-        if replacing is not None:
-            for id in dict.fromkeys(new.id for new in instances):
-                self._terminate(id, replacing, None)
-        created: list[bool] = []
-        for new in instances:
-            taken = new.id in self.state.instances
-            created.append(not taken or (reuse and self.state.unfinished(new.id) is None))
-            if created[-1]:
-                now = self.now()
-                row = self.state.insert(new, now)
-                row.ready_at = row.first_ready(now)
+        now = self.now()
+        for id in dict.fromkeys(new.id for new in instances) if replacing is not None else ():
+            self.state.terminate(id, replacing or b"", None, now)
+        created = [self.state.create(new, now, reuse=reuse) for new in instances]
         self._watcher.notify()
         return created
 
@@ -292,33 +287,24 @@ class Model:
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
         await checkpoint()
-        return self._terminate(instance, outcome, life)
-
-    def _terminate(self, instance: str, outcome: bytes, life: str | None) -> Update:
-        state, now = self.state, self.now()
-        row = state.unfinished(instance, life=life)
-        if row is None:
+        if not self.state.terminate(instance, outcome, life, self.now()):
             return self._missing(instance)
-        family = [row]
-        for parent in family:  # it grows meanwhile
-            family += [one for one in self._children(parent) if one not in family]
-        for one in family:
-            one.end("terminated", outcome, now)
-            state.stop_activities(one.new.id)
-        if row.new.parent is not None:
-            state.deliver(child_terminated(outcome, row.new.parent), now)
         self._watcher.notify()
         return "done"
 
-    def _children(self, parent: Instance) -> list[Instance]:
-        """Return the unfinished children of an instance."""
-        return [
-            row
-            for row in self.state.instances.values()
-            if row.status not in ENDED
-            and (ref := row.new.parent) is not None
-            and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
-        ]
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+        await checkpoint()
+        row = self.state.unfinished(instance, life=life)
+        if row is None:
+            return self._missing(instance)
+        if row.status == "suspended":
+            return "unchanged"
+        if row.worker is not None:
+            row.give_back()
+        row.sticky_worker = None
+        row.status, row.outcome, row.ready_at = "suspended", report, None
+        self._watcher.notify()
+        return "done"
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         await checkpoint()
@@ -445,6 +431,24 @@ class Model:
     async def count(self, where: InstanceFilter) -> int:
         await checkpoint()
         return sum(matches(row, where) for row in self.state.instances.values())
+
+    async def count_by(
+        self, where: InstanceFilter, by: str, *, attribute: bool = False
+    ) -> list[Group]:
+        await checkpoint()
+        numbers: Counter[tuple[str, str]] = Counter()
+        for row in self.state.instances.values():
+            if not matches(row, where):
+                continue
+            if attribute:
+                numbers.update(
+                    (each.name, each.word)
+                    for each in index_rows(row.attributes)
+                    if each.name[1:] == by
+                )
+            else:
+                numbers["", getattr(row.record(), by)] += 1
+        return [Group(*key, number) for key, number in numbers.items()]
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()

@@ -159,6 +159,8 @@ def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None
     """Write what becomes of the instance itself."""
     if one.status is not None:
         row.custom_status = one.status
+    if one.attributes is not None:
+        row.attributes = one.attributes
     if one.turns:
         row.suspect, row.deaths = False, 0
     if one.closing is not None:
@@ -212,7 +214,12 @@ def _refusal(one: InstanceCommit, now: float) -> Iterator[_Sent]:
 
 def _send(state: State, sent: _Sent, now: float) -> None:
     message = sent.message
-    done = state.deliver_or_end(message, now, sent.at)
+    if message.new is not None:
+        if message.replacing is not None:
+            state.terminate(message.instance, message.replacing, None, now)
+        done = state.create(message.new, now, reuse=message.reuse)
+    else:
+        done = state.deliver_or_end(message, now, sent.at)
     reply = message.sent if done else message.failed
     if reply:
         state.deliver(Message(sent.sender, reply), now)

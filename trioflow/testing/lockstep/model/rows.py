@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from trioflow._model.attributes import index_rows
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -68,6 +69,7 @@ class Instance:
     inbox: dict[int, Mail] = field(default_factory=dict[int, Mail])
     suspect: bool = False
     deaths: int = 0
+    attributes: bytes = b""
 
     def ready(self, now: float) -> bool:
         """Return whether it is ready."""
@@ -122,6 +124,7 @@ class Instance:
             priority=new.priority,
             life=new.life,
             start_at=new.start_at,
+            attributes=self.attributes,
         )
 
     def take(self, worker: str) -> TakenInstance:
@@ -149,6 +152,7 @@ class Instance:
             created_at=self.created_at,
             start_at=new.start_at,
             options=new.options,
+            attributes=self.attributes,
         )
         self.worker, self.ready_at = worker, None
         return taken
@@ -221,4 +225,5 @@ def matches(row: Instance, where: InstanceFilter) -> bool:
         and (where.created_before is None or row.created_at < where.created_before)
         and (where.created_after is None or row.created_at > where.created_after)
         and (where.finished_before is None or (ended is not None and ended < where.finished_before))
+        and all(one.holds(index_rows(row.attributes)) for one in where.attributes)
     )

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trioflow.backends._common.notices import asked_by, child_cancelled
+from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
 from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
@@ -47,9 +47,42 @@ class State:
         if old is not None:
             execution = old.execution + 1
             self.stop_activities(new.id)
-        row = Instance(new, execution, execution, now, new.input)
+        row = Instance(new, execution, execution, now, new.input, attributes=new.attributes)
         self.instances[new.id] = row
         return row
+
+    def create(self, new: NewInstance, now: float, *, reuse: bool) -> bool:
+        """Create an instance that nobody holds; return whether its id was free."""
+        if new.id in self.instances and (not reuse or self.unfinished(new.id) is not None):
+            return False
+        row = self.insert(new, now)
+        row.ready_at = row.first_ready(now)
+        return True
+
+    def terminate(self, id: str, outcome: bytes, life: str | None, now: float) -> bool:
+        """End an instance and its unfinished descendants; return whether it was unfinished."""
+        row = self.unfinished(id, life=life)
+        if row is None:
+            return False
+        family = [row]
+        for parent in family:  # it grows meanwhile
+            family += [one for one in self._children(parent) if one not in family]
+        for one in family:
+            one.end("terminated", outcome, now)
+            self.stop_activities(one.new.id)
+        if row.new.parent is not None:
+            self.deliver(child_terminated(outcome, row.new.parent), now)
+        return True
+
+    def _children(self, parent: Instance) -> list[Instance]:
+        """Return the unfinished children of an instance."""
+        return [
+            row
+            for row in self.instances.values()
+            if row.status not in ENDED
+            and (ref := row.new.parent) is not None
+            and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
+        ]
 
     # --- inboxes ------------------------------------------------------------------------
 

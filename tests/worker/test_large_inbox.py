@@ -1,0 +1,90 @@
+"""What waits for an instance may be more than one turn has room for: then it takes several."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.worker.flow import until_parked
+from trioflow import Registry, Signal, open_client, open_worker
+from trioflow._codec.limits import MAX_TURN
+from trioflow._model.turns import decode_turn
+from trioflow.backends.records import InstanceFilter
+
+page = Signal("page", str)
+MANY = 9
+LARGE = 1_900_000
+
+flows = Registry()
+
+
+@flows.workflow
+async def collects(count: int) -> list[str]:
+    return [(await page.receive())[:1] for _ in range(count)]
+
+
+@flows.workflow
+async def collects_within(seconds: float) -> str:
+    found = ""
+    with trio.move_on_after(seconds):
+        while True:
+            found += (await page.receive())[:1]
+    return found
+
+
+async def stored_turns(backend, id):
+    (execution,) = await backend.history(id)
+    return [decode_turn(data) for data in execution.turns], [*map(len, execution.turns)]
+
+
+async def test_large_signals_that_wait_together_take_several_turns(flow):
+    async with flow.client(flows) as client:
+        handle = await client.start(collects, MANY)
+        for number in range(MANY):
+            await handle.signal(page, str(number) * LARGE)
+        async with flow.worker(flows):
+            assert await handle.result() == [str(number) for number in range(MANY)]
+        turns, sizes = await stored_turns(client.backend, handle.id)
+        assert len(turns) > MANY * LARGE // MAX_TURN
+        assert max(sizes) < MAX_TURN + 1_000
+
+
+async def test_small_ones_take_one_turn(cached):
+    async with cached.client(flows) as client:
+        handle = await client.start(collects, 100)
+        for number in range(100):
+            await handle.signal(page, str(number))
+        async with cached.worker(flows):
+            await handle.result()
+        turns, _ = await stored_turns(client.backend, handle.id)
+        assert len(turns) == 1
+
+
+async def test_what_an_instance_that_ends_early_was_sent_is_seen_all_the_same(cached):
+    async with cached.client(flows) as client:
+        handle = await client.start(collects, 1)
+        for number in range(4):
+            await handle.signal(page, str(number) * LARGE)
+        async with cached.worker(flows):
+            assert await handle.result() == ["0"]
+        turns, _ = await stored_turns(client.backend, handle.id)
+        assert sum(len(turn.events) for turn in turns) == 5
+        (record,) = await client.backend.list(InstanceFilter(), limit=10)
+        assert (record.status, record.unread) == ("completed", 0)
+
+
+@pytest.mark.parametrize("cache_size", [0, 1000])
+async def test_a_deadline_that_has_passed_overtakes_none_that_came_before(backend, cache_size):
+    options = {"registry": flows, "drain": 0, "cache_size": cache_size}
+    async with open_client(backend, registry=flows) as client:
+        handle = await client.start(collects_within, 100.0)
+        async with open_worker(backend, **options):
+            await until_parked(handle)
+        for number in range(MANY):
+            await trio.sleep(19)
+            await handle.signal(page, str(number) * LARGE)
+        await trio.sleep(19)
+        async with open_worker(backend, **options):
+            assert await handle.result() == "01234"
+        turns, _ = await stored_turns(backend, handle.id)
+        assert len(turns) > 3
