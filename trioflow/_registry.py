@@ -17,6 +17,7 @@ from trioflow._model.definitions import (
     Workflow,
     checks_of_source,
 )
+from trioflow._model.options import refuse_unknown
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError, UnknownDefinition
 
@@ -113,7 +114,7 @@ class Registry:
                 option.
             ValueError: An option is out of its range.
         """
-        _check_options("workflow", Workflow, options)
+        _check_options("workflow", Workflow, fn, options)
 
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
             definition: Workflow[..., Any] = Workflow(fn, **options)
@@ -160,7 +161,7 @@ class Registry:
                 such option.
             ValueError: An option is out of its range.
         """
-        _check_options("activity", Activity, options)
+        _check_options("activity", Activity, fn, options)
 
         def decorate(fn: Callable[..., Any]) -> Activity[..., Any]:
             definition: Activity[..., Any] = Activity(fn, **options)
@@ -251,19 +252,16 @@ def _identity(fn: Callable[..., Any]) -> object:
     return getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
 
 
-def _check_options(kind: str, definition: type[Any], options: Mapping[str, Any]) -> None:
+def _check_options(
+    kind: str, definition: type[Any], fn: object, options: Mapping[str, Any]
+) -> None:
+    if isinstance(fn, str):
+        raise DefinitionError(
+            f"@{kind}({fn!r}): what stands there is the function; say name={fn!r}"
+        )
     known = [*inspect.signature(definition).parameters][1:]
-    for name in options:
-        if name in known:
-            continue
-        near = difflib.get_close_matches(name, known, n=1)
-        if name in ("attempts", "max_attempts", "max_retries", "retries"):
-            hint = f"; say retry=RetryPolicy(max_attempts={options[name]!r})"
-        elif near:
-            hint = f"; did you mean {near[0]}=?"
-        else:
-            hint = f"; there are {', '.join(known)}"
-        raise DefinitionError(f"@{kind} has no option {name!r}{hint}")
+    if not options.keys() <= {*known}:
+        refuse_unknown(f"@{kind}", options, known)
 
 
 def _activity_methods(owner: object) -> Iterator[Activity[..., Any]]:

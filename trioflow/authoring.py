@@ -307,9 +307,8 @@ def activity_info() -> ActivityInfo:
     """
     found = current_activity.get()
     if found is None:
-        raise TrioflowError(
-            "activity_info() can only be called inside an activity that a worker runs"
-        )
+        hint = "in a test use 'with trioflow.testing.activity_context():'"
+        raise TrioflowError(f"activity_info() is for inside an activity that a worker runs; {hint}")
     return found
 
 

@@ -42,6 +42,24 @@ def test_a_sync_function_is_no_workflow():
             pass
 
 
+def test_a_method_is_no_workflow():
+    with pytest.raises(DefinitionError, match=r"'Shop.pay'.* is a method.*Make it a function"):
+
+        class Shop:
+            @Registry().workflow
+            async def pay(self, amount: int) -> None:
+                pass
+
+
+def test_a_workflow_may_stand_in_a_class_that_is_no_more_than_a_place():
+    class Shop:
+        @Registry().workflow
+        async def pay(amount: int) -> None:  # noqa: N805  # it is none
+            pass
+
+    assert Shop.pay.name == "Shop.pay"
+
+
 def test_a_generator_is_no_activity():
     with pytest.raises(DefinitionError, match="generator"):
 

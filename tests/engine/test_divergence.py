@@ -34,6 +34,10 @@ async def steps():
     return await notify()
 
 
+async def charge_once():
+    await charge()
+
+
 def history():
     """Three of the four turns that `steps` makes."""
     driver = Driver(steps)
@@ -113,7 +117,18 @@ def test_an_activity_added_in_the_same_turn_is_the_nearest_match():
     report = diverge(Driver(before), after)
     assert report.recorded == "activity 'charge' (0.0:0)"
     assert report.current == "activity 'audit' (0.0:0)"
-    assert "nearest match is activity 'charge' (0.1:0)" in report.message
+    assert "nearest one that the code has in this turn is activity 'charge' (0.1:0)" in (
+        report.message
+    )
+
+
+def test_what_the_code_gives_instead_is_not_called_the_nearest():
+    async def changed():
+        await act("charge_all", int)()
+
+    report = diverge(Driver(charge_once), changed)
+    assert report.current == "activity 'charge_all' (0:0)"
+    assert "nearest" not in report.message
 
 
 def test_an_activity_removed():

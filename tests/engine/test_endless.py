@@ -57,6 +57,7 @@ def test_a_loop_that_polls_is_suspended_with_its_line_and_nothing_of_its_turn(ho
         assert "'polls'" in report.message
         assert "'order-7'" in report.message
         assert "time stands still" in report.message
+        assert "never waits in turn 1" in report.message
         driver.evict()
 
     with nothing_left():
@@ -157,11 +158,55 @@ def test_what_swallows_its_cancel_is_told_so_soon_and_is_kept_aside(monkeypatch)
         assert report.kind == "does not wait"
         assert "catches trio.Cancelled" in report.message
         spinner = next(iter(driver.execution.loop._runner.tasks))
-        assert spinner._schedule_points < 50_000  # long before the limit
+        assert spinner._schedule_points < 2_000  # long before the limit
         assert driver.execution.evict() is False
         assert kept == [driver.execution.loop]
         stop.append(True)
         assert driver.execution.evict() is True
+
+
+def test_one_that_starts_tasks_again_and_again_while_it_is_cancelled_is_told_so_soon(monkeypatch):
+    monkeypatch.setattr(execution_module, "_immortal", [])
+    rounds, stop = [], []
+
+    async def stubborn():
+        while not stop:
+            rounds.append(True)
+            with contextlib.suppress(BaseException):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.sleep, 10)
+                    nursery.start_soon(trio.sleep, 20)
+
+    class Roomy(Limited):
+        limit = 100_000
+
+    with nothing_left():
+        driver = Roomy(stubborn)
+        with pytest.raises(NeedsSuspension) as caught:
+            driver.turn(ev.CancelRequested("enough"))
+        assert "catches trio.Cancelled" in caught.value.report.message
+        assert len(rounds) < 1_000
+        stop.append(True)
+        driver.execution.evict()
+
+
+def test_a_cancelled_workflow_may_clean_up_in_many_steps():
+    async def wf() -> int:
+        try:
+            await a()
+        finally:
+            with trio.CancelScope(shield=True):
+                for _ in range(500):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(trio.lowlevel.checkpoint)
+
+    class Roomy(Limited):
+        limit = 10_000
+
+    driver = Roomy(wf)
+    driver.turn(ev.CancelRequested("enough"))
+    driver.turn(stopped("0:0"))
+    assert driver.outcome is not None
 
 
 def test_an_execution_of_newer_rules_is_left_to_newer_code():

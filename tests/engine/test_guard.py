@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import functools
 import importlib
@@ -284,3 +285,12 @@ def test_our_own_code_is_known_by_its_folder():
     for module in (trioflow, trioflow._codec.names, trioflow._engine.guard.step):
         assert is_trioflow_file(module.__file__)
     assert not is_trioflow_file(__file__)
+
+
+async def _sleeps_with_asyncio():
+    await asyncio.sleep(1)
+
+
+def test_asyncio_in_a_workflow_is_told_that_there_is_no_loop():
+    with pytest.warns(guard.DeterminismWarning, match=r"^asyncio\.sleep\(\) .* no loop of asyncio"):
+        guard.warn_source(_sleeps_with_asyncio)

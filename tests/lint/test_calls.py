@@ -194,8 +194,8 @@ def test_a_function_is_looked_at_once_also_if_it_calls_itself():
         "eu = workflow(queue='eu')\n@eu\nasync def flow(): time.time()",
         "async def flow(): time.time()\nflow = workflow(flow)",
         "async def flow(): time.time()\nw = Registry().workflow(name='x')(flow)",
-        "class A:\n    @workflow\n    async def flow(self): time.time()",
-        "class A:\n    @functools.cache\n    @workflow\n    async def flow(self): time.time()",
+        "class A:\n    @workflow\n    async def flow(): time.time()",
+        "class A:\n    @functools.cache\n    @workflow\n    async def flow(): time.time()",
     ],
 )
 def test_a_workflow_is_known_however_it_is_decorated(definition):
@@ -247,3 +247,14 @@ def test_a_file_that_is_no_python_is_a_finding():
     assert (found.code, found.line) == ("TF100", 2)
     assert codes("def (:\n") == []
     assert codes("workflow\0") == ["TF100"]
+
+
+def test_a_method_is_no_workflow_but_a_function_in_a_class_is_one():
+    source = """
+class Shop:
+    @workflow
+    async def pay(self, amount): ...
+    @workflow
+    async def refund(amount): ...
+"""
+    assert marked(HEAD + source) == [("TF206", "pay")]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import trio
 
-from trioflow import DefinitionError, Registry, Retry, RetryPolicy, open_worker
+from trioflow import DefinitionError, Registry, Retry, RetryPolicy, open_worker, run_worker
 from trioflow.authoring import activity_by_name
+from trioflow.testing import open_tester
 
 flows = Registry()
 minute = timedelta(minutes=1)
@@ -129,3 +131,36 @@ def test_a_misspelled_choice_names_the_one_that_was_meant(give, name, value, mea
 def test_a_choice_of_another_kind():
     with pytest.raises(DefinitionError, match="on_cancel is 'wait' or 'abandon', not 3$"):
         pay.options(on_cancel=3)
+
+
+async def run_with(**options):
+    await run_worker("memory://", registry=Registry(), **options)
+
+
+async def tested(**options):
+    async with open_tester(registry=Registry(), **options):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("taker", "option", "said"),
+    [
+        (pay.options, "timout", r"activity.options\(\) .*'timout'; did you mean timeout="),
+        (pay.options, "retries", r"'retries'; say retry=RetryPolicy\(max_attempts=3\)"),
+        (workflow().options, "retires", r"workflow.options\(\) .*'retires'; did you mean retry="),
+        (workflow().options, "xyz", "'xyz'; there are id, queue, priority, "),
+        (worker, "que", r"open_worker\(\) has no option 'que'; did you mean queues="),
+        (lambda **o: trio.run(partial(run_with, **o)), "que", r"run_worker\(\) .* mean queues="),
+        (lambda **o: trio.run(partial(tested, **o)), "start", r"open_tester\(\) .* start_time="),
+        (lambda **o: trio.run(partial(tested, **o)), "leas", r"open_tester\(\) .* mean lease="),
+    ],
+)
+def test_an_option_that_is_not_known_is_named_with_the_nearest(taker, option, said):
+    with pytest.raises(DefinitionError, match=said):
+        taker(**{option: 3})
+
+
+@pytest.mark.parametrize("decorate", [Registry().workflow, Registry().activity])
+def test_a_name_where_the_function_stands_is_told_its_keyword(decorate):
+    with pytest.raises(DefinitionError, match=r"\('pay'\): .* say name='pay'"):
+        decorate("pay")

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 import attrs
 import msgspec
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,6 +306,8 @@ def test_subclasses_of_standard_types_are_stored_as_their_base():
         (Callable[[int], int], "type collections.abc.Callable cannot be stored as JSON; use"),
         (list[Opaque | None], f"values of type {__name__}.Opaque cannot be stored as JSON; use"),
         (complex, "values of type complex cannot be stored"),
+        (trio.Event, "a trio.Event cannot be stored: it lives in one process"),
+        (dict[str, list[trio.Lock] | None], "a trio.Lock cannot be stored"),
         (msgspec.defstruct("S", [("x", list[Opaque])]), "Opaque cannot be stored as JSON; use"),
     ],
     ids=repr,

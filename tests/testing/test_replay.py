@@ -183,3 +183,13 @@ def test_what_is_no_history_is_refused(tmp_path):
 def test_an_execution_that_is_not_there(file):
     with pytest.raises(TrioflowError, match="has no execution 5; it has 1"):
         Replay(file, workflow, execution=5)
+
+
+@pytest.mark.parametrize("replayed", [check_replay, Replay])
+def test_the_history_of_another_workflow_is_refused(file, replayed):
+    @Registry().workflow
+    async def cart(user: str) -> None:
+        pass
+
+    with pytest.raises(TrioflowError, match="this history is of workflow 'changing', not 'cart'"):
+        replayed(file, cart)

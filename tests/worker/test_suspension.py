@@ -290,6 +290,27 @@ async def test_a_workflow_that_does_not_wait(flow, caplog):
         await until(logged)
 
 
+async def test_one_that_swallows_its_cancel_is_in_the_log_once(sqlite, caplog):
+    caplog.set_level(logging.ERROR, "trioflow.worker")
+    flows = Registry()
+
+    @flows.workflow
+    async def stubborn() -> None:
+        while True:
+            try:  # noqa: SIM105 - as somebody would write it
+                await trio.sleep_forever()
+            except BaseException:
+                pass
+
+    async with sqlite.worker(flows, max_steps=1000) as worker:
+        bad = await worker.client.start(stubborn.options(id="bad"))
+        await bad.cancel("enough")
+        await until_status(bad, "suspended")
+    (said,) = (r.getMessage() for r in caplog.records)
+    assert "instance 'bad' (stubborn) is suspended" in said
+    assert "catches trio.Cancelled" in said
+
+
 async def test_the_parent_of_a_suspended_child_gives_its_place_to_others(sqlite):
     flows = Registry()
 

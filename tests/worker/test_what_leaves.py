@@ -11,7 +11,15 @@ import anyio
 import pytest
 
 from tests.worker.flow import Flow
-from trioflow import Registry, RemoteError, RetryPolicy, activity_info
+from trioflow import (
+    JsonCodec,
+    Registry,
+    RemoteError,
+    RetryPolicy,
+    WrappedCodec,
+    activity_info,
+    open_worker,
+)
 
 twice = RetryPolicy(max_attempts=2, initial_interval=0, jitter=0)
 
@@ -175,9 +183,54 @@ async def test_a_final_failure_is_in_the_log_once_with_ids(host, caplog):
     final = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(final) == 1
     assert final[0].getMessage().startswith("activity 'fails' of instance 'work-")
-    assert final[0].getMessage().endswith(f"(0:0) {failed}")
+    line = raising.__code__.co_firstlineno + 2
+    assert final[0].getMessage().endswith(f"(0:0) {failed} (at {__file__}:{line})")
     retries = [r for r in caplog.records if "next attempt" in r.getMessage()]
     assert [r.levelno for r in retries] == [logging.INFO]
+    assert f"1: OSError: nothing there (at {__file__}:{line}); next" in retries[0].getMessage()
+
+
+async def test_the_traceback_of_a_final_failure_is_in_the_log_once(host, caplog):
+    async def fails() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(raising(OSError("nothing there")))
+
+    with caplog.at_level(logging.INFO, "trioflow"):
+        await run_failing(host, fails)
+    shown = [logging.Formatter().format(record) for record in caplog.records]
+    traced = [text for text in shown if "Traceback" in text]
+    assert len(traced) == 1
+    assert "failed for good" in traced[0]
+    assert "Member 1 of the group" in traced[0]
+    line = raising.__code__.co_firstlineno + 2
+    assert f'File "{__file__}", line {line}, in fail' in traced[0]
+    assert [r for r in caplog.records if vars(r).get("traceback")] == [
+        r for r in caplog.records if "for good" in r.getMessage()
+    ]
+
+
+async def test_a_codec_keeps_the_traceback_out_of_the_log(caplog):
+    flows = Registry()
+
+    @flows.activity(retry=RetryPolicy(max_attempts=1))
+    async def fails() -> None:
+        try:
+            raise KeyError("4711")
+        except KeyError as cause:
+            raise OSError("broken") from cause
+
+    @flows.workflow
+    async def work() -> None:
+        await fails()
+
+    codec = WrappedCodec(JsonCodec(), bytes, bytes)
+    async with open_worker("memory://", registry=flows, codec=codec) as worker:
+        with pytest.raises(OSError, match="broken"):
+            await worker.client.run(work)
+    shown = "\n".join(logging.Formatter().format(record) for record in caplog.records)
+    assert f"OSError: broken (at {__file__}:" in shown
+    assert "Traceback" not in shown
+    assert "4711" not in shown
 
 
 async def test_an_activity_inside_another_is_warned_of_once(host, caplog):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -348,6 +348,12 @@ def _explained(error: BaseException) -> ValueMismatch:
 
 
 def _unsupported(type: object, error: BaseException) -> str:
+    alive = _class_of_trio(type)
+    if alive is not None:
+        return (
+            f"a {class_name(alive)} cannot be stored: it lives in one process. Make it where it is "
+            "used, and give what it stands for as data"
+        )
     text = said(error).replace("`", "")
     if "union" in text:
         text += (
@@ -355,3 +361,11 @@ def _unsupported(type: object, error: BaseException) -> str:
             "or a pydantic model with a discriminator"
         )
     return text or f"{class_name(type)} cannot be stored as JSON: {shown(error)}"
+
+
+def _class_of_trio(type: object) -> object:
+    """Return the class of trio or anyio that a type is made with, ``None`` if there is none."""
+    if getattr(type, "__module__", "").partition(".")[0] in ("trio", "anyio"):
+        return type
+    found = map(_class_of_trio, get_args(type))
+    return next((each for each in found if each is not None), None)

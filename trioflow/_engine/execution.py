@@ -319,6 +319,11 @@ class Execution:
         self._queries = None
         return self._unwind()
 
+    @property
+    def does_not_wait(self) -> bool:
+        """Whether it is suspended since its tasks never wait."""
+        return self._trouble is not None and self._trouble.kind == "does not wait"
+
     def answer(self, question: Question) -> Completed | Failed:
         """Answer a query from what there is, between two turns or after the last.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
-__all__ = ["add_asyncio_hint", "add_hints"]
+from trioflow.errors import NonRetryable
+
+__all__ = ["add_asyncio_hint", "add_hints", "trio_on_asyncio"]
 
 _TIMES = (
     "trio's times are numbers, in a workflow too: seconds since 1970 where a moment is asked for "
@@ -32,6 +34,25 @@ def add_asyncio_hint(error: BaseException, activity: str) -> None:
             f"if activity {activity!r} needs asyncio, declare it so: "
             '@activity(runtime="asyncio"); it then runs there also where the worker runs on trio'
         )
+
+
+def trio_on_asyncio(error: BaseException, activity: str) -> NonRetryable | None:
+    """Return what to raise instead of an error that comes from running trio's code on asyncio."""
+    kind, said = type(error), error.args[:1]
+    text = said[0] if said and type(said[0]) is str else ""
+    if kind is RuntimeError:
+        # Asyncio names the class of what it was given; trio's are private.
+        found = text == "must be called from async context" or (
+            text.startswith("Task got bad yield: ") and "trio." in text
+        )
+    else:
+        found = kind is AttributeError and text.startswith("'RunContext' object has no attribute")
+    if not found:
+        return None
+    return NonRetryable(
+        f"activity {activity!r} uses trio, but this worker runs on asyncio: use anyio in it, which "
+        "works on both, or run the worker on trio"
+    )
 
 
 def _is_from_trio(error: BaseException) -> bool:

@@ -144,7 +144,8 @@ def _command_report(
     if line:
         lines.append(f"The task is at {line}.")
     if near := _nearest(was, is_now, recorded, current):
-        lines.append(f"The nearest match is {near}.")
+        where = "history" if was is None else "code"
+        lines.append(f"The nearest one that the {where} has in this turn is {near}.")
     lines.append(f"{why} Nothing was changed.")
     patch, hint = _patch_to_add(was, is_now, line)
     lines.append(hint)
@@ -192,7 +193,8 @@ def _nearest(
     wanted, others = (was, current) if was is not None else (is_now, recorded)
     if wanted is None:
         return ""
-    by_text = {_show(other): other for other in others if other is not wanted}
+    said = (_show(was), _show(is_now))  # the report names them already
+    by_text = {text: other for other in others if (text := _show(other)) not in said}
     found = difflib.get_close_matches(_show(wanted), by_text, n=1, cutoff=0.5)
     return found[0] if found else ""
 

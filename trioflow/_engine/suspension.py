@@ -50,8 +50,8 @@ def does_not_wait(
     return SuspendReport(
         kind="does not wait",
         message=(
-            f"workflow {workflow!r} of instance {instance!r} never blocks in turn {turn}: some "
-            f"task always stays runnable, lastly task {task}{where}. {why} (A turn may "
+            f"workflow {workflow!r} of instance {instance!r} never waits in turn {turn}: some "
+            f"task always goes on, lastly task {task}{where}. {why} (A turn may "
             f"have {limit:,} task steps, one that is cancelled a part of them.) Nothing of this "
             "turn was stored. Mend the code, then resume the instance."
         ),

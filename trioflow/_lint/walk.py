@@ -162,20 +162,28 @@ class _FunctionWalk(Names):
 
     def check_definition(self, function: Definition) -> None:
         """Look at how a workflow is defined."""
+        hint = CODES["TF206"].hint
         if isinstance(function, ast.FunctionDef):
             what = "is a plain function"
         elif yields(function):
             what = "is a generator"
+        elif self._is_method(function):
+            what = "is a method"
+            hint = "make it a function at the top of the module, and give it what it needs"
         else:
             return
         line = self.module.lines[function.lineno - 1]
         start = line.find("def ", fixes.position(self.module, function)[1]) + len("def ")
         end = start + len(function.name)
-        hint = CODES["TF206"].hint
         message = f"Workflow `{function.name}` {what}"
         self._walk.note(
             Finding(function.lineno, start + 1, function.lineno, end + 1, "TF206", message, hint)
         )
+
+    def _is_method(self, function: Definition) -> bool:
+        arguments = [*function.args.posonlyargs, *function.args.args]
+        in_class = isinstance(self.module.parents.get(function), ast.ClassDef)
+        return in_class and bool(arguments) and arguments[0].arg in ("self", "cls")
 
     # --- the walk --------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ from trioflow._model.options import (
     check_priority,
     check_seconds,
     check_time,
+    refuses_unknown,
 )
 from trioflow._model.propagation import check_metadata
 from trioflow._model.retry import RetryPolicy
@@ -186,6 +187,14 @@ def _is_async(fn: Any) -> bool:
     )
 
 
+def _is_method(fn: Any) -> bool:
+    """Return whether a function stands in a class and takes an object of it."""
+    owner = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    if not owner or owner.endswith("<locals>") or inspect.ismethod(fn):
+        return False
+    return next(iter(inspect.signature(fn).parameters), "") in ("self", "cls")
+
+
 def _check_retry(retry: RetryPolicy | None) -> None:
     if retry is not None and not isinstance(retry, RetryPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
         raise DefinitionError(
@@ -322,6 +331,7 @@ class Activity(_Definition, Generic[P, R]):
         self.on_cancel: OnCancel = on_cancel
         self.overrides: ActivityOptions | None = None
 
+    @refuses_unknown("activity.options()")
     def options(
         self,
         *,
@@ -338,7 +348,7 @@ class Activity(_Definition, Generic[P, R]):
         Raises:
             ArgumentError: The queue's name is empty, too long, or has characters that a store
                 does not take.
-            DefinitionError: There is no such ``on_cancel``.
+            DefinitionError: There is no such option, or no such ``on_cancel``.
             TypeError: Seconds are not given as a number.
             ValueError: A number of seconds is not above 0, or the priority is out of range.
         """
@@ -506,6 +516,13 @@ class Workflow(_Definition, Generic[P, R]):
                 "workflow waits for its activities. Make it async, or decorate it with @activity "
                 "if it does side effects."
             )
+        if _is_method(fn):
+            raise DefinitionError(
+                f"workflow {self.name!r} ({self.where}) is a method, and there is no object to "
+                "call it on: an instance lives in the store, and any worker may run it. Make it a "
+                "function, and give it what it needs as arguments. (Activities may be methods: "
+                "registry.add(the_object) adds them.)"
+            )
         check_limit_in_seconds("timeout", timeout)
         check_count("max_events", max_events, _LEAST_EVENTS)
         check_choice(f"workflow {self.name!r}: unread", unread, get_args(Unread))
@@ -538,6 +555,7 @@ class Workflow(_Definition, Generic[P, R]):
         """
         return fingerprint_of(self.fn)
 
+    @refuses_unknown("workflow.options()")
     def options(
         self,
         *,
@@ -562,8 +580,8 @@ class Workflow(_Definition, Generic[P, R]):
                 a store does not take; an attribute is not as `attribute` says; or metadata are no
                 strings.
             PayloadTooLarge: They are too large.
-            DefinitionError: There is no such ``if_exists`` or ``on_cancel``; or both ``start_at``
-                and ``delay`` are given.
+            DefinitionError: There is no such option, ``if_exists`` or ``on_cancel``; or both
+                ``start_at`` and ``delay`` are given.
             TypeError: ``reuse_finished`` is neither true nor false, or seconds are no number.
             ValueError: The priority, or a number, is out of range.
         """

@@ -7,11 +7,13 @@ not where it is used.
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Final, TypeGuard
+from typing import Any, Final, NoReturn, TypeGuard, TypeVar
 
 from trioflow.errors import DefinitionError
 
@@ -26,8 +28,13 @@ __all__ = [
     "check_seconds",
     "check_time",
     "is_number",
+    "names_of_options",
+    "refuse_unknown",
+    "refuses_unknown",
     "seconds_needed",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _FARTHEST: Final = 1e15
 """Seconds; what lies beyond means "whenever". Not every store takes infinity."""
@@ -136,6 +143,64 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
     raise DefinitionError(f"{what} is {known}, not {value!r}{hint}")
+
+
+def names_of_options(fn: Callable[..., Any]) -> list[str]:
+    """Return the names of what a function takes by keyword only."""
+    parameters = inspect.signature(fn).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+
+
+def refuses_unknown(what: str) -> Callable[[F], F]:
+    """Have a function refuse options that it does not know, by `refuse_unknown`.
+
+    Not by a ``**unknown`` of its own: type checkers see the signature as it is.
+    """
+
+    def decorate(fn: F) -> F:
+        accepted = frozenset(inspect.signature(fn).parameters)
+
+        def check(options: Mapping[str, object]) -> None:
+            unknown = {name: options[name] for name in options if name not in accepted}
+            if unknown:
+                refuse_unknown(what, unknown, names_of_options(fn))
+
+        async def called_async(*args: Any, **options: Any) -> Any:
+            check(options)
+            return await fn(*args, **options)
+
+        def called(*args: Any, **options: Any) -> Any:
+            check(options)
+            return fn(*args, **options)
+
+        wrapper: Any = called_async if inspect.iscoroutinefunction(fn) else called
+        same: Any = functools.wraps(fn)(wrapper)
+        return same  # type: ignore[no-any-return]  # with the signature of fn
+
+    return decorate
+
+
+def refuse_unknown(what: str, given: Mapping[str, object], known: Iterable[str]) -> NoReturn:
+    """Say which of the options given, of which one or more are unknown, are so.
+
+    Args:
+        what: What they were given to: ``"@activity"``.
+        given: What was given.
+        known: The options that there are.
+
+    Raises:
+        DefinitionError: Always; the message names a similar one.
+    """
+    names = [*known]
+    name = next(each for each in given if each not in names)
+    near = difflib.get_close_matches(name, names, n=1)
+    if "retry" in names and name in ("attempts", "max_attempts", "max_retries", "retries"):
+        hint = f"say retry=RetryPolicy(max_attempts={given[name]!r})"
+    elif near:
+        hint = f"did you mean {near[0]}=?"
+    else:
+        hint = f"there are {', '.join(names)}"
+    raise DefinitionError(f"{what} has no option {name!r}; {hint}")
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -2,7 +2,8 @@
 
 Every record of `trioflow.worker` has ``worker`` (the id of its row, which its leases name) and
 ``worker_name``. One about an instance has ``instance``, ``execution`` and ``workflow``; one about
-an activity ``instance``, ``execution``, ``command``, ``activity``, ``attempt`` and ``queue``.
+an activity ``instance``, ``execution``, ``command``, ``activity``, ``attempt`` and ``queue``, and
+once it has failed for good ``traceback``, which formatters show as they show that of an exception.
 """
 
 from __future__ import annotations
@@ -55,13 +56,16 @@ def of_activity(task: ActivityTask) -> dict[str, Any]:
 
 
 class _OfWorker(logging.Filter):
-    """Adds what each record has."""
+    """Adds what each record has, and shows the traceback of one that has it as text."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         worker = current_worker.get()
         if worker is not None:
             vars(record).setdefault("worker", worker.id)
             vars(record).setdefault("worker_name", worker.name)
+        traceback = vars(record).get("traceback")
+        if traceback:
+            record.exc_text = traceback  # `extra` cannot set it
         return True
 
 

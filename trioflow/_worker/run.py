@@ -11,6 +11,7 @@ import anyio.abc
 from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.options import refuses_unknown
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
@@ -26,6 +27,7 @@ __all__ = ["open_worker", "run_worker", "worker_on"]
 _CLOSING = 1.0  # seconds after which connections that do not close are left to a thread
 
 
+@refuses_unknown("open_worker()")
 def open_worker(
     backend: str | Backend = "sqlite:///trioflow.db",
     *,
@@ -98,7 +100,7 @@ def open_worker(
         BackendUnavailable: The store cannot be reached or written.
         SchemaError: The store's schema is newer than this code.
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
-            be stored; or there is no such ``check``.
+            be stored; or there is no such option, or no such ``check``.
         IncompatibleCode: Running instances do not fit the code, with ``check="refuse"``.
         ValueError: A number is out of its range.
         TypeError: Queues were given as one string, or a number as something else.
@@ -127,6 +129,7 @@ def open_worker(
     return worker_on(backend, options)
 
 
+@refuses_unknown("run_worker()")
 async def run_worker(
     backend: str | Backend = "sqlite:///trioflow.db",
     *,

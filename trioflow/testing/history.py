@@ -182,6 +182,10 @@ class Replay:
         propagators: Sequence[Propagator] = (),
     ) -> None:
         self.history = load_history(history)
+        if workflow.name != self.history.workflow:
+            raise TrioflowError(
+                f"this history is of workflow {self.history.workflow!r}, not {workflow.name!r}"
+            )
         found = {each.number: each for each in self.history.executions}
         number = max(found, default=0) if execution is None else execution
         if number not in found:
@@ -307,7 +311,7 @@ def check_replay(
 
     Raises:
         ReplayError: The code gives other commands, or ends otherwise; the error has the report.
-        TrioflowError: It is no history.
+        TrioflowError: It is no history, or that of another workflow.
     """
     loaded = load_history(history)
     for stored in loaded.executions:

@@ -20,6 +20,7 @@ from trioflow._client.handle import Handle
 from trioflow._codec.failures.groups import is_cancel, joined
 from trioflow._codec.values import Codec
 from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.options import names_of_options, refuse_unknown
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.run import open_worker
 from trioflow._worker.worker import Worker
@@ -339,10 +340,14 @@ async def open_tester(
         The tester.
 
     Raises:
+        DefinitionError: There is no such option.
         Stuck: Nothing will ever happen any more, though the block has not ended, or ``timeout``
             is over. It says which task of which instance waits for what.
         UnmetExpectations: A fake was not called as often as expected.
     """
+    known = [*names_of_options(open_tester), *names_of_options(open_worker)]
+    if not options.keys() <= {*known}:
+        refuse_unknown("open_tester()", options, known)
     start = start_time.timestamp() if isinstance(start_time, datetime) else float(start_time)
     limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     threads, silence = _Threads(), anyio.Event()

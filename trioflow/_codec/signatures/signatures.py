@@ -303,6 +303,11 @@ class CallSignature:
             if values is not None:
                 return values
         self._refuse_unknown(kwargs, what)
+        if len(args) > self._most and all(p.kind is not _VAR_POSITIONAL for p in self._parameters):
+            raise ArgumentError(
+                f"{what or self.name}() takes {self._most or 'no'} positional "
+                f"argument{'' if self._most == 1 else 's'}, {len(args)} were given"
+            )
         try:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:

@@ -91,9 +91,11 @@ def warn_source(fn: Callable[..., object]) -> None:
     namespace: dict[str, Any] = getattr(fn, "__globals__", {})
     registry = namespace.setdefault("__warningregistry__", {})
     for finding in check_source(fn):
+        why = "cannot be repeated on replay"
+        if finding.code == "TF111":
+            why = "has no loop of asyncio to run on"
         warnings.warn_explicit(
-            f"{finding.call}() in a workflow cannot be repeated on replay [{finding.code}]; "
-            f"{finding.hint}",
+            f"{finding.call}() in a workflow {why} [{finding.code}]; {finding.hint}",
             DeterminismWarning,
             finding.file,
             finding.line,

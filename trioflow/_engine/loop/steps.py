@@ -14,7 +14,9 @@ from trioflow._engine.loop.runner import age_of
 
 __all__ = ["EndedUnseen", "StepLimit", "StepsUsedUp"]
 
-_PARTS = 20  # the limit is divided into so many
+_PARTS = 200  # the limit is divided into so many
+_STUBBORN = 20  # a task that makes one in so many steps of a part makes many
+_FEW = 2  # and where a part is small, more than these
 
 
 class EndedUnseen(Exception):
@@ -35,6 +37,18 @@ def _is_cancelled(task: trio.lowlevel.Task) -> bool:
     return status is not None and bool(status.effectively_cancelled)
 
 
+def _cancelled(tasks: Iterable[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
+    """Return those of the tasks that are cancelled, and the cancelled ones around them."""
+    found: dict[trio.lowlevel.Task, None] = {}
+    for task in tasks:
+        each: trio.lowlevel.Task | None = task
+        while each is not None and each not in found and _is_cancelled(each):
+            found[each] = None
+            nursery = each.parent_nursery
+            each = None if nursery is None else nursery.parent_task
+    return [*found]
+
+
 class StepsUsedUp(Exception):
     """Raised when tasks have used up the step limit, or when the step was halted.
 
@@ -53,7 +67,8 @@ class StepLimit:
     """Counts the task steps of a turn, and ends it at the limit.
 
     The limit is divided into parts. A cancelled task that keeps running through two of them is
-    stopped then, since nothing but swallowing its cancel takes so many steps.
+    stopped then, since nothing but swallowing its cancel takes so many steps. It may wait for tasks
+    that it starts again and again, so those that a cancelled task belongs to are counted as well.
 
     Attributes:
         left: How many may be made until then. The loop itself counts down.
@@ -90,10 +105,9 @@ class StepLimit:
         if self._all < 0:
             raise StepsUsedUp(tasks[0])
         before, self._stubborn = self._stubborn, {}
-        for task in tasks:
-            if _is_cancelled(task):
-                points = task._schedule_points
-                if points - before.get(task, points) > self._part // _PARTS:
-                    raise StepsUsedUp(task)
-                self._stubborn[task] = points
+        for task in _cancelled(tasks):
+            points = task._schedule_points
+            if points - before.get(task, points) > self._part // _STUBBORN + _FEW:
+                raise StepsUsedUp(task)
+            self._stubborn[task] = points
         self.left += self._part

@@ -13,7 +13,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
-from trioflow._codec.values import Codec, encode_checked, encode_plain
+from trioflow._codec.values import Codec, encode_checked, encode_plain, is_plain
 from trioflow._model import events as ev
 from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
@@ -26,6 +26,7 @@ from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
+from trioflow._worker.failures import describe, full_traceback
 from trioflow._worker.host import Scope
 from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityTask
@@ -284,7 +285,7 @@ class Attempts:
         )
         error.__cause__ = last
         failure = Failure.of(error, self._codec)
-        _log_failed(task, failure.legible(self._codec), task.attempt - 1)
+        _log_failed(task, failure, self._codec, task.attempt - 1)
         return ev.ActivityFailed(task.key.command, failure)
 
     def _wait_for_code(self, task: ActivityTask, exc: BaseException) -> Again:
@@ -323,7 +324,7 @@ class Attempts:
             return None
         explain = self._runtimes[self._activities[run.task.activity].runtime].explain
         if explain is not None:
-            explain(exc, run.task.activity)
+            exc = explain(exc, run.task.activity)
         return self._after_failure(run, Failure.of(exc, self._codec))
 
     def _after_failure(self, run: Run, failure: Failure) -> Event | Again | None:
@@ -335,17 +336,15 @@ class Attempts:
         heard = "" if run.pulse is None else run.pulse.heard()
         if delay is None or run.stop == "cancelled":
             if not run.stop:
-                _log_failed(task, failure.legible(self._codec), task.attempt, heard)
+                _log_failed(task, failure, self._codec, task.attempt, heard)
             return ev.ActivityFailed(task.key.command, failure)
         if not run.stop:
             logger.info(
-                "activity %r of instance %r failed on attempt %d (%s: %s); next attempt in %.3g "
-                "s%s",
+                "activity %r of instance %r failed on attempt %d: %s; next attempt in %.3g s%s",
                 task.activity,
                 task.key.instance,
                 task.attempt,
-                failure.type,
-                failure.legible(self._codec).message,
+                describe(failure.legible(self._codec)),
                 delay,
                 heard,
                 extra={**of_activity(task), "failure": failure.type, "delay": delay},
@@ -410,15 +409,24 @@ def _last_details(task: ActivityTask, codec: Codec) -> Any:
         return None
 
 
-def _log_failed(task: ActivityTask, failure: Failure, attempt: int, heard: str = "") -> None:
+def _log_failed(
+    task: ActivityTask, failure: Failure, codec: Codec, attempt: int, heard: str = ""
+) -> None:
+    legible = failure.legible(codec)
+    # Source lines, and what causes say, are the user's: a codec may be there to hide them.
+    traceback = full_traceback(legible) if is_plain(codec) else ""
     logger.error(
-        "activity %r of instance %r (%s) failed for good on attempt %d: %s: %s%s",
+        "activity %r of instance %r (%s) failed for good on attempt %d: %s%s",
         task.activity,
         task.key.instance,
         task.key.command,
         attempt,
-        failure.type,
-        failure.message,
+        describe(legible),
         heard,
-        extra={**of_activity(task), "attempt": attempt, "failure": failure.type},
+        extra={
+            **of_activity(task),
+            "attempt": attempt,
+            "failure": failure.type,
+            "traceback": traceback,
+        },
     )

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import outcome
+import trio
 
-from trioflow._engine.hints import add_asyncio_hint
+from trioflow._engine.hints import add_asyncio_hint, trio_on_asyncio
 from trioflow._model.commands import ActivityOptions
 from trioflow._model.definitions import Activity
 from trioflow._model.info import ActivityInfo, current_activity
@@ -69,7 +70,8 @@ class Runtime(NamedTuple):
         invoke: Calls the function, and waits for it.
         boxed: Whether that gives an `outcome.Outcome`. A function beside the loop may raise what
             cannot pass through a coroutine as it is: StopIteration.
-        explain: Adds what may help to an error that the function has raised.
+        explain: Gives the error that an attempt fails with for one that the function has raised:
+            the same with what may help, or one that says what is wrong.
         coded: Whether it decodes the arguments and encodes the result itself; then ``invoke`` gives
             an `Answer`, heartbeats come encoded, and it says when the call begins.
     """
@@ -77,7 +79,7 @@ class Runtime(NamedTuple):
     lane: LaneName
     invoke: Callable[[Resources, Call, Run], Awaitable[Any]]
     boxed: bool = False
-    explain: Callable[[BaseException, str], None] | None = None
+    explain: Callable[[BaseException, str], BaseException] | None = None
     coded: bool = False
 
 
@@ -113,14 +115,26 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
     return resources.processes.run(frame, call.begin, call.beat)
 
 
-def _explain_in_loop(error: BaseException, activity: str) -> None:
-    if type(error) in {RuntimeError, TypeError}:
+def _explain_in_loop(error: BaseException, activity: str) -> BaseException:
+    if type(error) not in {RuntimeError, TypeError, AttributeError}:
+        return error
+    if trio.lowlevel.in_trio_task():
         add_asyncio_hint(error, activity)
+        return error
+    return _explain_in_asyncio(error, activity)
+
+
+def _explain_in_asyncio(error: BaseException, activity: str) -> BaseException:
+    instead = trio_on_asyncio(error, activity)
+    if instead is None:
+        return error
+    instead.__cause__ = error
+    return instead
 
 
 RUNTIMES: Final[Mapping[str, Runtime]] = {
     "async": Runtime("loop", _in_loop, explain=_explain_in_loop),
-    "asyncio": Runtime("loop", _in_asyncio),
+    "asyncio": Runtime("loop", _in_asyncio, explain=_explain_in_asyncio),
     "thread": Runtime("thread", _in_thread, boxed=True),
     "process": Runtime("process", _in_process, coded=True),
 }

@@ -205,7 +205,8 @@ class Holdings:
     def evict(self, instance: HeldInstance) -> None:
         """Unwind an instance's code out of memory."""
         execution = instance.take_execution()
-        if execution is not None and not execution.evict():
+        if execution is not None and not execution.evict() and not execution.does_not_wait:
+            # Otherwise the report says that it swallows its cancel, and where.
             logger.error(
                 "instance %r (%s) could not be unwound: its code catches BaseException again and "
                 "again. It is kept in memory; let Cancelled and other BaseExceptions pass.",

@@ -37,6 +37,7 @@ from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
 from trioflow._worker.activities.capacity import Capacity
+from trioflow._worker.failures import describe
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
@@ -215,7 +216,7 @@ class Recorder:
         commit.leased = False
         report = ""
         if isinstance(outcome, Failed):
-            report = reports.failed(outcome.failure.legible(execution.codec))
+            report = describe(outcome.failure.legible(execution.codec))
         warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
         instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
         ref = instance.parent

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import sysconfig
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-import trio
-
-import trioflow
-from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, is_plain
 from trioflow._engine.execution import Execution
 from trioflow._model.events import SignalReceived
@@ -22,7 +15,6 @@ __all__ = [
     "always_refused",
     "crashes_its_worker",
     "engine_failed",
-    "failed",
     "limit_reached",
     "rejected",
     "turns_missing",
@@ -31,36 +23,11 @@ __all__ = [
     "unreadable_turn",
 ]
 
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in ', re.MULTILINE)
-_LIBRARIES = (
-    str(Path(trioflow.__file__).parent),
-    str(Path(trio.__file__).parent.parent),  # with all that is installed
-    sysconfig.get_path("stdlib"),
-    "<frozen ",
-)
-
-
-def failed(failure: Failure) -> str:
-    """Return what an instance failed with, and at which line of its own code."""
-    text = f"{failure.type}: {failure.message}"
-    place = _last_line(failure)
-    return f"{text} (at {place})" if place else text
-
 
 def unread_signals(unread: Sequence[SignalReceived]) -> str:
     """Return the names of signals that were never received, with counts."""
     counts = Counter(signal.name for signal in unread)
     return ", ".join(f"{name!r} ({count})" for name, count in counts.items())
-
-
-def _last_line(failure: Failure) -> str:
-    """Return ``file:line`` of the last frame that is no library's; of a group, its first member."""
-    for member in failure.members:
-        place = _last_line(member)
-        if place:
-            return place
-    frames = [m for m in _FRAME.findall(failure.traceback) if not m[0].startswith(_LIBRARIES)]
-    return ":".join(frames[-1]) if frames else ""
 
 
 def limit_reached(instance: HeldInstance, execution: Execution) -> SuspendReport:
