@@ -30,6 +30,7 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
@@ -91,6 +92,13 @@ def answers(turn: Turn) -> dict[str, Any]:
 def shown(turn: Turn) -> list[tuple[str, str, str]]:
     """The turn's commands as (kind, id, name)."""
     return [(type(c).__name__, c.id, command_target(c)) for c in turn.commands]
+
+
+def secret_of(driver: Driver) -> str:
+    """The secret of the only promise that was made, as the history has it."""
+    (command,) = [c for turn in driver.turns for c in turn.commands]
+    assert isinstance(command, RecordSideEffect), command
+    return bytes(command.value).decode().strip('"')
 
 
 class Driver:
