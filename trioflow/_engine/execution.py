@@ -557,7 +557,8 @@ class Execution:
             deadline = started.deadline_at
             if deadline is not None:
                 return await until(deadline, definition, *args, **kwargs)
-            if definition.timeout is None:
+            # Newer ones have recorded that there is none, whatever the definition says by now.
+            if definition.timeout is None or self.rules >= LATE_GENERATORS:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
                 return await definition.fn(*args, **kwargs)
