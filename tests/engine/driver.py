@@ -30,13 +30,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     Command,
+    RecordSideEffect,
     RunActivity,
     SendSignal,
     StartChild,
     command_target,
 )
 from trioflow._model.definitions import Activity, Workflow
-from trioflow._model.rules import CURRENT_RULES
+from trioflow._model.rules import CURRENT_RULES, LATE_GENERATORS
 from trioflow._model.turns import Completed, Failed, Turn, decode_turn, encode_turn
 
 START = 1_000_000.0
@@ -93,6 +94,13 @@ def shown(turn: Turn) -> list[tuple[str, str, str]]:
     return [(type(c).__name__, c.id, command_target(c)) for c in turn.commands]
 
 
+def secret_of(driver: Driver) -> str:
+    """The secret of the only promise that was made, as the history has it."""
+    (command,) = [c for turn in driver.turns for c in turn.commands]
+    assert isinstance(command, RecordSideEffect), command
+    return bytes(command.value).decode().strip('"')
+
+
 class Driver:
     """One execution, its encoded history, and what it waits for.
 
@@ -126,9 +134,10 @@ class Driver:
         self.cancelling: set[str] = set()
         self.execution = self.fresh()
         data = self.workflow.signature.encode(CODEC, args, {}, self.workflow.name)
-        begun = ev.Started(
-            self.workflow.name, msgspec.Raw(data), **{"rules": rules, **(started or {})}
-        )
+        timeout = self.workflow.timeout if rules >= LATE_GENERATORS else None
+        deadline_at = None if timeout is None else now + timeout
+        fields = {"rules": rules, "deadline_at": deadline_at, **(started or {})}
+        begun = ev.Started(self.workflow.name, msgspec.Raw(data), **fields)
         self.turn(begun, *first)
 
     def fresh(self, workflow: Workflow[..., Any] | None = None) -> Execution:

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import pytest
 import trio
 
-from tests.engine.driver import CODEC, Driver, act, done, failed, nothing_left
+from tests.engine.driver import CODEC, Driver, act, done, failed, nothing_left, signal
 from trioflow import Signal, continue_as_new, send_signal, side_effect
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.replay import Diverged
+from trioflow._engine.strict import StrictExecution
 from trioflow._model import events as ev
 from trioflow._model.definitions import Activity, Workflow
 
@@ -46,10 +48,10 @@ def history():
     return driver
 
 
-def diverge(driver, changed):
+def diverge(driver, changed, kind=Execution):
     """Replay a history with other code; return the report. The right code still replays it."""
     with nothing_left():
-        execution = Execution(Workflow(changed, name="steps"), driver.identity, CODEC, Caller)
+        execution = kind(Workflow(changed, name="steps"), driver.identity, CODEC, Caller)
         with pytest.raises(Diverged) as caught:
             execution.replay(driver.turns)
         assert execution.evict()
@@ -191,6 +193,38 @@ def test_code_that_ends_where_it_waited():
     report = diverge(Driver(before), changed)
     assert (report.recorded, report.current) == ("", "completed")
     assert "the history goes on" in report.message
+
+
+@pytest.mark.parametrize("kind", [Execution, StrictExecution])
+def test_code_that_ends_before_the_last_signal_of_a_turn(kind):
+    async def receives(times):
+        for _ in range(times):
+            await item.receive()
+
+    driver = Driver(partial(receives, 3))
+    driver.turn(signal("item", 1), signal("item", 2))
+    report = diverge(driver, partial(receives, 1), kind)
+    assert (report.turn, report.recorded, report.current) == (1, "", "completed")
+    assert "the code ends there (completed), but the history goes on" in report.message
+
+    async def raises():
+        await receives(1)
+        raise KeyError("new bug")
+
+    report = diverge(driver, raises, kind)
+    assert "new bug" in report.message
+
+
+def test_code_that_ends_with_its_history_but_has_not_seen_all():
+    async def receives(times):
+        for _ in range(times):
+            await item.receive()
+
+    driver = Driver(partial(receives, 2))
+    driver.turn(signal("item", 1), signal("item", 2))
+    report = diverge(driver, partial(receives, 1))
+    assert (report.turn, report.recorded, report.current) == (1, "completed", "completed")
+    assert "before it has seen all signals and updates of that turn" in report.message
 
 
 def test_code_that_goes_on_longer():

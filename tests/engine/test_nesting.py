@@ -10,6 +10,7 @@ import trio
 
 from tests.engine.driver import START, Driver
 from trioflow._codec.limits import TASK_LEVELS
+from trioflow._model.rules import LATE_GENERATORS, LIMITED_NESTING
 from trioflow._model.turns import Completed, Failed
 from trioflow.errors import ArgumentError
 
@@ -83,6 +84,35 @@ def test_one_that_is_started_with_start_is_limited_as_well():
 def test_what_began_by_older_rules_is_not_limited(rules):
     driver = Driver(nests(trio.open_nursery), 300, rules=rules).finish().check()
     assert driver.result() == ["299", "300"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("rules", "closed"), [(LIMITED_NESTING, []), (LATE_GENERATORS, ["closed"])]
+)
+def test_the_task_that_cleans_up_a_generator_is_limited_by_older_rules_only(rules, closed):
+    async def wf() -> list[str]:
+        heard = []
+
+        async def generates():
+            try:
+                yield 1
+            finally:
+                heard.append("closed")
+
+        async def down(level):
+            if level == TASK_LEVELS:
+                await anext(generates())
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(down, level + 1)
+
+        await down(1)
+        await trio.sleep(1)
+        return heard
+
+    assert Driver(wf, rules=rules).finish().check().result() == closed
 
 
 def test_a_relay_in_one_nursery_is_as_deep():

@@ -7,11 +7,22 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.engine.driver import START, Driver, act, child_done, child_failed, done, failed, shown
+from tests.engine.driver import (
+    START,
+    Driver,
+    act,
+    child_done,
+    child_failed,
+    done,
+    failed,
+    shown,
+    signal,
+)
 from trioflow import NonRetryable, RetryPolicy, continue_as_new
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
 from trioflow._model.definitions import Workflow
+from trioflow._model.rules import LATE_GENERATORS
 from trioflow._model.turns import Cancelled, Completed
 from trioflow.errors import ActivityTimeout, DeterminismError, RemoteError, ValueMismatch
 
@@ -131,15 +142,37 @@ def test_an_execution_begins_with_started():
         fresh.advance([ev.Woken()], START)
 
 
-def test_a_workflows_timeout_is_durable(drive):
-    async def wf():
-        await trio.sleep(1000)
+async def slow():
+    await trio.sleep(1000)
 
-    driver = drive(Workflow(wf, name="slow", timeout=60))
+
+def test_a_workflows_timeout_is_durable(drive):
+    driver = drive(Workflow(slow, timeout=60))
+    driver.evict()
+    driver.revive(Workflow(slow, timeout=600))
+    assert driver.execution.wake_at == START + 60
+    driver.wake()
+    with pytest.raises(TimeoutError, match="'slow' took longer than its timeout, which was over"):
+        driver.check().result()
+
+
+def test_by_older_rules_it_is_what_the_definition_says(drive):
+    driver = drive(Workflow(slow, timeout=60), rules=LATE_GENERATORS - 1)
     assert driver.execution.wake_at == START + 60
     driver.wake()
     with pytest.raises(TimeoutError, match="'slow' took longer than its timeout of 60"):
         driver.check().result()
+
+
+def test_one_that_is_added_later_leaves_what_has_begun_alone(drive):
+    driver = drive(slow)
+    driver.turn(signal("other"), now=START + 500)
+    driver.evict()
+    driver.workflow = Workflow(slow, timeout=60)
+    driver.revive()
+    assert driver.execution.wake_at == START + 1000
+    driver.wake()
+    assert driver.check().result() is None
 
 
 def test_a_workflow_within_its_timeout_is_fine(drive):

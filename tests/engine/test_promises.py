@@ -9,7 +9,7 @@ import base64
 import pytest
 import trio
 
-from tests.engine.driver import raw, signal
+from tests.engine.driver import raw, secret_of, signal
 from trioflow import ArgumentError, NotInWorkflow, Promise, Query, Signal
 from trioflow._codec.failures.failures import Failure
 from trioflow._engine.tree import tasks_of
@@ -17,12 +17,6 @@ from trioflow._model import events as ev
 from trioflow._model.promises import Token
 
 stop = Signal("stop", str)
-
-
-def secret_of(driver):
-    """The secret of the promise that a turn made last, as the history has it."""
-    (command,) = [c for turn in driver.turns for c in turn.commands]
-    return bytes(command.value).decode().strip('"')
 
 
 def resolved(driver, value):

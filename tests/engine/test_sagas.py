@@ -279,14 +279,20 @@ def test_what_is_no_call(how, what):
         driver.result()
 
 
-def test_a_step_after_the_block():
+@pytest.mark.parametrize("undo", [None, partial(unbook, "hotel")])
+@pytest.mark.parametrize("entered", [True, False])
+def test_a_step_outside_of_the_block(entered, undo):
     async def wf():
-        async with saga() as s:
-            pass
-        await step(s, "hotel")
+        s = saga()
+        if entered:
+            async with s:
+                pass
+        await s.do(partial(book, "hotel"), undo=undo)
 
+    driver = Driver(wf).check()
+    assert called(driver) == []
     with pytest.raises(RuntimeError, match="belong into its block"):
-        Driver(wf).check().result()
+        driver.result()
 
 
 def test_outside_of_a_workflow():

@@ -10,8 +10,27 @@ import msgspec
 import pytest
 import trio
 
-from tests.engine.driver import START, Driver, act, child_done, done, nothing_left, signal
-from trioflow import JsonCodec, Signal, WrappedCodec, logger, send_signal, set_status, side_effect
+from tests.engine.driver import (
+    START,
+    Driver,
+    act,
+    child_done,
+    done,
+    nothing_left,
+    secret_of,
+    signal,
+)
+from trioflow import (
+    JsonCodec,
+    Promise,
+    Signal,
+    WrappedCodec,
+    logger,
+    send_signal,
+    set_status,
+    side_effect,
+    start_detached,
+)
 from trioflow._codec.failures.failures import Failure
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
@@ -111,21 +130,32 @@ async def sends():
     await send_signal("x", number, 1)
 
 
+async def starts():
+    await start_detached(child)
+
+
+async def by_promise():
+    await Promise("paid", int).receive()
+
+
 @pytest.mark.parametrize(
-    ("fn", "event"),
+    ("fn", "kind"),
     [
-        (by_activity, ev.ActivityFailed("0:0", HIDDEN)),
-        (by_child, ev.ChildFailed("0:0", HIDDEN)),
-        (sends, ev.SignalFailed("0:0", HIDDEN)),
+        (by_activity, ev.ActivityFailed),
+        (by_child, ev.ChildFailed),
+        (sends, ev.SignalFailed),
+        (starts, ev.RequestFailed),
+        (by_promise, ev.PromiseRejected),
     ],
 )
-def test_a_failure_that_cannot_be_read_suspends_too(fn, event, monkeypatch):
+def test_a_failure_that_cannot_be_read_suspends_too(fn, kind):
     async def catches():
         with contextlib.suppress(Exception):
             await fn()
 
     with nothing_left():
         driver = Driver(catches)
+        event = kind(secret_of(driver) if fn is by_promise else "0:0", HIDDEN)
         driver.execution.codec = OTHER
         with pytest.raises(NeedsSuspension) as caught:
             driver.turn(event)

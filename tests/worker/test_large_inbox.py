@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import trio
 
 from tests.worker.flow import until_parked
-from trioflow import Registry, Signal, open_client, open_worker
+from trioflow import Promise, Registry, Signal, open_client, open_worker, set_status
 from trioflow._codec.limits import MAX_TURN
 from trioflow._model.turns import decode_turn
 from trioflow.backends.records import InstanceFilter
@@ -32,6 +34,17 @@ async def collects_within(seconds: float) -> str:
     return found
 
 
+@flows.workflow
+async def is_promised(count: int) -> int:
+    promises = [Promise("paid", str) for _ in range(count)]
+    set_status([promise.token for promise in promises])
+    kept = 0
+    for promise in promises:
+        with contextlib.suppress(RuntimeError):
+            kept += bool(await promise.receive())
+    return kept
+
+
 async def stored_turns(backend, id):
     (execution,) = await backend.history(id)
     return [decode_turn(data) for data in execution.turns], [*map(len, execution.turns)]
@@ -47,6 +60,26 @@ async def test_large_signals_that_wait_together_take_several_turns(flow):
         turns, sizes = await stored_turns(client.backend, handle.id)
         assert len(turns) > MANY * LARGE // MAX_TURN
         assert max(sizes) < MAX_TURN + 1_000
+
+
+@pytest.mark.parametrize("settled", ["resolved", "rejected"])
+async def test_so_do_promises_that_were_settled_together(cached, settled):
+    size = LARGE if settled == "resolved" else 20_000
+    count = MAX_TURN // size + 1
+    async with cached.client(flows) as client:
+        async with cached.worker(flows):
+            handle = await client.start(is_promised, count)
+            await until_parked(handle)
+        for token in (await handle.describe()).custom_status:
+            if settled == "resolved":
+                await client.resolve(token, "x" * size)
+            else:
+                await client.reject(token, RuntimeError("x" * size))
+        async with cached.worker(flows):
+            assert await handle.result() == (count if settled == "resolved" else 0)
+        turns, sizes = await stored_turns(client.backend, handle.id)
+        assert len(turns) > 2
+        assert max(sizes) < MAX_TURN + 50_000
 
 
 async def test_small_ones_take_one_turn(cached):

@@ -26,7 +26,7 @@ from trioflow._engine.forgotten import Calls
 from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
-from trioflow._engine.loop.steps import StepsUsedUp
+from trioflow._engine.loop.steps import EndedUnseen, StepsUsedUp
 from trioflow._engine.mailbox import Mailbox
 from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
@@ -196,9 +196,10 @@ class Execution:
         Raises:
             NeedsSuspension: Nothing of this turn may be stored; the execution must be evicted.
             Diverged: Likewise: ``recorded`` has other commands, or another end.
-            EndedUnseen: Likewise: the workflow ended at something that came before the last signal
-                in ``events``. The turn is to be made again by a fresh execution, with the number
-                that this gives as ``together_from``: then it can receive all of them.
+            EndedUnseen: Likewise, and never with ``recorded``: the workflow ended at something that
+                came before the last signal in ``events``. The turn is to be made again by a fresh
+                execution, with the number that this gives as ``together_from``: then it can receive
+                all of them.
             KeyboardInterrupt: It was raised inside workflow code; the execution must be evicted.
         """
         self.now = now = max(now, self.now)
@@ -216,7 +217,7 @@ class Execution:
             if at or not self.turns
             else (events, (now,) * len(events))
         )
-        never_started, mixed = False, False
+        never_started, mixed, early = False, False, False
         token = guard.enter_step(self.rules)
         self.calls.begin_turn()
         try:
@@ -232,8 +233,8 @@ class Execution:
                 self.loop.step(now)
             if self.calls.made:
                 self._end_for_forgotten(now)
-        except StepsUsedUp as used:
-            self._trouble = self._trouble or self._spinning(used)
+        except (StepsUsedUp, EndedUnseen) as stop:
+            early = self._stopped(stop)
         finally:
             self.calls.end_turn()
             guard.leave_step(token)
@@ -247,7 +248,7 @@ class Execution:
         self.turns += 1
         self.events += len(events) + len(commands)
         if recorded is not None:
-            self._compare(number, recorded, commands, end)
+            self._compare(number, recorded, commands, end, early=early)
             return recorded
         return Turn(
             now=now,
@@ -466,11 +467,17 @@ class Execution:
         return events, times
 
     def _compare(
-        self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
+        self,
+        number: int,
+        recorded: Turn,
+        commands: list[Command],
+        end: Outcome | None,
+        *,
+        early: bool,
     ) -> None:
         """Compare a replayed turn with the stored one. Raises `Diverged`."""
         was, is_now = (recorded.commands, recorded.outcome), (commands, end)
-        check_turn(self.loop, number, was, is_now, self._source_changed)
+        check_turn(self.loop, number, was, is_now, self._source_changed, early=early)
 
     def _source_changed(self) -> bool | None:
         """Return whether the source is another than at the start; ``None`` if unknown."""
@@ -509,6 +516,15 @@ class Execution:
             self.loop.cancel_root(str(error))
             self.loop.step(now)
 
+    def _stopped(self, stop: StepsUsedUp | EndedUnseen) -> bool:
+        """Note why a step ended early; return whether replayed code ended before its history."""
+        if isinstance(stop, StepsUsedUp):
+            self._trouble = self._trouble or self._spinning(stop)
+            return False
+        if not self.replaying:
+            raise stop
+        return True  # the code that made this turn has seen all of its messages
+
     def _spinning(self, used: StepsUsedUp) -> SuspendReport:
         found = dict(self.loop.tasks()).get(used.task)
         path = "" if found is None else found.path
@@ -541,7 +557,8 @@ class Execution:
             deadline = started.deadline_at
             if deadline is not None:
                 return await until(deadline, definition, *args, **kwargs)
-            if definition.timeout is None:
+            # Newer ones have recorded that there is none, whatever the definition says by now.
+            if definition.timeout is None or self.rules >= LATE_GENERATORS:
                 return await definition.fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
                 return await definition.fn(*args, **kwargs)

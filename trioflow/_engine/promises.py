@@ -90,5 +90,5 @@ async def receive_promise(caller: Caller, name: str, token: str, type_: object) 
     await caller.begin("promise", name)
     settled = await caller.execution.promises.wait(Token.parse(token).secret)
     if isinstance(settled, PromiseRejected):
-        raise settled.failure.rebuild(caller.execution.codec)
+        raise caller.rebuild(settled.failure)
     return caller.read(settled.value, type_, "promise {!r}", name)

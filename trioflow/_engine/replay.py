@@ -75,6 +75,8 @@ def check_turn(
     was: tuple[Sequence[Command], Outcome | None],
     is_now: tuple[Sequence[Command], Outcome | None],
     source_changed: Callable[[], bool | None],
+    *,
+    early: bool = False,
 ) -> None:
     """Compare a replayed turn with the stored one.
 
@@ -85,11 +87,17 @@ def check_turn(
         is_now: What the code gave now, and how it ends now.
         source_changed: Says whether the workflow's source has changed since the execution began,
             ``None`` where that is not known. Asked only if the turns differ.
+        early: The code ended before it had seen all signals and updates of the turn.
 
     Raises:
         Diverged: At the first difference.
     """
     (recorded, recorded_outcome), (current, current_outcome) = was, is_now
+    if early:
+        why = _why(source_changed())
+        raise Diverged(
+            _outcome_report(loop, turn, recorded_outcome, current_outcome, why, early=True)
+        )
     if len(recorded) == len(current) and all(map(_same, recorded, current)):
         if type(recorded_outcome) is type(current_outcome):
             return
@@ -200,7 +208,13 @@ def _nearest(
 
 
 def _outcome_report(
-    loop: NestedLoop, turn: int, was: Outcome | None, is_now: Outcome | None, why: str
+    loop: NestedLoop,
+    turn: int,
+    was: Outcome | None,
+    is_now: Outcome | None,
+    why: str,
+    *,
+    early: bool = False,
 ) -> SuspendReport:
     ended = "" if was is None else type(was).__name__.lower()
     ends = "" if is_now is None else type(is_now).__name__.lower()
@@ -216,6 +230,8 @@ def _outcome_report(
             what += f"; it raised {failure.type}: {failure.message}"
     else:
         what = f"the history ends there as {ended}, the code as {ends}"
+        if early:
+            what += " before it has seen all signals and updates of that turn"
     return SuspendReport(
         kind="diverged",
         message=(

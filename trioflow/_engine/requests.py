@@ -78,6 +78,6 @@ async def _ask(caller: Caller, command: StartDetached | CancelInstance) -> None:
             case RequestDone():
                 pass
             case RequestFailed():
-                raise answer.failure.rebuild(execution.codec)
+                raise caller.rebuild(answer.failure)
             case _:
                 assert_never(answer)

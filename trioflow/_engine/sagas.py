@@ -61,6 +61,7 @@ class Saga:
         _check_call(call)
         if undo is not None:
             _check_call(undo)
+        self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()  # a step that does not begin is not undone
         if undo is not None:
             self.add_undo(undo)
@@ -74,8 +75,7 @@ class Saga:
             RuntimeError: The block has ended.
         """
         _check_call(undo)
-        if not self._open:
-            raise RuntimeError("a saga's steps belong into its block: async with saga() as s: ...")
+        self._check_open()
         self._undos.append(undo)
 
     async def __aenter__(self) -> Self:
@@ -96,6 +96,10 @@ class Saga:
             raise BaseExceptionGroup(
                 "a saga has failed, and could not be undone as a whole", [error, *failures]
             ) from None
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("a saga's steps belong into its block: async with saga() as s: ...")
 
     async def _undo(self) -> list[Exception]:
         """Undo all steps, and return what that raised."""

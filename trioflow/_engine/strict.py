@@ -53,9 +53,15 @@ class StrictExecution(Execution):
     __slots__ = ()
 
     def _compare(
-        self, number: int, recorded: Turn, commands: list[Command], end: Outcome | None
+        self,
+        number: int,
+        recorded: Turn,
+        commands: list[Command],
+        end: Outcome | None,
+        *,
+        early: bool,
     ) -> None:
-        super()._compare(number, recorded, commands, end)
+        super()._compare(number, recorded, commands, end, early=early)
         for was, is_now in zip(recorded.commands, commands, strict=True):
             if was is is_now:
                 continue

@@ -98,7 +98,8 @@ class Started(_Event, frozen=True, tag="started"):
         code: The fingerprint of the workflow's source (`Workflow.fingerprint`) with which it began.
             Absent if it is not known.
         deadline_at: When the workflow's timeout is over, epoch seconds, the same for all executions
-            of the instance. Where it is absent the definition's timeout is that of each execution.
+            of the instance. Absent if it has none. By rules below `LATE_GENERATORS` it may be
+            absent all the same; then the definition's timeout is that of each execution.
         max_events: The size of the history at which the instance is suspended; 0 for what the
             definition says.
         attributes: Those that the instance has, when the execution begins.

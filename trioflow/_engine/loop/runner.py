@@ -224,7 +224,8 @@ class Runner(_run.Runner):
 
     Attributes:
         late_last: Whether async generators that begin at the end of the run are closed last.
-        limited: Whether the nesting of tasks is.
+        limited: Whether the nesting of tasks is; without `late_last` that of tasks that have no
+            nursery as well.
         owed: Tasks of hosts that are to be woken once this run has been left, and with what;
             ``None`` for none.
         refused: The task that woke one of another run (``None`` if no task was running), and the
@@ -265,7 +266,7 @@ class Runner(_run.Runner):
             spawner is not None
             and spawner.levels >= TASK_LEVELS
             and self.limited
-            and nursery is not None
+            and (nursery is not None or not self.late_last)
         ):
             check_levels(spawner.levels + 1, name or getattr(async_fn, "__qualname__", async_fn))
         task = super().spawn_impl(async_fn, args, nursery, name, context=context)

@@ -295,12 +295,19 @@ def _portion(instance: HeldInstance, now: float) -> tuple[Sequence[Received], bo
 
 
 def _size_of(event: Event) -> int:
-    """Return the size of the value in an event; all else in it is small."""
+    """Return the size of the value or the failure in an event; all else in it is small."""
     match event:
-        case ev.SignalReceived() | ev.UpdateRequested():
-            value = event.value
+        case ev.SignalReceived() | ev.UpdateRequested() | ev.PromiseResolved():
+            return memoryview(event.value).nbytes
         case ev.ActivityCompleted() | ev.ChildCompleted():
-            value = event.result
+            return memoryview(event.result).nbytes
+        case (
+            ev.ActivityFailed()
+            | ev.ChildFailed()
+            | ev.SignalFailed()
+            | ev.RequestFailed()
+            | ev.PromiseRejected()
+        ):
+            return len(ev.encode_event(event))
         case _:
             return 0
-    return memoryview(value).nbytes
