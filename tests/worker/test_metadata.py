@@ -15,6 +15,7 @@ from trioflow import (
     ArgumentError,
     ContextVars,
     PayloadTooLarge,
+    Query,
     Registry,
     RetryPolicy,
     Signal,
@@ -169,6 +170,24 @@ async def test_a_replay_sees_the_same(flow):
     check_replay(history, waits, propagators=[both])
     with pytest.raises(ReplayError):
         check_replay(history, waits)
+
+
+async def test_a_replay_for_a_query_sees_the_same(flow):
+    flows = Registry()
+
+    @flows.activity
+    async def nothing() -> None: ...
+
+    @flows.workflow
+    async def asked() -> None:
+        Query("whose").handler(tenant.get)
+        if tenant.get() == "t1":
+            await nothing()
+
+    async with flow.worker(flows, propagators=[both]) as worker:
+        await worker.client.run(asked.options(id="a", metadata={"tenant": "t1"}))
+    async with flow.worker(flows, propagators=[both]) as worker:
+        await worker.client.handle("a").query("whose")
 
 
 async def test_without_metadata_and_propagators_nothing_is_stored(backend):

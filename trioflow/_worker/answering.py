@@ -17,8 +17,6 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
-from trioflow._engine.calls import Caller
-from trioflow._engine.execution import Execution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
@@ -135,7 +133,7 @@ class Answerer:
             taken.instance, taken.execution, taken.queue, taken.priority, taken.life
         )
         workflow = self._workflows[taken.workflow]
-        execution = Execution(workflow, identity, self._codec, Caller)
+        execution = self._pump.new_execution(workflow, identity)
         try:
             execution.replay([decode_turn(data) for data in stored])
             return execution.answer(question)
