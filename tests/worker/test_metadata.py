@@ -19,6 +19,7 @@ from trioflow import (
     Registry,
     RetryPolicy,
     Signal,
+    Update,
     activity_info,
     check_compatibility,
     continue_as_new,
@@ -172,6 +173,36 @@ async def test_a_replay_sees_the_same(flow):
         check_replay(history, waits)
 
 
+async def test_handlers_see_what_the_workflow_began_with(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def answers() -> None:
+        async def after_a_while() -> str:
+            await trio.sleep(0.001)
+            return tenant.get()
+
+        def sets() -> str:
+            before = tenant.get()
+            tenant.set("changed")
+            return before
+
+        Query("asked").handler(sets)
+        Update("wanted").handler(tenant.get)
+        Update("slow").handler(after_a_while)
+        await go.receive()
+
+    async with flow.worker(flows, propagators=[both]) as worker:
+        handle = await worker.client.start(answers.options(id="a", metadata={"tenant": "t1"}))
+        await until_parked(handle)
+        assert await handle.query("asked") == await handle.query("asked") == "t1"
+        assert await handle.update("wanted") == await handle.update("slow") == "t1"
+        await handle.signal(go, 1)
+        await handle.result()
+        history = await export_history(handle)
+    check_replay(history, answers, propagators=[both])
+
+
 async def test_a_replay_for_a_query_sees_the_same(flow):
     flows = Registry()
 
@@ -187,7 +218,7 @@ async def test_a_replay_for_a_query_sees_the_same(flow):
     async with flow.worker(flows, propagators=[both]) as worker:
         await worker.client.run(asked.options(id="a", metadata={"tenant": "t1"}))
     async with flow.worker(flows, propagators=[both]) as worker:
-        await worker.client.handle("a").query("whose")
+        assert await worker.client.handle("a").query("whose") == "t1"
 
 
 async def test_without_metadata_and_propagators_nothing_is_stored(backend):

@@ -105,10 +105,15 @@ class Queries:
         generators = loop.generators()
         before = [generator.getstate() for generator in generators]
         agenda = loop.agenda
+
+        def ask() -> object:
+            with answering_to(self._caller.reader(who)):
+                return handler.fn(*args)
+
         token = guard.enter_step(self._execution.rules)
         try:
-            with answering_to(self._caller.reader(who)), loop.entered():
-                return handler.fn(*args)
+            with loop.entered():
+                return loop.call_in_context(ask)
         finally:
             guard.leave_step(token)
             drawn, disturbed = _put_back(generators, before), loop.agenda != agenda
