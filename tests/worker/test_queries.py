@@ -23,7 +23,10 @@ from trioflow import (
     open_client,
     random,
 )
-from trioflow.backends.records import NewQuestion
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.states import State
+from trioflow.backends.records import NewInstance, NewQuestion, TakenQuestion
 
 contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])
@@ -256,6 +259,22 @@ async def test_what_is_not_stored_yet_is_not_seen(cached):
         stored.set()
         await until_parked(handle, turns=2)
         assert await handle.query(contents) == [5]
+
+
+@pytest.mark.parametrize("kept", ["held", "parked"])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_what_is_behind_the_store_is_not_asked(kept, behind):
+    """Others may have taken the lease of what is held, and gone on."""
+    none = Registry().workflows
+    holdings = Holdings(none, ["default"], limit=10, cache_size=10)
+    instance = HeldInstance.born(NewInstance("i", "w", "default", b"[]", life="l"))
+    instance.turns, instance.execution = 2, object()
+    holdings.hold(instance)
+    if kept == "parked":
+        instance.state = State.STORING
+        holdings.park(instance)
+    row = TakenQuestion("q", b"", "i", "l", 1, "w", "default", 0, 2 + behind, None)
+    assert holdings.find_at_rest(row) is (None if behind else instance)
 
 
 async def test_another_worker_answers_for_one_that_has_died(flow):

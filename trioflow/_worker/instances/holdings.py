@@ -178,14 +178,12 @@ class Holdings:
     def find_at_rest(self, row: TakenQuestion) -> HeldInstance | None:
         """Return an instance whose code is in memory and has made just the turns that are stored.
 
-        What is held has one writer, which is this worker, and all is stored of one that has no part
-        in a batch. What is kept in the instance cache may be behind the store.
+        All is stored of one that has no part in a batch. The store may be ahead of what is kept in
+        the instance cache, and of what is held if others have taken the lease away.
         """
-        instance = self.held.get(row.instance)
-        if instance is None:
-            instance = self._parked.get(row.instance)
-            if instance is None or instance.turns != row.turns:
-                return None
+        instance = self.held.get(row.instance) or self._parked.get(row.instance)
+        if instance is None or instance.turns != row.turns:
+            return None
         same = (instance.life, instance.number) == (row.life, row.execution)
         at_rest = instance.execution is not None and instance.commit is None and instance.turns > 0
         return instance if same and at_rest else None
