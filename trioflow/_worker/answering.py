@@ -88,8 +88,10 @@ class Answerer:
         """Answer some questions; return how long to wait for a change, ``None`` for not at all."""
         if self._pump.isolation.suspects:
             return _WAITING  # a replay could end the process, and they would be blamed
+        holdings = self._pump.holdings
+        known = tuple(name for name in self._workflows if name not in holdings.unknown)
         taken = await self._backend.take_questions(
-            self._registration.id, self._queues, tuple(self._workflows), _TAKE
+            self._registration.id, self._queues, known, _TAKE, **holdings.excluded()
         )
         if not taken.questions:
             return _WAITING if taken.waiting else float("inf")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 
@@ -15,7 +15,7 @@ from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import TakenInstance, TakenQuestion
 
-__all__ = ["Holdings", "Ready"]
+__all__ = ["Excluded", "Holdings", "Ready"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -72,6 +72,12 @@ class Ready:
         self.size = 0
         self._under_way.clear()
         self._fresh.clear()
+
+
+class Excluded(TypedDict, total=False):
+    """A keyword of `Backend.take_instances` and `Backend.take_questions`."""
+
+    exclude_ids: Sequence[str]
 
 
 class Holdings:
@@ -133,6 +139,10 @@ class Holdings:
         self.held[instance.id] = instance
         if self.left:  # what was left under this id has ended
             self.left.pop(instance.id, None)
+
+    def excluded(self) -> Excluded:
+        """Return the keyword for what is left to others, if anything is: not all stores have it."""
+        return {"exclude_ids": tuple(self.left)} if self.left else {}
 
     # --- what is to be looked at --------------------------------------------------------
 
