@@ -8,8 +8,8 @@ and what comes out of it is thrown away afterwards.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +22,7 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
 from trioflow._model.queries import Question, decode_question
 from trioflow._model.turns import Completed, Failed, decode_turn
+from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
@@ -35,6 +36,9 @@ logger = logging.getLogger("trioflow.worker")
 _TAKE = 20  # questions at once
 _REST = 0.02  # seconds at least after a look that found nothing, where others change the store
 _WAITING = 0.05  # seconds until a question is looked at again that cannot be answered yet
+_PATIENCE = 10.0  # seconds; those who ask wait no longer, if they do not say so
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -99,15 +103,13 @@ class Answerer:
         for one in taken.questions:
             answers.append(Answer(one.id, _encode(await self._answer_safely(one))))
             await anyio.lowlevel.checkpoint()
-        await self._backend.answer_questions(answers)
+        await _within_patience(lambda: self._backend.answer_questions(answers))
         return None
 
     async def _answer_safely(self, taken: TakenQuestion) -> Completed | Failed:
         """Answer a question; one that cannot be read must not end the worker."""
         try:
             return await self._answer(taken)
-        except BackendUnavailable:
-            raise
         except Exception as exc:
             logger.exception("a question about instance %r cannot be answered", taken.instance)
             return Failed(Failure.of(exc, self._codec))
@@ -124,7 +126,9 @@ class Answerer:
         if not taken.turns:
             said = f"{question.name!r}: it has ended before it began"
             return Failed(Failure.of(QueryNotHandled(taken.instance, said)))
-        (stored,) = await self._backend.load([(taken.instance, taken.execution)])
+        (stored,) = await _within_patience(
+            lambda: self._backend.load([(taken.instance, taken.execution)])
+        )
         return self._answer_from(taken, question, stored)
 
     def _answer_from(
@@ -147,3 +151,14 @@ class Answerer:
             return Failed(Failure.of(exc, self._codec))
         finally:
             execution.evict()
+
+
+async def _within_patience(call: Callable[[], Awaitable[T]]) -> T:
+    """Call the store again if it is away: the questions that were taken are not given again.
+
+    Raises:
+        BackendUnavailable: It was away for too long.
+    """
+    with anyio.move_on_after(_PATIENCE):
+        return await patiently(call)
+    raise BackendUnavailable(f"the store did not answer within {_PATIENCE:g} s")
