@@ -11,19 +11,31 @@ import trio
 from tests.engine.driver import act, done, raw, request, signal
 from trioflow import (
     DefinitionError,
+    DeterminismError,
     NotInWorkflow,
+    Promise,
     Query,
     Signal,
     Update,
+    cancel_instance,
     continue_as_new,
+    deprecate_patch,
+    forward_unread,
     info,
     is_replaying,
     now,
+    patched,
     random,
+    send_signal,
+    set_attributes,
     set_status,
     side_effect,
+    start_detached,
     uuid4,
+    workflow,
 )
+from trioflow._engine.calls import Caller, Reader
+from trioflow._model.definitions import Invoker
 from trioflow._model.queries import Question, decode_question, encode_question
 from trioflow._model.turns import Completed
 
@@ -31,6 +43,11 @@ contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])
 number, stop = Signal("number", int), Signal("stop", str)
 a = act("a", int)
+
+
+@workflow
+async def other():
+    pass
 
 
 def ask(driver, name, *value):
@@ -135,6 +152,14 @@ CHANGES = {
     "random()": random,
     "uuid4()": uuid4,
     "set_status()": lambda: set_status(1),
+    "set_attributes()": lambda: set_attributes(color="red"),
+    "patched()": lambda: patched("new"),
+    "deprecate_patch()": lambda: deprecate_patch("new"),
+    "start_detached() of 'other'": lambda: start_detached(other),
+    "cancel_instance() of 'i'": lambda: cancel_instance("i"),
+    "send_signal() of 'number'": lambda: send_signal("i", number, 1),
+    "forward_unread()": lambda: forward_unread("i"),
+    "Promise('p')": lambda: Promise("p"),
     "continue_as_new()": continue_as_new,
     "the handler of query 'above'": lambda: above.handler(lambda _: []),
     "the handler of update 'add'": lambda: Update("add").handler(lambda: 1),
@@ -154,6 +179,36 @@ def test_a_query_asks_for_nothing(drive, what):
     assert not driver.execution.disturbed
     driver.turn(signal("stop", ""))
     assert driver.check().result() == 5
+
+
+# What else a call can ask of an execution; each of these only looks, or is a part of other calls.
+LOOKS = {"identity", "now", "replaying", "info", "reader", "execution", "read", "rebuild"}
+PARTS = {"begin", "check_not_fenced", "count_new", "count_recorded", "task_state"}
+
+
+def test_what_is_not_refused_only_looks():
+    known = {name for name in dir(Caller) if not name.startswith("_")}
+    protocol = {name for name in vars(Invoker) if not name.startswith("_")}
+    assert protocol <= known
+    assert known - set(vars(Reader)) == LOOKS | PARTS
+
+
+def test_a_validator_asks_for_nothing(drive):
+    told = []
+
+    async def wf():
+        def checks(_):
+            for what, change in CHANGES.items():
+                with pytest.raises(DeterminismError) as raised:
+                    change()
+                told.append(f"the validator of update 'add' called {what}: " in str(raised.value))
+
+        Update("add", argument=int).handler(lambda _: None, validator=checks)
+        await stop.receive()
+
+    driver = drive(wf)
+    driver.turn(request("r1", "add", 4))
+    assert told == [True] * len(CHANGES)
 
 
 def test_what_may_be_looked_at(drive):

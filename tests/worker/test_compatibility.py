@@ -15,6 +15,8 @@ from trioflow import (
     DefinitionError,
     IncompatibleCode,
     JsonCodec,
+    NoWorkerAnswered,
+    QueryNotHandled,
     Registry,
     Signal,
     WrappedCodec,
@@ -244,6 +246,20 @@ async def test_leave_leaves_them_to_the_old_code(flow):
         assert await handle.result() == "checked"
 
 
+async def test_what_is_left_is_asked_by_the_old_code(flow):
+    old, new = versions()
+    async with flow.worker(old) as worker:
+        await begin(worker.client, changes)
+    async with flow.worker(new, check="leave", sticky=0.0) as worker:
+        handle = worker.client.handle("changes")
+        with pytest.raises(NoWorkerAnswered):
+            await handle.query("stage", timeout=0.1)
+        async with flow.worker(old):
+            for _ in range(5):
+                with pytest.raises(QueryNotHandled):
+                    await handle.query("stage")
+
+
 async def test_one_that_comes_from_an_old_worker_is_left(backend, caplog):
     """The check at the start has not seen it."""
     old, new = versions()
@@ -339,6 +355,8 @@ async def test_a_workflow_of_which_too_many_do_not_fit(backend, monkeypatch):
         await trio.sleep(5)
         assert (await fresh.describe()).status == "running"
         assert (await client.stats())[0].pending_instances == 4
+        with pytest.raises(NoWorkerAnswered):
+            await client.handle("0").query("stage", timeout=0.1)
         async with serving(backend, old):
             await fresh.signal(go, 1)
             assert await fresh.result() == "paid"

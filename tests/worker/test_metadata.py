@@ -15,9 +15,11 @@ from trioflow import (
     ArgumentError,
     ContextVars,
     PayloadTooLarge,
+    Query,
     Registry,
     RetryPolicy,
     Signal,
+    Update,
     activity_info,
     check_compatibility,
     continue_as_new,
@@ -169,6 +171,54 @@ async def test_a_replay_sees_the_same(flow):
     check_replay(history, waits, propagators=[both])
     with pytest.raises(ReplayError):
         check_replay(history, waits)
+
+
+async def test_handlers_see_what_the_workflow_began_with(flow):
+    flows = Registry()
+
+    @flows.workflow
+    async def answers() -> None:
+        async def after_a_while() -> str:
+            await trio.sleep(0.001)
+            return tenant.get()
+
+        def sets() -> str:
+            before = tenant.get()
+            tenant.set("changed")
+            return before
+
+        Query("asked").handler(sets)
+        Update("wanted").handler(tenant.get)
+        Update("slow").handler(after_a_while)
+        await go.receive()
+
+    async with flow.worker(flows, propagators=[both]) as worker:
+        handle = await worker.client.start(answers.options(id="a", metadata={"tenant": "t1"}))
+        await until_parked(handle)
+        assert await handle.query("asked") == await handle.query("asked") == "t1"
+        assert await handle.update("wanted") == await handle.update("slow") == "t1"
+        await handle.signal(go, 1)
+        await handle.result()
+        history = await export_history(handle)
+    check_replay(history, answers, propagators=[both])
+
+
+async def test_a_replay_for_a_query_sees_the_same(flow):
+    flows = Registry()
+
+    @flows.activity
+    async def nothing() -> None: ...
+
+    @flows.workflow
+    async def asked() -> None:
+        Query("whose").handler(tenant.get)
+        if tenant.get() == "t1":
+            await nothing()
+
+    async with flow.worker(flows, propagators=[both]) as worker:
+        await worker.client.run(asked.options(id="a", metadata={"tenant": "t1"}))
+    async with flow.worker(flows, propagators=[both]) as worker:
+        assert await worker.client.handle("a").query("whose") == "t1"
 
 
 async def test_without_metadata_and_propagators_nothing_is_stored(backend):

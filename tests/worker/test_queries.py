@@ -5,9 +5,10 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.worker.flow import Dying, Gate, until, until_parked, until_status
+from tests.worker.flow import Dying, Gate, serving, until, until_parked, until_status
 from trioflow import (
     ArgumentError,
+    BackendUnavailable,
     ClientClosed,
     DeterminismError,
     InstanceNotFound,
@@ -23,7 +24,10 @@ from trioflow import (
     open_client,
     random,
 )
-from trioflow.backends.records import NewQuestion
+from trioflow._worker.instances.held import HeldInstance
+from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.states import State
+from trioflow.backends.records import NewInstance, NewQuestion, TakenQuestion
 
 contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])
@@ -256,6 +260,56 @@ async def test_what_is_not_stored_yet_is_not_seen(cached):
         stored.set()
         await until_parked(handle, turns=2)
         assert await handle.query(contents) == [5]
+
+
+@pytest.mark.parametrize("kept", ["held", "parked"])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_what_is_behind_the_store_is_not_asked(kept, behind):
+    """Others may have taken the lease of what is held, and gone on."""
+    none = Registry().workflows
+    holdings = Holdings(none, ["default"], limit=10, cache_size=10)
+    instance = HeldInstance.born(NewInstance("i", "w", "default", b"[]", life="l"))
+    instance.turns, instance.execution = 2, object()
+    holdings.hold(instance)
+    if kept == "parked":
+        instance.state = State.STORING
+        holdings.park(instance)
+    row = TakenQuestion("q", b"", "i", "l", 1, "w", "default", 0, 2 + behind, None)
+    assert holdings.find_at_rest(row) is (None if behind else instance)
+
+
+@pytest.mark.parametrize("call", ["load", "answer_questions"])
+async def test_what_was_taken_is_answered_though_the_store_is_away(backend, call):
+    async with serving(backend, flows, cache_size=0) as client:
+        handle = await client.start(collects, [4])
+        await until_parked(handle)
+        works, left = getattr(backend, call), [3]
+
+        async def is_away(*args):
+            if left[0]:
+                left[0] -= 1
+                raise BackendUnavailable("away")
+            return await works(*args)
+
+        setattr(backend, call, is_away)
+        assert await handle.query(contents) == [4]
+        assert left == [0]
+
+
+async def test_a_store_that_is_away_for_long_keeps_nobody_waiting(backend):
+    async with serving(backend, flows, cache_size=0) as client:
+        handle = await client.start(collects, [4])
+        await until_parked(handle)
+        load = backend.load
+
+        async def is_away(ids):
+            raise BackendUnavailable("away")
+
+        backend.load = is_away
+        with pytest.raises(BackendUnavailable, match="did not answer within 10 s"):
+            await handle.query(contents, timeout=30)
+        backend.load = load
+        assert await handle.query(contents) == [4]
 
 
 async def test_another_worker_answers_for_one_that_has_died(flow):

@@ -495,6 +495,14 @@ class Reader(Caller):
         """Refuse it."""
         self._refuse(f"send_signal() of {name!r}")
 
+    def start_detached(self, workflow: Any, args: object, kwargs: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"start_detached() of {workflow.name!r}")
+
+    def cancel_instance(self, instance: str, reason: object) -> Any:
+        """Refuse it."""
+        self._refuse(f"cancel_instance() of {instance!r}")
+
     def make_promise(self, name: str) -> Any:
         """Refuse it."""
         self._refuse(f"Promise({name!r})")
@@ -530,6 +538,18 @@ class Reader(Caller):
     def set_status(self, value: object) -> None:
         """Refuse it."""
         self._refuse("set_status()")
+
+    def set_attributes(self, changes: object) -> None:
+        """Refuse it."""
+        self._refuse("set_attributes()")
+
+    def patched(self, patch: str) -> bool:
+        """Refuse it: what it says is recorded."""
+        self._refuse("patched()")
+
+    def deprecate_patch(self, patch: str) -> None:
+        """Refuse it: it uses up what is recorded."""
+        self._refuse("deprecate_patch()")
 
     def continue_as_new(self, args: object, kwargs: object) -> Any:
         """Refuse it."""

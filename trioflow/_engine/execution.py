@@ -552,8 +552,10 @@ class Execution:
                 args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
             except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
                 raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
-            for propagator in self.propagators:
-                propagator.extract(started.metadata)
+            if self.propagators:
+                for propagator in self.propagators:
+                    propagator.extract(started.metadata)
+                self.loop.adopt_context()  # handlers see the same
             deadline = started.deadline_at
             if deadline is not None:
                 return await until(deadline, definition, *args, **kwargs)

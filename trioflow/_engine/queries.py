@@ -2,8 +2,9 @@
 
 A handler runs outside of all tasks, in the execution's context and with its loop as the thread's.
 What it asks of trioflow is refused (`Reader`). What else it does to trio's objects, such as to set
-an event, would be a turn that nobody has recorded: that is found afterwards, and the execution must
-be thrown away.
+an event, would be a turn that nobody has recorded: if a task is woken or the earliest deadline
+changes, that is found afterwards, and the execution must be thrown away. Changes that nobody waits
+for are not found; the guide says so.
 """
 
 from __future__ import annotations
@@ -105,10 +106,15 @@ class Queries:
         generators = loop.generators()
         before = [generator.getstate() for generator in generators]
         agenda = loop.agenda
+
+        def ask() -> object:
+            with answering_to(self._caller.reader(who)):
+                return handler.fn(*args)
+
         token = guard.enter_step(self._execution.rules)
         try:
-            with answering_to(self._caller.reader(who)), loop.entered():
-                return handler.fn(*args)
+            with loop.entered():
+                return loop.call_in_context(ask)
         finally:
             guard.leave_step(token)
             drawn, disturbed = _put_back(generators, before), loop.agenda != agenda

@@ -8,8 +8,8 @@ and what comes out of it is thrown away afterwards.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -17,13 +17,12 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
-from trioflow._engine.calls import Caller
-from trioflow._engine.execution import Execution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
 from trioflow._model.queries import Question, decode_question
 from trioflow._model.turns import Completed, Failed, decode_turn
+from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
@@ -37,6 +36,9 @@ logger = logging.getLogger("trioflow.worker")
 _TAKE = 20  # questions at once
 _REST = 0.02  # seconds at least after a look that found nothing, where others change the store
 _WAITING = 0.05  # seconds until a question is looked at again that cannot be answered yet
+_PATIENCE = 10.0  # seconds; those who ask wait no longer, if they do not say so
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -90,8 +92,10 @@ class Answerer:
         """Answer some questions; return how long to wait for a change, ``None`` for not at all."""
         if self._pump.isolation.suspects:
             return _WAITING  # a replay could end the process, and they would be blamed
+        holdings = self._pump.holdings
+        known = tuple(name for name in self._workflows if name not in holdings.unknown)
         taken = await self._backend.take_questions(
-            self._registration.id, self._queues, tuple(self._workflows), _TAKE
+            self._registration.id, self._queues, known, _TAKE, **holdings.excluded()
         )
         if not taken.questions:
             return _WAITING if taken.waiting else float("inf")
@@ -99,15 +103,13 @@ class Answerer:
         for one in taken.questions:
             answers.append(Answer(one.id, _encode(await self._answer_safely(one))))
             await anyio.lowlevel.checkpoint()
-        await self._backend.answer_questions(answers)
+        await _within_patience(lambda: self._backend.answer_questions(answers))
         return None
 
     async def _answer_safely(self, taken: TakenQuestion) -> Completed | Failed:
         """Answer a question; one that cannot be read must not end the worker."""
         try:
             return await self._answer(taken)
-        except BackendUnavailable:
-            raise
         except Exception as exc:
             logger.exception("a question about instance %r cannot be answered", taken.instance)
             return Failed(Failure.of(exc, self._codec))
@@ -124,7 +126,9 @@ class Answerer:
         if not taken.turns:
             said = f"{question.name!r}: it has ended before it began"
             return Failed(Failure.of(QueryNotHandled(taken.instance, said)))
-        (stored,) = await self._backend.load([(taken.instance, taken.execution)])
+        (stored,) = await _within_patience(
+            lambda: self._backend.load([(taken.instance, taken.execution)])
+        )
         return self._answer_from(taken, question, stored)
 
     def _answer_from(
@@ -135,7 +139,7 @@ class Answerer:
             taken.instance, taken.execution, taken.queue, taken.priority, taken.life
         )
         workflow = self._workflows[taken.workflow]
-        execution = Execution(workflow, identity, self._codec, Caller)
+        execution = self._pump.new_execution(workflow, identity)
         try:
             execution.replay([decode_turn(data) for data in stored])
             return execution.answer(question)
@@ -147,3 +151,14 @@ class Answerer:
             return Failed(Failure.of(exc, self._codec))
         finally:
             execution.evict()
+
+
+async def _within_patience(call: Callable[[], Awaitable[T]]) -> T:
+    """Call the store again if it is away: the questions that were taken are not given again.
+
+    Raises:
+        BackendUnavailable: It was away for too long.
+    """
+    with anyio.move_on_after(_PATIENCE):
+        return await patiently(call)
+    raise BackendUnavailable(f"the store did not answer within {_PATIENCE:g} s")

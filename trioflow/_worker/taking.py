@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypedDict
 
 import anyio
 
@@ -22,10 +21,6 @@ logger = logging.getLogger("trioflow.worker")
 
 _TAKE = 100  # rows asked for at once
 _PASSED_OVER = 16  # times that others are taken before a suspect
-
-
-class _Left(TypedDict, total=False):
-    exclude_ids: Sequence[str]
 
 
 class Taker:
@@ -125,7 +120,7 @@ class Taker:
                     room,
                     exclude=tuple(self._holdings.unknown),
                     sticky=self._sticky,
-                    **self._left(),
+                    **self._holdings.excluded(),
                 )
                 if any(map(self._runs_other_life, taken.instances)):
                     await self._look_for_cancels()
@@ -138,11 +133,6 @@ class Taker:
         if self._pump.isolation.suspects:
             return more  # what an activity does is not to be taken for what a suspect does
         return await self._take_activities() or more
-
-    def _left(self) -> _Left:
-        """Return the keyword for what is left to others, if anything is: not all stores have it."""
-        left = self._holdings.left
-        return {"exclude_ids": tuple(left)} if left else {}
 
     def _runs_other_life(self, row: TakenInstance) -> bool:
         """Whether activities of another life of an instance's id run here.
@@ -185,7 +175,7 @@ class Taker:
                 1,
                 exclude=tuple(self._holdings.unknown),
                 suspect=True,
-                **self._left(),
+                **self._holdings.excluded(),
             )
             for row in taken.instances:
                 self._pump.intake.receive(row)

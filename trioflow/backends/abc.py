@@ -255,14 +255,22 @@ class Backend(Protocol):
         ...
 
     async def take_questions(
-        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+        self,
+        worker: str,
+        queues: Sequence[str],
+        workflows: Sequence[str],
+        limit: int,
+        *,
+        exclude_ids: Sequence[str] = (),
     ) -> TakenQuestions:
         """Give up to ``limit`` questions to ``worker``, which is to answer them; each once.
 
         A question is eligible if it has not expired, and its instance has made a turn of its
         present execution or has ended. That of an instance that a living worker holds is for that
-        worker. Any other is for all that serve the instance's queue and know its workflow, also if
-        the instance is suspended or has ended. If the worker's row is gone, nothing is given.
+        worker, if the workflow is one of ``workflows``. Any other is for all that serve the
+        instance's queue and know its workflow, also if the instance is suspended or has ended; but
+        not for those that name the instance in ``exclude_ids``. If the worker's row is gone,
+        nothing is given.
         """
         ...
 

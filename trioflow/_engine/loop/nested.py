@@ -163,6 +163,14 @@ class NestedLoop:
             self._scopes = {}
         self._scopes[task] = scope
 
+    def adopt_context(self) -> None:
+        """Let what is called or begins outside of all tasks see the context of the running one."""
+        self._context = contextvars.copy_context()
+
+    def call_in_context(self, fn: Callable[[], T]) -> T:
+        """Call a function with context variables as at the beginning; what it sets is dropped."""
+        return self._context.copy().run(fn)
+
     def keep_order(self) -> None:
         """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
         self._runner.in_order = True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 
@@ -15,7 +15,7 @@ from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import TakenInstance, TakenQuestion
 
-__all__ = ["Holdings", "Ready"]
+__all__ = ["Excluded", "Holdings", "Ready"]
 
 logger = logging.getLogger("trioflow.worker")
 
@@ -72,6 +72,12 @@ class Ready:
         self.size = 0
         self._under_way.clear()
         self._fresh.clear()
+
+
+class Excluded(TypedDict, total=False):
+    """A keyword of `Backend.take_instances` and `Backend.take_questions`."""
+
+    exclude_ids: Sequence[str]
 
 
 class Holdings:
@@ -134,6 +140,10 @@ class Holdings:
         if self.left:  # what was left under this id has ended
             self.left.pop(instance.id, None)
 
+    def excluded(self) -> Excluded:
+        """Return the keyword for what is left to others, if anything is: not all stores have it."""
+        return {"exclude_ids": tuple(self.left)} if self.left else {}
+
     # --- what is to be looked at --------------------------------------------------------
 
     def queue(self, instance: HeldInstance) -> None:
@@ -178,14 +188,12 @@ class Holdings:
     def find_at_rest(self, row: TakenQuestion) -> HeldInstance | None:
         """Return an instance whose code is in memory and has made just the turns that are stored.
 
-        What is held has one writer, which is this worker, and all is stored of one that has no part
-        in a batch. What is kept in the instance cache may be behind the store.
+        All is stored of one that has no part in a batch. The store may be ahead of what is kept in
+        the instance cache, and of what is held if others have taken the lease away.
         """
-        instance = self.held.get(row.instance)
-        if instance is None:
-            instance = self._parked.get(row.instance)
-            if instance is None or instance.turns != row.turns:
-                return None
+        instance = self.held.get(row.instance) or self._parked.get(row.instance)
+        if instance is None or instance.turns != row.turns:
+            return None
         same = (instance.life, instance.number) == (row.life, row.execution)
         at_rest = instance.execution is not None and instance.commit is None and instance.turns > 0
         return instance if same and at_rest else None

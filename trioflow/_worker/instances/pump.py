@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from trioflow._codec.values import Codec
+from trioflow._engine.execution import Execution
+from trioflow._model.definitions import Workflow
+from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
@@ -153,6 +157,10 @@ class Pump:
     def current_step(self) -> Step | None:
         """Say which step is being made, for the watchdog."""
         return self._stepper.current
+
+    def new_execution(self, definition: Workflow[..., Any], identity: Identity) -> Execution:
+        """Return an execution like those that are stepped here; it has made no turn."""
+        return self._stepper.new_execution(definition, identity)
 
     def in_hand(self) -> list[ActivityKey]:
         """The activities leased to this worker that it runs, or whose ends it is about to store."""

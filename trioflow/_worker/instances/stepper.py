@@ -32,6 +32,7 @@ from trioflow._model.attributes import decode_attributes
 from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
+from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
@@ -111,7 +112,7 @@ class Stepper:
             if definition is None:
                 self._recorder.leave_unknown(instance)
                 return
-            execution = self._new(instance, definition)
+            execution = self.new_execution(definition, instance.identity)
             instance.begin(execution)
         unit = self._batch.unit_of(instance)
         self._steps += 1
@@ -183,10 +184,11 @@ class Stepper:
         )
         self._recorder.suspend(instance, reports.engine_failed(instance, exc, self._codec))
 
-    def _new(self, instance: HeldInstance, definition: Workflow[..., Any]) -> Execution:
+    def new_execution(self, definition: Workflow[..., Any], identity: Identity) -> Execution:
+        """Return an execution by the options of this worker that has made no turn."""
         return Execution(
             definition,
-            instance.identity,
+            identity,
             self._codec,
             Caller,
             max_steps=self._max_steps,
@@ -248,7 +250,8 @@ class Stepper:
                 await anyio.lowlevel.checkpoint()
 
     def _replay(self, instance: HeldInstance, stored: Sequence[bytes]) -> None:
-        execution = self._new(instance, self._workflows[instance.workflow])
+        definition = self._workflows[instance.workflow]
+        execution = self.new_execution(definition, instance.identity)
         try:
             if len(stored) < instance.turns:
                 self._recorder.suspend(instance, reports.turns_missing(instance, len(stored)))

@@ -287,9 +287,16 @@ class RedisBackend:
         return await self._update("ask", wire.pack_question(question))
 
     async def take_questions(
-        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+        self,
+        worker: str,
+        queues: Sequence[str],
+        workflows: Sequence[str],
+        limit: int,
+        *,
+        exclude_ids: Sequence[str] = (),
     ) -> TakenQuestions:
-        wanted = worker, wire.pack(list(queues)), wire.pack(list(workflows)), limit
+        names = wire.pack(list(queues)), wire.pack(list(workflows))
+        wanted = worker, *names, limit, wire.pack(list(exclude_ids))
         # As with instances, what an answer gave that was lost is not given again.
         request = Request("take_questions", wanted, rows.taken_questions, repeated=False)
         return await self._run(lambda: request)

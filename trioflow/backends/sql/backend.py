@@ -181,10 +181,16 @@ class SqlBackend(abc.ABC, Generic[S]):
         return await self._write(asking.ask, question, told=_is_done)
 
     async def take_questions(
-        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+        self,
+        worker: str,
+        queues: Sequence[str],
+        workflows: Sequence[str],
+        limit: int,
+        *,
+        exclude_ids: Sequence[str] = (),
     ) -> TakenQuestions:
-        wanted = (worker, queues, workflows, limit)
-        return await self._write(asking.take_questions, *wanted, told=_never)
+        asked = asking.Answering(worker, queues, workflows, exclude_ids)
+        return await self._write(asking.take_questions, asked, limit, told=_never)
 
     async def answer_questions(self, answers: Sequence[Answer]) -> None:
         await self._write(asking.answer_questions, answers, told=_always)

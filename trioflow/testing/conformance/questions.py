@@ -22,8 +22,9 @@ async def _take(
     queues: tuple[str, ...] = ("default",),
     workflows: tuple[str, ...] = ("flow",),
     limit: int = 10,
+    **options: Any,
 ) -> TakenQuestions:
-    return await stage.backend.take_questions(worker, queues, workflows, limit)
+    return await stage.backend.take_questions(worker, queues, workflows, limit, **options)
 
 
 async def _ids(stage: Stage, worker: str = "w1", **options: Any) -> tuple[list[str], bool]:
@@ -86,7 +87,8 @@ async def a_question_is_for_the_worker_that_holds_the_instance(stage: Stage) -> 
         await stage.stored(step(id, 0, life="l1"))
         await _ask(stage, f"q{id}", id)
     assert await _ids(stage, "w2") == ([], True)
-    assert await _ids(stage, "w1", queues=(), workflows=(), limit=1) == (["qa"], True)
+    assert await _ids(stage, "w1", workflows=("other",)) == ([], True)
+    assert await _ids(stage, "w1", queues=(), limit=1) == (["qa"], True)
     await stage.backend.release_worker("w1")
     assert await _ids(stage, "w1") == ([], False)
     assert await _ids(stage, "w2") == (["qb"], False)
@@ -102,6 +104,20 @@ async def a_question_needs_the_queue_and_the_workflow(stage: Stage) -> None:
         ["q"],
         False,
     )
+
+
+async def a_question_about_what_is_left_to_others_is_theirs(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _begun(stage, "a", "b")
+    for id in ("a", "b"):
+        await _ask(stage, f"q{id}", id)
+    assert await _ids(stage, exclude_ids=("a", "nobody")) == (["qb"], False)
+    assert await _ids(stage, exclude_ids=("a",)) == ([], False)
+    assert await _ids(stage, "w2", exclude_ids=("b",)) == (["qa"], False)
+    await stage.hold("c", life="l1")
+    await stage.stored(step("c", 0, life="l1"))
+    await _ask(stage, "qc", "c")
+    assert await _ids(stage, exclude_ids=("c",)) == (["qc"], False)  # it is its own already
 
 
 async def what_is_suspended_or_has_ended_is_asked_too(stage: Stage) -> None:
@@ -148,6 +164,7 @@ CASES: tuple[Case, ...] = (
     a_question_waits_for_the_first_turn,
     a_question_is_for_the_worker_that_holds_the_instance,
     a_question_needs_the_queue_and_the_workflow,
+    a_question_about_what_is_left_to_others_is_theirs,
     what_is_suspended_or_has_ended_is_asked_too,
     a_question_of_another_life_or_of_what_is_gone_is_nobodys,
     an_expired_question_is_forgotten,

@@ -1,5 +1,5 @@
 -- include: base activities instances
--- Give questions to a worker. ARGV: worker, queues, workflows, limit.
+-- Give questions to a worker. ARGV: worker, queues, workflows, limit, ids to leave.
 -- Returns: whether some wait, then for each its fields in the order of TakenQuestion.
 
 local worker, limit = ARGV[1], tonumber(ARGV[4])
@@ -17,7 +17,7 @@ local function set_of(names)
   return set
 end
 
-local queues, workflows = set_of(ARGV[2]), set_of(ARGV[3])
+local queues, workflows, excluded = set_of(ARGV[2]), set_of(ARGV[3]), set_of(ARGV[5])
 for _, id in ipairs(ids) do
   local asked = redis.call('HMGET', P .. 'q:' .. id, 'instance', 'life', 'question')
   local instance, life = asked[1], asked[2]
@@ -29,7 +29,8 @@ for _, id in ipairs(ids) do
     local holder = row[8] or ''
     local held = holder ~= '' and alive(holder)
     local begun = tonumber(row[7] or 0) > 0 or not is_open(row[1])
-    local mine = holder == worker or not held and queues[row[5]] and workflows[row[4]]
+    local served = not held and queues[row[5]] and not excluded[instance]
+    local mine = workflows[row[4]] and (holder == worker or served)
     if not begun or not mine then
       if not begun or held then
         reply[1] = 1

@@ -7,7 +7,7 @@ rows of their instances say.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from trioflow.backends.records import (
     Answer,
@@ -18,7 +18,16 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["answer_questions", "ask", "replies", "take_questions", "withdraw"]
+__all__ = ["Answering", "answer_questions", "ask", "replies", "take_questions", "withdraw"]
+
+
+class Answering(NamedTuple):
+    """Who asks for questions, and for which; see `Backend.take_questions`."""
+
+    worker: str
+    queues: Sequence[str]
+    workflows: Sequence[str]
+    exclude_ids: Sequence[str]
 
 
 def ask(store: SqlStore, new: NewQuestion) -> Update:
@@ -34,11 +43,9 @@ def ask(store: SqlStore, new: NewQuestion) -> Update:
         return "done"
 
 
-def take_questions(
-    store: SqlStore, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
-) -> TakenQuestions:
+def take_questions(store: SqlStore, asked: Answering, limit: int) -> TakenQuestions:
     """See `Backend.take_questions`."""
-    queries = store.queries
+    queries, worker = store.queries, asked.worker
     if store.execute(queries.any_question).fetchone() is None:
         return TakenQuestions([])
     taken: list[TakenQuestion] = []
@@ -50,10 +57,11 @@ def take_questions(
             one = TakenQuestion(*row[:-2])
             finished_at, held = row[-2:]
             begun = one.turns != 0 or finished_at is not None
-            served = one.queue in queues and one.workflow in workflows
-            if not begun or (held and one.worker != worker):
+            known = one.workflow in asked.workflows
+            served = one.queue in asked.queues and one.instance not in asked.exclude_ids
+            if not begun or (held and not (known and one.worker == worker)):
                 waiting = True
-            elif not held and not served:
+            elif not held and not (known and served):
                 pass  # somebody else's
             elif len(taken) == limit:
                 waiting = True

@@ -350,7 +350,13 @@ class Model:
         return "done"
 
     async def take_questions(
-        self, worker: str, queues: Sequence[str], workflows: Sequence[str], limit: int
+        self,
+        worker: str,
+        queues: Sequence[str],
+        workflows: Sequence[str],
+        limit: int,
+        *,
+        exclude_ids: Sequence[str] = (),
     ) -> TakenQuestions:
         await checkpoint()
         state, now = self.state, self.now()
@@ -365,10 +371,11 @@ class Model:
                 continue
             held = row.worker in state.workers
             begun = row.turns > 0 or row.status in ENDED
-            served = row.new.queue in queues and row.new.workflow in workflows
-            if not begun or (held and row.worker != worker):
+            known = row.new.workflow in workflows
+            served = row.new.queue in queues and one.new.instance not in exclude_ids
+            if not begun or (held and not (known and row.worker == worker)):
                 waiting = True
-            elif held or served:
+            elif known and (held or served):
                 waiting |= len(taken) == limit
                 if len(taken) < limit:
                     one.given = True
