@@ -279,6 +279,28 @@ async def test_one_that_has_nothing_to_do_for_long_is_ended():
     assert (old.happened, young.happened) == ("killed and reaped", "")
 
 
+async def test_the_last_idle_one_may_be_taken_while_others_are_ended():
+    now = [0.0]
+    pool = pools.ProcessPool(JsonCodec(), lambda: now[0])
+
+    class Fake:
+        alive = True
+        taken = None
+
+        def kill(self):
+            pass
+
+        async def wait(self):
+            self.taken = await pool._get(None)
+            return -9
+
+    old, young = Fake(), Fake()
+    await pool._keep(old)
+    now[0] = 301.0
+    await pool._keep(young)
+    assert old.taken is young
+
+
 async def test_in_a_tester_it_runs_in_a_thread():
     flows, work = calling(c.total, c.Order("o-1", [1]))
     async with open_tester(registry=flows) as tester:

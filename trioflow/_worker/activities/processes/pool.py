@@ -185,8 +185,11 @@ class ProcessPool:
     async def _keep(self, process: _Process) -> None:
         now = process.idle_since = self._clock()
         self._idle.append(process)
-        while now - self._idle[0].idle_since > _LONGEST_IDLE:
-            await self._end(self._idle.pop(0))
+        # Nobody may take one while others are ended, so they are taken out before.
+        overdue = [each for each in self._idle if now - each.idle_since > _LONGEST_IDLE]
+        self._idle = self._idle[len(overdue) :]
+        for each in overdue:
+            await self._end(each)
 
     async def _end(self, process: _Process) -> int | None:
         process.kill()
