@@ -11,6 +11,7 @@ __all__ = [
     "FORWARDED_ONCE",
     "IN_ORDER_OF_TIME",
     "LATE_GENERATORS",
+    "LIMITED_HANDLERS",
     "LIMITED_NESTING",
 ]
 
@@ -29,5 +30,9 @@ left, is cleaned up after the others."""
 FORWARDED_ONCE = 4
 """From this number on: a signal that ``forward_unread()`` sends has left the mailbox before."""
 
-CURRENT_RULES = 4
+LIMITED_HANDLERS = 5
+"""From this number on: the instance's timeout ends handlers of updates, also when the workflow's
+function has returned before."""
+
+CURRENT_RULES = 5
 """What new executions get."""
