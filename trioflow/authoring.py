@@ -75,8 +75,7 @@ def send_signal(instance: str, signal: Signal[T], value: T) -> Coroutine[Never, 
         value: A value of the signal's type.
 
     Raises:
-        InstanceNotFound: There is no such instance.
-        InstanceFinished: It has ended.
+        InstanceNotFound: There is no such instance, or it has ended.
         ValueMismatch: The value is not of the signal's type. Nothing was sent.
         NotInWorkflow: Outside of a workflow; use ``client.handle(id).signal(...)`` there.
     """

@@ -8,10 +8,11 @@ import pytest
 import trio
 
 from tests.engine.driver import START, act, done, signal
-from trioflow import Signal, continue_as_new, send_signal
+from trioflow import Signal, continue_as_new, forward_unread, send_signal
 from trioflow._codec.failures.failures import Failure
 from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
+from trioflow._model.rules import FORWARDED_ONCE
 from trioflow._model.turns import Continued
 from trioflow.errors import InstanceNotFound
 
@@ -207,3 +208,73 @@ def test_a_receiver_of_any_is_shown_as_that(drive):
     (task,) = tasks_of(drive(wf).execution)
     assert task.waits_for == "any signal"
     assert repr(Signal.any()) == "Signal.any()"
+
+
+async def forwards_twice_and_receives():
+    await trio.sleep(10)
+    got = []
+
+    async def send():
+        try:
+            await forward_unread("other")
+        except InstanceNotFound:
+            got.append("failed")
+
+    async def receive():
+        got.append(await number.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        nursery.start_soon(send)
+        nursery.start_soon(receive)
+    return got
+
+
+def sent(turn):
+    return [(command.id, bytes(command.value)) for command in turn.commands]
+
+
+def test_what_is_forwarded_goes_to_nobody_else(drive):
+    driver = drive(forwards_twice_and_receives, first=[signal("number", n) for n in (1, 2, 3)])
+    first, second = sent(driver.wake())
+    assert sorted([first[1], second[1]]) == [b"1", b"2"]  # and 3 is received
+    driver.turn(ev.SignalSent(first[0]))
+    driver.turn(ev.SignalSent(second[0]))
+    assert driver.check().result() == [3]
+
+
+def test_by_older_rules_it_stays_until_it_is_there(drive):
+    """Histories that began so replay so."""
+    first = [signal("number", 1)]
+    driver = drive(forwards_twice_and_receives, first=first, rules=FORWARDED_ONCE - 1)
+    commands = sent(driver.wake())
+    assert [value for _, value in commands] == [b"1", b"1"]
+    driver.turn(*[ev.SignalSent(id) for id, _ in commands])
+    assert driver.check().result() == [1]
+
+
+def test_what_cannot_be_forwarded_comes_back_to_its_place(drive):
+    async def send():
+        with pytest.raises(InstanceNotFound):
+            await forward_unread("other")
+
+    async def wf():
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(send)
+        return [await number.receive() for _ in range(3)]
+
+    driver = drive(wf, first=[signal("number", 1), signal("number", 2)])
+    ids = {value: id for id, value in sent(driver.wake())}
+    failure = Failure.of(InstanceNotFound("other"))
+    driver.turn(signal("number", 3), ev.SignalFailed(ids[b"2"], failure))
+    driver.turn(ev.SignalFailed(ids[b"1"], failure))
+    assert driver.check().result() == [1, 2, 3]
+
+
+def test_what_cannot_be_forwarded_goes_to_who_waits_by_now(drive):
+    driver = drive(forwards_twice_and_receives, first=[signal("number", 1)])
+    ((id, _),) = sent(driver.wake())
+    driver.turn(ev.SignalFailed(id, Failure.of(InstanceNotFound("other"))))
+    assert driver.check().result() == ["failed", 1]

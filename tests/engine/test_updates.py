@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.engine.driver import act, answers, done, request, shown, signal, stopped
+from tests.engine.driver import START, act, answers, done, request, shown, signal, stopped
 from trioflow import (
     DefinitionError,
     DeterminismError,
@@ -24,6 +24,7 @@ from trioflow import (
 )
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
+from trioflow._model.rules import LIMITED_HANDLERS
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed
 
 add = Update("add", argument=int, result=int)
@@ -426,6 +427,63 @@ def test_a_workflows_timeout_ends_its_handlers(drive):
     driver.turn(stopped("u1:0"))
     turn = driver.turn(done("u1:1", 0))
     assert turn.outcome.failure.type == "TimeoutError"
+
+
+def limited(**more):
+    return {"started": {"deadline_at": START + 60}, **more}
+
+
+def test_it_ends_them_also_when_the_workflow_has_returned(drive):
+    driver = drive(slow, **limited(first=[request("r1", "add", 1)]))
+    assert driver.turn(signal("stop", "return")).outcome is None
+    turn = driver.wake()
+    assert (driver.now, shown(turn)) == (START + 60, [("CancelActivity", "u1:0", "")])
+    driver.turn(stopped("u1:0"))
+    turn = driver.turn(done("u1:1", 0))
+    assert "took longer than its timeout" in answers(turn)["r1"]
+    assert isinstance(turn.outcome, Completed)  # it was in time itself
+    driver.check()
+
+
+def test_one_that_comes_when_the_time_is_over_does_not_begin(drive):
+    async def wf():
+        @add.handler
+        async def _(number):
+            await a()
+
+        try:
+            await stop.receive()
+        finally:
+            with trio.CancelScope(shield=True):
+                await b()
+
+    driver = drive(wf, **limited())
+    driver.wake()
+    turn = driver.turn(request("r1", "add", 1))
+    assert [type(each).__name__ for each in turn.commands] == ["AnswerUpdate"]
+    assert "took longer than its timeout" in answers(turn)["r1"]
+    assert driver.turn(done("0:0", 1)).outcome.failure.type == "TimeoutError"
+    driver.check()
+
+
+def test_what_a_failure_has_cancelled_hears_of_the_end_however_late(drive):
+    driver = drive(slow, **limited(first=[request("r1", "add", 1)]))
+    driver.turn(signal("stop", "raise"))
+    driver.turn(stopped("u1:0"), now=START + 100)
+    turn = driver.turn(done("u1:1", 0))
+    assert (answers(turn), turn.outcome.failure.type) == ({}, "ValueError")
+    driver.check()
+
+
+def test_by_older_rules_handlers_have_no_limit_of_their_own(drive):
+    """Histories that began so replay so."""
+    rules = LIMITED_HANDLERS - 1
+    driver = drive(slow, **limited(first=[request("r1", "add", 1)], rules=rules))
+    driver.turn(signal("stop", "return"))
+    assert driver.execution.wake_at is None
+    driver.turn(done("u1:0", 1), now=START + 100)
+    assert answers(driver.turn(done("u1:1", 0))) == {"r1": 2}
+    driver.check()
 
 
 # --- replay and mistakes --------------------------------------------------------------------

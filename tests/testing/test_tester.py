@@ -22,6 +22,7 @@ from trioflow import (
     activity_info,
     heartbeat,
     now,
+    start_detached,
     workflow_by_name,
 )
 from trioflow.testing import Stuck, UnmetExpectations, open_tester
@@ -386,6 +387,34 @@ def test_a_sub_workflow_is_told_of_when_it_begins(backend):
     run(backend, main)
     assert seen == ["the child"]
     assert len(handles) == 1
+
+
+@flows.workflow
+async def starts_detached(if_exists: str) -> None:
+    await start_detached(waits_for_approval.options(id="detached", if_exists=if_exists))
+
+
+@BACKENDS
+def test_of_one_that_is_started_with_a_signal_or_detached_too(backend):
+    seen = []
+
+    async def main(tester):
+        tester.on_start(waits_for_approval, lambda handle: seen.append(handle.id))
+        signalled = waits_for_approval.options(id="signalled")
+        handle = await tester.client.signal_with_start(signalled.bind(), approved, False)
+        await handle.result()
+        await tester.start(waits_for_approval.options(id="waits"))
+        waiting = waits_for_approval.options(id="waits")
+        await tester.client.signal_with_start(waiting.bind(), approved, False)  # it only sends
+        assert seen == ["signalled", "waits"]
+        seen.clear()
+        await tester.run(starts_detached, "return")
+        await tester.run(starts_detached, "return")  # it is there
+        assert seen == ["detached"]
+        await tester.run(starts_detached, "replace")
+        assert seen == ["detached", "detached"]
+
+    run(backend, main)
 
 
 @BACKENDS

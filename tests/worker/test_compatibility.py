@@ -340,7 +340,7 @@ async def test_only_the_workers_own_queues_count(backend):
 
 
 async def test_a_workflow_of_which_too_many_do_not_fit(backend, monkeypatch):
-    monkeypatch.setattr("trioflow._worker.code_check._MOST_LEFT", 2)
+    monkeypatch.setattr("trioflow._worker.instances.holdings._MOST_LEFT", 2)
     old, new = versions()
     async with serving(backend, old) as client:
         for n in range(3):
@@ -360,6 +360,24 @@ async def test_a_workflow_of_which_too_many_do_not_fit(backend, monkeypatch):
         async with serving(backend, old):
             await fresh.signal(go, 1)
             assert await fresh.result() == "paid"
+
+
+async def test_a_workflow_of_which_too_many_come_from_an_old_worker(backend, monkeypatch, caplog):
+    monkeypatch.setattr("trioflow._worker.instances.holdings._MOST_LEFT", 2)
+    old, new = versions()
+    async with serving(backend, new, check="leave", sticky=0.0) as client:
+        async with serving(backend, old, sticky=0.0) as older:
+            for n in range(6):
+                await older.start(changes.options(id=f"{n}"))
+            await trio.sleep(1)
+        for n in range(6):
+            await client.handle(f"{n}").signal(go, n)
+            await trio.sleep(1)
+        assert caplog.text.count("is left to workers with other code") == 3
+        assert "3 running instances of workflow 'changes' do not fit the code: none" in caplog.text
+        async with serving(backend, old):
+            for n in range(6):
+                assert await client.handle(f"{n}").result() == "paid"
 
 
 @pytest.mark.parametrize("check", ["of", None, True])

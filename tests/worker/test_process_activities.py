@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import trio
 
 from tests.stores import opened
 from tests.worker import computing as c
@@ -253,30 +254,65 @@ async def test_one_that_has_died_idle_is_not_used():
         assert await worker.client.run(work) != first
 
 
-async def test_one_that_has_nothing_to_do_for_long_is_ended():
+class Fake:
+    """A process that notes what happens to it."""
+
+    alive = True
+    happened = ""
+
+    def kill(self):
+        self.happened += "killed"
+
+    async def wait(self):
+        self.happened += " and reaped"
+        return -9
+
+
+async def test_one_that_has_nothing_to_do_for_long_is_ended(clock):
+    """Though nobody calls."""
+    pool = pools.ProcessPool(JsonCodec(), trio.current_time)
+    old, young = Fake(), Fake()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.watch)
+        await trio.sleep(1000)  # there is none
+        pool._keep(old)
+        await trio.sleep(200)
+        pool._keep(young)
+        await trio.sleep(99)
+        assert not old.happened
+        await trio.sleep(2)
+        assert (old.happened, young.happened) == ("killed and reaped", "")
+        await trio.sleep(200)
+        assert young.happened == "killed and reaped"
+        pool.stop()
+
+
+async def test_a_worker_ends_them(monkeypatch):
+    monkeypatch.setattr(pools, "_LONGEST_IDLE", 0.0)
+    monkeypatch.setattr(pools, "_BREATH", 0.0)
+    flows, work = calling(c.total, c.Order("x", []))
+    async with open_worker("memory://", registry=flows, drain=0) as worker:
+        await until_gone((await worker.client.run(work))[2])
+
+
+async def test_one_may_be_taken_while_others_are_ended():
     now = [0.0]
     pool = pools.ProcessPool(JsonCodec(), lambda: now[0])
-    pool.prepare([c.total])
+    young = Fake()
 
-    class Fake:
-        alive = True
-        happened = ""
-
-        def kill(self):
-            self.happened += "killed"
-
+    class Taking(Fake):
         async def wait(self):
-            self.happened += " and reaped"
+            self.taken = await pool._get(None)
             return -9
 
-    old, young = Fake(), Fake()
-    await pool._keep(old)
+    old = Taking()
+    pool._keep(old)
     now[0] = 200.0
-    await pool._keep(young)
-    assert not old.happened
+    pool._keep(young)
     now[0] = 301.0
-    await pool._keep(Fake())
-    assert (old.happened, young.happened) == ("killed and reaped", "")
+    await pool._end_overdue()
+    assert old.taken is young
+    assert not pool._idle
 
 
 async def test_in_a_tester_it_runs_in_a_thread():

@@ -20,7 +20,16 @@ from trioflow._model.events import Message, SignalReceived
 from trioflow._model.turns import Completed, Continued, Failed, Outcome
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
-__all__ = ["continuation", "judged", "raised", "returned", "suspends", "unread_is_fine", "until"]
+__all__ = [
+    "continuation",
+    "judged",
+    "over",
+    "raised",
+    "returned",
+    "suspends",
+    "unread_is_fine",
+    "until",
+]
 
 
 async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -33,9 +42,14 @@ async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **k
         with trio.CancelScope(deadline=deadline) as scope:
             return await definition.fn(*args, **kwargs)
         assert scope.cancelled_caught
+    raise over(deadline, definition.name)
+
+
+def over(deadline: float, workflow: str) -> TimeoutError:
+    """Return the error that says that an instance's time is over."""
     when = datetime.fromtimestamp(deadline, UTC).isoformat(timespec="seconds")
-    raise TimeoutError(
-        f"workflow {definition.name!r} took longer than its timeout, which was over at {when}"
+    return TimeoutError(
+        f"workflow {workflow!r} took longer than its timeout, which was over at {when}"
     )
 
 

@@ -53,6 +53,7 @@ from trioflow._model.rules import (
     CURRENT_RULES,
     IN_ORDER_OF_TIME,
     LATE_GENERATORS,
+    LIMITED_HANDLERS,
     LIMITED_NESTING,
 )
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
@@ -380,6 +381,12 @@ class Execution:
     def has_updates(self) -> bool:
         """Whether there were updates, or handlers of some."""
         return self._updates is not None
+
+    @property
+    def handlers_end_at(self) -> float:
+        """When handlers of updates are cancelled: at the instance's timeout, if it has one."""
+        deadline = None if self._started is None else self._started.deadline_at
+        return inf if deadline is None or self.rules < LIMITED_HANDLERS else deadline
 
     @property
     def promises(self) -> Promises:

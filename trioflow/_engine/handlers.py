@@ -17,6 +17,8 @@ import trio
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import decode_as, encode_checked, is_plain
 from trioflow._engine import guard
+from trioflow._engine.ending import over
+from trioflow._engine.loop.nested import is_expired
 from trioflow._model.commands import AnswerUpdate
 from trioflow._model.definitions import answering_to
 from trioflow._model.events import UpdateRequested
@@ -100,7 +102,8 @@ class Updates:
             await self._run(scope, handler, event)
 
         name = f"update {event.name}"
-        self._execution.loop.spawn(run, name, HANDLER_KIND, waiting.number)
+        deadline = self._execution.handlers_end_at
+        self._execution.loop.spawn(run, name, HANDLER_KIND, waiting.number, deadline=deadline)
         return True
 
     async def _run(
@@ -119,9 +122,12 @@ class Updates:
                 cancelled = scope.cancelled_caught
             if cancelled:
                 why = execution.cancelled_why
-                if why is None:
+                if is_expired(scope):
+                    failure = over(scope.deadline, execution.definition.name)
+                elif why is None:
                     return  # the workflow has failed: whoever waits hears of its end
-                failure = InstanceCancelled(execution.identity.id, why.reason)
+                else:
+                    failure = InstanceCancelled(execution.identity.id, why.reason)
         except (Evicted, KeyboardInterrupt):
             raise
         except BaseException as exc:  # noqa: BLE001  # whatever a handler raises is its answer

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, assert_never
 
 import trio
@@ -15,6 +17,7 @@ from trioflow._codec.values import encode_checked
 from trioflow._model.commands import SendSignal
 from trioflow._model.events import SignalAnswer, SignalFailed, SignalReceived, SignalSent
 from trioflow._model.ids import check_command_id
+from trioflow._model.rules import FORWARDED_ONCE
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
@@ -46,8 +49,12 @@ class Mailbox:
             waiting = self._waiting.get(_ANY)
         if waiting:
             loop.reschedule(waiting.popleft(), Value(signal))
+            return
+        unread = self._unread.setdefault(signal.name, deque())
+        if unread and arrival < unread[-1][0]:  # it was taken out to be sent, and comes back
+            unread.insert(bisect(unread, arrival, key=itemgetter(0)), (arrival, signal))
         else:
-            self._unread.setdefault(signal.name, deque()).append((arrival, signal))
+            unread.append((arrival, signal))
 
     def take(self, name: str) -> SignalReceived | None:
         """Return the oldest unread signal of that name, ``None`` if there is none."""
@@ -64,10 +71,9 @@ class Mailbox:
         ]
         return self._unread[min(others)[1]].popleft()[1] if others else None
 
-    def first(self) -> SignalReceived | None:
-        """Return the oldest unread signal of all, and keep it; ``None`` if there is none."""
-        oldest = min(self.unread(), key=lambda each: each[0], default=None)
-        return None if oldest is None else oldest[1]
+    def first(self) -> tuple[int, SignalReceived] | None:
+        """Return the oldest unread signal of all, with its place, and keep it; or ``None``."""
+        return min(self.unread(), key=itemgetter(0), default=None)
 
     def drop(self, signal: SignalReceived) -> None:
         """Remove an unread signal, unless somebody has received it meanwhile."""
@@ -144,26 +150,41 @@ async def send(caller: Caller, instance: str, name: str, value: object, type_: o
 async def forward(caller: Caller, to: str) -> int:
     """Send the unread signals to another instance, one after the other; return how many.
 
-    One leaves the mailbox when it is in the other's inbox.
+    One has left the mailbox before it is sent, or others would receive it too, and comes back if
+    that fails.
     """
     check_characters(to, "an instance's id")
     execution, count = caller.execution, 0
+    mailbox, once = execution.mailbox, execution.rules >= FORWARDED_ONCE
     while True:
         state = await caller.begin("signal", "forward_unread()", attempt=count + 1)
-        signal = execution.mailbox.first()
-        if signal is None:
+        first = mailbox.first()
+        if first is None:
             return count
-        command_id = state.next_id()
-        command = execution.commands.find_recorded(command_id)
-        if type(command) is not SendSignal or command.name != signal.name:
-            check_command_id(command_id, "forward_unread()")
-            value = caller.count_new(bytes(signal.value), f"signal {signal.name!r}")
-            command = SendSignal(id=command_id, instance=to, name=signal.name, value=value)
-        else:
-            caller.count_recorded(command.value)
-        await _put(caller, command)
-        execution.mailbox.drop(signal)
+        arrival, signal = first
+        if once:
+            mailbox.drop(signal)
+        try:
+            await _forward_one(caller, to, signal, state.next_id())
+        except Exception:
+            if once:
+                mailbox.deliver(execution.loop, signal, arrival)
+            raise
+        if not once:
+            mailbox.drop(signal)
         count += 1
+
+
+async def _forward_one(caller: Caller, to: str, signal: SignalReceived, command_id: str) -> None:
+    execution = caller.execution
+    command = execution.commands.find_recorded(command_id)
+    if type(command) is not SendSignal or command.name != signal.name:
+        check_command_id(command_id, "forward_unread()")
+        value = caller.count_new(bytes(signal.value), f"signal {signal.name!r}")
+        command = SendSignal(id=command_id, instance=to, name=signal.name, value=value)
+    else:
+        caller.count_recorded(command.value)
+    await _put(caller, command)
 
 
 async def _put(caller: Caller, command: SendSignal) -> None:

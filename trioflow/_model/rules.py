@@ -6,7 +6,14 @@ the commands that it gives by itself, adds a rule here, and the engine asks for 
 
 from __future__ import annotations
 
-__all__ = ["CURRENT_RULES", "IN_ORDER_OF_TIME", "LATE_GENERATORS", "LIMITED_NESTING"]
+__all__ = [
+    "CURRENT_RULES",
+    "FORWARDED_ONCE",
+    "IN_ORDER_OF_TIME",
+    "LATE_GENERATORS",
+    "LIMITED_HANDLERS",
+    "LIMITED_NESTING",
+]
 
 IN_ORDER_OF_TIME = 1
 """From this number on: what happened since the last turn is applied one thing after the other, in
@@ -20,5 +27,12 @@ LATE_GENERATORS = 3
 """From this number on: an async generator that begins in a cleanup at the end of the run, and is
 left, is cleaned up after the others."""
 
-CURRENT_RULES = 3
+FORWARDED_ONCE = 4
+"""From this number on: a signal that ``forward_unread()`` sends has left the mailbox before."""
+
+LIMITED_HANDLERS = 5
+"""From this number on: the instance's timeout ends handlers of updates, also when the workflow's
+function has returned before."""
+
+CURRENT_RULES = 5
 """What new executions get."""

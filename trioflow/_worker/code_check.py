@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
@@ -13,7 +12,7 @@ from trioflow._codec.values import Codec
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.compatibility import check_code
-from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.holdings import Holdings, Left
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ENDED
 from trioflow.errors import BackendError, IncompatibleCode
@@ -25,7 +24,6 @@ logger = logging.getLogger("trioflow.worker")
 Check = Literal["off", "warn", "leave", "refuse"]
 """What a worker does about instances that its code does not fit."""
 
-_MOST_LEFT = 1000  # ids that each look for work leaves out
 _PAUSE = 60.0  # seconds between two looks at those that were left
 
 
@@ -89,31 +87,17 @@ class CodeCheck:
         for misfit in found.diverging:
             logger.warning("the code does not fit a running instance: %s", misfit)
         if self._how == "leave":
-            self._leave(Counter(misfit.workflow for misfit in found.diverging))
-            for misfit in found.diverging:
-                if misfit.workflow not in self._holdings.unknown:
-                    self._holdings.left[misfit.instance] = misfit.life, misfit.execution
-
-    def _leave(self, numbers: Counter[str]) -> None:
-        """Leave whole workflows if there is too much to be left out one by one."""
-        for name, number in numbers.most_common():
-            if numbers.total() <= _MOST_LEFT:
-                return
-            logger.warning(
-                "%d running instances of workflow %r do not fit the code: none of its instances "
-                "is taken here",
-                number,
-                name,
+            self._holdings.leave(
+                Left(each.instance, each.workflow, each.life, each.execution)
+                for each in found.diverging
             )
-            self._holdings.unknown.add(name)
-            del numbers[name]
 
     async def watch_left(self) -> None:
         """Forget those that were left and have ended, or gone on to the next execution."""
         left = self._holdings.left
         while self._how == "leave":
             await anyio.sleep(_PAUSE)
-            for id, (life, execution) in list(left.items()):
+            for id, each in list(left.items()):
                 try:
                     record = await self._backend.get(id)
                 except BackendError:
@@ -121,7 +105,7 @@ class CodeCheck:
                 if (
                     record is None
                     or record.status in ENDED
-                    or (record.life, record.execution) != (life, execution)
+                    or (record.life, record.execution) != (each.life, each.execution)
                 ):
                     left.pop(id, None)
                     self._look_again()

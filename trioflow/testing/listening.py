@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import CommitFailure, NewInstance, Unit
+from trioflow.backends.records import CommitFailure, NewInstance, Reached, Unit
+from trioflow.backends.sql.operations import reads
 
 __all__ = ["ListeningStore"]
 
 
 class ListeningStore(MemoryBackend):
-    """Calls functions with each instance that it has stored, root or sub-workflow.
+    """Calls functions with each instance that it has stored, however that was started.
 
     Args:
         clock: The store's clock, epoch seconds.
@@ -46,7 +47,29 @@ class ListeningStore(MemoryBackend):
                 for commit in unit.instances:
                     if commit.new is not None:
                         self._tell(commit.new)
+                    for message in commit.messages:
+                        if message.new is not None and self._is_there(message.new):
+                            self._tell(message.new)
         return results
+
+    async def create_and_send(
+        self, new: NewInstance, event: bytes, *, request: str = ""
+    ) -> Reached:
+        """Send an event to an instance, and tell of that if it was created for it."""
+        reached = await super().create_and_send(new, event, request=request)
+        if reached.created:
+            self._tell(new)
+        return reached
+
+    def _is_there(self, new: NewInstance) -> bool:
+        """Whether an id is that of an instance which was to be created, and no other's.
+
+        It waits for nothing: whoever commits must hear what was stored, also when cancelled.
+        """
+        with self._lock:
+            session = self._session()
+            record = session.call(reads.get, session.store, new.id)
+        return record is not None and record.life == new.life
 
     def _tell(self, new: NewInstance) -> None:
         for listener in self.listeners:

@@ -34,7 +34,7 @@ from trioflow._engine.loop.standins import TurnClock
 from trioflow._engine.loop.steps import EndedUnseen, StepLimit
 from trioflow.errors import DeterminismError
 
-__all__ = ["NestedLoop"]
+__all__ = ["NestedLoop", "is_expired"]
 
 T = TypeVar("T")
 
@@ -139,6 +139,8 @@ class NestedLoop:
         name: str,
         kind: str,
         number: int,
+        *,
+        deadline: float = inf,
     ) -> None:
         """Start a task beside the main one, whose path is ``kind`` and ``number``.
 
@@ -150,9 +152,10 @@ class NestedLoop:
             name: Of the task.
             kind: See `TaskPath.kind`.
             number: See there.
+            deadline: Of its scope.
         """
         runner = self._runner
-        scope = trio.CancelScope()
+        scope = trio.CancelScope(deadline=deadline)
         host = None if getattr(_RUN, "runner", None) is runner else self._enter()
         try:
             task = spawn_root(self, lambda: fn(scope), name, TaskState(None, number, kind))
@@ -502,6 +505,12 @@ class NestedLoop:
 
     def _agen_dropped(self, agen: Any) -> None:
         clean_up_dropped(self, agen)
+
+
+def is_expired(scope: trio.CancelScope) -> bool:
+    """Whether a scope is cancelled because its deadline has passed."""
+    reason = scope._cancel_reason
+    return reason is not None and reason.source == "deadline"
 
 
 def _without_top(tb: types.TracebackType | None) -> types.TracebackType | None:

@@ -16,7 +16,7 @@ Who may call what: everything here is called in the loop, and calls back in the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from typing import Literal, Protocol
 
@@ -144,7 +144,8 @@ class ActivityRunner:
         self._context = copy_context()
         self._open_group()
         self._watcher = DetachedGroup(self._host, "trioflow overseer")  # no attempt can break it
-        self._watcher.start_soon(self._oversee, name="trioflow overseer")
+        for each, name in ((self._overseer, "overseer"), (self._processes, "idle processes")):
+            self._watcher.start_soon(self._watch, each.watch, name=f"trioflow {name}")
 
     def unreserve(self, instance: str, name: str) -> None:
         """Give back the room of an activity that is not stored."""
@@ -242,6 +243,7 @@ class ActivityRunner:
                 run.thread.leave()
         if self._group is not None:
             self._overseer.stop()
+            self._processes.stop()
             self._watcher.close()
             self._group.close()
             with anyio.move_on_after(_OBEY):
@@ -382,10 +384,10 @@ class ActivityRunner:
     def _limited(self, run: Run, deadline: float) -> None:
         self._overseer.watch_limit(run, deadline + _OBEY)
 
-    async def _oversee(self) -> None:
-        """Give up what does not stop in time, and give back what waits too long, until the end."""
+    async def _watch(self, watch: Callable[[], Awaitable[None]]) -> None:
+        """Run the overseer, or the pool's own, until the end."""
         try:
-            await self._overseer.watch()
+            await watch()
         except Exception as exc:  # noqa: BLE001  # ours; as above
             self._on_interrupt(exc)
 

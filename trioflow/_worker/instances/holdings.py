@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import anyio
 
@@ -15,11 +15,21 @@ from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import TakenInstance, TakenQuestion
 
-__all__ = ["Excluded", "Holdings", "Ready"]
+__all__ = ["Excluded", "Holdings", "Left", "Ready"]
 
 logger = logging.getLogger("trioflow.worker")
 
 _EVERY = 8  # of those that get their turn, one has not begun
+_MOST_LEFT = 1000  # ids that each look for work leaves out
+
+
+class Left(NamedTuple):
+    """An instance that is left to workers with other code, and which execution does not fit."""
+
+    id: str
+    workflow: str
+    life: str
+    execution: int
 
 
 class Ready:
@@ -95,7 +105,7 @@ class Holdings:
         closed: True once no more are to be taken.
         unknown: Names of workflows that came and are not registered here, or are left to others.
         leaves: Whether instances that diverge are left to other workers, and not suspended.
-        left: Those that are, by id: each with the life and the execution that does not fit.
+        left: Those that are, by id.
     """
 
     def __init__(
@@ -111,7 +121,7 @@ class Holdings:
         self.closed = False
         self.unknown: set[str] = set()
         self.leaves = False
-        self.left: dict[str, tuple[str, int]] = {}
+        self.left: dict[str, Left] = {}
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
@@ -143,6 +153,22 @@ class Holdings:
     def excluded(self) -> Excluded:
         """Return the keyword for what is left to others, if anything is: not all stores have it."""
         return {"exclude_ids": tuple(self.left)} if self.left else {}
+
+    def leave(self, instances: Iterable[Left]) -> None:
+        """Leave instances to workers with other code, and whole workflows if it is too many."""
+        self.left.update((each.id, each) for each in instances if each.workflow not in self.unknown)
+        while len(self.left) > _MOST_LEFT:
+            numbers = Counter(each.workflow for each in self.left.values())
+            name, number = numbers.most_common(1)[0]
+            logger.warning(
+                "%d running instances of workflow %r do not fit the code: none of its instances "
+                "is taken here",
+                number,
+                name,
+            )
+            self.unknown.add(name)
+            for each in [each for each in self.left.values() if each.workflow == name]:
+                del self.left[each.id]
 
     # --- what is to be looked at --------------------------------------------------------
 

@@ -42,7 +42,7 @@ from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
-from trioflow._worker.instances.holdings import Holdings
+from trioflow._worker.instances.holdings import Holdings, Left
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import (
     Answer,
@@ -282,7 +282,8 @@ class Recorder:
             instance.workflow,
             report.message,
         )
-        self._holdings.left[instance.id] = instance.life, instance.number
+        left = Left(instance.id, instance.workflow, instance.life, instance.number)
+        self._holdings.leave([left])
         self._let_go(instance)
 
     def _let_go(self, instance: HeldInstance) -> None:

@@ -40,6 +40,7 @@ from trioflow.errors import DefinitionError, WorkerLost
 __all__ = ["ProcessPool", "check_outside", "place_of"]
 
 _LONGEST_IDLE: Final = 300.0  # seconds after which a process that has nothing to do is ended
+_BREATH: Final = 1.0  # seconds between two looks at those that are idle, at least
 _STARTING: Final = 60.0  # seconds that a process has to import what it needs
 _REAPING: Final = 5.0  # seconds that the kernel has to end what was killed
 _START: Final = (
@@ -69,6 +70,8 @@ class ProcessPool:
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._closed = False
+        self._kept = anyio.Event()
+        self._watching = anyio.CancelScope()
 
     def prepare(self, activities: Iterable[Activity[..., Any]]) -> None:
         """Check that other processes can run some activities. Nothing is started.
@@ -144,8 +147,24 @@ class ProcessPool:
         if self._closed:
             await self._end(process)
         else:
-            await self._keep(process)
+            self._keep(process)
         return frame
+
+    async def watch(self) -> None:
+        """End processes that have had nothing to do for long, until `stop`."""
+        with self._watching:
+            while True:
+                self._kept = anyio.Event()
+                if not self._idle:
+                    await self._kept.wait()
+                    continue
+                at = self._idle[0].idle_since + _LONGEST_IDLE
+                await anyio.sleep(max(at - self._clock(), _BREATH))
+                await self._end_overdue()
+
+    def stop(self) -> None:
+        """End `watch`."""
+        self._watching.cancel()
 
     async def aclose(self) -> None:
         """Kill all processes, and start no more."""
@@ -182,11 +201,18 @@ class ProcessPool:
             f"importing the modules of activities with runtime='process' does"
         )
 
-    async def _keep(self, process: _Process) -> None:
-        now = process.idle_since = self._clock()
+    def _keep(self, process: _Process) -> None:
+        process.idle_since = self._clock()
         self._idle.append(process)
-        while now - self._idle[0].idle_since > _LONGEST_IDLE:
-            await self._end(self._idle.pop(0))
+        self._kept.set()
+
+    async def _end_overdue(self) -> None:
+        # Somebody may take one while others are ended, so they are taken out before.
+        last = self._clock() - _LONGEST_IDLE
+        overdue = [each for each in self._idle if each.idle_since <= last]
+        self._idle = self._idle[len(overdue) :]
+        for each in overdue:
+            await self._end(each)
 
     async def _end(self, process: _Process) -> int | None:
         process.kill()

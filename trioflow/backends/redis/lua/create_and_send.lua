@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base activities instances ending
 -- Put an event into the inbox of an instance, which is created first if there is none.
 -- ARGV: nonce, again, source, a list of one new instance, event, a request's id or ''.
 -- Returns: the life that is reached, 1 if it is the new one, 1 if the request was made before.
@@ -10,22 +10,13 @@ end
 local new = cmsgpack.unpack(ARGV[4])[1]
 local request = ARGV[6]
 local id = new.id
-local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'execution', 'life')
-local life, created = row[3] or '', 0
+local row = redis.call('HMGET', P .. 'i:' .. id, 'status', 'life')
+local life, created = row[2] or '', 0
 if row[1] and has_request(id, life, request) then
   return answer(ARGV[1], { life, 0, 1 })
 end
-if not row[1] or not is_open(row[1]) then
+if create_one(new, true) then
   life, created = new.life or '', 1
-  local execution = 1
-  if row[1] then
-    execution = tonumber(row[2]) + 1
-    forget_instance(id)
-  end
-  store_instance(id, new, {
-    status = 'running', execution = execution, turns = 0, events = 0, worker = '', sticky = '',
-  }, execution)
-  list_ready(id, new.queue, new.priority, nil, '', first_ready(new.start_at))
   flush()
 end
 deliver(id, { event = ARGV[5] })
