@@ -132,10 +132,10 @@ def _nothing(_: object) -> bool:
 class _Execution(Execution):
     """Keeps how the main task ended; a `Failure` would not keep all of an exception."""
 
-    def _outcome(self, *, never_started: bool) -> Outcome:
+    def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         end = self.loop.outcome
         self.end = outcome.Value(end.value) if isinstance(end, outcome.Value) else end
-        return super()._outcome(never_started=never_started)
+        return super()._outcome(recorded, never_started=never_started)
 
 
 class Workflows:
