@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _ROOT = Path(__file__).parents[1]
 # What workers say when another one was killed, and when the server was.
-_OF_DEATHS = ("has not been heard of for",)
+_OF_DEATHS = ("sent no heartbeat for",)
 _OF_OUTAGES = (
     "the store is not available, trying again",
     "the heartbeat does not reach the store",

@@ -182,7 +182,7 @@ async def test_a_lost_workers_work_is_taken_over(sqlite, caplog):
                 assert await handle.result() == 11
                 assert await parked.result() == 5
     assert attempts == [(1, 1), (1, 2)]
-    assert any("has not been heard of" in r.getMessage() for r in caplog.records)
+    assert any("sent no heartbeat for" in r.getMessage() for r in caplog.records)
 
 
 async def test_a_worker_that_was_declared_dead_begins_anew_and_nothing_is_doubled(cached, caplog):

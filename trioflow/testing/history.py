@@ -19,6 +19,7 @@ from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
+from trioflow._model.events import Started
 from trioflow._model.info import SuspendReport, TaskInfo
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
@@ -182,10 +183,6 @@ class Replay:
         propagators: Sequence[Propagator] = (),
     ) -> None:
         self.history = load_history(history)
-        if workflow.name != self.history.workflow:
-            raise TrioflowError(
-                f"this history is of workflow {self.history.workflow!r}, not {workflow.name!r}"
-            )
         found = {each.number: each for each in self.history.executions}
         number = max(found, default=0) if execution is None else execution
         if number not in found:
@@ -193,9 +190,12 @@ class Replay:
                 f"the history of {self.history.id!r} has no execution {number}; it has "
                 f"{', '.join(map(str, found)) or 'none'}"
             )
-        guard.install()
         self.number = number
         self.turns = found[number].decode()
+        of = _workflow_of(self.turns) or self.history.workflow
+        if workflow.name != of:
+            raise TrioflowError(f"this history is of workflow {of!r}, not {workflow.name!r}")
+        guard.install()
         self.position = 0
         self._execution = (StrictExecution if strict else Execution)(
             workflow,
@@ -327,6 +327,12 @@ def check_replay(
                 if last and replay.position == breakpoint_at:
                     breakpoint()  # noqa: T100  # asked for
                 replay.step()
+
+
+def _workflow_of(turns: Sequence[Turn]) -> str | None:
+    """Return whose execution it is: an earlier life of the id may have been another workflow's."""
+    events = turns[0].events if turns else ()
+    return next((each.workflow for each in events if isinstance(each, Started)), None)
 
 
 def _said(thing: msgspec.Struct) -> str:
