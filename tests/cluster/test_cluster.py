@@ -270,4 +270,4 @@ def test_a_mistake_of_the_store_is_found(store):
 @pytest.mark.parametrize("store", [KeepsMessages, LosesWakeUps, StoresResultsTwice, LosesSignals])
 def test_a_mistake_of_the_store_is_found_soon(store):
     with pytest.raises(BrokenInvariant):
-        run_all(10, faults=RESTLESS, store=lambda clock: store(clock=clock), instances=8)
+        run_all(40, faults=RESTLESS, store=lambda clock: store(clock=clock), instances=8)
