@@ -122,7 +122,8 @@ assert find(st.from_type(Schedule), lambda schedule: len(schedule.choices) > 2)
 """
 
 
-def test_hypothesis_loads_the_plugin_by_itself(tmp_path):
+@pytest.mark.parametrize("first", ["", "from trioflow.testing import explore\n"])
+def test_hypothesis_loads_the_plugin_by_itself(tmp_path, first):
     project = tmp_path / "flows-1.dist-info"
     project.mkdir()
     (project / "METADATA").write_text("Metadata-Version: 2.1\nName: flows\nVersion: 1\n")
@@ -131,7 +132,7 @@ def test_hypothesis_loads_the_plugin_by_itself(tmp_path):
     )
     path = os.pathsep.join([str(tmp_path), *sys.path])
     subprocess.run(
-        [sys.executable, "-c", ENTRY], check=True, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-c", first + ENTRY], check=True, env={**os.environ, "PYTHONPATH": path}
     )
 
 
