@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
@@ -44,7 +45,7 @@ def _copy_schema(connection: sqlite3.Connection) -> None:
 class MemoryBackend(SqlBackend[SqlStore]):
     """The SQLite store on ``:memory:``, run inline: no thread, no file, no real time.
 
-    What it holds is gone after `aclose`. Several workers and clients of one process, and of one
+    What it holds is gone after `aclose`, or when the object is gone. Several workers and clients of one process, and of one
     event loop, may use one object.
 
     Args:
@@ -67,6 +68,8 @@ class MemoryBackend(SqlBackend[SqlStore]):
         await anyio.lowlevel.checkpoint()
         if self._opened is None:
             connection = connect(":memory:")
+            # Whoever lets go of the store without closing it loses nothing that should be kept.
+            weakref.finalize(self, connection.close)
             _copy_schema(connection)
             store = SqlStore(connection, SqliteDialect(":memory:"), self._clock)
             self._opened = Session(store)
