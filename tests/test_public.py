@@ -38,9 +38,9 @@ PUBLIC = {
     "trioflow": f"""
         {AUTHORING} {ERRORS}
         attribute
-        Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
+        Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory
+        Handle Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
+    BulkReport,
     Client,
     DeadLetter,
     Description,
@@ -113,6 +114,7 @@ __all__ = [
     "BackendUnavailable",
     "BoundActivity",
     "BoundWorkflow",
+    "BulkReport",
     "Client",
     "ClientClosed",
     "Codec",

@@ -26,6 +26,7 @@ from trioflow import (
     Attempt,
     BoundActivity,
     BoundWorkflow,
+    BulkReport,
     Client,
     Compatibility,
     ContextVars,
@@ -302,6 +303,10 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.count(group_by="status", where=some), dict[str, int])
     of_attribute = await client.count(group_by=attribute("stage"))
     assert_type(of_attribute, dict[str | int | float | bool | datetime, int])
+    assert_type(await client.cancel(where=some, reason="over"), BulkReport)
+    assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
+    await client.signal(approved, "1", status="running")  # type: ignore[misc]
+    await client.terminate(stage="paid")  # type: ignore[call-arg]
     await client.count(group_by="stage")  # type: ignore[call-overload]
     await client.list(where="a")  # type: ignore[arg-type]
     await client.count(where=attribute("a") > "b")  # type: ignore[operator]

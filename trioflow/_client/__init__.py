@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trioflow._client.bulk import BulkReport
 from trioflow._client.client import Client, open_client
 from trioflow._client.description import (
     ActivityDescription,
@@ -15,6 +16,7 @@ from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
+    "BulkReport",
     "Client",
     "DeadLetter",
     "Description",

@@ -33,6 +33,7 @@ from trioflow._client.arguments import (
     finished_statuses,
     instance_filter,
 )
+from trioflow._client.bulk import BulkCalls
 from trioflow._client.description import Description, describe
 from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
@@ -97,7 +98,7 @@ class _LocalWorker(Protocol):
     def start(self, new: NewInstance) -> _Start: ...
 
 
-class Client:
+class Client(BulkCalls):
     """Starts instances and finds them again. `open_client` makes one; a worker has one.
 
     Args:

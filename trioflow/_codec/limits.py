@@ -154,13 +154,13 @@ def storable_reason(reason: object) -> str | None:
     return text.encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH]
 
 
-def check_request(id: object) -> str:
-    """Return the id of an update if every store takes it.
+def check_request(id: object, what: str = "an update's id", *, prefix: str = "") -> str:
+    """Return the id of an update, or ``what`` it is of, if every store takes it after a prefix.
 
     Raises:
         ArgumentError: As for `check_id`.
     """
-    return _check(id, "an update's id", REQUEST_LENGTH)
+    return prefix + _check(id, what, REQUEST_LENGTH - len(prefix))
 
 
 def check_levels(levels: int, name: object) -> None:

@@ -1,0 +1,173 @@
+"""Doing one thing with all instances that a filter means."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.worker.flow import in_memory, serving, until_parked
+from trioflow import (
+    ArgumentError,
+    BackendUnavailable,
+    BulkReport,
+    InstanceCancelled,
+    InstanceTerminated,
+    Registry,
+    Signal,
+    ValueMismatch,
+    open_client,
+)
+from trioflow._client import bulk
+
+number = Signal("number", int)
+
+
+def shop():
+    flows = Registry()
+
+    @flows.workflow
+    async def waiting(n: int = 0) -> int:
+        return n + await number.receive()
+
+    return flows, waiting
+
+
+@asynccontextmanager
+async def stored(clock, monkeypatch):
+    """Seven instances that no worker runs, `x0` the oldest, in batches of three."""
+    flows, waiting = shop()
+    monkeypatch.setattr(bulk, "BATCH", 3)
+    async with open_client(in_memory(clock), registry=flows) as client:
+        for n in range(7):
+            await client.start(waiting.options(id=f"x{n}"), n)
+        yield client, waiting
+
+
+async def test_instances_are_reached_by_a_filter(cached):
+    flows, waiting = shop()
+    async with cached.worker(flows) as worker, cached.client(flows) as client:
+        start = worker.client.start
+        own = [await start(waiting.options(id=f"a{n}"), n) for n in range(3)]
+        cancelled = [await start(waiting.options(id=f"b{n}")) for n in range(3)]
+        ended = [await start(waiting.options(id=f"c{n}")) for n in range(3)]
+        for handle in own:
+            await until_parked(handle)
+
+        assert await client.pause(id_prefix="a", reason="night") == BulkReport(3, 0, None)
+        assert await client.signal(number, 10, id_prefix="a") == BulkReport(3, 0, None)
+        assert await client.count(status="suspended", workflow=waiting) == 3
+        assert await client.resume(workflow=waiting) == BulkReport(3, 0, None)
+        assert [await handle.result() for handle in own] == [10, 11, 12]
+
+        assert (await client.cancel(id_prefix="b", reason="over")).done == 3
+        for handle in cancelled:
+            with pytest.raises(InstanceCancelled, match="over"):
+                await handle.result()
+        assert await client.terminate(workflow=waiting, reason="out") == BulkReport(3, 0, None)
+        for handle in ended:
+            with pytest.raises(InstanceTerminated, match="out"):
+                await handle.result()
+        assert await client.terminate(workflow=waiting) == BulkReport(0, 0, None)
+
+
+async def test_a_call_goes_on_where_another_has_stopped(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, _):
+        first = await client.cancel(id_prefix="x", limit=4)
+        assert (first.done, first.passed) == (4, 0)
+        left = [one.id for one in await client.list(status="running")]
+        assert left == ["x2", "x1", "x0"]
+        await client.remove(finished_before=1e12)  # the one where it stopped is no more
+        second = await client.cancel(id_prefix="x", limit=4, after=first.after)
+        assert second == BulkReport(3, 0, None)
+
+
+async def test_what_starts_meanwhile_is_left_alone(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, waiting):
+        terminate = client.backend.terminate
+
+        async def again(id, outcome, *, life):
+            update = await terminate(id, outcome, life=life)
+            if id.startswith("x"):
+                await client.start(waiting.options(id=id))  # also the one at which the batch ends
+            return update
+
+        monkeypatch.setattr(client.backend, "terminate", again)
+        assert await client.terminate(workflow=waiting) == BulkReport(7, 0, None)
+        assert await client.count(status="running") == 7
+
+
+async def test_what_has_ended_in_between_is_passed(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, waiting):
+        listed = client.backend.list
+
+        async def late(where, **page):
+            found = await listed(where, **page)
+            for record in found[:1]:
+                await client.handle(record.id).terminate()
+            for record in found[1:2]:
+                await client.handle(record.id).terminate()
+                await client.start(waiting.options(id=record.id))
+            return found
+
+        monkeypatch.setattr(client.backend, "list", late)
+        report = await client.pause(workflow=waiting)
+        assert report == BulkReport(2, 5, None)
+        assert await client.count(status="suspended") == 2
+
+
+async def test_an_error_says_how_to_go_on(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, _):
+        terminate = client.backend.terminate
+
+        async def failing(id, outcome, *, life):
+            if id == "x2":
+                raise BackendUnavailable("the store is away")
+            return await terminate(id, outcome, life=life)
+
+        monkeypatch.setattr(client.backend, "terminate", failing)
+        with pytest.raises(BackendUnavailable) as caught:
+            await client.terminate(id_prefix="x")
+        (note,) = caught.value.__notes__
+        assert note.startswith("3 instances were done before; after=")
+        monkeypatch.setattr(client.backend, "terminate", terminate)
+        cursor = note.split("'")[1]
+        assert await client.terminate(id_prefix="x", after=cursor) == BulkReport(2, 0, None)
+        assert await client.count(status="running") == 0
+
+
+async def test_a_signal_with_an_id_is_got_once(clock):
+    flows, waiting = shop()
+    async with serving(in_memory(clock), flows) as client:
+        handles = [await client.start(waiting, n) for n in range(3)]
+        for handle in handles:
+            await until_parked(handle)
+            await handle.pause()
+        first = await client.signal(number, 1, id="recall", workflow=waiting, limit=2)
+        assert (first.done, first.after is None) == (2, False)
+        again = await client.signal(number, 1, id="recall", workflow=waiting)
+        assert again == BulkReport(1, 2, None)
+        assert [(await handle.describe()).unread for handle in handles] == [1, 1, 1]
+
+
+async def test_mistakes_change_nothing(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, _):
+        for call in (client.cancel, client.terminate, client.pause, client.resume):
+            with pytest.raises(ArgumentError, match=r"without a filter would mean every instance"):
+                await call()
+            with pytest.raises(ArgumentError, match=r"after: the `after` of a report is needed"):
+                await call(id_prefix="x", after="x3")
+            with pytest.raises(ValueError, match="does nothing to instances that have ended"):
+                await call(status=["running", "failed"] if call != client.resume else "failed")
+        with pytest.raises(
+            ValueError, match=r"resume\(\) does nothing to instances that are running"
+        ):
+            await client.resume(status="running")
+        with pytest.raises(ArgumentError, match="the id of a signal cannot be empty"):
+            await client.signal(number, 1, id="", id_prefix="x")
+        with pytest.raises(ValueMismatch, match="Expected int"):
+            await client.signal(number, "one", id_prefix="x")
+        with pytest.raises(ValueError, match="limit"):
+            await client.cancel(id_prefix="x", limit=-1)
+        assert await client.cancel(id_prefix="x", limit=0) == BulkReport(0, 0, None)
+        assert await client.count(status="running") == 7
