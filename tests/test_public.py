@@ -39,9 +39,10 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
-        Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory
-        Handle Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
-        UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
+        Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning
+        ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport
+        Undecodable UpdateHandle Worker Workflow WrappedCodec check_compatibility
+        default_registry errors
         open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",

@@ -292,6 +292,7 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
     assert_type(await handle.pause("why"), None)
+    assert_type(await handle.retry_now(charge), bool)
     assert_type(await handle.wait(status=("failed", "suspended")), Description)
     await handle.wait(status="done")  # type: ignore[arg-type]
     async for description in handle.watch():

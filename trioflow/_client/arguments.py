@@ -11,13 +11,14 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 from trioflow._codec.limits import check_characters
 from trioflow._model.attributes import Where, conditions_of
-from trioflow._model.definitions import Workflow
+from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.options import check_time
 from trioflow.backends.records import ENDED, InstanceFilter, Status
 from trioflow.errors import ArgumentError
 
 __all__ = [
     "Filters",
+    "activity_name",
     "check_group",
     "check_id",
     "check_statuses",
@@ -121,6 +122,19 @@ def check_workflow(workflow: object) -> None:
         raise ArgumentError(
             f"{workflow!r} is not a workflow; leave it out for a result of plain JSON data"
         )
+
+
+def activity_name(activity: object) -> str | None:
+    """Return the name of an activity that is given as such or by its name; ``None`` for any.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if activity is None or isinstance(activity, str):
+        return _text_or_none(activity, "activity")
+    if isinstance(activity, Activity):
+        return cast("Activity[..., Any]", activity).name
+    raise ArgumentError(f"activity: an activity or the name of one is needed, not {activity!r}")
 
 
 def _time_or_none(value: object, name: str) -> float | None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 import anyio
 import msgspec
 
-from trioflow._client.arguments import Filters, instance_filter
+from trioflow._client.arguments import Filters, activity_name, instance_filter
 from trioflow._client.handle import Handle, signal_event
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._codec.limits import check_reason, check_request
 from trioflow._codec.values import Codec
+from trioflow._model.definitions import Activity
 from trioflow._model.options import check_count
 from trioflow._model.signals import Signal
 from trioflow.backends.abc import Backend
@@ -157,6 +158,32 @@ class BulkCalls(abc.ABC):
         """
         where = _filter("resume", filters, ("suspended",))
         return await self._each(where, self._by_handle("resume"), limit, after)
+
+    @raises_native_cancels
+    async def retry_now(
+        self,
+        *,
+        activity: Activity[..., Any] | str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> BulkReport:
+        """Begin the next attempts of activities that have failed at once, as `Handle.retry_now`.
+
+        Args:
+            activity: Only those of this activity, or of this name.
+            limit: How many instances at most.
+            after: Where to go on.
+            **filters: Of which instances, of those that have not ended.
+        """
+        name = activity_name(activity)
+        where = _filter("retry_now", filters, _OPEN)
+
+        async def retry(record: InstanceRecord) -> bool:
+            update = await self.backend.retry_now(record.id, activity=name, life=record.life)
+            return update == "done"
+
+        return await self._each(where, retry, limit, after)
 
     @overload
     async def signal(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
-from trioflow._client.arguments import check_statuses
+from trioflow._client.arguments import activity_name, check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
@@ -17,7 +17,7 @@ from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
-from trioflow._model.definitions import Workflow
+from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.queries import Query
@@ -402,6 +402,29 @@ class Handle(Generic[R]):
             InstanceFinished: It has ended.
         """
         self._check(await self._client.backend.resume(self.id, life=self._life))
+
+    @raises_native_cancels
+    async def retry_now(self, activity: Activity[..., Any] | str | None = None) -> bool:
+        """Begin the next attempts of activities that have failed at once, instead of waiting.
+
+        Nothing else changes: it is the attempt that was waited for, and if it fails, the policy
+        decides about another one.
+
+        Args:
+            activity: Only those of this activity, or of this name.
+
+        Returns:
+            Whether there was one that waited.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceFinished: It has ended.
+            ArgumentError: What is given is no activity.
+        """
+        name = activity_name(activity)
+        update = await self._client.backend.retry_now(self.id, activity=name, life=self._life)
+        self._check(update)
+        return update == "done"
 
     @raises_native_cancels
     async def remove(self) -> None:

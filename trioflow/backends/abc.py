@@ -401,6 +401,24 @@ class Backend(Protocol):
         """
         ...
 
+    async def retry_now(
+        self, instance: str, *, activity: str | None = None, life: str | None = None
+    ) -> Update:
+        """Make the activities of an instance visible that wait for their next attempt.
+
+        Their ``attempt`` stays as it is. What a worker runs is left alone.
+
+        Args:
+            instance: Its id.
+            activity: Only activities of this name.
+            life: Which life of the id is meant, or ``None`` for the present one.
+
+        Returns:
+            ``"done"``, ``"unchanged"`` if there is none that waits, ``"finished"`` or
+            ``"not found"``.
+        """
+        ...
+
     async def get(self, instance: str) -> InstanceRecord | None:
         """Return an instance's row."""
         ...

@@ -362,6 +362,11 @@ class RedisBackend:
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._update("resume", instance, wire.meant(life))
 
+    async def retry_now(
+        self, instance: str, *, activity: str | None = None, life: str | None = None
+    ) -> Update:
+        return await self._update("retry_now", instance, wire.meant(life), wire.meant(activity))
+
     async def _update(self, name: str, *arguments: Any) -> Update:
         update = await self._write(name, *arguments, decode=_decode_update)
         if update == "done":

@@ -240,6 +240,11 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._write(changes.resume, instance, life, told=_is_done)
 
+    async def retry_now(
+        self, instance: str, *, activity: str | None = None, life: str | None = None
+    ) -> Update:
+        return await self._write(changes.retry_now, instance, activity, life, told=_is_done)
+
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
     ) -> int:

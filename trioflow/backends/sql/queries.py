@@ -374,6 +374,9 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
         failure = ? WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    hasten_activities = """UPDATE activities SET visible_at = ?
+        WHERE instance = ? AND life = ? AND worker IS NULL AND visible_at > ?
+        AND activity = coalesce(?, activity)"""
     # Its activities ended with it; what somebody runs is marked, see MARK_REMOVED.
     delete_instance = "DELETE FROM instances WHERE id = ?"
     delete_attributes = """DELETE FROM attributes

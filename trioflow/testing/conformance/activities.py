@@ -10,9 +10,20 @@ from trioflow.backends.records import (
     ActivityRetry,
     CancelledActivity,
     Heartbeat,
+    NewActivity,
     Unit,
 )
-from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, key, named, step
+from trioflow.testing.conformance.stage import (
+    DONE,
+    LEASE,
+    TERMINATED,
+    Case,
+    Stage,
+    events,
+    key,
+    named,
+    step,
+)
 
 
 async def no_activities_give_nothing(stage: Stage) -> None:
@@ -263,6 +274,41 @@ async def activities_of_an_ended_execution_say_nothing(stage: Stage) -> None:
     assert (await stage.record("a")).unread == 0
 
 
+async def waiting_activities_may_be_tried_at_once(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+    await stage.hold("a", "b", life="1" * 32)
+    for id in ("a", "b"):
+        other = NewActivity("0:2", "other", "default", b"[1]", leased=False)
+        activities = [*named("0:0", "0:1"), other, *named("0:3", leased=True)]
+        await stage.stored(step(id, 0, life="1" * 32, activities=activities))
+    assert sorted(await stage.take_commands("w2")) == sorted(("0:0", "0:1", "0:2") * 2)
+    later = backend.now() + 1000
+    retries = [
+        ActivityRetry(key(id, f"0:{n}", life="1" * 32), 2, later, failure=b"f")
+        for id in ("a", "b")
+        for n in range(3)
+    ]
+    assert await backend.commit("w2", [Unit(retries=retries)]) == [None]
+    assert await stage.take_commands("w2") == []
+    assert await backend.retry_now("a", activity="nothing") == "unchanged"
+    assert await backend.retry_now("a", life="2" * 32) == "finished"
+    assert await backend.retry_now("nobody") == "not found"
+    assert await stage.take_commands("w2") == []
+    seen = backend.changes()
+    assert await backend.retry_now("a", activity="other") == "done"
+    assert backend.changes() > seen
+    (again,) = (await backend.take_activities("w2", ("default",), 9)).activities
+    assert (again.key.instance, again.key.command) == ("a", "0:2")
+    assert (again.attempt, again.failure) == (2, b"f")
+    assert await backend.retry_now("a", life="1" * 32) == "done"
+    taken = (await backend.take_activities("w2", ("default",), 9)).activities
+    assert [(one.key.instance, one.key.command) for one in taken] == [("a", "0:0"), ("a", "0:1")]
+    assert await backend.retry_now("a") == "unchanged"
+    assert await backend.terminate("b", TERMINATED) == "done"
+    assert await backend.retry_now("b") == "finished"
+
+
 CASES: tuple[Case, ...] = (
     no_activities_give_nothing,
     taking_an_activity_gives_all_that_is_needed,
@@ -283,4 +329,5 @@ CASES: tuple[Case, ...] = (
     a_cancelled_activity_is_not_tried_again,
     cancelling_what_has_ended_does_nothing,
     activities_of_an_ended_execution_say_nothing,
+    waiting_activities_may_be_tried_at_once,
 )

@@ -116,6 +116,13 @@ class Facts:
             if task.holder == worker and key not in kept and of in (None, key.instance):
                 task.holder, task.since = None, self.clock()
 
+    def hastened(self, id: str) -> None:
+        """The waiting activities of an instance's present life were made visible."""
+        for key, task in self.tasks.items():
+            present = key.instance == id and self.records[id].life == key.life
+            if present and task.holder is None:
+                task.since = min(task.since, self.clock())
+
     def died(self, worker: str, *, suspect: bool = False) -> None:
         """A worker's row is gone, and what it held is ``suspect`` or not."""
         if suspect:

@@ -448,6 +448,7 @@ class Machine(RuleBasedStateMachine):
         arguments: dict[str, tuple[bytes, ...]] = {
             "terminate": (TERMINATED,),
             "resume": (),
+            "retry_now": (),
             "suspend": (self._draft.event(b"report"),),
             "cancel": (self._draft.event(), UNSTARTED),
             "send": (self._draft.event(),),
@@ -455,7 +456,11 @@ class Machine(RuleBasedStateMachine):
         meant: dict[str, Any] = {"life": self._draft.life(id, life)}
         if what == "send":
             meant["request"] = request
-        self._do(partial(self._change, **meant), what, id, *arguments[what])
+        self._do(partial(self._client_act, **meant), what, id, *arguments[what])
+
+    async def _client_act(self, what: str, id: str, *arguments: bytes, **meant: Any) -> None:
+        if await self._change(what, id, *arguments, **meant) == "done" and what == "retry_now":
+            self._facts.hastened(id)
 
     @rule(new=plans.news, request=plans.requests)
     def create_and_send(self, new: NewPlan, request: str) -> None:

@@ -256,7 +256,10 @@ worker_acts = st.sampled_from(
 heir_acts = st.sampled_from(("commit", "die", "release", "go on"))
 """What a worker does that has taken a suspect."""
 client_acts = st.sampled_from(
-    (*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate", "suspend")
+    (
+        *(*("send",) * 4, *("resume",) * 2, *("cancel",) * 2, "terminate", "suspend"),
+        "retry_now",
+    )
 )
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "create_sent",
     "remove",
     "resume",
+    "retry_now",
     "send",
     "suspend",
     "terminate",
@@ -246,6 +247,22 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
         if row is None:
             return "not found"
         return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
+
+
+def retry_now(
+    store: SqlStore, instance: str, activity: str | None = None, life: str | None = None
+) -> Update:
+    """See `Backend.retry_now`."""
+    queries = store.queries
+    with store.transaction():
+        row = store.execute(queries.status_of, instance).fetchone()
+        if row is None:
+            return "not found"
+        if row[0] not in _OPEN or life not in (None, row[1]):
+            return "finished"
+        now = store.clock()
+        given = (now, instance, row[1], now, activity)
+        return "done" if store.execute(queries.hasten_activities, *given).rowcount else "unchanged"
 
 
 def remove(store: SqlStore, where: InstanceFilter, ids: Sequence[str] | None, limit: int) -> int:

@@ -318,6 +318,26 @@ class Model:
         self._watcher.notify()
         return "done"
 
+    async def retry_now(
+        self, instance: str, *, activity: str | None = None, life: str | None = None
+    ) -> Update:
+        await checkpoint()
+        row, now = self.state.unfinished(instance, life=life), self.now()
+        if row is None:
+            return self._missing(instance)
+        waiting = [
+            one
+            for key, one in self.state.activities.items()
+            if (key.instance, key.life) == (instance, row.new.life)
+            and one.worker is None
+            and one.visible_at > now
+            and activity in (None, one.new.activity)
+        ]
+        for one in waiting:
+            one.visible_at = now
+        self._watcher.notify()
+        return "done" if waiting else "unchanged"
+
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
     ) -> int:
