@@ -40,17 +40,16 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
         Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning
-        ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport
-        Undecodable UpdateHandle Worker Workflow WrappedCodec check_compatibility
-        default_registry errors
-        open_client open_worker run_worker
+        ExecutionDescription ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry
+        RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
+        check_compatibility default_registry errors open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
         AttributeCondition Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
-        CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
+        CancelledActivity Closing CommitFailure EndedExecution Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage

@@ -32,6 +32,31 @@ CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
 , latest_at REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE executions (
+    instance TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    how TEXT NOT NULL,
+    life TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    parent TEXT,
+    parent_execution INTEGER,
+    parent_command TEXT,
+    parent_life TEXT NOT NULL,
+    turns INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    input BLOB NOT NULL,
+    metadata BLOB NOT NULL,
+    outcome BLOB NOT NULL,
+    custom_status BLOB NOT NULL,
+    attributes BLOB NOT NULL,
+    start_at REAL NOT NULL,
+    created_at REAL NOT NULL,
+    finished_at REAL NOT NULL,
+    PRIMARY KEY (instance, execution)
+) WITHOUT ROWID;
 CREATE TABLE inbox (
     instance TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -97,6 +122,7 @@ CREATE INDEX activities_visible ON activities
     (worker, queue, priority, visible_at, scheduled_at);
 CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
 CREATE INDEX attributes_word ON attributes (name, word, seq);
+CREATE INDEX executions_finished ON executions (finished_at);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
 CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 import trio
 
@@ -21,6 +22,7 @@ from trioflow import (
     continue_as_new,
     open_client,
     open_worker,
+    set_status,
 )
 from trioflow._client.waiting import _Waiter
 from trioflow.backends.memory import MemoryBackend
@@ -79,9 +81,13 @@ async def test_a_bound_handle_never_shows_the_next_life(flow, place):
         assert await first.result() == 1
         second = await client.start(waiting.options(id="x"), 10)
         await until_parked(second)
-        for call in ("result", "describe", "history", "remove"):
-            with pytest.raises(InstanceNotFound, match="'x'.*another instance has taken its"):
-                await getattr(first, call)()
+        assert await first.result() == 1
+        old = await first.describe()
+        assert (old.status, old.result, old.execution, old.earlier) == ("completed", 1, 1, [])
+        assert (await first.wait()).status == "completed"
+        assert [each.number for each in await first.history()] == [1]
+        with pytest.raises(InstanceNotFound, match="'x'.*another instance has taken its"):
+            await first.remove()
         for call in (first.cancel, first.terminate, first.resume):
             with pytest.raises(InstanceFinished, match="'x'"):
                 await call()
@@ -89,13 +95,68 @@ async def test_a_bound_handle_never_shows_the_next_life(flow, place):
             await first.signal(number, 1)
         d = await second.describe()
         assert (d.status, d.turns, d.unread) == ("running", 1, 0)
-        assert await client.handle("x").describe() == d
+        unbound = await client.handle("x").describe()
+        assert d.earlier == []
+        assert [one.result for one in unbound.earlier] == [1]
+        assert msgspec.structs.replace(unbound, earlier=[]) == d
         await second.signal(number, 1)
         assert await second.result() == await client.handle("x").result() == 11
         assert len(await second.history()) == 1
         assert len(await client.handle("x").history()) == 2
         await second.remove()
         assert await client.count() == 0
+        with pytest.raises(InstanceNotFound):
+            await first.result()
+
+
+async def test_a_description_shows_all_executions_of_an_id(cached):
+    flows, quick, waiting = shop()
+
+    @flows.workflow
+    async def counting(left: int) -> int:
+        set_status(f"{left} left")
+        if left:
+            continue_as_new(left - 1)
+        raise ValueError("no more")
+
+    async with cached.worker(flows) as worker, cached.client(flows) as client:
+        await worker.client.run(quick.options(id="x"), 1)
+        counted = await worker.client.start(counting.options(id="x"), 1)
+        with pytest.raises(ValueError, match="no more"):
+            await counted.result()
+        cancelled = await client.start(waiting.options(id="x", queue="nobody"), 1)
+        await cancelled.cancel("too late")
+        present = await client.start(waiting.options(id="x", queue="nobody"), 2)
+
+        d = await client.handle("x").describe()
+        assert (d.execution, d.status) == (5, "running")
+        one, two, three, four = d.earlier
+        assert [each.number for each in d.earlier] == [1, 2, 3, 4]
+        assert [each.status for each in d.earlier] == [
+            *("completed", "continued", "failed", "cancelled")
+        ]
+        assert [each.workflow for each in d.earlier] == [
+            *(quick.name, counting.name, counting.name, waiting.name)
+        ]
+        assert (one.result, two.result, three.failure.message) == (1, None, "no more")
+        assert (two.custom_status, three.custom_status) == ("1 left", "0 left")
+        assert (four.reason, four.turns) == ("too late", 0)
+        assert two.life == three.life
+        assert len({one.life, two.life, four.life}) == 3
+        times = [at for each in d.earlier for at in (each.started_at, each.ended_at)]
+        assert [*times, d.created_at] == sorted([*times, d.created_at])
+        assert three.started_at == two.ended_at
+        assert all(each.undecodable == {} for each in d.earlier)
+
+        failed = await counted.describe()
+        assert (failed.status, failed.input, failed.execution) == ("failed", {"left": 0}, 3)
+        assert [each.number for each in failed.earlier] == [2]
+        assert [each.number for each in await counted.history()] == [2, 3]
+        assert (await cancelled.describe()).reason == "too late"
+        await present.terminate()
+        await present.remove()
+        with pytest.raises(InstanceNotFound):
+            await counted.describe()
 
 
 async def test_a_bound_handle_has_the_history_of_all_executions_of_its_life(cached):
@@ -207,6 +268,7 @@ async def test_who_waits_is_not_told_of_the_next_life(cached, place, then, bound
                 await anyio.sleep(0.002)
         assert isinstance(one.came, GONE), one.came
         if then == "again":
+            assert one.came.reason == "wrong data"
             assert isinstance(one.came, InstanceTerminated)
         assert client.waiter.waiting == 0
 
@@ -283,27 +345,27 @@ async def test_what_a_store_lost_without_a_word_is_found_out_within_seconds(cloc
         assert [type(one.came) for one in waiting] == [InstanceNotFound] * 2
 
 
-async def test_of_a_life_that_ended_in_between_only_what_is_sure_is_said(backend):
+async def test_of_a_life_that_ended_in_between_the_end_is_told(backend):
     """The id was used again before the one who waits was told."""
     flows, quick, waiting = shop()
 
-    said = []
     async with open_client(backend, registry=flows) as client:
         for ended in ("completed", "terminated", "not begun"):
             handle = await client.start(waiting.options(id=ended))
             if ended != "not begun":
                 await _run_some(backend, flows, handle, send=ended == "completed")
-            # As a wait that saw the instance at work, and then looks again.
-            record = await backend.get(ended)
+            life = (await backend.get(ended)).life
             if ended != "completed":
                 await handle.terminate()
             await client.start(quick.options(id=ended), 77)
-            waiter = _Waiter(record.life)
-            waiter.execution = record.execution
-            with pytest.raises(GONE) as raised:
-                await client.waiter._get(ended, waiter)
-            said.append(type(raised.value))
-    assert said == [InstanceNotFound, InstanceTerminated, InstanceNotFound]
+            # As a wait that saw the instance at work, and then looks again.
+            record = await client.waiter._get(ended, _Waiter(life))
+            assert (record.life, record.status) == (life, ended.replace("not begun", "terminated"))
+            await backend.remove_executions(4e9, limit=9)
+            with pytest.raises(InstanceNotFound, match="another instance has taken its id"):
+                await client.waiter._get(ended, _Waiter(life))
+            with pytest.raises(InstanceNotFound, match="another instance has taken its id"):
+                await handle.describe()
 
 
 async def _run_some(backend, flows, handle, *, send):

@@ -8,6 +8,7 @@ from trioflow._client.description import (
     ActivityDescription,
     DeadLetter,
     Description,
+    ExecutionDescription,
     Undecodable,
 )
 from trioflow._client.handle import Handle
@@ -20,6 +21,7 @@ __all__ = [
     "Client",
     "DeadLetter",
     "Description",
+    "ExecutionDescription",
     "ExecutionHistory",
     "Handle",
     "Undecodable",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "ActivityDescription",
     "DeadLetter",
     "Description",
+    "ExecutionDescription",
     "Undecodable",
     "as_arguments",
     "decode_outcome",
@@ -107,6 +108,40 @@ class ActivityDescription(msgspec.Struct, frozen=True, kw_only=True):
     undecodable: dict[str, str] = {}
 
 
+class ExecutionDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one execution of an id that has ended, and after which another one began.
+
+    Attributes:
+        number: The execution's number. It goes on counting when the id is used again.
+        life: Names the instance that it belongs to: the executions of one ``continue_as_new`` after
+            the other share it, and no other instance has it.
+        workflow: The workflow's name.
+        status: ``"continued"`` if the next execution followed it by ``continue_as_new``; otherwise
+            how its instance ended.
+        started_at: Epoch seconds; ``None`` if the execution before it is not known any more.
+        ended_at: Epoch seconds.
+        turns: How many turns it has.
+        result: What it returned, if it completed.
+        failure: Why it failed, or was terminated, or ``None``.
+        reason: Why it was cancelled, if somebody said.
+        custom_status: The value that ``set_status()`` had given last, or ``None``.
+        undecodable: The fields that cannot be decoded, and why; see `Description`.
+    """
+
+    number: int
+    life: str
+    workflow: str
+    status: Status | Literal["continued"]
+    started_at: float | None
+    ended_at: float
+    turns: int
+    result: Any = None
+    failure: Failure | None = None
+    reason: str | None = None
+    custom_status: Any = None
+    undecodable: dict[str, str] = {}
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an instance. Payloads are plain JSON data.
 
@@ -136,6 +171,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
         activities: Its unfinished activities; only from ``handle.describe()``.
+        earlier: The executions of the id before this one, in order, also those of finished
+            instances that had the id; only from ``handle.describe()``.
         dead_letters: The signals that it had not received when it ended, in the order of their
             arrival; not those of one that was terminated.
         more_dead_letters: How many more there were, too many to be kept.
@@ -170,6 +207,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     starts_at: float | None = None
     attributes: dict[str, Any] = {}
     activities: list[ActivityDescription] = []
+    earlier: list[ExecutionDescription] = []
     dead_letters: list[DeadLetter] = []
     more_dead_letters: int = 0
     undecodable: dict[str, str] = {}

@@ -9,6 +9,7 @@ import msgspec
 
 from trioflow._client.arguments import activity_name, check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
+from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
@@ -94,8 +95,7 @@ class Handle(Generic[R]):
         ``start()``: that was started), whatever takes the id while this waits.
 
         Raises:
-            InstanceNotFound: There is no such instance, or no longer: it was removed, or another
-                one has taken its id.
+            InstanceNotFound: There is no such instance, or no longer: it was removed.
             InstanceCancelled: It was cancelled.
             InstanceTerminated: It was terminated.
             InstanceSuspended: It is suspended, and ``wait_suspended`` is false.
@@ -135,16 +135,24 @@ class Handle(Generic[R]):
     async def describe(self) -> Description:
         """Return what is known of the instance now.
 
-        Once it has finished, its id may be used again; then the new instance's row takes the place
-        of this one's, and only its turns are kept, for ``client.handle(id).history()``.
+        ``earlier`` has the executions of the id before the present one, also those of finished
+        instances that had it. A handle from ``start()`` goes on to show the instance that was
+        started, though another one has taken its id since, and only executions of that instance.
 
         Raises:
             InstanceNotFound: There is no such instance, or no longer.
         """
-        record = await self._record()
-        backend = self._client.backend
+        record = await self._known()
+        backend, codec = self._client.backend, self._client.codec
         activities = [] if record.status in ENDED else await backend.activities(self.id)
-        return describe(record, activities, self._client.codec)
+        kept = await backend.executions(self.id)
+        earlier = [
+            one
+            for one in describe_executions(kept, codec)
+            if one.number < record.execution and self._life in (None, one.life)
+        ]
+        described = describe(record, activities, codec)
+        return msgspec.structs.replace(described, earlier=earlier) if earlier else described
 
     @raises_native_cancels
     async def history(self) -> list[ExecutionHistory]:
@@ -157,10 +165,11 @@ class Handle(Generic[R]):
             InstanceNotFound: There is no such instance, or no longer.
         """
         stored = await self._client.backend.history(self.id)
-        if not stored or self._life is not None:
-            await self._record()
-        history = read_history(stored, self._client.codec)
-        return history if self._life is None else same_life(history)
+        if self._life is None and stored:
+            return read_history(stored, self._client.codec)
+        last = (await self._known()).execution
+        own = [each for each in stored if each.number <= last]
+        return same_life(read_history(own, self._client.codec))
 
     @overload
     async def signal(self, signal: Signal[T], value: T) -> None: ...
@@ -454,6 +463,17 @@ class Handle(Generic[R]):
         if self._life is not None and record.life != self._life:
             raise InstanceNotFound(self.id, f"it has ended, and {TAKEN_SINCE}")
         return record
+
+    async def _known(self) -> InstanceRecord:
+        """Return the instance's row, also if another instance has taken its id since."""
+        try:
+            return await self._record()
+        except InstanceNotFound:
+            life = self._life
+            kept = None if life is None else await row_of_life(self._client.backend, self.id, life)
+            if kept is None:
+                raise
+            return kept
 
     def _read(self, decode: Callable[[bytes], T], data: bytes) -> T:
         try:

@@ -12,16 +12,14 @@ import math
 from collections.abc import Callable
 
 import anyio
-import msgspec
 
-from trioflow._model.turns import Continued, decode_turn
+from trioflow._client.executions import row_of_life
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import (
     BackendUnavailable,
     ClientClosed,
     InstanceNotFound,
-    InstanceTerminated,
 )
 
 __all__ = ["TAKEN_SINCE", "ResultWaiter"]
@@ -38,17 +36,15 @@ class _Waiter:
 
     Attributes:
         life: Which life of the id is meant; ``None`` until it is known.
-        execution: The last execution that the store showed of it, 0 before.
         told: How it ended: its status and its stored outcome. ``None`` after `woken`: look at the
             store.
         doubtful: Look at the store even if a worker of this process holds the instance.
     """
 
-    __slots__ = ("doubtful", "execution", "life", "told", "woken")
+    __slots__ = ("doubtful", "life", "told", "woken")
 
     def __init__(self, life: str | None) -> None:
         self.life = life
-        self.execution = 0
         self.doubtful = False
         self.told: tuple[str, bytes] | None = None
         self.woken = anyio.Event()
@@ -164,7 +160,6 @@ class ResultWaiter:
 
         Raises:
             InstanceNotFound: There is no such instance, or no longer.
-            InstanceTerminated: It was, and another one has the id.
             ClientClosed: The client was closed.
         """
         waiter = _Waiter(life)
@@ -225,29 +220,9 @@ class ResultWaiter:
             raise InstanceNotFound(id)
         if waiter.life is None:
             waiter.life = record.life
-        if waiter.life != record.life:
-            raise await self._gone(id, waiter, record)
-        waiter.execution = record.execution
-        return record
-
-    async def _gone(self, id: str, waiter: _Waiter, present: InstanceRecord) -> Exception:
-        """Say what is known of an instance whose id belongs to another one now.
-
-        Turns stay when an id is used again, so the last one may tell how it ended. They are gone
-        if it was removed; then those of other lives can have its numbers. So no result is taken
-        from them.
-        """
-        number, last = waiter.execution, None
-        if number:
-            stored = {each.number: each.turns for each in await self._backend.history(id)}
-            while number < present.execution and (turns := stored.get(number)):
-                try:
-                    last = decode_turn(turns[-1])
-                except msgspec.MsgspecError:
-                    break
-                if last.outcome is None:
-                    return InstanceTerminated(id, TAKEN_SINCE)
-                if not isinstance(last.outcome, Continued):
-                    break
-                number += 1
-        return InstanceNotFound(id, f"it has ended, and {TAKEN_SINCE}")
+        if waiter.life == record.life:
+            return record
+        kept = await row_of_life(self._backend, id, waiter.life)
+        if kept is None:
+            raise InstanceNotFound(id, f"it has ended, and {TAKEN_SINCE}")
+        return kept

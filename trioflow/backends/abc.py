@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     ActivityTask,
     Answer,
     CommitFailure,
+    EndedExecution,
     Execution,
     Group,
     Heartbeat,
@@ -437,6 +438,23 @@ class Backend(Protocol):
 
     async def history(self, instance: str) -> list[Execution]:
         """Return all stored executions of an instance in order, the running one last."""
+        ...
+
+    async def executions(self, instance: str) -> list[EndedExecution]:
+        """Return what is kept of the ended executions of an id, of all its lives, in order.
+
+        A commit that continues an instance keeps the execution that ends, and whatever begins a new
+        life in place of a finished one keeps the row of that. The last execution is not among them:
+        its row is that of `get`. They stay until `remove_executions`, or `remove` of the instance.
+        """
+        ...
+
+    async def remove_executions(self, ended_before: float, *, limit: int) -> int:
+        """Remove up to ``limit`` ended executions with their turns; return how many.
+
+        Those that ended first go first, whatever has become of their instances. The last execution
+        of an instance is never among them. What ended before a store kept executions is left.
+        """
         ...
 
     async def activities(self, instance: str) -> list[ActivityTask]:

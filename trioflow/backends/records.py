@@ -25,6 +25,7 @@ __all__ = [
     "Closing",
     "CommitFailure",
     "Comparison",
+    "EndedExecution",
     "Execution",
     "Group",
     "Heartbeat",
@@ -487,6 +488,20 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     life: str = ""
     start_at: float = 0.0
     attributes: bytes = b""
+
+
+class EndedExecution(msgspec.Struct, frozen=True):
+    """An execution that has ended, and whose instance's row says something newer by now.
+
+    Attributes:
+        how: ``"continued"`` if the next execution of the same life follows it, ``"ended"`` if its
+            life ended with it and another one has taken the id.
+        record: The instance's row when it ended, without what was to be done then. ``finished_at``
+            is when it ended. Of one that was continued ``input`` and ``metadata`` are not kept.
+    """
+
+    how: Literal["continued", "ended"]
+    record: InstanceRecord
 
 
 class Comparison(NamedTuple):

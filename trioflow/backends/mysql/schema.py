@@ -180,6 +180,38 @@ CREATE TABLE IF NOT EXISTS attributes (
 ) {options}""",
 )
 
+# The executions that have ended, but for the last one of each instance; see
+# `sql.operations.keeping`.
+_EXECUTIONS = (
+    """
+CREATE TABLE IF NOT EXISTS executions (
+    instance VARCHAR({id}) NOT NULL,
+    execution BIGINT NOT NULL,
+    how VARCHAR(20) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    workflow VARCHAR(255) NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    priority INT NOT NULL,
+    status VARCHAR(20) NOT NULL,
+    parent VARCHAR({id}),
+    parent_execution BIGINT,
+    parent_command VARCHAR({command}),
+    parent_life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    turns BIGINT NOT NULL,
+    events BIGINT NOT NULL,
+    input LONGBLOB NOT NULL,
+    metadata LONGBLOB NOT NULL,
+    outcome LONGBLOB NOT NULL,
+    custom_status LONGBLOB NOT NULL,
+    attributes LONGBLOB NOT NULL,
+    start_at DOUBLE NOT NULL,
+    created_at DOUBLE NOT NULL,
+    finished_at DOUBLE NOT NULL,
+    PRIMARY KEY (instance, execution),
+    KEY executions_finished (finished_at)
+) {options}""",
+)
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = ("ALTER TABLE activities ADD COLUMN progress LONGBLOB NOT NULL DEFAULT ('')",)
 
@@ -219,6 +251,7 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0014_executions", _EXECUTIONS),
 )
 
 

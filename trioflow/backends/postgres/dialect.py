@@ -40,7 +40,7 @@ from trioflow.errors import (
 
 __all__ = ["PostgresDialect", "qualified"]
 
-_TABLES = "workers|instances|turns|inbox|activities|requests|questions|attributes"
+_TABLES = "workers|instances|turns|inbox|activities|requests|questions|attributes|executions"
 _NAMED = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN) ({_TABLES})\b")
 # Every message of one delivery has a number of its own below this.
 _SPAN = 1 << 20

@@ -160,6 +160,37 @@ CREATE INDEX attributes_quantity ON {schema}.attributes (name, quantity, seq)
     WHERE quantity IS NOT NULL;
 """
 
+# The executions that have ended, but for the last one of each instance; see
+# `sql.operations.keeping`.
+_EXECUTIONS = """
+CREATE TABLE {schema}.executions (
+    instance text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    how text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    workflow text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    priority integer NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    parent text COLLATE "C",
+    parent_execution bigint,
+    parent_command text COLLATE "C",
+    parent_life text COLLATE "C" NOT NULL,
+    turns bigint NOT NULL,
+    events bigint NOT NULL,
+    input bytea NOT NULL,
+    metadata bytea NOT NULL,
+    outcome bytea NOT NULL,
+    custom_status bytea NOT NULL,
+    attributes bytea NOT NULL,
+    start_at float8 NOT NULL,
+    created_at float8 NOT NULL,
+    finished_at float8 NOT NULL,
+    PRIMARY KEY (instance, execution)
+);
+CREATE INDEX executions_finished ON {schema}.executions (finished_at);
+"""
+
 # What `heartbeat()` of an activity said last.
 _PROGRESS = """
 ALTER TABLE {schema}.activities ADD COLUMN progress bytea NOT NULL DEFAULT '';
@@ -199,6 +230,7 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0014_executions", _EXECUTIONS),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

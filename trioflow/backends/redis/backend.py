@@ -22,6 +22,7 @@ from trioflow.backends.records import (
     ActivityTask,
     Answer,
     CommitFailure,
+    EndedExecution,
     Execution,
     Group,
     Heartbeat,
@@ -387,6 +388,20 @@ class RedisBackend:
     async def history(self, instance: str) -> list[Execution]:
         found = await self._read("history", instance, decode=_same)
         return [rows.execution(row) for row in found]
+
+    async def executions(self, instance: str) -> list[EndedExecution]:
+        found = await self._read("executions", instance, _RECORD_FIELDS, decode=_same)
+        return rows.ended_executions(found)
+
+    async def remove_executions(self, ended_before: float, *, limit: int) -> int:
+        removed = more = 0
+        while removed < limit and more == removed:
+            most = min(limit - removed, _REMOVE_AT_MOST)
+            more += most
+            removed += await self._write(
+                "remove_executions", repr(ended_before), most, decode=_same
+            )
+        return removed
 
     async def activities(self, instance: str) -> list[ActivityTask]:
         found = await self._read("activities_of", instance, decode=_same)

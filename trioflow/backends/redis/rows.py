@@ -13,6 +13,7 @@ from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,
+    EndedExecution,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -34,6 +35,7 @@ __all__ = [
     "activity_task",
     "commit_result",
     "damage_report",
+    "ended_executions",
     "execution",
     "heartbeat",
     "instance_record",
@@ -218,6 +220,12 @@ def instance_record(reply: Sequence[Any]) -> InstanceRecord:
         ready_at=_number(ready_at),
         **read,
     )
+
+
+def ended_executions(reply: Sequence[Any]) -> list[EndedExecution]:
+    """Read what is kept of ended executions; in order."""
+    kept = [EndedExecution(how.decode(), instance_record(row)) for how, row in reply]
+    return sorted(kept, key=lambda one: one.record.execution)
 
 
 def _read(how: Callable[[Any], R], otherwise: R, stored: Any) -> R:

@@ -24,6 +24,7 @@ from trioflow.backends.records import (
     ActivityTask,
     Answer,
     CommitFailure,
+    EndedExecution,
     Execution,
     Group,
     Heartbeat,
@@ -40,7 +41,7 @@ from trioflow.backends.records import (
     Unit,
     Update,
 )
-from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.sql.operations import changes, keeping, leases, reads, taking
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -261,6 +262,12 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def history(self, instance: str) -> list[Execution]:
         return await self._read(reads.history, instance)
+
+    async def executions(self, instance: str) -> list[EndedExecution]:
+        return await self._read(keeping.executions, instance)
+
+    async def remove_executions(self, ended_before: float, *, limit: int) -> int:
+        return await self._write(keeping.remove_executions, ended_before, limit, told=_never)
 
     async def activities(self, instance: str) -> list[ActivityTask]:
         return await self._read(reads.activities, instance)

@@ -21,6 +21,7 @@ __all__ = [
     "COUNT_IN",
     "CREATE_INSTANCES",
     "DELIVER",
+    "EXECUTION_COLUMNS",
     "FINISH_ACTIVITIES",
     "LEASE_ACTIVITIES",
     "LEASE_INSTANCES",
@@ -33,10 +34,13 @@ __all__ = [
     "NEW_TURNS",
     "REMOVE_ACTIVITIES",
     "REMOVE_ATTRIBUTES",
+    "REMOVE_EXECUTIONS",
+    "REMOVE_EXECUTIONS_AT",
     "REMOVE_INBOXES",
     "REMOVE_INSTANCES",
     "REMOVE_REQUESTS",
     "REMOVE_TURNS",
+    "REMOVE_TURNS_OF",
     "RENEW_WORKER",
     "RETURN_ACTIVITIES",
     "SET_ATTRIBUTES",
@@ -155,6 +159,10 @@ MARK_REMOVED = Update(
     where="activities.instance = v.instance",
 )
 REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
+REMOVE_EXECUTIONS = Delete("executions", ("instance",))
+# Of ended executions: what is kept of them, and their turns.
+REMOVE_EXECUTIONS_AT = Delete("executions", ("instance", "execution"))
+REMOVE_TURNS_OF = Delete("turns", ("instance", "execution"))
 REMOVE_INSTANCES = Delete("instances", ("id",))
 REMOVE_REQUESTS = Delete("requests", ("instance",))
 NEW_REQUESTS = Insert("requests", ("instance", "life", "id"))
@@ -236,6 +244,26 @@ _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' 
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))"""
 _VISIBLE = "queue = ? AND priority = ? AND worker IS NULL AND visible_at <= ? {exclude}"
+
+
+# What is kept of an instance's row when an execution has ended.
+EXECUTION_COLUMNS = (
+    *("execution", "workflow", "queue", "status"),
+    *("parent", "parent_execution", "parent_command", "parent_life"),
+    *("turns", "events", "input", "metadata", "outcome", "custom_status"),
+    *("created_at", "finished_at", "priority", "life", "start_at", "attributes"),
+)
+# As a commit leaves them that continues an instance, whose row it has not written yet.
+_CONTINUED = {
+    "turns": "?",
+    "events": "coalesce(?, events)",
+    "input": "?",
+    "metadata": "?",
+    "custom_status": "coalesce(?, custom_status)",
+    "finished_at": "?",
+}
+_KEEP = f"""INSERT INTO executions (instance, how, {", ".join(EXECUTION_COLUMNS)})
+        SELECT id, """
 
 
 class Queries:
@@ -387,6 +415,23 @@ class Queries:
     # The worker that holds it has not seen a message: it is given the instance again.
     ready_again = """UPDATE instances SET ready_at = ? WHERE id = ?
         AND (ready_at IS NULL OR ready_at > ?)"""
+
+    # --- ended executions ---------------------------------------------------------------
+
+    keep_continued = (
+        f"{_KEEP}'continued', {', '.join(_CONTINUED.get(name, name) for name in EXECUTION_COLUMNS)}"
+        " FROM instances WHERE id = ?"
+    )
+    keep_ended = f"{_KEEP}'ended', {', '.join(EXECUTION_COLUMNS)} FROM instances WHERE id = ?"
+    ended_executions = f"""SELECT how, {", ".join(EXECUTION_COLUMNS)} FROM executions
+        WHERE instance = ? ORDER BY execution"""  # noqa: S608 - our names
+    # The last execution of an instance has no such row, but an instance that was removed by an
+    # older trioflow may have left some.
+    old_executions = """SELECT instance, execution FROM executions WHERE finished_at < ?
+        AND execution < (SELECT execution FROM instances WHERE id = executions.instance)
+        ORDER BY finished_at, instance, execution LIMIT ?"""
+    ends_of_executions = """SELECT instance, execution, finished_at FROM executions
+        WHERE instance {among}"""
 
     # --- clients ------------------------------------------------------------------------
 

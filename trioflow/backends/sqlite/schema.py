@@ -222,6 +222,37 @@ CREATE TABLE questions (
 ) WITHOUT ROWID;
 """
 
+# The executions that have ended, but for the last one of each instance; see
+# `sql.operations.keeping`.
+_EXECUTIONS = """
+CREATE TABLE executions (
+    instance TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    how TEXT NOT NULL,
+    life TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    parent TEXT,
+    parent_execution INTEGER,
+    parent_command TEXT,
+    parent_life TEXT NOT NULL,
+    turns INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    input BLOB NOT NULL,
+    metadata BLOB NOT NULL,
+    outcome BLOB NOT NULL,
+    custom_status BLOB NOT NULL,
+    attributes BLOB NOT NULL,
+    start_at REAL NOT NULL,
+    created_at REAL NOT NULL,
+    finished_at REAL NOT NULL,
+    PRIMARY KEY (instance, execution)
+) WITHOUT ROWID;
+CREATE INDEX executions_finished ON executions (finished_at);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -232,6 +263,7 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0014_executions", _EXECUTIONS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

@@ -26,6 +26,7 @@ from trioflow.testing.conformance import (
     clients,
     commits,
     endings,
+    executions,
     instances,
     lives,
     messages,
@@ -45,7 +46,7 @@ __all__ = ["Case", "Stage", "conformance_cases"]
 def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
-        *(instances, commits, endings, messages, times, activities, cancels),
+        *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
     )
     return [case for module in modules for case in module.CASES]

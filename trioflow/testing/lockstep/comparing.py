@@ -13,6 +13,7 @@ from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     CommitFailure,
+    EndedExecution,
     Heartbeat,
     InstanceRecord,
     StoredMessage,
@@ -112,8 +113,13 @@ def _failure(failure: CommitFailure) -> CommitFailure:
     return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost), sorted(failure.unseen))
 
 
+def _ended(one: EndedExecution) -> EndedExecution:
+    return EndedExecution(one.how, _record(one.record))
+
+
 _SHAPES: dict[type, Callable[[Any], Any]] = {
     InstanceRecord: _record,
+    EndedExecution: _ended,
     ActivityTask: _task,
     Heartbeat: _heartbeat,
     CommitFailure: _failure,

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from trioflow.testing.lockstep import plans
 from trioflow.testing.lockstep.comparing import taken_activities, taken_instances
 from trioflow.testing.lockstep.drafting import TERMINATED, UNSTARTED, Draft
-from trioflow.testing.lockstep.facts import Facts
+from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (
     ACTIVITIES,
     IDS,
@@ -481,6 +481,11 @@ class Machine(RuleBasedStateMachine):
         filters = await self._reader.filters(where)
         ids = None if names is None else [self._draft.id(name) for name in names]
         await self._change("remove", filters, ids=ids, limit=limit)
+
+    @rule(before=st.sampled_from((PAST, FUTURE)))
+    def remove_executions(self, before: float) -> None:
+        """A client removes executions that ended, of instances that may go on."""
+        self._do(partial(self._change, limit=MANY), "remove_executions", before)
 
     @rule(where=plans.filters, limit=st.sampled_from((2, 1)), by=plans.groups)
     def read(self, where: FilterPlan, limit: int, by: tuple[str, bool]) -> None:

@@ -52,6 +52,7 @@ class Reader:
             await call("not_running", ids, lives=asked, shape=lambda found, _: sorted(found))
         for id in ids:
             await call("history", id)
+            await call("executions", id)
             await call("get", id)
 
     async def _pages(self, filters: Each, listed: Sequence[Sequence[str]], limit: int) -> None:

@@ -18,6 +18,8 @@ local INF = math.huge
 --                    answer, then '=' and the answer
 --   q:<question>     a question: instance, life, question, worker and answer, where there is one
 --   questions        those that no worker has been given, by the time when they expire
+--   e:<id>           what is kept of ended executions: number -> how it ended and the row, packed
+--   ended            all of those, '<number>:<id>', by the time when they ended
 --   children:<id>    sub-workflows by seq
 --   status:<status>  instances by seq; each is in exactly one
 --   finished         finished instances by the time when they finished

@@ -245,14 +245,30 @@ local function write_answer(id, life, given)
   end
 end
 
+-- Keep the execution that a commit continues, once that is written.
+local function keep_continued(commit, events)
+  keep_execution(commit.id, 'continued', {
+    execution = exact(commit.execution), turns = commit.number + #(commit.turns or NONE),
+    events = events, status = 'running', outcome = '', input = '', metadata = '',
+    finished_at = now_exact,
+  })
+end
+
 local function write_commit(commit, stored)
   local id = commit.id
   local row = result_of(commit)
+  local events = commit.events
+  if commit.continued and #(commit.turns or NONE) == 0 then
+    events = redis.call('HGET', P .. 'i:' .. id, 'events') or 0
+  end
   call_many('RPUSH', turns_key(id, commit.execution), commit.turns or NONE, 1)
   if commit.new then
     create_instance(commit, row)
   else
     update_instance(commit, row, stored)
+  end
+  if commit.continued then
+    keep_continued(commit, events or 0)
   end
   write_activities(commit)
   for _, answered_request in ipairs(commit.answers or NONE) do
@@ -327,6 +343,7 @@ local function write_unit(unit, plan)
     return plan.failure
   end
   for _, id in ipairs(plan.replaced) do
+    keep_execution(id, 'ended', {})
     forget_instance(id)
   end
   for n, commit in ipairs(unit.instances) do

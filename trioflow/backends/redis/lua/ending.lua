@@ -61,6 +61,7 @@ local function create_one(new, reuse)
   local execution = 1
   if row[1] then
     execution = tonumber(row[2]) + 1
+    keep_execution(new.id, 'ended', {})
     forget_instance(new.id)
   end
   store_instance(new.id, new, {

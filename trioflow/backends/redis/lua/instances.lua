@@ -137,6 +137,34 @@ local function forget_instance(id)
   redis.call('DEL', P .. 'i:' .. id, P .. 'x:' .. id)
 end
 
+-- What is of no interest once an execution has ended.
+local NOT_KEPT = {
+  seq = true, first = true, worker = true, sticky = true, wake_at = true, carried = true,
+  options = true, indexed = true, deaths = true,
+}
+
+-- Keep the row of an instance as that of an ended execution, but for some fields that differ.
+local function keep_execution(id, how, differing)
+  local row = {}
+  local stored = redis.call('HGETALL', P .. 'i:' .. id)
+  for at = 1, #stored, 2 do
+    if not NOT_KEPT[stored[at]] then
+      row[stored[at]] = stored[at + 1]
+    end
+  end
+  for name, value in pairs(differing) do
+    row[name] = value
+  end
+  redis.call('HSET', P .. 'e:' .. id, row.execution, cmsgpack.pack({ how, row }))
+  redis.call('ZADD', P .. 'ended', row.finished_at, row.execution .. ':' .. id)
+end
+
+local function drop_execution(id, number)
+  redis.call('UNLINK', turns_key(id, number))
+  redis.call('HDEL', P .. 'e:' .. id, number)
+  redis.call('ZREM', P .. 'ended', number .. ':' .. id)
+end
+
 -- Make ready what has got something to do; never later than it was.
 local function hasten(id, queue, priority, deaths, worker)
   local place = worker ~= '' and 'held:' .. worker or open_place(queue, priority, deaths)

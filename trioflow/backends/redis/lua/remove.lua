@@ -14,7 +14,7 @@ local limit, size, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8]
 local function remove(id)
   local execution = tonumber(redis.call('HGET', P .. 'i:' .. id, 'execution') or 0) or 0
   for number = 1, execution do
-    redis.call('UNLINK', turns_key(id, number))
+    drop_execution(id, number)
   end
   redis.call('UNLINK', P .. 'r:' .. id)
   forget_instance(id)

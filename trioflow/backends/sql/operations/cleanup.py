@@ -13,6 +13,7 @@ from typing import Any
 
 from trioflow.backends.records import Message
 from trioflow.backends.sql.operations.delivery import deliver
+from trioflow.backends.sql.operations.keeping import keep_ended
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["delete_finished", "drop_activities", "end_activity", "end_cancelled"]
@@ -48,7 +49,11 @@ def drop_activities(store: SqlStore, instance: str) -> None:
 
 
 def delete_finished(store: SqlStore, id: str) -> None:
-    """Delete a finished instance, except for its turns, so that its id can be used again."""
+    """Delete a finished instance so that its id can be used again.
+
+    Its turns stay, and its row is kept as that of an ended execution.
+    """
+    keep_ended(store, id)
     store.execute(store.queries.delete_attributes, id)
     store.execute(store.queries.delete_instance, id)
     store.execute(store.queries.delete_inbox, id)

@@ -61,6 +61,7 @@ from trioflow.backends.sql.operations.delivery import (
     sort_mails,
     unread_counts,
 )
+from trioflow.backends.sql.operations.keeping import keep_continued
 from trioflow.backends.sql.queries import (
     CLOSE_INSTANCES,
     CONSUME,
@@ -199,6 +200,7 @@ def _end(store: SqlStore, worker: str, commit: InstanceCommit, now: float) -> No
         if not changed.rowcount:
             raise _Mismatch
         return
+    keep_continued(store, commit, now)  # if the fence does not hold, it is undone with the rest
     ready_at = now if commit.due or not commit.leased else commit.wake_at
     keeper = worker if commit.leased else None
     changed = store.execute(

@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     ActivityTask,
     Answer,
     CommitFailure,
+    EndedExecution,
     Execution,
     Group,
     Heartbeat,
@@ -353,6 +354,8 @@ class Model:
             del state.instances[id]
             state.stop_activities(id)
         state.turns = {key: turns for key, turns in state.turns.items() if key[0] not in gone}
+        for kept in [kept for kept in state.executions if kept[0] in gone]:
+            del state.executions[kept]
         for key in [key for key in state.requests if key.instance in gone]:
             del state.requests[key]
         self._watcher.notify()
@@ -447,6 +450,20 @@ class Model:
         if row is not None:
             turns.setdefault(row.execution, [])
         return [Execution(number, list(data)) for number, data in sorted(turns.items())]
+
+    async def executions(self, instance: str) -> list[EndedExecution]:
+        await checkpoint()
+        kept = self.state.executions
+        return [kept[key] for key in sorted(kept) if key[0] == instance]
+
+    async def remove_executions(self, ended_before: float, *, limit: int) -> int:
+        await checkpoint()
+        ended = {key: one.record.finished_at or 0.0 for key, one in self.state.executions.items()}
+        old = sorted((at, key) for key, at in ended.items() if at < ended_before)[:limit]
+        for _, key in old:
+            del self.state.executions[key]
+            self.state.turns.pop(key, None)
+        return len(old)
 
     async def activities(self, instance: str) -> list[ActivityTask]:
         await checkpoint()

@@ -57,7 +57,7 @@ def commit(
                 continue
             row = _write(state, worker, one, now)
             cancels += [(row.key(asked.command), asked.event) for asked in one.cancelled]
-            _settle(worker, row, one, now)
+            _settle(state, worker, row, one, now)
             sent += [_Sent(one.id, message, now) for message in one.messages]
         _note_progress(state, worker, unit)
         sent += _results(state, worker, unit, now)
@@ -155,7 +155,7 @@ def _write(state: State, worker: str, one: InstanceCommit, now: float) -> Instan
     return row
 
 
-def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None:
+def _settle(state: State, worker: str, row: Instance, one: InstanceCommit, now: float) -> None:
     """Write what becomes of the instance itself."""
     if one.status is not None:
         row.custom_status = one.status
@@ -175,6 +175,7 @@ def _settle(worker: str, row: Instance, one: InstanceCommit, now: float) -> None
     if not one.leased and (one.new is None or one.turns):
         row.sticky_worker = worker
     if one.continued is not None:
+        state.keep("continued", row, input=b"", metadata=b"", finished_at=now)
         _continue(row, one.continued, one.carried)
     unbegun = not row.turns and (one.new is not None or one.continued is not None)
     due = one.due or bool(row.inbox) or (unbegun and not one.leased)

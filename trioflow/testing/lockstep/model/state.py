@@ -5,9 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
 
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
+from trioflow.backends.records import (
+    ENDED,
+    ActivityKey,
+    EndedExecution,
+    Message,
+    NewInstance,
+    RequestKey,
+)
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
@@ -24,6 +34,9 @@ class State:
     )
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
     requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
+    executions: dict[tuple[str, int], EndedExecution] = field(
+        default_factory=dict[tuple[str, int], EndedExecution]
+    )
     questions: dict[str, Question] = field(default_factory=dict[str, Question])
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -45,6 +58,7 @@ class State:
         old = self.instances.pop(new.id, None)
         execution = 1
         if old is not None:
+            self.keep("ended", old)
             execution = old.execution + 1
             self.stop_activities(new.id)
         row = Instance(new, execution, execution, now, new.input, attributes=new.attributes)
@@ -83,6 +97,13 @@ class State:
             and (ref := row.new.parent) is not None
             and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
         ]
+
+    def keep(self, how: Literal["continued", "ended"], row: Instance, **differing: Any) -> None:
+        """Keep the row of an execution that ended, but for some fields that differ."""
+        record = msgspec.structs.replace(
+            row.record(), unread=0, ready_at=None, worker=None, **differing
+        )
+        self.executions[row.new.id, row.execution] = EndedExecution(how, record)
 
     # --- inboxes ------------------------------------------------------------------------
 
