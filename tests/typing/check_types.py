@@ -31,6 +31,7 @@ from trioflow import (
     Compatibility,
     ContextVars,
     Description,
+    ExecutionDescription,
     Handle,
     Info,
     Misfit,
@@ -304,6 +305,8 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.count(group_by="status", where=some), dict[str, int])
     of_attribute = await client.count(group_by=attribute("stage"))
     assert_type(of_attribute, dict[str | int | float | bool | datetime, int])
+    assert_type(await client.remove_executions(ended_before=1.0), int)
+    assert_type((await handle.describe()).earlier, list[ExecutionDescription])
     assert_type(await client.cancel(where=some, reason="over"), BulkReport)
     assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
     await client.signal(approved, "1", status="running")  # type: ignore[misc]

@@ -508,6 +508,26 @@ class Client(BulkCalls):
         )
         return await self.backend.remove(wanted, limit=check_count("limit", limit, 0))
 
+    @raises_native_cancels
+    async def remove_executions(self, *, ended_before: float, limit: int = 1000) -> int:
+        """Remove executions that ended and were followed by others, also of living instances.
+
+        With them go their turns, and what `Handle.describe` shows of them. The last execution of
+        an instance is never removed by this.
+
+        Args:
+            ended_before: Only those that ended before this time, epoch seconds.
+            limit: How many at most; call again while it returns as many.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            TypeError, ValueError: The time is no number, or the limit is negative.
+        """
+        before = check_time(ended_before, "ended_before")
+        return await self.backend.remove_executions(before, limit=check_count("limit", limit, 0))
+
     async def wait_change(self, seen: int) -> None:
         """Return when something in the store may have changed since ``changes()`` was ``seen``.
 

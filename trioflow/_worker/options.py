@@ -50,6 +50,8 @@ class WorkerOptions:
     name: str | None = None
     check: Check = "off"
     propagators: Sequence[Propagator] = ()
+    keep_finished: float | None = None
+    keep_executions: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -63,8 +65,16 @@ class WorkerOptions:
             check_seconds(what, getattr(self, what))
         for what in ("drain", "sticky"):
             check_seconds(what, getattr(self, what), zero=True)
+        for what in ("keep_finished", "keep_executions"):
+            if getattr(self, what) is not None:
+                check_seconds(what, getattr(self, what))
         if isinstance(self.queues, str) or isinstance(self.activity_queues, str):
             raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
+
+    @property
+    def kept(self) -> tuple[float | None, float | None]:
+        """For how long finished instances, and ended executions of any, are kept."""
+        return self.keep_finished, self.keep_executions
 
     @property
     def served_queues(self) -> Sequence[str]:

@@ -50,6 +50,8 @@ def open_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    keep_finished: float | None = None,
+    keep_executions: float | None = None,
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -87,6 +89,10 @@ def open_worker(
         name: What operators see; by default ``host:pid``.
         propagators: What takes metadata over where a workflow or an activity begins, and adds to
             that of the calls that are made.
+        keep_finished: Seconds after which finished instances are removed from the store, whichever
+            queue they are of; ``None`` keeps them.
+        keep_executions: Seconds after which executions are removed that another one of the same
+            instance or id has followed, with their turns; ``None`` keeps them.
         check: What is done about running instances of ``queues`` whose history the code does not
             fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
             ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
@@ -125,6 +131,8 @@ def open_worker(
         name=name,
         check=check,
         propagators=propagators,
+        keep_finished=keep_finished,
+        keep_executions=keep_executions,
     )
     return worker_on(backend, options)
 
@@ -152,6 +160,8 @@ async def run_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    keep_finished: float | None = None,
+    keep_executions: float | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -182,6 +192,8 @@ async def run_worker(
         name=name,
         check=check,
         propagators=propagators,
+        keep_finished=keep_finished,
+        keep_executions=keep_executions,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:

@@ -34,6 +34,7 @@ from trioflow._worker.log_fields import current_worker
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
+from trioflow._worker.retention import tidy
 from trioflow._worker.taking import Taker
 from trioflow._worker.unserved import watch_queues
 from trioflow._worker.watchdog import Watchdog
@@ -311,6 +312,7 @@ class Worker:
                     group.start_soon(self._run, self._timer.collect_room)
                     group.start_soon(self._run, self._register_again)
                     group.start_soon(self._run, watch_queues, self._backend)
+                    group.start_soon(self._run, tidy, self._backend, *self._options.kept)
                     group.start_soon(self._run, self._code_check.watch_left)
                     group.start_soon(
                         self._run, self._reclaim if self._backend.shared else self._hear
