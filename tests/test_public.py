@@ -39,10 +39,10 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
-        Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning
-        ExecutionDescription ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry
-        RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec
-        check_compatibility default_registry errors open_client open_worker run_worker
+        Call Client Codec Compatibility ContextVars DeadLetter Description DeterminismWarning
+        ExecutionDescription ExecutionHistory Handle Info Interceptor JsonCodec Misfit Proceed
+        Propagator Registry RetryPolicy SuspendReport Undecodable UpdateHandle Worker Workflow
+        WrappedCodec check_compatibility default_registry errors open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,

@@ -25,6 +25,7 @@ from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.interceptors import Call, Interceptor, Proceed
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
@@ -116,6 +117,7 @@ __all__ = [
     "BoundActivity",
     "BoundWorkflow",
     "BulkReport",
+    "Call",
     "Client",
     "ClientClosed",
     "Codec",
@@ -141,6 +143,7 @@ __all__ = [
     "InstanceNotFound",
     "InstanceSuspended",
     "InstanceTerminated",
+    "Interceptor",
     "JsonCodec",
     "LeaseLost",
     "Misfit",
@@ -148,6 +151,7 @@ __all__ = [
     "NonRetryable",
     "NotInWorkflow",
     "PayloadTooLarge",
+    "Proceed",
     "Promise",
     "Propagator",
     "Query",

@@ -27,6 +27,7 @@ from trioflow import (
     BoundActivity,
     BoundWorkflow,
     BulkReport,
+    Call,
     Client,
     Compatibility,
     ContextVars,
@@ -34,7 +35,9 @@ from trioflow import (
     ExecutionDescription,
     Handle,
     Info,
+    Interceptor,
     Misfit,
+    Proceed,
     Propagator,
     Registry,
     RetryPolicy,
@@ -78,6 +81,13 @@ class Order:
 @dataclass
 class Receipt:
     text: str
+
+
+class Audit(Interceptor):
+    async def activity(self, call: Call, proceed: Proceed) -> object:
+        assert_type(call.args, tuple[Any, ...])
+        assert_type(call.instance, str | None)
+        return await proceed()
 
 
 approved = Signal("approved", bool)
@@ -356,6 +366,10 @@ async def opening() -> None:
         await client.start(checkout.options(metadata={"tenant": "t1"}), Order("1"))
     open_worker("memory://", propagators=carried)
     open_worker("memory://", propagators=[numbers])  # type: ignore[list-item]
+    open_worker("memory://", interceptors=[Audit()])
+    async with open_client("memory://", interceptors=[Audit()]) as client:
+        assert_type(await client.run(ship, Order("a")), str)
+    open_worker("memory://", interceptors=[Audit])  # type: ignore[list-item]
     checkout.options(metadata={"tenant": 1})  # type: ignore[dict-item]
     found = await check_compatibility(client, Registry(), sample=10, suspended=True)
     assert_type(found, Compatibility)

@@ -52,6 +52,7 @@ from trioflow._model.attributes import (
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
+from trioflow._model.interceptors import Interceptor, those_around
 from trioflow._model.options import check_count, check_time
 from trioflow._model.promises import Token
 from trioflow._model.propagation import Propagator, injected
@@ -109,10 +110,14 @@ class Client(BulkCalls):
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
         propagators: What adds metadata to what is started.
+        interceptors: What is around its calls; those that are around something else are kept for
+            whoever needs them.
 
     Attributes:
         codec: How values are stored.
         propagators: What was given.
+        interceptors: What was given.
+        around_calls: Those of them that are for calls of clients.
         waiter: Waits for the results of instances.
         answers: Waits for their answers to requests.
     """
@@ -127,9 +132,12 @@ class Client(BulkCalls):
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
         propagators: Sequence[Propagator] = (),
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.codec = codec
         self.propagators = propagators
+        self.interceptors = interceptors
+        self.around_calls = those_around(interceptors, "client")
         self._backend = backend
         self._registry = registry
         self._local = local
@@ -650,6 +658,7 @@ def open_client(
     codec: Codec | None = None,
     registry: Registry | None = None,
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
@@ -658,6 +667,7 @@ def open_client(
         codec: How values are stored; the same as the workers'.
         registry: Where workflows that are started by name are looked up.
         propagators: What adds metadata to what is started; mostly the same as the workers'.
+        interceptors: What is around its calls.
 
     Raises:
         BackendUnavailable: The store cannot be reached.
@@ -668,6 +678,7 @@ def open_client(
         codec=codec or JsonCodec(),
         registry=registry or default_registry,
         propagators=propagators,
+        interceptors=interceptors,
     )
 
 
@@ -680,6 +691,7 @@ async def client_on(
     random: RandomSource = system_random,
     wall: Callable[[], float] = time.time,
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
@@ -695,6 +707,7 @@ async def client_on(
             random=random,
             wall=wall,
             propagators=propagators,
+            interceptors=interceptors,
         )
         try:
             async with anyio.create_task_group() as group:

@@ -16,6 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 
+from trioflow._client.intercepting import intercepted
+
 __all__ = ["raise_native_cancel", "raises_native_cancels"]
 
 P = ParamSpec("P")
@@ -42,7 +44,11 @@ def raises_native_cancels(
         if _is_pending():
             await asyncio.sleep(0)
         try:
-            result = await method(*args, **kwargs)
+            # Here, since this is around each call of a client and its handles.
+            if not getattr(args[0], "around_calls", ()):
+                result = await method(*args, **kwargs)
+            else:
+                result = await intercepted(method, args, kwargs)
         except Exception:
             if _is_pending():
                 await asyncio.sleep(0)

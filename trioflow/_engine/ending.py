@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import CoroutineType
 from typing import Any, cast
@@ -32,17 +32,19 @@ __all__ = [
 ]
 
 
-async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a workflow's function with the instance's deadline around it.
+async def until(
+    deadline: float, name: str, fn: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+) -> Any:
+    """Call the function of a workflow of that name with the instance's deadline around it.
 
     Raises:
         TimeoutError: The deadline has passed, perhaps before the workflow could begin.
     """
     if deadline > trio.current_time():
         with trio.CancelScope(deadline=deadline) as scope:
-            return await definition.fn(*args, **kwargs)
+            return await fn(*args, **kwargs)
         assert scope.cancelled_caught
-    raise over(deadline, definition.name)
+    raise over(deadline, name)
 
 
 def over(deadline: float, workflow: str) -> TimeoutError:

@@ -24,6 +24,7 @@ from trioflow._engine.ending import (
 )
 from trioflow._engine.forgotten import Calls
 from trioflow._engine.handlers import Updates
+from trioflow._engine.intercepting import intercepted
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.steps import EndedUnseen, StepsUsedUp
@@ -47,6 +48,7 @@ from trioflow._model.commands import Command
 from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.queries import Question
 from trioflow._model.rules import (
@@ -82,6 +84,7 @@ class Execution:
         commands: The commands of this turn, and those that wait for an answer.
         patches: The patches that the code has asked for, ``None`` for none.
         propagators: What takes metadata over at the start, and adds to that of calls.
+        interceptors: What is around the workflow's function.
         carries: Whether calls may have metadata.
         custom_status: The last value of ``set_status`` (one JSON document) that
             `take_custom_status` has not given yet, or ``None``.
@@ -114,6 +117,7 @@ class Execution:
         "definition",
         "events",
         "identity",
+        "interceptors",
         "loop",
         "max_events",
         "new_attributes",
@@ -134,6 +138,7 @@ class Execution:
         max_steps: int = _MAX_STEPS,
         *,
         propagators: Sequence[Propagator] = (),
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.definition = definition
         self.identity = identity
@@ -163,6 +168,7 @@ class Execution:
         self._arrived = 0
         self.patches: Patches | None = None
         self.propagators = propagators
+        self.interceptors = interceptors
         self.carries = False
         self.calls = Calls()
         self._doomed: Exception | None = None
@@ -553,6 +559,9 @@ class Execution:
         if not definition.watched:
             guard.watch(definition.fn)
             definition.watched = True
+        fn = definition.fn
+        if self.interceptors:
+            fn = intercepted(self.interceptors, definition, self.identity.id)
 
         async def main() -> Any:
             try:
@@ -565,12 +574,12 @@ class Execution:
                 self.loop.adopt_context()  # handlers see the same
             deadline = started.deadline_at
             if deadline is not None:
-                return await until(deadline, definition, *args, **kwargs)
+                return await until(deadline, what, fn, *args, **kwargs)
             # Newer ones have recorded that there is none, whatever the definition says by now.
             if definition.timeout is None or self.rules >= LATE_GENERATORS:
-                return await definition.fn(*args, **kwargs)
+                return await fn(*args, **kwargs)
             with trio.move_on_after(definition.timeout) as scope:
-                return await definition.fn(*args, **kwargs)
+                return await fn(*args, **kwargs)
             assert scope.cancelled_caught
             raise TimeoutError(
                 f"workflow {what!r} took longer than its timeout of {definition.timeout} s"

@@ -9,6 +9,7 @@ from typing import Literal
 import anyio
 
 from trioflow._codec.values import Codec
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.compatibility import check_code
@@ -37,6 +38,7 @@ class CodeCheck:
         codec: Its codec.
         queues: Whose instances it takes.
         propagators: Its propagators.
+        interceptors: What is around its workflows.
         holdings: Where it is noted which instances are left to others.
         look_again: Called when one of those is not left any more: it may be ready.
     """
@@ -50,6 +52,7 @@ class CodeCheck:
         codec: Codec,
         queues: Collection[str],
         propagators: Sequence[Propagator],
+        interceptors: Sequence[Interceptor],
         holdings: Holdings,
         look_again: Callable[[], None],
     ) -> None:
@@ -59,6 +62,7 @@ class CodeCheck:
         self._codec = codec
         self._queues = queues
         self._propagators = propagators
+        self._interceptors = interceptors
         self._holdings = holdings
         self._look_again = look_again
         holdings.leaves = how == "leave"
@@ -77,6 +81,7 @@ class CodeCheck:
             self._codec,
             queues=self._queues,
             propagators=self._propagators,
+            interceptors=self._interceptors,
         )
         for misfit in found.differing:
             logger.warning(

@@ -21,6 +21,7 @@ from trioflow._model.definitions import Workflow
 from trioflow._model.events import Started
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, SuspendReport
+from trioflow._model.interceptors import Interceptor, those_around
 from trioflow._model.options import check_count
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
@@ -112,7 +113,8 @@ async def check_compatibility(
     No worker has to be stopped for it. It takes as long as the replay of each history.
 
     Args:
-        client: On the store that has them. Its codec and its propagators are used.
+        client: On the store that has them. Its codec, its propagators and its
+            interceptors are used.
         registry: The definitions; by default all that were decorated in this process.
         sample: How many instances of each workflow are looked at, drawn at random; by default all.
         suspended: Whether suspended instances are looked at as well: whether a resume would help.
@@ -134,6 +136,7 @@ async def check_compatibility(
         statuses,
         sample=sample,
         propagators=client.propagators,
+        interceptors=those_around(client.interceptors, "workflow"),
     )
 
 
@@ -146,6 +149,7 @@ async def check_code(
     queues: Collection[str] | None = None,
     sample: int | None = None,
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
 ) -> Compatibility:
     """Do what `check_compatibility` does, of some queues alone if they are given."""
     guard.install()
@@ -168,7 +172,7 @@ async def check_code(
             kept[place] = record
     found.unknown = dict(unknown)
     for name, records in of_workflow.items():
-        check = _Check(registry.workflows[name], codec, propagators, found)
+        check = _Check(registry.workflows[name], codec, propagators, interceptors, found)
         for first in range(0, len(records), _LOADED):
             some = records[first : first + _LOADED]
             stored = await backend.load([(record.id, record.execution) for record in some])
@@ -205,6 +209,7 @@ class _Check:
         workflow: As it is now.
         codec: For its values.
         propagators: For its metadata.
+        interceptors: What is around it.
         found: What was found is added here.
     """
 
@@ -213,11 +218,13 @@ class _Check:
         workflow: Workflow[..., Any],
         codec: Codec,
         propagators: Sequence[Propagator],
+        interceptors: Sequence[Interceptor],
         found: Compatibility,
     ) -> None:
         self._workflow = workflow
         self._codec = codec
         self._propagators = propagators
+        self._interceptors = interceptors
         self._found = found
 
     def look_at(self, record: InstanceRecord, stored: Sequence[bytes]) -> None:
@@ -270,7 +277,14 @@ class _Check:
         self, kind: type[Execution], record: InstanceRecord, turns: Sequence[Turn]
     ) -> SuspendReport | None:
         me = Identity(record.id, record.execution, record.queue, record.priority, record.life)
-        execution = kind(self._workflow, me, self._codec, Caller, propagators=self._propagators)
+        execution = kind(
+            self._workflow,
+            me,
+            self._codec,
+            Caller,
+            propagators=self._propagators,
+            interceptors=self._interceptors,
+        )
         try:
             execution.replay(turns)
         except NeedsSuspension as stop:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.interceptors import Interceptor, check_interceptors
 from trioflow._model.options import check_choice, check_count, check_seconds
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
@@ -50,6 +51,7 @@ class WorkerOptions:
     name: str | None = None
     check: Check = "off"
     propagators: Sequence[Propagator] = ()
+    interceptors: Sequence[Interceptor] = ()
     keep_finished: float | None = None
     keep_executions: float | None = None
 
@@ -68,6 +70,7 @@ class WorkerOptions:
         for what in ("keep_finished", "keep_executions"):
             if getattr(self, what) is not None:
                 check_seconds(what, getattr(self, what))
+        check_interceptors(self.interceptors)
         if isinstance(self.queues, str) or isinstance(self.activity_queues, str):
             raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
 

@@ -11,6 +11,7 @@ import anyio.abc
 from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.options import refuses_unknown
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry, default_registry
@@ -50,6 +51,7 @@ def open_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
     keep_finished: float | None = None,
     keep_executions: float | None = None,
 ) -> AbstractAsyncContextManager[Worker]:
@@ -89,6 +91,7 @@ def open_worker(
         name: What operators see; by default ``host:pid``.
         propagators: What takes metadata over where a workflow or an activity begins, and adds to
             that of the calls that are made.
+        interceptors: What is around its workflows, its activities, and the calls of its client.
         keep_finished: Seconds after which finished instances are removed from the store, whichever
             queue they are of; ``None`` keeps them.
         keep_executions: Seconds after which executions are removed that another one of the same
@@ -131,6 +134,7 @@ def open_worker(
         name=name,
         check=check,
         propagators=propagators,
+        interceptors=interceptors,
         keep_finished=keep_finished,
         keep_executions=keep_executions,
     )
@@ -160,6 +164,7 @@ async def run_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
     keep_finished: float | None = None,
     keep_executions: float | None = None,
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
@@ -192,6 +197,7 @@ async def run_worker(
         name=name,
         check=check,
         propagators=propagators,
+        interceptors=interceptors,
         keep_finished=keep_finished,
         keep_executions=keep_executions,
     )

@@ -24,6 +24,7 @@ import trio
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
+from trioflow._model.interceptors import those_around
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
@@ -88,11 +89,13 @@ class Worker:
             cache_size=options.cache_size,
             max_steps=options.max_steps,
             propagators=options.propagators,
+            interceptors=those_around(options.interceptors, "workflow"),
             make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
                 propagators=options.propagators,
+                interceptors=those_around(options.interceptors, "activity"),
                 now=backend.now,
                 queues=self._activity_queues,
                 limit=options.max_activities,
@@ -114,6 +117,7 @@ class Worker:
             codec=options.codec,
             queues=self._queues,
             propagators=options.propagators,
+            interceptors=those_around(options.interceptors, "workflow"),
             holdings=self._pump.holdings,
             look_again=self._timer.look_now,
         )
@@ -125,6 +129,7 @@ class Worker:
             random=host.random,
             wall=host.wall,
             propagators=options.propagators,
+            interceptors=options.interceptors,
         )
         self.calls = CallGroup()
         self._heart: Heart | None = None

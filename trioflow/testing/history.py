@@ -21,6 +21,7 @@ from trioflow._engine.tree import tasks_of
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Started
 from trioflow._model.info import SuspendReport, TaskInfo
+from trioflow._model.interceptors import Interceptor, those_around
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
 from trioflow.backends.abc import Backend
@@ -161,6 +162,7 @@ class Replay:
         strict: Whether arguments, values of signals and results have to be the same as well. A
             worker compares which commands are given, and no more.
         propagators: Those of the workers, for workflows that read what these take over.
+        interceptors: Those of the workers; they are needed if they give commands.
 
     Attributes:
         turns: The stored turns.
@@ -181,6 +183,7 @@ class Replay:
         codec: Codec | None = None,
         strict: bool = True,
         propagators: Sequence[Propagator] = (),
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.history = load_history(history)
         found = {each.number: each for each in self.history.executions}
@@ -209,6 +212,7 @@ class Replay:
             JsonCodec() if codec is None else codec,
             Caller,
             propagators=propagators,
+            interceptors=those_around(interceptors, "workflow"),
         )
 
     def __enter__(self) -> Self:
@@ -295,6 +299,7 @@ def check_replay(
     *,
     codec: Codec | None = None,
     propagators: Sequence[Propagator] = (),
+    interceptors: Sequence[Interceptor] = (),
     breakpoint_at: int | None = None,
     breakpoint_task: str | None = None,
 ) -> None:
@@ -305,6 +310,7 @@ def check_replay(
         workflow: The workflow as it is now.
         codec: For its values; by default `JsonCodec`.
         propagators: Those of the workers, for workflows that read what these take over.
+        interceptors: Those of the workers; they are needed if they give commands.
         breakpoint_at: Stop in the debugger before this turn of the last execution, from 0.
         breakpoint_task: Stop in the code of the task with this path (``"0.1"``) instead, in that
             turn or the first later one in which it runs.
@@ -317,7 +323,12 @@ def check_replay(
     for stored in loaded.executions:
         last = stored is loaded.executions[-1]
         with Replay(
-            loaded, workflow, execution=stored.number, codec=codec, propagators=propagators
+            loaded,
+            workflow,
+            execution=stored.number,
+            codec=codec,
+            propagators=propagators,
+            interceptors=interceptors,
         ) as replay:
             while replay.position < len(replay.turns):
                 if last and breakpoint_task is not None:

@@ -19,13 +19,21 @@ from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import current_activity, current_heartbeat
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.progress import decode_progress
 from trioflow._model.propagation import Propagator
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
+from trioflow._worker.activities.intercepting import intercepting
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.pulse import Pulse
-from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
+from trioflow._worker.activities.runtimes import (
+    RUNTIMES,
+    Call,
+    Resources,
+    info_of,
+    silence_of,
+)
 from trioflow._worker.failures import describe, full_traceback
 from trioflow._worker.host import Scope
 from trioflow._worker.log_fields import of_activity
@@ -75,6 +83,7 @@ class Attempts:
         on_limit: Callable[[Run, float], None],
         on_heartbeat: Callable[[Run], None],
         propagators: Sequence[Propagator],
+        interceptors: Sequence[Interceptor],
     ) -> None:
         self._resources = resources
         self._host = host = resources.host
@@ -82,6 +91,8 @@ class Attempts:
         self._runtimes = dict(RUNTIMES)
         if not host.has_processes:
             self._runtimes["process"] = RUNTIMES["thread"]
+        if interceptors:
+            self._runtimes = intercepting(self._runtimes, interceptors, codec)
         self._activities = activities
         self._codec = codec
         self._now = now

@@ -26,6 +26,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
@@ -72,6 +73,7 @@ class ActivityRunner:
         registry: Where the functions are.
         codec: For arguments and results.
         propagators: What takes over the metadata of calls.
+        interceptors: What is around the activities.
         now: The store's clock.
         queues: Which queues are served; empty for none.
         limit: How many may run at once.
@@ -91,6 +93,7 @@ class ActivityRunner:
         registry: Registry,
         codec: Codec,
         propagators: Sequence[Propagator] = (),
+        interceptors: Sequence[Interceptor] = (),
         now: Callable[[], float],
         queues: Collection[str],
         limit: int,
@@ -116,6 +119,7 @@ class ActivityRunner:
             on_limit=self._limited,
             on_heartbeat=self._overseer.hear,
             propagators=propagators,
+            interceptors=interceptors,
         )
         self._codec = codec
         self._listener = listener

@@ -21,6 +21,7 @@ from trioflow._codec.values import Codec
 from trioflow._engine.execution import Execution
 from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
@@ -65,6 +66,7 @@ class Pump:
         cache_size: How many parked executions are kept.
         max_steps: How many task steps a turn may have.
         propagators: For the metadata of executions and their calls.
+        interceptors: What is around workflows.
         make_runner: Makes the runner of activities, given its listener.
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
@@ -93,6 +95,7 @@ class Pump:
         cache_size: int,
         max_steps: int,
         propagators: Sequence[Propagator] = (),
+        interceptors: Sequence[Interceptor] = (),
         make_runner: Callable[[Listener], ActivityRunner],
         registration: Registration,
         timer: PollTimer,
@@ -125,6 +128,7 @@ class Pump:
             recorder=recorder,
             max_steps=max_steps,
             propagators=propagators,
+            interceptors=interceptors,
             random=host.random,
         )
         self._committer = Committer(

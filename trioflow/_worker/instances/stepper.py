@@ -33,6 +33,7 @@ from trioflow._model.commands import decode_start_options
 from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
 from trioflow._model.info import Identity
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
@@ -70,6 +71,7 @@ class Stepper:
         recorder: Writes into it.
         max_steps: How many task steps a turn may have.
         propagators: For the metadata of executions and their calls.
+        interceptors: What is around workflows.
         random: For the seeds of executions.
     """
 
@@ -84,6 +86,7 @@ class Stepper:
         recorder: Recorder,
         max_steps: int,
         propagators: Sequence[Propagator],
+        interceptors: Sequence[Interceptor],
         random: RandomSource,
     ) -> None:
         self._backend = backend
@@ -94,6 +97,7 @@ class Stepper:
         self._recorder = recorder
         self._max_steps = max_steps
         self._propagators = propagators
+        self._interceptors = interceptors
         self._random = random
         self._steps = 0
         self._in_step: HeldInstance | None = None
@@ -193,6 +197,7 @@ class Stepper:
             Caller,
             max_steps=self._max_steps,
             propagators=self._propagators,
+            interceptors=self._interceptors,
         )
 
     def _again(self, instance: HeldInstance, together_from: int) -> None:

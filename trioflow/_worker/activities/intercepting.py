@@ -1,0 +1,107 @@
+"""Interceptors around attempts of activities: runtimes that call them, and through them functions.
+
+A worker without interceptors has the runtimes as they are, so that its calls cost nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import outcome
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import Codec, decode_as, encode_checked
+from trioflow._model.interceptors import Call as Intercepted
+from trioflow._model.interceptors import Interceptor, Proceed, around
+from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.processes import frames
+from trioflow._worker.activities.runtimes import Call, Resources, Runtime
+
+__all__ = ["intercepting"]
+
+_encode = msgspec.json.Encoder().encode
+_decode_failure = msgspec.json.Decoder(Failure).decode
+
+
+def intercepting(
+    runtimes: Mapping[str, Runtime], interceptors: Sequence[Interceptor], codec: Codec
+) -> dict[str, Runtime]:
+    """Return runtimes that call functions with interceptors around them."""
+    here, elsewhere = _Here(interceptors), _Elsewhere(interceptors, codec)
+    return {
+        name: runtime._replace(
+            invoke=partial((elsewhere if runtime.coded else here).invoke, runtime)
+        )
+        for name, runtime in runtimes.items()
+    }
+
+
+class _Here:
+    """Calls what takes values and gives one."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._interceptors = interceptors
+
+    async def invoke(self, runtime: Runtime, resources: Resources, call: Call, run: Run) -> Any:
+        """Call the function of an attempt; gives what the runtime gives."""
+
+        async def proceed() -> Any:
+            result = await runtime.invoke(resources, call, run)
+            return result.unwrap() if runtime.boxed else result
+
+        result = await self._around(run, proceed, call.args, call.kwargs)
+        return outcome.Value(result) if runtime.boxed else result
+
+    def _around(
+        self, run: Run, proceed: Proceed, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        task = run.task
+        made = Intercepted(task.activity, task.key.instance, tuple(args), dict(kwargs))
+        return around(self._interceptors, "activity", made, proceed)
+
+
+class _Elsewhere(_Here):
+    """Calls what decodes arguments and encodes a result itself, in another process.
+
+    Interceptors are in this process, and see values. What they leave as it is stays as the other
+    process has encoded it.
+    """
+
+    def __init__(self, interceptors: Sequence[Interceptor], codec: Codec) -> None:
+        super().__init__(interceptors)
+        self._codec = codec
+
+    async def invoke(self, runtime: Runtime, resources: Resources, call: Call, run: Run) -> Any:
+        """Call the function of an attempt; gives an `Answer`."""
+        codec, definition = self._codec, call.definition
+        type_, what = definition.signature.result_type, f"{definition.name}() result"
+        try:
+            args, kwargs = definition.signature.decode(codec, run.task.input, definition.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # of the codec and of any class's validation
+            return frames.Unreadable(_encode(Failure.of(exc, codec)))
+        answers: list[frames.Answer] = []
+        told: list[Any] = []  # the value, or the error, that the answer is
+
+        async def proceed() -> Any:
+            answer = await runtime.invoke(resources, call, run)
+            answers.append(answer)
+            if isinstance(answer, frames.Returned):
+                told.append(decode_as(codec, answer.result, type_, what))
+                return told[0]
+            told.append(_decode_failure(answer.failure).rebuild(codec))
+            raise told[0]
+
+        try:
+            result = await self._around(run, proceed, args, kwargs)
+        except Exception as exc:
+            if told and exc is told[0]:
+                return answers[0]
+            raise
+        if told and result is told[0] and isinstance(answers[0], frames.Returned):
+            return answers[0]
+        return frames.Returned(encode_checked(codec, result, type_, what))
