@@ -13,8 +13,9 @@ from trioflow._engine import guard
 from trioflow._engine.calls import current_caller, current_caller_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeValue
-from trioflow._model.definitions import Activity, OnCancel, Workflow
+from trioflow._model.definitions import OnCancel
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.promises import Promise
@@ -22,6 +23,7 @@ from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
+from trioflow._model.workflows import Workflow
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 

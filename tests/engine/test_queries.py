@@ -35,7 +35,7 @@ from trioflow import (
     workflow,
 )
 from trioflow._engine.calls import Caller, Reader
-from trioflow._model.definitions import Invoker
+from trioflow._model.invoker import Invoker
 from trioflow._model.queries import Question, decode_question, encode_question
 from trioflow._model.turns import Completed
 

@@ -49,7 +49,6 @@ from trioflow._model.attributes import (
     group_value,
 )
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
 from trioflow._model.options import check_count, check_time
 from trioflow._model.promises import Token
@@ -57,6 +56,7 @@ from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ENDED, NewInstance, QueueStats, RequestKey, Status

@@ -30,17 +30,19 @@ from trioflow._engine.promises import make_token, receive_promise
 from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeValue, changed, encode_attributes
 from trioflow._model.commands import (
     ActivityOptions,
     RunActivity,
 )
-from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.ids import HANDLER_KIND, check_command_id
 from trioflow._model.info import Identity, Info
+from trioflow._model.invoker import current_invoker, invoker_for
 from trioflow._model.queries import Query
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow._model.updates import Update
+from trioflow._model.workflows import Workflow
 from trioflow.errors import (
     ActivityTimeout,
     ContinueAsNew,

@@ -15,9 +15,9 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec, encode_checked
 from trioflow._engine.hints import add_hints
-from trioflow._model.definitions import Unread, Workflow
 from trioflow._model.events import Message, SignalReceived
 from trioflow._model.turns import Completed, Continued, Failed, Outcome
+from trioflow._model.workflows import Unread, Workflow
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
 __all__ = [

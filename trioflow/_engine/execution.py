@@ -44,9 +44,9 @@ from trioflow._engine.suspension import (
 from trioflow._model import events as ev
 from trioflow._model.attributes import Stored
 from trioflow._model.commands import Command
-from trioflow._model.definitions import Workflow, current_invoker
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.invoker import current_invoker
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.queries import Question
 from trioflow._model.rules import (
@@ -57,6 +57,7 @@ from trioflow._model.rules import (
     LIMITED_NESTING,
 )
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.workflows import Workflow
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]

@@ -20,9 +20,9 @@ from trioflow._engine import guard
 from trioflow._engine.ending import over
 from trioflow._engine.loop.nested import is_expired
 from trioflow._model.commands import AnswerUpdate
-from trioflow._model.definitions import answering_to
 from trioflow._model.events import UpdateRequested
 from trioflow._model.ids import HANDLER_KIND
+from trioflow._model.invoker import answering_to
 from trioflow._model.updates import NO_ARGUMENT, Update
 from trioflow.errors import ArgumentError, Evicted, InstanceCancelled
 

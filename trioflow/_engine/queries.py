@@ -18,7 +18,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import decode_as, encode_checked
 from trioflow._engine import guard
-from trioflow._model.definitions import answering_to
+from trioflow._model.invoker import answering_to
 from trioflow._model.queries import Query, Question
 from trioflow._model.turns import Completed, Failed
 from trioflow._model.updates import NO_ARGUMENT

@@ -6,7 +6,8 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 
 if TYPE_CHECKING:
-    from trioflow._model.definitions import Activity, Workflow
+    from trioflow._model.activities import Activity
+    from trioflow._model.workflows import Workflow
 
 __all__ = ["BoundActivity", "BoundWorkflow"]
 

@@ -32,8 +32,9 @@ from trioflow._codec.limits import TASK_LEVELS, check_levels
 from trioflow._engine import guard
 from trioflow._engine.loop import sharing
 from trioflow._engine.loop.standins import NoIO, NoQueue, TurnClock
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
 from trioflow._model.ids import TaskIds
+from trioflow._model.workflows import Workflow
 from trioflow.errors import DeterminismError
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.authoring import Signal
 from trioflow.testing.simulation.calls import SimulatedFailure, SimulatedFinalFailure

@@ -13,6 +13,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, decode_as, encode_checked
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
@@ -26,8 +27,8 @@ from trioflow._model.commands import (
     StartChild,
     StartDetached,
 )
-from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal, Update
 from trioflow.errors import (
