@@ -59,7 +59,8 @@ from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ENDED, NewInstance, QueueStats, RequestKey, Status
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import ENDED, QueueStats, RequestKey, Status
 from trioflow.backends.urls import open_backend
 from trioflow.errors import (
     ArgumentError,

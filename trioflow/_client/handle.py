@@ -24,7 +24,8 @@ from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey, Status
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, InstanceRecord, RequestKey, Status
 from trioflow.backends.records import Update as Changed
 from trioflow.errors import (
     CorruptStore,

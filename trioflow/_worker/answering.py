@@ -26,7 +26,8 @@ from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import Answer, TakenQuestion
+from trioflow.backends.commits import Answer
+from trioflow.backends.records import TakenQuestion
 from trioflow.errors import BackendUnavailable, InstanceSuspended, QueryNotHandled
 
 __all__ = ["Answerer"]

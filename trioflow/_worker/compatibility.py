@@ -26,7 +26,8 @@ from trioflow._model.turns import Turn, decode_turn
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import InstanceFilter, InstanceRecord, Status
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import InstanceRecord, Status
 from trioflow.errors import InstanceNotFound
 
 __all__ = ["Compatibility", "Misfit", "check_code", "check_compatibility"]

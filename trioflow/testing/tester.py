@@ -25,8 +25,8 @@ from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.run import open_worker
 from trioflow._worker.worker import Worker
+from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import NewInstance
 from trioflow.errors import TrioflowError
 from trioflow.testing.clock import virtual_time
 from trioflow.testing.fakes import Fake, FakingRegistry

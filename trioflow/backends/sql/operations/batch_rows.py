@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.commits import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (

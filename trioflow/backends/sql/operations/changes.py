@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from trioflow.backends._common.notices import child_terminated
-from trioflow.backends.records import InstanceFilter, Message, NewInstance, Reached, Update
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Reached, Update
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
