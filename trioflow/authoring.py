@@ -10,7 +10,8 @@ from typing import Any, Never, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, 
 
 from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
-from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._engine.calls import current_caller
+from trioflow._engine.reader import current_view, current_view_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
 from trioflow._model.activities import Activity
@@ -155,7 +156,7 @@ def now() -> float:
     Raises:
         NotInWorkflow: Outside of a workflow.
     """
-    return current_caller("now()").now
+    return current_view("now()").now
 
 
 def uuid4() -> _uuid.UUID:
@@ -297,7 +298,7 @@ def info() -> Info:
     Raises:
         NotInWorkflow: Outside of a workflow.
     """
-    return current_caller("info()").info()
+    return current_view("info()").info()
 
 
 def activity_info() -> ActivityInfo:
@@ -337,7 +338,7 @@ def heartbeat(details: object = None) -> None:
     beat = current_heartbeat.get()
     if beat is not None:
         beat(details)
-    elif current_caller_or_none() is not None:
+    elif current_view_or_none() is not None:
         raise TrioflowError(
             "heartbeat() was called in a workflow, which is stored as it goes; it is for activities"
         )
@@ -348,7 +349,7 @@ def is_replaying() -> bool:
 
     Only for what has no effect on the workflow, such as progress on a screen.
     """
-    caller = current_caller_or_none()
+    caller = current_view_or_none()
     return caller is not None and caller.replaying
 
 
@@ -481,7 +482,7 @@ class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: object, kwargs: MutableMapping[str, Any]
     ) -> tuple[object, MutableMapping[str, Any]]:
-        caller = current_caller_or_none()
+        caller = current_view_or_none()
         if caller is not None:
             me = caller.identity
             kwargs["extra"] = {
