@@ -190,7 +190,7 @@ class Caller(View):
             trio.WouldBlock: There is none.
         """
         self.check_not_fenced()
-        signal = self.execution.mailbox.take(name)
+        signal = self.execution.messages.mailbox.take(name)
         if signal is None:
             raise trio.WouldBlock
         return self.read(signal.value, type_, "signal {!r}", name)
@@ -206,7 +206,7 @@ class Caller(View):
             trio.WouldBlock: There is none.
         """
         self.check_not_fenced()
-        signal = self.execution.mailbox.take_any()
+        signal = self.execution.messages.mailbox.take_any()
         if signal is None:
             raise trio.WouldBlock
         return signal.name, self.read(signal.value, Any, "signal {!r}", signal.name)
@@ -262,7 +262,7 @@ class Caller(View):
         """Answer updates of that name with a function."""
         self.check_not_fenced()
         self.task_state("Update.handler()")
-        self.execution.updates.handle(update, fn, validator)
+        self.execution.messages.updates.handle(update, fn, validator)
 
     def set_query_handler(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
         """Answer queries of that name with a function."""
@@ -338,7 +338,7 @@ class Caller(View):
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
         encode = partial(definition.signature.encode, self.execution.codec, args, kwargs, what)
-        return ContinueAsNew(encode(), encode if self.execution.has_updates else None)
+        return ContinueAsNew(encode(), encode if self.execution.messages.has_updates else None)
 
     # --- what the kinds of calls share --------------------------------------------------
 
