@@ -262,7 +262,7 @@ class Caller(View):
         """Answer updates of that name with a function."""
         self.check_not_fenced()
         self.task_state("Update.handler()")
-        self.execution.messages.updates.handle(update, fn, validator)
+        self.execution.messages.updates(self.execution).handle(update, fn, validator)
 
     def set_query_handler(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
         """Answer queries of that name with a function."""

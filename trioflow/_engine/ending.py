@@ -12,6 +12,7 @@ import msgspec
 from outcome import Error
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.groups import continuation
 from trioflow._codec.foreign import suppressed
 from trioflow._codec.values import Codec, encode_checked, is_plain
 from trioflow._engine.hints import add_hints
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from trioflow._engine.execution import Execution
 
 __all__ = [
-    "continuation",
     "outcome_of",
     "over",
 ]
@@ -127,17 +127,6 @@ def _continued(codec: Codec, again: ContinueAsNew) -> Failed | Continued:
         except BaseException as exc:  # noqa: BLE001  # what a handler has made of the arguments
             return Failed(Failure.of(exc, codec))
     return Continued(msgspec.Raw(data))
-
-
-def continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find `ContinueAsNew` in an exception, or alone in the groups that nurseries make."""
-    # Not isinstance(), which may run code of the exception's class.
-    while issubclass(type(error), BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        if len(members) != 1:
-            break
-        error = members[0]
-    return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None
 
 
 def _judged(recorded: Outcome | None) -> Unread:

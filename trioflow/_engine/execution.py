@@ -10,15 +10,14 @@ from typing import Any, assert_never
 
 from outcome import Error
 
+from trioflow._codec.failures.groups import continuation
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
-from trioflow._engine.ending import (
-    continuation,
-    outcome_of,
-)
+from trioflow._engine.ending import outcome_of
 from trioflow._engine.forgotten import Calls
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
+from trioflow._engine.loop.ordered import step_in_order
 from trioflow._engine.loop.steps import EndedUnseen, StepsUsedUp
 from trioflow._engine.main import run_main
 from trioflow._engine.messages import Messages
@@ -143,7 +142,7 @@ class Execution:
         self.loop = NestedLoop(context)
         self.commands = self.commands_class(self.loop, codec)
         self._started: ev.Started | None = None
-        self.messages = Messages(self)
+        self.messages = Messages()
         self._queries: Queries | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
@@ -212,8 +211,8 @@ class Execution:
             if self.turns == 0:
                 never_started = self._begin(events, now)
             elif self.rules >= IN_ORDER_OF_TIME:
-                mixed = self.loop.step_in_order(
-                    now, events, times, self._apply, _must_be_seen, together_from
+                mixed = step_in_order(
+                    self.loop, now, events, times, self._apply, _must_be_seen, together_from
                 )
             else:
                 for event in events:
@@ -518,7 +517,7 @@ class Execution:
             ):
                 self.commands.answer(event.id, event)
             case ev.SignalReceived() | ev.UpdateRequested():
-                self.messages.deliver(event)
+                self.messages.deliver(event, self)
             case ev.PromiseResolved() | ev.PromiseRejected():
                 self.messages.promises.settle(self.loop, event)
             case ev.Started():
@@ -526,7 +525,7 @@ class Execution:
                 self.max_events = event.max_events or self.max_events
                 self.attributes = event.attributes
                 for message in event.carried:
-                    self.messages.deliver(message)
+                    self.messages.deliver(message, self)
             case ev.CancelRequested():
                 mine = event.by is None or (
                     self._started is not None and event.by == self._started.parent

@@ -21,16 +21,13 @@ __all__ = ["Messages"]
 class Messages:
     """The signals, updates and promises of one execution, each made when it is first used.
 
-    Signals and updates share one order of arrival.
-
-    Args:
-        execution: Whose they are.
+    Signals and updates share one order of arrival. The execution is an argument, and is not kept:
+    each execution would be part of a reference cycle.
     """
 
-    __slots__ = ("_arrived", "_execution", "_mailbox", "_promises", "_updates")
+    __slots__ = ("_arrived", "_mailbox", "_promises", "_updates")
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+    def __init__(self) -> None:
         self._mailbox: Mailbox | None = None
         self._updates: Updates | None = None
         self._promises: Promises | None = None
@@ -43,11 +40,10 @@ class Messages:
             self._mailbox = Mailbox()
         return self._mailbox
 
-    @property
-    def updates(self) -> Updates:
-        """The updates, and their handlers."""
+    def updates(self, execution: Execution) -> Updates:
+        """Return the updates, and their handlers."""
         if self._updates is None:
-            self._updates = Updates(self._execution)
+            self._updates = Updates(execution)
         return self._updates
 
     @property
@@ -62,13 +58,13 @@ class Messages:
             self._promises = Promises()
         return self._promises
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: Message, execution: Execution) -> None:
         """Give a signal or an update to the code that waits for it, or keep it."""
         self._arrived += 1
         if isinstance(message, SignalReceived):
-            self.mailbox.deliver(self._execution.loop, message, self._arrived)
+            self.mailbox.deliver(execution.loop, message, self._arrived)
         else:
-            self.updates.deliver(message, self._arrived)
+            self.updates(execution).deliver(message, self._arrived)
 
     def unread(self) -> list[Message]:
         """The signals that were not received, and the updates that have not begun, as they came."""
