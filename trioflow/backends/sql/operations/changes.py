@@ -16,7 +16,8 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
-from trioflow.backends.sql.queries import (
+from trioflow.backends.sql.rows import new_instance_row, parent_ref
+from trioflow.backends.sql.statements import (
     CREATE_INSTANCES,
     LOCK_INSTANCES,
     MARK_REMOVED,
@@ -28,7 +29,6 @@ from trioflow.backends.sql.queries import (
     REMOVE_REQUESTS,
     REMOVE_TURNS,
 )
-from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [

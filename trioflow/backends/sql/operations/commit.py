@@ -55,7 +55,7 @@ from trioflow.backends.sql.operations.delivery import (
     sort_mails,
     unread_counts,
 )
-from trioflow.backends.sql.queries import (
+from trioflow.backends.sql.statements import (
     CLOSE_INSTANCES,
     CONSUME,
     COUNT_IN,
