@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trioflow._client.bulk import BulkReport
-from trioflow._client.client import Client, open_client
+from trioflow._client.client import Client
 from trioflow._client.description import (
     ActivityDescription,
     DeadLetter,
@@ -13,6 +13,7 @@ from trioflow._client.description import (
 )
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.opening import open_client
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [

@@ -20,11 +20,12 @@ from trioflow._client.handle import Handle, signal_event
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._codec.limits import check_reason, check_request
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._model.options import check_count
 from trioflow._model.signals import Signal
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, Status
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, InstanceRecord, Status
 from trioflow.errors import ArgumentError, InstanceFinished, InstanceNotFound
 
 if TYPE_CHECKING:

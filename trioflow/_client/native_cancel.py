@@ -45,7 +45,7 @@ def raises_native_cancels(
             await asyncio.sleep(0)
         try:
             # Here, since this is around each call of a client and its handles.
-            if not getattr(args[0], "around_calls", ()):
+            if not getattr(args[0] if args else None, "around_calls", ()):
                 result = await method(*args, **kwargs)
             else:
                 result = await intercepted(method, args, kwargs)

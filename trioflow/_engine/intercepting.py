@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from trioflow._engine import guard
-from trioflow._model.definitions import Workflow
 from trioflow._model.interceptors import Call, Interceptor, around
+from trioflow._model.workflows import Workflow
 
 __all__ = ["intercepted"]
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import InstanceFilter
+from trioflow.backends.filters import InstanceFilter
 from trioflow.errors import BackendError
 
 __all__ = ["tidy"]

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityProgress,
     ActivityResult,
     ActivityRetry,
     CancelledActivity,
-    Heartbeat,
     NewActivity,
     Unit,
 )
+from trioflow.backends.records import Heartbeat
 from trioflow.testing.conformance.stage import (
     DONE,
     LEASE,

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow.backends.records import EndedExecution, InstanceCommit
+from trioflow.backends.commits import InstanceCommit
+from trioflow.backends.records import EndedExecution
 from trioflow.testing.conformance.stage import (
     ALL,
     DONE,

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow.backends.records import EndedExecution, InstanceCommit, InstanceRecord
-from trioflow.backends.sql.queries import (
-    EXECUTION_COLUMNS,
-    LOCK_INSTANCES,
-    REMOVE_EXECUTIONS_AT,
-    REMOVE_TURNS_OF,
-)
+from trioflow.backends.commits import InstanceCommit
+from trioflow.backends.records import EndedExecution, InstanceRecord
+from trioflow.backends.sql.queries import EXECUTION_COLUMNS
 from trioflow.backends.sql.rows import parent_ref
+from trioflow.backends.sql.statements import LOCK_INSTANCES, REMOVE_EXECUTIONS_AT, REMOVE_TURNS_OF
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["executions", "keep_continued", "keep_ended", "remove_executions"]

@@ -10,14 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
-from trioflow.backends.records import (
-    ENDED,
-    ActivityKey,
-    EndedExecution,
-    Message,
-    NewInstance,
-    RequestKey,
-)
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.records import ENDED, ActivityKey, EndedExecution, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
