@@ -322,7 +322,7 @@ class Execution:
             self.caller = None
             self.loop.forget()
         else:
-            _immortal.append(self.loop)
+            _keep_for_ever(self.loop)
         return gone
 
     # --- what workflow code reaches through its caller ----------------------------------
@@ -548,6 +548,16 @@ class Execution:
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
         return outcome_of(self, recorded)
+
+
+def _keep_for_ever(loop: NestedLoop) -> None:
+    if not _immortal:
+        # The end of the process clears modules, in an order that depends on who imports whom; the
+        # code would run then, without its execution, perhaps without end.
+        from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
+
+        pythonapi.Py_IncRef(py_object(_immortal))
+    _immortal.append(loop)
 
 
 _MESSAGES = (ev.SignalReceived, ev.UpdateRequested)
