@@ -74,17 +74,17 @@ class Execution:
         messages: What others have sent to it.
         patches: The patches that the code has asked for, ``None`` for none.
         propagators: What takes metadata over at the start, and adds to that of calls.
+        cancelled_why: The request for a cancel that has cancelled it, ``None`` if there was none.
         carries: Whether calls may have metadata.
-        custom_status: The last value of ``set_status`` (one JSON document) that
-            `take_custom_status` has not given yet, or ``None``.
+        custom_status: The last value of ``set_status`` (one JSON document), ``None`` for none; it
+            is set to ``None`` by whoever stores it.
         attributes: Those that the instance has.
-        new_attributes: Their stored form if they changed in this turn, or ``None``.
+        new_attributes: Their stored form if they changed, or ``None``; likewise.
     """
 
     commands_class = Commands
 
     __slots__ = (
-        "_cancelled_why",
         "_max_steps",
         "_queries",
         "_started",
@@ -94,6 +94,7 @@ class Execution:
         "attributes",
         "caller",
         "calls",
+        "cancelled_why",
         "carries",
         "codec",
         "commands",
@@ -144,7 +145,7 @@ class Execution:
         self._started: ev.Started | None = None
         self.messages = Messages()
         self._queries: Queries | None = None
-        self._cancelled_why: ev.CancelRequested | None = None
+        self.cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
         self.patches: Patches | None = None
@@ -266,20 +267,6 @@ class Execution:
     def waits_for(self) -> list[Command]:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self.commands.under_way.values()]
-
-    def unread(self) -> list[ev.Message]:
-        """The signals that were not received, and the updates that have not begun, as they came."""
-        return self.messages.unread()
-
-    @property
-    def cancelled_why(self) -> ev.CancelRequested | None:
-        """The request for a cancel that has cancelled it, ``None`` if there was none."""
-        return self._cancelled_why
-
-    def take_custom_status(self) -> bytes | None:
-        """Return a custom status that was set since the last call, or ``None``."""
-        status, self.custom_status = self.custom_status, None
-        return status
 
     def evict(self) -> bool:
         """Unwind every task without effects. The execution is of no use afterwards.
@@ -439,15 +426,15 @@ class Execution:
         """Make the first turn; return whether the workflow was cancelled before it began."""
         for event in events:
             self._apply(event)
-        if self._cancelled_why is not None:
+        if self.cancelled_why is not None:
             return True
         if self.rules >= IN_ORDER_OF_TIME:
-            self.loop.keep_order()
             self.calls.watched = True
-        if self.rules >= LIMITED_NESTING:
-            self.loop.limit_nesting()
-        if self.rules >= LATE_GENERATORS:
-            self.loop.close_late_generators_last()
+            self.loop.set_rules(
+                in_order=True,
+                limited=self.rules >= LIMITED_NESTING,
+                late_last=self.rules >= LATE_GENERATORS,
+            )
         self._start()
         self.loop.step(now)
         return False
@@ -530,8 +517,8 @@ class Execution:
                 mine = event.by is None or (
                     self._started is not None and event.by == self._started.parent
                 )
-                if mine and self._cancelled_why is None:
-                    self._cancelled_why = event
+                if mine and self.cancelled_why is None:
+                    self.cancelled_why = event
                     self.commands.cancel_reason = event.reason
                     if self.turns:
                         self.loop.cancel_root(open_text(self.codec, event.reason))
@@ -541,7 +528,7 @@ class Execution:
                 assert_never(event)
 
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
-        why = self._cancelled_why
+        why = self.cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)

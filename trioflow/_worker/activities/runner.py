@@ -30,7 +30,7 @@ from trioflow._model.propagation import Propagator
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.lanes import AHEAD, Lane, Run, ThreadLane
 from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
@@ -295,7 +295,7 @@ class ActivityRunner:
         capacity = self.capacity
         while self._group is not None:
             for lane in capacity.lanes:
-                if lane.waiting:
+                if lane.waiting and lane.fresh < AHEAD:
                     break
             else:
                 return  # without a call, as most often

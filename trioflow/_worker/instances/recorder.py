@@ -96,9 +96,8 @@ class Recorder:
         instance.record_turn(data, execution.events, wake_at)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
-        status = execution.take_custom_status()
-        if status is not None:
-            commit.status = status
+        if execution.custom_status is not None:
+            commit.status, execution.custom_status = execution.custom_status, None
         if execution.new_attributes is not None:
             commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
@@ -208,10 +207,12 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread())
+            commit.carried = _encode(execution.messages.unread())
             commit.leased = True
             return
-        unread = [each for each in execution.unread() if isinstance(each, ev.SignalReceived)]
+        unread = [
+            each for each in execution.messages.unread() if isinstance(each, ev.SignalReceived)
+        ]
         commit.closing = _closing_of(outcome, unread)
         commit.leased = False
         report = ""

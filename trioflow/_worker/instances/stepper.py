@@ -270,7 +270,7 @@ class Stepper:
             execution.evict()
             self._failed(instance, exc)
         else:
-            execution.take_custom_status()
+            execution.custom_status = None
             execution.new_attributes = None
             instance.loaded(execution, self._backend.now())
             self._holdings.queue(instance)
