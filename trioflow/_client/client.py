@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -49,7 +51,7 @@ from trioflow._model.attributes import (
     group_value,
 )
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.definitions import Workflow
+from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
 from trioflow._model.options import check_count, check_time
 from trioflow._model.promises import Token
@@ -71,6 +73,8 @@ from trioflow.errors import (
 )
 
 __all__ = ["Client", "client_on", "open_client"]
+
+logger = logging.getLogger("trioflow.client")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -607,6 +611,17 @@ class Client:
             return cast("Workflow[..., Any]", workflow)
         if isinstance(workflow, str):
             return self._registry.find_workflow(workflow)
+        if isinstance(workflow, Activity):
+            raise ArgumentError(
+                f"{workflow!r} is not a workflow: await it in one and start that, or call it here "
+                "as the function that it is, which stores nothing"
+            )
+        if inspect.iscoroutine(workflow):
+            workflow.close()
+            raise ArgumentError(
+                "a call is not a workflow: give the workflow and its arguments, as in "
+                "client.start(checkout, order)"
+            )
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
 
@@ -662,6 +677,11 @@ async def client_on(
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
+    if store is not backend and store.name == "memory":
+        logger.warning(
+            "this client has opened a store of its own in memory, which no worker can reach: use "
+            "the client of open_worker('memory://'), or give both the same MemoryBackend()"
+        )
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group

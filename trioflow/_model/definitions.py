@@ -35,6 +35,7 @@ from trioflow._codec.limits import check_id, check_name
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.signatures.special import UnboundSignature
 from trioflow._model.attributes import AttributeValue, Stored, stored_attributes
+from trioflow._model.awaited import NotAwaited
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.commands import ActivityOptions, StartOptions
 from trioflow._model.fingerprints import fingerprint_of
@@ -151,7 +152,10 @@ def invoker_for(what: str) -> Invoker:
     """
     invoker = current_invoker.get()
     if invoker is None:
-        raise NotInWorkflow(f"{what} can only be called inside a workflow")
+        raise NotInWorkflow(
+            f"{what} can only be called inside a workflow, and none runs here: call it there, and "
+            "pass on to activities what they need as arguments"
+        )
     return invoker
 
 
@@ -233,7 +237,7 @@ def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:
     return {}
 
 
-class _Definition:
+class _Definition(NotAwaited):
     """What activities and workflows share."""
 
     kind = "definition"
@@ -259,6 +263,13 @@ class _Definition:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
+
+    def _instead(self) -> str:
+        called = self.name.rpartition(".")[2]
+        return (
+            f"it is not called; write {called}(…) with its arguments, or {called}.options(…)(…), "
+            "since options() only gives a variant of it"
+        )
 
 
 class Activity(_Definition, Generic[P, R]):
