@@ -174,9 +174,10 @@ def calls_of_users():
                 if callable(value):
                     yield name
             elif not issubclass(value, BaseException):
-                members = (property, staticmethod, classmethod, types.FunctionType)
-                for member, what in vars(value).items():
-                    if isinstance(what, members) and not member.startswith("_"):
+                ours = [base for base in value.__mro__ if base.__module__.startswith("trioflow")]
+                kinds = (property, staticmethod, classmethod, types.FunctionType)
+                for member, what in [pair for base in ours for pair in vars(base).items()]:
+                    if isinstance(what, kinds) and not member.startswith("_"):
                         yield f"{name}.{member}"
 
 

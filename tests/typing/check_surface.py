@@ -168,6 +168,7 @@ async def registries(registry: Registry, client: Client) -> None:
     assert_type(registry.find_workflow("checkout"), Workflow[..., Any])
     assert_type(registry.add(checkout, charge, object()), None)
     assert_type(registry.check(JsonCodec()), None)
+    assert_type(checkout.where, str)
 
 
 async def workers(worker: Worker) -> None:
@@ -263,6 +264,7 @@ async def simulating(schedule: Schedule) -> None:
     assert_type(found.called(charge), list[FakeCall])
     assert_type(found.history(), History)
     assert_type(found.told(), str)
+    assert_type(found.trace, list[str])
     report = await crash_everywhere(checkout, "tea")
     assert_type(report, CrashReport[int])
     assert_type(report.repeated, dict[str, int])

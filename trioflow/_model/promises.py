@@ -11,7 +11,7 @@ import msgspec
 
 from trioflow._codec.limits import check_name
 from trioflow._model.awaited import NotAwaited
-from trioflow._model.definitions import invoker_for
+from trioflow._model.invoker import invoker_for
 from trioflow.errors import ArgumentError
 
 __all__ = ["Promise", "Token"]

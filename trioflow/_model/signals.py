@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
 from trioflow._codec.limits import check_name
 from trioflow._model.awaited import NotAwaited
-from trioflow._model.definitions import invoker_for
+from trioflow._model.invoker import invoker_for
 
 __all__ = ["AnySignal", "Signal"]
 
