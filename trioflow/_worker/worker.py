@@ -174,6 +174,13 @@ class Worker:
         group.start_soon(self._serve, name="trioflow worker")
         group.start_soon(self._watch_ends, name="trioflow results")
         registry = self._options.registry
+        if not registry.workflows and not registry.activities:
+            logger.warning(
+                "worker %s knows no workflow and no activity, and so does nothing: import the "
+                "modules that define them before it starts, or give it their registry with "
+                "registry=",
+                self.name,
+            )
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s; "
             "trioflow %s, trio %s, Python %s",

@@ -12,6 +12,12 @@ from trioflow.errors import ArgumentError, InstanceAlreadyExists
 __all__ = ["asked_by", "child_cancelled", "child_terminated", "id_taken", "id_too_long"]
 
 
+_TAKEN = (
+    "a sub-workflow cannot take its id while it runs; give it another with options(id=…), or leave "
+    "that out, for an id that is derived from its parent's"
+)
+
+
 class _Terminated(msgspec.Struct):
     failure: Failure
 
@@ -31,7 +37,7 @@ _cancelled = msgspec.json.Decoder(_Cancelled)
 
 def id_taken(instance: str, parent: ParentRef) -> Message:
     """Return what tells a parent that its child's id belongs to another instance."""
-    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance)))
+    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance, _TAKEN)))
 
 
 def id_too_long(instance: str, parent: ParentRef, most: int) -> Message:
