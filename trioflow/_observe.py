@@ -47,8 +47,7 @@ class InstanceCreated:
         workflow: The workflow's name.
         queue: Where it runs.
         metadata: What travels with it.
-        asked_at: When the client was asked for it, epoch seconds.
-        stored_at: When it was stored.
+        stored_at: When that was, epoch seconds.
     """
 
     instance: str
@@ -56,7 +55,6 @@ class InstanceCreated:
     workflow: str
     queue: str
     metadata: dict[str, str]
-    asked_at: float
     stored_at: float
 
 

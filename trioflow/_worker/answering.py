@@ -20,16 +20,17 @@ from trioflow._codec.values import Codec, encode_checked
 from trioflow._engine.execution import Execution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
-from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
 from trioflow._model.queries import Question, decode_question
 from trioflow._model.tasks import TASKS
 from trioflow._model.turns import Completed, Failed, decode_turn
+from trioflow._model.workflows import Workflow
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import Answer, TakenQuestion
+from trioflow.backends.commits import Answer
+from trioflow.backends.records import TakenQuestion
 from trioflow.errors import BackendUnavailable, InstanceSuspended, QueryNotHandled
 
 __all__ = ["Answerer"]

@@ -399,6 +399,9 @@ class Worker:
                 "others. It registers anew.",
                 self._registration.id,
             )
+            if self._observers is not None:
+                lost = LeaseWasLost(worker=self._registration.id, name=self.name)
+                self._observers.tell(lost)
             async with self._pump.store_lock:
                 if self._heart is not None:
                     self._heart.stop()

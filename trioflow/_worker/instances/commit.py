@@ -55,12 +55,8 @@ from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    ActivityTask,
-    CommitFailure,
-    InstanceCommit,
-    Unit,
-)
+from trioflow.backends.commits import CommitFailure, InstanceCommit, Unit
+from trioflow.backends.records import ActivityTask
 from trioflow.errors import BackendUnavailable, LeaseLost
 
 __all__ = ["Committer", "patiently"]
@@ -183,6 +179,8 @@ class Committer:
         for unit, result in zip(units, results, strict=True):
             if result is None:
                 for instance in unit.members:
+                    if self._observers is not None:
+                        tell_stored(self._observers, instance)
                     self._committed(instance)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.
@@ -201,8 +199,6 @@ class Committer:
             return
         report = instance.report
         commit = instance.stored()
-        if self._observers is not None:
-            tell_stored(self._observers, instance, commit, report)
         if commit.activities:
             self._begin_activities(instance, commit)
         if instance.to_cancel:

@@ -15,7 +15,6 @@ from trioflow._observe import (
 )
 from trioflow._worker.instances.batch import OpenUnit
 from trioflow._worker.instances.held import HeldInstance
-from trioflow.backends.records import InstanceCommit
 
 __all__ = ["tell_batch", "tell_stored"]
 
@@ -42,17 +41,15 @@ def tell_batch(
     )
 
 
-def tell_stored(
-    observers: Observers, instance: HeldInstance, commit: InstanceCommit, report: str
-) -> None:
-    """Tell of an instance's turns, and of its end.
+def tell_stored(observers: Observers, instance: HeldInstance) -> None:
+    """Tell of an instance's turns, and of its end, before what the end lets go is let go.
 
     Args:
         observers: Whom.
-        instance: Whose commit was stored; what the commit ends is not let go yet.
-        commit: What was stored.
-        report: Why that suspends it.
+        instance: Whose commit was stored.
     """
+    commit = instance.commit
+    assert commit is not None
     turns = instance.take_told()
     execution = instance.execution
     if turns and execution is not None:
@@ -86,7 +83,7 @@ def tell_stored(
                 execution=instance.number,
                 workflow=instance.workflow,
                 queue=instance.queue,
-                message=report,
+                message=instance.report,
             )
         )
 
