@@ -17,7 +17,7 @@ from tests.cli.commands_page import PAGE, whole_page
 from tests.cli.test_worker import running, until
 from trioflow import default_registry, open_client, open_worker
 from trioflow._cli.app import app
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 
 STORE = "sqlite:///shop.db"
 OLD = """
