@@ -43,7 +43,7 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,

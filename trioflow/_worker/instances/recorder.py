@@ -70,6 +70,7 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
@@ -79,8 +80,11 @@ class Recorder:
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
+        *,
+        observed: bool = False,
     ) -> None:
         self._random = random
+        self._observed = observed
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -94,6 +98,8 @@ class Recorder:
         outcome = turn.outcome
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
+        if self._observed:
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
         if execution.custom_status is not None:
