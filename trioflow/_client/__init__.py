@@ -11,6 +11,7 @@ from trioflow._client.description import (
 )
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "Description",
     "ExecutionHistory",
     "Handle",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "Undecodable",
     "UpdateHandle",
     "open_client",
