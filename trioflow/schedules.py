@@ -21,7 +21,6 @@ import trio
 from trioflow._engine.calls import Caller, current_caller
 from trioflow._engine.runs import start_run, terminate_instance
 from trioflow._model.calendars import Cron, Every
-from trioflow._model.definitions import Workflow
 from trioflow._model.schedules import (
     MOST_WAITING,
     SCHEDULE_MESSAGES,
@@ -43,6 +42,7 @@ from trioflow._model.schedules import (
     Trigger,
     run_id,
 )
+from trioflow._model.workflows import Workflow
 from trioflow._registry import add_to_every_registry
 from trioflow.errors import ArgumentError, InstanceNotFound
 

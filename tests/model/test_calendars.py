@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from trioflow import ArgumentError, Cron, Every
 from trioflow._model.calendars import StoredCalendar, epoch_seconds
-import itertools
 
 # The days of 2026 on which the clock is set forward and back, and by how much.
 CHANGES = {

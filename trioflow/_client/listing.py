@@ -13,7 +13,8 @@ import msgspec
 from trioflow._model.attributes import conditions_of
 from trioflow._model.schedules import SCHEDULE_ATTRIBUTE, SCHEDULE_WORKFLOW
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import Group, InstanceFilter, InstanceRecord
+from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.records import InstanceRecord
 
 __all__ = ["SCHEDULES", "count", "count_by", "list_records"]
 

@@ -24,7 +24,6 @@ from trioflow._model.calendars import (
     calendar_of,
     epoch_seconds,
 )
-from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_choice, check_seconds
 from trioflow._model.propagation import injected
 from trioflow._model.schedules import (
@@ -49,6 +48,7 @@ from trioflow._model.schedules import (
     Terms,
     Trigger,
 )
+from trioflow._model.workflows import Workflow
 from trioflow.backends.records import ENDED, InstanceRecord, Status
 from trioflow.errors import ArgumentError, InstanceFinished, InstanceNotFound
 

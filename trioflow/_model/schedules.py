@@ -15,9 +15,9 @@ from trioflow._codec.limits import check_id
 from trioflow._model.attributes import Stored
 from trioflow._model.calendars import StoredCalendar
 from trioflow._model.commands import StartOptions
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import RUN_ENDED
 from trioflow._model.signals import Signal
+from trioflow._model.workflows import Workflow
 
 __all__ = [
     "MOST_WAITING",

@@ -14,7 +14,7 @@ from trioflow._model.events import (
     encode_event,
     run_ended,
 )
-from trioflow.backends.records import Message
+from trioflow.backends.commits import Message
 from trioflow.errors import ArgumentError, InstanceAlreadyExists
 
 __all__ = [

@@ -8,7 +8,7 @@ import msgspec
 
 from trioflow._model.commands import StartOptions
 from trioflow._model.events import CancelRequested, ScheduleRef, encode_event, run_ended
-from trioflow.backends.records import Message, NewInstance
+from trioflow.backends.commits import Message, NewInstance
 from trioflow.testing.conformance.stage import (
     CANCELLED,
     TERMINATED,

@@ -12,7 +12,8 @@ from trioflow.backends._common.notices import (
     child_terminated,
     run_has_ended,
 )
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
