@@ -41,7 +41,8 @@ PUBLIC = {
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
         ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy
-        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport Undecodable UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
+        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport Undecodable UpdateHandle
+        Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
