@@ -42,13 +42,15 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport TaskInfo Undecodable
+        Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
+        ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy
+        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
+    "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
         AttributeCondition Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend

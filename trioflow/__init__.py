@@ -12,6 +12,9 @@ from trioflow._client import (
     Description,
     ExecutionHistory,
     Handle,
+    ScheduleDescription,
+    ScheduledRun,
+    ScheduleHandle,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -102,6 +105,7 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
+from trioflow.schedules import Cron, Every
 
 __all__ = [
     "Activity",
@@ -120,12 +124,14 @@ __all__ = [
     "Compatibility",
     "ContextVars",
     "CorruptStore",
+    "Cron",
     "DataRefused",
     "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
     "DeterminismWarning",
+    "Every",
     "ExecutionHistory",
     "Handle",
     "IncompatibleCode",
@@ -154,6 +160,9 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Saga",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "SchemaError",
     "Signal",
     "SuspendReport",

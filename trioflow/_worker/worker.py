@@ -146,7 +146,7 @@ class Worker:
         )
         self._answerer = Answerer(
             backend=backend,
-            workflows=options.registry.workflows,
+            workflows=options.registry.known_workflows,
             codec=options.codec,
             queues=self._queues,
             registration=self._registration,
@@ -163,7 +163,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
-        for workflow in self._options.registry.workflows.values():
+        for workflow in self._options.registry.known_workflows.values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
         await self._code_check.begin()

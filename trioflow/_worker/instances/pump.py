@@ -102,7 +102,7 @@ class Pump:
         observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
-        self.holdings = holdings = Holdings(registry.workflows, queues, limit, cache_size)
+        self.holdings = holdings = Holdings(registry.known_workflows, queues, limit, cache_size)
         self.results = Results(backend, holdings, batch, timer)
         self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
@@ -126,7 +126,7 @@ class Pump:
         )
         self._stepper = Stepper(
             backend=backend,
-            workflows=registry.workflows,
+            workflows=registry.known_workflows,
             codec=codec,
             holdings=holdings,
             batch=batch,
