@@ -14,6 +14,9 @@ from trioflow._client import (
     ExecutionDescription,
     ExecutionHistory,
     Handle,
+    ScheduleDescription,
+    ScheduledRun,
+    ScheduleHandle,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -24,7 +27,7 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
 from trioflow._model.interceptors import Call, Interceptor, Proceed
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
@@ -105,6 +108,7 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
+from trioflow.schedules import Cron, Every
 
 __all__ = [
     "Activity",
@@ -125,12 +129,14 @@ __all__ = [
     "Compatibility",
     "ContextVars",
     "CorruptStore",
+    "Cron",
     "DataRefused",
     "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
     "DeterminismWarning",
+    "Every",
     "ExecutionDescription",
     "ExecutionHistory",
     "Handle",
@@ -162,9 +168,13 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Saga",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "SchemaError",
     "Signal",
     "SuspendReport",
+    "TaskInfo",
     "TrioflowError",
     "Undecodable",
     "UndecodableValue",

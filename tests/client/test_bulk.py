@@ -11,6 +11,7 @@ from trioflow import (
     ArgumentError,
     BackendUnavailable,
     BulkReport,
+    Every,
     InstanceCancelled,
     InstanceTerminated,
     Registry,
@@ -148,6 +149,13 @@ async def test_a_signal_with_an_id_is_got_once(clock):
         again = await client.signal(number, 1, id="recall", workflow=waiting)
         assert again == BulkReport(1, 2, None)
         assert [(await handle.describe()).unread for handle in handles] == [1, 1, 1]
+
+
+async def test_schedules_are_reached_by_their_workflow_alone(clock, monkeypatch):
+    async with stored(clock, monkeypatch) as (client, waiting):
+        schedule = await client.schedule("daily", Every(hours=24), waiting.bind(1))
+        assert (await client.terminate(status="running")).done == 7
+        assert (await schedule.describe()).status == "running"
 
 
 async def test_mistakes_change_nothing(clock, monkeypatch):

@@ -14,6 +14,7 @@ from trioflow._client.description import (
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
+from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "ExecutionDescription",
     "ExecutionHistory",
     "Handle",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "Undecodable",
     "UpdateHandle",
     "open_client",

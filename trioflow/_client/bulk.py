@@ -17,6 +17,7 @@ import msgspec
 
 from trioflow._client.arguments import Filters, activity_name, instance_filter
 from trioflow._client.handle import Handle, signal_event
+from trioflow._client.listing import list_records
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._codec.limits import check_reason, check_request
 from trioflow._codec.values import Codec
@@ -320,19 +321,19 @@ class _Walk:
 
     async def _next(self, size: int) -> Sequence[InstanceRecord]:
         if self._last is None:
-            return await self._backend.list(self._where, limit=size)
+            return await list_records(self._backend, self._where, size, None)
         created_at, life, id = self._last
         there = await self._backend.get(id)
         if there is not None and there.life == life:
             try:
-                return await self._backend.list(self._where, limit=size, after=id)
+                return await list_records(self._backend, self._where, size, id)
             except InstanceNotFound:
                 pass  # it was removed in between
         until = math.nextafter(created_at, math.inf)
         if self._where.created_before is not None:
             until = min(until, self._where.created_before)
         where = msgspec.structs.replace(self._where, created_before=until)
-        found = await self._backend.list(where, limit=size + len(self._met))
+        found = await list_records(self._backend, where, size + len(self._met), None)
         return [record for record in found if record.id not in self._met][:size]
 
 

@@ -11,6 +11,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor, check_interceptors
 from trioflow._model.options import check_choice, check_count, check_seconds
 from trioflow._model.propagation import Propagator
+from trioflow._observe import Observer
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 
@@ -54,6 +55,7 @@ class WorkerOptions:
     interceptors: Sequence[Interceptor] = ()
     keep_finished: float | None = None
     keep_executions: float | None = None
+    observers: Sequence[Observer] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

@@ -14,6 +14,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.options import refuses_unknown
 from trioflow._model.propagation import Propagator
+from trioflow._observe import Observer
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 from trioflow._worker.host import Host
@@ -54,6 +55,7 @@ def open_worker(
     interceptors: Sequence[Interceptor] = (),
     keep_finished: float | None = None,
     keep_executions: float | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -96,6 +98,7 @@ def open_worker(
             queue they are of; ``None`` keeps them.
         keep_executions: Seconds after which executions are removed that another one of the same
             instance or id has followed, with their turns; ``None`` keeps them.
+        observers: Who is told of what happens; one that is a propagator, too, is used as both.
         check: What is done about running instances of ``queues`` whose history the code does not
             fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
             ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
@@ -137,6 +140,7 @@ def open_worker(
         interceptors=interceptors,
         keep_finished=keep_finished,
         keep_executions=keep_executions,
+        observers=observers,
     )
     return worker_on(backend, options)
 
@@ -167,6 +171,7 @@ async def run_worker(
     interceptors: Sequence[Interceptor] = (),
     keep_finished: float | None = None,
     keep_executions: float | None = None,
+    observers: Sequence[Observer] = (),
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -200,6 +205,7 @@ async def run_worker(
         interceptors=interceptors,
         keep_finished=keep_finished,
         keep_executions=keep_executions,
+        observers=observers,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:

@@ -33,6 +33,7 @@ from trioflow.testing.conformance import (
     priorities,
     questions,
     requests,
+    schedules,
     searching,
     suspects,
     times,
@@ -48,5 +49,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        schedules,
     )
     return [case for module in modules for case in module.CASES]
