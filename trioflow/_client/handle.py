@@ -21,7 +21,6 @@ from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, 
 from trioflow._model.activities import Activity
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
 from trioflow._model.info import SuspendReport, TaskInfo
-from trioflow._model.interceptors import Interceptor
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
 from trioflow._model.tasks import TASKS
@@ -83,11 +82,6 @@ class Handle(Generic[R]):
     def client(self) -> Client:
         """The client that it belongs to."""
         return self._client
-
-    @property
-    def around_calls(self) -> Sequence[Interceptor]:
-        """What is around its calls: the client's."""
-        return self._client.around_calls
 
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"

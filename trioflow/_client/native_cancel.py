@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 
-from trioflow._client.intercepting import intercepted
+from trioflow._client.intercepting import around_calls, intercepted
 
 __all__ = ["raise_native_cancel", "raises_native_cancels"]
 
@@ -45,10 +45,11 @@ def raises_native_cancels(
             await asyncio.sleep(0)
         try:
             # Here, since this is around each call of a client and its handles.
-            if not getattr(args[0] if args else None, "around_calls", ()):
+            interceptors = around_calls(args)
+            if not interceptors:
                 result = await method(*args, **kwargs)
             else:
-                result = await intercepted(method, args, kwargs)
+                result = await intercepted(interceptors, method, args, kwargs)
         except Exception:
             if _is_pending():
                 await asyncio.sleep(0)

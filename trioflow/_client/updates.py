@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
@@ -14,7 +13,6 @@ from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.limits import check_name
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text
 from trioflow._model.events import NO_VALUE, UpdateRequested, encode_event
-from trioflow._model.interceptors import Interceptor
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import NO_ARGUMENT, Update
 from trioflow.backends.records import InstanceRecord, RequestKey
@@ -53,11 +51,6 @@ class UpdateHandle(Generic[R]):
         self._client = client
         self._key = key
         self._update = update
-
-    @property
-    def around_calls(self) -> Sequence[Interceptor]:
-        """What is around its calls: the client's."""
-        return self._client.around_calls
 
     def __repr__(self) -> str:
         return f"<Handle of update {self.id!r} of instance {self.instance!r}>"
