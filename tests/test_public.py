@@ -32,7 +32,7 @@ ERRORS = """
     UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
-    start_detached cancel_instance set_attributes
+    emit start_detached cancel_instance set_attributes
     Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
@@ -43,8 +43,8 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
         Call Client Codec Compatibility ContextVars Cron DeadLetter Description
-        DeterminismWarning Every ExecutionDescription ExecutionHistory Handle Info Interceptor
-        JsonCodec Misfit Proceed Propagator Registry RetryPolicy ScheduleDescription
+        DeterminismWarning Emitted Every ExecutionDescription ExecutionHistory Handle Info
+        Interceptor JsonCodec Misfit Proceed Propagator Registry RetryPolicy ScheduleDescription
         ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable UpdateHandle Worker
         Workflow WrappedCodec check_compatibility default_registry errors open_client
         open_worker run_worker

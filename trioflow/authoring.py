@@ -39,6 +39,7 @@ __all__ = [
     "cancel_instance",
     "continue_as_new",
     "deprecate_patch",
+    "emit",
     "forward_unread",
     "heartbeat",
     "info",
@@ -359,6 +360,25 @@ def set_status(value: object) -> None:
         NotInWorkflow: Outside of a workflow.
     """
     current_caller("set_status()").set_status(value)
+
+
+def emit(stream: str, value: object) -> Coroutine[Never, object, None]:
+    """Append a value to a stream of this instance, for those who read it as it grows.
+
+    ``async for item in handle.stream(name)`` reads it, once the turn is stored. The value is in the
+    history, exactly once, whatever is replayed. This does not wait for anybody.
+
+    Args:
+        stream: The stream's name; there are as many as a workflow likes.
+        value: Any storable value.
+
+    Raises:
+        ArgumentError: The name is empty, too long, or has characters that a store does not take.
+        ValueMismatch: The value cannot be stored.
+        PayloadTooLarge: It is too large, or with it what the workflow has given since it waited.
+        NotInWorkflow: Outside of a workflow.
+    """
+    return current_caller("emit()").emit(stream, value)
 
 
 def set_attributes(**changes: AttributeValue | None) -> None:

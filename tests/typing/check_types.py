@@ -32,6 +32,7 @@ from trioflow import (
     Compatibility,
     ContextVars,
     Description,
+    Emitted,
     ExecutionDescription,
     Handle,
     Info,
@@ -54,6 +55,7 @@ from trioflow import (
     check_compatibility,
     continue_as_new,
     deprecate_patch,
+    emit,
     info,
     now,
     open_client,
@@ -291,6 +293,16 @@ async def by_name() -> None:
     activity_by_name("pay", timeout="3")  # type: ignore[call-overload]
     workflow_by_name("shop", id="x")  # type: ignore[call-overload]
     assert_type(workflow_by_name("ship", str), Workflow[..., str])
+
+
+async def streams(handle: Handle[str]) -> None:
+    assert_type(await emit("progress", Order("1")), None)
+    async for item in handle.stream("progress", Order, after="1.0.1"):
+        assert_type(item, Emitted[Order])
+        assert_type(item.value, Order)
+    async for plain in handle.stream("progress"):
+        assert_type(plain.value, Any)
+    handle.stream(Order)  # type: ignore[call-overload]
 
 
 async def client_calls(client: Client) -> None:

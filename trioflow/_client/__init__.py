@@ -15,6 +15,7 @@ from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
 from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
+from trioflow._client.streams import Emitted
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Client",
     "DeadLetter",
     "Description",
+    "Emitted",
     "ExecutionDescription",
     "ExecutionHistory",
     "Handle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -13,6 +14,7 @@ from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
+from trioflow._client.streams import Emitted, Stream, read_stream
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
@@ -196,6 +198,38 @@ class Handle(Generic[R]):
         """
         event = signal_event(self._client.codec, signal, value)
         self._check(await self._client.backend.send(self.id, event, life=self._life))
+
+    @overload
+    def stream(
+        self, name: str, type: builtins.type[T], *, after: str | None = None
+    ) -> AsyncGenerator[Emitted[T], None]: ...
+
+    @overload
+    def stream(
+        self, name: str, *, after: str | None = None
+    ) -> AsyncGenerator[Emitted[Any], None]: ...
+
+    def stream(
+        self, name: str, type: Any = Any, *, after: str | None = None
+    ) -> AsyncGenerator[Emitted[Any], None]:
+        """Read what the workflow gives to ``emit()``, from the beginning and as it comes.
+
+        It ends when the instance has ended, through all its executions. A worker elsewhere is
+        noticed as fast as for `result`.
+
+        Args:
+            name: The stream's name.
+            type: Of the values; without it they are plain JSON data.
+            after: The ``place`` of the value that was read last, to go on behind it.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            ArgumentError: The name, or the place, is none.
+            ValueMismatch: A value is not of that type.
+            ClientClosed: The client was closed.
+        """
+        stream = Stream(self.id, name, type, after, self._client.codec)
+        return read_stream(self._client, self._known, stream)
 
     @overload
     async def query(self, query: Query[[A], T], value: A, *, timeout: float = 10.0) -> T: ...

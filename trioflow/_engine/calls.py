@@ -30,6 +30,7 @@ from trioflow._engine.promises import make_token, receive_promise
 from trioflow._engine.reader import Reader, View
 from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.side_effects import side_effect
+from trioflow._engine.streams import emit
 from trioflow._model import events as ev
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeValue, changed, encode_attributes
@@ -308,6 +309,10 @@ class Caller(View):
         """Publish a value that clients see in ``describe()``."""
         self.check_not_fenced()
         self.execution.custom_status = encode_plain(self.execution.codec, value, "set_status()")
+
+    def emit(self, stream: str, value: object) -> Coroutine[Any, Any, None]:
+        """Append a value to a stream."""
+        return self._note(emit(self, stream, value), "emit() to", stream)
 
     def set_attributes(self, changes: Mapping[str, AttributeValue | None]) -> None:
         """Change what the instance can be found by."""

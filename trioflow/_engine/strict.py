@@ -17,6 +17,7 @@ from trioflow._model.commands import (
     CancelChild,
     CancelInstance,
     Command,
+    EmitValue,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
@@ -122,7 +123,7 @@ def _data(command: Command) -> bytes:
     match command:
         case RunActivity() | StartChild() | StartDetached():
             return bytes(command.input)
-        case SendSignal():
+        case SendSignal() | EmitValue():
             return bytes(command.value)
         case AnswerUpdate():
             return bytes(command.result)

@@ -23,6 +23,7 @@ __all__ = [
     "CancelChild",
     "CancelInstance",
     "Command",
+    "EmitValue",
     "RecordPatch",
     "RecordSideEffect",
     "RunActivity",
@@ -156,6 +157,13 @@ class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     failure: Failure | None = None
 
 
+class EmitValue(_Command, frozen=True, tag="emit value"):
+    """Append a value to a stream of the instance, which is read from here."""
+
+    stream: str
+    value: msgspec.Raw
+
+
 class RecordPatch(_Command, frozen=True, tag="record patch"):
     """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
 
@@ -187,6 +195,7 @@ Command = (
     | StartChild
     | SendSignal
     | RecordSideEffect
+    | EmitValue
     | RecordPatch
     | AnswerUpdate
     | CancelActivity
@@ -206,6 +215,8 @@ def command_target(command: Command) -> str:
             return command.workflow
         case SendSignal() | AnswerUpdate():
             return command.name
+        case EmitValue():
+            return command.stream
         case RecordPatch():
             return order_of(command.id)[-1]
         case (

@@ -240,6 +240,15 @@ class Backend(Protocol):
         """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...
 
+    async def turns_from(
+        self, instance: str, execution: int, first: int, *, limit: int
+    ) -> list[bytes]:
+        """Return up to ``limit`` stored turns of an execution, in order, beginning with a number.
+
+        Turns are numbered from 0.
+        """
+        ...
+
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Update:

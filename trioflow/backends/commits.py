@@ -185,6 +185,8 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
             if they changed.
         answers: Answers to requests that were made of its life. A request has one answer, the
             first; what was not requested is not answered.
+        read_along: Whether others may wait for these turns, who read them as they are stored; they
+            are told of a change then.
     """
 
     id: str
@@ -209,6 +211,7 @@ class InstanceCommit(msgspec.Struct, kw_only=True):
     life: str = ""
     attributes: bytes | None = None
     answers: list[Answer] = []
+    read_along: bool = False
 
 
 class ActivityProgress(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from trioflow._model.commands import (
     CancelChild,
     CancelInstance,
     Command,
+    EmitValue,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
@@ -133,8 +134,9 @@ class Recorder:
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect() | RecordPatch():
-                pass  # it has already happened
+            case RecordSideEffect() | RecordPatch() | EmitValue():
+                # It has already happened. But others may wait for what is emitted.
+                commit.read_along = commit.read_along or isinstance(command, EmitValue)
             case AnswerUpdate():
                 commit.answers.append(_answer(command))
             case _:

@@ -88,7 +88,7 @@ def concerns_others(unit: Unit) -> bool:
     for commit in unit.instances:
         if commit.messages or commit.cancelled or commit.answers or not commit.leased:
             return True
-        if commit.closing is not None or commit.suspended is not None:
+        if commit.closing is not None or commit.suspended is not None or commit.read_along:
             return True
         for new in commit.activities:
             if not new.leased:

@@ -277,6 +277,12 @@ class RedisBackend:
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
 
+    async def turns_from(
+        self, instance: str, execution: int, first: int, *, limit: int
+    ) -> list[bytes]:
+        wanted = instance, execution, first, first + limit - 1
+        return await self._read("turns_from", *wanted, decode=_same)
+
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Update:

@@ -171,6 +171,11 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read(reads.load, ids)
 
+    async def turns_from(
+        self, instance: str, execution: int, first: int, *, limit: int
+    ) -> list[bytes]:
+        return await self._read(reads.turns_from, instance, execution, first, limit)
+
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Update:

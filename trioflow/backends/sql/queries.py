@@ -293,6 +293,8 @@ class Queries:
     # --- reading ------------------------------------------------------------------------
 
     turns = "SELECT data FROM turns WHERE instance = ? AND execution = ? ORDER BY number"
+    turns_from = """SELECT data FROM turns WHERE instance = ? AND execution = ? AND number >= ?
+        ORDER BY number LIMIT ?"""
     executions = """SELECT execution, data FROM turns WHERE instance = ?
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"

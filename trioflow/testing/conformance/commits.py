@@ -375,6 +375,21 @@ async def suspending_stops_until_resumed(stage: Stage) -> None:
     assert events(await stage.take("w2")) == [b"2"]
 
 
+async def turns_are_read_from_a_number_on(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, turns=[b"0", b"1", b"2"], read_along=True))
+    assert await backend.turns_from("a", 1, 0, limit=2) == [b"0", b"1"]
+    assert await backend.turns_from("a", 1, 2, limit=9) == [b"2"]
+    assert await backend.turns_from("a", 1, 3, limit=9) == []
+    assert await backend.turns_from("a", 2, 0, limit=9) == []
+    assert await backend.turns_from("nobody", 1, 0, limit=9) == []
+    seen = backend.changes()
+    await stage.stored(step("a", 3, turns=[b"3"], read_along=True))
+    assert backend.changes() > seen
+
+
 CASES: tuple[Case, ...] = (
     turns_are_appended,
     many_rows_are_written_at_once,
@@ -399,4 +414,5 @@ CASES: tuple[Case, ...] = (
     continuing_begins_the_next_execution,
     continuing_without_the_lease_is_ready_for_all,
     suspending_stops_until_resumed,
+    turns_are_read_from_a_number_on,
 )

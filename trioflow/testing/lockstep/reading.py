@@ -53,6 +53,7 @@ class Reader:
         for id in ids:
             await call("history", id)
             await call("executions", id)
+            await call("turns_from", id, 1, 1, limit=2)
             await call("get", id)
 
     async def _pages(self, filters: Each, listed: Sequence[Sequence[str]], limit: int) -> None:

@@ -15,6 +15,7 @@ from trioflow._model.commands import (
     CancelChild,
     CancelInstance,
     Command,
+    EmitValue,
     RecordPatch,
     RecordSideEffect,
     RunActivity,
@@ -224,7 +225,7 @@ class World:
                 self._cancel_instance(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
-            case RecordSideEffect() | RecordPatch() | TerminateInstance():
+            case RecordSideEffect() | EmitValue() | RecordPatch() | TerminateInstance():
                 pass  # it has happened, nobody waits for it, or it is a schedule's
             case _:
                 assert_never(command)

@@ -45,6 +45,7 @@ __all__ = [
     "not_running",
     "select",
     "stats",
+    "turns_from",
 ]
 
 _OPEN = ("running", "suspended")
@@ -56,6 +57,14 @@ def load(store: SqlStore, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
     """See `Backend.load`."""
     found = store.each(store.queries.turns, ids)
     return [[row[0] for row in rows] for rows in found]
+
+
+def turns_from(
+    store: SqlStore, instance: str, execution: int, first: int, limit: int
+) -> list[bytes]:
+    """See `Backend.turns_from`."""
+    rows = store.execute(store.queries.turns_from, instance, execution, first, limit).fetchall()
+    return [row[0] for row in rows]
 
 
 def get(store: SqlStore, instance: str) -> InstanceRecord | None:

@@ -210,6 +210,12 @@ class Model:
         await checkpoint()
         return [list(self.state.turns.get(each, [])) for each in ids]
 
+    async def turns_from(
+        self, instance: str, execution: int, first: int, *, limit: int
+    ) -> list[bytes]:
+        await checkpoint()
+        return self.state.turns.get((instance, execution), [])[first : first + limit]
+
     # --- what clients ask for -----------------------------------------------------------
 
     async def create(
