@@ -348,7 +348,13 @@ class Execution:
             turns=self._turn_turns,
             events=self._turn_events,
             max_events=self.max_events,
+            scheduled_at=None if started.schedule is None else started.schedule.at,
         )
+
+    @property
+    def schedule(self) -> ev.ScheduleRef | None:
+        """The schedule that has begun the instance, if one has."""
+        return None if self._started is None else self._started.schedule
 
     def outgoing(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the metadata of a call that is made now: the instance's, more, and injected."""

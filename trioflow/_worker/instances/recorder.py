@@ -31,6 +31,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
@@ -70,6 +71,7 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
@@ -79,8 +81,11 @@ class Recorder:
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
+        *,
+        observed: bool = False,
     ) -> None:
         self._random = random
+        self._observed = observed
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -94,6 +99,8 @@ class Recorder:
         outcome = turn.outcome
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
+        if self._observed:
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
         if execution.custom_status is not None:
@@ -120,8 +127,8 @@ class Recorder:
                 commit.messages.append(_signal_message(command))
             case StartDetached():
                 commit.messages.append(self._detached(instance, command))
-            case CancelInstance():
-                commit.messages.append(_cancel_message(command))
+            case CancelInstance() | TerminateInstance():
+                commit.messages.append(_end_message(command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -220,6 +227,10 @@ class Recorder:
             report = describe(outcome.failure.legible(execution.codec))
         warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
         instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
+        schedule = execution.schedule
+        if schedule is not None:
+            told = encode_event(ev.run_ended(instance.id, commit.closing.status))
+            commit.messages.append(Message(schedule.id, told, life=schedule.life))
         ref = instance.parent
         if ref is None:
             return
@@ -352,16 +363,22 @@ def _signal_message(command: SendSignal) -> Message:
     )
 
 
-def _cancel_message(command: CancelInstance) -> Message:
-    """Return the request to cancel another instance, with the two answers to who asked for it."""
+def _end_message(command: CancelInstance | TerminateInstance) -> Message:
+    """Return what cancels or terminates an instance, with the two answers to who asked for it."""
     failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
-    return Message(
+    message = Message(
         instance=command.instance,
-        event=encode_event(ev.CancelRequested(command.reason)),
+        event=b"",
         sent=encode_event(ev.RequestDone(command.id)),
         failed=encode_event(ev.RequestFailed(command.id, failure)),
-        unstarted=_encode(Cancelled(command.reason)),
     )
+    if isinstance(command, CancelInstance):
+        event, outcome = ev.CancelRequested(command.reason), Cancelled(command.reason)
+        return msgspec.structs.replace(
+            message, event=encode_event(event), unstarted=_encode(outcome)
+        )
+    error = InstanceTerminated(command.instance, command.reason)
+    return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
 
 
 def _answer(command: AnswerUpdate) -> Answer:

@@ -32,6 +32,7 @@ from trioflow.testing.conformance import (
     priorities,
     questions,
     requests,
+    schedules,
     searching,
     suspects,
     times,
@@ -47,5 +48,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        schedules,
     )
     return [case for module in modules for case in module.CASES]

@@ -123,6 +123,7 @@ class MessagePlan:
 
     ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
     creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
+    ``terminates``: it ends its target instead.
     """
 
     to: str
@@ -133,6 +134,7 @@ class MessagePlan:
     new: NewPlan | None
     reuse: bool
     replace: bool
+    terminates: bool
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,7 @@ _message = st.builds(
     new=_news,
     reuse=often,
     replace=seldom,
+    terminates=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")

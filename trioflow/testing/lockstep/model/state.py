@@ -6,7 +6,12 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
+from trioflow.backends._common.notices import (
+    asked_by,
+    child_cancelled,
+    child_terminated,
+    run_has_ended,
+)
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
@@ -73,7 +78,14 @@ class State:
             self.stop_activities(one.new.id)
         if row.new.parent is not None:
             self.deliver(child_terminated(outcome, row.new.parent), now)
+        else:
+            self._tell_schedule(row, "terminated", now)
         return True
+
+    def _tell_schedule(self, row: Instance, status: str, now: float) -> None:
+        notice = run_has_ended(row.new.options, row.new.id, status)
+        if notice is not None:
+            self.deliver(notice, now)
 
     def _children(self, parent: Instance) -> list[Instance]:
         """Return the unfinished children of an instance."""
@@ -112,6 +124,8 @@ class State:
         row.end("cancelled", message.unstarted, now)
         if parent is not None:
             self.deliver(child_cancelled(message.unstarted, parent), now)
+        else:
+            self._tell_schedule(row, "cancelled", now)
         return True
 
     # --- activities ---------------------------------------------------------------------
