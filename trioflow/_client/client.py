@@ -307,14 +307,14 @@ class Client:
         )
 
     async def _settle(self, meant: Token, event: PromiseResolved | PromiseRejected) -> bool:
-        update = await self.backend.send(
+        effect = await self.backend.send(
             meant.instance, encode_event(event), life=meant.life, request=f"promise {meant.secret}"
         )
-        if update == "not found":
+        if effect == "not found":
             raise InstanceNotFound(meant.instance)
-        if update == "finished":
+        if effect == "finished":
             raise InstanceFinished(meant.instance)
-        return update == "done"
+        return effect == "done"
 
     # --- schedules ----------------------------------------------------------------------
 

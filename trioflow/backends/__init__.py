@@ -30,6 +30,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -43,7 +44,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ __all__ = [
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Effect",
     "Execution",
     "Group",
     "Heartbeat",
@@ -92,7 +93,6 @@ __all__ = [
     "TakenQuestion",
     "TakenQuestions",
     "Unit",
-    "Update",
     "index_rows",
 ]
 

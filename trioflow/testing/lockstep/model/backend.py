@@ -17,6 +17,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -27,7 +28,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model.committing import commit
@@ -228,7 +228,7 @@ class Model:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
@@ -266,27 +266,27 @@ class Model:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Update:
+    def _send(self, message: Message) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
         self._watcher.notify()
         return "done"
 
-    def _missing(self, instance: str) -> Update:
+    def _missing(self, instance: str) -> Effect:
         return "finished" if instance in self.state.instances else "not found"
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         if not self.state.terminate(instance, outcome, life, self.now()):
             return self._missing(instance)
         self._watcher.notify()
         return "done"
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -300,7 +300,7 @@ class Model:
         self._watcher.notify()
         return "done"
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -334,7 +334,7 @@ class Model:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         await checkpoint()
         row = self.state.instances.get(question.instance)
         if row is None or row.new.life != question.life:
