@@ -27,6 +27,7 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     instances,
+    limits,
     lives,
     messages,
     priorities,
@@ -47,5 +48,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        limits,
     )
     return [case for module in modules for case in module.CASES]

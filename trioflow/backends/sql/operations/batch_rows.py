@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from trioflow._model.events import ParentRef
 from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.limit_queries import FREE_SLOTS, KEEP_SLOTS
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.queries import (
     ANSWER_REQUESTS,
@@ -65,6 +66,9 @@ class BatchRows:
         self.attributes: dict[str, bytes] = {}
         self.changed_attributes: list[str] = []
         self.progress: dict[ActivityKey, bytes] = {}
+        self.keyed = False
+        self.kept: list[Any] = []
+        self.freed: list[Any] = []
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -85,6 +89,13 @@ class BatchRows:
             self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
+        if unit.kept or unit.freed:
+            self.kept += [
+                value
+                for one in unit.kept
+                for value in (self.worker, one.id, one.queue, one.activity, one.limit_key)
+            ]
+            self.freed += [value for id in unit.freed for value in (self.worker, id)]
         for each in unit.progress:
             self.progress[each.key] = each.progress
 
@@ -108,9 +119,11 @@ class BatchRows:
             self._go_on(commit, turns)
         for new in commit.activities:
             holder = self.worker if new.leased else None
+            if new.limit_key:
+                self.keyed = True
             self.activities += (
                 *(id, execution, new.command, life, new.queue, new.activity, new.input),
-                *(new.options, now, now, holder, new.priority),
+                *(new.options, now, now, holder, new.priority, new.limit_key),
             )
         for command in commit.finished:
             self.finished += (id, execution, command, life)
@@ -198,6 +211,8 @@ class BatchRows:
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),
+            (KEEP_SLOTS, self.kept),
+            (FREE_SLOTS, self.freed),
             (ANSWER_REQUESTS, self.answers),
         ]
         return [(statement, values) for statement, values in writes if values]
