@@ -40,7 +40,7 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        Info JsonCodec Limit Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,

@@ -23,6 +23,7 @@ from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._registry import Registry, default_registry
@@ -139,6 +140,7 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "Limit",
     "Misfit",
     "NoWorkerAnswered",
     "NonRetryable",

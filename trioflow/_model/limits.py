@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -21,7 +21,7 @@ __all__ = ["NO_LIMITS", "Limit", "LimitKind", "Limits", "check_limit"]
 LimitKind: TypeAlias = Literal["queue", "activity", "workflow"]
 
 _MOST = 1_000_000
-_LONGEST = 366 * 24 * 3600.0
+_SHORTEST, _LONGEST = 0.001, 366 * 24 * 3600.0
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -113,9 +113,8 @@ def check_limit(limit: Limit) -> Limit:
             raise ArgumentError(f"{what}: {name}={number!r} is no whole number from 1 to {_MOST}")
     if limit.concurrency is None and limit.rate is None and limit.key_concurrency is None:
         raise ArgumentError(f"{what} limits nothing: give concurrency=, rate= or key_concurrency=")
-    per: object = limit.per
-    number = isinstance(per, (int, float)) and not isinstance(per, bool)
-    if not number or not math.isfinite(limit.per) or not 0.001 <= limit.per <= _LONGEST:
+    if not _is_time(limit.per):
+        per = limit.per
         raise ArgumentError(f"{what}: per={per!r} is no number of seconds from 0.001 to a year")
     if limit.key is None:
         if limit.key_concurrency is not None:
@@ -126,3 +125,7 @@ def check_limit(limit: Limit) -> Limit:
         raise ArgumentError(f"{what}: for the instances of a workflow there is only concurrency=")
     return limit
 
+
+def _is_time(per: Any) -> bool:
+    number = isinstance(per, (int, float)) and not isinstance(per, bool)
+    return number and math.isfinite(per) and _SHORTEST <= per <= _LONGEST

@@ -169,7 +169,7 @@ class Budgets:
         return [at for budget in self.all if (at := budget.next_at()) is not None]
 
     def keeper_of(self, queue: str) -> Budget | None:
-        """Return what keeps whose turn it is in a queue; ``None`` if its activities have no keys."""
+        """Return what keeps whose turn it is in a queue; ``None`` if there are no keys in it."""
         own = self._by_name.get(("queue", queue))
         if own is not None and own.limit.key is not None:
             return own

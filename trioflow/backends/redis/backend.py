@@ -287,7 +287,11 @@ class RedisBackend:
     # --- limits -------------------------------------------------------------------------
 
     async def set_limit(self, limit: Limit) -> None:
-        named = {name: value for name, value in msgspec.structs.asdict(limit).items() if value is not None}
+        named = {
+            name: value
+            for name, value in msgspec.structs.asdict(limit).items()
+            if value is not None
+        }
         packed = wire.pack({**named, "per": float(limit.per)})
         settings = (packed, repr(float(limit.per)), int(limit.key is not None))
         names = (secrets.token_hex(8), limit.kind, limit.name)

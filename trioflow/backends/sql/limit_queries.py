@@ -58,10 +58,10 @@ class LimitQueries:
     any_free = """SELECT 1 FROM activities
         WHERE worker IS NULL AND queue = ? AND visible_at <= ? {exclude} LIMIT 1"""
     # A key that means nothing any more would keep an activity out of every look.
-    forget_keys = {
-        "queue": "UPDATE activities SET limit_key = '' WHERE queue = ? AND limit_key <> ''",
-        "activity": "UPDATE activities SET limit_key = '' WHERE activity = ? AND limit_key <> ''",
-    }
+    forget_keys_of_queue = """UPDATE activities SET limit_key = ''
+        WHERE queue = ? AND limit_key <> ''"""
+    forget_keys_of_activity = """UPDATE activities SET limit_key = ''
+        WHERE activity = ? AND limit_key <> ''"""
 
     # --- instances --------------------------------------------------------------------------
 
@@ -79,9 +79,6 @@ class LimitQueries:
         for name, text in vars(type(self)).items():
             if isinstance(text, str) and not name.startswith("_"):
                 setattr(self, name, _translated(dialect, text))
-        self.forget_keys = {
-            kind: dialect.query(text) for kind, text in type(self).forget_keys.items()
-        }
 
 
 def _translated(dialect: Dialect, text: str) -> str:

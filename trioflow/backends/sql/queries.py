@@ -226,7 +226,11 @@ _INSTANCES = {
     "level": "level",
     "listed": "status = 'running' AND {has_ready_at}",
 }
-_ACTIVITIES = {"table": "activities", "level": "priority", "listed": "limit_key = '' AND worker IS NULL"}
+_ACTIVITIES = {
+    "table": "activities",
+    "level": "priority",
+    "listed": "limit_key = '' AND worker IS NULL",
+}
 
 _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
         WHERE NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""

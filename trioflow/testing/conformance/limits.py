@@ -1,6 +1,6 @@
 """Conformance: limits across workers, of activities and of instances."""
 
-# ruff: noqa: D103 - assertions; a case is described by its name
+# ruff: noqa: D103, PLR2004 - assertions; a case is described by its name
 
 from __future__ import annotations
 

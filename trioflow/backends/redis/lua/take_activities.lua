@@ -350,7 +350,7 @@ local function look_ahead(queue, key)
         return true
       end
     end)
-    if not waits and in_way then
+    if not waits then
       ascend(P .. place, '-inf', now, function(token)
         waits = not given[token] and is_wanted(token, place)
         return waits
@@ -409,18 +409,18 @@ local function take_limited(limits)
   end
   save_budgets()
   local waits = false
-  if #leased == limit then
-    next_at = now -- perhaps there are more
-  else
-    for _, queue in ipairs(queues) do
-      waits = look_ahead(queue, '') or waits
-      if keeper_of(queue) then
-        for _, key in ipairs(keys_of(queue, '-', '+')) do
-          waits = look_ahead(queue, key) or waits
-        end
+  for _, queue in ipairs(queues) do
+    waits = look_ahead(queue, '') or waits
+    if keeper_of(queue) then
+      for _, key in ipairs(keys_of(queue, '-', '+')) do
+        waits = look_ahead(queue, key) or waits
       end
     end
   end
+  if waits and #leased == limit then
+    next_at = now
+  end
+  waits = waits and in_way
   return reply_with(leased, waits, limits.version)
 end
 

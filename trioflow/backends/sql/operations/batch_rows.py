@@ -37,6 +37,9 @@ Refusals: TypeAlias = Mapping[tuple[str, ParentRef], Message]
 """What is sent to a parent in place of its child: by the child's id and who its parent is."""
 
 
+_LIMIT_KEY = NEW_ACTIVITIES.columns.index("limit_key")
+
+
 class BatchRows:
     """The rows of one batch.
 
@@ -66,7 +69,6 @@ class BatchRows:
         self.attributes: dict[str, bytes] = {}
         self.changed_attributes: list[str] = []
         self.progress: dict[ActivityKey, bytes] = {}
-        self.keyed = False
         self.kept: list[Any] = []
         self.freed: list[Any] = []
 
@@ -119,8 +121,6 @@ class BatchRows:
             self._go_on(commit, turns)
         for new in commit.activities:
             holder = self.worker if new.leased else None
-            if new.limit_key:
-                self.keyed = True
             self.activities += (
                 *(id, execution, new.command, life, new.queue, new.activity, new.input),
                 *(new.options, now, now, holder, new.priority, new.limit_key),
@@ -188,6 +188,10 @@ class BatchRows:
             len(commit.consumed),
             *(closing.status, closing.outcome, self.now, commit.status),
         )
+
+    def has_keys(self) -> bool:
+        """Return whether an activity has a key."""
+        return any(self.activities[_LIMIT_KEY :: len(NEW_ACTIVITIES.columns)])
 
     def writes(self) -> list[tuple[Write, list[Any]]]:
         """Return what is written together, in its order."""

@@ -153,12 +153,10 @@ def _write_batch(
     rows = BatchRows(worker, store.clock(), refusals)
     for unit in units:
         rows.add(unit)
-    if renew and (store.limits.limits or rows.keyed):
-        if any(over_limits(store.limits, unit) for unit in units):
-            raise _Mismatch
     plain, others = sort_mails(rows.mails)
     writes = rows.writes()
     if renew:
+        _check_limits(store, rows, units)
         writes.insert(0, (RENEW_WORKER, [worker, rows.now, store.limits.version]))
     if plain and not rows.endings:
         writes.append((COUNT_IN, unread_counts(plain, rows.now)))
@@ -176,6 +174,13 @@ def _write_batch(
         _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:
         _retry(store, worker, retry, rows.now)
+
+
+def _check_limits(store: SqlStore, rows: BatchRows, units: Sequence[Unit]) -> None:
+    """Raise if a unit asks for more than the limits allow of which this connection knows."""
+    limits = store.limits
+    if (limits.limits or rows.has_keys()) and any(over_limits(limits, unit) for unit in units):
+        raise _Mismatch
 
 
 def _write_fenced(store: SqlStore, writes: Sequence[tuple[Write, list[Any]]]) -> list[int]:

@@ -7,10 +7,10 @@ way, and writes its leases in the same transaction. So between the count and the
 can lease under that limit; others can only end something meanwhile.
 
 What a commit begins at once would not be counted. So a worker's row has the version of the limits,
-and a commit renews that row only if it is the version that its connection knows (`RENEW_WORKER`): no
-statement more than without limits. Whoever changes the limits writes the new version into the rows
-of all workers, and so waits for all commits that are under way, and makes those that follow look
-again. From then on a unit that asks for too much fails (`over_limits`).
+and a commit renews that row only if it is the version that its connection knows (`RENEW_WORKER`):
+no statement more than without limits. Whoever changes the limits writes the new version into the
+rows of all workers, and so waits for all commits that are under way, and makes those that follow
+look again. From then on a unit that asks for too much fails (`over_limits`).
 
 Instances are not counted by their leases, as they come and go, but by their rows in ``admitted``:
 one is written when an instance is taken for the first time, and stands until it is found to have
@@ -22,7 +22,7 @@ from __future__ import annotations
 import heapq
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,8 @@ from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "Admission",
+    "Asked",
+    "NotLeased",
     "limits_of_version",
     "over_limits",
     "read_limits",
@@ -107,9 +109,10 @@ def _change_version(store: SqlStore) -> None:
 
 
 def _forget_keys(store: SqlStore, kind: LimitKind, name: str) -> None:
-    query = store.limit_queries.forget_keys.get(kind)
-    if query is not None:
-        store.execute(query, name)
+    if kind == "queue":
+        store.execute(store.limit_queries.forget_keys_of_queue, name)
+    elif kind == "activity":
+        store.execute(store.limit_queries.forget_keys_of_activity, name)
 
 
 # --- what a worker's commit may begin -----------------------------------------------------------
@@ -143,31 +146,40 @@ def _is_over(limits: Limits, commit: InstanceCommit) -> bool:
 # --- activities ---------------------------------------------------------------------------------
 
 
+class Asked(NamedTuple):
+    """What a worker asks for, and how to read what has no key.
+
+    Attributes:
+        worker: Who takes it; it is alive, and its row locked.
+        queues: From where.
+        excluded: Names of activities that are left out.
+        plain: Returns up to so many visible rows of a queue that have no key, the best first, some
+            names left out.
+        next_plain: Returns when the next of those becomes visible, some names left out.
+    """
+
+    worker: str
+    queues: Sequence[str]
+    excluded: Sequence[str]
+    plain: Callable[[str, Sequence[str], int], list[Any]]
+    next_plain: Callable[[Sequence[str]], list[float]]
+
+
 class _Look:
     """Reads what is visible in queues of which some have limits.
 
     Args:
         store: Where to read.
-        queues: The queues.
-        query: Completes a query with the names of activities that are left out.
-        excluded: Those names.
-        plain: Returns up to so many rows of a queue that have no key, the best first.
+        asked: For what.
         budgets: What the limits leave.
+        now: The store's time.
     """
 
-    def __init__(
-        self,
-        store: SqlStore,
-        queues: Sequence[str],
-        excluded: Sequence[str],
-        plain: Callable[[str, Sequence[str], int], list[Any]],
-        budgets: Budgets,
-        now: float,
-    ) -> None:
+    def __init__(self, store: SqlStore, asked: Asked, budgets: Budgets, now: float) -> None:
         self._store = store
-        self._queues = tuple(dict.fromkeys(queues))
-        self._excluded = tuple(excluded)
-        self._plain = plain
+        self._queues = tuple(dict.fromkeys(asked.queues))
+        self._excluded = tuple(asked.excluded)
+        self._plain = asked.plain
         self._budgets = budgets
         self._now = now
 
@@ -253,30 +265,11 @@ class _Look:
         return rows
 
 
-def take_limited(
-    store: SqlStore,
-    worker: str,
-    queues: Sequence[str],
-    limit: int,
-    excluded: Sequence[str],
-    plain: Callable[[str, Sequence[str], int], list[Any]],
-    next_plain: Callable[[Sequence[str]], list[float]],
-) -> TakenActivities:
-    """Take activities where there are limits, in the transaction that is open.
-
-    Args:
-        store: The store.
-        worker: Who takes them; it is alive, and its row locked.
-        queues: From where.
-        limit: How many at most.
-        excluded: Names of activities that are left out.
-        plain: Returns up to so many visible rows of a queue that have no key, the best first, some
-            names left out.
-        next_plain: Returns when the next of those becomes visible, some names left out.
-    """
+def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
+    """Take activities where there are limits, in the transaction that is open."""
     limits, now = store.limits, store.clock()
-    budgets = _budgets(store, limits, queues, now)
-    look = _Look(store, queues, excluded, plain, budgets, now)
+    budgets = _budgets(store, limits, asked.queues, now)
+    look = _Look(store, asked, budgets, now)
     taken: list[Any] = []
     more = True
     while more and len(taken) < limit:
@@ -288,7 +281,7 @@ def take_limited(
                 break
             if budgets.take(row[_QUEUE], row[_ACTIVITY], row[_KEY]):
                 begun.append(row)
-        _lease(store, worker, begun)
+        _lease(store, asked.worker, begun)
         _keep_turns(budgets, begun)
         taken += begun
         more = bool(begun) or len(budgets.full) + len(budgets.full_keys) > full
@@ -296,14 +289,13 @@ def take_limited(
         if budget.changed:
             names = (budget.limit.kind, budget.limit.name)
             store.execute(store.limit_queries.save, _encode(budget.state), *names)
-    next_at: float | None
-    if len(taken) == limit:
-        next_at = now  # perhaps there are more
-    else:
-        times = [*next_plain(excluded), *look.next_visible(), *budgets.next_at()]
+    waits = look.any_waits()
+    next_at: float | None = now
+    if not waits or len(taken) < limit:
+        times = [*asked.next_plain(asked.excluded), *look.next_visible(), *budgets.next_at()]
         next_at = min(times, default=None)
     tasks = [activity_task(row) for row in taken]
-    waits = budgets.in_way() and look.any_waits()
+    waits = waits and budgets.in_way()
     return TakenActivities(tasks, next_at, waits, limits.version)
 
 

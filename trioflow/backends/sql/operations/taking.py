@@ -32,6 +32,7 @@ from trioflow.backends.records import (
 from trioflow.backends.sql.dialect import Update
 from trioflow.backends.sql.operations.limited import (
     Admission,
+    Asked,
     NotLeased,
     limits_of_version,
     take_limited,
@@ -227,8 +228,8 @@ def _take_limited(store: SqlStore, wanted: Wanted, limit: int, look: _Look) -> T
         asked = [(*level, look.now, *left_out) for level in levels]
         return others.first_of_each(others.query(store.queries.next_activity), asked)
 
-    queues, exclude = tuple(wanted.queues), tuple(wanted.exclude)
-    return take_limited(store, wanted.worker, queues, limit, exclude, plain, next_plain)
+    asked = Asked(wanted.worker, wanted.queues, wanted.exclude, plain, next_plain)
+    return take_limited(store, asked, limit)
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class _Look:
     def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
         self._session = store
         self._worker = wanted.worker
-        self._unwanted = (*wanted.exclude, *wanted.exclude_ids)
+        self._unwanted: tuple[str, ...] = (*wanted.exclude, *wanted.exclude_ids)
         self._clause = ""
         for named, unwanted in ((column, wanted.exclude), ("id", wanted.exclude_ids)):
             if unwanted:

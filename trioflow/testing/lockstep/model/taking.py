@@ -171,7 +171,7 @@ def take_activities(
     version = state.limiting.seen().version
     if not any(kind != "workflow" for kind, _ in state.limiting.limits):
         return TakenActivities(taken, min(left, default=None), limits=version)
-    if len(taken) == limit:
+    if len(taken) == limit and any(at <= now for at in left):
         return TakenActivities(taken, now, limits=version)
     times = [at for at in left if at > now] + state.limiting.next_at(queues, now)
     waits = any(at <= now for at in left) and not state.limiting.next_at(queues, now)
@@ -181,7 +181,7 @@ def take_activities(
 def _next(
     state: State, visible: Sequence[tuple[ActivityKey, Activity]], now: float
 ) -> tuple[ActivityKey, Activity] | None:
-    """Return the best one that the limits allow; that of the key whose turn it is, if it has one."""
+    """Return the best one that the limits allow: of the key whose turn it is, if it has one."""
     leased = [one.new for one in state.activities.values() if one.worker is not None]
     free = [each for each in visible if each[1].worker is None]
     allowed = [each for each in free if state.limiting.allows(leased, each[1].new, now)]
