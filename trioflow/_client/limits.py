@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
 from trioflow._model.limits import Limit, LimitKind, check_limit
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError
 
 __all__ = ["limit_of", "limited"]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trioflow._codec.values import Codec
+from trioflow._model.activities import Activity
 from trioflow._model.commands import RunActivity
-from trioflow._model.definitions import Activity
 from trioflow._model.limits import NO_LIMITS
 from trioflow._worker.instances.holdings import Holdings
 from trioflow.backends._common.backoff import Backoff

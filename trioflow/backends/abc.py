@@ -13,25 +13,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from trioflow._model.limits import Limit, LimitKind, Limits
+from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Unit,
     Update,
 )
 

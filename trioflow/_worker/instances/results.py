@@ -14,13 +14,8 @@ from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.limits import KnownLimits
 from trioflow._worker.polling import PollTimer
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    ActivityKey,
-    ActivityResult,
-    ActivityRetry,
-    ActivityTask,
-    KeptSlot,
-)
+from trioflow.backends.commits import ActivityResult, ActivityRetry, KeptSlot
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["Results"]
 

@@ -10,10 +10,10 @@ import msgspec
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
 from trioflow._model.limits import Limit, Limits
+from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    CommitFailure,
     Execution,
     Heartbeat,
     InstanceRecord,

@@ -20,25 +20,20 @@ from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Unit,
     Update,
 )
 from trioflow.backends.sql.operations import changes, leases, limited, reads, taking

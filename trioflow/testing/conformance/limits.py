@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from trioflow._model.limits import Limit
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityRetry,
     CancelledActivity,
     CommitFailure,

@@ -28,10 +28,11 @@ import msgspec
 
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.budgets import Budget, Budgets, LimitState
-from trioflow.backends.records import InstanceCommit, TakenActivities, Unit
+from trioflow.backends.commits import InstanceCommit, Unit
+from trioflow.backends.records import TakenActivities
 from trioflow.backends.sql.limit_queries import ADMIT, DISMISS, NOT_ADMITTED
-from trioflow.backends.sql.queries import LEASE_ACTIVITIES
 from trioflow.backends.sql.rows import LIFE, VISIBLE_AT, activity_task
+from trioflow.backends.sql.statements import LEASE_ACTIVITIES
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [

@@ -37,12 +37,6 @@ from trioflow.backends.sql.operations.limited import (
     limits_of_version,
     take_limited,
 )
-from trioflow.backends.sql.queries import (
-    LEASE_ACTIVITIES,
-    LEASE_INSTANCES,
-    LEASE_SUSPECTS,
-    SUSPECTS_BELOW,
-)
 from trioflow.backends.sql.rows import (
     LIFE,
     READY_AT,
@@ -50,6 +44,12 @@ from trioflow.backends.sql.rows import (
     VISIBLE_AT,
     activity_task,
     taken_instance,
+)
+from trioflow.backends.sql.statements import (
+    LEASE_ACTIVITIES,
+    LEASE_INSTANCES,
+    LEASE_SUSPECTS,
+    SUSPECTS_BELOW,
 )
 from trioflow.backends.sql.store import SqlStore
 

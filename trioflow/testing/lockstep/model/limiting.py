@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trioflow._model.limits import Limit, Limits
-from trioflow.backends.records import InstanceCommit, KeptSlot, NewActivity, Unit
+from trioflow.backends.commits import InstanceCommit, KeptSlot, NewActivity, Unit
 
 __all__ = ["Limiting"]
 

@@ -10,7 +10,8 @@ import msgspec
 
 from trioflow._model.limits import Limit
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.lockstep.model.limiting import Limiting
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
