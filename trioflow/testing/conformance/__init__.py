@@ -27,6 +27,7 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     instances,
+    limits,
     lives,
     messages,
     priorities,
@@ -48,6 +49,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        schedules,
+        *(schedules, limits),
     )
     return [case for module in modules for case in module.CASES]
