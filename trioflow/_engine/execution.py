@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, assert_never
 
+import msgspec
 import trio
 from outcome import Error
 
@@ -262,6 +263,8 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
+        if turns and turns[-1].reset is not None:
+            turns = turns[:-1]  # says how the execution was left, which its code does not know
         # Not the last turn: it may encode the outcome, which has to see the host's loop.
         with self.loop.entered():
             for turn in turns[:-1]:
@@ -306,6 +309,17 @@ class Execution:
     def cancelled_why(self) -> ev.CancelRequested | None:
         """The request for a cancel that has cancelled it, ``None`` if there was none."""
         return self._cancelled_why
+
+    @property
+    def reset_here(self) -> bool:
+        """Whether a reset or a fork has led to just this turn, and nothing has happened since."""
+        origins = [] if self._started is None else self._started.origins
+        return bool(origins) and self.turns == origins[-1].turns
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether it began by a reset or a fork, so that calls may be older than the execution."""
+        return self._started is not None and bool(self._started.origins)
 
     def take_custom_status(self) -> bytes | None:
         """Return a custom status that was set since the last call, or ``None``."""
@@ -406,9 +420,15 @@ class Execution:
         """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
         assert started is not None, "workflow code runs only after Started"
+        me: Identity | ev.Origin = self.identity
+        id = self.identity.id
+        for origin in started.origins:
+            if self._turn_turns < origin.turns:
+                me, id = origin, origin.instance  # its code has seen that
+                break
         return Info(
-            id=self.identity.id,
-            execution=self.identity.execution,
+            id=id,
+            execution=me.execution,
             workflow=self.definition.name,
             queue=self.identity.queue,
             priority=self.identity.priority,
@@ -430,6 +450,9 @@ class Execution:
         """The seed of the random generators; a task's path is added to it."""
         if self._started is not None and self._started.seed:
             return self._started.seed
+        if self._started is not None and self._started.origins:
+            first = self._started.origins[0]
+            return f"{first.instance}/{first.execution}"
         return f"{self.identity.id}/{self.identity.execution}"
 
     def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
@@ -606,10 +629,7 @@ class Execution:
                 for message in event.carried:
                     self._deliver(message)
             case ev.CancelRequested():
-                mine = event.by is None or (
-                    self._started is not None and event.by == self._started.parent
-                )
-                if mine and self._cancelled_why is None:
+                if self._is_mine(event) and self._cancelled_why is None:
                     self._cancelled_why = event
                     self.commands.cancel_reason = event.reason
                     if self.turns:
@@ -618,6 +638,15 @@ class Execution:
                 pass  # the step itself expires what is due
             case _:
                 assert_never(event)
+
+    def _is_mine(self, cancel: ev.CancelRequested) -> bool:
+        """Whether a cancel comes from a client, or from the parent that this instance has."""
+        by, parent = cancel.by, None if self._started is None else self._started.parent
+        if by is None or by == parent:
+            return True
+        if parent is None or not cancel.adopted:
+            return False
+        return msgspec.structs.replace(by, execution=parent.execution) == parent
 
     def _deliver(self, message: ev.Message) -> None:
         self._arrived += 1

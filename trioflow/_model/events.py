@@ -24,6 +24,7 @@ __all__ = [
     "ChildFailed",
     "Event",
     "Message",
+    "Origin",
     "ParentRef",
     "PromiseRejected",
     "PromiseResolved",
@@ -57,6 +58,21 @@ class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
     execution: int
     command: str
     life: str = ""
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which execution has made the first turns of one that began by a reset or a fork.
+
+    Attributes:
+        instance: The id of its instance.
+        execution: Its number.
+        turns: The number of turns up to and with its last one; those before its first one are of
+            the origin before this.
+    """
+
+    instance: str
+    execution: int
+    turns: int
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", gc=False):
@@ -103,6 +119,8 @@ class Started(_Event, frozen=True, tag="started"):
         max_events: The size of the history at which the instance is suspended; 0 for what the
             definition says.
         attributes: Those that the instance has, when the execution begins.
+        origins: Of an execution that began by a reset or a fork: which executions have made its
+            first turns, the oldest first.
     """
 
     workflow: str
@@ -116,6 +134,7 @@ class Started(_Event, frozen=True, tag="started"):
     deadline_at: float | None = None
     max_events: int = 0
     attributes: Stored = {}
+    origins: list[Origin] = []
 
 
 class Woken(_Event, frozen=True, tag="woken"):
@@ -208,11 +227,14 @@ class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """A client, or the parent, asked for the instance to be cancelled.
 
     ``by`` is set if a parent asked it of its sub-workflow. An instance that has another parent
-    ignores it: that parent's call for the id was refused, which it did not know yet.
+    ignores it: that parent's call for the id was refused, which it did not know yet. With
+    ``adopted`` the parent's execution does not count: it may have taken the call over from an
+    earlier one, by a reset.
     """
 
     reason: str | None = None
     by: ParentRef | None = None
+    adopted: bool = False
 
 
 ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled

@@ -270,8 +270,9 @@ class Stepper:
             execution.evict()
             self._failed(instance, exc)
         else:
-            execution.take_custom_status()
-            execution.new_attributes = None
+            if not execution.reset_here:  # then the row has not been told of them
+                execution.take_custom_status()
+                execution.new_attributes = None
             instance.loaded(execution, self._backend.now())
             self._holdings.queue(instance)
 
