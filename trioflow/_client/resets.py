@@ -40,7 +40,6 @@ async def reset_instance(
 ) -> None:
     """Let an instance go on from before a turn; see `Handle.reset`."""
     why = seal_text(client.codec, check_reason(reason))
-    random = client.random
     for attempt in range(_TRIES):
         record = await _record(client, id, life)
         life = record.life
@@ -51,7 +50,8 @@ async def reset_instance(
         keep = _checked(record, turns, turn)
         inbox = await client.backend.inbox(id)
         plan = Plan(record, stored, turns, keep, inbox)
-        await plan.reset(client.backend, random)
+        found = [await client.backend.get(child) for child in plan.open_children()]
+        plan.reset({child.id: child for child in found if child is not None}, client.random)
         left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
         error = InstanceTerminated(id, "its parent was reset to before it was started")
         done = await client.backend.reset(

@@ -41,7 +41,7 @@ turns these were, for what code may have seen of that (`info()`, seeds).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,7 +60,6 @@ from trioflow._model.commands import (
 from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
-from trioflow.backends.abc import Backend
 from trioflow.backends.records import (
     ENDED,
     InstanceRecord,
@@ -136,8 +135,22 @@ class Plan:
         self.adopted: list[str] = []
         self._look()
 
-    async def reset(self, backend: Backend, random: RandomSource) -> None:
-        """Plan the next execution of the same instance."""
+    def open_children(self) -> list[str]:
+        """Return the ids of the sub-workflows whose rows `reset` has to know."""
+        later = {event.id for event, _ in self._came_later() if isinstance(event, _Answer)}
+        return [
+            command.instance
+            for command in self._open()
+            if isinstance(command, StartChild) and command.id not in later
+        ]
+
+    def reset(self, children: Mapping[str, InstanceRecord], random: RandomSource) -> None:
+        """Plan the next execution of the same instance.
+
+        Args:
+            children: The rows of `open_children` that there are.
+            random: For the lives of sub-workflows that begin.
+        """
         record = self._record
         me = (record.id, record.execution + 1, record.life)
         self._keep_turns()
@@ -146,7 +159,7 @@ class Plan:
             if isinstance(command, RunActivity):
                 self._restore(command, called_in=self._made_by(command.id).execution)
             else:
-                await self._keep_child(backend, command, me, random)
+                self._keep_child(children.get(command.instance), command, me, random)
 
     def fork(self, new: NewInstance, random: RandomSource) -> NewInstance:
         """Plan the first execution of another instance; return that with its attributes."""
@@ -275,16 +288,15 @@ class Plan:
             )
         )
 
-    async def _keep_child(
+    def _keep_child(
         self,
-        backend: Backend,
+        found: InstanceRecord | None,
         command: StartChild,
         me: tuple[str, int, str],
         random: RandomSource,
     ) -> None:
         """Keep a sub-workflow that has not answered, or take its end that nobody was told."""
         record = self._record
-        found = await backend.get(command.instance)
         mine = ParentRef(record.id, record.execution, command.id, record.life)
         if found is None or found.parent != mine or command.id in self._undone:
             self._new_child(command, me, random)

@@ -338,7 +338,7 @@ class Caller:
     @property
     def identity(self) -> Identity:
         """Which execution of which instance this is."""
-        return self.execution.identity
+        return self.execution.acting
 
     @property
     def now(self) -> float:

@@ -416,18 +416,25 @@ class Execution:
             self._queries = Queries(self)
         return self._queries
 
+    @property
+    def acting(self) -> Identity:
+        """Which execution has made this turn, which is another one before a reset or in a fork."""
+        me = self.identity
+        if self._started is not None:
+            for origin in self._started.origins:
+                if self.turns < origin.turns:
+                    return Identity(
+                        origin.instance, origin.execution, me.queue, me.priority, me.life
+                    )
+        return me
+
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
         assert started is not None, "workflow code runs only after Started"
-        me: Identity | ev.Origin = self.identity
-        id = self.identity.id
-        for origin in started.origins:
-            if self._turn_turns < origin.turns:
-                me, id = origin, origin.instance  # its code has seen that
-                break
+        me = self.acting
         return Info(
-            id=id,
+            id=me.id,
             execution=me.execution,
             workflow=self.definition.name,
             queue=self.identity.queue,

@@ -47,6 +47,7 @@ from trioflow.testing.simulation.calls import (
     SimulatedFinalFailure,
 )
 from trioflow.testing.simulation.instances import SimulatedInstance
+from trioflow.testing.simulation.resets import PlannedReset, places_of
 from trioflow.testing.simulation.schedules import Schedule
 from trioflow.testing.stuck import Stuck
 from trioflow.testing.tester import DEFAULT_START
@@ -75,6 +76,7 @@ class Hazards(msgspec.Struct, frozen=True, kw_only=True):
     failures: bool = True
     crashes: bool = True
     terminates: bool = False
+    resets: bool = False
 
 
 class Simulation(Generic[R]):
@@ -271,6 +273,16 @@ class Simulation(Generic[R]):
                 for root in self._roots
                 if root.outcome is None
             ]
+        if self._hazards.resets:
+            actions += [
+                (
+                    f"a client resets {root.id} to before turn {turn}",
+                    partial(self._reset, root, turn),
+                )
+                for root in self._roots
+                if root.outcome is None and not root.was_reset
+                for turn in places_of(root)
+            ]
         for call in self._open:
             actions += self._hazards_of_call(call)
         for instance in self._living:
@@ -332,8 +344,9 @@ class Simulation(Generic[R]):
 
     def _answered(self, instance: SimulatedInstance, answer: AnswerUpdate) -> None:
         if instance is self._roots[0]:
-            assert answer.update not in self._answers, f"update {answer.name!r} is answered twice"
-            self._answers[answer.update] = answer
+            again = answer.update in self._answers
+            assert instance.was_reset or not again, f"update {answer.name!r} is answered twice"
+            self._answers.setdefault(answer.update, answer)
 
     def _cancel(self, instance: SimulatedInstance) -> None:
         instance.cancel_asked = True
@@ -347,6 +360,30 @@ class Simulation(Generic[R]):
         for child in self._living:
             if child.parent is not None and child.parent.instance == instance.id:
                 self._terminate(child)
+
+    def _reset(self, instance: SimulatedInstance, turn: int) -> None:
+        """Let an instance go on from before a turn."""
+        before = instance.number
+        planned = PlannedReset(instance, turn, self._instances, self.now)
+        planned.begin()
+        kept = {command.id: command for command in planned.activities}
+        for call in [call for call in self._open if call.instance is instance]:
+            if kept.pop(call.command.id, None) is None:
+                self._open.remove(call)
+            else:
+                call.execution, call.cancelled = instance.number, False
+        for command in kept.values():
+            self._carry_out(instance, command)
+            self._open[-1].called_in = before
+        for child in planned.adopted:
+            assert child.parent is not None
+            child.parent = msgspec.structs.replace(child.parent, execution=instance.number)
+        for child in self._living:
+            parent = child.parent
+            if parent is not None and (parent.instance, parent.execution) == (instance.id, before):
+                self._terminate(child)
+        for start in planned.children:
+            self._start_child(instance, start)
 
     def _wake(self, instance: SimulatedInstance) -> None:
         assert instance.wake_at is not None
@@ -573,7 +610,8 @@ class Simulation(Generic[R]):
         child = self._instances.get(command.instance)
         ref = ev.ParentRef(parent.id, parent.number, command.id, parent.life)
         if child is not None and child.outcome is None and child.parent == ref:
-            child.inbox.append((self.now, ev.CancelRequested(command.reason, ref)))
+            cancel = ev.CancelRequested(command.reason, ref, parent.was_reset)
+            child.inbox.append((self.now, cancel))
 
     def _send(self, sender: SimulatedInstance, command: SendSignal) -> None:
         target = self._instances.get(command.instance)
