@@ -13,7 +13,8 @@ from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
-from trioflow.backends.records import InstanceRecord, NewInstance
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import InstanceRecord
 from trioflow.backends.resets import Reset as NewExecution
 from trioflow.errors import (
     ArgumentError,

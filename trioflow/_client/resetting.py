@@ -60,13 +60,8 @@ from trioflow._model.commands import (
 from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
-from trioflow.backends.records import (
-    ENDED,
-    InstanceRecord,
-    NewActivity,
-    NewInstance,
-    StoredMessage,
-)
+from trioflow.backends.commits import NewActivity, NewInstance
+from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Beginning, Returned
 
 __all__ = ["Plan", "first_turn_of_failure"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from trioflow.backends.records import NewActivity, NewInstance
+from trioflow.backends.commits import NewActivity, NewInstance
 
 __all__ = ["Beginning", "Reset", "ResetResult", "Returned"]
 

@@ -7,15 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import (
-    ActivityRetry,
-    CommitFailure,
-    Heartbeat,
-    InstanceFilter,
-    Message,
-    NewActivity,
-    Unit,
-)
+from trioflow.backends.commits import ActivityRetry, CommitFailure, Message, NewActivity, Unit
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Heartbeat
 from trioflow.backends.resets import Beginning, Reset, Returned
 from trioflow.testing.conformance.stage import (
     DONE,

@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ENDED, ActivityKey, InstanceRecord, NewActivity
+from trioflow.backends.commits import NewActivity
+from trioflow.backends.records import ENDED, ActivityKey, InstanceRecord
 from trioflow.backends.resets import Beginning, Reset, Returned
 from trioflow.testing.lockstep.drafting import TERMINATED, Draft
 from trioflow.testing.lockstep.facts import Facts, Task

@@ -11,8 +11,9 @@ from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Failed, decode_turn
 from trioflow.backends.records import InstanceRecord, Status, StoredMessage
 from trioflow.testing.simulation.instances import SimulatedInstance
+from trioflow.testing.simulation.world import World
 
-__all__ = ["PlannedReset", "places_of"]
+__all__ = ["places_of", "reset"]
 
 _STATUS: dict[type, Status] = {
     Completed: "completed",
@@ -27,7 +28,32 @@ def places_of(instance: SimulatedInstance) -> list[int]:
     return sorted({0, len(instance.turns) - 1}) if instance.turns else []
 
 
-class PlannedReset:
+def reset(world: World, instance: SimulatedInstance, turn: int) -> None:
+    """Let an instance go on from before a turn."""
+    before = instance.number
+    planned = _Planned(instance, turn, world.instances, world.now)
+    planned.begin()
+    kept = {command.id: command for command in planned.activities}
+    for call in [call for call in world.open if call.instance is instance]:
+        if kept.pop(call.command.id, None) is None:
+            world.open.remove(call)
+        else:
+            call.execution, call.cancelled = instance.number, False
+    for command in kept.values():
+        world.carry_out(instance, command)
+        world.open[-1].called_in = before
+    for child in planned.adopted:
+        assert child.parent is not None
+        child.parent = msgspec.structs.replace(child.parent, execution=instance.number)
+    for child in world.living:
+        parent = child.parent
+        if parent is not None and (parent.instance, parent.execution) == (instance.id, before):
+            world.terminate(child)
+    for start in planned.children:
+        world.carry_out(instance, start)
+
+
+class _Planned:
     """What becomes of an instance that goes on from before a turn.
 
     Args:

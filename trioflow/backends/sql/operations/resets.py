@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from trioflow.backends._common.notices import id_taken
-from trioflow.backends.records import NewInstance, StoredMessage
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import StoredMessage
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.changes import create, terminate
 from trioflow.backends.sql.operations.cleanup import drop_activities
 from trioflow.backends.sql.operations.delivery import deliver
-from trioflow.backends.sql.queries import DELIVER, LOCK_INSTANCES, NEW_TURNS
+from trioflow.backends.sql.statements import DELIVER, LOCK_INSTANCES, NEW_TURNS
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["fork", "inbox", "reset"]

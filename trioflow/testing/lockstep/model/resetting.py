@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from trioflow.backends._common.notices import id_taken
-from trioflow.backends.records import ENDED, ActivityKey, NewInstance
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import ENDED, ActivityKey
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail
 from trioflow.testing.lockstep.model.state import State
