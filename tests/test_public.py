@@ -43,7 +43,7 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
-        ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy
+        ExecutionHistory Handle Info JsonCodec Limit Misfit Propagator Registry RetryPolicy
         ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
