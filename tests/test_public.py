@@ -26,7 +26,7 @@ ERRORS = """
     InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
     InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
     PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
-    UnknownDefinition UnreadSignals ValueMismatch WorkerLost
+    TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
     start_detached cancel_instance set_attributes
@@ -42,12 +42,12 @@ PUBLIC = {
         Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
         Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
-        open_client open_worker run_worker
+        open_client open_worker run_worker AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
-        AttributeCondition Group IndexRow index_rows
+        AttributeCondition CallerTransaction Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord

@@ -11,15 +11,18 @@ from trioflow._client.description import (
 )
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.outbox import AsyncTransaction, Transaction
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
+    "AsyncTransaction",
     "Client",
     "DeadLetter",
     "Description",
     "ExecutionHistory",
     "Handle",
+    "Transaction",
     "Undecodable",
     "UpdateHandle",
     "open_client",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trioflow._metadata import fixup_module_metadata
 from trioflow._model.attributes import AttributeCondition, IndexRow, index_rows
 from trioflow.backends.abc import Backend
+from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -61,6 +62,7 @@ __all__ = [
     "Answer",
     "AttributeCondition",
     "Backend",
+    "CallerTransaction",
     "CancelledActivity",
     "Closing",
     "CommitFailure",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -459,6 +460,21 @@ class Backend(Protocol):
         The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
         that a worker still runs are not deleted but marked with an empty event, so that it is told
         to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """Return what changes the store in a transaction of the caller's own.
+
+        Whoever waits for changes is woken soon after that transaction was committed.
+
+        Args:
+            connection: A connection of the store's driver to the same database.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead; or it is no such
+                connection.
+            BackendUnavailable: The store is not open.
         """
         ...
 

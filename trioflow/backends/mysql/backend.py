@@ -12,10 +12,13 @@ from pymysql.connections import Connection as RawConnection
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.mysql.borrowed import MysqlBorrowedStore, checked
 from trioflow.backends.mysql.connection import MysqlConnection
 from trioflow.backends.mysql.dialect import MysqlDialect
 from trioflow.backends.mysql.schema import MysqlMigrations
 from trioflow.backends.mysql.server import Server, from_url
+from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.sql.borrowed import SqlCallerTransaction
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
@@ -50,6 +53,10 @@ class _MysqlStore(SqlStore):
         before = self._seen
         self._seen = set(self.execute(query, self.connection.writer).fetchall())
         return self._seen != before
+
+    def database(self) -> str:
+        """Return the name of the database."""
+        return str(self.execute("SELECT database()").fetchone()[0])
 
     def forget_writers(self) -> None:
         """Delete the rows of those that have been silent for long, and be sure of writing."""
@@ -103,6 +110,7 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
             place=where,
             migrate=migrate,
         )
+        self._database = ""
         self._watcher = Watcher(partial(self._look, _MysqlStore.changed_by_others), seldom=_SELDOM)
 
     def _connect(self) -> _MysqlStore:
@@ -120,4 +128,12 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
 
     def _prepare(self, session: Session[_MysqlStore]) -> None:
         session.call(session.store.forget_writers)
+        self._database = session.call(session.store.database)
         session.call(session.store.changed_by_others)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """See `Backend`."""
+        raw, like = checked(connection), self._store()
+        return SqlCallerTransaction(
+            partial(MysqlBorrowedStore, raw, like, self._database), self.ids
+        )

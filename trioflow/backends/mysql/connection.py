@@ -109,8 +109,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         except BaseException:
             self._release(raw)
             raise
-        self._allowed = allowed
-        self._room = max(allowed // 2 - _MARGIN, _MARGIN)
+        self.set_room(allowed)
         self._failed_at = None
         return raw
 
@@ -119,6 +118,11 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
             raw.close()
 
     # --- statements -----------------------------------------------------------------------
+
+    def set_room(self, allowed: int) -> None:
+        """Set how many bytes the server takes in one packet."""
+        self._allowed = allowed
+        self._room = max(allowed // 2 - _MARGIN, _MARGIN)
 
     @property
     def room(self) -> int:

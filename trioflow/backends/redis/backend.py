@@ -17,6 +17,7 @@ from trioflow._model.events import ParentRef
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -426,6 +427,9 @@ class RedisBackend:
         if removed:  # somebody may wait for one of them
             self._watcher.notify()
         return removed
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused("Redis")
 
     # --- waking -------------------------------------------------------------------------
 

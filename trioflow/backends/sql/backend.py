@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -270,6 +271,9 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
 
     # --- waking -------------------------------------------------------------------------
 

@@ -12,10 +12,13 @@ from typing import TypeVar
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import TakenActivities, TakenInstances
+from trioflow.backends.sql.borrowed import SqlCallerTransaction, not_a_connection
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sqlite.borrowed import SqliteBorrowedStore, file_of
 from trioflow.backends.sqlite.damage import (
     is_number,
     is_sound_activity,
@@ -87,6 +90,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
             place=self.path,
             migrate=migrate,
         )
+        self._file = ""
         self._watcher = Watcher(partial(self._look, _SqliteStore.changed_by_others))
 
     def _connect(self) -> _SqliteStore:
@@ -105,6 +109,13 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         if isinstance(self._clock, LocalClock):
             self._clock.not_before(session.call(store.latest_time))
         session.call(store.changed_by_others)
+        self._file = session.call(file_of, store.connection)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        if not isinstance(connection, sqlite3.Connection):
+            raise not_a_connection(connection, "SQLite", "a sqlite3.Connection")
+        store = partial(SqliteBorrowedStore, connection, self._store(), self._file)
+        return SqlCallerTransaction(store, self.ids)
 
     # --- work ---------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from trioflow.testing.conformance import (
     instances,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
@@ -46,6 +47,6 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        *(workers, suspects, lives, clients, priorities, requests, questions, searching, outbox),
     )
     return [case for module in modules for case in module.CASES]

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -456,6 +457,9 @@ class Model:
             else:
                 numbers["", getattr(row.record(), by)] += 1
         return [Group(*key, number) for key, number in numbers.items()]
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()
