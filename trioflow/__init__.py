@@ -21,12 +21,13 @@ from trioflow._client import (
 from trioflow._codec.values import Codec, JsonCodec, WrappedCodec
 from trioflow._engine.guard import DeterminismWarning
 from trioflow._metadata import fixup_module_metadata
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow._worker import (
     Compatibility,

@@ -8,17 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import (
-    Activity,
-    OnCancel,
-    Runtime,
-    SuspendOn,
-    Unread,
-    Workflow,
-    checks_of_source,
-)
+from trioflow._model.activities import Activity, Runtime
+from trioflow._model.definitions import OnCancel
 from trioflow._model.options import refuse_unknown
 from trioflow._model.retry import RetryPolicy
+from trioflow._model.workflows import SuspendOn, Unread, Workflow, checks_of_source
 from trioflow.errors import DefinitionError, UnknownDefinition
 
 __all__ = ["Registry", "default_registry"]

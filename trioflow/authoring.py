@@ -6,15 +6,15 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import Callable, Coroutine, MutableMapping
-from typing import Any, Never, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Never, NoReturn, ParamSpec, TypeVar
 
-from trioflow._codec.signatures.special import SignatureByName
 from trioflow._engine import guard
-from trioflow._engine.calls import current_caller, current_caller_or_none
+from trioflow._engine.calls import current_caller
+from trioflow._engine.reader import current_view, current_view_or_none
 from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
 from trioflow._model.attributes import AttributeValue
-from trioflow._model.definitions import Activity, OnCancel, Workflow
+from trioflow._model.by_name import activity_by_name, workflow_by_name
 from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
 from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.promises import Promise
@@ -22,6 +22,7 @@ from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
+from trioflow._model.workflows import Workflow
 from trioflow._registry import default_registry
 from trioflow.errors import ArgumentError, TrioflowError
 
@@ -153,7 +154,7 @@ def now() -> float:
     Raises:
         NotInWorkflow: Outside of a workflow.
     """
-    return current_caller("now()").now
+    return current_view("now()").now
 
 
 def uuid4() -> _uuid.UUID:
@@ -295,7 +296,7 @@ def info() -> Info:
     Raises:
         NotInWorkflow: Outside of a workflow.
     """
-    return current_caller("info()").info()
+    return current_view("info()").info()
 
 
 def activity_info() -> ActivityInfo:
@@ -335,7 +336,7 @@ def heartbeat(details: object = None) -> None:
     beat = current_heartbeat.get()
     if beat is not None:
         beat(details)
-    elif current_caller_or_none() is not None:
+    elif current_view_or_none() is not None:
         raise TrioflowError(
             "heartbeat() was called in a workflow, which is stored as it goes; it is for activities"
         )
@@ -346,7 +347,7 @@ def is_replaying() -> bool:
 
     Only for what has no effect on the workflow, such as progress on a screen.
     """
-    caller = current_caller_or_none()
+    caller = current_view_or_none()
     return caller is not None and caller.replaying
 
 
@@ -392,84 +393,6 @@ def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
     raise current_caller("continue_as_new()").continue_as_new(args, kwargs)
 
 
-class _ActivityOptions(TypedDict, total=False):
-    queue: str
-    priority: int
-    retry: RetryPolicy
-    timeout: float
-    schedule_timeout: float
-    heartbeat_timeout: float
-    on_cancel: OnCancel
-
-
-class _WorkflowOptions(TypedDict, total=False):
-    queue: str
-    priority: int
-    retry: RetryPolicy
-    timeout: float
-    max_events: int
-
-
-@overload
-def activity_by_name(name: str, **options: Unpack[_ActivityOptions]) -> Activity[..., Any]: ...
-
-
-@overload
-def activity_by_name(
-    name: str, result: type[R], **options: Unpack[_ActivityOptions]
-) -> Activity[..., R]: ...
-
-
-def activity_by_name(
-    name: str, result: object = None, **options: Unpack[_ActivityOptions]
-) -> Activity[..., Any]:
-    """Return an activity that is defined elsewhere, to be called with keyword arguments.
-
-    Args:
-        name: Its name there.
-        result: The type of its result; by default plain JSON data.
-        **options: As for ``options()`` of an activity: what is not given is as declared there.
-    """
-    declared: Activity[..., Any] = Activity(_declare(name, result), name=name)
-    declared.signature = SignatureByName.of(declared.fn)
-    return declared.options(**options)
-
-
-@overload
-def workflow_by_name(name: str, **options: Unpack[_WorkflowOptions]) -> Workflow[..., Any]: ...
-
-
-@overload
-def workflow_by_name(
-    name: str, result: type[R], **options: Unpack[_WorkflowOptions]
-) -> Workflow[..., R]: ...
-
-
-def workflow_by_name(
-    name: str, result: object = None, **options: Unpack[_WorkflowOptions]
-) -> Workflow[..., Any]:
-    """Return a workflow that is defined elsewhere, to be called or started with keyword arguments.
-
-    Args:
-        name: Its name there.
-        result: The type of its result; by default plain JSON data.
-        **options: ``queue``, ``priority``, ``retry``, ``timeout`` and ``max_events``, as for
-            ``options()`` of a workflow: what is not given is as declared there.
-    """
-    declared: Workflow[..., Any] = Workflow(_declare(name, result), name=name)
-    declared.signature = SignatureByName.of(declared.fn)
-    return declared.options(**options)
-
-
-def _declare(name: str, result: object) -> Callable[..., Any]:
-    async def declared(**arguments: Any) -> Any:  # noqa: ARG001  # its annotation is what counts
-        raise ArgumentError(f"{name!r} is defined elsewhere; here it is only known by its name")
-
-    declared.__name__ = declared.__qualname__ = name
-    declared.__annotations__ = {"arguments": Any, "return": Any if result is None else result}
-    return declared
-
-
 class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
     """Adds what runs to log records, and drops them during replay."""
 
@@ -479,7 +402,7 @@ class _ContextLogger(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: object, kwargs: MutableMapping[str, Any]
     ) -> tuple[object, MutableMapping[str, Any]]:
-        caller = current_caller_or_none()
+        caller = current_view_or_none()
         if caller is not None:
             me = caller.identity
             kwargs["extra"] = {

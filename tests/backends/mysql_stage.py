@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import parse_qs, urlsplit
 
-from trioflow.backends.records import InstanceCommit, NewInstance
+from trioflow.backends.commits import InstanceCommit, NewInstance
 
 __all__ = ["Database", "hold", "new", "opened", "step", "turns"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityKey, ActivityResult, InstanceFilter, Unit
+from trioflow.backends.commits import ActivityResult, Unit
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ActivityKey
 
 __all__ = ["OLD_BYTES", "OLD_ROWS", "old_rows_go_on"]
 

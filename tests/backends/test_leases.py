@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.stores import marked, open_store
-from trioflow.backends.records import InstanceCommit, NewActivity, NewInstance, Unit
-from trioflow.backends.sql.queries import LEASE_ACTIVITIES, LEASE_INSTANCES, LEASE_SUSPECTS
+from trioflow.backends.commits import InstanceCommit, NewActivity, NewInstance, Unit
+from trioflow.backends.sql.statements import LEASE_ACTIVITIES, LEASE_INSTANCES, LEASE_SUSPECTS
 
 SQL = ("sqlite", "postgres", "mariadb")
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trioflow.backends._common.local_clock import LocalClock
+from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import (
-    Closing,
-    InstanceCommit,
-    NewInstance,
-    Unit,
-)
 from trioflow.backends.sqlite import backend as sqlite
 from trioflow.backends.sqlite.backend import SqliteBackend
 

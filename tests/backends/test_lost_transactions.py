@@ -11,7 +11,7 @@ import trio
 from outcome import Error, Value
 
 from tests.stores import marked, open_store
-from trioflow.backends.records import InstanceCommit, Message, NewInstance, Unit
+from trioflow.backends.commits import InstanceCommit, Message, NewInstance, Unit
 from trioflow.backends.sql.operations import changes, leases, reads, taking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import BackendError, DataRefused

@@ -14,10 +14,11 @@ import pymysql
 from tests.backends.mysql_stage import hold, new, opened, step, turns
 from tests.backends.old_rows import OLD_ROWS, old_rows_go_on
 from trioflow import open_worker, workflow
+from trioflow.backends.commits import Unit
+from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.mysql import schema as mysql_schema
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.values import filled, literal
-from trioflow.backends.records import InstanceFilter, Unit
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.errors import (
     ArgumentError,

@@ -21,13 +21,13 @@ from trioflow import activity, open_worker, workflow
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.turns import Failed
 from trioflow.backends._common import server_clock
+from trioflow.backends.commits import Closing, Unit
 from trioflow.backends.mysql import backend as mysql_backend
 from trioflow.backends.mysql import connection as mysql_connection
 from trioflow.backends.mysql import server as mysql_server
 from trioflow.backends.mysql.backend import MysqlBackend
 from trioflow.backends.mysql.dialect import MysqlDialect
 from trioflow.backends.mysql.values import filled
-from trioflow.backends.records import Closing, Unit
 from trioflow.backends.sql.queries import Queries
 from trioflow.errors import BackendUnavailable
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stores import ALL, marked, open_store
 from trioflow.backends._common.connections import Connections
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 from trioflow.errors import BackendUnavailable
 
 

@@ -13,8 +13,8 @@ psycopg = pytest.importorskip("psycopg")
 from tests.servers import pgbouncer, postgres, required  # noqa: E402
 from tests.stores import Clock  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
+from trioflow.backends.commits import NewInstance  # noqa: E402
 from trioflow.backends.postgres.backend import PostgresBackend  # noqa: E402
-from trioflow.backends.records import NewInstance  # noqa: E402
 from trioflow.errors import BackendUnavailable  # noqa: E402
 from trioflow.testing.conformance import Stage, conformance_cases  # noqa: E402
 

@@ -18,12 +18,13 @@ from tests.servers import required  # noqa: E402 - only if the driver is there
 from trioflow import Registry, open_worker  # noqa: E402
 from trioflow._model.events import ParentRef  # noqa: E402
 from trioflow.backends._common.server_clock import ServerClock  # noqa: E402
+from trioflow.backends.commits import InstanceCommit, NewInstance, Unit  # noqa: E402
+from trioflow.backends.filters import InstanceFilter  # noqa: E402
 from trioflow.backends.postgres import schema as postgres_schema  # noqa: E402
 from trioflow.backends.postgres.backend import PostgresBackend  # noqa: E402
 from trioflow.backends.postgres.connection import PgConnection  # noqa: E402
 from trioflow.backends.postgres.dialect import PostgresDialect  # noqa: E402
 from trioflow.backends.postgres.values import array  # noqa: E402
-from trioflow.backends.records import InstanceCommit, InstanceFilter, NewInstance, Unit  # noqa: E402
 from trioflow.backends.sql.queries import Queries  # noqa: E402
 from trioflow.errors import (  # noqa: E402
     ArgumentError,

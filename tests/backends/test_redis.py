@@ -16,14 +16,14 @@ redis = pytest.importorskip("redis")
 
 from tests.servers import redis as servers  # noqa: E402
 from trioflow import Registry, Signal, open_client, open_worker  # noqa: E402
-from trioflow.backends.records import (  # noqa: E402
+from trioflow.backends.commits import (  # noqa: E402
     ActivityResult,
     InstanceCommit,
-    InstanceFilter,
     Message,
     NewInstance,
     Unit,
 )
+from trioflow.backends.filters import InstanceFilter  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.errors import explain  # noqa: E402
 from trioflow.backends.redis.opening import SCHEMA  # noqa: E402

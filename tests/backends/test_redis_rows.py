@@ -12,16 +12,9 @@ redis = pytest.importorskip("redis")
 
 from tests.stores import opened  # noqa: E402
 from trioflow._model.events import ParentRef, decode_event  # noqa: E402
-from trioflow.backends.records import (  # noqa: E402
-    ActivityKey,
-    CancelledActivity,
-    Heartbeat,
-    InstanceFilter,
-    Message,
-    NewInstance,
-    StoredMessage,
-    Unit,
-)
+from trioflow.backends.commits import CancelledActivity, Message, NewInstance, Unit  # noqa: E402
+from trioflow.backends.filters import InstanceFilter  # noqa: E402
+from trioflow.backends.records import ActivityKey, Heartbeat, StoredMessage  # noqa: E402
 from trioflow.backends.redis.backend import RedisBackend  # noqa: E402
 from trioflow.backends.redis.opening import SCHEMA  # noqa: E402
 from trioflow.testing.conformance.stage import (  # noqa: E402

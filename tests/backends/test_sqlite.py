@@ -17,14 +17,9 @@ import trio.testing
 from outcome import Value
 
 from tests.backends.old_rows import OLD_BYTES, OLD_ROWS, old_rows_go_on
-from trioflow.backends.records import (
-    Closing,
-    Heartbeat,
-    InstanceCommit,
-    InstanceFilter,
-    NewInstance,
-    Unit,
-)
+from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.operations import changes, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
@@ -81,7 +76,7 @@ async def test_processes_may_open_a_new_file_at_once(tmp_path):
     program = (
         "import sys, trio\n"
         "from trioflow.backends.sqlite.backend import SqliteBackend\n"
-        "from trioflow.backends.records import NewInstance\n"
+        "from trioflow.backends.commits import NewInstance\n"
         "async def main():\n"
         "    backend = SqliteBackend(sys.argv[1])\n"
         "    sys.stdin.readline()\n"
@@ -345,7 +340,7 @@ async def test_what_is_committed_survives_without_closing(tmp_path):
     program = (
         "import os, sys, trio\n"
         "from trioflow.backends.sqlite.backend import SqliteBackend\n"
-        "from trioflow.backends.records import NewInstance\n"
+        "from trioflow.backends.commits import NewInstance\n"
         "async def main():\n"
         "    backend = SqliteBackend(sys.argv[1])\n"
         "    await backend.open()\n"

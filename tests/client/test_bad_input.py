@@ -213,7 +213,7 @@ async def test_a_failure_of_a_definition_does_not_stop_the_worker(flow, caplog):
 
     with caplog.at_level(logging.CRITICAL, "trioflow"):
         async with flow.worker(flows) as worker:
-            from trioflow.backends.records import NewInstance  # noqa: PLC0415
+            from trioflow.backends.commits import NewInstance  # noqa: PLC0415
 
             broken = NewInstance("broken", "work", "default", b'{"n": ')
             await worker.client.backend.create([broken])

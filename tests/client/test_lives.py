@@ -23,8 +23,8 @@ from trioflow import (
     open_worker,
 )
 from trioflow._client.waiting import _Waiter
+from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import NewInstance
 
 number = Signal("number", int)
 GONE = (InstanceTerminated, InstanceNotFound)

@@ -22,7 +22,7 @@ from trioflow import (
     set_status,
     side_effect,
 )
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 
 number = Signal("number", int)
 flows = Registry()

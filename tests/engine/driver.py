@@ -25,6 +25,7 @@ from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution, Identity
 from trioflow._engine.loop.steps import EndedUnseen
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.commands import (
     AnswerUpdate,
     CancelActivity,
@@ -36,9 +37,9 @@ from trioflow._model.commands import (
     StartChild,
     command_target,
 )
-from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.rules import CURRENT_RULES, LATE_GENERATORS
 from trioflow._model.turns import Completed, Failed, Turn, decode_turn, encode_turn
+from trioflow._model.workflows import Workflow
 
 START = 1_000_000.0
 CODEC = JsonCodec()

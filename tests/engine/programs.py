@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from tests.engine.driver import START
 from trioflow import Signal, is_replaying, now, random, set_status, side_effect, uuid4
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
+from trioflow._model.workflows import Workflow
 
 MOST_NODES = 26
 signal = Signal("item", int)

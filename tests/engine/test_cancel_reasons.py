@@ -12,8 +12,8 @@ from tests.engine.driver import Driver, act, stopped
 from trioflow._codec.limits import REASON_LENGTH
 from trioflow._model import events as ev
 from trioflow._model.commands import CancelActivity, CancelChild
-from trioflow._model.definitions import Workflow
 from trioflow._model.turns import Cancelled
+from trioflow._model.workflows import Workflow
 
 charge, ship = act("charge", int), act("ship", int)
 

@@ -11,8 +11,8 @@ from tests.engine.driver import START, act, child_done, done, failed, shown, sig
 from trioflow import Signal, info, send_signal
 from trioflow._model import events as ev
 from trioflow._model.commands import CancelChild
-from trioflow._model.definitions import Workflow
 from trioflow._model.turns import Cancelled, Completed, Failed
+from trioflow._model.workflows import Workflow
 from trioflow.errors import InstanceCancelled
 
 a, b, cleanup = act("a", int), act("b", int), act("cleanup", int)

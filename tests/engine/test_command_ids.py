@@ -12,7 +12,7 @@ import trio
 
 from tests.engine.driver import Driver, act, done, failed, shown, stopped
 from trioflow import send_signal
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow.authoring import Signal
 from trioflow.errors import ArgumentError
 

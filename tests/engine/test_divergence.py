@@ -17,7 +17,8 @@ from trioflow._engine.execution import Execution
 from trioflow._engine.replay import Diverged
 from trioflow._engine.strict import StrictExecution
 from trioflow._model import events as ev
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
+from trioflow._model.workflows import Workflow
 
 charge, ship, notify, audit = (act(name, int) for name in ("charge", "ship", "notify", "audit"))
 item = Signal("item", int)

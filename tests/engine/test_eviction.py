@@ -22,7 +22,7 @@ from trioflow._engine import execution as execution_module
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._model import events as ev
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow.errors import Evicted
 
 a, b = act("a", int), act("b", int)

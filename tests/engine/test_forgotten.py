@@ -22,8 +22,8 @@ from tests.engine.driver import (
     stopped,
 )
 from trioflow._model.commands import CancelActivity
-from trioflow._model.definitions import Workflow
 from trioflow._model.turns import Failed
+from trioflow._model.workflows import Workflow
 from trioflow.authoring import Signal, send_signal
 from trioflow.errors import ArgumentError
 

@@ -10,7 +10,7 @@ import trio
 from tests.engine.driver import START, Driver, act, done, failed, stopped
 from trioflow import random, uuid4
 from trioflow._model.commands import CancelActivity
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ActivityTimeout
 
 a = act("a", int)

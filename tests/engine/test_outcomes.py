@@ -21,9 +21,9 @@ from tests.engine.driver import (
 from trioflow import NonRetryable, RetryPolicy, continue_as_new
 from trioflow._codec.failures.failures import Failure
 from trioflow._model import events as ev
-from trioflow._model.definitions import Workflow
 from trioflow._model.rules import LATE_GENERATORS
 from trioflow._model.turns import Cancelled, Completed
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ActivityTimeout, DeterminismError, RemoteError, ValueMismatch
 
 a, b = act("a", int), act("b", int)

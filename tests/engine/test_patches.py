@@ -23,7 +23,7 @@ from trioflow import (
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.replay import Diverged
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow.testing import History, ReplayError, check_replay
 from trioflow.testing.history import StoredExecution
 

@@ -13,7 +13,7 @@ import trio
 from tests.engine.driver import START, Driver, done, failed, shown, stopped
 from trioflow import ArgumentError, NotInWorkflow, continue_as_new, now, saga
 from trioflow._model import events as ev
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._model.turns import Cancelled, Continued
 
 

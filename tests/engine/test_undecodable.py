@@ -35,8 +35,8 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.commands import RunActivity
-from trioflow._model.definitions import Workflow
 from trioflow._model.turns import Turn, encode_turn
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ValueMismatch
 
 a = act("a", int)

@@ -23,9 +23,10 @@ from trioflow import (
     uuid4,
 )
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.commands import RecordSideEffect
-from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.turns import Completed, Continued
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError, NotInWorkflow, PayloadTooLarge, ValueMismatch
 
 a, b = act("a", int), act("b", int)

@@ -29,9 +29,10 @@ from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution, Identity
 from trioflow._engine.loop.runner import Runner
 from trioflow._model import events as ev
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Outcome, Turn, decode_turn, encode_turn
+from trioflow._model.workflows import Workflow
 
 __all__ = ["Again", "Stuck", "Trio", "Workflows", "tree_of"]
 

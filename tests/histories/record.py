@@ -26,8 +26,9 @@ from tests.histories import calling as c
 from tests.histories import failing as f
 from tests.histories import programs as p
 from trioflow import open_client, open_worker
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import InstanceFilter, NewInstance
 
 EPOCH = 1_780_000_000.0
 SCENARIOS: list[Callable[..., Awaitable[None]]] = []

@@ -15,7 +15,8 @@ from tests.worker.flow import in_memory
 from trioflow import Registry, RetryPolicy, open_worker
 from trioflow._codec.signatures.signatures import CallSignature
 from trioflow._codec.values import JsonCodec, encode_checked
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError, DefinitionError, UndecodableValue, ValueMismatch
 
 CODEC = JsonCodec()

@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
-from trioflow._model.definitions import Workflow
 from trioflow._model.fingerprints import fingerprint_of
+from trioflow._model.workflows import Workflow
 
 numbers = iter(range(1000))
 

@@ -19,7 +19,8 @@ from trioflow._model import commands as cm
 from trioflow._model import events as ev
 from trioflow._model.turns import Completed, Continued, Turn, decode_turn
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, InstanceRecord
 
 __all__ = ["History", "Line", "check", "read_log", "read_store", "story"]
 

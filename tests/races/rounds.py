@@ -18,7 +18,7 @@ from tests.races.flows import registry
 from tests.races.plans import Plan
 from tests.races.proxy import Proxy
 from trioflow import Client, open_client
-from trioflow.backends.records import InstanceFilter
+from trioflow.backends.filters import InstanceFilter
 
 __all__ = ["Report", "run_round"]
 

@@ -21,7 +21,7 @@ from tests.servers import mariadb, postgres, redis
 from tests.stored import programs as p
 from tests.stored.copies import backend_on, dump_redis
 from trioflow import open_client, open_worker, run_worker
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 
 
 def child(kind: str, url: str, *queues: str):

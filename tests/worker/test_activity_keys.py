@@ -14,7 +14,8 @@ from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.cancel import Cancels
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.real_host import running_host
-from trioflow.backends.records import ActivityKey, ActivityTask, NewInstance
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 
 def task(life, *, name="act", instance="i"):

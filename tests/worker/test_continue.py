@@ -16,7 +16,7 @@ from trioflow._model import events as ev
 from trioflow._worker.instances.batch import Received
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.states import State
-from trioflow.backends.records import InstanceCommit, NewInstance
+from trioflow.backends.commits import InstanceCommit, NewInstance
 
 number = Signal("number", int)
 word = Signal("word", str)

@@ -9,7 +9,7 @@ import trio
 
 from tests.worker.flow import until, until_parked, until_status
 from trioflow import Registry, RetryPolicy, Signal, activity_info
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 
 number = Signal("number", int)
 

@@ -16,8 +16,8 @@ import trio
 from tests.stores import opened
 from tests.worker.flow import Flow, Gate, in_memory
 from trioflow import Registry, Signal, activity_info, open_client, open_worker, run_worker
+from trioflow.backends.commits import CommitFailure
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import CommitFailure
 
 
 @pytest.fixture(params=["trio", "asyncio"])

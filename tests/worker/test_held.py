@@ -12,7 +12,7 @@ import pytest
 import trioflow._worker
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.states import MOVES, Move, State
-from trioflow.backends.records import InstanceCommit, NewInstance
+from trioflow.backends.commits import InstanceCommit, NewInstance
 
 CALLS = {
     Move.SEAL: lambda held: held.seal(),

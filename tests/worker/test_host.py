@@ -20,7 +20,7 @@ from trioflow import (
     random,
     uuid4,
 )
-from trioflow._client.client import client_on
+from trioflow._client.opening import client_on
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import encode_turn
 from trioflow._worker.options import WorkerOptions

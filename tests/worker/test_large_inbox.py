@@ -11,7 +11,7 @@ from tests.worker.flow import until_parked
 from trioflow import Promise, Registry, Signal, open_client, open_worker, set_status
 from trioflow._codec.limits import MAX_TURN
 from trioflow._model.turns import decode_turn
-from trioflow.backends.records import InstanceFilter
+from trioflow.backends.filters import InstanceFilter
 
 page = Signal("page", str)
 MANY = 9

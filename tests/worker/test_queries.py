@@ -27,7 +27,8 @@ from trioflow import (
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.states import State
-from trioflow.backends.records import NewInstance, NewQuestion, TakenQuestion
+from trioflow.backends.commits import NewInstance, NewQuestion
+from trioflow.backends.records import TakenQuestion
 
 contents = Query("contents", result=list[int])
 above = Query("above", argument=int, result=list[int])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trioflow._model.events import ParentRef
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Ready
-from trioflow.backends.records import NewInstance
+from trioflow.backends.commits import NewInstance
 
 
 def instance(id, *, turns=0, parent=None):

@@ -12,8 +12,9 @@ from trioflow._worker.instances.pump import Pump
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.real_host import running_host
 from trioflow._worker.registration import Registration
+from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import NewInstance, TakenInstance
+from trioflow.backends.records import TakenInstance
 
 registry = Registry()
 

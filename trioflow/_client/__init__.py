@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trioflow._client.client import Client, open_client
+from trioflow._client.client import Client
 from trioflow._client.description import (
     ActivityDescription,
     DeadLetter,
@@ -11,6 +11,7 @@ from trioflow._client.description import (
 )
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.opening import open_client
 from trioflow._client.outbox import AsyncTransaction, Transaction
 from trioflow._client.updates import UpdateHandle
 

@@ -1,25 +1,21 @@
 """Wait for the answers to requests that were made of instances.
 
-As with results, a wait is registered before its first look, and whoever is woken has been told. One
-task looks for all who wait, after each change of the store: first whether there are answers, then
-whether instances have ended. So an answer that was stored with an end is found by asking again.
+A look asks first whether there are answers, then whether instances have ended. So an answer that
+was stored with an end is found by asking again.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import anyio
 
+from trioflow._client.waiters import Waiters
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import ENDED, InstanceRecord, RequestKey
-from trioflow.errors import BackendUnavailable, ClientClosed
+from trioflow.errors import ClientClosed
 
 __all__ = ["AnswerWaiter", "Ended"]
-
-_PATIENCE = 5.0
-"""Seconds at most between two looks: no change tells that an instance was removed."""
 
 
 class Ended:
@@ -60,10 +56,7 @@ class AnswerWaiter:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._waiters: dict[RequestKey, list[_Waiter]] = {}
-        self._wanted = anyio.Event()
-        self._watching = anyio.CancelScope()
-        self._closed = False
+        self._waiters: Waiters[RequestKey, _Waiter] = Waiters(backend)
 
     @property
     def waiting(self) -> int:
@@ -72,27 +65,15 @@ class AnswerWaiter:
 
     async def watch(self) -> None:
         """Look for answers after each change of the store, until `close`."""
-        patience = _PATIENCE if self._backend.shared else math.inf
-        with self._watching:
-            while True:
-                if not self._waiters:
-                    self._wanted = anyio.Event()
-                    await self._wanted.wait()
-                seen = self._backend.changes()
-                try:
-                    await self._look(list(self._waiters))
-                except BackendUnavailable:
-                    await anyio.sleep(0.5)
-                    continue
-                await self._backend.wait_change(seen, patience)
+
+        async def look() -> None:
+            await self._look([key for key, _ in self._waiters.items()])
+
+        await self._waiters.watch(look)
 
     def close(self) -> None:
         """Stop `watch`, and end all waits with `ClientClosed`."""
-        self._closed = True
-        self._watching.cancel()
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.woken.set()
+        self._waiters.close()
 
     async def wait(self, key: RequestKey, *, wait_suspended: bool) -> bytes | Ended:
         """Return the answer to a request that was made, or that there will be none.
@@ -104,23 +85,13 @@ class AnswerWaiter:
         Raises:
             ClientClosed: The client was closed.
         """
-        if self._closed:
-            raise ClientClosed
         waiter = _Waiter(wait_suspended=wait_suspended)
-        self._waiters.setdefault(key, []).append(waiter)
-        try:
+
+        async def look() -> bool:
             await self._look([key])
-            self._wanted.set()
-            await waiter.woken.wait()
-        except BackendUnavailable as exc:
-            if self._closed:
-                raise ClientClosed from exc
-            raise
-        finally:
-            waiters = self._waiters[key]
-            waiters.remove(waiter)
-            if not waiters:
-                del self._waiters[key]
+            return False
+
+        await self._waiters.wait(key, waiter, look)
         if waiter.told is None:
             raise ClientClosed
         return waiter.told
@@ -159,7 +130,7 @@ class AnswerWaiter:
         return left
 
     def _tell(self, key: RequestKey, told: bytes | Ended, *, suspended: bool = False) -> None:
-        for waiter in self._waiters.get(key, ()):
+        for waiter in self._waiters.of(key):
             if not (suspended and waiter.wait_suspended):
                 waiter.told = told
                 waiter.woken.set()

@@ -11,9 +11,10 @@ from typing import Any, Final, TypedDict, cast, get_args
 
 from trioflow._codec.limits import check_characters
 from trioflow._model.attributes import Where, conditions_of
-from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_time
-from trioflow.backends.records import ENDED, InstanceFilter, Status
+from trioflow._model.workflows import Workflow
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, Status
 from trioflow.errors import ArgumentError
 
 __all__ = [

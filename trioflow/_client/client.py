@@ -6,23 +6,10 @@ import asyncio
 import builtins
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
-from typing import (
-    Any,
-    Literal,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    Unpack,
-    cast,
-    overload,
-)
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
-import anyio.lowlevel
-import msgspec
 
 from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
@@ -35,49 +22,32 @@ from trioflow._client.arguments import (
 )
 from trioflow._client.description import Description, describe
 from trioflow._client.events import settling
-from trioflow._client.handle import Handle, encode_terminated, signal_event
+from trioflow._client.handle import Handle, signal_event
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.outbox import (
     AsyncConnection,
     AsyncTransaction,
-    Starting,
     SyncConnection,
     Transaction,
 )
+from trioflow._client.starting import LocalWorker, Starter
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
-from trioflow._codec.failures.groups import joined
-from trioflow._codec.values import Codec, JsonCodec
-from trioflow._model.attributes import (
-    AttributeKey,
-    NamedAttribute,
-    Where,
-    encode_attributes,
-    group_value,
-)
+from trioflow._codec.values import Codec
+from trioflow._model.attributes import AttributeKey, NamedAttribute, Where, group_value
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.definitions import Workflow
 from trioflow._model.options import check_count, check_time
-from trioflow._model.propagation import Propagator, injected
+from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
-from trioflow._registry import Registry, default_registry
+from trioflow._model.workflows import Workflow
+from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ENDED, NewInstance, QueueStats, RequestKey, Status
-from trioflow.backends.urls import open_backend
-from trioflow.errors import (
-    ArgumentError,
-    ClientClosed,
-    InstanceAlreadyExists,
-    InstanceFinished,
-    InstanceNotFound,
-    InstanceTerminated,
-)
+from trioflow.backends.records import QueueStats, RequestKey, Status
+from trioflow.errors import ClientClosed, InstanceAlreadyExists, InstanceFinished, InstanceNotFound
 
-__all__ = ["Client", "client_on", "open_client"]
-
-_encode = msgspec.json.Encoder().encode
+__all__ = ["Client"]
 
 _LOOK_EVERY = 1.0
 """Seconds at most between two looks at an instance: not every change of it is told."""
@@ -86,20 +56,6 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class _Start(Protocol):
-    async def wait(self) -> bool: ...
-
-
-class _LocalWorker(Protocol):
-    """The worker in a client's process: starts instances at once, and knows those that it holds."""
-
-    def accepts(self, workflow: str, queue: str) -> bool: ...
-
-    def life_of(self, instance: str) -> str | None: ...
-
-    def start(self, new: NewInstance) -> _Start: ...
 
 
 class Client:
@@ -127,7 +83,7 @@ class Client:
         *,
         codec: Codec,
         registry: Registry,
-        local: _LocalWorker | None = None,
+        local: LocalWorker | None = None,
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
         propagators: Sequence[Propagator] = (),
@@ -135,10 +91,16 @@ class Client:
         self.codec = codec
         self.propagators = propagators
         self._backend = backend
-        self._registry = registry
         self._local = local
         self._random = random
-        self._wall = wall
+        self._starter = Starter(
+            codec=codec,
+            registry=registry,
+            local=local,
+            random=random,
+            wall=wall,
+            propagators=propagators,
+        )
         self.waiter = ResultWaiter(backend, self._life_here)
         self.answers = AnswerWaiter(backend)
 
@@ -206,9 +168,9 @@ class Client:
             UnknownDefinition: No workflow of that name is registered here.
             BackendUnavailable: The store cannot be reached or written.
         """
-        definition = self._definition(workflow)
-        new = self._new(definition, args, kwargs)
-        life = await self._create_or_find(new, definition)
+        definition = self._starter.definition(workflow)
+        new = self._starter.new(self.backend, definition, args, kwargs)
+        life = await self._starter.create_or_find(self.backend, new, definition)
         try:
             await raise_native_cancel()
         except asyncio.CancelledError as exc:
@@ -247,7 +209,7 @@ class Client:
             PayloadTooLarge: The arguments or the value are too large.
             BackendUnavailable: The store cannot be reached or written.
         """
-        new = self._bound(call, "signal_with_start()")
+        new = self._starter.bound(self.backend, call, "signal_with_start()")
         event = signal_event(self.codec, signal, value)
         reached = await self.backend.create_and_send(new, event)
         return Handle(self, new.id, call.definition, life=reached.life)
@@ -280,7 +242,7 @@ class Client:
                 `signal_with_start`. Nothing was started, and nothing asked.
             Exception: What `UpdateHandle.result` raises.
         """
-        new = self._bound(call, "update_with_start()")
+        new = self._starter.bound(self.backend, call, "update_with_start()")
         event, request = update_event(self.codec, update, value, self.fresh_request())
         reached = await self.backend.create_and_send(new, event, request=request)
         key = RequestKey(new.id, reached.life, request)
@@ -368,7 +330,7 @@ class Client:
             ClientClosed: The client's block was left.
         """
         given = self.backend.in_transaction(connection)
-        plain = Transaction(self, given, Starting(self._definition, self._new, self._bound))
+        plain = Transaction(self, given, self._starter)
         return AsyncTransaction(plain, given) if given.is_async else plain
 
     # --- finding ------------------------------------------------------------------------
@@ -554,178 +516,3 @@ class Client:
 
     def _life_here(self, instance: str) -> str | None:
         return None if self._local is None else self._local.life_of(instance)
-
-    async def _create_or_find(self, new: NewInstance, definition: Workflow[..., Any]) -> str | None:
-        """Create an instance as its options say.
-
-        Returns:
-            The life of the one that its caller gets a handle of, ``None`` if the id is taken.
-        """
-        replacing = None
-        if definition.if_exists == "replace":
-            error = InstanceTerminated(new.id, "another one was started in its place")
-            replacing = encode_terminated(error, self.codec)
-        while True:
-            if await self._create(new, reuse=definition.reuses_finished, replacing=replacing):
-                return new.life
-            if definition.if_exists != "return":
-                return None
-            there = await self.backend.get(new.id)
-            if there is None or (there.status in ENDED and definition.reuses_finished):
-                continue  # it was removed, or has ended, in between
-            if there.workflow != definition.name:
-                other = f"it is one of workflow {there.workflow!r}, not of {definition.name!r}"
-                raise InstanceAlreadyExists(new.id, other)
-            return there.life
-
-    async def _create(self, new: NewInstance, *, reuse: bool, replacing: bytes | None) -> bool:
-        backend, local = self.backend, self._local
-        create = partial(_store, backend, new, reuse=reuse, replacing=replacing)
-        # A worker cannot tell a finished instance before it has made a turn of the new one.
-        here = local is not None and reuse and not new.start_at
-        if local is None or not here or not local.accepts(new.workflow, new.queue):
-            return await create()
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if await local.start(new).wait():
-            return True
-        # The worker cannot say so if it had stored it and lost the answer, so this must be found
-        # out even if the caller is cancelled.
-        created = False
-        with anyio.CancelScope(shield=True):
-            created = await create()
-        return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
-
-    def _new(
-        self, definition: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> NewInstance:
-        metadata = injected(self.propagators, definition.metadata)
-        return NewInstance(
-            id=definition.id or self._fresh_id(definition.name),
-            workflow=definition.name,
-            queue=definition.queue or "default",
-            input=definition.signature.encode(self.codec, args, kwargs, definition.name),
-            priority=definition.priority or 0,
-            life=self._random.new_life(),
-            start_at=definition.starts_at(self.backend.now()),
-            options=b"" if definition.overrides is None else _encode(definition.overrides),
-            metadata=_encode(metadata) if metadata else b"",
-            attributes=encode_attributes(definition.attributes),
-        )
-
-    def _bound(self, call: object, what: str) -> NewInstance:
-        """Return the instance that a bound call stands for, which must have an id of its own."""
-        if not isinstance(call, BoundWorkflow):
-            raise ArgumentError(
-                f"{what} takes a call of a workflow that is not made, not {call!r}: write "
-                'workflow.options(id="…").bind(argument, …)'
-            )
-        bound: BoundWorkflow[Any] = cast("Any", call)
-        if bound.definition.id is None:
-            raise ArgumentError(
-                f"{what} finds the instance by its id, and {bound!r} has none: write "
-                f'{bound.definition.name}.options(id="…").bind(…); client.start() gives it one'
-            )
-        if bound.definition.if_exists != "raise" or not bound.definition.reuses_finished:
-            raise ArgumentError(
-                f"{what} reaches an instance that has not ended, and begins a new one in place of "
-                "a finished one; options(if_exists=…, reuse_finished=…) do not change that"
-            )
-        return self._new(bound.definition, bound.args, bound.kwargs)
-
-    def _fresh_id(self, name: str) -> str:
-        """Return an id that sorts by its time: those of one hour lie together in the store."""
-        return f"{name}-{int(self._wall() * 1000):011x}{self._random.hex(7)}"
-
-    def _definition(self, workflow: object) -> Workflow[..., Any]:
-        if isinstance(workflow, Workflow):
-            return cast("Workflow[..., Any]", workflow)
-        if isinstance(workflow, str):
-            return self._registry.find_workflow(workflow)
-        raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
-
-
-async def _store(
-    backend: Backend, new: NewInstance, *, reuse: bool, replacing: bytes | None
-) -> bool:
-    """Create an instance; return whether it is there now, and is this one."""
-    if (await backend.create([new], reuse=reuse, replacing=replacing))[0]:
-        return True
-    # A try before this one may have been stored, and its answer lost.
-    there = None
-    with anyio.CancelScope(shield=True):
-        there = await backend.get(new.id)
-    return there is not None and there.life == new.life
-
-
-def open_client(
-    backend: str | Backend,
-    *,
-    codec: Codec | None = None,
-    registry: Registry | None = None,
-    propagators: Sequence[Propagator] = (),
-) -> AbstractAsyncContextManager[Client]:
-    """Open a client on a store, for as long as the block lasts.
-
-    Args:
-        backend: A URL, as for `run_worker`, or a backend.
-        codec: How values are stored; the same as the workers'.
-        registry: Where workflows that are started by name are looked up.
-        propagators: What adds metadata to what is started; mostly the same as the workers'.
-
-    Raises:
-        BackendUnavailable: The store cannot be reached.
-        SchemaError: The store's schema is newer than this code.
-    """
-    return client_on(
-        backend,
-        codec=codec or JsonCodec(),
-        registry=registry or default_registry,
-        propagators=propagators,
-    )
-
-
-@asynccontextmanager
-async def client_on(
-    backend: str | Backend,
-    *,
-    codec: Codec,
-    registry: Registry,
-    random: RandomSource = system_random,
-    wall: Callable[[], float] = time.time,
-    propagators: Sequence[Propagator] = (),
-) -> AsyncGenerator[Client, None]:
-    """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
-    store = open_backend(backend)
-    await store.open()
-    error: BaseException | None = None
-    left: BaseException | None = None  # what has left the group
-    try:
-        await raise_native_cancel()
-        client = Client(
-            store,
-            codec=codec,
-            registry=registry,
-            random=random,
-            wall=wall,
-            propagators=propagators,
-        )
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(client.watch)
-                try:
-                    yield client
-                except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001
-                    error = exc  # raised below, as it is and not in a group
-                finally:
-                    client.close()
-        except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
-            left = exc
-        error = joined(error, left)
-        if error is not None:
-            raise error
-    finally:
-        del error, left
-        if store is not backend:
-            with anyio.CancelScope(shield=True):
-                await store.aclose()
-    await raise_native_cancel()

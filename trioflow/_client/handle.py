@@ -18,14 +18,15 @@ from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import SignalReceived, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
-from trioflow.backends.records import ENDED, InstanceFilter, InstanceRecord, RequestKey, Status
+from trioflow._model.workflows import Workflow
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, InstanceRecord, RequestKey, Status
 from trioflow.backends.records import Update as Changed
 from trioflow.errors import (
     CorruptStore,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from trioflow._client.arguments import check_id
 from trioflow._client.events import cancel_event, settling
 from trioflow._client.handle import Handle, encode_terminated, signal_event
+from trioflow._client.starting import Starter
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.definitions import Workflow
 from trioflow._model.signals import Signal
+from trioflow._model.workflows import Workflow
 from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.records import ENDED, NewInstance, Update
+from trioflow.backends.records import ENDED, Update
 from trioflow.errors import (
     InstanceAlreadyExists,
     InstanceFinished,
@@ -24,7 +25,7 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["AsyncConnection", "AsyncTransaction", "Starting", "SyncConnection", "Transaction"]
+__all__ = ["AsyncConnection", "AsyncTransaction", "SyncConnection", "Transaction"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,20 +47,6 @@ class AsyncConnection(Protocol):
         ...
 
 
-class Starting(NamedTuple):
-    """How a client makes the rows of instances.
-
-    Attributes:
-        definition: Returns the workflow that is meant.
-        new: Returns the row of an instance of it with these arguments.
-        bound: Returns the row that a bound call stands for; the name of what was called.
-    """
-
-    definition: Callable[[object], Workflow[..., Any]]
-    new: Callable[[Workflow[..., Any], Sequence[Any], Mapping[str, Any]], NewInstance]
-    bound: Callable[[object, str], NewInstance]
-
-
 class Transaction:
     """What happens when, and only if, a transaction of yours is committed.
 
@@ -74,13 +61,13 @@ class Transaction:
     Args:
         client: Whose it is.
         given: What the store does in the transaction.
-        starting: How the client makes rows.
+        starter: How the client makes instances.
     """
 
-    def __init__(self, client: Client, given: CallerTransaction, starting: Starting) -> None:
+    def __init__(self, client: Client, given: CallerTransaction, starter: Starter) -> None:
         self._client = client
         self._given = given
-        self._starting = starting
+        self._starter = starter
 
     @overload
     def start(
@@ -106,9 +93,8 @@ class Transaction:
             Exception: What `Client.start` raises.
             TransactionRefused: The transaction is not open, or of another database.
         """
-        _ = self._client.backend  # closed?
-        definition = self._starting.definition(workflow)
-        new = self._starting.new(definition, args, kwargs)
+        definition = self._starter.definition(workflow)
+        new = self._starter.new(self._client.backend, definition, args, kwargs)
         replacing = None
         if definition.if_exists == "replace":
             error = InstanceTerminated(new.id, "another one was started in its place")
@@ -131,8 +117,7 @@ class Transaction:
 
         Args, result and errors are those of `Client.signal_with_start`.
         """
-        _ = self._client.backend
-        new = self._starting.bound(call, "signal_with_start()")
+        new = self._starter.bound(self._client.backend, call, "signal_with_start()")
         event = signal_event(self._client.codec, signal, value)
         reached = self._given.create_and_send(new, event)
         return Handle(self._client, new.id, call.definition, life=reached.life)

@@ -17,7 +17,8 @@ from trioflow._model.queries import Query, Question, encode_question
 from trioflow._model.turns import Completed, Failed
 from trioflow._model.updates import NO_ARGUMENT
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import InstanceRecord, NewQuestion
+from trioflow.backends.commits import NewQuestion
+from trioflow.backends.records import InstanceRecord
 from trioflow.errors import (
     ArgumentError,
     BackendUnavailable,

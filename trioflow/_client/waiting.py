@@ -1,9 +1,7 @@
 """Wait for the results of instances.
 
 Three things end a wait: a worker of this process tells of an instance that it held (`tell`), a look
-into the store after a change of it (`watch`), or the client is closed. Whoever is woken without
-being told looks at the store again. So a wake-up too many does no harm, and a wait is registered
-before the first look, so that none is missed.
+into the store after a change of it (`watch`), or the client is closed.
 """
 
 from __future__ import annotations
@@ -14,21 +12,17 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
+from trioflow._client.waiters import Waiters
 from trioflow._model.turns import Continued, decode_turn
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import (
     BackendUnavailable,
-    ClientClosed,
     InstanceNotFound,
     InstanceTerminated,
 )
 
 __all__ = ["TAKEN_SINCE", "ResultWaiter"]
-
-_ALL_EVERY = 5.0
-"""Seconds at most between two looks at all instances that are waited for, also those held here: no
-change tells that one was removed, or that this process has lost its lease."""
 
 TAKEN_SINCE = "another instance has taken its id since"
 
@@ -74,10 +68,8 @@ class ResultWaiter:
     def __init__(self, backend: Backend, life_here: Callable[[str], str | None]) -> None:
         self._backend = backend
         self._life_here = life_here
-        self._waiters: dict[str, list[_Waiter]] = {}
-        self._watching = anyio.CancelScope()
-        self._wanted = anyio.Event()
-        self._closed = False
+        self._waiters: Waiters[str, _Waiter] = Waiters(backend)
+        self._all_at = -math.inf  # when the last look was also at what is held here
 
     @property
     def waiting(self) -> int:
@@ -87,51 +79,41 @@ class ResultWaiter:
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._waiters.closed
 
     # --- waking -------------------------------------------------------------------------
 
     async def watch(self) -> None:
         """Look for instances that have ended after each change of the store, until `close`."""
-        # A store of this process alone tells of everything. (And a clock of its own may jump.)
-        patience = _ALL_EVERY if self._backend.shared else math.inf
-        with self._watching:
-            all_at = anyio.current_time()
-            while True:
-                if not self._waiters:
-                    self._wanted = anyio.Event()
-                    await self._wanted.wait()
-                seen = self._backend.changes()
-                everybody = anyio.current_time() - all_at >= patience
-                try:
-                    await self._look_for_ends(everybody=everybody)
-                except BackendUnavailable:
-                    await anyio.sleep(0.5)
-                    continue
-                except Exception:  # noqa: BLE001 - each of them meets it by itself, and raises it
-                    for id in list(self._waiters):
-                        self.look_again(id)
-                if everybody:
-                    all_at = anyio.current_time()
-                await self._backend.wait_change(seen, patience)
+        self._all_at = anyio.current_time()
+        await self._waiters.watch(self._look)
 
     def close(self) -> None:
         """Stop `watch`, and end all waits with `ClientClosed`."""
-        self._closed = True
-        self._watching.cancel()
-        for id in list(self._waiters):
-            self.look_again(id)
+        self._waiters.close()
 
     def tell(self, id: str, life: str, status: str, outcome: bytes) -> None:
         """Wake the calls that wait for an instance: a worker in this process has ended it."""
-        for waiter in self._waiters.get(id, ()):
+        for waiter in self._waiters.of(id):
             if waiter.life is None or waiter.life == life:
                 waiter.tell(status, outcome)
 
     def look_again(self, id: str) -> None:
         """Make the calls that wait for an instance look at the store, even if it is held here."""
-        for waiter in self._waiters.get(id, ()):
+        for waiter in self._waiters.of(id):
             waiter.look()
+
+    async def _look(self) -> None:
+        everybody = anyio.current_time() - self._all_at >= self._waiters.patience
+        try:
+            await self._look_for_ends(everybody=everybody)
+        except BackendUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - each of them meets it by itself, and raises it
+            for waiter in self._waiters.everybody():
+                waiter.look()
+        if everybody:
+            self._all_at = anyio.current_time()
 
     async def _look_for_ends(self, *, everybody: bool) -> None:
         # Of what this process holds, `tell` tells.
@@ -146,7 +128,7 @@ class ResultWaiter:
         ids, lives = [id for id, _ in asked], [life for _, life in asked]
         for id in set(await self._backend.not_running(ids, lives=lives)):
             record = await self._backend.get(id)
-            for waiter in self._waiters.get(id, ()):
+            for waiter in self._waiters.of(id):
                 if record is None or record.life != waiter.life:
                     waiter.look()
                 elif record.status != "running":
@@ -182,31 +164,20 @@ class ResultWaiter:
         waiter: _Waiter,
         wait_suspended: bool,  # noqa: FBT001
     ) -> tuple[str, bytes] | None:
-        # Registered first, so that an end between the look and the wait is not missed.
         waiter.told = None
         if waiter.woken.is_set():
             waiter.woken = anyio.Event()
-        self._waiters.setdefault(id, []).append(waiter)
-        try:
-            if self._closed:
-                raise ClientClosed
-            if not self._is_here(id, waiter):
-                record = await self._get(id, waiter)
-                if record.status != "running" and (
-                    record.status != "suspended" or not wait_suspended
-                ):
-                    return record.status, record.outcome
-            self._wanted.set()
-            await waiter.woken.wait()
-        except BackendUnavailable as exc:
-            if self._closed:
-                raise ClientClosed from exc
-            raise
-        finally:
-            waiters = self._waiters[id]
-            waiters.remove(waiter)
-            if not waiters:
-                del self._waiters[id]
+
+        async def look() -> bool:
+            if self._is_here(id, waiter):
+                return False
+            record = await self._get(id, waiter)
+            if record.status == "running" or (record.status == "suspended" and wait_suspended):
+                return False
+            waiter.told = record.status, record.outcome
+            return True
+
+        await self._waiters.wait(id, waiter, look)
         return waiter.told
 
     def _is_here(self, id: str, waiter: _Waiter) -> bool:

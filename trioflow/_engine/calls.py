@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import NoneType
-from typing import Any, NoReturn, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import trio
@@ -27,20 +27,22 @@ from trioflow._engine.loop.runner import TaskState, current_task_state, in_cance
 from trioflow._engine.mailbox import forward, receive, receive_any, send
 from trioflow._engine.patches import deprecate_patch, patched
 from trioflow._engine.promises import make_token, receive_promise
+from trioflow._engine.reader import Reader, View
 from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeValue, changed, encode_attributes
 from trioflow._model.commands import (
     ActivityOptions,
     RunActivity,
 )
-from trioflow._model.definitions import Activity, Workflow, current_invoker, invoker_for
 from trioflow._model.ids import HANDLER_KIND, check_command_id
-from trioflow._model.info import Identity, Info
+from trioflow._model.invoker import current_invoker, invoker_for
 from trioflow._model.queries import Query
 from trioflow._model.rules import IN_ORDER_OF_TIME
 from trioflow._model.updates import Update
+from trioflow._model.workflows import Workflow
 from trioflow.errors import (
     ActivityTimeout,
     ContinueAsNew,
@@ -51,16 +53,10 @@ from trioflow.errors import (
     UndecodableValue,
 )
 
-__all__ = ["Caller", "Reader", "current_caller", "current_caller_or_none"]
+__all__ = ["Caller", "current_caller"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def current_caller_or_none() -> Caller | None:
-    """Return what calls of the running workflow go to, ``None`` outside of a workflow."""
-    invoker = current_invoker.get()
-    return invoker if isinstance(invoker, Caller) else None
 
 
 def current_caller(what: str) -> Caller:
@@ -68,23 +64,22 @@ def current_caller(what: str) -> Caller:
 
     Raises:
         NotInWorkflow: Outside of a workflow; ``what`` names what was called.
+        DeterminismError: In code that may only look.
     """
     invoker = invoker_for(what)
+    if isinstance(invoker, Reader):
+        invoker.refuse(what)
     assert isinstance(invoker, Caller)
     return invoker
 
 
-class Caller:
-    """The calls of one execution, as definitions and `trioflow.authoring` make them.
+class Caller(View):
+    """The calls of one execution, as definitions and `trioflow.authoring` make them."""
 
-    Attributes:
-        execution: Whose calls these are.
-    """
-
-    __slots__ = ("_bytes", "_turn", "execution")
+    __slots__ = ("_bytes", "_turn")
 
     def __init__(self, execution: Execution) -> None:
-        self.execution = execution
+        super().__init__(execution)
         self._turn: int = -1
         self._bytes = 0
 
@@ -195,7 +190,7 @@ class Caller:
             trio.WouldBlock: There is none.
         """
         self.check_not_fenced()
-        signal = self.execution.mailbox.take(name)
+        signal = self.execution.messages.mailbox.take(name)
         if signal is None:
             raise trio.WouldBlock
         return self.read(signal.value, type_, "signal {!r}", name)
@@ -211,7 +206,7 @@ class Caller:
             trio.WouldBlock: There is none.
         """
         self.check_not_fenced()
-        signal = self.execution.mailbox.take_any()
+        signal = self.execution.messages.mailbox.take_any()
         if signal is None:
             raise trio.WouldBlock
         return signal.name, self.read(signal.value, Any, "signal {!r}", signal.name)
@@ -267,17 +262,13 @@ class Caller:
         """Answer updates of that name with a function."""
         self.check_not_fenced()
         self.task_state("Update.handler()")
-        self.execution.updates.handle(update, fn, validator)
+        self.execution.messages.updates(self.execution).handle(update, fn, validator)
 
     def set_query_handler(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
         """Answer queries of that name with a function."""
         self.check_not_fenced()
         self.task_state("Query.handler()")
         self.execution.queries.handle(query, fn)
-
-    def reader(self, who: str) -> Reader:
-        """Return what calls of ``who`` go to, whose code may look and change nothing."""
-        return Reader(self.execution, who)
 
     # --- values -------------------------------------------------------------------------
 
@@ -335,25 +326,6 @@ class Caller:
 
     # --- the execution itself -----------------------------------------------------------
 
-    @property
-    def identity(self) -> Identity:
-        """Which execution of which instance this is."""
-        return self.execution.identity
-
-    @property
-    def now(self) -> float:
-        """The turn's time."""
-        return self.execution.now
-
-    @property
-    def replaying(self) -> bool:
-        """Whether the turn that is being made is a stored one."""
-        return self.execution.replaying
-
-    def info(self) -> Info:
-        """Return the ids, queue and size of the execution."""
-        return self.execution.info()
-
     def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContinueAsNew:
         """Return the exception that ends this execution and carries the arguments of the next."""
         state = self.task_state("continue_as_new()")
@@ -366,7 +338,7 @@ class Caller:
         definition = self.execution.definition
         what = f"continue_as_new() of {definition.name}"
         encode = partial(definition.signature.encode, self.execution.codec, args, kwargs, what)
-        return ContinueAsNew(encode(), encode if self.execution.has_updates else None)
+        return ContinueAsNew(encode(), encode if self.execution.messages.has_updates else None)
 
     # --- what the kinds of calls share --------------------------------------------------
 
@@ -404,7 +376,7 @@ class Caller:
     def _awaited_elsewhere(self, what: str) -> TrioflowError:
         """Return the error for a call that another execution awaits, or a task of the host."""
         other = current_invoker.get()
-        if not isinstance(other, Caller):
+        if not isinstance(other, View):
             return _outside(what)
         return DeterminismError(
             f"{what} was called in instance {self.identity.id!r} and is awaited in instance "
@@ -447,113 +419,6 @@ class Caller:
     def _cannot_read(self, what: str, error: Exception) -> BaseException:
         state = current_task_state()
         return self.execution.cannot_read(what, error, "" if state is None else state.path)
-
-
-class Reader(Caller):
-    """The calls of code that may only look: queries, and validators of updates.
-
-    All is refused that gives a command, waits, or draws from what a replay repeats.
-
-    Args:
-        execution: What it looks at.
-        who: Whose code it is, for messages: ``"the handler of query 'contents'"``.
-    """
-
-    __slots__ = ("_who",)
-
-    def __init__(self, execution: Execution, who: str) -> None:
-        super().__init__(execution)
-        self._who = who
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise DeterminismError(
-            f"{self._who} called {what}: it may look at what there is, and change or wait for "
-            "nothing; do that in the workflow, or in the handler of an update"
-        )
-
-    def call(self, definition: Any, args: object, kwargs: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"{definition.kind} {definition.name!r}")
-
-    def receive_signal(self, name: str, type_: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"receive() of signal {name!r}")
-
-    def receive_signal_nowait(self, name: str, type_: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"receive_nowait() of signal {name!r}")
-
-    def receive_any_signal(self) -> Any:
-        """Refuse it."""
-        self._refuse("receive() of any signal")
-
-    def receive_any_signal_nowait(self) -> Any:
-        """Refuse it."""
-        self._refuse("receive_nowait() of any signal")
-
-    def send_signal(self, instance: str, name: str, value: object, type_: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"send_signal() of {name!r}")
-
-    def start_detached(self, workflow: Any, args: object, kwargs: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"start_detached() of {workflow.name!r}")
-
-    def cancel_instance(self, instance: str, reason: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"cancel_instance() of {instance!r}")
-
-    def make_promise(self, name: str) -> Any:
-        """Refuse it."""
-        self._refuse(f"Promise({name!r})")
-
-    def receive_promise(self, name: str, token: str, type_: object) -> Any:
-        """Refuse it."""
-        self._refuse(f"receive() of promise {name!r}")
-
-    def forward_unread(self, to: str) -> Any:
-        """Refuse it."""
-        self._refuse("forward_unread()")
-
-    def set_update_handler(self, update: Any, fn: object, validator: object) -> None:
-        """Refuse it."""
-        self._refuse(f"the handler of update {'any' if update is None else repr(update.name)}")
-
-    def set_query_handler(self, query: Any, fn: object) -> None:
-        """Refuse it."""
-        self._refuse(f"the handler of query {'any' if query is None else repr(query.name)}")
-
-    def side_effect(self, fn: Callable[[], Any], type_: object) -> Any:
-        """Refuse it."""
-        self._refuse("side_effect()")
-
-    def random(self) -> random.Random:
-        """Refuse it: the workflow would draw other numbers afterwards."""
-        self._refuse("random()")
-
-    def uuid4(self) -> uuid.UUID:
-        """Refuse it: the workflow would draw other numbers afterwards."""
-        self._refuse("uuid4()")
-
-    def set_status(self, value: object) -> None:
-        """Refuse it."""
-        self._refuse("set_status()")
-
-    def set_attributes(self, changes: object) -> None:
-        """Refuse it."""
-        self._refuse("set_attributes()")
-
-    def patched(self, patch: str) -> bool:
-        """Refuse it: what it says is recorded."""
-        self._refuse("patched()")
-
-    def deprecate_patch(self, patch: str) -> None:
-        """Refuse it: it uses up what is recorded."""
-        self._refuse("deprecate_patch()")
-
-    def continue_as_new(self, args: object, kwargs: object) -> Any:
-        """Refuse it."""
-        self._refuse("continue_as_new()")
 
 
 def _outside(what: str) -> NotInWorkflow:

@@ -6,43 +6,29 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import CoroutineType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-import trio
+from outcome import Error
 
 from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.groups import continuation
 from trioflow._codec.foreign import suppressed
-from trioflow._codec.values import Codec, encode_checked
+from trioflow._codec.values import Codec, encode_checked, is_plain
 from trioflow._engine.hints import add_hints
-from trioflow._model.definitions import Unread, Workflow
+from trioflow._engine.suspension import NeedsSuspension, raised_in
 from trioflow._model.events import Message, SignalReceived
-from trioflow._model.turns import Completed, Continued, Failed, Outcome
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.workflows import Unread, Workflow
 from trioflow.errors import ArgumentError, ContinueAsNew, UnreadSignals
 
+if TYPE_CHECKING:
+    from trioflow._engine.execution import Execution
+
 __all__ = [
-    "continuation",
-    "judged",
+    "outcome_of",
     "over",
-    "raised",
-    "returned",
-    "suspends",
-    "unread_is_fine",
-    "until",
 ]
-
-
-async def until(deadline: float, definition: Workflow[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a workflow's function with the instance's deadline around it.
-
-    Raises:
-        TimeoutError: The deadline has passed, perhaps before the workflow could begin.
-    """
-    if deadline > trio.current_time():
-        with trio.CancelScope(deadline=deadline) as scope:
-            return await definition.fn(*args, **kwargs)
-        assert scope.cancelled_caught
-    raise over(deadline, definition.name)
 
 
 def over(deadline: float, workflow: str) -> TimeoutError:
@@ -53,7 +39,50 @@ def over(deadline: float, workflow: str) -> TimeoutError:
     )
 
 
-def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
+def outcome_of(execution: Execution, recorded: Turn | None) -> Outcome:
+    """Return how an execution ends whose workflow function has ended.
+
+    Args:
+        execution: Which one; its tasks are gone.
+        recorded: On replay, the turn in which it has ended.
+
+    Raises:
+        NeedsSuspension: It raised what its definition says suspends it.
+    """
+    definition, codec, end = execution.definition, execution.codec, execution.loop.outcome
+    assert end is not None
+    doomed, why = execution.doomed, execution.cancelled_why
+    error = doomed or (end.error if isinstance(end, Error) else None)
+    if error is not None and definition.suspend_on and not execution.replaying:
+        _suspend_if_wanted(execution, error)
+    if doomed is not None:
+        return Failed(Failure.of(doomed, codec))
+    outcome: Outcome
+    if isinstance(end, Error):
+        outcome = _raised(codec, end.error)
+    elif why is not None and execution.loop.root.cancelled_caught:
+        outcome = Cancelled(why.reason)
+    else:
+        policy = definition.unread if recorded is None else _judged(recorded.outcome)
+        outcome = _returned(definition, codec, end.unwrap())
+        outcome = _unread_is_fine(outcome, policy, execution.unread())
+    if execution.calls.made:
+        execution.calls.close()
+    if why is not None and isinstance(outcome, Continued):
+        return Cancelled(why.reason)  # the next execution would be cancelled at its start
+    return outcome
+
+
+def _suspend_if_wanted(execution: Execution, error: BaseException) -> None:
+    if _suspends(execution.definition, error):
+        said = type(error).__name__
+        if is_plain(execution.codec):
+            said += f": {error}"
+        name, me = execution.definition.name, execution.identity.id
+        raise NeedsSuspension(raised_in(name, me, execution.turns, said))
+
+
+def _returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Completed | Failed:
     """Return the outcome of a workflow whose function returned ``value``."""
     if isinstance(value, CoroutineType):
         value.close()
@@ -70,7 +99,7 @@ def returned(definition: Workflow[..., Any], codec: Codec, value: object) -> Com
     return Completed(msgspec.Raw(data))
 
 
-def suspends(definition: Workflow[..., Any], error: BaseException) -> bool:
+def _suspends(definition: Workflow[..., Any], error: BaseException) -> bool:
     """Return whether what a workflow raised, or all that is in a group, suspends the instance."""
     classes = definition.suspend_on
     if issubclass(type(error), BaseExceptionGroup):
@@ -78,7 +107,7 @@ def suspends(definition: Workflow[..., Any], error: BaseException) -> bool:
     return issubclass(type(error), classes)
 
 
-def raised(codec: Codec, error: BaseException) -> Failed | Continued:
+def _raised(codec: Codec, error: BaseException) -> Failed | Continued:
     """Return the outcome of a workflow whose function raised."""
     again = continuation(error)
     if again is not None:
@@ -100,18 +129,7 @@ def _continued(codec: Codec, again: ContinueAsNew) -> Failed | Continued:
     return Continued(msgspec.Raw(data))
 
 
-def continuation(error: BaseException) -> ContinueAsNew | None:
-    """Find `ContinueAsNew` in an exception, or alone in the groups that nurseries make."""
-    # Not isinstance(), which may run code of the exception's class.
-    while issubclass(type(error), BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        if len(members) != 1:
-            break
-        error = members[0]
-    return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None
-
-
-def judged(recorded: Outcome | None) -> Unread:
+def _judged(recorded: Outcome | None) -> Unread:
     """Return by which policy for unread signals a stored execution has ended.
 
     That of its definition may be another one by now.
@@ -120,7 +138,7 @@ def judged(recorded: Outcome | None) -> Unread:
     return "fail" if failed else "ignore"
 
 
-def unread_is_fine(
+def _unread_is_fine(
     end: Completed | Failed, policy: Unread, unread: Sequence[Message]
 ) -> Completed | Failed:
     """Return how a workflow ends that has returned, and has not received these messages."""

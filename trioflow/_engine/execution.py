@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any, assert_never
 
-import trio
 from outcome import Error
 
-from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.groups import continuation
 from trioflow._codec.values import Codec, is_plain, open_text
 from trioflow._engine import guard
-from trioflow._engine.ending import (
-    continuation,
-    judged,
-    raised,
-    returned,
-    suspends,
-    unread_is_fine,
-    until,
-)
+from trioflow._engine.ending import outcome_of
 from trioflow._engine.forgotten import Calls
-from trioflow._engine.handlers import Updates
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
+from trioflow._engine.loop.ordered import step_in_order
 from trioflow._engine.loop.steps import EndedUnseen, StepsUsedUp
-from trioflow._engine.mailbox import Mailbox
+from trioflow._engine.main import run_main
+from trioflow._engine.messages import Messages
 from trioflow._engine.patches import Patches
 from trioflow._engine.pending import Commands
-from trioflow._engine.promises import Promises
 from trioflow._engine.queries import Queries
 from trioflow._engine.replay import check_turn, line_of
 from trioflow._engine.suspension import (
     NeedsSuspension,
     does_not_wait,
-    raised_in,
     undecodable,
     unknown_rules,
     unreadable_turn,
@@ -44,9 +35,8 @@ from trioflow._engine.suspension import (
 from trioflow._model import events as ev
 from trioflow._model.attributes import Stored
 from trioflow._model.commands import Command
-from trioflow._model.definitions import Workflow, current_invoker
-from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, Info, SuspendReport
+from trioflow._model.invoker import current_invoker
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.queries import Question
 from trioflow._model.rules import (
@@ -56,7 +46,8 @@ from trioflow._model.rules import (
     LIMITED_HANDLERS,
     LIMITED_NESTING,
 )
-from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn
+from trioflow._model.workflows import Workflow
 from trioflow.errors import DeterminismError, Evicted
 
 __all__ = ["Execution", "Identity"]
@@ -80,6 +71,7 @@ class Execution:
         max_events: The size of the history at which it is suspended.
         calls: Calls that have not been awaited yet.
         commands: The commands of this turn, and those that wait for an answer.
+        messages: What others have sent to it.
         patches: The patches that the code has asked for, ``None`` for none.
         propagators: What takes metadata over at the start, and adds to that of calls.
         carries: Whether calls may have metadata.
@@ -92,18 +84,13 @@ class Execution:
     commands_class = Commands
 
     __slots__ = (
-        "_arrived",
         "_cancelled_why",
-        "_doomed",
-        "_mailbox",
         "_max_steps",
-        "_promises",
         "_queries",
         "_started",
         "_trouble",
         "_turn_events",
         "_turn_turns",
-        "_updates",
         "attributes",
         "caller",
         "calls",
@@ -112,10 +99,12 @@ class Execution:
         "commands",
         "custom_status",
         "definition",
+        "doomed",
         "events",
         "identity",
         "loop",
         "max_events",
+        "messages",
         "new_attributes",
         "now",
         "patches",
@@ -153,19 +142,16 @@ class Execution:
         self.loop = NestedLoop(context)
         self.commands = self.commands_class(self.loop, codec)
         self._started: ev.Started | None = None
-        self._mailbox: Mailbox | None = None
-        self._updates: Updates | None = None
+        self.messages = Messages()
         self._queries: Queries | None = None
-        self._promises: Promises | None = None
         self._cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
-        self._arrived = 0
         self.patches: Patches | None = None
         self.propagators = propagators
         self.carries = False
         self.calls = Calls()
-        self._doomed: Exception | None = None
+        self.doomed: Exception | None = None
         self._max_steps = max_steps
         self._trouble: SuspendReport | None = None
 
@@ -225,8 +211,8 @@ class Execution:
             if self.turns == 0:
                 never_started = self._begin(events, now)
             elif self.rules >= IN_ORDER_OF_TIME:
-                mixed = self.loop.step_in_order(
-                    now, events, times, self._apply, _must_be_seen, together_from
+                mixed = step_in_order(
+                    self.loop, now, events, times, self._apply, _must_be_seen, together_from
                 )
             else:
                 for event in events:
@@ -281,26 +267,9 @@ class Execution:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self.commands.under_way.values()]
 
-    def waiting_tasks(self) -> dict[trio.lowlevel.Task, Command]:
-        """The tasks that wait for the answer to a command."""
-        return {pending.task: pending.command for pending in self.commands.under_way.values()}
-
-    def signal_waiters(self) -> dict[trio.lowlevel.Task, str]:
-        """The tasks that wait for a signal, with its name."""
-        return {} if self._mailbox is None else self._mailbox.waiters()
-
-    def promise_waiters(self) -> set[trio.lowlevel.Task]:
-        """The tasks that wait for a promise."""
-        return set() if self._promises is None else self._promises.waiters()
-
     def unread(self) -> list[ev.Message]:
         """The signals that were not received, and the updates that have not begun, as they came."""
-        unread: list[tuple[int, ev.Message]] = []
-        if self._mailbox is not None:
-            unread += self._mailbox.unread()
-        if self._updates is not None:
-            unread += self._updates.waiting()
-        return [message for _, message in sorted(unread, key=lambda each: each[0])]
+        return self.messages.unread()
 
     @property
     def cancelled_why(self) -> ev.CancelRequested | None:
@@ -364,36 +333,10 @@ class Execution:
         return self.commands.recorded is not None
 
     @property
-    def mailbox(self) -> Mailbox:
-        """The instance's signals."""
-        if self._mailbox is None:
-            self._mailbox = Mailbox()
-        return self._mailbox
-
-    @property
-    def updates(self) -> Updates:
-        """The instance's updates."""
-        if self._updates is None:
-            self._updates = Updates(self)
-        return self._updates
-
-    @property
-    def has_updates(self) -> bool:
-        """Whether there were updates, or handlers of some."""
-        return self._updates is not None
-
-    @property
     def handlers_end_at(self) -> float:
         """When handlers of updates are cancelled: at the instance's timeout, if it has one."""
         deadline = None if self._started is None else self._started.deadline_at
         return inf if deadline is None or self.rules < LIMITED_HANDLERS else deadline
-
-    @property
-    def promises(self) -> Promises:
-        """The instance's promises."""
-        if self._promises is None:
-            self._promises = Promises()
-        return self._promises
 
     @property
     def queries(self) -> Queries:
@@ -518,7 +461,7 @@ class Execution:
         if isinstance(ended, Error) and continuation(ended.error) is None:
             ended.error.add_note(str(error))
             return
-        self._doomed = self._doomed or error
+        self.doomed = self.doomed or error
         if self.loop.outcome is None:
             self.loop.cancel_root(str(error))
             self.loop.step(now)
@@ -549,36 +492,14 @@ class Execution:
         started = self._started
         if started is None:
             raise DeterminismError("the first event of an execution is Started")
-        definition, codec, what = self.definition, self.codec, self.definition.name
+        definition = self.definition
         if not definition.watched:
             guard.watch(definition.fn)
             definition.watched = True
 
-        async def main() -> Any:
-            try:
-                args, kwargs = definition.signature.decode(codec, bytes(started.input), what)
-            except Exception as exc:  # noqa: BLE001  # whatever a codec or a type says
-                raise self.cannot_read(f"its input ({definition.where})", exc, MAIN_TASK) from None
-            if self.propagators:
-                for propagator in self.propagators:
-                    propagator.extract(started.metadata)
-                self.loop.adopt_context()  # handlers see the same
-            deadline = started.deadline_at
-            if deadline is not None:
-                return await until(deadline, definition, *args, **kwargs)
-            # Newer ones have recorded that there is none, whatever the definition says by now.
-            if definition.timeout is None or self.rules >= LATE_GENERATORS:
-                return await definition.fn(*args, **kwargs)
-            with trio.move_on_after(definition.timeout) as scope:
-                return await definition.fn(*args, **kwargs)
-            assert scope.cancelled_caught
-            raise TimeoutError(
-                f"workflow {what!r} took longer than its timeout of {definition.timeout} s"
-            )
-
         self.carries = bool(started.metadata or self.propagators)
         self.started_at = self.now
-        self.loop.start(main, what, definition.fn)
+        self.loop.start(partial(run_main, self, started), definition.name, definition.fn)
 
     def _apply(self, event: ev.Event) -> None:  # one branch for each kind
         match event:
@@ -596,15 +517,15 @@ class Execution:
             ):
                 self.commands.answer(event.id, event)
             case ev.SignalReceived() | ev.UpdateRequested():
-                self._deliver(event)
+                self.messages.deliver(event, self)
             case ev.PromiseResolved() | ev.PromiseRejected():
-                self.promises.settle(self.loop, event)
+                self.messages.promises.settle(self.loop, event)
             case ev.Started():
                 self._started = event
                 self.max_events = event.max_events or self.max_events
                 self.attributes = event.attributes
                 for message in event.carried:
-                    self._deliver(message)
+                    self.messages.deliver(message, self)
             case ev.CancelRequested():
                 mine = event.by is None or (
                     self._started is not None and event.by == self._started.parent
@@ -619,49 +540,14 @@ class Execution:
             case _:
                 assert_never(event)
 
-    def _deliver(self, message: ev.Message) -> None:
-        self._arrived += 1
-        if isinstance(message, ev.SignalReceived):
-            self.mailbox.deliver(self.loop, message, self._arrived)
-        else:
-            self.updates.deliver(message, self._arrived)
-
-    def _suspend_if_wanted(self, error: BaseException) -> None:
-        if suspends(self.definition, error):
-            me, name = self.identity.id, self.definition.name
-            said = type(error).__name__
-            if is_plain(self.codec):
-                said += f": {error}"
-            raise NeedsSuspension(raised_in(name, me, self.turns, said))
-
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self._cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)
-        end = self.loop.outcome
-        assert end is not None
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
-        error = self._doomed or (end.error if isinstance(end, Error) else None)
-        if error is not None and self.definition.suspend_on and not self.replaying:
-            self._suspend_if_wanted(error)
-        if self._doomed is not None:
-            return Failed(Failure.of(self._doomed, self.codec))
-        outcome: Outcome
-        if isinstance(end, Error):
-            outcome = raised(self.codec, end.error)
-        elif why is not None and self.loop.root.cancelled_caught:
-            outcome = Cancelled(why.reason)
-        else:
-            policy = self.definition.unread if recorded is None else judged(recorded.outcome)
-            outcome = returned(self.definition, self.codec, end.unwrap())
-            outcome = unread_is_fine(outcome, policy, self.unread())
-        if self.calls.made:
-            self.calls.close()
-        if why is not None and isinstance(outcome, Continued):
-            return Cancelled(why.reason)  # the next execution would be cancelled at its start
-        return outcome
+        return outcome_of(self, recorded)
 
 
 _MESSAGES = (ev.SignalReceived, ev.UpdateRequested)

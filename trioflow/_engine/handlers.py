@@ -19,10 +19,11 @@ from trioflow._codec.values import decode_as, encode_checked, is_plain
 from trioflow._engine import guard
 from trioflow._engine.ending import over
 from trioflow._engine.loop.nested import is_expired
+from trioflow._engine.reader import Reader
 from trioflow._model.commands import AnswerUpdate
-from trioflow._model.definitions import answering_to
 from trioflow._model.events import UpdateRequested
 from trioflow._model.ids import HANDLER_KIND
+from trioflow._model.invoker import answering_to
 from trioflow._model.updates import NO_ARGUMENT, Update
 from trioflow.errors import ArgumentError, Evicted, InstanceCancelled
 
@@ -139,7 +140,7 @@ class Updates:
         args = self._arguments(handler.update, event)
         if handler.validator is not None:
             who = f"the validator of update {event.name!r}"
-            with answering_to(self._execution.caller.reader(who)):
+            with answering_to(Reader(self._execution, who)):
                 handler.validator(*args)
         result: object = handler.fn(*args)
         return await result if inspect.isawaitable(result) else result

@@ -111,7 +111,7 @@ class Mailbox:
 async def receive(caller: Caller, name: str, type_: object) -> Any:
     """Wait for the next signal of that name and return its value."""
     await caller.begin("signal", name)
-    mailbox = caller.execution.mailbox
+    mailbox = caller.execution.messages.mailbox
     signal = mailbox.take(name)
     if signal is None:
         signal = await mailbox.wait(name)
@@ -121,7 +121,7 @@ async def receive(caller: Caller, name: str, type_: object) -> Any:
 async def receive_any(caller: Caller) -> tuple[str, Any]:
     """Wait for the next signal that nobody receives by its name; return its name and its value."""
     await caller.begin("signal", "any")
-    mailbox = caller.execution.mailbox
+    mailbox = caller.execution.messages.mailbox
     signal = mailbox.take_any()
     if signal is None:
         signal = await mailbox.wait(_ANY)
@@ -155,7 +155,7 @@ async def forward(caller: Caller, to: str) -> int:
     """
     check_characters(to, "an instance's id")
     execution, count = caller.execution, 0
-    mailbox, once = execution.mailbox, execution.rules >= FORWARDED_ONCE
+    mailbox, once = execution.messages.mailbox, execution.rules >= FORWARDED_ONCE
     while True:
         state = await caller.begin("signal", "forward_unread()", attempt=count + 1)
         first = mailbox.first()

@@ -121,6 +121,10 @@ class Commands:
         else:
             self._loop.reschedule(pending.task, Value(event))
 
+    def waiting_tasks(self) -> dict[trio.lowlevel.Task, Command]:
+        """The tasks that wait for the answer to a command."""
+        return {pending.task: pending.command for pending in self.under_way.values()}
+
     def end_turn(self) -> list[Command]:
         """End the turn; return its commands in their order."""
         self._turn += 1

@@ -81,14 +81,14 @@ def make_token(caller: Caller, name: str) -> str:
     secret.__qualname__ = f"Promise({name!r})"
     drawn = caller.side_effect(secret, str)
     me = caller.identity
-    caller.execution.promises.add(drawn)
+    caller.execution.messages.promises.add(drawn)
     return str(Token(drawn, me.life, me.id))
 
 
 async def receive_promise(caller: Caller, name: str, token: str, type_: object) -> Any:
     """Wait until a promise is settled; return its value, or raise what it was rejected with."""
     await caller.begin("promise", name)
-    settled = await caller.execution.promises.wait(Token.parse(token).secret)
+    settled = await caller.execution.messages.promises.wait(Token.parse(token).secret)
     if isinstance(settled, PromiseRejected):
         raise caller.rebuild(settled.failure)
     return caller.read(settled.value, type_, "promise {!r}", name)

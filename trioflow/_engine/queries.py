@@ -18,14 +18,14 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import decode_as, encode_checked
 from trioflow._engine import guard
-from trioflow._model.definitions import answering_to
+from trioflow._engine.reader import Reader
+from trioflow._model.invoker import answering_to
 from trioflow._model.queries import Query, Question
 from trioflow._model.turns import Completed, Failed
 from trioflow._model.updates import NO_ARGUMENT
 from trioflow.errors import ArgumentError, DeterminismError, QueryNotHandled
 
 if TYPE_CHECKING:
-    from trioflow._engine.calls import Caller
     from trioflow._engine.execution import Execution
 
 __all__ = ["Queries"]
@@ -48,11 +48,10 @@ class Queries:
         disturbed: A handler has changed something, so that the execution is of no use any more.
     """
 
-    __slots__ = ("_caller", "_execution", "_handlers", "disturbed")
+    __slots__ = ("_execution", "_handlers", "disturbed")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._caller: Caller = execution.caller
         self._handlers: dict[str | None, _Handler] = {}
         self.disturbed = False
 
@@ -108,7 +107,7 @@ class Queries:
         agenda = loop.agenda
 
         def ask() -> object:
-            with answering_to(self._caller.reader(who)):
+            with answering_to(Reader(self._execution, who)):
                 return handler.fn(*args)
 
         token = guard.enter_step(self._execution.rules)

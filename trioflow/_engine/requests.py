@@ -10,9 +10,9 @@ from trioflow._codec.limits import check_characters, check_id, check_reason
 from trioflow._codec.values import seal_text
 from trioflow._engine.children import derived_id
 from trioflow._model.commands import CancelInstance, StartDetached
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import RequestAnswer, RequestDone, RequestFailed
 from trioflow._model.ids import check_command_id
+from trioflow._model.workflows import Workflow
 
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller

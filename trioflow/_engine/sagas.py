@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
-from trioflow._engine.ending import continuation
+from trioflow._codec.failures.groups import continuation
 from trioflow.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ __all__ = ["tasks_of"]
 
 def tasks_of(execution: Execution) -> list[TaskInfo]:
     """Describe the tasks of an execution between two turns, parents before their children."""
-    commands = execution.waiting_tasks()
-    signals = execution.signal_waiters()
-    promises = execution.promise_waiters()
+    commands = execution.commands.waiting_tasks()
+    signals = execution.messages.signal_waiters()
+    promises = execution.messages.promise_waiters()
     return [
         _describe(
             task,

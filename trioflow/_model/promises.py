@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 import msgspec
 
 from trioflow._codec.limits import check_name
-from trioflow._model.definitions import invoker_for
+from trioflow._model.invoker import invoker_for
 from trioflow.errors import ArgumentError
 
 __all__ = ["Promise", "Token"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 import msgspec
 
 from trioflow._codec.limits import check_name
-from trioflow._model.definitions import invoker_for
 from trioflow._model.events import NO_VALUE
+from trioflow._model.invoker import invoker_for
 from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain
 
 __all__ = ["Query", "Question", "decode_question", "encode_question"]

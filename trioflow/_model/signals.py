@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
 from trioflow._codec.limits import check_name
-from trioflow._model.definitions import invoker_for
+from trioflow._model.invoker import invoker_for
 
 __all__ = ["AnySignal", "Signal"]
 

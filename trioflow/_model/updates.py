@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from trioflow._codec.limits import check_name, check_request
-from trioflow._model.definitions import invoker_for
+from trioflow._model.invoker import invoker_for
 from trioflow.errors import DefinitionError
 
 __all__ = ["NO_ARGUMENT", "Update", "check_callable", "check_plain"]

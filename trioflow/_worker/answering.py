@@ -18,15 +18,16 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec
 from trioflow._engine.suspension import NeedsSuspension
-from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
 from trioflow._model.queries import Question, decode_question
 from trioflow._model.turns import Completed, Failed, decode_turn
+from trioflow._model.workflows import Workflow
 from trioflow._worker.instances.commit import patiently
 from trioflow._worker.instances.pump import Pump
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import Answer, TakenQuestion
+from trioflow.backends.commits import Answer
+from trioflow.backends.records import TakenQuestion
 from trioflow.errors import BackendUnavailable, InstanceSuspended, QueryNotHandled
 
 __all__ = ["Answerer"]

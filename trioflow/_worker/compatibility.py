@@ -17,16 +17,17 @@ from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
 from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension, undecodable, unreadable_turn
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import Started
 from trioflow._model.ids import MAIN_TASK
 from trioflow._model.info import Identity, SuspendReport
 from trioflow._model.options import check_count
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import InstanceFilter, InstanceRecord, Status
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import InstanceRecord, Status
 from trioflow.errors import InstanceNotFound
 
 __all__ = ["Compatibility", "Misfit", "check_code", "check_compatibility"]

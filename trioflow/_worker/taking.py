@@ -11,7 +11,8 @@ from trioflow._worker.instances.pump import Pump
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityRetry, ActivityTask, TakenInstance, Unit
+from trioflow.backends.commits import ActivityRetry, Unit
+from trioflow.backends.records import ActivityTask, TakenInstance
 from trioflow.errors import BackendUnavailable, LeaseLost
 
 __all__ = ["Taker"]

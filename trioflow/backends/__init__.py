@@ -11,27 +11,29 @@ from typing import TYPE_CHECKING
 from trioflow._metadata import fixup_module_metadata
 from trioflow._model.attributes import AttributeCondition, IndexRow, index_rows
 from trioflow.backends.abc import Backend
-from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.records import (
-    ENDED,
-    ActivityKey,
+from trioflow.backends.commits import (
     ActivityResult,
     ActivityRetry,
-    ActivityTask,
     Answer,
     CancelledActivity,
     Closing,
     CommitFailure,
-    Execution,
-    Group,
-    Heartbeat,
     InstanceCommit,
-    InstanceFilter,
-    InstanceRecord,
     Message,
     NewActivity,
     NewInstance,
     NewQuestion,
+    Unit,
+)
+from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.records import (
+    ENDED,
+    ActivityKey,
+    ActivityTask,
+    Execution,
+    Heartbeat,
+    InstanceRecord,
     QueueStats,
     Reached,
     RequestKey,
@@ -42,7 +44,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Unit,
     Update,
 )
 

@@ -12,26 +12,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Unit,
     Update,
 )
 

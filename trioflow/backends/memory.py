@@ -45,8 +45,8 @@ def _copy_schema(connection: sqlite3.Connection) -> None:
 class MemoryBackend(SqlBackend[SqlStore]):
     """The SQLite store on ``:memory:``, run inline: no thread, no file, no real time.
 
-    What it holds is gone after `aclose`, or when the object is gone. Several workers and clients of one process, and of one
-    event loop, may use one object.
+    What it holds is gone after `aclose`, or when the object is gone. Several workers and clients of
+    one process, and of one event loop, may use one object.
 
     Args:
         clock: The store's clock, epoch seconds; ``None`` for this machine's, which then never goes

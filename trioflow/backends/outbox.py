@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from trioflow.backends.records import InstanceRecord, NewInstance, Reached, Update
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import InstanceRecord, Reached, Update
 from trioflow.errors import TransactionRefused
 
 __all__ = ["CallerTransaction", "refused"]

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 
 __all__ = ["activity_context"]

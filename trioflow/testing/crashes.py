@@ -9,7 +9,7 @@ import anyio.lowlevel
 import msgspec
 
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.simulation import Functions, Schedule, Simulation, simulate

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow.testing.history import History, ReplayError, check_replay, load_history
 
 __all__ = ["replay_elsewhere"]

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
 from trioflow._model.info import current_activity
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import is_replaying
 

@@ -18,11 +18,11 @@ from trioflow._engine.execution import Execution, Identity
 from trioflow._engine.strict import StrictExecution
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._engine.tree import tasks_of
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import Started
 from trioflow._model.info import SuspendReport, TaskInfo
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
+from trioflow._model.workflows import Workflow
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import InstanceNotFound, TrioflowError

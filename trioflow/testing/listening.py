@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from trioflow.backends.commits import CommitFailure, NewInstance, Unit
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import CommitFailure, NewInstance, Reached, Unit
+from trioflow.backends.records import Reached
 from trioflow.backends.sql.operations import reads
 
 __all__ = ["ListeningStore"]

@@ -17,7 +17,7 @@ except ImportError as exc:  # pragma: no cover
     ) from exc
 
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.elsewhere import replay_elsewhere

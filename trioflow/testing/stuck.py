@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trioflow._client.client import Client
 from trioflow._registry import Registry
-from trioflow.backends.records import InstanceFilter, InstanceRecord
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import InstanceRecord
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, export_record
 from trioflow.testing.trees import show_tasks

@@ -19,13 +19,14 @@ from trioflow._client.client import Client
 from trioflow._client.handle import Handle
 from trioflow._codec.failures.groups import is_cancel, joined
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._model.activities import Activity
 from trioflow._model.options import names_of_options, refuse_unknown
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.run import open_worker
 from trioflow._worker.worker import Worker
+from trioflow.backends.commits import NewInstance
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import NewInstance
 from trioflow.errors import TrioflowError
 from trioflow.testing.clock import virtual_time
 from trioflow.testing.fakes import Fake, FakingRegistry

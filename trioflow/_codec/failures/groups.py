@@ -9,7 +9,9 @@ from typing import Any, Final, cast
 
 import trio
 
-__all__ = ["first_interrupt", "is_cancel", "joined"]
+from trioflow.errors import ContinueAsNew
+
+__all__ = ["continuation", "first_interrupt", "is_cancel", "joined"]
 
 # What is raised where something was cancelled; the last is what threads get of anyio.
 _CANCELLED = (trio.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
@@ -45,6 +47,17 @@ def joined(own: BaseException | None, other: BaseException | None) -> BaseExcept
         group = cast("BaseExceptionGroup[BaseException]", other)
         return BaseExceptionGroup(group.message, [*group.exceptions, own])
     return BaseExceptionGroup("unhandled errors of a block and its tasks", [other, own])
+
+
+def continuation(error: BaseException) -> ContinueAsNew | None:
+    """Find `ContinueAsNew` in an exception, or alone in the groups that nurseries make."""
+    # Not isinstance(), which may run code of the exception's class.
+    while issubclass(type(error), BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(members) != 1:
+            break
+        error = members[0]
+    return cast("ContinueAsNew", error) if issubclass(type(error), ContinueAsNew) else None
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:

@@ -32,7 +32,7 @@ from trioflow._engine.guard.step import (
     stepping,
 )
 from trioflow._engine.guard.table import TABLE
-from trioflow._model.definitions import checks_of_source
+from trioflow._model.workflows import checks_of_source
 
 __all__ = [
     "CHECKS",

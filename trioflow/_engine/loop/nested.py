@@ -17,7 +17,7 @@ import random
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from math import inf
 from typing import Any, TypeVar
 
@@ -25,13 +25,13 @@ import trio
 from outcome import Error, Outcome, Value
 from trio._core import _run, _traps
 
-from trioflow._engine.ending import continuation
+from trioflow._codec.failures.groups import continuation
 from trioflow._engine.loop.generators import Begun, clean_up_dropped, spawn_cleaner, spawn_root
 from trioflow._engine.loop.hosting import Host, enter_host, leave_host
 from trioflow._engine.loop.runner import TaskState, age_of, make_runner
 from trioflow._engine.loop.sharing import WAIT_MODULES, refuse_use, throw_refusal
 from trioflow._engine.loop.standins import TurnClock
-from trioflow._engine.loop.steps import EndedUnseen, StepLimit
+from trioflow._engine.loop.steps import StepLimit
 from trioflow.errors import DeterminismError
 
 __all__ = ["NestedLoop", "is_expired"]
@@ -222,109 +222,6 @@ class NestedLoop:
             if host is not self._host:
                 leave_host(host)
 
-    def step_in_order(  # noqa: C901, PLR0912, PLR0917  # one loop over two kinds of things
-        self,
-        now: float,
-        things: Sequence[T],
-        times: Sequence[float],
-        apply: Callable[[T], None],
-        to_see: Callable[[T], bool],
-        together_from: int = -1,
-    ) -> bool:
-        """Set the clock; apply events and expire deadlines one after the other, by their time.
-
-        Between two of them tasks run until all of them wait. What happened at a deadline's own
-        time was before it. The clock says ``now`` throughout.
-
-        The main task may end while things are left that it has to see. Then the step has to be
-        made again, with all that is left applied before the tasks run that last time: see
-        ``together_from``.
-
-        Args:
-            now: The time of the step.
-            things: What happened.
-            times: When each of them did, ascending, none after ``now``.
-            apply: Called with each.
-            to_see: Says of a thing whether it must come before the main task ends.
-            together_from: The number, from 0, of the thing or deadline together with which all
-                things that are left and must be seen are applied; -1 for none.
-
-        Returns:
-            Whether anything was applied ahead of a deadline that had passed before ``now``.
-
-        Raises:
-            KeyboardInterrupt: It was raised inside workflow code; the loop must be thrown away.
-            StepsUsedUp: The tasks never block; likewise.
-            EndedUnseen: The main task ended too early (see above); likewise.
-        """
-        self._clock.now = now
-        runner = self._runner
-        deadlines = runner.deadlines
-        deadlines.present = now
-        mixed = False
-        number = 0  # of things and deadlines, in the order in which they come
-        applied = 0
-        host = self._host or enter_host(runner, self._agen_began, self._agen_dropped)
-        try:
-            if len(things) == 1 and not (deadlines._heap and deadlines.next_deadline() <= now):
-                apply(things[0])  # the common case; the code below would do the same
-                runq = runner.runq
-                while runq:
-                    self._run_batch()
-                    if deadlines.past:
-                        deadlines.expire_past(now)
-                return False
-            seeing = [to_see(thing) for thing in things]
-            last = max((at for at, seen in enumerate(seeing) if seen), default=-1)
-            for thing, time in zip(things, times, strict=True):
-                while deadlines._heap and (due := deadlines.next_deadline()) < now:
-                    if due >= time:
-                        mixed = True
-                        break
-                    if number == together_from:
-                        break
-                    self._expire(due)
-                    if applied <= last and self.outcome is not None:
-                        raise EndedUnseen(number)
-                    number += 1
-                if number == together_from:
-                    left = list(zip(things, seeing, strict=True))[applied:]
-                    self._apply_together(left, min(time, now), apply)
-                    break
-                apply(thing)
-                applied += 1
-                self._run_until_blocked(time)
-                if applied <= last and self.outcome is not None:
-                    raise EndedUnseen(number)
-                number += 1
-            while deadlines._heap and (due := deadlines.next_deadline()) <= now:
-                self._expire(due)
-            return mixed
-        finally:
-            deadlines.present = -inf
-            deadlines.past = None
-            if host is not self._host:
-                leave_host(host)
-
-    def _apply_together(
-        self, left: Sequence[tuple[T, bool]], time: float, apply: Callable[[T], None]
-    ) -> None:
-        """Apply the next thing or deadline together with all that must be seen; then the rest."""
-        deadlines = self._runner.deadlines
-        if deadlines._heap and (due := deadlines.next_deadline()) < time:
-            deadlines.expire(due)
-        else:
-            apply(left[0][0])
-            left = left[1:]
-        for thing, seen in left:
-            if seen:
-                apply(thing)
-        self._run_until_blocked(time)
-        for thing, seen in left:
-            if not seen:
-                apply(thing)
-                self._run_until_blocked(time)
-
     @property
     def agenda(self) -> tuple[int, float]:
         """How many tasks are to run, and the earliest deadline."""
@@ -361,17 +258,6 @@ class NestedLoop:
         self._first = None
         task = self._context.run(self._runner.spawn_impl, main, (), None, name)
         self._main = self._runner.main_task = self._runner.init_task = task
-
-    def _expire(self, due: float) -> None:
-        self._runner.deadlines.expire(due)
-        self._run_until_blocked(due)
-
-    def _run_until_blocked(self, reached: float) -> None:
-        runq, deadlines = self._runner.runq, self._runner.deadlines
-        while runq:
-            self._run_batch()
-            if deadlines.past:
-                deadlines.expire_past(reached)
 
     def _run_batch(self) -> None:
         runq = self._runner.runq

@@ -1,7 +1,7 @@
 """trio's runner without I/O, threads, system tasks and instruments, and with ids of tasks.
 
-The check of trio's version is here, and what belongs to one private runner: its deadlines, the
-state of each task, and the refusals. `nested` steps it.
+Here is what belongs to one private runner: its deadlines, the state of each task, and the refusals.
+`nested` steps it.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownArgumentType=false
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import inspect
 import itertools
 import random
 import sys
@@ -25,15 +24,17 @@ from typing import Any, cast
 
 import trio
 from outcome import Error, Outcome, Value
-from trio._core import _run, _traps
+from trio._core import _run
 from trio._core._ki import KIManager
 
 from trioflow._codec.limits import TASK_LEVELS, check_levels
 from trioflow._engine import guard
 from trioflow._engine.loop import sharing
 from trioflow._engine.loop.standins import NoIO, NoQueue, TurnClock
-from trioflow._model.definitions import Activity, Workflow
+from trioflow._engine.loop.versions import check_trio
+from trioflow._model.activities import Activity
 from trioflow._model.ids import TaskIds
+from trioflow._model.workflows import Workflow
 from trioflow.errors import DeterminismError
 
 __all__ = [
@@ -48,60 +49,7 @@ __all__ = [
     "make_runner",
 ]
 
-_OLDEST_TRIO = "0.32"
-
-_NEEDED: dict[object, tuple[str, ...]] = {
-    _run.Runner: ("spawn_impl", "task_exited", "reschedule", "runq", "tasks", "deadlines"),
-    _run.Task: (
-        "_next_send_fn",
-        "_next_send",
-        "_abort_func",
-        "_counter",
-        "_activate_cancel_status",
-        "_attempt_delivery_of_any_pending_cancel",
-        "_child_nurseries",
-        "_ki_protected",
-        "context",
-        "coro",
-        "_runner",
-        "custom_sleep_data",
-    ),
-    trio.lowlevel.ParkingLot: ("_parked", "break_lot"),
-    _run.Nursery: ("_add_exc", "_check_nursery_closed", "parent_task"),
-    _run.CancelScope: ("_cancel", "cancel_called"),
-    _run.CancelStatus: ("recalculate", "close", "parent_cancellation_is_visible_to_us"),
-    _run.Deadlines: ("add", "expire", "next_deadline"),
-    _run: (
-        "GLOBAL_RUN_CONTEXT",
-        "GLOBAL_PARKING_LOT_BREAKER",
-        "_NO_SEND",
-        "CancelReason",
-        "CONTEXT_RUN_TB_FRAMES",
-    ),
-    _traps: ("CancelShieldedCheckpoint", "WaitTaskRescheduled", "PermanentlyDetachCoroutineObject"),
-}
-
-
-def _check_trio() -> None:
-    """Raise ImportError if trio's internals are not the ones used here."""
-    missing = [
-        f"{getattr(owner, '__name__', owner)}.{name}"
-        for owner, names in _NEEDED.items()
-        for name in names
-        if not hasattr(owner, name)
-    ]
-    wanted = ("self", "async_fn", "args", "nursery", "name", "system_task", "context")
-    if not missing and tuple(inspect.signature(_run.Runner.spawn_impl).parameters) != wanted:
-        missing = ["Runner.spawn_impl(...) with the known parameters"]
-    if missing:
-        raise ImportError(
-            f"trioflow does not know the internals of trio {trio.__version__}: it lacks "
-            f"{', '.join(missing)}. Install a trio from {_OLDEST_TRIO} on that this trioflow was "
-            "tested with (pip install 'trio>=0.32,<=0.35'), or a newer trioflow."
-        )
-
-
-_check_trio()
+check_trio()
 
 _RUN: Any = _run.GLOBAL_RUN_CONTEXT
 _BREAKERS: Any = _run.GLOBAL_PARKING_LOT_BREAKER  # type: ignore[attr-defined]  # trio does not export it

@@ -23,7 +23,7 @@ class EndedUnseen(Exception):
     """Raised when the main task ends before all events of the step were applied.
 
     Attributes:
-        number: Of the thing or deadline that ended it; see `NestedLoop.step_in_order`.
+        number: Of the thing or deadline that ended it; see `step_in_order`.
     """
 
     def __init__(self, number: int) -> None:

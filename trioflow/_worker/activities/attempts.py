@@ -15,8 +15,8 @@ from trioflow._codec.failures.groups import first_interrupt, is_cancel
 from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec, encode_checked, encode_plain, is_plain
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.commands import ActivityOptions, decode_options
-from trioflow._model.definitions import Activity
 from trioflow._model.events import Event
 from trioflow._model.info import current_activity, current_heartbeat
 from trioflow._model.progress import decode_progress

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._worker.activities.lanes import Lane, Run
 from trioflow._worker.activities.runtimes import RUNTIMES, LaneName
 

@@ -16,8 +16,8 @@ import outcome
 import trio
 
 from trioflow._engine.hints import add_asyncio_hint, trio_on_asyncio
+from trioflow._model.activities import Activity
 from trioflow._model.commands import ActivityOptions
-from trioflow._model.definitions import Activity
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.processes import frames

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 from trioflow._model.events import Event
 from trioflow._worker.instances.held import HeldInstance
-from trioflow.backends.records import (
-    ActivityKey,
+from trioflow.backends.commits import (
     ActivityProgress,
     ActivityResult,
     ActivityRetry,
@@ -24,6 +23,7 @@ from trioflow.backends.records import (
     Message,
     Unit,
 )
+from trioflow.backends.records import ActivityKey
 
 __all__ = ["Batch", "Delivery", "OpenUnit", "Received"]
 

@@ -43,7 +43,8 @@ from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.turns import Cancelled
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances.held import HeldInstance
-from trioflow.backends.records import ActivityKey, CancelledActivity, InstanceCommit, Message
+from trioflow.backends.commits import CancelledActivity, InstanceCommit, Message
+from trioflow.backends.records import ActivityKey
 
 __all__ = ["Cancels", "cancel_child"]
 

@@ -53,12 +53,8 @@ from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    ActivityTask,
-    CommitFailure,
-    InstanceCommit,
-    Unit,
-)
+from trioflow.backends.commits import CommitFailure, InstanceCommit, Unit
+from trioflow.backends.records import ActivityTask
 from trioflow.errors import BackendUnavailable, LeaseLost
 
 __all__ = ["Committer", "patiently"]

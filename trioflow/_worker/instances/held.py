@@ -18,12 +18,8 @@ from trioflow._model.events import (
     PromiseResolved,
 )
 from trioflow._worker.instances.states import MOVES, Move, State
-from trioflow.backends.records import (
-    ActivityKey,
-    InstanceCommit,
-    NewInstance,
-    TakenInstance,
-)
+from trioflow.backends.commits import InstanceCommit, NewInstance
+from trioflow.backends.records import ActivityKey, TakenInstance
 
 if TYPE_CHECKING:
     from trioflow._worker.instances.batch import Delivery, OpenUnit, Received

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import anyio
 
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.records import TakenInstance, TakenQuestion

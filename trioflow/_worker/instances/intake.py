@@ -15,7 +15,8 @@ from trioflow._worker.instances.isolation import Isolation
 from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.results import Results
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import NewInstance, TakenInstance
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import TakenInstance
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["Intake", "Start"]

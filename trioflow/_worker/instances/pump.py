@@ -19,9 +19,9 @@ import anyio.lowlevel
 
 from trioflow._codec.values import Codec
 from trioflow._engine.execution import Execution
-from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host

@@ -44,7 +44,7 @@ from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings, Left
 from trioflow._worker.log_fields import of_instance
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     Answer,
     Closing,
     InstanceCommit,

@@ -20,7 +20,7 @@ from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.instances.recorder import Recorder, birth
 from trioflow._worker.log_fields import of_instance, of_key
-from trioflow.backends.records import ActivityResult, ActivityRetry
+from trioflow.backends.commits import ActivityResult, ActivityRetry
 
 __all__ = ["Rejections"]
 

@@ -12,7 +12,8 @@ from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings
 from trioflow._worker.polling import PollTimer
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import ActivityKey, ActivityResult, ActivityRetry, ActivityTask
+from trioflow.backends.commits import ActivityResult, ActivityRetry
+from trioflow.backends.records import ActivityKey, ActivityTask
 
 __all__ = ["Results"]
 

@@ -30,13 +30,13 @@ from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
 from trioflow._model.attributes import decode_attributes
 from trioflow._model.commands import decode_start_options
-from trioflow._model.definitions import Workflow
 from trioflow._model.events import Event
 from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
+from trioflow._model.workflows import Workflow
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently

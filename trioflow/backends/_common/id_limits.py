@@ -9,7 +9,7 @@ import msgspec
 
 from trioflow._codec.limits import ID_LENGTH
 from trioflow.backends._common.notices import id_too_long
-from trioflow.backends.records import CommitFailure, InstanceCommit, Unit
+from trioflow.backends.commits import CommitFailure, InstanceCommit, Unit
 from trioflow.errors import ArgumentError
 
 __all__ = ["ID_LENGTH", "IdLimit", "storable"]

@@ -6,7 +6,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import ChildCancelled, ChildFailed, Event, ParentRef, encode_event
-from trioflow.backends.records import Message
+from trioflow.backends.commits import Message
 from trioflow.errors import ArgumentError, InstanceAlreadyExists
 
 __all__ = ["asked_by", "child_cancelled", "child_terminated", "id_taken", "id_too_long"]

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from trioflow.backends._common.backoff import Backoff
-from trioflow.backends.records import Unit
+from trioflow.backends.commits import Unit
 
 __all__ = ["Watcher", "concerns_others"]
 

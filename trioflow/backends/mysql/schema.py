@@ -129,7 +129,7 @@ ALTER TABLE activities
 )
 
 # An instance's life tells it from others of the same id; it is part of the key of its activities,
-# where there is room for 64 bytes. `level` is what the ready ones are read by, see `sql.queries`.
+# where there is room for 64 bytes. `level` is what the ready ones are read by, see `statements`.
 #
 # The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
 # registered it.

@@ -116,7 +116,7 @@ CREATE INDEX activities_held ON {schema}.activities (worker, queue) WHERE worker
 """
 
 # An instance's life tells it from others of the same id; it is part of the key of its activities.
-# `level` is what the ready ones are read by, see `sql.queries`.
+# `level` is what the ready ones are read by, see `sql.statements`.
 #
 # The queues that a worker serves are lists in JSON; null, as its lease, if an older trioflow
 # registered it.

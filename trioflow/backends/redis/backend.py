@@ -17,26 +17,21 @@ from trioflow._model.events import ParentRef
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Unit,
     Update,
 )
 from trioflow.backends.redis import rows, wire

@@ -9,10 +9,10 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    CommitFailure,
     Execution,
     Heartbeat,
     InstanceRecord,

@@ -14,18 +14,18 @@ import msgspec
 from trioflow._model.attributes import index_rows
 from trioflow._model.events import ParentRef
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated, id_taken
-from trioflow.backends.records import (
-    ActivityKey,
+from trioflow.backends.commits import (
     ActivityResult,
     Answer,
     InstanceCommit,
-    InstanceFilter,
     Message,
     NewActivity,
     NewInstance,
     NewQuestion,
     Unit,
 )
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ActivityKey
 from trioflow.errors import DataRefused
 
 __all__ = [

@@ -19,26 +19,21 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
 from trioflow.backends._common.watching import Watcher, concerns_others
+from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Unit,
     Update,
 )
 from trioflow.backends.sql.operations import changes, leases, reads, taking

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 from trioflow.backends._common.id_limits import IdLimit
-from trioflow.backends.records import InstanceRecord, NewInstance, Reached, Update
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import InstanceRecord, Reached, Update
 from trioflow.backends.sql.connection import TransactionEnded
 from trioflow.backends.sql.dialect import Connection
 from trioflow.backends.sql.operations import changes, reads

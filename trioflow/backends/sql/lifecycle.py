@@ -11,7 +11,8 @@ from typing import Any, TypeVar, TypeVarTuple
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
-from trioflow.backends.records import CommitFailure, Heartbeat, NewInstance, Unit
+from trioflow.backends.commits import CommitFailure, NewInstance, Unit
+from trioflow.backends.records import Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.migrations import Migrations

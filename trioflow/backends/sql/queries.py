@@ -1,214 +1,26 @@
-"""Every SQL statement of the store, named and described; nothing else knows a table's name.
+"""The statements that touch one thing, or read.
 
-Statements for many rows are constants; those that touch one thing, or read, are attributes of
-`Queries`. They are written with ``?`` for parameters; ``{for_update}``, ``{skip_locked}`` and the
-like are replaced by the dialect's clauses. In a SET list, ``ready_at`` stands before ``unread``,
-since MySQL uses the new value of a column that was assigned before.
-
-Why ``unread`` and ``ready_at`` are kept in the instance's row is said in `operations.delivery`,
-what a suspect is in `operations.leases`.
+With `statements` these are all of the store; nothing else knows a table's name. They are written
+with ``?`` for parameters; ``{for_update}``, ``{skip_locked}`` and the like are replaced by the
+dialect's clauses.
 """
 
 from __future__ import annotations
 
-from trioflow.backends.sql.dialect import Delete, Dialect, Insert, Lock, Update
-from trioflow.backends.sql.rows import NEW_COLUMNS, RECORD_COLUMNS
+from trioflow.backends.sql.dialect import Dialect
+from trioflow.backends.sql.rows import RECORD_COLUMNS
+from trioflow.backends.sql.statements import SUSPECT
 
-__all__ = [
-    "ANSWER_REQUESTS",
-    "CLOSE_INSTANCES",
-    "CONSUME",
-    "COUNT_IN",
-    "CREATE_INSTANCES",
-    "DELIVER",
-    "FINISH_ACTIVITIES",
-    "LEASE_ACTIVITIES",
-    "LEASE_INSTANCES",
-    "LEASE_SUSPECTS",
-    "LOCK_INSTANCES",
-    "MARK_REMOVED",
-    "NEW_ACTIVITIES",
-    "NEW_ATTRIBUTES",
-    "NEW_REQUESTS",
-    "NEW_TURNS",
-    "REMOVE_ACTIVITIES",
-    "REMOVE_ATTRIBUTES",
-    "REMOVE_INBOXES",
-    "REMOVE_INSTANCES",
-    "REMOVE_REQUESTS",
-    "REMOVE_TURNS",
-    "RENEW_WORKER",
-    "RETURN_ACTIVITIES",
-    "SET_ATTRIBUTES",
-    "STEP_INSTANCES",
-    "STORE_PROGRESS",
-    "SUSPECTS_BELOW",
-    "Queries",
-]
+__all__ = ["Queries"]
 
-# Ready instances are indexed by their level: the priority, and for a free suspect the priority less
-# this, so that suspects lie apart, in their order. Taking a suspect sets the level to the priority
-# and counts a death in advance; so among the held instances, suspects are those with deaths.
-_SUSPECT = 1000
-SUSPECTS_BELOW = -_SUSPECT // 2
-"""Levels below this one are those of suspects."""
-
-# --- many rows at once: what a commit consists of ---------------------------------------------
-
-RENEW_WORKER = Update(
-    "workers", ("id", "now"), set="heartbeat_at = v.now", where="workers.id = v.id"
-)
-# A transaction that touches several instances locks them first, sorted by id: no deadlocks.
-LOCK_INSTANCES = Lock("instances", ("id",))
-
-CREATE_INSTANCES = Insert(
-    "instances",
-    (
-        *NEW_COLUMNS,
-        *("execution", "status", "turns", "events", "ready_at", "wake_at", "worker"),
-        *("sticky_worker", "custom_status", "created_at", "level", "first_execution"),
-    ),
-)
-
-_FENCE = """instances.id = v.id AND instances.worker = v.worker
-    AND instances.execution = v.execution AND instances.turns = v.number
-    AND instances.life = v.life AND instances.status = 'running'"""
 # How a held suspect changes: when it is given back without a turn…
-_STILL_SUSPECT = f"""level = CASE WHEN deaths > 0 THEN priority - {_SUSPECT} ELSE level END,
+_STILL_SUSPECT = f"""level = CASE WHEN deaths > 0 THEN priority - {SUSPECT} ELSE level END,
         deaths = CASE WHEN deaths > 0 THEN deaths - 1 ELSE 0 END"""
 # …or where that depends on three flags: a turn is stored or it is kept, a turn is stored, it is
 # kept.
-_PERHAPS_SUSPECT = f"""level = CASE WHEN deaths > 0 AND ? = 0 THEN priority - {_SUSPECT}
+_PERHAPS_SUSPECT = f"""level = CASE WHEN deaths > 0 AND ? = 0 THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths = 0 OR ? > 0 THEN 0 WHEN ? > 0 THEN deaths ELSE deaths - 1 END"""
-
-# An instance goes on. The fence: a row is touched only if lease and number of turns still hold.
-STEP_INSTANCES = Update(
-    "instances",
-    (
-        *("id", "worker", "execution", "number", "life", "turns", "events"),
-        *("consumed", "now", "ready_at", "wake_at", "keeper", "custom_status"),
-    ),
-    set=f"""turns = v.turns, events = coalesce(v.events, instances.events),
-    level = CASE WHEN instances.deaths > 0 AND v.turns = v.number AND v.keeper IS NULL
-        THEN instances.priority - {_SUSPECT} ELSE instances.level END,
-    deaths = CASE WHEN instances.deaths = 0 OR v.turns > v.number THEN 0
-        WHEN v.keeper IS NULL THEN instances.deaths - 1 ELSE instances.deaths END,
-    ready_at = CASE WHEN instances.unread > v.consumed THEN v.now ELSE v.ready_at END,
-    unread = instances.unread - v.consumed, wake_at = v.wake_at,
-    sticky_worker = v.worker, worker = v.keeper,
-    custom_status = coalesce(v.custom_status, instances.custom_status)""",
-    where=_FENCE,
-)
-
-# An instance ends. It must have consumed its whole inbox.
-CLOSE_INSTANCES = Update(
-    "instances",
-    (
-        *("id", "worker", "execution", "number", "life", "turns", "events"),
-        *("consumed", "status", "outcome", "finished_at", "custom_status"),
-    ),
-    set="""status = v.status, outcome = v.outcome, finished_at = v.finished_at,
-    turns = v.turns, events = coalesce(v.events, instances.events),
-    ready_at = NULL, unread = 0, wake_at = NULL, worker = NULL, sticky_worker = NULL,
-    custom_status = coalesce(v.custom_status, instances.custom_status)""",
-    where=f"{_FENCE} AND instances.unread = v.consumed",
-)
-
-NEW_TURNS = Insert("turns", ("instance", "execution", "number", "data"))
-NEW_ACTIVITIES = Insert(
-    "activities",
-    (
-        *("instance", "execution", "command", "life", "queue", "activity", "input", "options"),
-        *("visible_at", "scheduled_at", "worker", "priority"),
-    ),
-)
-FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life"))
-# The same for a result whose instance is not part of the commit: the activity must be leased to the
-# worker.
-RETURN_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life", "worker"))
-STORE_PROGRESS = Update(
-    "activities",
-    ("instance", "execution", "command", "life", "worker", "progress"),
-    set="progress = v.progress",
-    where="""activities.instance = v.instance AND activities.execution = v.execution
-    AND activities.command = v.command AND activities.life = v.life
-    AND activities.worker = v.worker""",
-)
-CONSUME = Delete("inbox", ("instance", "seq"))
-# The index of attributes has the numbers of instances that a list is ordered by.
-SET_ATTRIBUTES = Update(
-    "instances",
-    ("id", "attributes"),
-    set="attributes = v.attributes",
-    where="instances.id = v.id",
-)
-NEW_ATTRIBUTES = Insert("attributes", ("seq", "name", "word", "quantity"))
-REMOVE_ATTRIBUTES = Delete("attributes", ("seq",))
-REMOVE_INBOXES = Delete("inbox", ("instance",))
-REMOVE_TURNS = Delete("turns", ("instance",))
-# All are marked first, then those that no worker runs are deleted: none is taken in between.
-MARK_REMOVED = Update(
-    "activities",
-    ("instance", "cancel"),
-    set="cancel = v.cancel",
-    where="activities.instance = v.instance",
-)
-REMOVE_ACTIVITIES = Delete("activities", ("instance",), only="activities.worker IS NULL")
-REMOVE_INSTANCES = Delete("instances", ("id",))
-REMOVE_REQUESTS = Delete("requests", ("instance",))
-NEW_REQUESTS = Insert("requests", ("instance", "life", "id"))
-ANSWER_REQUESTS = Update(
-    "requests",
-    ("instance", "life", "id", "answer"),
-    set="answer = v.answer",
-    where="""requests.instance = v.instance AND requests.life = v.life AND requests.id = v.id
-    AND requests.answer IS NULL""",
-)
-DELIVER = Insert("inbox", ("instance", "seq", "execution", "event", "arrived_at"), numbered="seq")
-
-# Count messages in at their target. A suspended one collects them without becoming ready, and one
-# whose time to start has not come, without becoming ready sooner.
-COUNT_IN = Update(
-    "instances",
-    ("id", "execution", "life", "messages", "now"),
-    set="""ready_at = CASE WHEN instances.status = 'running'
-        AND (instances.ready_at IS NULL OR instances.ready_at > v.now)
-        THEN CASE WHEN instances.start_at > v.now THEN instances.start_at ELSE v.now END
-        ELSE instances.ready_at END,
-    unread = instances.unread + v.messages""",
-    where="""instances.id = v.id AND instances.status IN ('running', 'suspended')
-    AND (v.execution IS NULL OR instances.execution = v.execution)
-    AND (v.life IS NULL OR instances.life = v.life)""",
-)
-
-# --- many rows at once: what is taken -----------------------------------------------------------
-
-# A statement that writes a lease checks by itself that the worker's row exists and that no other
-# worker has the lease, whatever was read before.
-_LEASE = """instances.seq = v.seq
-    AND (instances.worker IS NULL OR instances.worker = v.worker)
-    AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)"""
-LEASE_INSTANCES = Update(
-    "instances", ("seq", "worker"), set="worker = v.worker, ready_at = NULL", where=_LEASE
-)
-LEASE_SUSPECTS = Update(
-    "instances",
-    ("seq", "worker"),
-    set="""worker = v.worker, ready_at = NULL, level = instances.priority,
-    deaths = instances.deaths + 1""",
-    where=_LEASE,
-)
-LEASE_ACTIVITIES = Update(
-    "activities",
-    ("instance", "execution", "command", "life", "worker"),
-    set="worker = v.worker",
-    where="""activities.instance = v.instance AND activities.execution = v.execution
-    AND activities.command = v.command AND activities.life = v.life
-    AND activities.worker IS NULL
-    AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)""",
-)
-
 
 # The levels that occur in a queue are found one by one, each with one look into an index that
 # begins with the queue and the level: DISTINCT would read all of it. Mostly there is one.
@@ -258,7 +70,7 @@ class Queries:
         WHERE finished_at IS NULL AND worker = ? AND deaths > 0 LIMIT 1"""
     # What a dead worker held becomes suspect; the death of one was counted when it was taken.
     free_as_suspects = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
-        level = priority - {_SUSPECT},
+        level = priority - {SUSPECT},
         ready_at = CASE WHEN ready_at < ? THEN ready_at ELSE ? END
         WHERE finished_at IS NULL AND worker = ?"""  # noqa: S608
     free_instances = f"""UPDATE instances SET worker = NULL, sticky_worker = NULL,
@@ -407,7 +219,7 @@ class Queries:
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
     pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
-        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {_SUSPECT}
+        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
         ready_at = NULL, worker = NULL, sticky_worker = NULL

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from trioflow._model.events import ParentRef
+from trioflow.backends.commits import NewInstance
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
     InstanceRecord,
-    NewInstance,
     StoredMessage,
     TakenInstance,
 )

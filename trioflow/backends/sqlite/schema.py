@@ -112,7 +112,7 @@ CREATE INDEX activities_visible ON activities
 """
 
 # An instance's life tells it from others of the same id; it is part of the key of its activities.
-# `level` is what the ready ones are read by, see `sql.queries`.
+# `level` is what the ready ones are read by, see `sql.statements`.
 #
 # The greatest time that was stored is kept beside the inbox numbers: it grows with each delivery,
 # and with the heartbeat of each worker that goes, which stood for all that the worker had stored.

@@ -17,8 +17,8 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.options import WorkerOptions
 from trioflow.backends.abc import Backend
+from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.memory import MemoryBackend
-from trioflow.backends.records import InstanceFilter
 from trioflow.testing.clock import SimulatedClock, repeatable_order, simulated_time
 from trioflow.testing.cluster.faults import Faults
 from trioflow.testing.cluster.host import SimulatedTrioHost

@@ -23,13 +23,9 @@ from trioflow._model.events import (
 from trioflow._model.turns import Turn
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    ENDED,
-    CommitFailure,
-    InstanceFilter,
-    InstanceRecord,
-    Unit,
-)
+from trioflow.backends.commits import CommitFailure, Unit
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ENDED, InstanceRecord
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, ReplayError, export_record
 

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import CommitFailure, Heartbeat, Unit, Update
+from trioflow.backends.commits import CommitFailure, Unit
+from trioflow.backends.records import Heartbeat, Update
 from trioflow.errors import BackendUnavailable
 from trioflow.testing.clock import SimulatedClock
 from trioflow.testing.cluster.faults import Faults

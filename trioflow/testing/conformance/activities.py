@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityProgress,
     ActivityResult,
     ActivityRetry,
     CancelledActivity,
-    Heartbeat,
     Unit,
 )
+from trioflow.backends.records import Heartbeat
 from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, key, named, step
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from trioflow._model.events import CancelRequested, ParentRef, encode_event
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityRetry,
     CancelledActivity,
-    Heartbeat,
     InstanceCommit,
     Message,
     Unit,
 )
+from trioflow.backends.records import Heartbeat
 from trioflow.testing.conformance.stage import (
     CANCELLED,
     DONE,

@@ -9,13 +9,9 @@ from functools import partial
 import pytest
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    CommitFailure,
-    Heartbeat,
-    InstanceFilter,
-    Message,
-    QueueStats,
-)
+from trioflow.backends.commits import CommitFailure, Message
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Heartbeat, QueueStats
 from trioflow.errors import InstanceNotFound
 from trioflow.testing.conformance.stage import (
     ALL,

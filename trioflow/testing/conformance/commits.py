@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import msgspec
 
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityResult,
     Closing,
     CommitFailure,
-    Execution,
     InstanceCommit,
     Message,
     Unit,
 )
+from trioflow.backends.records import Execution
 from trioflow.testing.conformance.stage import (
     DONE,
     TERMINATED,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import Closing, CommitFailure, Message, Unit
+from trioflow.backends.commits import Closing, CommitFailure, Message, Unit
 from trioflow.testing.conformance.stage import (
     DONE,
     Case,

@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import InstanceCommit, Message, StoredMessage
+from trioflow.backends.commits import InstanceCommit, Message
+from trioflow.backends.records import StoredMessage
 from trioflow.testing.conformance.stage import DONE, LEASE, Case, Stage, events, new, seqs, step
 
 

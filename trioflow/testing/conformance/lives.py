@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import (
+from trioflow.backends.commits import (
     ActivityRetry,
     CancelledActivity,
     CommitFailure,
-    Heartbeat,
     InstanceCommit,
-    InstanceFilter,
     Message,
     Unit,
 )
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Heartbeat
 from trioflow.testing.conformance.stage import (
     ALL,
     CANCELLED,

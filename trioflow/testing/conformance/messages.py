@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow.backends.records import CommitFailure, InstanceFilter, Message, Unit
+from trioflow.backends.commits import CommitFailure, Message, Unit
+from trioflow.backends.filters import InstanceFilter
 from trioflow.testing.conformance.stage import (
     DONE,
     TERMINATED,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import ActivityResult, ActivityRetry, InstanceCommit, Unit
+from trioflow.backends.commits import ActivityResult, ActivityRetry, InstanceCommit, Unit
 from trioflow.testing.conformance.stage import (
     LEASE,
     TERMINATED,

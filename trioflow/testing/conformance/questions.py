@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trioflow.backends.records import Answer, NewQuestion, TakenQuestions
+from trioflow.backends.commits import Answer, NewQuestion
+from trioflow.backends.records import TakenQuestions
 from trioflow.testing.conformance.stage import ALL, DONE, TERMINATED, Case, Stage, new, step
 
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import Answer, Reached, RequestKey
+from trioflow.backends.commits import Answer
+from trioflow.backends.records import Reached, RequestKey
 from trioflow.testing.conformance.stage import (
     ALL,
     DONE,

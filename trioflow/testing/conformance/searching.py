@@ -7,7 +7,7 @@ from __future__ import annotations
 import msgspec
 
 from trioflow._model.attributes import AttributeCondition
-from trioflow.backends.records import InstanceFilter
+from trioflow.backends.filters import InstanceFilter
 from trioflow.testing.conformance.stage import (
     ALL,
     DONE,

@@ -11,20 +11,17 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import ChildCancelled, ChildFailed, ParentRef, decode_event
 from trioflow._model.turns import Cancelled, Failed
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    ActivityKey,
+from trioflow.backends.commits import (
     ActivityResult,
-    ActivityTask,
     Closing,
     CommitFailure,
     InstanceCommit,
-    InstanceFilter,
-    InstanceRecord,
     NewActivity,
     NewInstance,
-    TakenInstance,
     Unit,
 )
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import ActivityKey, ActivityTask, InstanceRecord, TakenInstance
 
 __all__ = [
     "ALL",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from trioflow.backends.records import InstanceCommit, InstanceFilter, Message
+from trioflow.backends.commits import InstanceCommit, Message
+from trioflow.backends.filters import InstanceFilter
 from trioflow.errors import LeaseLost
 from trioflow.testing.conformance.stage import (
     CANCELLED,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from trioflow.backends.records import ActivityResult, CancelledActivity, Message, Unit
+from trioflow.backends.commits import ActivityResult, CancelledActivity, Message, Unit
 from trioflow.testing.conformance.stage import (
     CANCELLED,
     TERMINATED,

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow.backends.records import CancelledActivity, Heartbeat, Unit
+from trioflow.backends.commits import CancelledActivity, Unit
+from trioflow.backends.records import Heartbeat
 from trioflow.errors import LeaseLost
 from trioflow.testing.conformance.stage import (
     DONE,

@@ -9,10 +9,10 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from trioflow._model.events import ChildCancelled, ChildFailed, decode_event
+from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    CommitFailure,
     Heartbeat,
     InstanceRecord,
     StoredMessage,

@@ -10,8 +10,7 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.events import CancelRequested, ParentRef, encode_event
 from trioflow._model.turns import Cancelled, Failed
-from trioflow.backends.records import (
-    ActivityKey,
+from trioflow.backends.commits import (
     ActivityProgress,
     ActivityResult,
     ActivityRetry,
@@ -24,6 +23,7 @@ from trioflow.backends.records import (
     NewInstance,
     Unit,
 )
+from trioflow.backends.records import ActivityKey
 from trioflow.testing.lockstep.comparing import CANCELLED
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (

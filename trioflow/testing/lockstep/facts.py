@@ -9,16 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trioflow.backends.records import (
-    ActivityKey,
-    ActivityTask,
-    CommitFailure,
-    InstanceCommit,
-    InstanceRecord,
-    NewActivity,
-    TakenInstance,
-    Unit,
-)
+from trioflow.backends.commits import CommitFailure, InstanceCommit, NewActivity, Unit
+from trioflow.backends.records import ActivityKey, ActivityTask, InstanceRecord, TakenInstance
 
 __all__ = ["FUTURE", "PAST", "Clock", "Facts", "Task"]
 

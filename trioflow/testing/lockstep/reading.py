@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trioflow.backends.records import InstanceFilter
+from trioflow.backends.filters import InstanceFilter
 from trioflow.testing.lockstep.drafting import Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import IDS, FilterPlan

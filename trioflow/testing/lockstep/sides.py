@@ -9,14 +9,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import (
-    CommitFailure,
-    InstanceFilter,
-    InstanceRecord,
-    RequestKey,
-    TakenInstance,
-    Unit,
-)
+from trioflow.backends.commits import CommitFailure, Unit
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import InstanceRecord, RequestKey, TakenInstance
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.comparing import comparable, difference, in_order, inbox
 from trioflow.testing.lockstep.facts import Clock

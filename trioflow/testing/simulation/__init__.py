@@ -19,17 +19,13 @@ from typing import Any, TypeVar
 
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
-from trioflow._model.definitions import Workflow
+from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.authoring import Signal
 from trioflow.testing.simulation.calls import SimulatedFailure, SimulatedFinalFailure
 from trioflow.testing.simulation.schedules import Schedule
-from trioflow.testing.simulation.world import (
-    Functions,
-    Hazards,
-    SimulatedUpdate,
-    Simulation,
-)
+from trioflow.testing.simulation.simulation import Hazards, SimulatedUpdate, Simulation
+from trioflow.testing.simulation.world import Functions, World
 
 __all__ = [
     "Functions",
@@ -103,18 +99,21 @@ def simulate(
     codec = JsonCodec() if codec is None else codec
     schedule = Schedule() if schedule is None else schedule
     schedule.begin()
-    simulation: Simulation[R] = Simulation(
+    world = World(
         workflow,
         workflow.signature.encode(codec, args, {}, workflow.name),
         functions=activities or {},
         registry=default_registry if registry is None else registry,
         codec=codec,
+        instances=instances,
+        deploy=deploy,
+    )
+    simulation: Simulation[R] = Simulation(
+        world,
         schedule=schedule,
         signals=signals,
         updates=updates,
         hazards=Hazards(cancels=cancels, failures=failures, crashes=crashes, terminates=terminates),
-        instances=instances,
-        deploy=deploy,
     )
     try:
         simulation.run()

@@ -11,10 +11,11 @@ import msgspec
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, encode_checked, encode_plain
 from trioflow._model import events as ev
+from trioflow._model.activities import Activity
 from trioflow._model.commands import RunActivity, StartChild
-from trioflow._model.definitions import Activity, Workflow
 from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY
+from trioflow._model.workflows import Workflow
 from trioflow.errors import NonRetryable, TrioflowError
 from trioflow.testing.fakes import FakeCall
 from trioflow.testing.simulation.instances import SimulatedInstance

@@ -17,10 +17,10 @@ from trioflow._engine.tree import tasks_of
 from trioflow._model import events as ev
 from trioflow._model.attributes import Stored
 from trioflow._model.commands import StartOptions
-from trioflow._model.definitions import Workflow
 from trioflow._model.info import Identity, TaskInfo
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
+from trioflow._model.workflows import Workflow
 from trioflow.testing.history import History, ReplayError, StoredExecution
 
 __all__ = ["SimulatedInstance"]

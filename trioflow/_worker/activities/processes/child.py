@@ -28,7 +28,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, encode_checked, encode_plain
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._model.info import current_activity, current_heartbeat
 from trioflow._worker.activities.processes import running
 from trioflow._worker.activities.processes.frames import (

@@ -32,7 +32,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 import trioflow
 from trioflow._codec.foreign import said
 from trioflow._codec.values import Codec
-from trioflow._model.definitions import Activity
+from trioflow._model.activities import Activity
 from trioflow._model.info import ActivityInfo
 from trioflow._worker.activities.processes import frames, running
 from trioflow.errors import DefinitionError, WorkerLost

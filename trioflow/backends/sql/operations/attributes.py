@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trioflow._model.attributes import AttributeCondition, index_rows
-from trioflow.backends.records import InstanceFilter
-from trioflow.backends.sql.queries import NEW_ATTRIBUTES, REMOVE_ATTRIBUTES, SET_ATTRIBUTES
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.sql.statements import NEW_ATTRIBUTES, REMOVE_ATTRIBUTES, SET_ATTRIBUTES
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [

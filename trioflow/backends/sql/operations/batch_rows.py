@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
-from trioflow.backends.records import ActivityKey, ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.commits import ActivityRetry, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.delivery import Mail
-from trioflow.backends.sql.queries import (
+from trioflow.backends.sql.rows import new_instance_row
+from trioflow.backends.sql.statements import (
     ANSWER_REQUESTS,
     CLOSE_INSTANCES,
     CONSUME,
@@ -22,7 +24,6 @@ from trioflow.backends.sql.queries import (
     STEP_INSTANCES,
     STORE_PROGRESS,
 )
-from trioflow.backends.sql.rows import new_instance_row
 
 __all__ = ["BatchRows", "Refusals", "life_of"]
 

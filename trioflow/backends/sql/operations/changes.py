@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from trioflow.backends._common.notices import child_terminated
-from trioflow.backends.records import InstanceFilter, Message, NewInstance, Reached, Update
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.records import Reached, Update
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
-from trioflow.backends.sql.queries import (
+from trioflow.backends.sql.rows import new_instance_row, parent_ref
+from trioflow.backends.sql.statements import (
     CREATE_INSTANCES,
     LOCK_INSTANCES,
     MARK_REMOVED,
@@ -26,7 +29,6 @@ from trioflow.backends.sql.queries import (
     REMOVE_REQUESTS,
     REMOVE_TURNS,
 )
-from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trioflow.backends.records import Message
+from trioflow.backends.commits import Message
 from trioflow.backends.sql.operations.delivery import deliver
 from trioflow.backends.sql.store import SqlStore
 

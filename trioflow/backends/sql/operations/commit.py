@@ -41,14 +41,8 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 from trioflow.backends._common.notices import id_taken
-from trioflow.backends.records import (
-    ActivityKey,
-    ActivityRetry,
-    CommitFailure,
-    InstanceCommit,
-    Message,
-    Unit,
-)
+from trioflow.backends.commits import ActivityRetry, CommitFailure, InstanceCommit, Message, Unit
+from trioflow.backends.records import ActivityKey
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
@@ -61,7 +55,7 @@ from trioflow.backends.sql.operations.delivery import (
     sort_mails,
     unread_counts,
 )
-from trioflow.backends.sql.queries import (
+from trioflow.backends.sql.statements import (
     CLOSE_INSTANCES,
     CONSUME,
     COUNT_IN,

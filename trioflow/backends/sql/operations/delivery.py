@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from trioflow.backends._common.notices import asked_by, child_cancelled
-from trioflow.backends.records import Message
-from trioflow.backends.sql.queries import COUNT_IN, DELIVER
+from trioflow.backends.commits import Message
 from trioflow.backends.sql.rows import parent_ref
+from trioflow.backends.sql.statements import COUNT_IN, DELIVER
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [

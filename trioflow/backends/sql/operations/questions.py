@@ -9,13 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from trioflow.backends.records import (
-    Answer,
-    NewQuestion,
-    TakenQuestion,
-    TakenQuestions,
-    Update,
-)
+from trioflow.backends.commits import Answer, NewQuestion
+from trioflow.backends.records import TakenQuestion, TakenQuestions, Update
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["Answering", "answer_questions", "ask", "replies", "take_questions", "withdraw"]

@@ -11,11 +11,10 @@ from typing import Any
 
 import msgspec
 
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.records import (
     ActivityTask,
     Execution,
-    Group,
-    InstanceFilter,
     InstanceRecord,
     QueueStats,
     RequestKey,

@@ -30,12 +30,6 @@ from trioflow.backends.records import (
     TakenInstances,
 )
 from trioflow.backends.sql.dialect import Update
-from trioflow.backends.sql.queries import (
-    LEASE_ACTIVITIES,
-    LEASE_INSTANCES,
-    LEASE_SUSPECTS,
-    SUSPECTS_BELOW,
-)
 from trioflow.backends.sql.rows import (
     LIFE,
     READY_AT,
@@ -43,6 +37,12 @@ from trioflow.backends.sql.rows import (
     VISIBLE_AT,
     activity_task,
     taken_instance,
+)
+from trioflow.backends.sql.statements import (
+    LEASE_ACTIVITIES,
+    LEASE_INSTANCES,
+    LEASE_SUSPECTS,
+    SUSPECTS_BELOW,
 )
 from trioflow.backends.sql.store import SqlStore
 

@@ -11,21 +11,16 @@ from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
+from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.outbox import CallerTransaction, refused
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
-    Answer,
-    CommitFailure,
     Execution,
-    Group,
     Heartbeat,
-    InstanceFilter,
     InstanceRecord,
-    Message,
-    NewInstance,
-    NewQuestion,
     QueueStats,
     Reached,
     RequestKey,
@@ -33,7 +28,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Unit,
     Update,
 )
 from trioflow.errors import InstanceNotFound, LeaseLost

@@ -10,16 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trioflow.backends._common.notices import id_taken
-from trioflow.backends.records import (
-    ENDED,
-    ActivityKey,
-    ActivityRetry,
-    CommitFailure,
-    InstanceCommit,
-    Message,
-    RequestKey,
-    Unit,
-)
+from trioflow.backends.commits import ActivityRetry, CommitFailure, InstanceCommit, Message, Unit
+from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance
 from trioflow.testing.lockstep.model.state import State
 

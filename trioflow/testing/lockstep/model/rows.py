@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trioflow._model.attributes import index_rows
+from trioflow.backends.commits import NewActivity, NewInstance, NewQuestion
+from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
-    InstanceFilter,
     InstanceRecord,
-    NewActivity,
-    NewInstance,
-    NewQuestion,
     Status,
     StoredMessage,
     TakenInstance,

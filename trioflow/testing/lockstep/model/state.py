@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
-from trioflow.backends.records import ENDED, ActivityKey, Message, NewInstance, RequestKey
+from trioflow.backends.commits import Message, NewInstance
+from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]

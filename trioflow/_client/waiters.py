@@ -1,0 +1,124 @@
+"""Calls that wait for something that the store will show: who they are, and who looks for them.
+
+A call is registered before its first look, so that what happens between the look and the wait is
+not missed. One task looks for all of them after each change of the store. A wake-up too many does
+no harm: whoever is woken without being told looks again, or finds the client closed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable, ItemsView, Iterator, Sequence
+from itertools import chain
+from typing import Generic, Protocol, TypeVar
+
+import anyio
+
+from trioflow.backends.abc import Backend
+from trioflow.errors import BackendUnavailable, ClientClosed
+
+__all__ = ["PATIENCE", "Waiters"]
+
+PATIENCE = 5.0
+"""Seconds at most between two looks for all: no change tells that an instance was removed, or that
+this process has lost its lease."""
+
+_TRY_AGAIN = 0.5  # seconds until the next look, if the store cannot be reached
+
+
+class _Waiter(Protocol):
+    """One call that waits; ``woken`` is set once it was told, or is to look again."""
+
+    woken: anyio.Event
+
+
+K = TypeVar("K", bound=Hashable)
+W = TypeVar("W", bound=_Waiter)
+
+
+class Waiters(Generic[K, W]):
+    """The calls that wait, by what they wait for.
+
+    Args:
+        backend: The store.
+
+    Attributes:
+        patience: Seconds at most between two looks for all of them.
+        closed: Whether `close` was called.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        # A store of this process alone tells of everything. (And a clock of its own may jump.)
+        self.patience = PATIENCE if backend.shared else math.inf
+        self.closed = False
+        self._backend = backend
+        self._waiting: dict[K, list[W]] = {}
+        self._wanted = anyio.Event()
+        self._watching = anyio.CancelScope()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def everybody(self) -> Iterator[W]:
+        """Return all calls that wait."""
+        return chain.from_iterable(self._waiting.values())
+
+    def items(self) -> ItemsView[K, Sequence[W]]:
+        """Return what is waited for, with the calls that wait for it."""
+        return self._waiting.items()
+
+    def of(self, key: K) -> Sequence[W]:
+        """Return the calls that wait for this."""
+        return self._waiting.get(key, ())
+
+    async def wait(self, key: K, waiter: W, look: Callable[[], Awaitable[bool]]) -> None:
+        """Register a call, look for what it waits for, and wait until it is woken.
+
+        Args:
+            key: What it waits for.
+            waiter: The call.
+            look: Looks for this call alone; returns whether there is nothing to wait for.
+
+        Raises:
+            ClientClosed: The client was closed before, or the look failed because of that.
+            Exception: What ``look`` raises.
+        """
+        if self.closed:
+            raise ClientClosed
+        self._waiting.setdefault(key, []).append(waiter)
+        try:
+            if await look():
+                return
+            self._wanted.set()
+            await waiter.woken.wait()
+        except BackendUnavailable as exc:
+            if self.closed:
+                raise ClientClosed from exc
+            raise
+        finally:
+            waiting = self._waiting[key]
+            waiting.remove(waiter)
+            if not waiting:
+                del self._waiting[key]
+
+    async def watch(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Look for all that wait after each change of the store, until `close`."""
+        with self._watching:
+            while True:
+                if not self._waiting:
+                    self._wanted = anyio.Event()
+                    await self._wanted.wait()
+                seen = self._backend.changes()
+                try:
+                    await look()
+                except BackendUnavailable:
+                    await anyio.sleep(_TRY_AGAIN)
+                    continue
+                await self._backend.wait_change(seen, self.patience)
+
+    def close(self) -> None:
+        """End `watch`, and wake everybody; whoever has not been told raises `ClientClosed`."""
+        self.closed = True
+        self._watching.cancel()
+        for waiter in self.everybody():
+            waiter.woken.set()
