@@ -29,6 +29,7 @@ ERRORS = """
     TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
+    activity_connection
     start_detached cancel_instance set_attributes
     Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
@@ -47,7 +48,7 @@ PUBLIC = {
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.backends": """
-        AttributeCondition CallerTransaction Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord

@@ -8,7 +8,16 @@ from typing import Any, assert_type
 import psycopg
 import pymysql
 
-from trioflow import AsyncTransaction, Client, Handle, Signal, Transaction, workflow
+from trioflow import (
+    AsyncTransaction,
+    Client,
+    Handle,
+    Signal,
+    Transaction,
+    activity,
+    activity_connection,
+    workflow,
+)
 
 number = Signal("number", int)
 
@@ -16,6 +25,12 @@ number = Signal("number", int)
 @workflow
 async def add(first: int) -> int:
     return first
+
+
+@activity(transactional=True)
+def book(name: str) -> int:
+    connection: sqlite3.Connection = activity_connection()
+    return connection.execute("INSERT INTO books VALUES (?)", (name,)).rowcount
 
 
 def plain(
@@ -34,6 +49,10 @@ def plain(
     assert_type(transaction.cancel("a", "enough"), None)
     assert_type(transaction.resolve("token", 1), bool)
     assert_type(transaction.reject("token", ValueError()), bool)
+
+
+async def booked() -> None:
+    assert_type(await book("a"), int)
 
 
 async def awaited(client: Client, connection: psycopg.AsyncConnection) -> None:

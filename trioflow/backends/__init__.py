@@ -26,7 +26,7 @@ from trioflow.backends.commits import (
     Unit,
 )
 from trioflow.backends.filters import Group, InstanceFilter
-from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -60,6 +60,7 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "ActivityTransaction",
     "Answer",
     "AttributeCondition",
     "Backend",

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
-from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -469,6 +469,24 @@ class Backend(Protocol):
         Raises:
             TransactionRefused: The store cannot do so, and what to do instead; or it is no such
                 connection.
+            BackendUnavailable: The store is not open.
+        """
+        ...
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """Return a transaction in which a leased activity writes, and its end is stored.
+
+        Any thread may call it.
+
+        Args:
+            worker: Who has the lease.
+            key: Which activity.
+            attempt: Which attempt of it.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead.
             BackendUnavailable: The store is not open.
         """
         ...

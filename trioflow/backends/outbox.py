@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from trioflow.backends.commits import NewInstance
 from trioflow.backends.records import InstanceRecord, Reached, Update
 from trioflow.errors import TransactionRefused
 
-__all__ = ["CallerTransaction", "refused"]
+__all__ = ["ActivityTransaction", "CallerTransaction", "no_transactions", "refused"]
 
 T = TypeVar("T")
 
@@ -65,6 +66,54 @@ class CallerTransaction(Protocol):
         ...
 
 
+class ActivityTransaction(Protocol):
+    """A transaction in which an activity writes, and its end is stored; a context manager.
+
+    It is rolled back when its block is left, unless `finish` has committed it. All of it blocks,
+    and is used by one thread.
+
+    Attributes:
+        connection: The driver's connection, in the transaction.
+    """
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection, in the transaction."""
+
+    def finish(self, event: bytes) -> bool:
+        """Store how the activity ended, and commit.
+
+        In the same transaction the event is put into the instance's inbox and the activity's row
+        deleted. Whoever waits for changes is woken soon.
+
+        Returns:
+            False if the lease, or the attempt, is lost: then nothing is stored, and it was rolled
+            back.
+
+        Raises:
+            TransactionRefused: The activity itself has ended the transaction.
+            BackendError: The database refuses, or nobody knows whether it was committed. The
+                activity's row knows: it is there if it was not.
+        """
+        ...
+
+    def __enter__(self) -> Self:
+        """Begin it.
+
+        Raises:
+            BackendUnavailable: The database cannot be reached, or is locked.
+        """
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Roll it back, unless it is committed."""
+
+
 def refused(store: str) -> TransactionRefused:
     """Return the error of a store that cannot take part in a transaction of a database."""
     return TransactionRefused(
@@ -72,4 +121,13 @@ def refused(store: str) -> TransactionRefused:
         "the SQLite, PostgreSQL or MySQL database that has your own; or commit first, and then "
         'call client.start(workflow.options(id=…, if_exists="return"), …) until it has returned, '
         "also after a crash"
+    )
+
+
+def no_transactions(store: str) -> TransactionRefused:
+    """Return the error of a store on which activities cannot write in its transactions."""
+    return TransactionRefused(
+        f"a {store} store has no transactions in which an activity could write: keep trioflow's "
+        "tables in the SQLite, PostgreSQL or MySQL database that the activity writes to; or let it "
+        "write there what activity_info().idempotency_key tells, and look for that first"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+import pymysql
 from pymysql.connections import Connection as RawConnection
 
 from trioflow.backends._common.id_limits import IdLimit
@@ -142,7 +144,15 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
 
     def in_transaction(self, connection: object) -> CallerTransaction:
         """See `Backend`."""
-        raw, like = checked(connection), self._store()
-        return SqlCallerTransaction(
-            partial(MysqlBorrowedStore, raw, like, self._database), self.ids
-        )
+        self._store()  # is it open?
+        return SqlCallerTransaction(partial(self._borrow, checked(connection)), self.ids)
+
+    def _borrow(self, raw: RawConnection[Any]) -> MysqlBorrowedStore:
+        return MysqlBorrowedStore(raw, self._store(), self._database)
+
+    def _new_plain(self) -> RawConnection[Any]:
+        return self._server.connect_plain()
+
+    def _close_plain(self, raw: RawConnection[Any]) -> None:
+        with suppress(pymysql.Error):
+            raw.close()

@@ -17,7 +17,7 @@ from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.url_text import shown
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.postgres.borrowed import PgCallerTransaction
+from trioflow.backends.postgres.borrowed import PgBorrowedStore, PgCallerTransaction, Raw
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import PostgresDialect
 from trioflow.backends.postgres.notifier import Notifier, announcement
@@ -155,8 +155,19 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
         super()._close_session(session)
 
     def in_transaction(self, connection: object) -> CallerTransaction:
-        told = announcement(self.schema)
-        return PgCallerTransaction(connection, self._store(), told, self.ids)
+        self._store()  # is it open?
+        return PgCallerTransaction(connection, self._borrow, self.ids)
+
+    def _borrow(self, raw: Raw) -> PgBorrowedStore:
+        return PgBorrowedStore(raw, self._store(), announcement(self.schema))
+
+    def _new_plain(self) -> psycopg.Connection[Any]:
+        raw = self._get()
+        raw.autocommit = False
+        return raw
+
+    def _close_plain(self, raw: psycopg.Connection[Any]) -> None:
+        self._put(raw)
 
     # --- waking -------------------------------------------------------------------------
 

@@ -21,11 +21,11 @@ from trioflow.backends.sql.borrowed import (
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import TransactionRefused
 
-__all__ = ["PgCallerTransaction"]
+__all__ = ["PgBorrowedStore", "PgCallerTransaction", "Raw"]
 
 T = TypeVar("T")
 
-_Raw = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+Raw = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 class _BorrowedConnection(PgConnection):
@@ -40,15 +40,24 @@ class _BorrowedConnection(PgConnection):
         self._sent = True
 
 
-class _PgBorrowedStore(BorrowedStore):
+class PgBorrowedStore(BorrowedStore):
+    """See `BorrowedStore`.
+
+    Args:
+        raw: The caller's connection.
+        like: The store that is open.
+        announcement: The statement that wakes others after a commit, and its parameter.
+    """
+
     connection: _BorrowedConnection
 
-    def __init__(self, raw: _Raw, like: SqlStore, announcement: tuple[str, str]) -> None:
+    def __init__(self, raw: Raw, like: SqlStore, announcement: tuple[str, str]) -> None:
         super().__init__(_BorrowedConnection(raw), like)
         self._raw = raw
         self._announcement = announcement
 
     def begin(self) -> None:
+        """See `BorrowedStore.begin`."""
         raw = self._raw
         state = _state(raw)
         if state == pq.TransactionStatus.INERROR:
@@ -69,10 +78,12 @@ class _PgBorrowedStore(BorrowedStore):
             raw.execute("SELECT 1")  # so that the driver begins one, in its way
 
     def announce(self) -> None:
+        """Have the transaction tell others of a change when it is committed."""
         sql, channel = self._announcement
         self.execute(sql, channel)
 
     def flush(self) -> None:
+        """Send what was put off."""
         self.connection.flush()
 
 
@@ -81,8 +92,7 @@ class PgCallerTransaction(SqlCallerTransaction):
 
     Args:
         connection: The caller's.
-        like: The store that is open.
-        announcement: The statement that wakes others after a commit, and its parameter.
+        borrow: Returns the store on a connection.
         ids: What ids of instances may be.
 
     Raises:
@@ -90,14 +100,14 @@ class PgCallerTransaction(SqlCallerTransaction):
     """
 
     def __init__(
-        self, connection: object, like: SqlStore, announcement: tuple[str, str], ids: IdLimit | None
+        self, connection: object, borrow: Callable[[Raw], PgBorrowedStore], ids: IdLimit | None
     ) -> None:
         if not isinstance(connection, (psycopg.Connection, psycopg.AsyncConnection)):
             wanted = "a psycopg.Connection or psycopg.AsyncConnection"
             raise not_a_connection(connection, "PostgreSQL", wanted)
-        self._raw: _Raw = connection
+        self._raw: Raw = connection
         self.is_async = isinstance(connection, psycopg.AsyncConnection)
-        super().__init__(partial(_PgBorrowedStore, connection, like, announcement), ids)
+        super().__init__(partial(borrow, connection), ids)
 
     async def run(self, fn: Callable[[], T]) -> T:
         """Call a function on a thread, since it blocks, while nobody else uses the connection."""
@@ -116,11 +126,11 @@ class PgCallerTransaction(SqlCallerTransaction):
                 await thread.aclose()
 
 
-def _state(raw: _Raw) -> pq.TransactionStatus:
+def _state(raw: Raw) -> pq.TransactionStatus:
     return pq.TransactionStatus(raw.pgconn.transaction_status)
 
 
-def _not_begun(raw: _Raw) -> TransactionRefused:
+def _not_begun(raw: Raw) -> TransactionRefused:
     word = "async with" if isinstance(raw, psycopg.AsyncConnection) else "with"
     return not_begun(raw, f"{word} connection.transaction()")
 

@@ -19,7 +19,12 @@ from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
-from trioflow.backends.outbox import CallerTransaction, refused
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -425,6 +430,11 @@ class RedisBackend:
 
     def in_transaction(self, connection: object) -> CallerTransaction:
         raise refused("Redis")
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions("Redis")
 
     # --- waking -------------------------------------------------------------------------
 

@@ -21,7 +21,12 @@ from typing import Generic, TypeVar, TypeVarTuple
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
-from trioflow.backends.outbox import CallerTransaction, refused
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -269,6 +274,11 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     def in_transaction(self, connection: object) -> CallerTransaction:
         raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     # --- waking -------------------------------------------------------------------------
 

@@ -116,11 +116,24 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         session.call(store.changed_by_others)
         self._file = session.call(file_of, store.connection)
 
+    # --- transactions of others -----------------------------------------------------------
+
     def in_transaction(self, connection: object) -> CallerTransaction:
+        self._store()  # is it open?
         if not isinstance(connection, sqlite3.Connection):
             raise not_a_connection(connection, "SQLite", "a sqlite3.Connection")
-        store = partial(SqliteBorrowedStore, connection, self._store(), self._file)
-        return SqlCallerTransaction(store, self.ids)
+        return SqlCallerTransaction(partial(self._borrow, connection), self.ids)
+
+    def _borrow(self, raw: sqlite3.Connection) -> SqliteBorrowedStore:
+        return SqliteBorrowedStore(raw, self._store(), self._file)
+
+    def _new_plain(self) -> sqlite3.Connection:
+        raw = connect(self.path)
+        raw.isolation_level = "IMMEDIATE"
+        return raw
+
+    def _close_plain(self, raw: sqlite3.Connection) -> None:
+        raw.close()
 
     # --- work ---------------------------------------------------------------------------
 

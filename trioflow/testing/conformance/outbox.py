@@ -1,4 +1,4 @@
-"""Conformance: changes in a transaction of the caller's own."""
+"""Conformance: changes in a transaction of the caller's own, and activities in the store's."""
 
 # ruff: noqa: D103, PLR2004 - assertions; a case is described by its name
 
@@ -12,7 +12,9 @@ import anyio
 
 from trioflow._model.attributes import encode_attributes
 from trioflow._model.events import CancelRequested, encode_event
+from trioflow.backends.commits import CancelledActivity
 from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.records import ActivityKey
 from trioflow.errors import TransactionRefused
 from trioflow.testing.conformance.stage import (
     CANCELLED,
@@ -21,6 +23,8 @@ from trioflow.testing.conformance.stage import (
     Case,
     Stage,
     events,
+    key,
+    named,
     new,
     step,
 )
@@ -159,6 +163,78 @@ async def only_a_connection_of_its_driver_is_taken(stage: Stage) -> None:
     assert "object object" in _refusal(stage), "the error must say what was given"
 
 
+async def _attempt(stage: Stage) -> ActivityKey:
+    """Have w1 hold an instance with an activity, and w2 that activity."""
+    await stage.workers("w1", "w2")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, activities=named("0:0", "0:1")))
+    assert await stage.take_commands("w2", 1) == ["0:0"]
+    return key("a", "0:0")
+
+
+async def an_activity_ends_with_its_transaction(stage: Stage) -> None:
+    if _has_no_transactions(stage):
+        return
+    leased = await _attempt(stage)
+    seen = stage.backend.changes()
+    with stage.backend.activity_transaction("w2", leased, 1) as transaction:
+        transaction.connection.cursor().execute("CREATE TEMPORARY TABLE left_there (x INTEGER)")
+        transaction.connection.cursor().execute("INSERT INTO left_there VALUES (1)")
+        assert len(await stage.backend.activities("a")) == 2
+        assert transaction.finish(b"done")
+    assert [each.key.command for each in await stage.backend.activities("a")] == ["0:1"]
+    with anyio.fail_after(_PATIENCE):
+        while not (taken := await stage.take()):
+            await stage.backend.wait_change(seen, _PATIENCE)
+            seen = stage.backend.changes()
+    assert events(taken) == [b"done"]
+    # Another attempt of it, in whatever worker, comes too late.
+    with stage.backend.activity_transaction("w2", leased, 1) as transaction:
+        assert not transaction.finish(b"again")
+    assert await stage.take() == []
+
+
+async def a_transaction_without_its_lease_stores_nothing(stage: Stage) -> None:
+    if _has_no_transactions(stage):
+        return
+    leased = await _attempt(stage)
+    for worker, activity, attempt in (
+        ("w1", leased, 1),
+        ("w2", leased, 2),
+        ("w2", key("a", "0:1"), 1),
+        ("w2", key("a", "0:0", execution=2), 1),
+        ("w2", key("a", "0:0", life="another"), 1),
+    ):
+        with stage.backend.activity_transaction(worker, activity, attempt) as transaction:
+            assert not transaction.finish(b"stolen")
+    with stage.backend.activity_transaction("w2", leased, 1):
+        pass  # its function has failed
+    assert len(await stage.backend.activities("a")) == 2
+    assert (await stage.record("a")).unread == 0
+
+
+async def a_cancel_does_not_undo_what_an_activity_commits(stage: Stage) -> None:
+    if _has_no_transactions(stage):
+        return
+    leased = await _attempt(stage)
+    cancelled = [CancelledActivity("0:0", b"cancelled")]
+    await stage.stored(step("a", 1, cancelled=cancelled))
+    with stage.backend.activity_transaction("w2", leased, 1) as transaction:
+        assert transaction.finish(b"done")
+    assert stage.backend.heartbeat("w2").cancelled == []
+    assert events(await stage.take()) == [b"done"]
+
+
+def _has_no_transactions(stage: Stage) -> bool:
+    if stage.connect is not None:
+        return False
+    try:
+        with stage.backend.activity_transaction("w", key("a", "0:0"), 1):
+            return True  # it needs no connection of the stage's
+    except TransactionRefused:
+        return True
+
+
 def _refusal(stage: Stage) -> str:
     try:
         stage.backend.in_transaction(object())
@@ -174,4 +250,7 @@ CASES: tuple[Case, ...] = (
     a_taken_id_leaves_the_transaction_of_the_caller_open,
     two_callers_start_instances_side_by_side,
     only_a_connection_of_its_driver_is_taken,
+    an_activity_ends_with_its_transaction,
+    a_transaction_without_its_lease_stores_nothing,
+    a_cancel_does_not_undo_what_an_activity_commits,
 )

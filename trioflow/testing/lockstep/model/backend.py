@@ -13,7 +13,12 @@ from trioflow._model.attributes import index_rows
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
-from trioflow.backends.outbox import CallerTransaction, refused
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -454,6 +459,11 @@ class Model:
 
     def in_transaction(self, connection: object) -> CallerTransaction:
         raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()
