@@ -30,6 +30,7 @@ from trioflow.testing.conformance import (
     limits,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
@@ -50,6 +51,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits),
+        *(schedules, limits, outbox),
     )
     return [case for module in modules for case in module.CASES]

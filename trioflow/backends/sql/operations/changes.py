@@ -100,7 +100,7 @@ def change_sent(store: SqlStore, message: Message) -> bool:
 
 
 def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
-    found = store.among(store.queries.taken_ids, [new.id for new in instances])
+    found = store.taken([new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
     values: list[Any] = []
