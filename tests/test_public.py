@@ -42,13 +42,15 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
+        ExecutionHistory Handle Info JsonCodec Limit Misfit Propagator Registry RetryPolicy
+        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
+    "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
         AttributeCondition Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
@@ -160,7 +162,8 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Schedule.begin Schedule.more Schedule.pick Worker.register Workflow.reuses_finished
+    Registry.known_workflows Schedule.begin Schedule.more Schedule.pick Worker.register
+    Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """
 

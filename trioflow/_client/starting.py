@@ -19,6 +19,7 @@ from trioflow._model.bound import BoundWorkflow
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource
 from trioflow._model.workflows import Workflow
+from trioflow._observe import InstanceCreated, Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import NewInstance
@@ -28,6 +29,7 @@ from trioflow.errors import ArgumentError, InstanceAlreadyExists, InstanceTermin
 __all__ = ["LocalWorker", "Starter"]
 
 _encode = msgspec.json.Encoder().encode
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class _Start(Protocol):
@@ -56,6 +58,7 @@ class Starter:
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
         propagators: What adds metadata to what is started.
+        observers: Who is told of what was started, ``None`` for nobody.
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class Starter:
         random: RandomSource,
         wall: Callable[[], float],
         propagators: Sequence[Propagator],
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
         self._codec = codec
         self._registry = registry
         self._local = local
@@ -165,6 +170,8 @@ class Starter:
             if await self._create(
                 backend, new, reuse=definition.reuses_finished, replacing=replacing
             ):
+                if self._observers is not None:
+                    self.tell_created(backend, new, new.life)
                 return new.life
             if definition.if_exists != "return":
                 return None
@@ -194,6 +201,21 @@ class Starter:
         with anyio.CancelScope(shield=True):
             created = await create()
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
+
+    def tell_created(self, backend: Backend, new: NewInstance, life: str) -> None:
+        """Tell the observers that an instance was started, if ``life`` is the new one's."""
+        if self._observers is None or life != new.life:
+            return
+        self._observers.tell(
+            InstanceCreated(
+                instance=new.id,
+                life=new.life,
+                workflow=new.workflow,
+                queue=new.queue,
+                metadata=_decode_metadata(new.metadata) if new.metadata else {},
+                stored_at=backend.now(),
+            )
+        )
 
     def _fresh_id(self, name: str) -> str:
         """Return an id that sorts by its time: those of one hour lie together in the store."""
