@@ -162,6 +162,15 @@ async def client_calls(client: Client) -> None:
     assert_type(client.backend, Backend)
 
 
+async def limits(client: Client) -> None:
+    limit = client.set_limit(activity=charge, concurrency=3, rate=5, per=60, key="order")
+    assert_type(await limit, None)
+    assert_type(await client.remove_limit(queue="emails"), bool)
+    assert_type([one.concurrency for one in await client.limits()], list[int | None])
+    await client.set_limit(queue=7)  # type: ignore[arg-type]
+    await client.remove_limit(activity=checkout)  # type: ignore[arg-type]
+
+
 async def registries(registry: Registry, client: Client) -> None:
     assert_type(registry.workflows, Mapping[str, Workflow[..., Any]])
     assert_type(registry.activities, Mapping[str, Activity[..., Any]])
