@@ -53,13 +53,13 @@ PUBLIC = {
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
-        ActivityTransaction AttributeCondition CallerTransaction Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
