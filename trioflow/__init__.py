@@ -25,7 +25,7 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import Workflow
@@ -166,6 +166,7 @@ __all__ = [
     "SchemaError",
     "Signal",
     "SuspendReport",
+    "TaskInfo",
     "TrioflowError",
     "Undecodable",
     "UndecodableValue",

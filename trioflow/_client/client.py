@@ -48,6 +48,7 @@ from trioflow._model.schedules import Overlap
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
+from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import QueueStats, RequestKey, Status
@@ -75,6 +76,7 @@ class Client:
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
         propagators: What adds metadata to what is started.
+        observers: Who is told of what is started, ``None`` for nobody.
 
     Attributes:
         codec: How values are stored.
@@ -93,6 +95,7 @@ class Client:
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
         propagators: Sequence[Propagator] = (),
+        observers: Observers | None = None,
     ) -> None:
         self.codec = codec
         self.propagators = propagators
@@ -106,6 +109,7 @@ class Client:
             random=random,
             wall=wall,
             propagators=propagators,
+            observers=observers,
         )
         self.waiter = ResultWaiter(backend, self._life_here)
         self.answers = AnswerWaiter(backend)
@@ -218,6 +222,7 @@ class Client:
         new = self._starter.bound(self.backend, call, "signal_with_start()")
         event = signal_event(self.codec, signal, value)
         reached = await self.backend.create_and_send(new, event)
+        self._starter.tell_created(self.backend, new, reached.life)
         return Handle(self, new.id, call.definition, life=reached.life)
 
     @overload
@@ -251,6 +256,7 @@ class Client:
         new = self._starter.bound(self.backend, call, "update_with_start()")
         event, request = update_event(self.codec, update, value, self.fresh_request())
         reached = await self.backend.create_and_send(new, event, request=request)
+        self._starter.tell_created(self.backend, new, reached.life)
         key = RequestKey(new.id, reached.life, request)
         return await UpdateHandle[Any](self, key, update).result()
 

@@ -81,7 +81,7 @@ class Caller(View):
     __slots__ = ("_bytes", "_turn")
 
     def __init__(self, execution: Execution) -> None:
-        super().__init__(execution)
+        self.execution = execution
         self._turn: int = -1
         self._bytes = 0
 

@@ -37,6 +37,7 @@ from typing import TypeVar
 
 import anyio
 
+from trioflow._observe import Observers
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
@@ -48,6 +49,7 @@ from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
+from trioflow._worker.instances.telling import tell_batch, tell_stored
 from trioflow._worker.log_fields import of_instance
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
@@ -95,6 +97,7 @@ class Committer:
         timer: When the worker looks for work.
         rejections: For units that the store rejects.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
         under_way: The units that are being stored.
@@ -115,7 +118,9 @@ class Committer:
         timer: PollTimer,
         rejections: Rejections,
         on_end: Callable[[str, str, str, bytes], None],
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
         self._backend = backend
         self._holdings = holdings
         self._batch = batch
@@ -146,12 +151,15 @@ class Committer:
                 unsure = True
                 raise
 
+        began_at = 0.0 if self._observers is None else self._backend.now()
         try:
             results = await _judge(attempt, [unit.unit for unit in units])
         except LeaseLost:
             self.under_way = []
             self._registration.lose()
             return
+        if self._observers is not None:
+            tell_batch(self._observers, units, results, self._backend.now() - began_at)
         try:
             await self._work_through(units, results, unsure=unsure)
         finally:
@@ -171,6 +179,8 @@ class Committer:
         for unit, result in zip(units, results, strict=True):
             if result is None:
                 for instance in unit.members:
+                    if self._observers is not None:
+                        tell_stored(self._observers, instance)
                     self._committed(instance)
             elif isinstance(result, CommitFailure):
                 # Only after a first try without an answer may what is in the way be our own.

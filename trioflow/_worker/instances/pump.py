@@ -22,6 +22,7 @@ from trioflow._engine.execution import Execution
 from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
+from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
@@ -69,6 +70,7 @@ class Pump:
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
         activities: The runner of activities.
@@ -97,6 +99,7 @@ class Pump:
         registration: Registration,
         timer: PollTimer,
         on_end: Callable[[str, str, str, bytes], None],
+        observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
         self.holdings = holdings = Holdings(registry.known_workflows, queues, limit, cache_size)
@@ -105,7 +108,12 @@ class Pump:
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
-            holdings, batch, self.activities.capacity, self.cancels, host.random
+            holdings,
+            batch,
+            self.activities.capacity,
+            self.cancels,
+            host.random,
+            observed=observers is not None,
         )
         self.intake = Intake(
             backend=backend,
@@ -126,6 +134,7 @@ class Pump:
             max_steps=max_steps,
             propagators=propagators,
             random=host.random,
+            observers=observers,
         )
         self._committer = Committer(
             backend=backend,
@@ -140,6 +149,7 @@ class Pump:
             timer=timer,
             rejections=Rejections(holdings, batch, recorder, codec),
             on_end=on_end,
+            observers=observers,
         )
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()

@@ -71,6 +71,7 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
@@ -80,8 +81,11 @@ class Recorder:
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
+        *,
+        observed: bool = False,
     ) -> None:
         self._random = random
+        self._observed = observed
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -95,11 +99,12 @@ class Recorder:
         outcome = turn.outcome
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
+        if self._observed:
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
-        status = execution.take_custom_status()
-        if status is not None:
-            commit.status = status
+        if execution.custom_status is not None:
+            commit.status, execution.custom_status = execution.custom_status, None
         if execution.new_attributes is not None:
             commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
@@ -209,10 +214,12 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread())
+            commit.carried = _encode(execution.messages.unread())
             commit.leased = True
             return
-        unread = [each for each in execution.unread() if isinstance(each, ev.SignalReceived)]
+        unread = [
+            each for each in execution.messages.unread() if isinstance(each, ev.SignalReceived)
+        ]
         commit.closing = _closing_of(outcome, unread)
         commit.leased = False
         report = ""

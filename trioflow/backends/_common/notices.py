@@ -27,6 +27,12 @@ __all__ = [
 ]
 
 
+_TAKEN = (
+    "a sub-workflow cannot take its id while it runs; give it another with options(id=…), or leave "
+    "that out, for an id that is derived from its parent's"
+)
+
+
 class _Terminated(msgspec.Struct):
     failure: Failure
 
@@ -51,7 +57,7 @@ _cancelled = msgspec.json.Decoder(_Cancelled)
 
 def id_taken(instance: str, parent: ParentRef) -> Message:
     """Return what tells a parent that its child's id belongs to another instance."""
-    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance)))
+    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance, _TAKEN)))
 
 
 def id_too_long(instance: str, parent: ParentRef, most: int) -> Message:
