@@ -13,11 +13,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     command_order,
@@ -52,6 +55,9 @@ _KINDS: dict[type[Command], str] = {
     CancelChild: "cancel of sub-workflow",
     StartDetached: "detached start",
     CancelInstance: "cancel of instance",
+    ClaimShared: "claim of shared",
+    SetShared: "setting of shared",
+    ReleaseShared: "release of shared",
 }
 
 

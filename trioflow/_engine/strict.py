@@ -16,11 +16,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     command_target,
@@ -126,7 +129,14 @@ def _data(command: Command) -> bytes:
         case AnswerUpdate():
             return bytes(command.result)
         case (
-            RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild() | CancelInstance()
+            RecordSideEffect()
+            | RecordPatch()
+            | CancelActivity()
+            | CancelChild()
+            | CancelInstance()
+            | ClaimShared()
+            | SetShared()
+            | ReleaseShared()
         ):
             return b""  # taken from the history, or nothing
         case _:

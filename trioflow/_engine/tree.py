@@ -14,9 +14,11 @@ from trioflow._engine.loop.runner import TaskState, effective_deadline
 from trioflow._engine.replay import OUR_PACKAGES
 from trioflow._model.commands import (
     CancelInstance,
+    ClaimShared,
     Command,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
 )
@@ -80,6 +82,8 @@ def _command(command: Command) -> str:
             return f"cancel of {command.instance!r}"
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
+        case ClaimShared() | SetShared():
+            return f"shared {command.name}"
         case _:
             raise AssertionError(f"no task waits for {command!r}")
 

@@ -34,6 +34,7 @@ from trioflow.testing.conformance import (
     questions,
     requests,
     searching,
+    sharing,
     suspects,
     times,
     workers,
@@ -48,6 +49,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        limits,
+        *(limits, sharing),
     )
     return [case for module in modules for case in module.CASES]

@@ -64,7 +64,7 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
         target = message.instance
         same = plain.get(target)
         replies = bool(message.sent or message.failed)
-        special = bool(message.unstarted) or message.new is not None
+        special = bool(message.unstarted) or message.new is not None or message.claim is not None
         alone = replies or special or target in ordered or after_replacing
         after_replacing = after_replacing or message.replacing is not None
         if alone or (same is not None and not _alike(same[0].message, message)):
@@ -132,12 +132,17 @@ def deliver_one_by_one(
     mails: Sequence[Mail],
     now: float,
     create: Callable[[SqlStore, Message], bool],
+    ask: Callable[[SqlStore, Message, float], None],
 ) -> None:
     """Deliver mails in their order; answer each that wants an answer at once.
 
-    ``create`` creates the instance that a message has, and returns whether its id was free.
+    ``create`` creates the instance that a message has, and returns whether its id was free; ``ask``
+    does what a message with a claim says.
     """
     for sender, message, at in mails:
+        if message.claim is not None:
+            ask(store, message, now)
+            continue
         if message.new is not None:
             done = create(store, message)
         else:
