@@ -12,6 +12,9 @@ from trioflow._client import (
     Description,
     ExecutionHistory,
     Handle,
+    ScheduleDescription,
+    ScheduledRun,
+    ScheduleHandle,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -22,7 +25,7 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
 from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
@@ -106,6 +109,7 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
+from trioflow.schedules import Cron, Every
 
 __all__ = [
     "Activity",
@@ -124,12 +128,14 @@ __all__ = [
     "Compatibility",
     "ContextVars",
     "CorruptStore",
+    "Cron",
     "DataRefused",
     "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
     "DeterminismWarning",
+    "Every",
     "ExecutionHistory",
     "Handle",
     "IncompatibleCode",
@@ -159,12 +165,16 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Saga",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "SchemaError",
     "SharedEvent",
     "SharedLock",
     "SharedSemaphore",
     "Signal",
     "SuspendReport",
+    "TaskInfo",
     "TrioflowError",
     "Undecodable",
     "UndecodableValue",

@@ -18,9 +18,10 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.events import CancelRequested, SignalReceived, encode_event
-from trioflow._model.info import SuspendReport
+from trioflow._model.info import SuspendReport, TaskInfo
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
+from trioflow._model.tasks import TASKS
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
@@ -219,6 +220,22 @@ class Handle(Generic[R]):
         """
         question = question_of(self._client.codec, query, value)
         return await ask(self._client, await self._record(), query, question, timeout)
+
+    async def tasks(self, *, timeout: float = 10.0) -> list[TaskInfo]:
+        """Ask where each task of the instance waits, for what, and until when.
+
+        A worker answers, as for `query`.
+
+        Args:
+            timeout: Seconds to wait for a worker that answers.
+
+        Returns:
+            The tasks, parents before those that they spawned; none once the workflow has ended.
+
+        Raises:
+            InstanceNotFound, NoWorkerAnswered, InstanceSuspended: As `query`.
+        """
+        return await self.query(TASKS, timeout=timeout)
 
     @overload
     async def update(

@@ -23,6 +23,7 @@ from trioflow._model.commands import (
     SetShared,
     StartChild,
     StartDetached,
+    TerminateInstance,
     command_order,
     command_target,
 )
@@ -58,6 +59,7 @@ _KINDS: dict[type[Command], str] = {
     ClaimShared: "claim of shared",
     SetShared: "setting of shared",
     ReleaseShared: "release of shared",
+    TerminateInstance: "terminate of instance",
 }
 
 

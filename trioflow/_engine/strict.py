@@ -26,6 +26,7 @@ from trioflow._model.commands import (
     SetShared,
     StartChild,
     StartDetached,
+    TerminateInstance,
     command_target,
 )
 from trioflow._model.ids import MAIN_TASK, CommandId
@@ -137,6 +138,7 @@ def _data(command: Command) -> bytes:
             | ClaimShared()
             | SetShared()
             | ReleaseShared()
+            | TerminateInstance()
         ):
             return b""  # taken from the history, or nothing
         case _:
@@ -149,7 +151,7 @@ def _goes_to(command: Command) -> str:
             return f"queue {command.queue!r}"
         case StartChild() | StartDetached():
             return f"instance {command.instance!r} in queue {command.queue!r}"
-        case SendSignal() | CancelInstance():
+        case SendSignal() | CancelInstance() | TerminateInstance():
             return f"instance {command.instance!r}"
         case _:
             return ""

@@ -21,6 +21,7 @@ from trioflow._model.commands import (
     SetShared,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.info import TaskInfo
 
@@ -78,8 +79,9 @@ def _command(command: Command) -> str:
             return f"sub-workflow {command.workflow!r} ({command.instance})"
         case StartDetached():
             return f"start of {command.workflow!r} ({command.instance})"
-        case CancelInstance():
-            return f"cancel of {command.instance!r}"
+        case CancelInstance() | TerminateInstance():
+            what = "cancel" if isinstance(command, CancelInstance) else "terminate"
+            return f"{what} of {command.instance!r}"
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
         case ClaimShared() | SetShared():

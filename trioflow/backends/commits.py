@@ -109,6 +109,9 @@ class Message(msgspec.Struct, frozen=True):
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
     that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
 
+    With ``terminated`` there is no event: the target is ended, as `Backend.terminate` does it with
+    that outcome.
+
     With ``new`` there is no event: that instance is created, as `Backend.create` does it with
     ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
 
@@ -130,6 +133,7 @@ class Message(msgspec.Struct, frozen=True):
     reuse: bool = True
     replacing: bytes | None = None
     claim: SharedClaim | None = None
+    terminated: bytes = b""
 
 
 class CancelledActivity(msgspec.Struct, frozen=True):

@@ -27,13 +27,15 @@ from trioflow._codec.values import Codec, open_text
 from trioflow._model import events as ev
 from trioflow._model.events import Event
 from trioflow._model.propagation import Propagator
+from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow._worker.activities.attempts import Again, Attempts
 from trioflow._worker.activities.capacity import Capacity
-from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
+from trioflow._worker.activities.lanes import AHEAD, Lane, Run, ThreadLane
 from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
+from trioflow._worker.activities.telling import tell_attempt
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityKey, ActivityTask
@@ -89,6 +91,7 @@ class ActivityRunner:
             into the store at once.
         on_interrupt: Called with a `KeyboardInterrupt` that came out of a function, or with what
             went wrong in here: the worker is to end.
+        observers: Who is told of attempts, ``None`` for nobody.
     """
 
     def __init__(
@@ -106,7 +109,10 @@ class ActivityRunner:
         listener: Listener,
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
+        self._now = now
         self._host = host
         self._clock = host.monotonic
         self._activities = registry.activities
@@ -302,7 +308,7 @@ class ActivityRunner:
         capacity = self.capacity
         while self._group is not None:
             for lane in capacity.lanes:
-                if lane.waiting:
+                if lane.waiting and lane.fresh < AHEAD:
                     break
             else:
                 return  # without a call, as most often
@@ -330,6 +336,8 @@ class ActivityRunner:
                     self._interrupted(run, exc)
                 ended_at = self._clock()
                 lane.window.end(ended_at - began_at)
+                if self._observers is not None:
+                    tell_attempt(self._observers, run, result, ended_at - began_at, self._now())
                 if run.thread is not None:
                     _note_thread(run.thread, lane, ended_at)
             lane.running -= 1

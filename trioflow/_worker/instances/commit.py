@@ -40,6 +40,7 @@ from typing import TypeVar
 
 import anyio
 
+from trioflow._observe import Observers
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, OpenUnit
@@ -51,6 +52,7 @@ from trioflow._worker.instances.recorder import Recorder
 from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
+from trioflow._worker.instances.telling import tell_batch, tell_stored
 from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow._worker.polling import PollTimer
@@ -100,6 +102,7 @@ class Committer:
         rejections: For units that the store rejects.
         limits: What is known of limits.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
         under_way: The units that are being stored.
@@ -121,7 +124,9 @@ class Committer:
         rejections: Rejections,
         limits: KnownLimits,
         on_end: Callable[[str, str, str, bytes], None],
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
         self._backend = backend
         self._holdings = holdings
         self._batch = batch
@@ -153,12 +158,15 @@ class Committer:
                 unsure = True
                 raise
 
+        began_at = 0.0 if self._observers is None else self._backend.now()
         try:
             results = await _judge(attempt, [unit.unit for unit in units])
         except LeaseLost:
             self.under_way = []
             self._registration.lose()
             return
+        if self._observers is not None:
+            tell_batch(self._observers, units, results, self._backend.now() - began_at)
         try:
             await self._work_through(units, results, unsure=unsure)
         finally:
@@ -178,6 +186,8 @@ class Committer:
         for unit, result in zip(units, results, strict=True):
             if result is None:
                 for instance in unit.members:
+                    if self._observers is not None:
+                        tell_stored(self._observers, instance)
                     self._committed(instance)
             elif isinstance(result, CommitFailure):
                 if result.limited:

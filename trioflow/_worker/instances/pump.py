@@ -22,6 +22,7 @@ from trioflow._engine.execution import Execution
 from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
+from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
@@ -70,6 +71,7 @@ class Pump:
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
         activities: The runner of activities.
@@ -99,9 +101,10 @@ class Pump:
         registration: Registration,
         timer: PollTimer,
         on_end: Callable[[str, str, str, bytes], None],
+        observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
-        self.holdings = holdings = Holdings(registry.workflows, queues, limit, cache_size)
+        self.holdings = holdings = Holdings(registry.known_workflows, queues, limit, cache_size)
         self.limits = limits = KnownLimits(backend, holdings, registry.activities, codec)
         self.results = Results(
             backend=backend,
@@ -121,6 +124,7 @@ class Pump:
             cancels=self.cancels,
             random=host.random,
             limits=limits,
+            observed=observers is not None,
         )
         self.intake = Intake(
             backend=backend,
@@ -133,7 +137,7 @@ class Pump:
         )
         self._stepper = Stepper(
             backend=backend,
-            workflows=registry.workflows,
+            workflows=registry.known_workflows,
             codec=codec,
             holdings=holdings,
             batch=batch,
@@ -141,6 +145,7 @@ class Pump:
             max_steps=max_steps,
             propagators=propagators,
             random=host.random,
+            observers=observers,
         )
         self._committer = Committer(
             backend=backend,
@@ -156,6 +161,7 @@ class Pump:
             rejections=Rejections(holdings, batch, recorder, codec),
             limits=limits,
             on_end=on_end,
+            observers=observers,
         )
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()

@@ -34,6 +34,7 @@ from trioflow._model.commands import (
     SetShared,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
@@ -76,6 +77,7 @@ class Recorder:
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
         limits: What may not be begun here at once.
+        observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class Recorder:
         cancels: Cancels,
         random: RandomSource,
         limits: KnownLimits,
+        observed: bool = False,
     ) -> None:
         self._random = random
         self._limits = limits
+        self._observed = observed
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -103,11 +107,12 @@ class Recorder:
         outcome = turn.outcome
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
+        if self._observed:
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
-        status = execution.take_custom_status()
-        if status is not None:
-            commit.status = status
+        if execution.custom_status is not None:
+            commit.status, execution.custom_status = execution.custom_status, None
         if execution.new_attributes is not None:
             commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
@@ -127,7 +132,14 @@ class Recorder:
                 self._begin_child(instance, unit, command)
             case StartDetached():
                 commit.messages.append(self._detached(instance, command))
-            case SendSignal() | CancelInstance() | ClaimShared() | SetShared() | ReleaseShared():
+            case (
+                SendSignal()
+                | CancelInstance()
+                | TerminateInstance()
+                | ClaimShared()
+                | SetShared()
+                | ReleaseShared()
+            ):
                 commit.messages.append(_message_of(instance, command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
@@ -231,10 +243,12 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread())
+            commit.carried = _encode(execution.messages.unread())
             commit.leased = True
             return
-        unread = [each for each in execution.unread() if isinstance(each, ev.SignalReceived)]
+        unread = [
+            each for each in execution.messages.unread() if isinstance(each, ev.SignalReceived)
+        ]
         commit.closing = _closing_of(outcome, unread)
         commit.leased = False
         report = ""
@@ -242,6 +256,10 @@ class Recorder:
             report = describe(outcome.failure.legible(execution.codec))
         warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
         instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
+        schedule = execution.schedule
+        if schedule is not None:
+            told = encode_event(ev.run_ended(instance.id, commit.closing.status))
+            commit.messages.append(Message(schedule.id, told, life=schedule.life))
         ref = instance.parent
         if ref is None:
             return
@@ -352,13 +370,18 @@ def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
 
 def _message_of(
     instance: HeldInstance,
-    command: SendSignal | CancelInstance | ClaimShared | SetShared | ReleaseShared,
+    command: SendSignal
+    | CancelInstance
+    | TerminateInstance
+    | ClaimShared
+    | SetShared
+    | ReleaseShared,
 ) -> Message:
     match command:
         case SendSignal():
             return _signal_message(command)
-        case CancelInstance():
-            return _cancel_message(command)
+        case CancelInstance() | TerminateInstance():
+            return _end_message(command)
         case _:
             return _shared_message(instance, command)
 
@@ -374,16 +397,22 @@ def _signal_message(command: SendSignal) -> Message:
     )
 
 
-def _cancel_message(command: CancelInstance) -> Message:
-    """Return the request to cancel another instance, with the two answers to who asked for it."""
+def _end_message(command: CancelInstance | TerminateInstance) -> Message:
+    """Return what cancels or terminates an instance, with the two answers to who asked for it."""
     failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
-    return Message(
+    message = Message(
         instance=command.instance,
-        event=encode_event(ev.CancelRequested(command.reason)),
+        event=b"",
         sent=encode_event(ev.RequestDone(command.id)),
         failed=encode_event(ev.RequestFailed(command.id, failure)),
-        unstarted=_encode(Cancelled(command.reason)),
     )
+    if isinstance(command, CancelInstance):
+        event, outcome = ev.CancelRequested(command.reason), Cancelled(command.reason)
+        return msgspec.structs.replace(
+            message, event=encode_event(event), unstarted=_encode(outcome)
+        )
+    error = InstanceTerminated(command.instance, command.reason)
+    return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
 
 
 def _shared_message(

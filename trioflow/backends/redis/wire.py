@@ -355,6 +355,10 @@ def _message(message: Message) -> dict[str, Any]:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}
         wire["replacing"] = {name: _payload(part) for name, part in parts.items()}
+    if message.terminated:
+        before, after = parts_of_notice(child_terminated, message.terminated)
+        parts = {"outcome": message.terminated, "before": before, "after": after}
+        wire["terminated"] = {name: _payload(part) for name, part in parts.items()}
     if message.unstarted:
         wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

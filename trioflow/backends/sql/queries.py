@@ -213,15 +213,17 @@ class Queries:
             ON child.parent = family.id AND child.parent_life = family.life
             WHERE child.status IN ('running', 'suspended'))
         SELECT id FROM family"""
-    parent_of = """SELECT status, life, parent, parent_execution, parent_command, parent_life
+    parent_of = """SELECT status, life, options,
+        parent, parent_execution, parent_command, parent_life
         FROM instances WHERE id = ? {for_update}"""
     end_instance = """UPDATE instances SET status = ?, outcome = ?,
         finished_at = ?, ready_at = NULL, unread = 0, wake_at = NULL,
         worker = NULL, sticky_worker = NULL WHERE id = ?"""
     # Not begun: no worker holds it, and no turn of its first execution is stored.
-    unstarted = """SELECT parent, parent_execution, parent_command, parent_life FROM instances
-        WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
-        AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
+    unstarted = """SELECT options, parent, parent_execution, parent_command, parent_life
+        FROM instances WHERE id = ? AND status = 'running' AND turns = 0
+        AND execution = first_execution AND worker IS NULL
+        AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
     pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,

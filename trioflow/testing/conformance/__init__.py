@@ -33,6 +33,7 @@ from trioflow.testing.conformance import (
     priorities,
     questions,
     requests,
+    schedules,
     searching,
     sharing,
     suspects,
@@ -49,6 +50,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        *(limits, sharing),
+        *(schedules, limits, sharing),
     )
     return [case for module in modules for case in module.CASES]

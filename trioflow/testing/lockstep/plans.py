@@ -127,6 +127,7 @@ class MessagePlan:
     ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
     creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
     ``claim``: what it asks for of something shared instead; of an event with ``reuse``.
+    ``terminates``: it ends its target instead.
     """
 
     to: str
@@ -138,6 +139,7 @@ class MessagePlan:
     reuse: bool
     replace: bool
     claim: Claim
+    terminates: bool
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,7 @@ _message = st.builds(
     reuse=often,
     replace=seldom,
     claim=_claim,
+    terminates=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")

@@ -374,6 +374,12 @@ local function deliver_message(sender, message)
     end
     done = create_one(message.new, message.reuse)
     flush()
+  elseif message.terminated then
+    local top, ending = open_row(message.instance), message.terminated
+    done = top and (not message.life or (top[8] or '') == message.life)
+    if done then
+      terminate_family(message.instance, top, ending.outcome, ending.before, ending.after)
+    end
   else
     done = deliver(message.instance, message)
   end

@@ -46,7 +46,7 @@ from trioflow.backends.records import ActivityKey
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.batch_rows import BatchRows, Refusals, life_of
-from trioflow.backends.sql.operations.changes import create_sent
+from trioflow.backends.sql.operations.changes import change_sent
 from trioflow.backends.sql.operations.cleanup import delete_finished, end_activity
 from trioflow.backends.sql.operations.delivery import (
     deliver_one_by_one,
@@ -164,7 +164,7 @@ def _write_batch(
         deliver_together(store, plain, rows.now)
     elif plain:
         insert_together(store, plain, touched[-1], rows.now)
-    deliver_one_by_one(store, others, rows.now, create_sent, ask_shared)
+    deliver_one_by_one(store, others, rows.now, change_sent, ask_shared)
     for cancelling in rows.cancelling:
         _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:

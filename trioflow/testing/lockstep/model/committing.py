@@ -223,6 +223,8 @@ def _send(state: State, sent: _Sent, now: float) -> None:
         if message.replacing is not None:
             state.terminate(message.instance, message.replacing, None, now)
         done = state.create(message.new, now, reuse=message.reuse)
+    elif message.terminated:
+        done = state.terminate(message.instance, message.terminated, message.life, now)
     else:
         done = state.deliver_or_end(message, now, sent.at)
     reply = message.sent if done else message.failed

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from trioflow._model.limits import Limit
-from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
+from trioflow.backends._common.notices import (
+    asked_by,
+    child_cancelled,
+    child_terminated,
+    run_has_ended,
+)
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.records import ENDED, ActivityKey, RequestKey
 from trioflow.testing.claims import Claimant, SharedClaims
@@ -93,7 +98,14 @@ class State:
         self.shared.forget(one.new.id for one in family)
         if row.new.parent is not None:
             self.deliver(child_terminated(outcome, row.new.parent), now)
+        else:
+            self._tell_schedule(row, "terminated", now)
         return True
+
+    def _tell_schedule(self, row: Instance, status: str, now: float) -> None:
+        notice = run_has_ended(row.new.options, row.new.id, status)
+        if notice is not None:
+            self.deliver(notice, now)
 
     def _children(self, parent: Instance) -> list[Instance]:
         """Return the unfinished children of an instance."""
@@ -171,6 +183,8 @@ class State:
         row.end("cancelled", message.unstarted, now)
         if parent is not None:
             self.deliver(child_cancelled(message.unstarted, parent), now)
+        else:
+            self._tell_schedule(row, "cancelled", now)
         return True
 
     # --- activities ---------------------------------------------------------------------
