@@ -34,7 +34,8 @@ ERRORS = """
 AUTHORING = """
     activity_connection
     start_detached cancel_instance set_attributes
-    Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
+    Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
+    activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
