@@ -9,6 +9,8 @@ A real program gives its provider an exporter that sends spans to Jaeger, Tempo 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import trio
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -47,7 +49,9 @@ async def checkout(order: str) -> str:
     return receipt
 
 
-def tree(spans: list[ReadableSpan], parent: ReadableSpan | None = None, depth: int = 0):
+def tree(
+    spans: list[ReadableSpan], parent: ReadableSpan | None = None, depth: int = 0
+) -> Iterator[str]:
     """Give the spans as lines, each below the one that it is inside of."""
     inside = [
         span

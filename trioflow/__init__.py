@@ -12,6 +12,9 @@ from trioflow._client import (
     Description,
     ExecutionHistory,
     Handle,
+    ScheduleDescription,
+    ScheduledRun,
+    ScheduleHandle,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -23,6 +26,7 @@ from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
+from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import Workflow
@@ -102,6 +106,7 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
+from trioflow.schedules import Cron, Every
 
 __all__ = [
     "Activity",
@@ -120,12 +125,14 @@ __all__ = [
     "Compatibility",
     "ContextVars",
     "CorruptStore",
+    "Cron",
     "DataRefused",
     "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
     "DeterminismWarning",
+    "Every",
     "ExecutionHistory",
     "Handle",
     "IncompatibleCode",
@@ -140,6 +147,7 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "Limit",
     "Misfit",
     "NoWorkerAnswered",
     "NonRetryable",
@@ -154,6 +162,9 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Saga",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "SchemaError",
     "Signal",
     "SuspendReport",

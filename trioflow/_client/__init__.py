@@ -12,6 +12,7 @@ from trioflow._client.description import (
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
+from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "Description",
     "ExecutionHistory",
     "Handle",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "Undecodable",
     "UpdateHandle",
     "open_client",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +21,8 @@ from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
 
 __all__ = ["client_on", "open_client"]
+
+logger = logging.getLogger("trioflow.client")
 
 
 def open_client(
@@ -65,6 +68,11 @@ async def client_on(
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
+    if store is not backend and store.name == "memory":
+        logger.warning(
+            "this client has opened a store of its own in memory, which no worker can reach: use "
+            "the client of open_worker('memory://'), or give both the same MemoryBackend()"
+        )
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -12,6 +13,7 @@ import msgspec
 
 from trioflow._client.handle import encode_terminated
 from trioflow._codec.values import Codec
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import encode_attributes
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.propagation import Propagator, injected
@@ -89,6 +91,17 @@ class Starter:
             return cast("Workflow[..., Any]", workflow)
         if isinstance(workflow, str):
             return self._registry.find_workflow(workflow)
+        if isinstance(workflow, Activity):
+            raise ArgumentError(
+                f"{workflow!r} is not a workflow: await it in one and start that, or call it here "
+                "as the function that it is, which stores nothing"
+            )
+        if inspect.iscoroutine(workflow):
+            workflow.close()
+            raise ArgumentError(
+                "a call is not a workflow: give the workflow and its arguments, as in "
+                "client.start(checkout, order)"
+            )
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
     def new(

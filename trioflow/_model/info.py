@@ -36,6 +36,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         turns: Turns before this one.
         events: Size of the history before this turn: events and commands.
         max_events: Size at which the instance is suspended.
+        scheduled_at: The time for which it was due, epoch seconds, if a schedule has begun it: that
+            of its calendar, without jitter, or the moment of a ``trigger()``.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     max_events: int
     priority: int = 0
+    scheduled_at: float | None = None
 
     @property
     def should_continue_as_new(self) -> bool:

@@ -158,7 +158,7 @@ async def check_code(
     async for record in _records(backend, InstanceFilter(status=statuses)):
         if queues is not None and record.queue not in queues:
             continue
-        if record.workflow not in registry.workflows:
+        if record.workflow not in registry.known_workflows:
             unknown[record.workflow] += 1
             continue
         kept = of_workflow.setdefault(record.workflow, [])
@@ -169,7 +169,7 @@ async def check_code(
             kept[place] = record
     found.unknown = dict(unknown)
     for name, records in of_workflow.items():
-        check = _Check(registry.workflows[name], codec, propagators, found)
+        check = _Check(registry.known_workflows[name], codec, propagators, found)
         for first in range(0, len(records), _LOADED):
             some = records[first : first + _LOADED]
             stored = await backend.load([(record.id, record.execution) for record in some])

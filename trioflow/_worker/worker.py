@@ -146,7 +146,7 @@ class Worker:
         )
         self._answerer = Answerer(
             backend=backend,
-            workflows=options.registry.workflows,
+            workflows=options.registry.known_workflows,
             codec=options.codec,
             queues=self._queues,
             registration=self._registration,
@@ -163,7 +163,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
-        for workflow in self._options.registry.workflows.values():
+        for workflow in self._options.registry.known_workflows.values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
         await self._code_check.begin()
@@ -180,6 +180,13 @@ class Worker:
         group.start_soon(self._serve, name="trioflow worker")
         group.start_soon(self._watch_ends, name="trioflow results")
         registry = self._options.registry
+        if not registry.workflows and not registry.activities:
+            logger.warning(
+                "worker %s knows no workflow and no activity, and so does nothing: import the "
+                "modules that define them before it starts, or give it their registry with "
+                "registry=",
+                self.name,
+            )
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s; "
             "trioflow %s, trio %s, Python %s",

@@ -40,7 +40,7 @@ async def report_of(client: Client, registry: Registry, why: str) -> str:
 def _tasks(
     client: Client, registry: Registry, record: InstanceRecord, history: History
 ) -> list[str]:
-    workflow = registry.workflows.get(record.workflow)
+    workflow = registry.known_workflows.get(record.workflow)
     if workflow is None:
         return ["its workflow is not registered here"]
     if not record.turns:

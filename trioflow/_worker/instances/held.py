@@ -224,6 +224,8 @@ class HeldInstance:
 
     def take_results(self) -> list[Received]:
         """Return the results of activities, which no turn will consume here, and forget them."""
+        if not self.received:
+            return []
         results = [r for r in self.received if r.finished is not None]
         if results:
             self.received = deque(r for r in self.received if r.finished is None)

@@ -213,11 +213,12 @@ class Stepper:
         self, instance: HeldInstance, definition: Workflow[..., Any], now: float
     ) -> ev.Started:
         instance.note_begin(now)
-        timeout, max_events = definition.timeout, 0
+        timeout, max_events, schedule = definition.timeout, 0, None
         if instance.options:
             options = decode_start_options(instance.options)
             timeout = timeout if options.timeout is None else options.timeout
             max_events = options.max_events or 0
+            schedule = options.schedule
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
@@ -230,6 +231,7 @@ class Stepper:
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
             attributes=decode_attributes(instance.attributes) if instance.attributes else {},
+            schedule=schedule,
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -275,7 +277,7 @@ class Stepper:
             execution.evict()
             self._failed(instance, exc)
         else:
-            execution.take_custom_status()
+            execution.custom_status = None
             execution.new_attributes = None
             now = self._backend.now()
             instance.loaded(execution, now)

@@ -90,6 +90,7 @@ def concerns_others(unit: Unit) -> bool:
             return True
         if commit.closing is not None or commit.suspended is not None:
             return True
-        if not all(new.leased for new in commit.activities):
-            return True
+        for new in commit.activities:
+            if not new.leased:
+                return True
     return False

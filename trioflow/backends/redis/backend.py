@@ -13,7 +13,10 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from trioflow._model.events import ParentRef
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
@@ -275,6 +278,29 @@ class RedisBackend:
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        named = {
+            name: value
+            for name, value in msgspec.structs.asdict(limit).items()
+            if value is not None
+        }
+        packed = wire.pack({**named, "per": float(limit.per)})
+        settings = (packed, repr(float(limit.per)), int(limit.key is not None))
+        names = (secrets.token_hex(8), limit.kind, limit.name)
+        await self._write("set_limit", *names, *settings, decode=_ignore)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        removed = await self._write("remove_limit", secrets.token_hex(8), kind, name, decode=bool)
+        if removed:
+            self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        return await self._read("limits", decode=rows.limits)
 
     # --- questions ----------------------------------------------------------------------
 

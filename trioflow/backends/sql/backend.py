@@ -18,6 +18,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -35,7 +36,7 @@ from trioflow.backends.records import (
     TakenQuestions,
     Update,
 )
-from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.sql.operations import changes, leases, limited, reads, taking
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -169,6 +170,17 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read(reads.load, ids)
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        await self._write(limited.set_limit, limit, told=_always)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        return await self._write(limited.remove_limit, kind, name)
+
+    async def limits(self) -> Limits:
+        return await self._read(limited.read_limits)
 
     # --- questions ----------------------------------------------------------------------
 

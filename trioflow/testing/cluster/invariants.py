@@ -182,7 +182,7 @@ def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> It
         if not execution.turns:
             continue
         started: Any = execution.decode()[0].events[0]
-        known = [version.workflows.get(started.workflow) for version in versions]
+        known = [version.known_workflows.get(started.workflow) for version in versions]
         tried = [workflow for workflow in known if workflow is not None]
         if not tried:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"

@@ -27,11 +27,13 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     instances,
+    limits,
     lives,
     messages,
     priorities,
     questions,
     requests,
+    schedules,
     searching,
     suspects,
     times,
@@ -47,5 +49,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        *(schedules, limits),
     )
     return [case for module in modules for case in module.CASES]

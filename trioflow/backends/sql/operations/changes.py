@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.notices import child_terminated, run_has_ended
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import Reached, Update
@@ -33,9 +33,9 @@ from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "cancel",
+    "change_sent",
     "create",
     "create_and_send",
-    "create_sent",
     "remove",
     "resume",
     "send",
@@ -89,9 +89,13 @@ def _trying(store: SqlStore, change: Callable[[], T]) -> T:
         return change()
 
 
-def create_sent(store: SqlStore, message: Message) -> bool:
-    """Create the instance that a message of a commit has; return whether its id was free."""
-    assert message.new is not None
+def change_sent(store: SqlStore, message: Message) -> bool:
+    """Do to an instance what a message of a commit says; return whether it was done.
+
+    That is to create it, if its id is free, or to terminate it.
+    """
+    if message.new is None:
+        return terminate(store, message.instance, message.terminated, message.life) == "done"
     return create(store, [message.new], message.reuse, message.replacing)[0]
 
 
@@ -199,8 +203,12 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             return "not found"
         if row[0] not in _OPEN or life not in (None, row[1]):
             return "finished"
-        parent = parent_ref(*row[2:])
-        notice = None if parent is None else child_terminated(outcome, parent)
+        parent = parent_ref(*row[3:])
+        notice = (
+            run_has_ended(row[2], instance, "terminated")
+            if parent is None
+            else child_terminated(outcome, parent)
+        )
         family = _family(store, instance)
         now = store.clock()  # what its descendants did before they were locked was before that
         for id in family:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -124,6 +125,7 @@ class Model:
 
     def _free(self, worker: str, *, died: bool) -> None:
         state, now = self.state, self.now()
+        state.limiting.free(worker)
         held = [row for row in state.instances.values() if row.worker == worker]
         blamed = any(row.suspect for row in held)
         for row in held:
@@ -178,6 +180,21 @@ class Model:
         failures = commit(self.state, worker, units, now)
         self._watcher.notify()
         return failures
+
+    async def set_limit(self, limit: Limit) -> None:
+        await checkpoint()
+        self.state.set_limit(limit)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        await checkpoint()
+        removed = self.state.remove_limit(kind, name)
+        self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        await checkpoint()
+        return self.state.limiting.seen()
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         await checkpoint()
