@@ -26,6 +26,7 @@ from trioflow._client.description import Description, describe
 from trioflow._client.handle import Handle, signal_event
 from trioflow._client.limits import limit_of, limited
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.resets import fork_instance
 from trioflow._client.schedules import (
     ScheduleDescription,
     ScheduleHandle,
@@ -127,6 +128,11 @@ class Client:
         if self.waiter.closed:
             raise ClientClosed
         return self._backend
+
+    @property
+    def random(self) -> RandomSource:
+        """Where lives come from."""
+        return self._random
 
     def close(self) -> None:
         """Refuse further calls, and end those that wait with `ClientClosed`."""
@@ -409,6 +415,37 @@ class Client:
         return [describe_schedule(record, self.codec) for record in found]
 
     # --- finding ------------------------------------------------------------------------
+
+    @raises_native_cancels
+    async def fork(
+        self, id: str, *, turn: int | None = None, new_id: str | None = None
+    ) -> Handle[Any]:
+        """Start an instance that has the first turns of another one; that one is left alone.
+
+        It goes on from there by itself. Results that the other one has for what these turns asked
+        for are copied. What has no result is done anew: activities, and sub-workflows, too (of
+        which one with an id of its own fails, since its id is taken). Messages to the other one
+        that came later are not copied. Code of those turns sees the other one's id in ``info()``.
+
+        Args:
+            id: The other one.
+            turn: The number, from 0, of the first turn that is not taken over; without it as for
+                `Handle.reset`.
+            new_id: The id of the new instance, which must never have been used; without it a
+                fresh one.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceAlreadyExists: There is an instance with the id ``new_id``, perhaps a finished
+                one.
+            ArgumentError: As for `Handle.reset`; or the id is too long, or has characters that a
+                store does not take.
+            CorruptStore: The history cannot be read.
+        """
+        if new_id is not None:
+            check_id(new_id)
+        new = await fork_instance(self, id, turn, new_id or self._starter.fresh_id("fork"))
+        return Handle(self, new.id, None, life=new.life)
 
     @overload
     def handle(self, id: str) -> Handle[Any]: ...

@@ -24,11 +24,13 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
     Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 
 __all__ = ["Backend"]
 
@@ -432,6 +434,39 @@ class Backend(Protocol):
         Returns:
             ``"done"``, ``"unchanged"`` if it is running, ``"finished"`` or ``"not found"``.
         """
+        ...
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        """Begin a new execution of an instance in place of its last one, whatever its status.
+
+        The instance is running and free then, and ready (not before its ``start_at``), in the next
+        execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
+        had ended it has no parent any more: that one has been told. The life and the requests stay.
+
+        All that belongs to the old execution ends, without a word to anybody: its inbox, and its
+        activities, of which those that a worker runs are marked with an empty event. Unfinished
+        sub-workflows of it are terminated, but for the adopted ones: the ``parent`` of those is the
+        new execution, and they are taken away from whoever holds them, as `release_instances` does
+        it with those that are running. Of an activity of `Beginning.activities` of which there was
+        a row, ``attempt``, ``visible_at``, ``scheduled_at``, ``failure`` and progress are kept.
+
+        Returns:
+            ``"done"``; ``"not found"``; ``"finished"`` if the id is another life's; or
+            ``"changed"``: the execution, the number of its turns or its inbox is not as expected,
+            or one of the adopted is not its unfinished sub-workflow. Then nothing was done.
+        """
+        ...
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        """Create an instance with a history, free; False if there is one of its id, of any status.
+
+        It is ready as with `create`, and in its first execution. ``attributes`` are those of
+        ``new``.
+        """
+        ...
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        """Return all that is in an instance's inbox, in the order of arrival."""
         ...
 
     async def get(self, instance: str) -> InstanceRecord | None:

@@ -31,6 +31,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
@@ -40,6 +41,7 @@ from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
@@ -382,6 +384,22 @@ class RedisBackend:
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._update("resume", instance, wire.meant(life))
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        told = wire.parts_of_notice(child_terminated, reset.outcome)
+        done = await self._write("reset", wire.pack_reset(reset), *told, decode=_text)
+        self._watcher.notify()
+        return cast("ResetResult", done)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        packed = wire.pack_new([new]), wire.pack_beginning(beginning)
+        made = await self._write("fork", *packed, decode=bool)
+        if made:
+            self._watcher.notify()
+        return made
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read("inbox", instance, decode=rows.inbox)
 
     async def _update(self, name: str, *arguments: Any) -> Update:
         update = await self._write(name, *arguments, decode=_decode_update)

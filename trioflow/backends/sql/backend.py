@@ -31,12 +31,14 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
     Update,
 )
-from trioflow.backends.sql.operations import changes, leases, limited, reads, taking
+from trioflow.backends.resets import Beginning, Reset, ResetResult
+from trioflow.backends.sql.operations import changes, leases, limited, reads, resets, taking
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -246,6 +248,15 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._write(changes.resume, instance, life, told=_is_done)
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        return await self._write(resets.reset, reset, told=_always)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        return await self._write(resets.fork, new, beginning)
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read(resets.inbox, instance)
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int

@@ -33,6 +33,7 @@ from trioflow.testing.conformance import (
     priorities,
     questions,
     requests,
+    resets,
     schedules,
     searching,
     suspects,
@@ -48,7 +49,7 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
+        *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
         *(schedules, limits),
     )
     return [case for module in modules for case in module.CASES]

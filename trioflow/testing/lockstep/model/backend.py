@@ -24,13 +24,16 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
     Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
+from trioflow.testing.lockstep.model import resetting
 from trioflow.testing.lockstep.model.committing import commit
 from trioflow.testing.lockstep.model.rows import Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
@@ -328,6 +331,24 @@ class Model:
         row.ready_at = row.first_ready(self.now())
         self._watcher.notify()
         return "done"
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        await checkpoint()
+        done = resetting.reset(self.state, reset, self.now())
+        self._watcher.notify()
+        return done
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        await checkpoint()
+        created = resetting.fork(self.state, new, beginning, self.now())
+        self._watcher.notify()
+        return created
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        await checkpoint()
+        row = self.state.instances.get(instance)
+        mails = {} if row is None else row.inbox
+        return [StoredMessage(seq, mail.event, mail.at) for seq, mail in mails.items()]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
