@@ -26,6 +26,7 @@ from trioflow.backends.commits import (
     Unit,
 )
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -59,9 +60,11 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "ActivityTransaction",
     "Answer",
     "AttributeCondition",
     "Backend",
+    "CallerTransaction",
     "CancelledActivity",
     "Closing",
     "CommitFailure",

@@ -15,6 +15,7 @@ from typing import Protocol
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -527,6 +528,39 @@ class Backend(Protocol):
         The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
         that a worker still runs are not deleted but marked with an empty event, so that it is told
         to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """Return what changes the store in a transaction of the caller's own.
+
+        Whoever waits for changes is woken soon after that transaction was committed.
+
+        Args:
+            connection: A connection of the store's driver to the same database.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead; or it is no such
+                connection.
+            BackendUnavailable: The store is not open.
+        """
+        ...
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """Return a transaction in which a leased activity writes, and its end is stored.
+
+        Any thread may call it.
+
+        Args:
+            worker: Who has the lease.
+            key: Which activity.
+            attempt: Which attempt of it.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead.
+            BackendUnavailable: The store is not open.
         """
         ...
 

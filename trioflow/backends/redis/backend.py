@@ -22,6 +22,12 @@ from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -465,6 +471,14 @@ class RedisBackend:
         if removed:  # somebody may wait for one of them
             self._watcher.notify()
         return removed
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused("Redis")
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions("Redis")
 
     # --- waking -------------------------------------------------------------------------
 

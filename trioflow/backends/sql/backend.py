@@ -22,6 +22,12 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -288,6 +294,14 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     # --- waking -------------------------------------------------------------------------
 

@@ -188,6 +188,8 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ? {for_update}"""
     delete_activity = """DELETE FROM activities
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    finish_attempt = """DELETE FROM activities WHERE instance = ? AND execution = ?
+        AND command = ? AND life = ? AND worker = ? AND attempt = ?"""
     mark_activity = """UPDATE activities SET cancel = ?
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,

@@ -14,6 +14,12 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
@@ -488,6 +494,14 @@ class Model:
             else:
                 numbers["", getattr(row.record(), by)] += 1
         return [Group(*key, number) for key, number in numbers.items()]
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()
