@@ -43,7 +43,7 @@ PUBLIC = {
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
         Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
-        ExecutionHistory Handle Info JsonCodec Misfit Propagator Registry RetryPolicy
+        ExecutionHistory Handle Info JsonCodec Limit Misfit Propagator Registry RetryPolicy
         ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
         open_client open_worker run_worker
@@ -162,7 +162,8 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Schedule.begin Schedule.more Schedule.pick Worker.register Workflow.reuses_finished
+    Schedule.begin Schedule.more Schedule.pick Worker.register
+    Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """
 

@@ -26,6 +26,7 @@ from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
+from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import Workflow
@@ -146,6 +147,7 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "Limit",
     "Misfit",
     "NoWorkerAnswered",
     "NonRetryable",

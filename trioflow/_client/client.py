@@ -24,7 +24,9 @@ from trioflow._client.arguments import (
 )
 from trioflow._client.description import Description, describe
 from trioflow._client.handle import Handle, signal_event
+from trioflow._client.limits import limit_of, limited
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.resets import fork_instance
 from trioflow._client.schedules import (
     ScheduleDescription,
     ScheduleHandle,
@@ -36,10 +38,12 @@ from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import Codec, encode_plain
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeKey, NamedAttribute, Where, group_value
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.calendars import Calendar
 from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
+from trioflow._model.limits import Limit
 from trioflow._model.options import check_count, check_time
 from trioflow._model.promises import Token
 from trioflow._model.propagation import Propagator
@@ -124,6 +128,11 @@ class Client:
         if self.waiter.closed:
             raise ClientClosed
         return self._backend
+
+    @property
+    def random(self) -> RandomSource:
+        """Where lives come from."""
+        return self._random
 
     def close(self) -> None:
         """Refuse further calls, and end those that wait with `ClientClosed`."""
@@ -407,6 +416,37 @@ class Client:
 
     # --- finding ------------------------------------------------------------------------
 
+    @raises_native_cancels
+    async def fork(
+        self, id: str, *, turn: int | None = None, new_id: str | None = None
+    ) -> Handle[Any]:
+        """Start an instance that has the first turns of another one; that one is left alone.
+
+        It goes on from there by itself. Results that the other one has for what these turns asked
+        for are copied. What has no result is done anew: activities, and sub-workflows, too (of
+        which one with an id of its own fails, since its id is taken). Messages to the other one
+        that came later are not copied. Code of those turns sees the other one's id in ``info()``.
+
+        Args:
+            id: The other one.
+            turn: The number, from 0, of the first turn that is not taken over; without it as for
+                `Handle.reset`.
+            new_id: The id of the new instance, which must never have been used; without it a
+                fresh one.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceAlreadyExists: There is an instance with the id ``new_id``, perhaps a finished
+                one.
+            ArgumentError: As for `Handle.reset`; or the id is too long, or has characters that a
+                store does not take.
+            CorruptStore: The history cannot be read.
+        """
+        if new_id is not None:
+            check_id(new_id)
+        new = await fork_instance(self, id, turn, new_id or self._starter.fresh_id("fork"))
+        return Handle(self, new.id, None, life=new.life)
+
     @overload
     def handle(self, id: str) -> Handle[Any]: ...
 
@@ -584,6 +624,74 @@ class Client:
         """
         backend = self.backend
         await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+        concurrency: int | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+        key: str | None = None,
+        key_concurrency: int | None = None,
+    ) -> None:
+        """Limit how much of one kind is under way, across all workers of the store.
+
+        It holds once this has returned; what is under way already goes on, and counts. A limit
+        that was set before for the same is replaced.
+
+        Args:
+            queue: Limits the activities of this queue,
+            activity: or those of this name in all queues,
+            workflow: or the instances of this workflow: at most ``concurrency`` that have begun
+                and not ended. Others wait, and begin in their order.
+            concurrency: How many activities run at once, at most.
+            rate: How many begin within any ``per`` seconds, at most; each attempt counts.
+            per: See ``rate``.
+            key: The name of an argument. Then the activities take turns by its values: one with
+                many that wait does not keep those of another value from beginning.
+            key_concurrency: How many run at once of one value of that argument, at most.
+
+        Raises:
+            ArgumentError: Not one of the three is given, or a number is none that can be.
+            BackendUnavailable: The store does not answer; it may have been set.
+        """
+        limit = limit_of(
+            *(queue, activity, workflow),
+            concurrency=concurrency,
+            rate=rate,
+            per=per,
+            key=key,
+            key_concurrency=key_concurrency,
+        )
+        await self.backend.set_limit(limit)
+
+    async def remove_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+    ) -> bool:
+        """Remove a limit; return whether there was one. What waited for it can begin at once.
+
+        Raises:
+            ArgumentError: Not one of the three is given.
+            BackendUnavailable: The store does not answer.
+        """
+        return await self.backend.remove_limit(*limited(queue, activity, workflow))
+
+    async def limits(self) -> builtins.list[Limit]:
+        """Return all limits, by kind and name.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [*(await self.backend.limits()).limits.values()]
 
     # --- inside -------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from trioflow._client.description import Description, decode_outcome, decode_rep
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
+from trioflow._client.resets import reset_instance
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
@@ -420,6 +421,36 @@ class Handle(Generic[R]):
             InstanceFinished: It has ended.
         """
         self._check(await self._client.backend.resume(self.id, life=self._life))
+
+    @raises_native_cancels
+    async def reset(self, turn: int | None = None, *, reason: str | None = None) -> None:
+        """Let the instance go on from before a turn of its history, with the code as it is now.
+
+        So a bug in a workflow is mended: deploy the code, and reset the instance. A new execution
+        begins with the turns before that one. What they have done is not done again, and what came
+        for them later counts: results, and messages, which are unread again. What the other turns
+        have begun is cancelled, and its results are not taken. What they have done elsewhere is
+        done, and the new execution may do it again, under other idempotency keys.
+
+        An instance that had ended lives again; its parent has been told of the end, and is not told
+        of another. The old execution is kept in `history`.
+
+        Args:
+            turn: The number, from 0, of the first turn to be dropped; see `history`. Without it,
+                the turn in which the instance has failed (in which a nursery began to cancel what
+                had to stop before), or for a suspended one, the turn that differs from its code;
+                if there is none, and for a terminated one, no turn is dropped.
+            reason: Why, for those who look.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            ArgumentError: It has no such turn; or it is running, completed or cancelled, and no
+                turn is given; or the reason is too long, or has characters that a store does not
+                take.
+            CorruptStore: Its history cannot be read.
+            TrioflowError: So much happens to it that no moment was found to do it.
+        """
+        await reset_instance(self._client, self.id, self._life, turn, reason)
 
     @raises_native_cancels
     async def remove(self) -> None:

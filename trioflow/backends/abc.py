@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.records import (
@@ -23,11 +24,13 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
     Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 
 __all__ = ["Backend"]
 
@@ -177,6 +180,12 @@ class Backend(Protocol):
         The highest ``priority`` comes first, among equals the oldest ``visible_at``. ``exclude``
         are names of activities. If the worker's row is gone, nothing is taken. ``next_at`` is as
         in `take_instances`.
+
+        What a limit does not allow now is left out (see `set_limit`). Then ``next_at`` is also when
+        a rate allows the next, and ``limited`` says whether a limit of ``concurrency`` was in the
+        way of anything. Where activities have keys (`NewActivity.limit_key`), the keys of a queue
+        take turns: each look gives to those that come after the last that was given to, in a fixed
+        order; only within a key do priority and time count.
         """
         ...
 
@@ -205,6 +214,11 @@ class Backend(Protocol):
         reply at once after what it answers. Cancelled activities come after them.
         When an execution ends because the next begins, what is unread and was sent for that
         execution alone (`Message.execution`) is dropped; the rest stays unread.
+
+        A unit fails with ``limited`` if it has an activity that is leased and has a limit, or whose
+        ``limit_key`` is empty if its limits have a key (or is not if they have none), or a new
+        instance that is leased, or has turns, of a workflow that has a limit. So nothing begins
+        that is not counted, from the moment on when `set_limit` has returned.
 
         Returns:
             For each unit ``None``, or why it was not stored.
@@ -237,6 +251,32 @@ class Backend(Protocol):
 
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         """Return the stored turns of each (instance, execution); unknown ones have none."""
+        ...
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        """Limit what is under way of one kind, across all workers; replaces what was set before.
+
+        Of a queue, or of activities of a name, never more than ``concurrency`` are leased, kept
+        slots (`Unit`) counted in, and within any ``per`` seconds never more than ``rate`` become
+        leased; of the activities that have one ``limit_key``, never more than ``key_concurrency``.
+        What is leased already stays so, and counts.
+
+        Of a workflow, never more than ``concurrency`` instances have begun and not ended: made a
+        turn, or been taken. Others wait, and are taken in the order of `take_instances`; suspended
+        ones count. Those that have begun already go on, and count.
+        """
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """Remove a limit; return whether there was one. What it kept waiting can be taken at once.
+
+        If it had a key, its activities have none from now on.
+        """
+        ...
+
+    async def limits(self) -> Limits:
+        """Return all limits, with a version that differs after each change."""
         ...
 
     # --- questions ----------------------------------------------------------------------
@@ -394,6 +434,39 @@ class Backend(Protocol):
         Returns:
             ``"done"``, ``"unchanged"`` if it is running, ``"finished"`` or ``"not found"``.
         """
+        ...
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        """Begin a new execution of an instance in place of its last one, whatever its status.
+
+        The instance is running and free then, and ready (not before its ``start_at``), in the next
+        execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
+        had ended it has no parent any more: that one has been told. The life and the requests stay.
+
+        All that belongs to the old execution ends, without a word to anybody: its inbox, and its
+        activities, of which those that a worker runs are marked with an empty event. Unfinished
+        sub-workflows of it are terminated, but for the adopted ones: the ``parent`` of those is the
+        new execution, and they are taken away from whoever holds them, as `release_instances` does
+        it with those that are running. Of an activity of `Beginning.activities` of which there was
+        a row, ``attempt``, ``visible_at``, ``scheduled_at``, ``failure`` and progress are kept.
+
+        Returns:
+            ``"done"``; ``"not found"``; ``"finished"`` if the id is another life's; or
+            ``"changed"``: the execution, the number of its turns or its inbox is not as expected,
+            or one of the adopted is not its unfinished sub-workflow. Then nothing was done.
+        """
+        ...
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        """Create an instance with a history, free; False if there is one of its id, of any status.
+
+        It is ready as with `create`, and in its first execution. ``attributes`` are those of
+        ``new``.
+        """
+        ...
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        """Return all that is in an instance's inbox, in the order of arrival."""
         ...
 
     async def get(self, instance: str) -> InstanceRecord | None:

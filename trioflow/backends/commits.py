@@ -23,6 +23,7 @@ __all__ = [
     "Closing",
     "CommitFailure",
     "InstanceCommit",
+    "KeptSlot",
     "Message",
     "NewActivity",
     "NewInstance",
@@ -61,7 +62,8 @@ class NewActivity(msgspec.Struct, frozen=True):
     """An activity to be stored. ``leased``: born as the committing worker's own.
 
     ``options`` is the stored form of `ActivityOptions`, or ``b""``; ``priority`` is as in
-    `NewInstance`.
+    `NewInstance`. ``limit_key`` stands for the value by which activities take turns
+    (`Limits.key_of`), ``""`` where they do not.
     """
 
     command: str
@@ -71,6 +73,7 @@ class NewActivity(msgspec.Struct, frozen=True):
     options: bytes = b""
     leased: bool = True
     priority: int = 0
+    limit_key: str = ""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -244,13 +247,32 @@ class ActivityRetry(msgspec.Struct, frozen=True):
     failure: bytes = b""
 
 
+class KeptSlot(msgspec.Struct, frozen=True):
+    """A place under the limits of a queue and an activity, though no activity is leased for it.
+
+    An attempt that was given up keeps its place until its code has ended, or its worker: its row
+    may be gone, or be somebody else's next attempt. ``id`` is random.
+    """
+
+    id: str
+    queue: str
+    activity: str
+    limit_key: str = ""
+
+
 class Unit(msgspec.Struct, kw_only=True):
-    """Things that stand or fall together within a batch."""
+    """Things that stand or fall together within a batch.
+
+    ``kept`` are places that the worker keeps from now on, ``freed`` the ids of those that it gives
+    back.
+    """
 
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
     progress: list[ActivityProgress] = []
+    kept: list[KeptSlot] = []
+    freed: list[str] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -263,8 +285,12 @@ class CommitFailure(msgspec.Struct, frozen=True):
         unseen: Ids of instances that would have ended with a message in their inbox that they had
             not consumed. They are still the worker's, and ready: `Backend.take_instances` gives
             them again with all of their inbox.
+        limited: Ids of instances that ask for what a limit does not allow, which the worker perhaps
+            did not know of: an activity that is born leased, or with the wrong kind of key, or a
+            new instance that is more than free.
     """
 
     taken_ids: list[str] = []
     lost: list[str] = []
     unseen: list[str] = []
+    limited: list[str] = []

@@ -168,13 +168,20 @@ class ActivityTask(msgspec.Struct, frozen=True):
     failure: bytes = b""
     priority: int = 0
     progress: bytes = b""
+    limit_key: str = ""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
-    """What `take_activities` gives. ``next_at``: when it is worth asking again, or ``None``."""
+    """What `take_activities` gives. ``next_at``: when it is worth asking again, or ``None``.
+
+    ``limited``: whether something waits until one ends elsewhere, which nobody tells; it is worth
+    asking again after a while. ``limits`` is the version of the limits that were applied.
+    """
 
     activities: list[ActivityTask]
     next_at: float | None
+    limited: bool = False
+    limits: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

@@ -64,6 +64,7 @@ async def explore(
     failures: bool = True,
     crashes: bool = True,
     terminates: bool = False,
+    resets: bool = False,
     instances: int = 2,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
@@ -91,6 +92,7 @@ async def explore(
         failures: As there.
         crashes: As there.
         terminates: As there.
+        resets: As there.
         instances: How many run side by side once, so that what they share by mistake is seen. In
             all other runs, and for ``check``, there is one.
         deploy: As there.
@@ -122,6 +124,7 @@ async def explore(
             failures=failures,
             crashes=crashes,
             terminates=terminates,
+            resets=resets,
             instances=side_by_side,
             deploy=deploy,
             registry=registry,

@@ -49,6 +49,7 @@ class Run:
         thread: Its thread, if it is a plain function that runs.
         group: The group that its task is in, once it has one.
         pulse: What it says with ``heartbeat()``, once it has, or if it must.
+        place: Names its place under limits if it keeps one after it was given up.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Run:
         "number",
         "options",
         "over_at",
+        "place",
         "pulse",
         "reason",
         "scope",
@@ -87,6 +89,7 @@ class Run:
         self.thread: ThreadCall | None = None
         self.group: DetachedGroup | None = None
         self.pulse: Pulse | None = None
+        self.place = ""
 
     @property
     def interrupted(self) -> bool:

@@ -56,6 +56,13 @@ class Listener(Protocol):
     def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
         """Take what one that runs has last said with ``heartbeat()``, encoded."""
 
+    def place_kept(self, task: ActivityTask) -> str:
+        """Keep the place under limits of one that is given up; return what names it, or ``""``."""
+        ...
+
+    def place_left(self, place: str) -> None:
+        """Give that back, since its code has ended."""
+
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
     ) -> None:
@@ -339,6 +346,8 @@ class ActivityRunner:
             self._fill()
             self.capacity.release(lane)
             self._detach(run, result)
+            if run.place:
+                self._listener.place_left(run.place)
             if self.capacity.closed:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
@@ -440,6 +449,7 @@ class ActivityRunner:
         """Report a run that does not stop as if it had."""
         run.given_up = True
         if not run.detached:
+            run.place = self._listener.place_kept(run.task)
             logger.warning(
                 "activity %r of instance %r (%s, attempt %d) has not stopped %.3g s after %s, and "
                 "is given up: what it still returns is dropped, and it counts against this "

@@ -17,7 +17,7 @@ import trio
 
 from trioflow._engine.hints import add_asyncio_hint, trio_on_asyncio
 from trioflow._model.activities import Activity
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.processes import frames
@@ -163,13 +163,25 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
+def _called_in(options: bytes) -> int | None:
+    """Return which execution has called an activity, if the present one has taken that over."""
+    if b'"execution":' not in options:
+        return None
+    try:
+        found = decode_options(options)
+    except msgspec.MsgspecError:  # the attempt fails because of it
+        return None
+    return None if found is None else found.execution
+
+
 def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
+    called_in = _called_in(task.options) if task.options else None
     return ActivityInfo(
         activity=task.activity,
         instance=key.instance,
-        execution=key.execution,
+        execution=key.execution if called_in is None else called_in,
         command=key.command,
         attempt=task.attempt,
         scheduled_at=task.scheduled_at,

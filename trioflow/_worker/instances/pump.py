@@ -39,6 +39,7 @@ from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.watchdog import Step
@@ -78,6 +79,7 @@ class Pump:
         holdings: What the worker holds.
         intake: How instances come to be held.
         isolation: The suspects.
+        limits: What is known of limits.
         results: How the ends of activities come in.
         store_lock: Held during a commit, and to be held while work is taken: a commit that gives
             up leases and a `take_instances` that gives them again must not cross.
@@ -103,16 +105,25 @@ class Pump:
     ) -> None:
         self._batch = batch = Batch()
         self.holdings = holdings = Holdings(known_workflows(registry), queues, limit, cache_size)
-        self.results = Results(backend, holdings, batch, timer)
+        self.limits = limits = KnownLimits(backend, holdings, registry.activities, codec)
+        self.results = Results(
+            backend=backend,
+            holdings=holdings,
+            batch=batch,
+            timer=timer,
+            limits=limits,
+            random=host.random,
+        )
         self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
-            holdings,
-            batch,
-            self.activities.capacity,
-            self.cancels,
-            host.random,
+            holdings=holdings,
+            batch=batch,
+            capacity=self.activities.capacity,
+            cancels=self.cancels,
+            random=host.random,
+            limits=limits,
             observed=observers is not None,
         )
         self.intake = Intake(
@@ -148,6 +159,7 @@ class Pump:
             registration=registration,
             timer=timer,
             rejections=Rejections(holdings, batch, recorder, codec),
+            limits=limits,
             on_end=on_end,
             observers=observers,
         )

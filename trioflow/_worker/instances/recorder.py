@@ -44,6 +44,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings, Left
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.commits import (
     Answer,
@@ -71,20 +72,23 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        limits: What may not be begun here at once.
         observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
         self,
+        *,
         holdings: Holdings,
         batch: Batch,
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
-        *,
+        limits: KnownLimits,
         observed: bool = False,
     ) -> None:
         self._random = random
+        self._limits = limits
         self._observed = observed
         self._holdings = holdings
         self._batch = batch
@@ -119,8 +123,7 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self._capacity.reserve(instance.id, command.activity, command.queue)
-                commit.activities.append(_new_activity(command, leased=leased))
+                commit.activities.append(self._new_activity(instance, command))
             case StartChild():
                 self._begin_child(instance, unit, command)
             case SendSignal():
@@ -139,6 +142,23 @@ class Recorder:
                 commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
+
+    def _new_activity(self, instance: HeldInstance, command: RunActivity) -> NewActivity:
+        """Return the row of an activity, which is begun here if it may be and there is room."""
+        key, limited = "", False
+        if self._limits.any:
+            key = self._limits.key_of(command)
+            limited = self._limits.has(command.queue, command.activity)
+        return NewActivity(
+            command.id,
+            command.activity,
+            command.queue,
+            bytes(command.input),
+            b"" if command.options is None else _encode(command.options),
+            not limited and self._capacity.reserve(instance.id, command.activity, command.queue),
+            command.priority,
+            key,
+        )
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
         new = _new_child(command, instance, self._random.new_life())
@@ -307,19 +327,6 @@ class Recorder:
 
 
 # --- rows and messages --------------------------------------------------------------------
-
-
-def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
-    """Return the row of an activity that a turn asked for."""
-    return NewActivity(
-        command.id,
-        command.activity,
-        command.queue,
-        bytes(command.input),
-        b"" if command.options is None else _encode(command.options),
-        leased,
-        command.priority,
-    )
 
 
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:

@@ -107,6 +107,11 @@ class MysqlDialect:
         where = f"WHERE {listed} worker > ''"
         return f"SELECT worker FROM {table} {where} GROUP BY {grouped} worker"  # noqa: S608
 
+    def keys_after(self) -> str:
+        return """SELECT limit_key FROM activities
+            WHERE worker IS NULL AND queue = ? AND limit_key > ? AND queue = ?
+            GROUP BY limit_key ORDER BY limit_key LIMIT ?"""
+
     def query(self, sql: str) -> str:
         # An index ends with the primary key, so its order is this one; but that key is too long
         # for the optimizer to know, and it would read, and lock, everything in order to sort it.

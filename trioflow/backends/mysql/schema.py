@@ -209,6 +209,47 @@ CREATE TABLE IF NOT EXISTS questions (
 ) {options}""",
 )
 
+# What is limited across all workers; the row without a kind has the version of all of them, which
+# workers have, too. The keys by which activities take turns; see `sql.operations.limited`.
+_LIMITS = (
+    """
+CREATE TABLE IF NOT EXISTS limits (
+    kind VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    settings LONGBLOB NOT NULL,
+    state LONGBLOB NOT NULL,
+    version VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (kind, name)
+) {options}""",
+    "INSERT IGNORE INTO limits (kind, name, settings, state, version) VALUES ('', '', '', '', '')",
+    """
+CREATE TABLE IF NOT EXISTS admitted (
+    workflow VARCHAR(255) NOT NULL,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (instance, life),
+    KEY admitted_workflow (workflow)
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS kept_slots (
+    worker VARCHAR(100) NOT NULL,
+    id VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    activity VARCHAR(255) NOT NULL,
+    limit_key VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (worker, id)
+) {options}""",
+    """
+ALTER TABLE workers
+    ADD COLUMN limits VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT ''""",
+    """
+ALTER TABLE activities
+    ADD COLUMN limit_key VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    DROP KEY activities_visible,
+    ADD KEY activities_visible
+        (worker, queue, limit_key, priority, visible_at, scheduled_at)""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -219,6 +260,7 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0010_limits", _LIMITS),
 )
 
 

@@ -13,7 +13,10 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from trioflow._model.events import ParentRef
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
@@ -28,6 +31,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
@@ -37,6 +41,7 @@ from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
@@ -276,6 +281,29 @@ class RedisBackend:
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        named = {
+            name: value
+            for name, value in msgspec.structs.asdict(limit).items()
+            if value is not None
+        }
+        packed = wire.pack({**named, "per": float(limit.per)})
+        settings = (packed, repr(float(limit.per)), int(limit.key is not None))
+        names = (secrets.token_hex(8), limit.kind, limit.name)
+        await self._write("set_limit", *names, *settings, decode=_ignore)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        removed = await self._write("remove_limit", secrets.token_hex(8), kind, name, decode=bool)
+        if removed:
+            self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        return await self._read("limits", decode=rows.limits)
+
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Update:
@@ -356,6 +384,22 @@ class RedisBackend:
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._update("resume", instance, wire.meant(life))
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        told = wire.parts_of_notice(child_terminated, reset.outcome)
+        done = await self._write("reset", wire.pack_reset(reset), *told, decode=_text)
+        self._watcher.notify()
+        return cast("ResetResult", done)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        packed = wire.pack_new([new]), wire.pack_beginning(beginning)
+        made = await self._write("fork", *packed, decode=bool)
+        if made:
+            self._watcher.notify()
+        return made
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read("inbox", instance, decode=rows.inbox)
 
     async def _update(self, name: str, *arguments: Any) -> Update:
         update = await self._write(name, *arguments, decode=_decode_update)

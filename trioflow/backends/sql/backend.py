@@ -18,6 +18,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -30,12 +31,14 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
     Update,
 )
-from trioflow.backends.sql.operations import changes, leases, reads, taking
+from trioflow.backends.resets import Beginning, Reset, ResetResult
+from trioflow.backends.sql.operations import changes, leases, limited, reads, resets, taking
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -170,6 +173,17 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read(reads.load, ids)
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        await self._write(limited.set_limit, limit, told=_always)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        return await self._write(limited.remove_limit, kind, name)
+
+    async def limits(self) -> Limits:
+        return await self._read(limited.read_limits)
+
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Update:
@@ -234,6 +248,15 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def resume(self, instance: str, *, life: str | None = None) -> Update:
         return await self._write(changes.resume, instance, life, told=_is_done)
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        return await self._write(resets.reset, reset, told=_always)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        return await self._write(resets.fork, new, beginning)
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read(resets.inbox, instance)
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int

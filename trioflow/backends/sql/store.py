@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from trioflow._model.limits import NO_LIMITS, Limits
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
+from trioflow.backends.sql.limit_queries import LimitQueries
 from trioflow.backends.sql.queries import Queries
 
 __all__ = ["SqlStore"]
@@ -24,7 +26,12 @@ class SqlStore:
         connection: Open, its schema up to date, in autocommit mode between transactions.
         dialect: Of its database.
         clock: The store's clock, epoch seconds.
+
+    Attributes:
+        limits: As they were when this connection last looked; their version says whether they are.
     """
+
+    limits: Limits
 
     def __init__(
         self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
@@ -33,6 +40,8 @@ class SqlStore:
         self.dialect = dialect
         self.clock = clock
         self.queries = Queries(dialect)
+        self.limit_queries = LimitQueries(dialect)
+        self.limits = NO_LIMITS
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.sql.dialect import Connection, Insert, Write, holders_one_by_one
+from trioflow.backends.sql.dialect import (
+    Connection,
+    Insert,
+    Write,
+    holders_one_by_one,
+    keys_one_by_one,
+)
 from trioflow.backends.sqlite.chunks import select_among, write_chunked
 from trioflow.errors import (
     BackendError,
@@ -112,6 +118,9 @@ class SqliteDialect:
 
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
+
+    def keys_after(self) -> str:
+        return keys_one_by_one()
 
     def query(self, sql: str) -> str:
         return sql

@@ -222,6 +222,40 @@ CREATE TABLE questions (
 ) WITHOUT ROWID;
 """
 
+# What is limited across all workers; the row without a kind has the version of all of them, which
+# workers have, too. The keys by which activities take turns; see `sql.operations.limited`.
+_LIMITS = """
+CREATE TABLE limits (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    state BLOB NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+INSERT INTO limits (kind, name, settings, state, version) VALUES ('', '', x'', x'', '');
+CREATE TABLE admitted (
+    workflow TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    PRIMARY KEY (instance, life)
+) WITHOUT ROWID;
+CREATE INDEX admitted_workflow ON admitted (workflow);
+CREATE TABLE kept_slots (
+    worker TEXT NOT NULL,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    PRIMARY KEY (worker, id)
+) WITHOUT ROWID;
+ALTER TABLE workers ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+ALTER TABLE activities ADD COLUMN limit_key TEXT NOT NULL DEFAULT '';
+DROP INDEX activities_visible;
+CREATE INDEX activities_visible ON activities
+    (worker, queue, limit_key, priority, visible_at, scheduled_at);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -232,6 +266,7 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0010_limits", _LIMITS),
 )
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other

@@ -27,11 +27,13 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     instances,
+    limits,
     lives,
     messages,
     priorities,
     questions,
     requests,
+    resets,
     schedules,
     searching,
     suspects,
@@ -47,7 +49,7 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        schedules,
+        *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
+        *(schedules, limits),
     )
     return [case for module in modules for case in module.CASES]

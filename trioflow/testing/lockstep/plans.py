@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from trioflow._model.attributes import AttributeCondition
+from trioflow._model.limits import Limit
 
 __all__ = [
     "ACTIVITIES",
@@ -42,6 +43,7 @@ __all__ = [
     "groups",
     "heir_acts",
     "ids",
+    "limits",
     "lives",
     "news",
     "often",
@@ -286,6 +288,15 @@ news = st.builds(
 _right: Life = "right"
 _any: Life = "any"
 _life: st.SearchStrategy[Life] = _mostly(_any, "right", "right", "wrong", weight=4)
+# Of those that are equal, which ones are taken differs; so these keep nobody waiting. But what is
+# born leased is refused, and instances are admitted and dismissed.
+limits = st.sampled_from(
+    (
+        Limit(kind="queue", name="q", concurrency=1000),
+        Limit(kind="activity", name="act", concurrency=1000, rate=1000, per=1e6),
+        Limit(kind="workflow", name="flow", concurrency=1000),
+    )
+)
 lives = _life
 """Which life of an id is meant."""
 

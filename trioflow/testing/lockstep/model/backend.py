@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -23,13 +24,16 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
     Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
+from trioflow.testing.lockstep.model import resetting
 from trioflow.testing.lockstep.model.committing import commit
 from trioflow.testing.lockstep.model.rows import Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
@@ -124,6 +128,7 @@ class Model:
 
     def _free(self, worker: str, *, died: bool) -> None:
         state, now = self.state, self.now()
+        state.limiting.free(worker)
         held = [row for row in state.instances.values() if row.worker == worker]
         blamed = any(row.suspect for row in held)
         for row in held:
@@ -178,6 +183,21 @@ class Model:
         failures = commit(self.state, worker, units, now)
         self._watcher.notify()
         return failures
+
+    async def set_limit(self, limit: Limit) -> None:
+        await checkpoint()
+        self.state.set_limit(limit)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        await checkpoint()
+        removed = self.state.remove_limit(kind, name)
+        self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        await checkpoint()
+        return self.state.limiting.seen()
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         await checkpoint()
@@ -311,6 +331,24 @@ class Model:
         row.ready_at = row.first_ready(self.now())
         self._watcher.notify()
         return "done"
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        await checkpoint()
+        done = resetting.reset(self.state, reset, self.now())
+        self._watcher.notify()
+        return done
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        await checkpoint()
+        created = resetting.fork(self.state, new, beginning, self.now())
+        self._watcher.notify()
+        return created
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        await checkpoint()
+        row = self.state.instances.get(instance)
+        mails = {} if row is None else row.inbox
+        return [StoredMessage(seq, mail.event, mail.at) for seq, mail in mails.items()]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
