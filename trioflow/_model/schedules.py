@@ -57,7 +57,7 @@ MOST_WAITING: Final = 1000
 """How many runs wait at most until another one has ended."""
 
 MOST_RUNNING: Final = 1000
-"""How many runs under way a schedule knows at most, the newest: with ``allow`` there may be more."""
+"""How many runs under way a schedule knows, the newest: with ``allow`` there may be more."""
 
 SHOWN: Final = 100
 """How much of a list clients are shown."""
