@@ -139,6 +139,7 @@ class Registry:
         heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
+        transactional: bool = False,
     ) -> _ActivityDecorator: ...
 
     def activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -147,8 +148,8 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime`` and ``on_cancel``: the
-                attributes of `Activity`.
+                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime``, ``on_cancel`` and
+                ``transactional``: the attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, the function cannot be an activity, or there is no

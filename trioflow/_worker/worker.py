@@ -41,6 +41,7 @@ from trioflow._worker.unserved import watch_queues
 from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
+from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey
 from trioflow.errors import BackendError, BackendUnavailable
 
@@ -104,6 +105,7 @@ class Worker:
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
+                begin_transaction=self._begin_transaction,
                 observers=observers,
             ),
             registration=self._registration,
@@ -284,6 +286,9 @@ class Worker:
         seconds = self._host.monotonic() - began_at
         worker = self._registration.id
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
+
+    def _begin_transaction(self, key: ActivityKey, attempt: int) -> ActivityTransaction:
+        return self._backend.activity_transaction(self._registration.id, key, attempt)
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc

@@ -15,6 +15,7 @@ from trioflow._model.limits import NO_LIMITS, Limits
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
 from trioflow.backends.sql.limit_queries import LimitQueries
 from trioflow.backends.sql.queries import Queries
+from trioflow.backends.sql.shared_queries import SharedQueries
 
 __all__ = ["SqlStore"]
 
@@ -41,6 +42,7 @@ class SqlStore:
         self.clock = clock
         self.queries = Queries(dialect)
         self.limit_queries = LimitQueries(dialect)
+        self.shared_queries = SharedQueries(dialect)
         self.limits = NO_LIMITS
 
     def close(self) -> None:
@@ -68,6 +70,10 @@ class SqlStore:
     def each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """Run one query once for each of the parameters; return the rows of each."""
         return self.dialect.each(self.connection, sql, parameters)
+
+    def taken(self, ids: Sequence[str]) -> list[Any]:
+        """Return id, status and execution of those instances that are there, locked."""
+        return self.among(self.queries.taken_ids, ids)
 
     def announce(self) -> None:
         """Have the next transaction tell other processes of a change.

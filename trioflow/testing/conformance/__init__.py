@@ -30,12 +30,14 @@ from trioflow.testing.conformance import (
     limits,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
     resets,
     schedules,
     searching,
+    sharing,
     suspects,
     times,
     workers,
@@ -50,6 +52,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits),
+        *(schedules, limits, outbox, sharing),
     )
     return [case for module in modules for case in module.CASES]
