@@ -29,9 +29,10 @@ ERRORS = """
     InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
     InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
     PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
-    UnknownDefinition UnreadSignals ValueMismatch WorkerLost
+    TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
+    activity_connection
     start_detached cancel_instance set_attributes
     Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
     activity activity_by_name activity_info
@@ -47,19 +48,19 @@ PUBLIC = {
         ExecutionHistory Handle Info JsonCodec Limit Misfit Propagator Registry RetryPolicy
         ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
-        open_client open_worker run_worker
+        open_client open_worker run_worker AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
-        AttributeCondition Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History

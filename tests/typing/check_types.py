@@ -291,6 +291,9 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
     assert_type(await handle.pause("why"), None)
+    assert_type(await handle.reset(2, reason="why"), None)
+    await handle.reset(reason=3)  # type: ignore[arg-type]
+    assert_type(await client.fork("x", turn=1, new_id="y"), Handle[Any])
     assert_type(await handle.wait(status=("failed", "suspended")), Description)
     await handle.wait(status="done")  # type: ignore[arg-type]
     async for description in handle.watch():

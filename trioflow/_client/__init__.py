@@ -12,11 +12,13 @@ from trioflow._client.description import (
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
+from trioflow._client.outbox import AsyncTransaction, Transaction
 from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
+    "AsyncTransaction",
     "Client",
     "DeadLetter",
     "Description",
@@ -25,6 +27,7 @@ __all__ = [
     "ScheduleDescription",
     "ScheduleHandle",
     "ScheduledRun",
+    "Transaction",
     "Undecodable",
     "UpdateHandle",
     "open_client",

@@ -49,7 +49,7 @@ class View:
     @property
     def identity(self) -> Identity:
         """Which execution of which instance this is."""
-        return self.execution.identity
+        return self.execution.acting
 
     @property
     def now(self) -> float:

@@ -42,7 +42,11 @@ __all__ = [
 
 
 class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of one call of an activity; ``None`` for what is as in the definition."""
+    """Options of one call of an activity; ``None`` for what is as in the definition.
+
+    ``execution`` is set where an execution has taken the call over from an earlier one, by a reset:
+    the number of that one, which the call's idempotency key has.
+    """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
@@ -50,6 +54,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
     metadata: dict[str, str] | None = None
+    execution: int | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode

@@ -15,20 +15,23 @@ from typing import Protocol
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 
 __all__ = ["Backend"]
 
@@ -279,7 +282,7 @@ class Backend(Protocol):
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
 
         Of an instance of another life nothing can be known: then it is not found. What has expired
@@ -341,7 +344,7 @@ class Backend(Protocol):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
@@ -374,7 +377,7 @@ class Backend(Protocol):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
@@ -393,7 +396,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         """End an instance and all its unfinished descendants at once.
 
         Their activities are deleted; running ones are marked, so that their workers stop them. The
@@ -410,7 +413,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         """Suspend a running instance, whoever holds it; it is free then.
 
         A worker that held it is not told: what it commits of the instance is refused. Activities
@@ -426,12 +429,45 @@ class Backend(Protocol):
         """
         ...
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         """Make a suspended instance running and ready.
 
         Returns:
             ``"done"``, ``"unchanged"`` if it is running, ``"finished"`` or ``"not found"``.
         """
+        ...
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        """Begin a new execution of an instance in place of its last one, whatever its status.
+
+        The instance is running and free then, and ready (not before its ``start_at``), in the next
+        execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
+        had ended it has no parent any more: that one has been told. The life and the requests stay.
+
+        All that belongs to the old execution ends, without a word to anybody: its inbox, and its
+        activities, of which those that a worker runs are marked with an empty event. Unfinished
+        sub-workflows of it are terminated, but for the adopted ones: the ``parent`` of those is the
+        new execution, and they are taken away from whoever holds them, as `release_instances` does
+        it with those that are running. Of an activity of `Beginning.activities` of which there was
+        a row, ``attempt``, ``visible_at``, ``scheduled_at``, ``failure`` and progress are kept.
+
+        Returns:
+            ``"done"``; ``"not found"``; ``"finished"`` if the id is another life's; or
+            ``"changed"``: the execution, the number of its turns or its inbox is not as expected,
+            or one of the adopted is not its unfinished sub-workflow. Then nothing was done.
+        """
+        ...
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        """Create an instance with a history, free; False if there is one of its id, of any status.
+
+        It is ready as with `create`, and in its first execution. ``attributes`` are those of
+        ``new``.
+        """
+        ...
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        """Return all that is in an instance's inbox, in the order of arrival."""
         ...
 
     async def get(self, instance: str) -> InstanceRecord | None:
@@ -492,6 +528,39 @@ class Backend(Protocol):
         The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
         that a worker still runs are not deleted but marked with an empty event, so that it is told
         to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """Return what changes the store in a transaction of the caller's own.
+
+        Whoever waits for changes is woken soon after that transaction was committed.
+
+        Args:
+            connection: A connection of the store's driver to the same database.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead; or it is no such
+                connection.
+            BackendUnavailable: The store is not open.
+        """
+        ...
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """Return a transaction in which a leased activity writes, and its end is stored.
+
+        Any thread may call it.
+
+        Args:
+            worker: Who has the lease.
+            key: Which activity.
+            attempt: Which attempt of it.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead.
+            BackendUnavailable: The store is not open.
         """
         ...
 

@@ -36,6 +36,7 @@ from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
 from trioflow._worker.activities.telling import tell_attempt
+from trioflow._worker.activities.transactions import Begin, Kept
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityKey, ActivityTask
@@ -50,8 +51,15 @@ _OBEY = 0.5  # seconds in which what was cancelled must stop, or is given up
 class Listener(Protocol):
     """Is told how activities end."""
 
-    def activity_ended(self, task: ActivityTask, event: Event) -> None:
-        """Take the event of one that completed, failed for good, or was cancelled."""
+    def activity_ended(self, task: ActivityTask, event: Event, *, apart: bool = False) -> None:
+        """Take the event of one that completed, failed for good, or was cancelled.
+
+        ``apart`` says that its row decides whether it counts: its own transaction may have been
+        committed meanwhile.
+        """
+
+    def activity_settled(self, task: ActivityTask) -> None:
+        """Take note of one whose end its own transaction has stored, or left to others."""
 
     def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
         """Take what one that runs has last said with ``heartbeat()``, encoded."""
@@ -91,6 +99,7 @@ class ActivityRunner:
             into the store at once.
         on_interrupt: Called with a `KeyboardInterrupt` that came out of a function, or with what
             went wrong in here: the worker is to end.
+        begin_transaction: Begins the transaction of a transactional activity.
         observers: Who is told of attempts, ``None`` for nobody.
     """
 
@@ -109,6 +118,7 @@ class ActivityRunner:
         listener: Listener,
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
+        begin_transaction: Begin,
         observers: Observers | None = None,
     ) -> None:
         self._observers = observers
@@ -122,7 +132,7 @@ class ActivityRunner:
         self._overseer = Overseer(host.current_time, self)
         self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
-            resources=Resources(host, self._processes),
+            resources=Resources(host, self._processes, begin_transaction),
             activities=registry.activities,
             codec=codec,
             now=now,
@@ -326,7 +336,7 @@ class ActivityRunner:
     async def _run(self, run: Run, lane: Lane) -> None:
         try:
             lane.fresh -= 1
-            result: Event | Again | None = None
+            result: Event | Again | Kept | None = None
             if not run.stop:
                 began_at = self._clock()
                 self._begin(run, lane, began_at)
@@ -372,7 +382,9 @@ class ActivityRunner:
         self.capacity.release(lane)
         self._detach(run, None)
 
-    def _detach(self, run: Run, result: Event | Again | None) -> None:
+    def _detach(  # noqa: C901 - one branch for each way to end
+        self, run: Run, result: Event | Again | Kept | None
+    ) -> None:
         """Forget a run and report it; once."""
         if run.detached:
             return
@@ -389,10 +401,15 @@ class ActivityRunner:
             self.report_progress(run)
         if isinstance(result, Again):
             self._listener.activity_given_back(task, *result)
+        elif isinstance(result, Kept):
+            self._listener.activity_settled(task)
         elif result is not None:
-            self._listener.activity_ended(task, result)
+            apart = self._activities[task.activity].transactional
+            self._listener.activity_ended(task, result, apart=apart)
         elif run.stop == "cancelled":
-            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command, run.reason))
+            apart = self._activities[task.activity].transactional
+            event = ev.ActivityCancelled(task.key.command, run.reason)
+            self._listener.activity_ended(task, event, apart=apart)
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 

@@ -55,8 +55,11 @@ class Results:
         self._limits = limits
         self._random = random
 
-    def activity_ended(self, task: ActivityTask, event: Event) -> None:
-        """Hand an activity's end to its instance, directly if that is held here."""
+    def activity_ended(self, task: ActivityTask, event: Event, *, apart: bool = False) -> None:
+        """Hand an activity's end to its instance, directly if that is held here.
+
+        Not one that ends ``apart``: what goes through the store counts only if its row is there.
+        """
         key = task.key
         instance = self._holdings.held.get(key.instance)
         now = self._backend.now()
@@ -65,11 +68,21 @@ class Results:
             and instance.number == key.execution
             and instance.life == key.life
             and not instance.sealed
+            and not apart
         ):
             instance.receive(Received(event, now, finished=key.command))
             self._holdings.queue(instance)
         else:
             self._store(ActivityResult(key, encode_event(event), now))
+            if apart and instance is not None:
+                self._holdings.queue(instance)  # perhaps it was only kept for this activity
+
+    def activity_settled(self, task: ActivityTask) -> None:
+        """Look for an activity's end, which the store has, and let go of its instance."""
+        instance = self._holdings.held.get(task.key.instance)
+        if instance is not None:
+            self._holdings.queue(instance)
+        self._timer.look_now()
 
     def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
         """Store how far an activity is."""

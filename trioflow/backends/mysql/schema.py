@@ -12,9 +12,10 @@ import pymysql
 from trioflow._codec.limits import COMMAND_LENGTH, ID_LENGTH, REQUEST_LENGTH
 from trioflow.backends.mysql.connection import MysqlConnection, code_of
 from trioflow.backends.sql.migrations import Migrations
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import BackendUnavailable
 
-__all__ = ["COMMAND_LENGTH", "MysqlMigrations"]
+__all__ = ["COMMAND_LENGTH", "SCRIPTS", "MysqlMigrations"]
 
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120
@@ -288,16 +289,21 @@ _MIGRATIONS = (
     ("0011_shared", _SHARED),
 )
 
+SCRIPTS = [statement for _, script in _MIGRATIONS for statement in script]
+"""The statements of all migrations."""
+
 
 class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
     """The migrations of one database, which is the connection's.
 
     Args:
         place: The database, for messages.
+        names: Those of the tables.
     """
 
-    def __init__(self, place: str) -> None:
-        super().__init__(_MIGRATIONS, place=place, own="database")
+    def __init__(self, place: str, names: TableNames = PLAIN) -> None:
+        super().__init__(_MIGRATIONS, place=place, own="database", names=names)
+        self._table = names.table(_TABLE)
 
     def _tables(self, connection: MysqlConnection) -> set[Any]:
         rows = connection.execute(
@@ -306,9 +312,9 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
         return {name for (name,) in rows.fetchall()}
 
     def _stamps(self, connection: MysqlConnection, tables: Collection[str]) -> list[str] | None:
-        if _TABLE not in tables:
+        if self._table not in tables:
             return None
-        rows = connection.execute(f"SELECT name FROM {_TABLE} ORDER BY name")  # noqa: S608 - ours
+        rows = connection.execute(f"SELECT name FROM {self._table} ORDER BY name")  # noqa: S608 - ours
         return [name for (name,) in rows.fetchall()]
 
     @contextmanager
@@ -329,7 +335,7 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
 
     def _prepare(self, connection: MysqlConnection) -> None:
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
+            f"CREATE TABLE IF NOT EXISTS {self._table} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
             f"applied_at DATETIME NOT NULL) {self._options(connection)}"
         )
 
@@ -349,7 +355,7 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
         }
         for statement in script:
             try:
-                connection.execute(statement.format_map(names))
+                connection.execute(self._names.script(statement).format_map(names))
             except pymysql.OperationalError as exc:
                 # A statement is done whole or not at all, so all that it does is done.
                 if code_of(exc) != _COLUMN_EXISTS:
@@ -357,6 +363,6 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
 
     def _stamp(self, connection: MysqlConnection, name: str) -> None:
         connection.execute(
-            f"INSERT INTO {_TABLE} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
+            f"INSERT INTO {self._table} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
             (name,),
         )

@@ -155,7 +155,7 @@ class PostgresDialect:
         (now,) = connection.execute(_CLOCK).fetchone()
         return float(now)
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         state = state_of(exc) or ""
         if state in _CROSSED:
             return 0.0 if attempt < _MOST_CROSSED else None

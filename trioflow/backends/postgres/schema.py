@@ -289,6 +289,7 @@ class PostgresMigrations(Migrations[PgConnection, str]):
     @contextmanager
     def _lock(self, connection: PgConnection) -> Generator[None]:
         with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = 0")
             connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
             yield
 

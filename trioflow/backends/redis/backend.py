@@ -22,24 +22,32 @@ from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
@@ -304,7 +312,7 @@ class RedisBackend:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._update("ask", wire.pack_question(question))
 
     async def take_questions(
@@ -352,7 +360,7 @@ class RedisBackend:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._update("send", instance, event, wire.meant(life), "", request)
 
     async def create_and_send(
@@ -369,25 +377,41 @@ class RedisBackend:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         unstarted = wire.pack_unstarted(event, outcome)
         return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
-        return await self._update("pause", instance, report, wire.meant(life))
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
+        return await self._update("suspend_instance", instance, report, wire.meant(life))
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._update("resume", instance, wire.meant(life))
 
-    async def _update(self, name: str, *arguments: Any) -> Update:
-        update = await self._write(name, *arguments, decode=_decode_update)
-        if update == "done":
+    async def reset(self, reset: Reset) -> ResetResult:
+        told = wire.parts_of_notice(child_terminated, reset.outcome)
+        done = await self._write("reset", wire.pack_reset(reset), *told, decode=_text)
+        self._watcher.notify()
+        return cast("ResetResult", done)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        packed = wire.pack_new([new]), wire.pack_beginning(beginning)
+        made = await self._write("fork", *packed, decode=bool)
+        if made:
             self._watcher.notify()
-        return update
+        return made
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read("inbox", instance, decode=rows.inbox)
+
+    async def _update(self, name: str, *arguments: Any) -> Effect:
+        effect = await self._write(name, *arguments, decode=_decode_effect)
+        if effect == "done":
+            self._watcher.notify()
+        return effect
 
     async def get(self, instance: str) -> InstanceRecord | None:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
@@ -447,6 +471,14 @@ class RedisBackend:
         if removed:  # somebody may wait for one of them
             self._watcher.notify()
         return removed
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused("Redis")
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions("Redis")
 
     # --- waking -------------------------------------------------------------------------
 
@@ -520,8 +552,8 @@ def _text(reply: bytes) -> str:
     return reply.decode()
 
 
-def _decode_update(reply: bytes) -> Update:
-    return cast("Update", reply.decode())
+def _decode_effect(reply: bytes) -> Effect:
+    return cast("Effect", reply.decode())
 
 
 def _flags(reply: Sequence[int]) -> list[bool]:

@@ -37,6 +37,7 @@ __all__ = [
     "damage_report",
     "execution",
     "heartbeat",
+    "inbox",
     "instance_record",
     "limits",
     "queue_stats",
@@ -148,6 +149,12 @@ def _message(number: bytes, stored: bytes) -> StoredMessage:
         raise ValueError(f"message {number!r} of the inbox has no header")
     at = header.partition(b"@")[2]
     return StoredMessage(int(number), event, float(at or 0))
+
+
+def inbox(reply: Sequence[bytes]) -> list[StoredMessage]:
+    """Read a whole inbox, in the order of arrival."""
+    messages = [_message(reply[at], reply[at + 1]) for at in range(0, len(reply), 2)]
+    return sorted(messages, key=_by_number)
 
 
 def _by_number(message: StoredMessage) -> int:

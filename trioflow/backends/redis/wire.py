@@ -26,6 +26,7 @@ from trioflow.backends.commits import (
 )
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import ActivityKey
+from trioflow.backends.resets import Beginning, Reset
 from trioflow.errors import DataRefused
 
 __all__ = [
@@ -34,11 +35,13 @@ __all__ = [
     "notices_of",
     "pack",
     "pack_answers",
+    "pack_beginning",
     "pack_filter",
     "pack_new",
     "pack_notices",
     "pack_parts",
     "pack_question",
+    "pack_reset",
     "pack_units",
     "pack_unstarted",
     "parts_of_notice",
@@ -104,6 +107,42 @@ def pack_units(units: Iterable[Unit]) -> bytes:
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
     """Pack instances to be created."""
     return pack([_new_instance(new) for new in instances])
+
+
+def pack_beginning(begin: Beginning) -> bytes:
+    """Pack what an execution begins with."""
+    return pack(_beginning(begin))
+
+
+def pack_reset(reset: Reset) -> bytes:
+    """Pack a reset."""
+    wire = msgspec.structs.asdict(reset)
+    for name in ("ending", "outcome"):
+        wire[name] = _payload(wire[name])
+    wire["beginning"] = _beginning(reset.beginning)
+    return pack(wire)
+
+
+def _beginning(begin: Beginning) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "turns": [_payload(turn) for turn in begin.turns],
+        "events": begin.events,
+        "inbox": [
+            {"event": _payload(one.event), "at": _time(one.at), "own": one.own}
+            for one in begin.inbox
+        ],
+        "activities": [_new_activity(new) for new in begin.activities],
+        "children": [_new_instance(new) for new in begin.children],
+        "taken": [
+            _payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
+            for new in begin.children
+        ],
+        "carried": _payload(begin.carried),
+        "attributes": _payload(begin.attributes),
+    }
+    if begin.attributes:
+        wire["indexed"] = _indexed(begin.attributes)
+    return wire
 
 
 def pack_question(new: NewQuestion) -> bytes:

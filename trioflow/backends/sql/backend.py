@@ -22,21 +22,29 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
-from trioflow.backends.sql.operations import changes, leases, limited, reads, taking
+from trioflow.backends.resets import Beginning, Reset, ResetResult
+from trioflow.backends.sql.operations import changes, leases, limited, reads, resets, taking
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -184,7 +192,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._write(asking.ask, question, told=_is_done)
 
     async def take_questions(
@@ -222,7 +230,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.send, instance, event, life, request, told=_is_done)
 
     async def create_and_send(
@@ -235,17 +243,26 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._write(changes.resume, instance, life, told=_is_done)
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        return await self._write(resets.reset, reset, told=_always)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        return await self._write(resets.fork, new, beginning)
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read(resets.inbox, instance)
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
@@ -278,6 +295,14 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)
 
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
+
     # --- waking -------------------------------------------------------------------------
 
     def changes(self) -> int:
@@ -306,5 +331,5 @@ def _never(_: object) -> bool:
     return False
 
 
-def _is_done(update: Update) -> bool:
-    return update == "done"
+def _is_done(effect: Effect) -> bool:
+    return effect == "done"

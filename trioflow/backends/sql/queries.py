@@ -188,6 +188,8 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ? {for_update}"""
     delete_activity = """DELETE FROM activities
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    finish_attempt = """DELETE FROM activities WHERE instance = ? AND execution = ?
+        AND command = ? AND life = ? AND worker = ? AND attempt = ?"""
     mark_activity = """UPDATE activities SET cancel = ?
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
@@ -226,7 +228,7 @@ class Queries:
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
-    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+    suspend_by_client = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
@@ -238,6 +240,41 @@ class Queries:
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
     request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
+
+    # --- resets -------------------------------------------------------------------------
+
+    inbox_of = "SELECT seq, event, arrived_at FROM inbox WHERE instance = ? ORDER BY seq"
+    reset_fence = "SELECT life, execution, turns FROM instances WHERE id = ? {for_update}"
+    # What had ended has told its parent, and has none any more.
+    reset_instance = """UPDATE instances SET execution = ?, status = 'running', turns = ?,
+        events = ?, unread = ?, ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END,
+        wake_at = NULL, worker = NULL, sticky_worker = NULL, level = priority, deaths = 0,
+        carried = ?, outcome = ?, custom_status = ?,
+        parent = CASE WHEN finished_at IS NULL THEN parent ELSE NULL END,
+        parent_execution = CASE WHEN finished_at IS NULL THEN parent_execution ELSE NULL END,
+        parent_command = CASE WHEN finished_at IS NULL THEN parent_command ELSE NULL END,
+        parent_life = CASE WHEN finished_at IS NULL THEN parent_life ELSE '' END,
+        finished_at = NULL WHERE id = ?"""
+    fork_instance = """UPDATE instances SET turns = ?, events = ?, unread = ?, carried = ?
+        WHERE id = ?"""
+    # Whoever holds it has the old address of its parent in memory.
+    adopt = f"""UPDATE instances SET parent_execution = ?,
+        ready_at = CASE WHEN worker IS NOT NULL AND status = 'running'
+            THEN CASE WHEN start_at > ? THEN start_at ELSE ? END ELSE ready_at END,
+        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
+            ELSE level END,
+        deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
+        sticky_worker = NULL, worker = NULL
+        WHERE id = ? AND parent = ? AND parent_execution = ? AND parent_life = ?
+        AND status IN ('running', 'suspended')"""  # noqa: S608
+    open_children = """SELECT id FROM instances WHERE parent = ? AND parent_execution = ?
+        AND parent_life = ? AND status IN ('running', 'suspended') ORDER BY id"""
+    attempts = """SELECT command, attempt, visible_at, scheduled_at, failure, progress
+        FROM activities WHERE instance = ? AND execution = ? AND life = ?"""
+    restore_activity = """INSERT INTO activities (instance, execution, command, life, queue,
+            activity, input, options, attempt, visible_at, scheduled_at, failure, priority,
+            progress)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
     # --- questions ----------------------------------------------------------------------
 

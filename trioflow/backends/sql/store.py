@@ -71,6 +71,10 @@ class SqlStore:
         """Run one query once for each of the parameters; return the rows of each."""
         return self.dialect.each(self.connection, sql, parameters)
 
+    def taken(self, ids: Sequence[str]) -> list[Any]:
+        """Return id, status and execution of those instances that are there, locked."""
+        return self.among(self.queries.taken_ids, ids)
+
     def announce(self) -> None:
         """Have the next transaction tell other processes of a change.
 

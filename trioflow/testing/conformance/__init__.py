@@ -30,9 +30,11 @@ from trioflow.testing.conformance import (
     limits,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
+    resets,
     schedules,
     searching,
     sharing,
@@ -49,7 +51,7 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        *(schedules, limits, sharing),
+        *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
+        *(schedules, limits, outbox, sharing),
     )
     return [case for module in modules for case in module.CASES]

@@ -193,7 +193,7 @@ class World:
         count = len(instance.inbox) if most is None else most
         turn = instance.store(instance.make_turn(count, self.now), count)
         for command in turn.commands:
-            self._carry_out(instance, command)
+            self.carry_out(instance, command)
         if turn.outcome is not None:
             self._ended(instance, turn.outcome)
 
@@ -210,7 +210,8 @@ class World:
         self.now = max(self.now, instance.wake_at)
         self.turn(instance)
 
-    def _carry_out(self, instance: SimulatedInstance, command: Command) -> None:
+    def carry_out(self, instance: SimulatedInstance, command: Command) -> None:
+        """Do what a turn has asked for."""
         match command:
             case RunActivity():
                 definition, fn = self._function_of(command.activity)
@@ -372,7 +373,8 @@ class World:
         child = self.instances.get(command.instance)
         ref = ev.ParentRef(parent.id, parent.number, command.id, parent.life)
         if child is not None and child.outcome is None and child.parent == ref:
-            child.inbox.append((self.now, ev.CancelRequested(command.reason, ref)))
+            cancel = ev.CancelRequested(command.reason, ref, parent.was_reset)
+            child.inbox.append((self.now, cancel))
 
     def _send(self, sender: SimulatedInstance, command: SendSignal) -> None:
         target = self.instances.get(command.instance)
@@ -386,8 +388,9 @@ class World:
 
     def _answered(self, instance: SimulatedInstance, answer: AnswerUpdate) -> None:
         if instance is self.roots[0]:
-            assert answer.update not in self.answers, f"update {answer.name!r} is answered twice"
-            self.answers[answer.update] = answer
+            again = answer.update in self.answers
+            assert instance.was_reset or not again, f"update {answer.name!r} is answered twice"
+            self.answers.setdefault(answer.update, answer)
 
     def terminate(self, instance: SimulatedInstance) -> None:
         """End an instance and its sub-workflows; none of their code runs any more."""
