@@ -228,7 +228,7 @@ class Queries:
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
-    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+    suspend_by_client = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,

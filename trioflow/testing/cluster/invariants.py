@@ -21,7 +21,7 @@ from trioflow._model.events import (
     decode_event,
 )
 from trioflow._model.turns import Turn
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.filters import InstanceFilter
@@ -182,7 +182,7 @@ def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> It
         if not execution.turns:
             continue
         started: Any = execution.decode()[0].events[0]
-        known = [version.known_workflows.get(started.workflow) for version in versions]
+        known = [known_workflows(version).get(started.workflow) for version in versions]
         tried = [workflow for workflow in known if workflow is not None]
         if not tried:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"
