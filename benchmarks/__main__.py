@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from benchmarks import crash, growth, moves, resident, sharing, speed
+from benchmarks import crash, growth, large, moves, resident, sharing, speed
 from benchmarks.measuring import Figure, Sizes
 from benchmarks.stores import SERVERS, kind_of, missing, serving
 
@@ -36,13 +36,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "replay": growth.replay,
     "history": growth.history,
     "finished": growth.finished,
+    "large": large.large,
     "sleeping": resident.sleeping,
     "idle": resident.idle,
     "sharing": sharing.sharing,
     "moves": moves.moves,
     "crash": crash.crash,
 }
-_BY_STORE = ("tree", "one", "two", "idle", "sharing")
+_BY_STORE = ("tree", "one", "two", "large", "idle", "sharing")
 """Those that run on every store, and so on the one that the command line names."""
 _OF_SERVERS = ("tree", "two", "idle", "sharing")
 """What ``stores`` means, on each server."""

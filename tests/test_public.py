@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pickle  # noqa: TID251 - users may
 import subprocess
 import sys
+import types
 import typing
+from pathlib import Path
 
 import msgspec
 import pydantic
@@ -26,9 +29,10 @@ ERRORS = """
     InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
     InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
     PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
-    UnknownDefinition UnreadSignals ValueMismatch WorkerLost
+    TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
+    activity_connection
     start_detached cancel_instance set_attributes
     Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
@@ -39,21 +43,23 @@ PUBLIC = {
         {AUTHORING} {ERRORS}
         attribute
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow Client Codec
-        Compatibility ContextVars DeadLetter Description DeterminismWarning ExecutionHistory Handle
-        Info JsonCodec Misfit Propagator Registry RetryPolicy SuspendReport Undecodable
+        Compatibility ContextVars Cron DeadLetter Description DeterminismWarning Every
+        ExecutionHistory Handle Info JsonCodec Limit Misfit Propagator Registry RetryPolicy
+        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
         UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
-        open_client open_worker run_worker
+        open_client open_worker run_worker AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
+    "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
-        AttributeCondition Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
@@ -151,3 +157,38 @@ def test_no_database_driver_is_imported_before_its_store_is_asked_for():
 def test_a_store_that_there_is_not_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'OracleBackend'"):
         _ = trioflow.backends.OracleBackend
+
+
+# Public because others of ours call them, not because users do.
+OURS = """
+    Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
+    Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
+    Registry.known_workflows Schedule.begin Schedule.more Schedule.pick Worker.register
+    Workflow.reuses_finished
+    Workflow.starts_at WrappedCodec.seal
+"""
+
+
+def calls_of_users():
+    """Yield the public functions, and the methods and properties of public classes."""
+    for module in ("trioflow", "trioflow.testing"):
+        for name in PUBLIC[module].split():
+            value = OBJECTS[f"{module}.{name}"]
+            if not inspect.isclass(value):
+                if callable(value):
+                    yield name
+            elif not issubclass(value, BaseException):
+                ours = [base for base in value.__mro__ if base.__module__.startswith("trioflow")]
+                kinds = (property, staticmethod, classmethod, types.FunctionType)
+                for member, what in [pair for base in ours for pair in vars(base).items()]:
+                    if isinstance(what, kinds) and not member.startswith("_"):
+                        yield f"{name}.{member}"
+
+
+def test_type_checkers_are_asked_about_every_public_call():
+    pages = Path(__file__).parent.joinpath("typing").glob("check_*.py")
+    nodes = [node for page in pages for node in ast.walk(ast.parse(page.read_text("utf-8")))]
+    shown = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    shown |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    missing = {call for call in calls_of_users() if call.rpartition(".")[2] not in shown}
+    assert sorted(missing - {*OURS.split()}) == [], "add them to tests/typing"

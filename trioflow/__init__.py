@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
+    AsyncTransaction,
     Client,
     DeadLetter,
     Description,
     ExecutionHistory,
     Handle,
+    ScheduleDescription,
+    ScheduledRun,
+    ScheduleHandle,
+    Transaction,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -22,7 +27,8 @@ from trioflow._metadata import fixup_module_metadata
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
-from trioflow._model.info import ActivityInfo, Info, SuspendReport
+from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
+from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import Workflow
@@ -44,6 +50,7 @@ from trioflow.authoring import (
     Update,
     activity,
     activity_by_name,
+    activity_connection,
     activity_info,
     cancel_instance,
     continue_as_new,
@@ -95,6 +102,7 @@ from trioflow.errors import (
     RemoteError,
     Retry,
     SchemaError,
+    TransactionRefused,
     TrioflowError,
     UndecodableValue,
     UnknownDefinition,
@@ -102,6 +110,7 @@ from trioflow.errors import (
     ValueMismatch,
     WorkerLost,
 )
+from trioflow.schedules import Cron, Every
 
 __all__ = [
     "Activity",
@@ -109,6 +118,7 @@ __all__ = [
     "ActivityInfo",
     "ActivityTimeout",
     "ArgumentError",
+    "AsyncTransaction",
     "Attempt",
     "BackendError",
     "BackendUnavailable",
@@ -120,12 +130,14 @@ __all__ = [
     "Compatibility",
     "ContextVars",
     "CorruptStore",
+    "Cron",
     "DataRefused",
     "DeadLetter",
     "DefinitionError",
     "Description",
     "DeterminismError",
     "DeterminismWarning",
+    "Every",
     "ExecutionHistory",
     "Handle",
     "IncompatibleCode",
@@ -140,6 +152,7 @@ __all__ = [
     "InstanceTerminated",
     "JsonCodec",
     "LeaseLost",
+    "Limit",
     "Misfit",
     "NoWorkerAnswered",
     "NonRetryable",
@@ -154,9 +167,15 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "Saga",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
     "SchemaError",
     "Signal",
     "SuspendReport",
+    "TaskInfo",
+    "Transaction",
+    "TransactionRefused",
     "TrioflowError",
     "Undecodable",
     "UndecodableValue",
@@ -171,6 +190,7 @@ __all__ = [
     "WrappedCodec",
     "activity",
     "activity_by_name",
+    "activity_connection",
     "activity_info",
     "attribute",
     "cancel_instance",

@@ -15,7 +15,7 @@ from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import SuspendOn, Unread, Workflow, checks_of_source
 from trioflow.errors import DefinitionError, UnknownDefinition
 
-__all__ = ["Registry", "default_registry"]
+__all__ = ["Registry", "add_to_every_registry", "default_registry", "known_workflows"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,13 +37,13 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._workflows: dict[str, Workflow[..., Any]] = dict(_ours)
         self._activities: dict[str, Activity[..., Any]] = {}
 
     @property
     def workflows(self) -> Mapping[str, Workflow[..., Any]]:
         """The workflows by name."""
-        return self._workflows
+        return {name: each for name, each in self._workflows.items() if name not in _ours}
 
     @property
     def activities(self) -> Mapping[str, Activity[..., Any]]:
@@ -139,6 +139,7 @@ class Registry:
         heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
+        transactional: bool = False,
     ) -> _ActivityDecorator: ...
 
     def activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -147,8 +148,8 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime`` and ``on_cancel``: the
-                attributes of `Activity`.
+                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime``, ``on_cancel`` and
+                ``transactional``: the attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, the function cannot be an activity, or there is no
@@ -172,7 +173,7 @@ class Registry:
         """
         found = self._workflows.get(name)
         if found is None:
-            near = difflib.get_close_matches(name, self._workflows, n=3)
+            near = difflib.get_close_matches(name, self.workflows, n=3)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UnknownDefinition(
                 f"no workflow {name!r} is registered in this process{hint or '.'} Import the "
@@ -187,7 +188,7 @@ class Registry:
             DefinitionError: An annotation cannot be resolved, or names a type that cannot be
                 stored.
         """
-        for definition in (*self._workflows.values(), *self._activities.values()):
+        for definition in (*self.workflows.values(), *self._activities.values()):
             definition.signature.check(codec)
 
     def _put_method(self, method: Activity[..., Any]) -> None:
@@ -224,6 +225,20 @@ class Registry:
                 f"one of them another: @{new.kind}(name=...)"
             )
         definitions[new.name] = new
+
+
+_ours: dict[str, Workflow[..., Any]] = {}
+
+
+def add_to_every_registry(workflow: Workflow[..., Any]) -> None:
+    """Add a workflow of trioflow's own, which every worker knows and nobody asks for."""
+    _ours[workflow.name] = workflow
+    default_registry.add(workflow)
+
+
+def known_workflows(registry: Registry) -> Mapping[str, Workflow[..., Any]]:
+    """Return the workflows by name, those of trioflow itself included, also as they change."""
+    return registry._workflows  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one of us
 
 
 class _ActivityDecorator:

@@ -18,8 +18,14 @@ CREATE TABLE activities (
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
     failure BLOB NOT NULL DEFAULT x'',
-    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'',
+    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'', limit_key TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (instance, execution, command, life)
+) WITHOUT ROWID;
+CREATE TABLE admitted (
+    workflow TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    PRIMARY KEY (instance, life)
 ) WITHOUT ROWID;
 CREATE TABLE attributes (
     seq INTEGER NOT NULL,
@@ -64,6 +70,22 @@ CREATE TABLE instances (
     created_at REAL NOT NULL,
     finished_at REAL
 , priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'', attributes BLOB NOT NULL DEFAULT x'');
+CREATE TABLE kept_slots (
+    worker TEXT NOT NULL,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    PRIMARY KEY (worker, id)
+) WITHOUT ROWID;
+CREATE TABLE limits (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    state BLOB NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
 CREATE TABLE questions (
     id TEXT NOT NULL PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -91,10 +113,11 @@ CREATE TABLE workers (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     heartbeat_at REAL NOT NULL
-, queues TEXT, activity_queues TEXT, lease REAL) WITHOUT ROWID;
+, queues TEXT, activity_queues TEXT, lease REAL, limits TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 CREATE INDEX activities_visible ON activities
-    (worker, queue, priority, visible_at, scheduled_at);
+    (worker, queue, limit_key, priority, visible_at, scheduled_at);
+CREATE INDEX admitted_workflow ON admitted (workflow);
 CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
 CREATE INDEX attributes_word ON attributes (name, word, seq);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);

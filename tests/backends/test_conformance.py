@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.stores import ALL, LOCAL, clock_of, forget_worker, open_store
+from tests.stores import ALL, LOCAL, clock_of, connection_of, forget_worker, open_store
 from trioflow.testing.conformance import Stage, conformance_cases
 
 # A server's store does its work in a thread, whatever the host is: on asyncio the campaign does.
@@ -30,7 +30,14 @@ async def test_contract(case, store, host, tmp_path, servers):
     backend = open_store(store, tmp_path, servers, clock=clock)()
     await backend.open()
     try:
-        await case(Stage(backend, pass_time, forget_worker=partial(forget_worker, backend)))
+        stage = Stage(
+            backend,
+            pass_time,
+            forget_worker=partial(forget_worker, backend),
+            connect=connection_of(backend),
+            callers_overlap=store != "sqlite",
+        )
+        await case(stage)
     finally:
         await backend.aclose()
 

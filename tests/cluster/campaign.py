@@ -84,20 +84,23 @@ def _after_cancels(report):
             turns = execution.decode()
             if not turns or turns[-1].reset is not None:
                 continue  # what counts of it is copied; what dropped turns cancelled begins anew
-            for turn in turns:
-                for command in turn.commands:
-                    if not isinstance(command, cm.CancelActivity):
-                        continue
-                    called_in = _called_in(command.id, turns, execution.number)
-                    key = (history.id, history.life, called_in, command.id)
-                    cancelled = turn.now - 1_767_225_600.0
-                    for attempt, at in starts[key]:
-                        if at > cancelled + (UNHEARD if attempt == 1 else TAKEN_AGAIN):
-                            late = at - cancelled
-                            yield (
-                                f"attempt {attempt} of {command.id} of {history.id} began"
-                                f" {late:.1f} s after its cancel"
-                            )
+            for command, cancelled in _cancels_in(turns):
+                called_in = _called_in(command, turns, execution.number)
+                for attempt, at in starts[history.id, history.life, called_in, command]:
+                    late = at - cancelled
+                    if late > (UNHEARD if attempt == 1 else TAKEN_AGAIN):
+                        yield (
+                            f"attempt {attempt} of {command} of {history.id} began"
+                            f" {late:.1f} s after its cancel"
+                        )
+
+
+def _cancels_in(turns):
+    """Yield the cancels of activities, each with its time by the clock of the run."""
+    for turn in turns:
+        for command in turn.commands:
+            if isinstance(command, cm.CancelActivity):
+                yield command.id, turn.now - 1_767_225_600.0
 
 
 def _called_in(command, turns, execution):

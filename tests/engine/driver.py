@@ -230,7 +230,7 @@ class Driver:
         assert replayed.turns == live.turns
         assert replayed.now == live.now
         assert _waits(replayed) == _waits(live)
-        assert replayed.unread() == live.unread()
+        assert replayed.messages.unread() == live.messages.unread()
         self.evict()
         self.execution = self.fresh()
         self.execution.replay(self.turns)

@@ -128,7 +128,7 @@ def test_a_call_in_a_cancelled_scope_is_never_made(drive):
     driver = drive(wf, first=[signal("item", 1)])
     assert isinstance(driver.check().outcome, Completed)
     assert driver.ids == []
-    assert len(driver.execution.unread()) == 1
+    assert len(driver.execution.messages.unread()) == 1
 
 
 def test_an_abandoned_activity_is_not_waited_for(drive):

@@ -308,7 +308,7 @@ def history(tasks, happens, wakes):
         driver.turn(*events, now=moment, at=at)
         if driver.outcome is not None:
             break
-    status = driver.execution.take_custom_status()
+    status = driver.execution.custom_status
     driver.check()
     driver.evict()
     return type(driver.outcome), status

@@ -163,11 +163,12 @@ def test_what_swallows_its_cancel_is_told_so_soon_and_is_kept_aside(monkeypatch)
         assert kept == [driver.execution.loop]
         stop.append(True)
         assert driver.execution.evict() is True
+        kept.clear()
 
 
 def test_one_that_starts_tasks_again_and_again_while_it_is_cancelled_is_told_so_soon(monkeypatch):
-    monkeypatch.setattr(execution_module, "_immortal", [])
-    rounds, stop = [], []
+    kept, rounds, stop = [], [], []
+    monkeypatch.setattr(execution_module, "_immortal", kept)
 
     async def stubborn():
         while not stop:

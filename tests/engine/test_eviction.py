@@ -213,9 +213,9 @@ def test_whatever_waits_for_whatever_goes(host, wait, caplog, capfd):
 
             driver = Driver(wf, first=[signal("go", 1), signal("go", 2)])
             assert driver.outcome is None, shape
-            unread = driver.execution.unread()
+            unread = driver.execution.messages.unread()
             driver.evict()
-            assert driver.execution.unread() == unread
+            assert driver.execution.messages.unread() == unread
             driver.revive()
             driver.evict()
 
@@ -324,6 +324,7 @@ def test_code_that_swallows_everything_for_ever_is_kept_aside_in_silence(monkeyp
         assert not driver.execution.commands.given
         stop.append(True)
         assert driver.execution.evict() is True
+        kept.clear()
 
 
 def test_an_evicted_execution_is_freed_without_the_garbage_collector_running_code():

@@ -141,7 +141,7 @@ def test_unread_signals_are_carried_over_in_their_order(drive):
     sent = [signal("number", 1), signal("word", "x"), signal("number", 2), signal("number", 3)]
     driver = drive(wf, True, first=sent)
     assert isinstance(driver.outcome, Continued)
-    carried = driver.check().execution.unread()
+    carried = driver.check().execution.messages.unread()
     assert carried == sent[1:]
     after = drive(wf, False, number=2, started={"carried": [sent[2], sent[1]]})
     after.turn(sent[3])

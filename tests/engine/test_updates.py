@@ -272,7 +272,7 @@ def test_the_end_waits_for_handlers_that_run(drive, how):
     turn = driver.turn(done("u1:1", 0))
     assert answers(turn) == {"r1": 42}
     assert isinstance(turn.outcome, Continued if how == "again" else Completed)
-    assert [each.update for each in driver.check().execution.unread()] == ["late"]
+    assert [each.update for each in driver.check().execution.messages.unread()] == ["late"]
 
 
 def test_a_failure_cancels_handlers_and_waits_for_them(drive):
@@ -327,7 +327,7 @@ def test_whoever_survives_a_cancel_answers_what_was_cancelled(drive):
     driver.turn(request("r2", "add", 2))
     turn = driver.turn(signal("stop", "all the same"))
     assert (driver.check().result(), answers(turn)) == ("all the same", {})
-    assert [each.update for each in driver.execution.unread()] == ["r2"]
+    assert [each.update for each in driver.execution.messages.unread()] == ["r2"]
 
 
 @pytest.mark.parametrize("how", ["return", "slow return", "raise", "again", "cancel"])
@@ -366,7 +366,7 @@ def test_messages_go_over_in_the_order_of_their_arrival(drive):
     sent = [signal("word", "x"), request("r1", "add", 1), signal("word", "y")]
     driver = drive(wf, True, first=[*sent, request("r2", "add", 2)])
     driver.turn(signal("stop", ""))
-    carried = driver.check().execution.unread()
+    carried = driver.check().execution.messages.unread()
     assert [getattr(each, "update", "") for each in carried] == ["", "r1", "", "r2"]
     later = drive(wf, False, number=2, started={"carried": carried})
     assert answers(later.last) == {"r1": 2, "r2": 4}

@@ -195,12 +195,12 @@ def test_the_last_status_of_a_turn_is_published(drive):
             set_status(object())
 
     driver = drive(wf)
-    assert driver.execution.take_custom_status() == b'{"two":2}'
-    assert driver.execution.take_custom_status() is None
+    assert driver.execution.custom_status == b'{"two":2}'
+    driver.execution.custom_status = None
     driver.turn(done("0:0", 1))
     assert driver.execution.custom_status in (None, b'{"two":2}')  # a replay sets it anew
     driver.turn(done("0:1", 1))
-    assert driver.execution.take_custom_status() == b"[3]"
+    assert driver.execution.custom_status == b"[3]"
 
 
 def test_continuing_as_new(drive):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trioflow
-from trioflow import Activity, Client, Description, Handle, Workflow
+from trioflow import Activity, Client, Description, Handle, ScheduleHandle, Workflow
 from trioflow._worker.options import WorkerOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,6 +46,7 @@ def test_the_reference_has_every_public_name():
     [
         ("method of `Client`", 0, methods(Client) - INSIDE),
         ("method of `Handle`", 0, methods(Handle)),
+        ("method of `ScheduleHandle`", 0, methods(ScheduleHandle)),
         ("field of `Description`", 0, set(Description.__struct_fields__)),
         ("`@workflow(…)`", 0, parameters(Workflow.__init__)),
         ("`@workflow(…)`", 1, parameters(Workflow.options)),

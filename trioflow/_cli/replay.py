@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from trioflow import TrioflowError, Workflow
 from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.facts import fact_line, tag_of, turn_lines
 from trioflow._cli.output import console, print_json
 from trioflow._model.info import TaskInfo
 from trioflow._model.turns import Turn
@@ -92,9 +92,9 @@ def _replay(
                 "execution": number,
                 "turn": run.position - 1,
                 "now": turn.now,
-                "events": [_describe(each) for each in turn.events],
-                "commands": [_describe(each) for each in turn.commands],
-                "outcome": None if turn.outcome is None else _tag(turn.outcome),
+                "events": [fact_line(each) for each in turn.events],
+                "commands": [fact_line(each) for each in turn.commands],
+                "outcome": None if turn.outcome is None else tag_of(turn.outcome),
                 "tasks": tasks,
             }
 
@@ -123,12 +123,8 @@ def _tell(
 
 def _show(out: Console, number: int, turn: Turn, tasks: list[TaskInfo]) -> None:
     out.print(Text.assemble((f"turn {number}", "bold cyan"), f"  {_time(turn.now)}"))
-    for event in turn.events:
-        out.print(f"  event    {_describe(event)}")
-    for command in turn.commands:
-        out.print(f"  command  {_describe(command)}")
-    if turn.outcome is not None:
-        out.print(f"  outcome  {_tag(turn.outcome)}")
+    for kind, said in turn_lines(turn):
+        out.print(f"  {kind:<8} {said}")
     for task in tasks:
         inside = "  " * task.path.count(".")
         line = Text.assemble(
@@ -143,15 +139,3 @@ def _show(out: Console, number: int, turn: Turn, tasks: list[TaskInfo]) -> None:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "milliseconds")
-
-
-def _describe(thing: msgspec.Struct) -> str:
-    """Say what an event or a command is, without the values in it, which may be secret."""
-    names = (getattr(thing, name, "") for name in ("activity", "workflow", "name", "instance"))
-    words = [_tag(thing), *dict.fromkeys(name for name in names if isinstance(name, str) and name)]
-    id_ = getattr(thing, "id", "")
-    return " ".join([*words, f"({id_})"] if id_ else words)
-
-
-def _tag(thing: msgspec.Struct) -> str:
-    return str(type(thing).__struct_config__.tag)

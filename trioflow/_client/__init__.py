@@ -12,15 +12,22 @@ from trioflow._client.description import (
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
+from trioflow._client.outbox import AsyncTransaction, Transaction
+from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
+    "AsyncTransaction",
     "Client",
     "DeadLetter",
     "Description",
     "ExecutionHistory",
     "Handle",
+    "ScheduleDescription",
+    "ScheduleHandle",
+    "ScheduledRun",
+    "Transaction",
     "Undecodable",
     "UpdateHandle",
     "open_client",

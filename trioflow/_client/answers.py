@@ -61,13 +61,13 @@ class AnswerWaiter:
     @property
     def waiting(self) -> int:
         """How many answers are waited for."""
-        return len(self._waiters)
+        return len(self._waiters.waiting)
 
     async def watch(self) -> None:
         """Look for answers after each change of the store, until `close`."""
 
         async def look() -> None:
-            await self._look([key for key, _ in self._waiters.items()])
+            await self._look(list(self._waiters.waiting))
 
         await self._waiters.watch(look)
 
@@ -130,7 +130,7 @@ class AnswerWaiter:
         return left
 
     def _tell(self, key: RequestKey, told: bytes | Ended, *, suspended: bool = False) -> None:
-        for waiter in self._waiters.of(key):
+        for waiter in self._waiters.waiting.get(key, ()):
             if not (suspended and waiter.wait_suspended):
                 waiter.told = told
                 waiter.woken.set()

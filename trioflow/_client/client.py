@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
-import msgspec
 
+from trioflow._client import listing
 from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
     Filters,
@@ -22,24 +22,40 @@ from trioflow._client.arguments import (
     instance_filter,
 )
 from trioflow._client.description import Description, describe
+from trioflow._client.events import settling
 from trioflow._client.handle import Handle, signal_event
+from trioflow._client.limits import limit_of, limited
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.outbox import (
+    AsyncConnection,
+    AsyncTransaction,
+    SyncConnection,
+    Transaction,
+)
 from trioflow._client.resets import fork_instance
+from trioflow._client.schedules import (
+    ScheduleDescription,
+    ScheduleHandle,
+    describe_schedule,
+    start_of,
+)
 from trioflow._client.starting import LocalWorker, Starter
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
-from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec, encode_plain
+from trioflow._codec.values import Codec
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeKey, NamedAttribute, Where, group_value
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
+from trioflow._model.calendars import Calendar
+from trioflow._model.limits import Limit
 from trioflow._model.options import check_count, check_time
-from trioflow._model.promises import Token
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
+from trioflow._model.schedules import Overlap
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
+from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import QueueStats, RequestKey, Status
@@ -67,6 +83,7 @@ class Client:
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
         propagators: What adds metadata to what is started.
+        observers: Who is told of what is started, ``None`` for nobody.
 
     Attributes:
         codec: How values are stored.
@@ -85,6 +102,7 @@ class Client:
         random: RandomSource = system_random,
         wall: Callable[[], float] = time.time,
         propagators: Sequence[Propagator] = (),
+        observers: Observers | None = None,
     ) -> None:
         self.codec = codec
         self.propagators = propagators
@@ -98,6 +116,7 @@ class Client:
             random=random,
             wall=wall,
             propagators=propagators,
+            observers=observers,
         )
         self.waiter = ResultWaiter(backend, self._life_here)
         self.answers = AnswerWaiter(backend)
@@ -215,6 +234,7 @@ class Client:
         new = self._starter.bound(self.backend, call, "signal_with_start()")
         event = signal_event(self.codec, signal, value)
         reached = await self.backend.create_and_send(new, event)
+        self._starter.tell_created(self.backend, new, reached.life)
         return Handle(self, new.id, call.definition, life=reached.life)
 
     @overload
@@ -248,6 +268,7 @@ class Client:
         new = self._starter.bound(self.backend, call, "update_with_start()")
         event, request = update_event(self.codec, update, value, self.fresh_request())
         reached = await self.backend.create_and_send(new, event, request=request)
+        self._starter.tell_created(self.backend, new, reached.life)
         key = RequestKey(new.id, reached.life, request)
         return await UpdateHandle[Any](self, key, update).result()
 
@@ -282,9 +303,7 @@ class Client:
             InstanceNotFound: The instance was removed.
             InstanceFinished: The instance has ended.
         """
-        meant = Token.parse(token)
-        data = msgspec.Raw(encode_plain(self.codec, value, "the value of a promise"))
-        return await self._settle(meant, PromiseResolved(meant.secret, data))
+        return await self._settle(*settling(self.codec, token, value=value))
 
     @raises_native_cancels
     async def reject(self, token: str, error: BaseException) -> bool:
@@ -292,20 +311,140 @@ class Client:
 
         Args, result and errors are those of `resolve`; ``error`` travels as activities' errors do.
         """
-        meant = Token.parse(token)
-        return await self._settle(
-            meant, PromiseRejected(meant.secret, Failure.of(error, self.codec))
-        )
+        return await self._settle(*settling(self.codec, token, error=error))
 
-    async def _settle(self, meant: Token, event: PromiseResolved | PromiseRejected) -> bool:
-        update = await self.backend.send(
-            meant.instance, encode_event(event), life=meant.life, request=f"promise {meant.secret}"
-        )
+    async def _settle(self, instance: str, life: str, event: bytes, request: str) -> bool:
+        update = await self.backend.send(instance, event, life=life, request=request)
         if update == "not found":
-            raise InstanceNotFound(meant.instance)
+            raise InstanceNotFound(instance)
         if update == "finished":
-            raise InstanceFinished(meant.instance)
+            raise InstanceFinished(instance)
         return update == "done"
+
+    # --- in a transaction of the caller's -----------------------------------------------
+
+    @overload
+    def in_transaction(self, connection: SyncConnection) -> Transaction: ...
+
+    @overload
+    def in_transaction(self, connection: AsyncConnection) -> AsyncTransaction: ...
+
+    def in_transaction(self, connection: object) -> Transaction | AsyncTransaction:
+        """Return what starts and signals instances when, and only if, your transaction commits.
+
+        On SQLite, PostgreSQL and MySQL, with a connection of your own to the database of the
+        store: your tables and trioflow's are written together, or not at all. Workers are woken
+        soon after the commit, which is yours to make::
+
+            with psycopg.connect(…) as connection:
+                connection.execute("INSERT INTO orders …")
+                client.in_transaction(connection).start(ship.options(id="order-7"), order)
+
+        Args:
+            connection: A ``sqlite3.Connection``, a ``psycopg.Connection``, a
+                ``psycopg.AsyncConnection``, or a connection of PyMySQL's. A transaction must be
+                open on it, unless its driver begins one by itself.
+
+        Returns:
+            Something with plain methods, or with async ones for an ``AsyncConnection``.
+
+        Raises:
+            TransactionRefused: The store cannot do so (memory, Redis), or it is no connection of
+                its driver; the message says what to do.
+            ClientClosed: The client's block was left.
+        """
+        given = self.backend.in_transaction(connection)
+        plain = Transaction(self, given, self._starter)
+        return AsyncTransaction(plain, given) if given.is_async else plain
+
+    # --- schedules ----------------------------------------------------------------------
+
+    async def schedule(
+        self,
+        id: str,
+        calendar: Calendar,
+        call: BoundWorkflow[R],
+        *,
+        overlap: Overlap = "skip",
+        catch_up: float = 3600.0,
+        jitter: float = 0.0,
+    ) -> ScheduleHandle[R]:
+        """Have a workflow run again and again, from now on.
+
+        The id of a run is that of the schedule with its time: ``daily/2026-11-26T08:00:00Z``;
+        ``info().scheduled_at`` is that time. ``client.list(id_prefix="daily/")`` shows the runs.
+
+        Args:
+            id: The schedule's id. It is that of an instance, too: the schedule is one.
+            calendar: When: ``Cron("0 9 * * mon-fri", tz="Europe/Madrid")`` or
+                ``Every(minutes=5)``.
+            call: What: ``report.bind("all")``, with all options but those that say when it starts.
+            overlap: What happens if a run is due while another is under way. ``"skip"``: it is left
+                out. ``"buffer_one"``: it begins when that has ended; one waits, and others that are
+                due meanwhile are left out. ``"buffer_all"``: they all wait, up to 1,000 of them.
+                ``"cancel_other"`` and ``"terminate_other"``: that one is cancelled or terminated,
+                and the new one begins when it has ended. ``"allow"``: it begins.
+            catch_up: By how many seconds a run may be late and is still begun, because no worker
+                was there; what is missed by more is only counted. Ten seconds are always allowed.
+            jitter: A run begins up to so many seconds after its time, each at a moment of its own
+                that depends on the ids alone.
+
+        Returns:
+            A handle of the schedule.
+
+        Raises:
+            InstanceAlreadyExists: There is an unfinished instance, or a schedule, of this id; then
+                ``client.schedule_handle(id).replace(…)`` changes it.
+            ArgumentError: The arguments of the call do not fit, ``calendar`` or ``call`` is
+                something else, or the id is too long for those of its runs.
+            DefinitionError: There is no such ``overlap``.
+            TypeError, ValueError: ``catch_up`` or ``jitter`` is no number of seconds.
+            BackendUnavailable: The store cannot be reached or written.
+        """
+        terms = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter}
+        definition, state = start_of(self, id, calendar, call, terms)
+        await self.start(definition, state)
+        return ScheduleHandle(self, id, call.definition)
+
+    @overload
+    def schedule_handle(self, id: str) -> ScheduleHandle[Any]: ...
+
+    @overload
+    def schedule_handle(self, id: str, workflow: Workflow[..., R]) -> ScheduleHandle[R]: ...
+
+    def schedule_handle(
+        self, id: str, workflow: Workflow[..., Any] | None = None
+    ) -> ScheduleHandle[Any]:
+        """Return a handle of a schedule by its id; whether it exists shows when it is used.
+
+        Args:
+            id: The schedule's id.
+            workflow: What it runs, for the type of the results.
+
+        Raises:
+            TypeError, ValueError, ArgumentError: As `handle`.
+        """
+        check_workflow(workflow)
+        return ScheduleHandle(self, check_id(id), workflow)
+
+    @raises_native_cancels
+    async def schedules(
+        self, *, limit: int = 100, after: str | None = None
+    ) -> builtins.list[ScheduleDescription]:
+        """Return the schedules, newest first.
+
+        Args:
+            limit: How many at most.
+            after: The id of the last one of the page before.
+
+        Raises:
+            ValueError: ``limit`` is negative.
+            InstanceNotFound: ``after`` has been removed meanwhile.
+            UndecodableValue: Another codec has stored one of them.
+        """
+        most, last = check_count("limit", limit, 0), None if after is None else check_id(after)
+        found = await self.backend.list(listing.SCHEDULES, limit=most, after=last)
+        return [describe_schedule(record, self.codec) for record in found]
 
     # --- finding ------------------------------------------------------------------------
 
@@ -380,7 +519,7 @@ class Client:
         limit: int = 100,
         after: str | None = None,
     ) -> builtins.list[Description]:
-        """Return instances, newest first.
+        """Return instances, newest first; schedules only with their workflow's name.
 
         Args:
             status: Only those of this status, or of these.
@@ -412,7 +551,7 @@ class Client:
             where=where,
         )
         page = check_count("limit", limit, 0), None if after is None else check_id(after, "after")
-        found = await self.backend.list(wanted, limit=page[0], after=page[1])
+        found = await listing.list_records(self.backend, wanted, *page)
         return [describe(record, [], self.codec) for record in found]
 
     @overload
@@ -452,17 +591,18 @@ class Client:
         """
         wanted = instance_filter(**filters)
         if group_by is None:
-            return await self.backend.count(wanted)
+            return await listing.count(self.backend, wanted)
         groups: dict[Any, int] = {}
         if isinstance(group_by, NamedAttribute):
-            for name, word, number in await self.backend.count_by(
-                wanted, group_by.name, attribute=True
+            for name, word, number in await listing.count_by(
+                self.backend, wanted, group_by.name, attribute=True
             ):
                 value = group_value(name, word)
                 groups[value] = groups.get(value, 0) + number
             return groups
         check_group(group_by)
-        return {value: number for _, value, number in await self.backend.count_by(wanted, group_by)}
+        counted = await listing.count_by(self.backend, wanted, group_by)
+        return {value: number for _, value, number in counted}
 
     @raises_native_cancels
     async def stats(self) -> builtins.list[QueueStats]:
@@ -516,6 +656,74 @@ class Client:
         """
         backend = self.backend
         await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+        concurrency: int | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+        key: str | None = None,
+        key_concurrency: int | None = None,
+    ) -> None:
+        """Limit how much of one kind is under way, across all workers of the store.
+
+        It holds once this has returned; what is under way already goes on, and counts. A limit
+        that was set before for the same is replaced.
+
+        Args:
+            queue: Limits the activities of this queue,
+            activity: or those of this name in all queues,
+            workflow: or the instances of this workflow: at most ``concurrency`` that have begun
+                and not ended. Others wait, and begin in their order.
+            concurrency: How many activities run at once, at most.
+            rate: How many begin within any ``per`` seconds, at most; each attempt counts.
+            per: See ``rate``.
+            key: The name of an argument. Then the activities take turns by its values: one with
+                many that wait does not keep those of another value from beginning.
+            key_concurrency: How many run at once of one value of that argument, at most.
+
+        Raises:
+            ArgumentError: Not one of the three is given, or a number is none that can be.
+            BackendUnavailable: The store does not answer; it may have been set.
+        """
+        limit = limit_of(
+            *(queue, activity, workflow),
+            concurrency=concurrency,
+            rate=rate,
+            per=per,
+            key=key,
+            key_concurrency=key_concurrency,
+        )
+        await self.backend.set_limit(limit)
+
+    async def remove_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+    ) -> bool:
+        """Remove a limit; return whether there was one. What waited for it can begin at once.
+
+        Raises:
+            ArgumentError: Not one of the three is given.
+            BackendUnavailable: The store does not answer.
+        """
+        return await self.backend.remove_limit(*limited(queue, activity, workflow))
+
+    async def limits(self) -> builtins.list[Limit]:
+        """Return all limits, by kind and name.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [*(await self.backend.limits()).limits.values()]
 
     # --- inside -------------------------------------------------------------------------
 

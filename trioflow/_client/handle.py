@@ -9,6 +9,7 @@ import msgspec
 
 from trioflow._client.arguments import check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
+from trioflow._client.events import cancel_event
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
@@ -18,16 +19,16 @@ from trioflow._client.waiting import TAKEN_SINCE
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
-from trioflow._model.events import CancelRequested, SignalReceived, encode_event
-from trioflow._model.info import SuspendReport
+from trioflow._model.events import SignalReceived, encode_event
+from trioflow._model.info import SuspendReport, TaskInfo
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
+from trioflow._model.tasks import TASKS
 from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, InstanceRecord, RequestKey, Status
-from trioflow.backends.records import Update as Changed
+from trioflow.backends.records import ENDED, Effect, InstanceRecord, RequestKey, Status
 from trioflow.errors import (
     CorruptStore,
     InstanceCancelled,
@@ -80,6 +81,11 @@ class Handle(Generic[R]):
     def client(self) -> Client:
         """The client that it belongs to."""
         return self._client
+
+    @property
+    def life(self) -> str | None:
+        """Which life of its id it is bound to; ``None`` for the present one, whichever that is."""
+        return self._life
 
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"
@@ -221,6 +227,22 @@ class Handle(Generic[R]):
         question = question_of(self._client.codec, query, value)
         return await ask(self._client, await self._record(), query, question, timeout)
 
+    async def tasks(self, *, timeout: float = 10.0) -> list[TaskInfo]:
+        """Ask where each task of the instance waits, for what, and until when.
+
+        A worker answers, as for `query`.
+
+        Args:
+            timeout: Seconds to wait for a worker that answers.
+
+        Returns:
+            The tasks, parents before those that they spawned; none once the workflow has ended.
+
+        Raises:
+            InstanceNotFound, NoWorkerAnswered, InstanceSuspended: As `query`.
+        """
+        return await self.query(TASKS, timeout=timeout)
+
     @overload
     async def update(
         self, update: Update[[A], T], value: A, *, wait_suspended: bool = True
@@ -298,15 +320,8 @@ class Handle(Generic[R]):
             InstanceFinished: It has ended.
             ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        why = seal_text(self._client.codec, check_reason(reason))
-        self._check(
-            await self._client.backend.cancel(
-                self.id,
-                encode_event(CancelRequested(why)),
-                _encode(Cancelled(why)),
-                life=self._life,
-            )
-        )
+        event, outcome = cancel_event(self._client.codec, reason)
+        self._check(await self._client.backend.cancel(self.id, event, outcome, life=self._life))
 
     @raises_native_cancels
     async def terminate(self, reason: str | None = None) -> None:
@@ -472,10 +487,10 @@ class Handle(Generic[R]):
                 f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
             ) from exc
 
-    def _check(self, update: Changed) -> None:
-        if update == "not found":
+    def _check(self, effect: Effect) -> None:
+        if effect == "not found":
             raise InstanceNotFound(self.id)
-        if update == "finished":
+        if effect == "finished":
             raise InstanceFinished(self.id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,11 +15,14 @@ from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
+from trioflow._observe import Observer, observers_of, propagators_among
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
 
 __all__ = ["client_on", "open_client"]
+
+logger = logging.getLogger("trioflow.client")
 
 
 def open_client(
@@ -27,6 +31,7 @@ def open_client(
     codec: Codec | None = None,
     registry: Registry | None = None,
     propagators: Sequence[Propagator] = (),
+    observers: Sequence[Observer] = (),
 ) -> AbstractAsyncContextManager[Client]:
     """Open a client on a store, for as long as the block lasts.
 
@@ -35,6 +40,7 @@ def open_client(
         codec: How values are stored; the same as the workers'.
         registry: Where workflows that are started by name are looked up.
         propagators: What adds metadata to what is started; mostly the same as the workers'.
+        observers: Who is told of what is started; one that is a propagator, too, is used as both.
 
     Raises:
         BackendUnavailable: The store cannot be reached.
@@ -45,6 +51,7 @@ def open_client(
         codec=codec or JsonCodec(),
         registry=registry or default_registry,
         propagators=propagators,
+        observers=observers,
     )
 
 
@@ -57,9 +64,15 @@ async def client_on(
     random: RandomSource = system_random,
     wall: Callable[[], float] = time.time,
     propagators: Sequence[Propagator] = (),
+    observers: Sequence[Observer] = (),
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
     store = open_backend(backend)
+    if store is not backend and store.name == "memory":
+        logger.warning(
+            "this client has opened a store of its own in memory, which no worker can reach: use "
+            "the client of open_worker('memory://'), or give both the same MemoryBackend()"
+        )
     await store.open()
     error: BaseException | None = None
     left: BaseException | None = None  # what has left the group
@@ -71,7 +84,8 @@ async def client_on(
             registry=registry,
             random=random,
             wall=wall,
-            propagators=propagators,
+            propagators=propagators_among(propagators, observers),
+            observers=observers_of(observers),
         )
         try:
             async with anyio.create_task_group() as group:

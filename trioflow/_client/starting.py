@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -12,11 +13,13 @@ import msgspec
 
 from trioflow._client.handle import encode_terminated
 from trioflow._codec.values import Codec
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import encode_attributes
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource
 from trioflow._model.workflows import Workflow
+from trioflow._observe import InstanceCreated, Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import NewInstance
@@ -26,6 +29,7 @@ from trioflow.errors import ArgumentError, InstanceAlreadyExists, InstanceTermin
 __all__ = ["LocalWorker", "Starter"]
 
 _encode = msgspec.json.Encoder().encode
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class _Start(Protocol):
@@ -54,6 +58,7 @@ class Starter:
         random: For ids and lives.
         wall: The clock of ids, epoch seconds.
         propagators: What adds metadata to what is started.
+        observers: Who is told of what was started, ``None`` for nobody.
     """
 
     def __init__(
@@ -65,7 +70,9 @@ class Starter:
         random: RandomSource,
         wall: Callable[[], float],
         propagators: Sequence[Propagator],
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
         self._codec = codec
         self._registry = registry
         self._local = local
@@ -84,6 +91,17 @@ class Starter:
             return cast("Workflow[..., Any]", workflow)
         if isinstance(workflow, str):
             return self._registry.find_workflow(workflow)
+        if isinstance(workflow, Activity):
+            raise ArgumentError(
+                f"{workflow!r} is not a workflow: await it in one and start that, or call it here "
+                "as the function that it is, which stores nothing"
+            )
+        if inspect.iscoroutine(workflow):
+            workflow.close()
+            raise ArgumentError(
+                "a call is not a workflow: give the workflow and its arguments, as in "
+                "client.start(checkout, order)"
+            )
         raise ArgumentError(f"{workflow!r} is not a workflow; decorate the function with @workflow")
 
     def new(
@@ -152,6 +170,8 @@ class Starter:
             if await self._create(
                 backend, new, reuse=definition.reuses_finished, replacing=replacing
             ):
+                if self._observers is not None:
+                    self.tell_created(backend, new, new.life)
                 return new.life
             if definition.if_exists != "return":
                 return None
@@ -181,6 +201,21 @@ class Starter:
         with anyio.CancelScope(shield=True):
             created = await create()
         return created  # noqa: RET504  # to type checkers a scope may swallow what is raised in it
+
+    def tell_created(self, backend: Backend, new: NewInstance, life: str) -> None:
+        """Tell the observers that an instance was started, if ``life`` is the new one's."""
+        if self._observers is None or life != new.life:
+            return
+        self._observers.tell(
+            InstanceCreated(
+                instance=new.id,
+                life=new.life,
+                workflow=new.workflow,
+                queue=new.queue,
+                metadata=_decode_metadata(new.metadata) if new.metadata else {},
+                stored_at=backend.now(),
+            )
+        )
 
     def fresh_id(self, name: str) -> str:
         """Return an id that sorts by its time: those of one hour lie together in the store."""

@@ -109,7 +109,9 @@ class UpdateHandle(Generic[R]):
                 error.__cause__ = failed.failure.rebuild(codec)
                 return error
             case _:
-                return InstanceFinished(id, unanswered)
+                return InstanceFinished(
+                    id, f"{unanswered}; does the workflow set a handler of that name?"
+                )
 
 
 def update_event(

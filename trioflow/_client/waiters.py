@@ -8,7 +8,7 @@ no harm: whoever is woken without being told looks again, or finds the client cl
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Hashable, ItemsView, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -45,6 +45,7 @@ class Waiters(Generic[K, W]):
     Attributes:
         patience: Seconds at most between two looks for all of them.
         closed: Whether `close` was called.
+        waiting: The calls by what they wait for, written here alone.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -52,24 +53,9 @@ class Waiters(Generic[K, W]):
         self.patience = PATIENCE if backend.shared else math.inf
         self.closed = False
         self._backend = backend
-        self._waiting: dict[K, list[W]] = {}
+        self.waiting: dict[K, list[W]] = {}
         self._wanted = anyio.Event()
         self._watching = anyio.CancelScope()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def everybody(self) -> Iterator[W]:
-        """Return all calls that wait."""
-        return chain.from_iterable(self._waiting.values())
-
-    def items(self) -> ItemsView[K, Sequence[W]]:
-        """Return what is waited for, with the calls that wait for it."""
-        return self._waiting.items()
-
-    def of(self, key: K) -> Sequence[W]:
-        """Return the calls that wait for this."""
-        return self._waiting.get(key, ())
 
     async def wait(self, key: K, waiter: W, look: Callable[[], Awaitable[bool]]) -> None:
         """Register a call, look for what it waits for, and wait until it is woken.
@@ -85,7 +71,7 @@ class Waiters(Generic[K, W]):
         """
         if self.closed:
             raise ClientClosed
-        self._waiting.setdefault(key, []).append(waiter)
+        self.waiting.setdefault(key, []).append(waiter)
         try:
             if await look():
                 return
@@ -96,16 +82,16 @@ class Waiters(Generic[K, W]):
                 raise ClientClosed from exc
             raise
         finally:
-            waiting = self._waiting[key]
+            waiting = self.waiting[key]
             waiting.remove(waiter)
             if not waiting:
-                del self._waiting[key]
+                del self.waiting[key]
 
     async def watch(self, look: Callable[[], Awaitable[None]]) -> None:
         """Look for all that wait after each change of the store, until `close`."""
         with self._watching:
             while True:
-                if not self._waiting:
+                if not self.waiting:
                     self._wanted = anyio.Event()
                     await self._wanted.wait()
                 seen = self._backend.changes()
@@ -120,5 +106,5 @@ class Waiters(Generic[K, W]):
         """End `watch`, and wake everybody; whoever has not been told raises `ClientClosed`."""
         self.closed = True
         self._watching.cancel()
-        for waiter in self.everybody():
+        for waiter in chain.from_iterable(self.waiting.values()):
             waiter.woken.set()

@@ -74,7 +74,7 @@ class ResultWaiter:
     @property
     def waiting(self) -> int:
         """How many instances are waited for."""
-        return len(self._waiters)
+        return len(self._waiters.waiting)
 
     @property
     def closed(self) -> bool:
@@ -94,13 +94,13 @@ class ResultWaiter:
 
     def tell(self, id: str, life: str, status: str, outcome: bytes) -> None:
         """Wake the calls that wait for an instance: a worker in this process has ended it."""
-        for waiter in self._waiters.of(id):
+        for waiter in self._waiters.waiting.get(id, ()):
             if waiter.life is None or waiter.life == life:
                 waiter.tell(status, outcome)
 
     def look_again(self, id: str) -> None:
         """Make the calls that wait for an instance look at the store, even if it is held here."""
-        for waiter in self._waiters.of(id):
+        for waiter in self._waiters.waiting.get(id, ()):
             waiter.look()
 
     async def _look(self) -> None:
@@ -110,8 +110,8 @@ class ResultWaiter:
         except BackendUnavailable:
             raise
         except Exception:  # noqa: BLE001 - each of them meets it by itself, and raises it
-            for waiter in self._waiters.everybody():
-                waiter.look()
+            for id in self._waiters.waiting:
+                self.look_again(id)
         if everybody:
             self._all_at = anyio.current_time()
 
@@ -119,7 +119,7 @@ class ResultWaiter:
         # Of what this process holds, `tell` tells.
         asked = {
             (id, waiter.life or ""): None
-            for id, waiters in self._waiters.items()
+            for id, waiters in self._waiters.waiting.items()
             for waiter in waiters
             if everybody or waiter.doubtful or self._life_here(id) != waiter.life
         }
@@ -128,7 +128,7 @@ class ResultWaiter:
         ids, lives = [id for id, _ in asked], [life for _, life in asked]
         for id in set(await self._backend.not_running(ids, lives=lives)):
             record = await self._backend.get(id)
-            for waiter in self._waiters.of(id):
+            for waiter in self._waiters.waiting.get(id, ()):
                 if record is None or record.life != waiter.life:
                     waiter.look()
                 elif record.status != "running":

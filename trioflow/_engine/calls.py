@@ -20,7 +20,7 @@ import trio
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import COMMAND_LENGTH, MAX_TURN, check_given
-from trioflow._codec.values import encode_plain, named
+from trioflow._codec.values import JsonCodec, encode_plain, named
 from trioflow._engine.children import call_workflow
 from trioflow._engine.execution import Execution
 from trioflow._engine.loop.runner import TaskState, current_task_state, in_cancelled_scope
@@ -58,6 +58,8 @@ __all__ = ["Caller", "current_caller"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+_PLAIN = JsonCodec()
+
 
 def current_caller(what: str) -> Caller:
     """Return what calls of the running workflow go to.
@@ -79,7 +81,7 @@ class Caller(View):
     __slots__ = ("_bytes", "_turn")
 
     def __init__(self, execution: Execution) -> None:
-        super().__init__(execution)
+        self.execution = execution
         self._turn: int = -1
         self._bytes = 0
 
@@ -193,7 +195,7 @@ class Caller(View):
         signal = self.execution.messages.mailbox.take(name)
         if signal is None:
             raise trio.WouldBlock
-        return self.read(signal.value, type_, "signal {!r}", name)
+        return self.read(signal.value, type_, "signal {!r}", name, plain=signal.plain)
 
     def receive_any_signal(self) -> Coroutine[Any, Any, tuple[str, Any]]:
         """Wait for the next signal that nobody receives by its name."""
@@ -389,13 +391,15 @@ class Caller(View):
         if self.execution.loop.fenced:
             raise Evicted
 
-    def read(self, data: msgspec.Raw, type_: object, form: str, name: str) -> Any:
+    def read(
+        self, data: msgspec.Raw, type_: object, form: str, name: str, *, plain: bool = False
+    ) -> Any:
         """Decode a stored value. If that fails the instance is suspended, the call does not fail.
 
-        ``form.format(name)`` says in messages what the value is.
+        ``form.format(name)`` says in messages what the value is. ``plain``: no codec has encoded
+        it.
         """
-        execution = self.execution
-        codec = execution.codec
+        codec = _PLAIN if plain else self.execution.codec
         try:  # as `decode_as` does
             return codec.decode(bytes(data), NoneType if type_ is None else type_)
         except KeyboardInterrupt:

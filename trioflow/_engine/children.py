@@ -32,7 +32,7 @@ async def call_workflow(
 ) -> R:
     """Start a sub-workflow and wait for its result, as often as its retry policy says."""
     codec = caller.execution.codec
-    began_at = caller.now
+    began_at = caller.execution.now
     attempt = 1
     while True:
         answer, child = await _run_child(caller, workflow, args, kwargs, attempt)
@@ -44,7 +44,7 @@ async def call_workflow(
             case ev.ChildFailed():
                 delay = None
                 if workflow.retry is not None:
-                    elapsed = caller.now - began_at
+                    elapsed = caller.execution.now - began_at
                     delay = workflow.retry.next_delay(attempt, answer.failure, elapsed, child)
                 if delay is None:
                     error = caller.rebuild(answer.failure)
@@ -90,7 +90,7 @@ async def _run_child(
             ),
             queue=workflow.queue or me.queue,
             priority=me.priority if workflow.priority is None else workflow.priority,
-            start_at=workflow.starts_at(caller.now),
+            start_at=workflow.starts_at(caller.execution.now),
             options=workflow.overrides,
             attributes=workflow.attributes,
             metadata=execution.outgoing(workflow.metadata)

@@ -65,7 +65,8 @@ def outcome_of(execution: Execution, recorded: Turn | None) -> Outcome:
     else:
         policy = definition.unread if recorded is None else _judged(recorded.outcome)
         outcome = _returned(definition, codec, end.unwrap())
-        outcome = _unread_is_fine(outcome, policy, execution.unread())
+        if policy == "fail" and isinstance(outcome, Completed):
+            outcome = _unread_is_fine(outcome, execution.messages.unread())
     if execution.calls.made:
         execution.calls.close()
     if why is not None and isinstance(outcome, Continued):
@@ -138,12 +139,8 @@ def _judged(recorded: Outcome | None) -> Unread:
     return "fail" if failed else "ignore"
 
 
-def _unread_is_fine(
-    end: Completed | Failed, policy: Unread, unread: Sequence[Message]
-) -> Completed | Failed:
-    """Return how a workflow ends that has returned, and has not received these messages."""
-    if policy != "fail" or isinstance(end, Failed):
-        return end
+def _unread_is_fine(end: Completed, unread: Sequence[Message]) -> Completed | Failed:
+    """Return how a workflow ends that must receive all its signals, and has not received these."""
     names = [each.name for each in unread if isinstance(each, SignalReceived)]
     if not names:
         return end

@@ -75,17 +75,17 @@ class Execution:
         messages: What others have sent to it.
         patches: The patches that the code has asked for, ``None`` for none.
         propagators: What takes metadata over at the start, and adds to that of calls.
+        cancelled_why: The request for a cancel that has cancelled it, ``None`` if there was none.
         carries: Whether calls may have metadata.
-        custom_status: The last value of ``set_status`` (one JSON document) that
-            `take_custom_status` has not given yet, or ``None``.
+        custom_status: The last value of ``set_status`` (one JSON document), ``None`` for none; it
+            is set to ``None`` by whoever stores it.
         attributes: Those that the instance has.
-        new_attributes: Their stored form if they changed in this turn, or ``None``.
+        new_attributes: Their stored form if they changed, or ``None``; likewise.
     """
 
     commands_class = Commands
 
     __slots__ = (
-        "_cancelled_why",
         "_max_steps",
         "_queries",
         "_started",
@@ -95,6 +95,7 @@ class Execution:
         "attributes",
         "caller",
         "calls",
+        "cancelled_why",
         "carries",
         "codec",
         "commands",
@@ -145,7 +146,7 @@ class Execution:
         self._started: ev.Started | None = None
         self.messages = Messages()
         self._queries: Queries | None = None
-        self._cancelled_why: ev.CancelRequested | None = None
+        self.cancelled_why: ev.CancelRequested | None = None
         self._turn_events = 0
         self._turn_turns = 0
         self.patches: Patches | None = None
@@ -270,15 +271,6 @@ class Execution:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self.commands.under_way.values()]
 
-    def unread(self) -> list[ev.Message]:
-        """The signals that were not received, and the updates that have not begun, as they came."""
-        return self.messages.unread()
-
-    @property
-    def cancelled_why(self) -> ev.CancelRequested | None:
-        """The request for a cancel that has cancelled it, ``None`` if there was none."""
-        return self._cancelled_why
-
     @property
     def reset_here(self) -> bool:
         """Whether a reset or a fork has led to just this turn, and nothing has happened since."""
@@ -289,11 +281,6 @@ class Execution:
     def taken_over(self) -> bool:
         """Whether it began by a reset or a fork, so that calls may be older than the execution."""
         return self._started is not None and bool(self._started.origins)
-
-    def take_custom_status(self) -> bytes | None:
-        """Return a custom status that was set since the last call, or ``None``."""
-        status, self.custom_status = self.custom_status, None
-        return status
 
     def evict(self) -> bool:
         """Unwind every task without effects. The execution is of no use afterwards.
@@ -336,7 +323,7 @@ class Execution:
             self.caller = None
             self.loop.forget()
         else:
-            _immortal.append(self.loop)
+            _keep_for_ever(self.loop)
         return gone
 
     # --- what workflow code reaches through its caller ----------------------------------
@@ -388,7 +375,13 @@ class Execution:
             turns=self._turn_turns,
             events=self._turn_events,
             max_events=self.max_events,
+            scheduled_at=None if started.schedule is None else started.schedule.at,
         )
+
+    @property
+    def schedule(self) -> ev.ScheduleRef | None:
+        """The schedule that has begun the instance, if one has."""
+        return None if self._started is None else self._started.schedule
 
     def outgoing(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the metadata of a call that is made now: the instance's, more, and injected."""
@@ -469,15 +462,15 @@ class Execution:
         """Make the first turn; return whether the workflow was cancelled before it began."""
         for event in events:
             self._apply(event)
-        if self._cancelled_why is not None:
+        if self.cancelled_why is not None:
             return True
         if self.rules >= IN_ORDER_OF_TIME:
-            self.loop.keep_order()
             self.calls.watched = True
-        if self.rules >= LIMITED_NESTING:
-            self.loop.limit_nesting()
-        if self.rules >= LATE_GENERATORS:
-            self.loop.close_late_generators_last()
+            self.loop.set_rules(
+                in_order=True,
+                limited=self.rules >= LIMITED_NESTING,
+                late_last=self.rules >= LATE_GENERATORS,
+            )
         self._start()
         self.loop.step(now)
         return False
@@ -557,8 +550,8 @@ class Execution:
                 for message in event.carried:
                     self.messages.deliver(message, self)
             case ev.CancelRequested():
-                if self._is_mine(event) and self._cancelled_why is None:
-                    self._cancelled_why = event
+                if self._is_mine(event) and self.cancelled_why is None:
+                    self.cancelled_why = event
                     self.commands.cancel_reason = event.reason
                     if self.turns:
                         self.loop.cancel_root(open_text(self.codec, event.reason))
@@ -577,13 +570,23 @@ class Execution:
         return msgspec.structs.replace(by, execution=parent.execution) == parent
 
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
-        why = self._cancelled_why
+        why = self.cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
         return outcome_of(self, recorded)
+
+
+def _keep_for_ever(loop: NestedLoop) -> None:
+    if not _immortal:
+        # The end of the process clears modules, in an order that depends on who imports whom; the
+        # code would run then, without its execution, perhaps without end.
+        from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
+
+        pythonapi.Py_IncRef(py_object(_immortal))
+    _immortal.append(loop)
 
 
 _MESSAGES = (ev.SignalReceived, ev.UpdateRequested)

@@ -115,7 +115,7 @@ async def receive(caller: Caller, name: str, type_: object) -> Any:
     signal = mailbox.take(name)
     if signal is None:
         signal = await mailbox.wait(name)
-    return caller.read(signal.value, type_, "signal {!r}", name)
+    return caller.read(signal.value, type_, "signal {!r}", name, plain=signal.plain)
 
 
 async def receive_any(caller: Caller) -> tuple[str, Any]:

@@ -68,6 +68,8 @@ class Messages:
 
     def unread(self) -> list[Message]:
         """The signals that were not received, and the updates that have not begun, as they came."""
+        if not self._arrived:
+            return []
         unread: list[tuple[int, Message]] = []
         if self._mailbox is not None:
             unread += self._mailbox.unread()

@@ -44,8 +44,7 @@ class View:
 
     __slots__ = ("execution",)
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
+    execution: Execution
 
     @property
     def identity(self) -> Identity:
@@ -78,7 +77,7 @@ class Reader(View):
     __slots__ = ("_who",)
 
     def __init__(self, execution: Execution, who: str) -> None:
-        super().__init__(execution)
+        self.execution = execution
         self._who = who
 
     def refuse(self, what: str) -> NoReturn:

@@ -20,6 +20,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
     command_order,
     command_target,
 )
@@ -52,6 +53,7 @@ _KINDS: dict[type[Command], str] = {
     CancelChild: "cancel of sub-workflow",
     StartDetached: "detached start",
     CancelInstance: "cancel of instance",
+    TerminateInstance: "terminate of instance",
 }
 
 

@@ -9,7 +9,7 @@ import trio
 from trioflow._codec.limits import check_characters, check_id, check_reason
 from trioflow._codec.values import seal_text
 from trioflow._engine.children import derived_id
-from trioflow._model.commands import CancelInstance, StartDetached
+from trioflow._model.commands import CancelInstance, StartDetached, TerminateInstance
 from trioflow._model.events import RequestAnswer, RequestDone, RequestFailed
 from trioflow._model.ids import check_command_id
 from trioflow._model.workflows import Workflow
@@ -17,7 +17,7 @@ from trioflow._model.workflows import Workflow
 if TYPE_CHECKING:
     from trioflow._engine.calls import Caller
 
-__all__ = ["cancel_instance", "start_detached"]
+__all__ = ["ask", "cancel_instance", "start_detached"]
 
 
 async def start_detached(
@@ -51,7 +51,7 @@ async def start_detached(
         )
     else:
         caller.count_recorded(command.input)
-    await _ask(caller, command)
+    await ask(caller, command)
     return command.instance
 
 
@@ -67,10 +67,11 @@ async def cancel_instance(caller: Caller, instance: str, reason: str | None) -> 
         check_characters(instance, "an instance's id")
         why = seal_text(execution.codec, check_reason(reason))
         command = CancelInstance(id=command_id, instance=instance, reason=why)
-    await _ask(caller, command)
+    await ask(caller, command)
 
 
-async def _ask(caller: Caller, command: StartDetached | CancelInstance) -> None:
+async def ask(caller: Caller, command: StartDetached | CancelInstance | TerminateInstance) -> None:
+    """Give a command to another instance, and wait until it is stored; raise what was refused."""
     execution = caller.execution
     with trio.CancelScope(shield=True):  # it is under way; the answer comes at once
         answer: RequestAnswer = await execution.commands.give_and_wait(command)

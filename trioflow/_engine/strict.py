@@ -23,6 +23,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
     command_target,
 )
 from trioflow._model.ids import MAIN_TASK, CommandId
@@ -126,7 +127,12 @@ def _data(command: Command) -> bytes:
         case AnswerUpdate():
             return bytes(command.result)
         case (
-            RecordSideEffect() | RecordPatch() | CancelActivity() | CancelChild() | CancelInstance()
+            RecordSideEffect()
+            | RecordPatch()
+            | CancelActivity()
+            | CancelChild()
+            | CancelInstance()
+            | TerminateInstance()
         ):
             return b""  # taken from the history, or nothing
         case _:
@@ -139,7 +145,7 @@ def _goes_to(command: Command) -> str:
             return f"queue {command.queue!r}"
         case StartChild() | StartDetached():
             return f"instance {command.instance!r} in queue {command.queue!r}"
-        case SendSignal() | CancelInstance():
+        case SendSignal() | CancelInstance() | TerminateInstance():
             return f"instance {command.instance!r}"
         case _:
             return ""

@@ -19,6 +19,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.info import TaskInfo
 
@@ -78,6 +79,8 @@ def _command(command: Command) -> str:
             return f"start of {command.workflow!r} ({command.instance})"
         case CancelInstance():
             return f"cancel of {command.instance!r}"
+        case TerminateInstance():
+            return f"terminate of {command.instance!r}"
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
         case _:

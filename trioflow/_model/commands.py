@@ -12,6 +12,7 @@ import msgspec
 
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.attributes import Stored
+from trioflow._model.events import ScheduleRef
 from trioflow._model.ids import IdOrder, order_of
 from trioflow._model.retry import RetryPolicy
 
@@ -29,6 +30,7 @@ __all__ = [
     "StartChild",
     "StartDetached",
     "StartOptions",
+    "TerminateInstance",
     "command_order",
     "command_target",
     "decode_options",
@@ -65,10 +67,15 @@ def decode_options(data: bytes) -> ActivityOptions | None:
 
 
 class StartOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of one start of a workflow; ``None`` for what is as in the definition."""
+    """Options of one start of a workflow; ``None`` for what is as in the definition.
+
+    ``schedule`` is set by the schedule that starts it. Stores look for that when they end the
+    instance themselves.
+    """
 
     timeout: float | None = None
     max_events: int | None = None
+    schedule: ScheduleRef | None = None
 
 
 decode_start_options = msgspec.json.Decoder(StartOptions).decode
@@ -140,6 +147,13 @@ class CancelInstance(_Command, frozen=True, tag="cancel instance"):
     reason: str | None = None
 
 
+class TerminateInstance(_Command, frozen=True, tag="terminate instance"):
+    """End another instance, which need not be a sub-workflow, without asking its code."""
+
+    instance: str
+    reason: str | None = None
+
+
 class RecordSideEffect(_Command, frozen=True, tag="record side effect"):
     """Record what a side effect returned or raised; replay reads it from here."""
 
@@ -184,6 +198,7 @@ Command = (
     | CancelChild
     | StartDetached
     | CancelInstance
+    | TerminateInstance
 )
 
 
@@ -198,7 +213,13 @@ def command_target(command: Command) -> str:
             return command.name
         case RecordPatch():
             return order_of(command.id)[-1]
-        case RecordSideEffect() | CancelActivity() | CancelChild() | CancelInstance():
+        case (
+            RecordSideEffect()
+            | CancelActivity()
+            | CancelChild()
+            | CancelInstance()
+            | TerminateInstance()
+        ):
             return ""
         case _:
             assert_never(command)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from trioflow._codec.limits import check_name
 from trioflow._codec.signatures.signatures import CallSignature
+from trioflow._model.awaited import NotAwaited
 from trioflow._model.retry import RetryPolicy
 from trioflow.errors import DefinitionError
 
@@ -52,7 +53,7 @@ def check_queue(queue: str | None) -> None:
         check_name(queue, "a queue")
 
 
-class Definition:
+class Definition(NotAwaited):
     """What activities and workflows share: a function, its name and its signature.
 
     Calling one gives a ``Coroutine[Never, object, R]``, not ``[Any, Any, R]``: what takes any
@@ -83,3 +84,10 @@ class Definition:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
+
+    def _instead(self) -> str:
+        called = self.name.rpartition(".")[2]
+        return (
+            f"it is not called; write {called}(…) with its arguments, or {called}.options(…)(…), "
+            "since options() only gives a variant of it"
+        )

@@ -13,6 +13,7 @@ from trioflow._model.attributes import Stored
 
 __all__ = [
     "NO_VALUE",
+    "RUN_ENDED",
     "ActivityAnswer",
     "ActivityCancelled",
     "ActivityCompleted",
@@ -31,6 +32,7 @@ __all__ = [
     "RequestAnswer",
     "RequestDone",
     "RequestFailed",
+    "ScheduleRef",
     "SignalAnswer",
     "SignalFailed",
     "SignalReceived",
@@ -41,6 +43,7 @@ __all__ = [
     "decode_event",
     "decode_messages",
     "encode_event",
+    "run_ended",
 ]
 
 
@@ -58,6 +61,17 @@ class ParentRef(msgspec.Struct, frozen=True, omit_defaults=True):
     execution: int
     command: str
     life: str = ""
+
+
+class ScheduleRef(msgspec.Struct, frozen=True):
+    """The schedule that began an instance: its id and its life; the run was due ``at`` that time.
+
+    It is told of the end of the instance, in whatever execution it is then.
+    """
+
+    id: str
+    life: str
+    at: float
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,10 +94,14 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event",
 
 
 class SignalReceived(_Event, frozen=True, tag="signal received"):
-    """A signal was delivered; ``value`` is its payload."""
+    """A signal was delivered; ``value`` is its payload.
+
+    It is ``plain`` JSON if a worker or a store has written it, which no codec has encoded.
+    """
 
     name: str
     value: msgspec.Raw
+    plain: bool = False
 
 
 class UpdateRequested(_Event, frozen=True, tag="update requested"):
@@ -119,6 +137,7 @@ class Started(_Event, frozen=True, tag="started"):
         max_events: The size of the history at which the instance is suspended; 0 for what the
             definition says.
         attributes: Those that the instance has, when the execution begins.
+        schedule: Which schedule has begun the instance, if one has.
         origins: Of an execution that began by a reset or a fork: which executions have made its
             first turns, the oldest first.
     """
@@ -134,6 +153,7 @@ class Started(_Event, frozen=True, tag="started"):
     deadline_at: float | None = None
     max_events: int = 0
     attributes: Stored = {}
+    schedule: ScheduleRef | None = None
     origins: list[Origin] = []
 
 
@@ -257,6 +277,16 @@ Event = (
     | CancelRequested
     | RequestAnswer
 )
+
+RUN_ENDED = "run ended"
+"""Which message to a schedule says that a run has ended."""
+
+
+def run_ended(run: str, status: str) -> SignalReceived:
+    """Return what a schedule is told of the end of a run. The scripts of Redis write the same."""
+    told = {"message": RUN_ENDED, "run": run, "status": status}
+    return SignalReceived("trioflow.schedule", msgspec.Raw(_encoder.encode(told)), plain=True)
+
 
 _encoder = msgspec.json.Encoder()
 _messages = msgspec.json.Decoder(list[Message])

@@ -17,6 +17,7 @@ __all__ = [
     "SuspendReport",
     "TaskInfo",
     "current_activity",
+    "current_connection",
     "current_heartbeat",
 ]
 
@@ -36,6 +37,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
         turns: Turns before this one.
         events: Size of the history before this turn: events and commands.
         max_events: Size at which the instance is suspended.
+        scheduled_at: The time for which it was due, epoch seconds, if a schedule has begun it: that
+            of its calendar, without jitter, or the moment of a ``trigger()``.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     max_events: int
     priority: int = 0
+    scheduled_at: float | None = None
 
     @property
     def should_continue_as_new(self) -> bool:
@@ -115,6 +119,9 @@ current_heartbeat: ContextVar[Callable[[object], None] | None] = ContextVar(
     "trioflow_heartbeat", default=None
 )
 """Takes what the running activity gives to ``heartbeat()``, in whatever thread."""
+
+current_connection: ContextVar[Any] = ContextVar("trioflow_connection", default=None)
+"""What `activity_connection` returns: a driver's connection, in the store's transaction."""
 
 
 class TaskInfo(msgspec.Struct, frozen=True):

@@ -85,7 +85,10 @@ def invoker_for(what: str) -> Invoker:
     """
     invoker = current_invoker.get()
     if invoker is None:
-        raise NotInWorkflow(f"{what} can only be called inside a workflow")
+        raise NotInWorkflow(
+            f"{what} can only be called inside a workflow, and none runs here: call it there, and "
+            "pass on to activities what they need as arguments"
+        )
     return invoker
 
 

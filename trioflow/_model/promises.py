@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar
 import msgspec
 
 from trioflow._codec.limits import check_name
+from trioflow._model.awaited import NotAwaited
 from trioflow._model.invoker import invoker_for
 from trioflow.errors import ArgumentError
 
@@ -55,7 +56,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Token).decode
 
 
-class Promise(Generic[T]):
+class Promise(NotAwaited, Generic[T]):
     """A value that somebody outside gives the workflow, once: a person, a webhook, another service.
 
     Make it in a workflow, and pass its token on, in an e-mail or a URL. Who has that settles the
@@ -90,6 +91,9 @@ class Promise(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Promise({self.name!r})"
+
+    def _instead(self) -> str:
+        return "write promise.receive(), which waits until it is settled"
 
     def receive(self) -> Coroutine[Never, object, T]:
         """Wait until the promise is settled; return its value, or raise the error of `reject`.

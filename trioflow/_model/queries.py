@@ -10,7 +10,7 @@ import msgspec
 from trioflow._codec.limits import check_name
 from trioflow._model.events import NO_VALUE
 from trioflow._model.invoker import invoker_for
-from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain
+from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain, check_takes
 
 __all__ = ["Query", "Question", "decode_question", "encode_question"]
 
@@ -79,7 +79,9 @@ class Query(Generic[P, R]):
             NotInWorkflow: Outside of a workflow.
         """
         invoker = invoker_for("Query.handler()")
-        check_plain(fn, f"the handler of query {self.name!r}")
+        what = f"query {self.name!r}"
+        check_plain(fn, f"the handler of {what}")
+        check_takes(fn, int(self.argument is not NO_ARGUMENT), f"the handler of {what}", what)
         invoker.set_query_handler(self, fn)
         return fn
 

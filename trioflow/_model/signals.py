@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
 from trioflow._codec.limits import check_name
+from trioflow._model.awaited import NotAwaited
 from trioflow._model.invoker import invoker_for
 
 __all__ = ["AnySignal", "Signal"]
@@ -13,7 +14,7 @@ __all__ = ["AnySignal", "Signal"]
 T = TypeVar("T")
 
 
-class Signal(Generic[T]):
+class Signal(NotAwaited, Generic[T]):
     """A named, typed message to an instance.
 
     Signals wait in the order of their arrival until the workflow receives them, also those that
@@ -44,6 +45,9 @@ class Signal(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Signal({self.name!r}, {getattr(self.type, '__name__', self.type)})"
+
+    def _instead(self) -> str:
+        return "write signal.receive(), which waits for its next value"
 
     def receive(self) -> Coroutine[Never, object, T]:
         """Wait for the next value and return it. A cancelled wait loses nothing.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
-from inspect import iscoroutinefunction
+from inspect import CO_VARARGS, iscoroutinefunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from trioflow._codec.limits import check_name, check_request
 from trioflow._model.invoker import invoker_for
 from trioflow.errors import DefinitionError
 
-__all__ = ["NO_ARGUMENT", "Update", "check_callable", "check_plain"]
+__all__ = ["NO_ARGUMENT", "Update", "check_callable", "check_plain", "check_takes"]
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -123,14 +125,17 @@ class Update(Generic[P, R]):
         """
         set_handler = invoker_for("Update.handler()").set_update_handler
         what = f"update {self.name!r}"
+        takes = int(self.argument is not NO_ARGUMENT)
 
         def decorate(fn: Any) -> Any:
             check_callable(fn, f"the handler of {what}")
+            check_takes(fn, takes, f"the handler of {what}", what)
             set_handler(self, fn, validator)
             return fn
 
         if validator is not None:
             check_plain(validator, f"the validator of {what}")
+            check_takes(validator, takes, f"the validator of {what}", what)
         return decorate if fn is None else decorate(fn)
 
     @staticmethod
@@ -165,6 +170,31 @@ def check_callable(fn: object, what: str) -> None:
     """
     if not callable(fn):
         raise DefinitionError(f"{what} is a function, not {fn!r}")
+
+
+def check_takes(fn: object, count: int, what: str, message: str) -> None:
+    """Check that a function takes what a handler is called with, as far as that is seen quickly.
+
+    Args:
+        fn: It.
+        count: How many arguments it gets: one if the message has one.
+        what: It, in words.
+        message: Which query or update it answers, in words.
+
+    Raises:
+        DefinitionError: It takes more or fewer.
+    """
+    if not isinstance(fn, FunctionType):
+        return
+    code = fn.__code__
+    most = math.inf if code.co_flags & CO_VARARGS else code.co_argcount
+    if code.co_argcount - len(fn.__defaults__ or ()) <= count <= most:
+        return
+    says = "an argument" if count else "no argument"
+    raise DefinitionError(
+        f"{what} ({code.co_filename}:{code.co_firstlineno}) is called with {says}, since {message} "
+        f"is declared with {says}, and takes {code.co_argcount}; let both agree"
+    )
 
 
 def check_plain(fn: object, what: str) -> None:

@@ -16,10 +16,13 @@ import anyio.lowlevel
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec
+from trioflow._codec.values import Codec, encode_checked
+from trioflow._engine.execution import Execution
 from trioflow._engine.suspension import NeedsSuspension
+from trioflow._engine.tree import tasks_of
 from trioflow._model.info import Identity
 from trioflow._model.queries import Question, decode_question
+from trioflow._model.tasks import TASKS
 from trioflow._model.turns import Completed, Failed, decode_turn
 from trioflow._model.workflows import Workflow
 from trioflow._worker.instances.commit import patiently
@@ -120,7 +123,7 @@ class Answerer:
         instance = self._pump.holdings.find_at_rest(taken)
         if instance is not None:
             assert instance.execution is not None
-            answer = instance.execution.answer(question)
+            answer = _ask(instance.execution, question)
             if instance.execution.disturbed:
                 self._pump.holdings.drop_execution(instance)
             return answer
@@ -143,7 +146,7 @@ class Answerer:
         execution = self._pump.new_execution(workflow, identity)
         try:
             execution.replay([decode_turn(data) for data in stored])
-            return execution.answer(question)
+            return _ask(execution, question)
         except NeedsSuspension as stop:
             error = InstanceSuspended(taken.instance, stop.report.message)
             return Failed(Failure.of(error, self._codec))
@@ -152,6 +155,14 @@ class Answerer:
             return Failed(Failure.of(exc, self._codec))
         finally:
             execution.evict()
+
+
+def _ask(execution: Execution, question: Question) -> Completed | Failed:
+    if question.name != TASKS.name:
+        return execution.answer(question)
+    what = f"the tasks of instance {execution.identity.id!r}"
+    data = encode_checked(execution.codec, tasks_of(execution), TASKS.result, what)
+    return Completed(msgspec.Raw(data))
 
 
 async def _within_patience(call: Callable[[], Awaitable[T]]) -> T:

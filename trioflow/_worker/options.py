@@ -10,6 +10,7 @@ from typing import get_args
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.options import check_choice, check_count, check_seconds
 from trioflow._model.propagation import Propagator
+from trioflow._observe import Observer
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 
@@ -50,6 +51,7 @@ class WorkerOptions:
     name: str | None = None
     check: Check = "off"
     propagators: Sequence[Propagator] = ()
+    observers: Sequence[Observer] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

@@ -13,6 +13,7 @@ from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.options import refuses_unknown
 from trioflow._model.propagation import Propagator
+from trioflow._observe import Observer
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 from trioflow._worker.host import Host
@@ -50,6 +51,7 @@ def open_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    observers: Sequence[Observer] = (),
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker for as long as the block lasts; for embedding in a service.
 
@@ -87,6 +89,7 @@ def open_worker(
         name: What operators see; by default ``host:pid``.
         propagators: What takes metadata over where a workflow or an activity begins, and adds to
             that of the calls that are made.
+        observers: Who is told of what happens; one that is a propagator, too, is used as both.
         check: What is done about running instances of ``queues`` whose history the code does not
             fit. Unless it is ``"off"``, all of them are replayed before any work is taken.
             ``"warn"`` logs which do not fit, and where; such an instance is suspended when it is
@@ -125,6 +128,7 @@ def open_worker(
         name=name,
         check=check,
         propagators=propagators,
+        observers=observers,
     )
     return worker_on(backend, options)
 
@@ -152,6 +156,7 @@ async def run_worker(
     name: str | None = None,
     check: Check = "off",
     propagators: Sequence[Propagator] = (),
+    observers: Sequence[Observer] = (),
     task_status: anyio.abc.TaskStatus[Worker] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is cancelled, or the process gets SIGTERM.
@@ -182,6 +187,7 @@ async def run_worker(
         name=name,
         check=check,
         propagators=propagators,
+        observers=observers,
     )
     host = running_host()
     with host.sigterm() as asked_to_end:

@@ -24,6 +24,8 @@ import trio
 from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
+from trioflow._observe import LeaseWasLost, observers_of, propagators_among
+from trioflow._registry import known_workflows
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
@@ -39,6 +41,7 @@ from trioflow._worker.unserved import watch_queues
 from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
+from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey
 from trioflow.errors import BackendError, BackendUnavailable
 
@@ -76,6 +79,8 @@ class Worker:
         self._registration = Registration(self.name)
         self._context = copy_context()
         self._context.run(current_worker.set, self._registration)
+        self._observers = observers = observers_of(options.observers)
+        propagators = propagators_among(options.propagators, options.observers)
         self._timer = PollTimer(backend)
         self._pump = Pump(
             backend=backend,
@@ -86,12 +91,12 @@ class Worker:
             limit=options.max_instances,
             cache_size=options.cache_size,
             max_steps=options.max_steps,
-            propagators=options.propagators,
+            propagators=propagators,
             make_runner=lambda listener: ActivityRunner(
                 host=host,
                 registry=options.registry,
                 codec=options.codec,
-                propagators=options.propagators,
+                propagators=propagators,
                 now=backend.now,
                 queues=self._activity_queues,
                 limit=options.max_activities,
@@ -100,10 +105,13 @@ class Worker:
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
+                begin_transaction=self._begin_transaction,
+                observers=observers,
             ),
             registration=self._registration,
             timer=self._timer,
             on_end=self._tell_end,
+            observers=observers,
         )
         self._activities = self._pump.activities
         self._code_check = CodeCheck(
@@ -112,7 +120,7 @@ class Worker:
             registry=options.registry,
             codec=options.codec,
             queues=self._queues,
-            propagators=options.propagators,
+            propagators=propagators,
             holdings=self._pump.holdings,
             look_again=self._timer.look_now,
         )
@@ -123,7 +131,8 @@ class Worker:
             local=self._pump.intake,
             random=host.random,
             wall=host.wall,
-            propagators=options.propagators,
+            propagators=propagators,
+            observers=observers,
         )
         self.calls = CallGroup()
         self._heart: Heart | None = None
@@ -140,7 +149,7 @@ class Worker:
         )
         self._answerer = Answerer(
             backend=backend,
-            workflows=options.registry.workflows,
+            workflows=known_workflows(options.registry),
             codec=options.codec,
             queues=self._queues,
             registration=self._registration,
@@ -157,7 +166,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
-        for workflow in self._options.registry.workflows.values():
+        for workflow in known_workflows(self._options.registry).values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
         await self._code_check.begin()
@@ -174,6 +183,13 @@ class Worker:
         group.start_soon(self._serve, name="trioflow worker")
         group.start_soon(self._watch_ends, name="trioflow results")
         registry = self._options.registry
+        if not registry.workflows and not registry.activities:
+            logger.warning(
+                "worker %s knows no workflow and no activity, and so does nothing: import the "
+                "modules that define them before it starts, or give it their registry with "
+                "registry=",
+                self.name,
+            )
         logger.info(
             "worker %s (%s) serves %s: %d workflows of queues %s, %d activities of queues %s; "
             "trioflow %s, trio %s, Python %s",
@@ -270,6 +286,9 @@ class Worker:
         seconds = self._host.monotonic() - began_at
         worker = self._registration.id
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
+
+    def _begin_transaction(self, key: ActivityKey, attempt: int) -> ActivityTransaction:
+        return self._backend.activity_transaction(self._registration.id, key, attempt)
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc
@@ -393,6 +412,9 @@ class Worker:
                 "others. It registers anew.",
                 self._registration.id,
             )
+            if self._observers is not None:
+                lost = LeaseWasLost(worker=self._registration.id, name=self.name)
+                self._observers.tell(lost)
             async with self._pump.store_lock:
                 if self._heart is not None:
                     self._heart.stop()

@@ -26,10 +26,12 @@ from trioflow.backends.commits import (
     Unit,
 )
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -43,7 +45,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 
 if TYPE_CHECKING:
@@ -59,12 +60,15 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "ActivityTransaction",
     "Answer",
     "AttributeCondition",
     "Backend",
+    "CallerTransaction",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Effect",
     "Execution",
     "Group",
     "Heartbeat",
@@ -92,7 +96,6 @@ __all__ = [
     "TakenQuestion",
     "TakenQuestions",
     "Unit",
-    "Update",
     "index_rows",
 ]
 

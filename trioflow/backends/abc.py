@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -27,7 +30,6 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 
@@ -179,6 +181,12 @@ class Backend(Protocol):
         The highest ``priority`` comes first, among equals the oldest ``visible_at``. ``exclude``
         are names of activities. If the worker's row is gone, nothing is taken. ``next_at`` is as
         in `take_instances`.
+
+        What a limit does not allow now is left out (see `set_limit`). Then ``next_at`` is also when
+        a rate allows the next, and ``limited`` says whether a limit of ``concurrency`` was in the
+        way of anything. Where activities have keys (`NewActivity.limit_key`), the keys of a queue
+        take turns: each look gives to those that come after the last that was given to, in a fixed
+        order; only within a key do priority and time count.
         """
         ...
 
@@ -207,6 +215,11 @@ class Backend(Protocol):
         reply at once after what it answers. Cancelled activities come after them.
         When an execution ends because the next begins, what is unread and was sent for that
         execution alone (`Message.execution`) is dropped; the rest stays unread.
+
+        A unit fails with ``limited`` if it has an activity that is leased and has a limit, or whose
+        ``limit_key`` is empty if its limits have a key (or is not if they have none), or a new
+        instance that is leased, or has turns, of a workflow that has a limit. So nothing begins
+        that is not counted, from the moment on when `set_limit` has returned.
 
         Returns:
             For each unit ``None``, or why it was not stored.
@@ -241,9 +254,35 @@ class Backend(Protocol):
         """Return the stored turns of each (instance, execution); unknown ones have none."""
         ...
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        """Limit what is under way of one kind, across all workers; replaces what was set before.
+
+        Of a queue, or of activities of a name, never more than ``concurrency`` are leased, kept
+        slots (`Unit`) counted in, and within any ``per`` seconds never more than ``rate`` become
+        leased; of the activities that have one ``limit_key``, never more than ``key_concurrency``.
+        What is leased already stays so, and counts.
+
+        Of a workflow, never more than ``concurrency`` instances have begun and not ended: made a
+        turn, or been taken. Others wait, and are taken in the order of `take_instances`; suspended
+        ones count. Those that have begun already go on, and count.
+        """
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """Remove a limit; return whether there was one. What it kept waiting can be taken at once.
+
+        If it had a key, its activities have none from now on.
+        """
+        ...
+
+    async def limits(self) -> Limits:
+        """Return all limits, with a version that differs after each change."""
+        ...
+
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
 
         Of an instance of another life nothing can be known: then it is not found. What has expired
@@ -305,7 +344,7 @@ class Backend(Protocol):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
@@ -338,7 +377,7 @@ class Backend(Protocol):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
@@ -357,7 +396,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         """End an instance and all its unfinished descendants at once.
 
         Their activities are deleted; running ones are marked, so that their workers stop them. The
@@ -374,7 +413,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         """Suspend a running instance, whoever holds it; it is free then.
 
         A worker that held it is not told: what it commits of the instance is refused. Activities
@@ -390,7 +429,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         """Make a suspended instance running and ready.
 
         Returns:
@@ -489,6 +528,39 @@ class Backend(Protocol):
         The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
         that a worker still runs are not deleted but marked with an empty event, so that it is told
         to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """Return what changes the store in a transaction of the caller's own.
+
+        Whoever waits for changes is woken soon after that transaction was committed.
+
+        Args:
+            connection: A connection of the store's driver to the same database.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead; or it is no such
+                connection.
+            BackendUnavailable: The store is not open.
+        """
+        ...
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """Return a transaction in which a leased activity writes, and its end is stored.
+
+        Any thread may call it.
+
+        Args:
+            worker: Who has the lease.
+            key: Which activity.
+            attempt: Which attempt of it.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead.
+            BackendUnavailable: The store is not open.
         """
         ...
 

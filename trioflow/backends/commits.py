@@ -23,6 +23,7 @@ __all__ = [
     "Closing",
     "CommitFailure",
     "InstanceCommit",
+    "KeptSlot",
     "Message",
     "NewActivity",
     "NewInstance",
@@ -61,7 +62,8 @@ class NewActivity(msgspec.Struct, frozen=True):
     """An activity to be stored. ``leased``: born as the committing worker's own.
 
     ``options`` is the stored form of `ActivityOptions`, or ``b""``; ``priority`` is as in
-    `NewInstance`.
+    `NewInstance`. ``limit_key`` stands for the value by which activities take turns
+    (`Limits.key_of`), ``""`` where they do not.
     """
 
     command: str
@@ -71,6 +73,7 @@ class NewActivity(msgspec.Struct, frozen=True):
     options: bytes = b""
     leased: bool = True
     priority: int = 0
+    limit_key: str = ""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -84,6 +87,9 @@ class Message(msgspec.Struct, frozen=True):
     ``unstarted`` is for a cancel: the stored form of a `trioflow._model.turns.Cancelled`. A target
     that is running, has no turns in its first execution, and is held by nobody, is then ended with
     that outcome in place of the delivery, as `Backend.cancel` does and on the same condition.
+
+    With ``terminated`` there is no event: the target is ended, as `Backend.terminate` does it with
+    that outcome.
 
     With ``new`` there is no event: that instance is created, as `Backend.create` does it with
     ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
@@ -99,6 +105,7 @@ class Message(msgspec.Struct, frozen=True):
     new: NewInstance | None = None
     reuse: bool = True
     replacing: bytes | None = None
+    terminated: bytes = b""
 
 
 class CancelledActivity(msgspec.Struct, frozen=True):
@@ -240,13 +247,32 @@ class ActivityRetry(msgspec.Struct, frozen=True):
     failure: bytes = b""
 
 
+class KeptSlot(msgspec.Struct, frozen=True):
+    """A place under the limits of a queue and an activity, though no activity is leased for it.
+
+    An attempt that was given up keeps its place until its code has ended, or its worker: its row
+    may be gone, or be somebody else's next attempt. ``id`` is random.
+    """
+
+    id: str
+    queue: str
+    activity: str
+    limit_key: str = ""
+
+
 class Unit(msgspec.Struct, kw_only=True):
-    """Things that stand or fall together within a batch."""
+    """Things that stand or fall together within a batch.
+
+    ``kept`` are places that the worker keeps from now on, ``freed`` the ids of those that it gives
+    back.
+    """
 
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
     progress: list[ActivityProgress] = []
+    kept: list[KeptSlot] = []
+    freed: list[str] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -259,8 +285,12 @@ class CommitFailure(msgspec.Struct, frozen=True):
         unseen: Ids of instances that would have ended with a message in their inbox that they had
             not consumed. They are still the worker's, and ready: `Backend.take_instances` gives
             them again with all of their inbox.
+        limited: Ids of instances that ask for what a limit does not allow, which the worker perhaps
+            did not know of: an activity that is born leased, or with the wrong kind of key, or a
+            new instance that is more than free.
     """
 
     taken_ids: list[str] = []
     lost: list[str] = []
     unseen: list[str] = []
+    limited: list[str] = []

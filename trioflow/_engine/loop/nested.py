@@ -174,17 +174,17 @@ class NestedLoop:
         """Call a function with context variables as at the beginning; what it sets is dropped."""
         return self._context.copy().run(fn)
 
-    def keep_order(self) -> None:
-        """Deliver cancellation to tasks in spawn order; to be called before the loop is started."""
-        self._runner.in_order = True
+    def set_rules(self, *, in_order: bool, limited: bool, late_last: bool) -> None:
+        """Set by which rules it runs; to be called before the loop is started.
 
-    def limit_nesting(self) -> None:
-        """Let tasks be nested only so deep; to be called before the loop is started."""
-        self._runner.limited = True
-
-    def close_late_generators_last(self) -> None:
-        """Clean up async generators that begin in cleanups at the end after the others, as trio."""
-        self._runner.late_last = True
+        Args:
+            in_order: Cancellation is delivered to tasks in spawn order.
+            limited: Tasks are nested only so deep.
+            late_last: Async generators that begin in cleanups at the end are cleaned up after the
+                others, as by trio.
+        """
+        runner = self._runner
+        runner.in_order, runner.limited, runner.late_last = in_order, limited, late_last
 
     def halt(self) -> None:
         """Make the present step raise `StepsUsedUp` before another task runs."""

@@ -399,15 +399,11 @@ def effective_deadline(task: _run.Task) -> float:
     return deadline
 
 
-def _no_deadlines() -> Deadlines:
+def make_runner(clock: TurnClock) -> Runner:
+    """Return a bare runner that uses the clock and has neither I/O nor threads."""
     deadlines = Deadlines()
     deadlines.present = -inf
     deadlines.past = None
-    return deadlines
-
-
-def make_runner(clock: TurnClock) -> Runner:
-    """Return a bare runner that uses the clock and has neither I/O nor threads."""
     runner = Runner(
         clock=clock,
         instruments=_NO_INSTRUMENTS,
@@ -417,7 +413,7 @@ def make_runner(clock: TurnClock) -> Runner:
         system_context=_EMPTY_CONTEXT,
         entry_queue=_NO_QUEUE,
         asyncgens=_NO_ASYNCGENS,
-        deadlines=_no_deadlines(),
+        deadlines=deadlines,
         waiting_for_idle=_NEVER_IDLE,
     )
     runner.in_order = runner.late_last = runner.limited = False

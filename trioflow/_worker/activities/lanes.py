@@ -1,7 +1,7 @@
 """Lanes: queues of leased activities that share a limit, highest priority first.
 
 An activity waits in the lane of its runtime from the moment when it is leased until it gets a task.
-Only a few (`_AHEAD`) have a task and have not begun: then the loop always has the next ones at
+Only a few (`AHEAD`) have a task and have not begun: then the loop always has the next ones at
 hand, and everything else has its turn in between.
 """
 
@@ -18,9 +18,9 @@ from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.host import DetachedGroup, Scope, ThreadCall
 from trioflow.backends.records import ActivityTask
 
-__all__ = ["Lane", "Run", "ThreadLane"]
+__all__ = ["AHEAD", "Lane", "Run", "ThreadLane"]
 
-_AHEAD = 8  # tasks that have not begun
+AHEAD = 8  # tasks that have not begun
 # Shares of a processor, see `ThreadLane`.
 _BUSY, _IDLE, _HALF = 0.9, 0.8, 0.5
 # Seconds from a thread's end until the loop knows. Who waits for the interpreter lock gets it after
@@ -49,6 +49,7 @@ class Run:
         thread: Its thread, if it is a plain function that runs.
         group: The group that its task is in, once it has one.
         pulse: What it says with ``heartbeat()``, once it has, or if it must.
+        place: Names its place under limits if it keeps one after it was given up.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Run:
         "number",
         "options",
         "over_at",
+        "place",
         "pulse",
         "reason",
         "scope",
@@ -87,6 +89,7 @@ class Run:
         self.thread: ThreadCall | None = None
         self.group: DetachedGroup | None = None
         self.pulse: Pulse | None = None
+        self.place = ""
 
     @property
     def interrupted(self) -> bool:
@@ -131,7 +134,7 @@ class Lane:
     @property
     def head(self) -> tuple[int, int] | None:
         """The rank of the next, if it may get a task now."""
-        if not self.waiting or self.running >= self.limit or self.fresh >= _AHEAD:
+        if not self.waiting or self.running >= self.limit or self.fresh >= AHEAD:
             return None
         while not self._heap[0][1].waits:
             heapq.heappop(self._heap)
@@ -139,7 +142,7 @@ class Lane:
 
     def next(self) -> Run | None:
         """Remove the first and return it, if it may get a task now."""
-        if not self.waiting or self.running >= self.limit or self.fresh >= _AHEAD:
+        if not self.waiting or self.running >= self.limit or self.fresh >= AHEAD:
             return None
         self.running += 1
         self.fresh += 1

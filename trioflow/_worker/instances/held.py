@@ -24,6 +24,7 @@ from trioflow.backends.commits import InstanceCommit, NewInstance
 from trioflow.backends.records import ActivityKey, TakenInstance
 
 if TYPE_CHECKING:
+    from trioflow._model.turns import Turn
     from trioflow._worker.instances.batch import Delivery, OpenUnit, Received
     from trioflow._worker.instances.intake import Start
 
@@ -80,6 +81,7 @@ class HeldInstance:
             open batch still spoke of this one.
         report: Why `commit` suspends it or says that it failed, for the log.
         unread: With the end in `commit`: its signals that were never received, for the log.
+        told: The turns in `commit`, if there are observers to be told of them.
     """
 
     id: str
@@ -120,6 +122,7 @@ class HeldInstance:
     successor: TakenInstance | None = None
     report: str = ""
     unread: str = ""
+    told: list[Turn] | None = None
 
     @classmethod
     def born(cls, new: NewInstance, start: Start | None = None) -> HeldInstance:
@@ -241,6 +244,8 @@ class HeldInstance:
 
     def take_results(self) -> list[Received]:
         """Return the results of activities, which no turn will consume here, and forget them."""
+        if not self.received:
+            return []
         results = [r for r in self.received if r.finished is not None]
         if results:
             self.received = deque(r for r in self.received if r.finished is None)
@@ -351,6 +356,15 @@ class HeldInstance:
         self.events = commit.events = events
         self.wake_at = commit.wake_at = wake_at
 
+    def tell_when_stored(self, turn: Turn) -> None:
+        """Keep a turn for the observers."""
+        self.told = [*(self.told or ()), turn]
+
+    def take_told(self) -> list[Turn]:
+        """Return the turns of the commit that was stored."""
+        told, self.told = self.told or [], None
+        return told
+
     def make_again(self, together_from: int) -> None:
         """Have a turn of all that was received made again, with `Turn.together_from`."""
         assert self.commit is not None
@@ -457,6 +471,7 @@ class HeldInstance:
         self.commit = self.unit = None
         self.to_cancel.clear()
         self.report = ""
+        self.told = None
         return commit
 
     def begin_again(self, commit: InstanceCommit, *, failed: bool = False) -> None:

@@ -22,7 +22,8 @@ from trioflow._engine.execution import Execution
 from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
-from trioflow._registry import Registry
+from trioflow._observe import Observers
+from trioflow._registry import Registry, known_workflows
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
@@ -38,6 +39,7 @@ from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.watchdog import Step
@@ -69,6 +71,7 @@ class Pump:
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
+        observers: Who is told of what is stored, ``None`` for nobody.
 
     Attributes:
         activities: The runner of activities.
@@ -76,6 +79,7 @@ class Pump:
         holdings: What the worker holds.
         intake: How instances come to be held.
         isolation: The suspects.
+        limits: What is known of limits.
         results: How the ends of activities come in.
         store_lock: Held during a commit, and to be held while work is taken: a commit that gives
             up leases and a `take_instances` that gives them again must not cross.
@@ -97,15 +101,30 @@ class Pump:
         registration: Registration,
         timer: PollTimer,
         on_end: Callable[[str, str, str, bytes], None],
+        observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
-        self.holdings = holdings = Holdings(registry.workflows, queues, limit, cache_size)
-        self.results = Results(backend, holdings, batch, timer)
+        self.holdings = holdings = Holdings(known_workflows(registry), queues, limit, cache_size)
+        self.limits = limits = KnownLimits(backend, holdings, registry.activities, codec)
+        self.results = Results(
+            backend=backend,
+            holdings=holdings,
+            batch=batch,
+            timer=timer,
+            limits=limits,
+            random=host.random,
+        )
         self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
-            holdings, batch, self.activities.capacity, self.cancels, host.random
+            holdings=holdings,
+            batch=batch,
+            capacity=self.activities.capacity,
+            cancels=self.cancels,
+            random=host.random,
+            limits=limits,
+            observed=observers is not None,
         )
         self.intake = Intake(
             backend=backend,
@@ -118,7 +137,7 @@ class Pump:
         )
         self._stepper = Stepper(
             backend=backend,
-            workflows=registry.workflows,
+            workflows=known_workflows(registry),
             codec=codec,
             holdings=holdings,
             batch=batch,
@@ -126,6 +145,7 @@ class Pump:
             max_steps=max_steps,
             propagators=propagators,
             random=host.random,
+            observers=observers,
         )
         self._committer = Committer(
             backend=backend,
@@ -139,7 +159,9 @@ class Pump:
             registration=registration,
             timer=timer,
             rejections=Rejections(holdings, batch, recorder, codec),
+            limits=limits,
             on_end=on_end,
+            observers=observers,
         )
         self._unloaded: list[HeldInstance] = []
         self._dirty = anyio.Event()

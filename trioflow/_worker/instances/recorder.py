@@ -31,6 +31,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
@@ -43,6 +44,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings, Left
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.commits import (
     Answer,
@@ -70,17 +72,24 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        limits: What may not be begun here at once.
+        observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
         self,
+        *,
         holdings: Holdings,
         batch: Batch,
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
+        limits: KnownLimits,
+        observed: bool = False,
     ) -> None:
         self._random = random
+        self._limits = limits
+        self._observed = observed
         self._holdings = holdings
         self._batch = batch
         self._capacity = capacity
@@ -94,11 +103,12 @@ class Recorder:
         outcome = turn.outcome
         wake_at = execution.wake_at if outcome is None else None
         instance.record_turn(data, execution.events, wake_at)
+        if self._observed:
+            instance.tell_when_stored(turn)
         for command in turn.commands:
             self._carry_out(instance, unit, commit, command)
-        status = execution.take_custom_status()
-        if status is not None:
-            commit.status = status
+        if execution.custom_status is not None:
+            commit.status, execution.custom_status = execution.custom_status, None
         if execution.new_attributes is not None:
             commit.attributes, execution.new_attributes = execution.new_attributes, None
         if outcome is not None:
@@ -113,16 +123,15 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self._capacity.reserve(instance.id, command.activity, command.queue)
-                commit.activities.append(_new_activity(command, leased=leased))
+                commit.activities.append(self._new_activity(instance, command))
             case StartChild():
                 self._begin_child(instance, unit, command)
             case SendSignal():
                 commit.messages.append(_signal_message(command))
             case StartDetached():
                 commit.messages.append(self._detached(instance, command))
-            case CancelInstance():
-                commit.messages.append(_cancel_message(command))
+            case CancelInstance() | TerminateInstance():
+                commit.messages.append(_end_message(command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -133,6 +142,23 @@ class Recorder:
                 commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
+
+    def _new_activity(self, instance: HeldInstance, command: RunActivity) -> NewActivity:
+        """Return the row of an activity, which is begun here if it may be and there is room."""
+        key, limited = "", False
+        if self._limits.any:
+            key = self._limits.key_of(command)
+            limited = self._limits.has(command.queue, command.activity)
+        return NewActivity(
+            command.id,
+            command.activity,
+            command.queue,
+            bytes(command.input),
+            b"" if command.options is None else _encode(command.options),
+            not limited and self._capacity.reserve(instance.id, command.activity, command.queue),
+            command.priority,
+            key,
+        )
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
         new = _new_child(command, instance, self._random.new_life())
@@ -208,10 +234,12 @@ class Recorder:
         if isinstance(outcome, Continued):
             instance.seal()
             commit.continued = bytes(outcome.input)
-            commit.carried = _encode(execution.unread())
+            commit.carried = _encode(execution.messages.unread())
             commit.leased = True
             return
-        unread = [each for each in execution.unread() if isinstance(each, ev.SignalReceived)]
+        unread = [
+            each for each in execution.messages.unread() if isinstance(each, ev.SignalReceived)
+        ]
         commit.closing = _closing_of(outcome, unread)
         commit.leased = False
         report = ""
@@ -219,6 +247,10 @@ class Recorder:
             report = describe(outcome.failure.legible(execution.codec))
         warns = isinstance(outcome, Completed) and execution.definition.unread == "warn"
         instance.seal(report, reports.unread_signals(unread) if unread and warns else "")
+        schedule = execution.schedule
+        if schedule is not None:
+            told = encode_event(ev.run_ended(instance.id, commit.closing.status))
+            commit.messages.append(Message(schedule.id, told, life=schedule.life))
         ref = instance.parent
         if ref is None:
             return
@@ -297,19 +329,6 @@ class Recorder:
 # --- rows and messages --------------------------------------------------------------------
 
 
-def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
-    """Return the row of an activity that a turn asked for."""
-    return NewActivity(
-        command.id,
-        command.activity,
-        command.queue,
-        bytes(command.input),
-        b"" if command.options is None else _encode(command.options),
-        leased,
-        command.priority,
-    )
-
-
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
@@ -351,16 +370,22 @@ def _signal_message(command: SendSignal) -> Message:
     )
 
 
-def _cancel_message(command: CancelInstance) -> Message:
-    """Return the request to cancel another instance, with the two answers to who asked for it."""
+def _end_message(command: CancelInstance | TerminateInstance) -> Message:
+    """Return what cancels or terminates an instance, with the two answers to who asked for it."""
     failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
-    return Message(
+    message = Message(
         instance=command.instance,
-        event=encode_event(ev.CancelRequested(command.reason)),
+        event=b"",
         sent=encode_event(ev.RequestDone(command.id)),
         failed=encode_event(ev.RequestFailed(command.id, failure)),
-        unstarted=_encode(Cancelled(command.reason)),
     )
+    if isinstance(command, CancelInstance):
+        event, outcome = ev.CancelRequested(command.reason), Cancelled(command.reason)
+        return msgspec.structs.replace(
+            message, event=encode_event(event), unstarted=_encode(outcome)
+        )
+    error = InstanceTerminated(command.instance, command.reason)
+    return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
 
 
 def _answer(command: AnswerUpdate) -> Answer:

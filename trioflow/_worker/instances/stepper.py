@@ -37,6 +37,7 @@ from trioflow._model.randomness import RandomSource
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import decode_turn, encode_turn
 from trioflow._model.workflows import Workflow
+from trioflow._observe import ExecutionReplayed, Observers
 from trioflow._worker.instances import reports
 from trioflow._worker.instances.batch import Batch, Received
 from trioflow._worker.instances.commit import patiently
@@ -71,6 +72,7 @@ class Stepper:
         max_steps: How many task steps a turn may have.
         propagators: For the metadata of executions and their calls.
         random: For the seeds of executions.
+        observers: Who is told of replays, ``None`` for nobody.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class Stepper:
         max_steps: int,
         propagators: Sequence[Propagator],
         random: RandomSource,
+        observers: Observers | None = None,
     ) -> None:
+        self._observers = observers
         self._backend = backend
         self._workflows = workflows
         self._codec = codec
@@ -209,11 +213,12 @@ class Stepper:
         self, instance: HeldInstance, definition: Workflow[..., Any], now: float
     ) -> ev.Started:
         instance.note_begin(now)
-        timeout, max_events = definition.timeout, 0
+        timeout, max_events, schedule = definition.timeout, 0, None
         if instance.options:
             options = decode_start_options(instance.options)
             timeout = timeout if options.timeout is None else options.timeout
             max_events = options.max_events or 0
+            schedule = options.schedule
         return ev.Started(
             workflow=instance.workflow,
             input=msgspec.Raw(instance.input),
@@ -226,6 +231,7 @@ class Stepper:
             deadline_at=None if timeout is None else instance.began_at + timeout,
             max_events=max_events,
             attributes=decode_attributes(instance.attributes) if instance.attributes else {},
+            schedule=schedule,
         )
 
     # --- loading ------------------------------------------------------------------------
@@ -251,6 +257,7 @@ class Stepper:
 
     def _replay(self, instance: HeldInstance, stored: Sequence[bytes]) -> None:
         definition = self._workflows[instance.workflow]
+        began_at = self._backend.now()
         execution = self.new_execution(definition, instance.identity)
         try:
             if len(stored) < instance.turns:
@@ -271,9 +278,16 @@ class Stepper:
             self._failed(instance, exc)
         else:
             if not execution.reset_here:  # then the row has not been told of them
-                execution.take_custom_status()
+                execution.custom_status = None
                 execution.new_attributes = None
-            instance.loaded(execution, self._backend.now())
+            now = self._backend.now()
+            instance.loaded(execution, now)
+            if self._observers is not None:
+                self._observers.tell(
+                    ExecutionReplayed(
+                        workflow=instance.workflow, turns=instance.turns, seconds=now - began_at
+                    )
+                )
             self._holdings.queue(instance)
 
 

@@ -5,11 +5,32 @@ from __future__ import annotations
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._model.events import ChildCancelled, ChildFailed, Event, ParentRef, encode_event
+from trioflow._model.events import (
+    ChildCancelled,
+    ChildFailed,
+    Event,
+    ParentRef,
+    ScheduleRef,
+    encode_event,
+    run_ended,
+)
 from trioflow.backends.commits import Message
 from trioflow.errors import ArgumentError, InstanceAlreadyExists
 
-__all__ = ["asked_by", "child_cancelled", "child_terminated", "id_taken", "id_too_long"]
+__all__ = [
+    "asked_by",
+    "child_cancelled",
+    "child_terminated",
+    "id_taken",
+    "id_too_long",
+    "run_has_ended",
+]
+
+
+_TAKEN = (
+    "a sub-workflow cannot take its id while it runs; give it another with options(id=…), or leave "
+    "that out, for an id that is derived from its parent's"
+)
 
 
 class _Terminated(msgspec.Struct):
@@ -24,6 +45,11 @@ class _CancelRequested(msgspec.Struct):
     by: ParentRef | None = None
 
 
+class _Options(msgspec.Struct):
+    schedule: ScheduleRef | None = None
+
+
+_options = msgspec.json.Decoder(_Options)
 _requests = msgspec.json.Decoder(_CancelRequested)
 _terminated = msgspec.json.Decoder(_Terminated)
 _cancelled = msgspec.json.Decoder(_Cancelled)
@@ -31,7 +57,7 @@ _cancelled = msgspec.json.Decoder(_Cancelled)
 
 def id_taken(instance: str, parent: ParentRef) -> Message:
     """Return what tells a parent that its child's id belongs to another instance."""
-    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance)))
+    return _child_failed(parent, Failure.of(InstanceAlreadyExists(instance, _TAKEN)))
 
 
 def id_too_long(instance: str, parent: ParentRef, most: int) -> Message:
@@ -79,6 +105,25 @@ def child_cancelled(outcome: bytes, parent: ParentRef) -> Message:
         msgspec.DecodeError: If ``outcome`` is something else.
     """
     return _told(parent, ChildCancelled(parent.command, _cancelled.decode(outcome).reason))
+
+
+def run_has_ended(options: bytes, instance: str, status: str) -> Message | None:
+    """Return what tells a schedule of the end of a run, ``None`` if no schedule has begun it.
+
+    Args:
+        options: The stored options of the instance (`NewInstance.options`).
+        instance: Its id.
+        status: How it ended.
+    """
+    if not options:
+        return None
+    try:
+        ref = _options.decode(options).schedule
+    except (msgspec.MsgspecError, TypeError):
+        return None  # damaged: that must not keep it from ending
+    if ref is None:
+        return None
+    return Message(ref.id, encode_event(run_ended(instance, status)), life=ref.life)
 
 
 def _child_failed(parent: ParentRef, failure: Failure) -> Message:

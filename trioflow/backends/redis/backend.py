@@ -13,15 +13,25 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from trioflow._model.events import ParentRef
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -32,7 +42,6 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
@@ -278,9 +287,32 @@ class RedisBackend:
     async def load(self, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
         return await self._read("load", wire.pack(list(ids)), decode=_same)
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        named = {
+            name: value
+            for name, value in msgspec.structs.asdict(limit).items()
+            if value is not None
+        }
+        packed = wire.pack({**named, "per": float(limit.per)})
+        settings = (packed, repr(float(limit.per)), int(limit.key is not None))
+        names = (secrets.token_hex(8), limit.kind, limit.name)
+        await self._write("set_limit", *names, *settings, decode=_ignore)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        removed = await self._write("remove_limit", secrets.token_hex(8), kind, name, decode=bool)
+        if removed:
+            self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        return await self._read("limits", decode=rows.limits)
+
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._update("ask", wire.pack_question(question))
 
     async def take_questions(
@@ -328,7 +360,7 @@ class RedisBackend:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._update("send", instance, event, wire.meant(life), "", request)
 
     async def create_and_send(
@@ -345,18 +377,18 @@ class RedisBackend:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         unstarted = wire.pack_unstarted(event, outcome)
         return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
-        return await self._update("pause", instance, report, wire.meant(life))
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
+        return await self._update("suspend_instance", instance, report, wire.meant(life))
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._update("resume", instance, wire.meant(life))
 
     async def reset(self, reset: Reset) -> ResetResult:
@@ -375,11 +407,11 @@ class RedisBackend:
     async def inbox(self, instance: str) -> list[StoredMessage]:
         return await self._read("inbox", instance, decode=rows.inbox)
 
-    async def _update(self, name: str, *arguments: Any) -> Update:
-        update = await self._write(name, *arguments, decode=_decode_update)
-        if update == "done":
+    async def _update(self, name: str, *arguments: Any) -> Effect:
+        effect = await self._write(name, *arguments, decode=_decode_effect)
+        if effect == "done":
             self._watcher.notify()
-        return update
+        return effect
 
     async def get(self, instance: str) -> InstanceRecord | None:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
@@ -439,6 +471,14 @@ class RedisBackend:
         if removed:  # somebody may wait for one of them
             self._watcher.notify()
         return removed
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused("Redis")
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions("Redis")
 
     # --- waking -------------------------------------------------------------------------
 
@@ -512,8 +552,8 @@ def _text(reply: bytes) -> str:
     return reply.decode()
 
 
-def _decode_update(reply: bytes) -> Update:
-    return cast("Update", reply.decode())
+def _decode_effect(reply: bytes) -> Effect:
+    return cast("Effect", reply.decode())
 
 
 def _flags(reply: Sequence[int]) -> list[bool]:

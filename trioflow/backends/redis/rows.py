@@ -9,6 +9,7 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow._model.limits import Limit, Limits
 from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
     ActivityKey,
@@ -38,6 +39,7 @@ __all__ = [
     "heartbeat",
     "inbox",
     "instance_record",
+    "limits",
     "queue_stats",
     "reached",
     "taken_activities",
@@ -161,13 +163,14 @@ def _by_number(message: StoredMessage) -> int:
 
 def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[str, str]]]:
     """Read the answer of ``take_activities``: also instance and command of what it passed over."""
-    taken = TakenActivities([activity_task(row) for row in reply[3:]], _number(reply[1]))
+    tasks = [activity_task(row) for row in reply[5:]]
+    taken = TakenActivities(tasks, _number(reply[1]), bool(reply[3]), reply[4].decode())
     return taken, [(id.decode(), command.decode()) for id, command in reply[2]]
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress, key = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -179,7 +182,14 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         failure=failure,
         priority=priority,
         progress=progress,
+        limit_key=key.decode(),
     )
+
+
+def limits(reply: Sequence[Any]) -> Limits:
+    """Read the answer of ``limits``."""
+    found = [msgspec.msgpack.decode(packed, type=Limit) for packed in reply[1:]]
+    return Limits.of(reply[0].decode(), found)
 
 
 def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> ActivityKey:

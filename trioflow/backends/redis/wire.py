@@ -270,6 +270,10 @@ def _unit(unit: Unit) -> dict[str, Any]:
         wire["progress"] = [
             {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
         ]
+    if unit.kept:
+        wire["kept"] = [(one.id, one.queue, one.activity, one.limit_key) for one in unit.kept]
+    if unit.freed:
+        wire["freed"] = unit.freed
     return wire
 
 
@@ -371,6 +375,7 @@ def _new_activity(new: NewActivity) -> dict[str, Any]:
         "options": _payload(new.options),
         "leased": new.leased,
         "priority": new.priority,
+        "limit_key": new.limit_key,
     }
 
 
@@ -390,6 +395,10 @@ def _message(message: Message) -> dict[str, Any]:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}
         wire["replacing"] = {name: _payload(part) for name, part in parts.items()}
+    if message.terminated:
+        before, after = parts_of_notice(child_terminated, message.terminated)
+        parts = {"outcome": message.terminated, "before": before, "after": after}
+        wire["terminated"] = {name: _payload(part) for name, part in parts.items()}
     if message.unstarted:
         wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

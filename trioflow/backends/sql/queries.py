@@ -34,7 +34,11 @@ _INSTANCES = {
     "level": "level",
     "listed": "status = 'running' AND {has_ready_at}",
 }
-_ACTIVITIES = {"table": "activities", "level": "priority", "listed": "worker IS NULL"}
+_ACTIVITIES = {
+    "table": "activities",
+    "level": "priority",
+    "listed": "limit_key = '' AND worker IS NULL",
+}
 
 _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
         WHERE NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""
@@ -47,7 +51,9 @@ _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' 
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))"""
-_VISIBLE = "queue = ? AND priority = ? AND worker IS NULL AND visible_at <= ? {exclude}"
+# What has no key; of what has one, `LimitQueries`.
+_FREE = "limit_key = '' AND queue = ? AND priority = ? AND worker IS NULL"
+_VISIBLE = f"{_FREE} AND visible_at <= ? {{exclude}}"
 
 
 class Queries:
@@ -56,10 +62,11 @@ class Queries:
     # --- workers ------------------------------------------------------------------------
 
     register_worker = """INSERT INTO workers
-        (id, name, heartbeat_at, queues, activity_queues, lease) VALUES (?, ?, ?, ?, ?, ?)"""
+        (id, name, heartbeat_at, queues, activity_queues, lease, limits)
+        VALUES (?, ?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may reclaim a worker that is taking something.
-    worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ? {for_update}"
+    worker_alive = "SELECT limits FROM workers WHERE id = ? {for_update}"
     delete_worker = "DELETE FROM workers WHERE id = ?"
     expired_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has reclaimed it, and it has sent no heartbeat, since `expired_workers` was read.
@@ -136,13 +143,12 @@ class Queries:
         ORDER BY seq"""
     any_visible = f"SELECT 1 FROM activities WHERE {_VISIBLE} ORDER BY visible_at LIMIT 1"  # noqa: S608
     visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure, priority, life, progress
+        options, attempt, scheduled_at, visible_at, failure, priority, life, progress, limit_key
         FROM activities
         WHERE {_VISIBLE}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
-    next_activity = """SELECT visible_at FROM activities
-        WHERE queue = ? AND priority = ? AND worker IS NULL AND visible_at > ? {exclude}
-        ORDER BY visible_at LIMIT 1"""
+    next_activity = f"""SELECT visible_at FROM activities
+        WHERE {_FREE} AND visible_at > ? {{exclude}} ORDER BY visible_at LIMIT 1"""  # noqa: S608
 
     # --- committing, one by one -----------------------------------------------------------
 
@@ -182,6 +188,8 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ? {for_update}"""
     delete_activity = """DELETE FROM activities
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    finish_attempt = """DELETE FROM activities WHERE instance = ? AND execution = ?
+        AND command = ? AND life = ? AND worker = ? AND attempt = ?"""
     mark_activity = """UPDATE activities SET cancel = ?
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
@@ -207,18 +215,20 @@ class Queries:
             ON child.parent = family.id AND child.parent_life = family.life
             WHERE child.status IN ('running', 'suspended'))
         SELECT id FROM family"""
-    parent_of = """SELECT status, life, parent, parent_execution, parent_command, parent_life
+    parent_of = """SELECT status, life, options,
+        parent, parent_execution, parent_command, parent_life
         FROM instances WHERE id = ? {for_update}"""
     end_instance = """UPDATE instances SET status = ?, outcome = ?,
         finished_at = ?, ready_at = NULL, unread = 0, wake_at = NULL,
         worker = NULL, sticky_worker = NULL WHERE id = ?"""
     # Not begun: no worker holds it, and no turn of its first execution is stored.
-    unstarted = """SELECT parent, parent_execution, parent_command, parent_life FROM instances
-        WHERE id = ? AND status = 'running' AND turns = 0 AND execution = first_execution
-        AND worker IS NULL AND execution = coalesce(?, execution) AND life = coalesce(?, life)
+    unstarted = """SELECT options, parent, parent_execution, parent_command, parent_life
+        FROM instances WHERE id = ? AND status = 'running' AND turns = 0
+        AND execution = first_execution AND worker IS NULL
+        AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
-    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+    suspend_by_client = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
@@ -263,8 +273,8 @@ class Queries:
         FROM activities WHERE instance = ? AND execution = ? AND life = ?"""
     restore_activity = """INSERT INTO activities (instance, execution, command, life, queue,
             activity, input, options, attempt, visible_at, scheduled_at, failure, priority,
-            progress)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+            progress, limit_key)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
     # --- questions ----------------------------------------------------------------------
 
@@ -306,7 +316,7 @@ class Queries:
         FROM attributes AS a CROSS JOIN instances {where} GROUP BY a.name, a.word"""
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
-        a.progress FROM activities AS a
+        a.progress, a.limit_key FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""

@@ -12,10 +12,14 @@ from typing import TypeVar
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import TakenActivities, TakenInstances
+from trioflow.backends.sql.borrowed import SqlCallerTransaction, not_a_connection
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
+from trioflow.backends.sql.names import TableNames
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sqlite.borrowed import SqliteBorrowedStore, file_of
 from trioflow.backends.sqlite.damage import (
     is_number,
     is_sound_activity,
@@ -23,7 +27,7 @@ from trioflow.backends.sqlite.damage import (
     suspend_damaged,
 )
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
-from trioflow.backends.sqlite.schema import SqliteMigrations
+from trioflow.backends.sqlite.schema import SCRIPTS, SqliteMigrations
 
 __all__ = ["SqliteBackend"]
 
@@ -46,12 +50,12 @@ class _SqliteStore(SqlStore):
     def try_to_write(self) -> None:
         """Fail now, not at the first commit, if the file cannot be written."""
         self.execute("BEGIN IMMEDIATE")
-        self.execute("UPDATE counters SET value = value WHERE name = 'inbox'")
+        self.execute(self.dialect.query("UPDATE counters SET value = value WHERE name = 'inbox'"))
         self.execute("ROLLBACK")
 
     def latest_time(self) -> float:
         """Return the greatest time that is stored, but for those that lie ahead."""
-        return float(self.execute(_LATEST).fetchone()[0] or 0)
+        return float(self.execute(self.dialect.query(_LATEST)).fetchone()[0] or 0)
 
     def changed_by_others(self) -> bool:
         """Return whether another connection has written since it was asked last."""
@@ -68,6 +72,8 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         clock: The store's clock, epoch seconds. All processes that use the file must agree on it.
             ``None`` for this machine's, which then never goes back, nor behind what is stored.
         migrate: Whether `open` brings the schema up to date. If not, `migrate` does.
+        prefix: What the names of all tables and indexes begin with, so that they can be in a file
+            with others: ``"flow_"``.
     """
 
     name = "sqlite"
@@ -78,15 +84,18 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         *,
         clock: Callable[[], float] | None = None,
         migrate: bool = True,
+        prefix: str = "",
     ) -> None:
         self.path = os.fspath(path)
+        names = TableNames(prefix, SCRIPTS)
         super().__init__(
-            SqliteDialect(self.path),
+            SqliteDialect(self.path, names),
             LocalClock() if clock is None else clock,
-            SqliteMigrations(self.path),
+            SqliteMigrations(self.path, names),
             place=self.path,
             migrate=migrate,
         )
+        self._file = ""
         self._watcher = Watcher(partial(self._look, _SqliteStore.changed_by_others))
 
     def _connect(self) -> _SqliteStore:
@@ -105,6 +114,26 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         if isinstance(self._clock, LocalClock):
             self._clock.not_before(session.call(store.latest_time))
         session.call(store.changed_by_others)
+        self._file = session.call(file_of, store.connection)
+
+    # --- transactions of others -----------------------------------------------------------
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        self._store()  # is it open?
+        if not isinstance(connection, sqlite3.Connection):
+            raise not_a_connection(connection, "SQLite", "a sqlite3.Connection")
+        return SqlCallerTransaction(partial(self._borrow, connection), self.ids)
+
+    def _borrow(self, raw: sqlite3.Connection) -> SqliteBorrowedStore:
+        return SqliteBorrowedStore(raw, self._store(), self._file)
+
+    def _new_plain(self) -> sqlite3.Connection:
+        raw = connect(self.path)
+        raw.isolation_level = "IMMEDIATE"
+        return raw
+
+    def _close_plain(self, raw: sqlite3.Connection) -> None:
+        raw.close()
 
     # --- work ---------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from trioflow._model.events import (
     decode_event,
 )
 from trioflow._model.turns import Turn
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.filters import InstanceFilter
@@ -230,7 +230,7 @@ def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> It
         if not turns or turns[0].reset is not None:
             continue
         started: Any = turns[0].events[0]
-        known = [version.workflows.get(started.workflow) for version in versions]
+        known = [known_workflows(version).get(started.workflow) for version in versions]
         tried = [workflow for workflow in known if workflow is not None]
         if not tried:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"

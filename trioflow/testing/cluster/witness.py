@@ -14,7 +14,7 @@ import anyio
 
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
-from trioflow.backends.records import Heartbeat, Update
+from trioflow.backends.records import Effect, Heartbeat
 from trioflow.errors import BackendUnavailable
 from trioflow.testing.clock import SimulatedClock
 from trioflow.testing.cluster.faults import Faults
@@ -131,7 +131,7 @@ class Witness:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """Put an event into an inbox, and note it."""
         self._check("send")
         update = await self._store.send(instance, event, life=life, request=request)
@@ -141,7 +141,7 @@ class Witness:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Ask for a cancel, and note it."""
         self._check("cancel")
         update = await self._store.cancel(instance, event, outcome, life=life)

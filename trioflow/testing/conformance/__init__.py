@@ -27,12 +27,15 @@ from trioflow.testing.conformance import (
     commits,
     endings,
     instances,
+    limits,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
     resets,
+    schedules,
     searching,
     suspects,
     times,
@@ -48,5 +51,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
+        *(schedules, limits, outbox),
     )
     return [case for module in modules for case in module.CASES]

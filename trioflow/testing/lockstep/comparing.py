@@ -115,7 +115,7 @@ def _heartbeat(beat: Heartbeat) -> Heartbeat:
 
 
 def _failure(failure: CommitFailure) -> CommitFailure:
-    return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost), sorted(failure.unseen))
+    return CommitFailure(*(sorted(ids) for ids in msgspec.structs.astuple(failure)))
 
 
 _SHAPES: dict[type, Callable[[Any], Any]] = {

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from trioflow._codec.failures.failures import Failure
-from trioflow._model.events import CancelRequested, ParentRef, encode_event
+from trioflow._model.commands import StartOptions
+from trioflow._model.events import CancelRequested, ParentRef, ScheduleRef, encode_event
 from trioflow._model.turns import Cancelled, Failed
 from trioflow.backends.commits import (
     ActivityProgress,
@@ -113,8 +114,20 @@ class Draft:
             metadata=b'{"plan":"1"}' if plan.workflow == "grow" else b"",
             life=f"life {self._facts.next_number()}",
             start_at=start_at or 0.0,
-            options=b"" if start_at is None else b'{"timeout":%d}' % self._facts.next_number(),
+            options=self._options(start_at, parent),
         )
+
+    def _options(self, start_at: float | None, parent: ParentRef | None) -> bytes:
+        """Return the options of a start; those of a schedule's run if it begins at once."""
+        if start_at is None and parent is not None:
+            return b""
+        number = self._facts.next_number()
+        if start_at is not None:
+            return b'{"timeout":%d}' % number
+        schedule = self.id(IDS[0])
+        record = self._facts.records.get(schedule)
+        ref = ScheduleRef(schedule, "" if record is None else record.life, float(number))
+        return msgspec.json.encode(StartOptions(schedule=ref))
 
     def life(self, id: str, plan: Life) -> str | None:
         """Return which life of an id is meant."""
@@ -319,6 +332,15 @@ class Batch:
                 new=new,
                 reuse=plan.reuse,
                 replacing=TERMINATED if plan.replace else None,
+            )
+        if plan.terminates:
+            return Message(
+                instance=target,
+                event=b"",
+                sent=sent if plan.replies else b"",
+                failed=failed if plan.replies else b"",
+                life=self._draft.life(target, plan.life),
+                terminated=TERMINATED,
             )
         event = self._draft.event()
         if plan.unstarted in ("parent", "stranger"):

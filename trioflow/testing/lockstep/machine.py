@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from trioflow._model.limits import Limit, LimitKind
 from trioflow.testing.lockstep import plans
 from trioflow.testing.lockstep.comparing import shown_inbox, taken_activities, taken_instances
 from trioflow.testing.lockstep.drafting import TERMINATED, UNSTARTED, Draft
@@ -60,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         self._resets = Resets(self._draft, self._facts)
         self._changed = False
         self._failed = False
+        self._limits: dict[tuple[LimitKind, str], Limit] = {}
 
     def _do(self, step: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
         try:
@@ -117,6 +119,8 @@ class Machine(RuleBasedStateMachine):
             await self._take_activities(last, QUEUES, 1, ())
         await self._take_activities(last, QUEUES, MANY, ())
         await self._change("release_worker", last)
+        for named in self._limits:
+            await self._change("remove_limit", *named)
         await self._empty()
 
     async def _take_all_suspects(self, worker: str) -> None:
@@ -491,6 +495,17 @@ class Machine(RuleBasedStateMachine):
         """A client sends an event to an instance, which is created if there is none."""
         given = self._draft.new(new), self._draft.event()
         self._do(partial(self._change, request=request), "create_and_send", *given)
+
+    @rule(limit=plans.limits, remove=plans.often)
+    def limit(self, limit: Limit, remove: bool) -> None:
+        """A client sets a limit that leaves room for all, or removes it."""
+        named = limit.kind, limit.name
+        if remove:
+            self._limits.pop(named, None)
+            self._do(self._change, "remove_limit", *named)
+        else:
+            self._limits[named] = limit
+            self._do(self._change, "set_limit", limit)
 
     @rule(
         where=plans.filters,

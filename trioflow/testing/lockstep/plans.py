@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from trioflow._model.attributes import AttributeCondition
+from trioflow._model.limits import Limit
 
 __all__ = [
     "ACTIVITIES",
@@ -42,6 +43,7 @@ __all__ = [
     "groups",
     "heir_acts",
     "ids",
+    "limits",
     "lives",
     "news",
     "often",
@@ -123,6 +125,7 @@ class MessagePlan:
 
     ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
     creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
+    ``terminates``: it ends its target instead.
     """
 
     to: str
@@ -133,6 +136,7 @@ class MessagePlan:
     new: NewPlan | None
     reuse: bool
     replace: bool
+    terminates: bool
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,15 @@ news = st.builds(
 _right: Life = "right"
 _any: Life = "any"
 _life: st.SearchStrategy[Life] = _mostly(_any, "right", "right", "wrong", weight=4)
+# Of those that are equal, which ones are taken differs; so these keep nobody waiting. But what is
+# born leased is refused, and instances are admitted and dismissed.
+limits = st.sampled_from(
+    (
+        Limit(kind="queue", name="q", concurrency=1000),
+        Limit(kind="activity", name="act", concurrency=1000, rate=1000, per=1e6),
+        Limit(kind="workflow", name="flow", concurrency=1000),
+    )
+)
 lives = _life
 """Which life of an id is meant."""
 
@@ -308,6 +321,7 @@ _message = st.builds(
     new=_news,
     reuse=often,
     replace=seldom,
+    terminates=seldom,
 )
 _going_on: Ending = "none"
 _endings: tuple[Ending, ...] = ("completed", "failed", "cancelled", "continued", "suspended")

@@ -149,7 +149,7 @@ class SimulatedInstance:
         self.wake_at = self._execution.wake_at
         if isinstance(turn.outcome, Continued):
             self._attributes = self._execution.attributes
-            self._carried = self._execution.unread()
+            self._carried = self._execution.messages.unread()
         self.check_replay()
         return decode_turn(data)
 

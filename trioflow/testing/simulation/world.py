@@ -21,6 +21,7 @@ from trioflow._model.commands import (
     SendSignal,
     StartChild,
     StartDetached,
+    TerminateInstance,
 )
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._model.workflows import Workflow
@@ -224,8 +225,8 @@ class World:
                 self._cancel_instance(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
-            case RecordSideEffect() | RecordPatch():
-                pass  # it has already happened, or nobody waits for it
+            case RecordSideEffect() | RecordPatch() | TerminateInstance():
+                pass  # it has happened, nobody waits for it, or it is a schedule's
             case _:
                 assert_never(command)
 

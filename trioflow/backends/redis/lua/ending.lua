@@ -4,7 +4,7 @@
 local function open_row(id)
   local row = redis.call(
     'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'worker', 'parent', 'parent_execution',
-    'priority', 'life', 'deaths', 'parent_life', 'parent_command'
+    'priority', 'life', 'deaths', 'parent_life', 'parent_command', 'options'
   )
   return row[1] and is_open(row[1]) and row or nil
 end
@@ -48,6 +48,8 @@ local function terminate_family(top_id, top, outcome, event_before, event_after)
   if top[5] then
     local event = event_before .. cjson.encode(top[11] or '') .. event_after
     deliver(top[5], { execution = tonumber(top[6]), life = top[10] or '', event = event })
+    flush()
+  elseif tell_schedule(top_id, top[12], 'terminated') then
     flush()
   end
 end

@@ -152,14 +152,29 @@ local function is_unstarted(status, execution, first, turns, worker)
   return status == 'running' and (first or '1') == execution and turns == '0' and worker == ''
 end
 
+-- Tell the schedule that has begun an instance, if one has, of its end: as `run_ended` in
+-- _model/events.py writes it. Returns whether there is one.
+local deliver
+local function tell_schedule(id, options, status)
+  if not options or not string.find(options, '"schedule"', 1, true) then
+    return false
+  end
+  local ref = cjson.decode(options).schedule
+  local run = string.gsub(cjson.encode(id), '\\/', '/')
+  local value = '{"message":"run ended","run":' .. run .. ',"status":"' .. status .. '"}'
+  local event = '{"event":"signal received","name":"trioflow.schedule","value":' .. value
+    .. ',"plain":true}'
+  deliver(ref.id, { life = ref.life, event = event })
+  return true
+end
+
 -- End at once what has not begun; tell its parent. `unstarted` has its outcome; before and after, the
 -- parts of the parent's event between which stands the parent's command; and by, if a parent asked.
 -- Returns false if it has another parent: then it is not the one that was meant.
-local deliver
 local function end_unstarted(id, unstarted)
   local row = redis.call(
     'HMGET', P .. 'i:' .. id, 'seq', 'queue', 'priority', 'deaths', 'parent', 'parent_execution',
-    'parent_command', 'parent_life'
+    'parent_command', 'parent_life', 'options'
   )
   local by = unstarted.by
   if by then
@@ -180,6 +195,8 @@ local function end_unstarted(id, unstarted)
   if row[5] then
     local event = unstarted.before .. cjson.encode(row[7] or '') .. unstarted.after
     deliver(row[5], { execution = tonumber(row[6]), life = row[8] or '', event = event })
+  else
+    tell_schedule(id, row[9], 'cancelled')
   end
   return true
 end

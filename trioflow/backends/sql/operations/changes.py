@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.notices import child_terminated, run_has_ended
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import Reached, Update
+from trioflow.backends.records import Effect, Reached
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
@@ -33,9 +33,9 @@ from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
     "cancel",
+    "change_sent",
     "create",
     "create_and_send",
-    "create_sent",
     "remove",
     "resume",
     "send",
@@ -89,14 +89,18 @@ def _trying(store: SqlStore, change: Callable[[], T]) -> T:
         return change()
 
 
-def create_sent(store: SqlStore, message: Message) -> bool:
-    """Create the instance that a message of a commit has; return whether its id was free."""
-    assert message.new is not None
+def change_sent(store: SqlStore, message: Message) -> bool:
+    """Do to an instance what a message of a commit says; return whether it was done.
+
+    That is to create it, if its id is free, or to terminate it.
+    """
+    if message.new is None:
+        return terminate(store, message.instance, message.terminated, message.life) == "done"
     return create(store, [message.new], message.reuse, message.replacing)[0]
 
 
 def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
-    found = store.among(store.queries.taken_ids, [new.id for new in instances])
+    found = store.taken([new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
     values: list[Any] = []
@@ -121,7 +125,7 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
 
 def send(
     store: SqlStore, instance: str, event: bytes, life: str | None = None, request: str = ""
-) -> Update:
+) -> Effect:
     """See `Backend.send`."""
     message = Message(instance, event, life=life)
     if not request:
@@ -136,12 +140,12 @@ def create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: st
 
 def cancel(
     store: SqlStore, instance: str, event: bytes, outcome: bytes, life: str | None = None
-) -> Update:
+) -> Effect:
     """See `Backend.cancel`."""
     return _send(store, Message(instance, event, life=life, unstarted=outcome))
 
 
-def _send_request(store: SqlStore, message: Message, request: str) -> Update:
+def _send_request(store: SqlStore, message: Message, request: str) -> Effect:
     row = store.execute(store.queries.status_of, message.instance).fetchone()
     if row is None:
         return "not found"
@@ -179,7 +183,7 @@ def _create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: s
     return Reached(life, created=created)
 
 
-def _send(store: SqlStore, message: Message) -> Update:
+def _send(store: SqlStore, message: Message) -> Effect:
     with store.transaction():
         now = store.clock()
         if message.unstarted and end_unstarted(store, message, now):
@@ -190,7 +194,7 @@ def _send(store: SqlStore, message: Message) -> Update:
         return "not found" if row is None else "finished"
 
 
-def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None = None) -> Update:
+def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None = None) -> Effect:
     """See `Backend.terminate`."""
     queries = store.queries
     with store.transaction():
@@ -199,8 +203,12 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             return "not found"
         if row[0] not in _OPEN or life not in (None, row[1]):
             return "finished"
-        parent = parent_ref(*row[2:])
-        notice = None if parent is None else child_terminated(outcome, parent)
+        parent = parent_ref(*row[3:])
+        notice = (
+            run_has_ended(row[2], instance, "terminated")
+            if parent is None
+            else child_terminated(outcome, parent)
+        )
         family = _family(store, instance)
         now = store.clock()  # what its descendants did before they were locked was before that
         for id in family:
@@ -224,11 +232,11 @@ def _family(store: SqlStore, instance: str) -> list[str]:
         store.write(LOCK_INSTANCES, ids)
 
 
-def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Update:
+def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Effect:
     """See `Backend.suspend`."""
     queries = store.queries
     with store.transaction():
-        if store.execute(queries.pause_instance, report, instance, life).rowcount:
+        if store.execute(queries.suspend_by_client, report, instance, life).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()
         if row is None:
@@ -236,7 +244,7 @@ def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = No
         return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
 
 
-def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
+def resume(store: SqlStore, instance: str, life: str | None = None) -> Effect:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from trioflow.backends._common.notices import asked_by, child_cancelled
+from trioflow.backends._common.notices import asked_by, child_cancelled, run_has_ended
 from trioflow.backends.commits import Message
 from trioflow.backends.sql.rows import parent_ref
 from trioflow.backends.sql.statements import COUNT_IN, DELIVER
@@ -64,9 +64,10 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
         target = message.instance
         same = plain.get(target)
         replies = bool(message.sent or message.failed)
-        special = bool(message.unstarted) or message.new is not None
+        special = bool(message.unstarted or message.terminated) or message.new is not None
         alone = replies or special or target in ordered or after_replacing
-        after_replacing = after_replacing or message.replacing is not None
+        ends = message.replacing is not None or bool(message.terminated)
+        after_replacing = after_replacing or ends
         if alone or (same is not None and not _alike(same[0].message, message)):
             others.append(mail)
             ordered.add(target)
@@ -131,15 +132,16 @@ def deliver_one_by_one(
     store: SqlStore,
     mails: Sequence[Mail],
     now: float,
-    create: Callable[[SqlStore, Message], bool],
+    change: Callable[[SqlStore, Message], bool],
 ) -> None:
     """Deliver mails in their order; answer each that wants an answer at once.
 
-    ``create`` creates the instance that a message has, and returns whether its id was free.
+    ``change`` creates the instance that a message has, or terminates its target, and returns
+    whether that was done.
     """
     for sender, message, at in mails:
-        if message.new is not None:
-            done = create(store, message)
+        if message.new is not None or message.terminated:
+            done = change(store, message)
         else:
             done = end_unstarted(store, message, now) if message.unstarted else False
             done = done or deliver(store, message, now, at)
@@ -168,13 +170,18 @@ def end_unstarted(store: SqlStore, cancel: Message, now: float) -> bool:
     row = store.execute(queries.unstarted, id, cancel.execution, cancel.life).fetchone()
     if row is None:
         return False
-    parent, by = parent_ref(*row), asked_by(cancel.event)
+    parent, by = parent_ref(*row[1:]), asked_by(cancel.event)
     if by is not None and by != parent:
         return False  # it is not the one that was meant, and will not listen
     store.execute(queries.end_instance, "cancelled", cancel.unstarted, now, id)
     store.execute(queries.delete_inbox, id)
-    if parent is not None:
-        deliver(store, child_cancelled(cancel.unstarted, parent), now)
+    notice = (
+        run_has_ended(row[0], id, "cancelled")
+        if parent is None
+        else child_cancelled(cancel.unstarted, parent)
+    )
+    if notice is not None:
+        deliver(store, notice, now)
     return True
 
 

@@ -120,7 +120,7 @@ def _begin(
         store.execute(
             store.queries.restore_activity,
             *(id, execution, new.command, life, new.queue, new.activity, new.input, new.options),
-            *(attempt, visible_at, scheduled_at, failure, new.priority, progress),
+            *(attempt, visible_at, scheduled_at, failure, new.priority, progress, new.limit_key),
         )
     _create_children(store, begin.children, now)
 

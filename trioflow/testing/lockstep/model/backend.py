@@ -10,13 +10,21 @@ from collections.abc import Callable, Sequence
 from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -28,7 +36,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
@@ -127,6 +134,7 @@ class Model:
 
     def _free(self, worker: str, *, died: bool) -> None:
         state, now = self.state, self.now()
+        state.limiting.free(worker)
         held = [row for row in state.instances.values() if row.worker == worker]
         blamed = any(row.suspect for row in held)
         for row in held:
@@ -182,6 +190,21 @@ class Model:
         self._watcher.notify()
         return failures
 
+    async def set_limit(self, limit: Limit) -> None:
+        await checkpoint()
+        self.state.set_limit(limit)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        await checkpoint()
+        removed = self.state.remove_limit(kind, name)
+        self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        await checkpoint()
+        return self.state.limiting.seen()
+
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         await checkpoint()
         state, now = self.state, self.now()
@@ -231,7 +254,7 @@ class Model:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
@@ -269,27 +292,27 @@ class Model:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Update:
+    def _send(self, message: Message) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
         self._watcher.notify()
         return "done"
 
-    def _missing(self, instance: str) -> Update:
+    def _missing(self, instance: str) -> Effect:
         return "finished" if instance in self.state.instances else "not found"
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         if not self.state.terminate(instance, outcome, life, self.now()):
             return self._missing(instance)
         self._watcher.notify()
         return "done"
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -303,7 +326,7 @@ class Model:
         self._watcher.notify()
         return "done"
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -355,7 +378,7 @@ class Model:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         await checkpoint()
         row = self.state.instances.get(question.instance)
         if row is None or row.new.life != question.life:
@@ -471,6 +494,14 @@ class Model:
             else:
                 numbers["", getattr(row.record(), by)] += 1
         return [Group(*key, number) for key, number in numbers.items()]
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()

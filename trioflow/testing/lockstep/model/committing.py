@@ -51,6 +51,7 @@ def commit(
             cancels += [(row.key(asked.command), asked.event) for asked in one.cancelled]
             _settle(worker, row, one, now)
             sent += [_Sent(one.id, message, now) for message in one.messages]
+        state.limiting.keep(worker, unit)
         _note_progress(state, worker, unit)
         sent += _results(state, worker, unit, now)
     for each in sent:
@@ -80,7 +81,8 @@ def _judge(state: State, worker: str, unit: Unit, born: set[str]) -> _Judged:
         born: The ids of what the units before it create. Those of this one are added if it can be
             stored.
     """
-    failure = CommitFailure()
+    limited = [one.id for one in unit.instances if state.limiting.is_over(one)]
+    failure = CommitFailure(limited=limited)
     unborn: set[int] = set()
     before: dict[str, InstanceCommit] = {}
     for place, one in enumerate(unit.instances):
@@ -210,6 +212,8 @@ def _send(state: State, sent: _Sent, now: float) -> None:
         if message.replacing is not None:
             state.terminate(message.instance, message.replacing, None, now)
         done = state.create(message.new, now, reuse=message.reuse)
+    elif message.terminated:
+        done = state.terminate(message.instance, message.terminated, message.life, now)
     else:
         done = state.deliver_or_end(message, now, sent.at)
     reply = message.sent if done else message.failed

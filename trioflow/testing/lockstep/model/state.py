@@ -6,9 +6,18 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated
+import msgspec
+
+from trioflow._model.limits import Limit
+from trioflow.backends._common.notices import (
+    asked_by,
+    child_cancelled,
+    child_terminated,
+    run_has_ended,
+)
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.records import ENDED, ActivityKey, RequestKey
+from trioflow.testing.lockstep.model.limiting import Limiting
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
@@ -26,6 +35,7 @@ class State:
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
     requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
     questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    limiting: Limiting = field(default_factory=Limiting)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- instances ----------------------------------------------------------------------
@@ -73,7 +83,14 @@ class State:
             self.stop_activities(one.new.id)
         if row.new.parent is not None:
             self.deliver(child_terminated(outcome, row.new.parent), now)
+        else:
+            self._tell_schedule(row, "terminated", now)
         return True
+
+    def _tell_schedule(self, row: Instance, status: str, now: float) -> None:
+        notice = run_has_ended(row.new.options, row.new.id, status)
+        if notice is not None:
+            self.deliver(notice, now)
 
     def _children(self, parent: Instance) -> list[Instance]:
         """Return the unfinished children of an instance."""
@@ -84,6 +101,45 @@ class State:
             and (ref := row.new.parent) is not None
             and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
         ]
+
+    # --- limits -------------------------------------------------------------------------
+
+    def set_limit(self, limit: Limit) -> None:
+        """Set a limit; of a workflow, count what has begun."""
+        limiting, named = self.limiting, (limit.kind, limit.name)
+        before = limiting.limits.get(named)
+        if before is not None and before.per != limit.per:
+            limiting.begun.pop(named, None)
+        if limit.key is None:
+            self.forget_keys(limit.kind, limit.name)
+        limiting.limits[named] = limit
+        limiting.changes += 1
+        if limit.kind == "workflow":
+            for row in self.instances.values():
+                if row.new.workflow == limit.name:
+                    begun = bool(row.turns) or row.worker is not None or row.suspect
+                    if begun or row.execution > row.first_execution:
+                        limiting.admitted.add((row.new.id, row.new.life))
+
+    def remove_limit(self, kind: str, name: str) -> bool:
+        """Remove a limit; return whether there was one."""
+        limiting = self.limiting
+        if limiting.limits.pop((kind, name), None) is None:
+            return False
+        limiting.begun.pop((kind, name), None)
+        limiting.changes += 1
+        self.forget_keys(kind, name)
+        if kind == "workflow":
+            for row in self.instances.values():
+                if row.new.workflow == name:
+                    limiting.admitted.discard((row.new.id, row.new.life))
+        return True
+
+    def forget_keys(self, kind: str, name: str) -> None:
+        """Make the activities of a queue, or of a name, forget their keys."""
+        for one in self.activities.values():
+            if name == (one.new.queue if kind == "queue" else one.new.activity):
+                one.new = msgspec.structs.replace(one.new, limit_key="")
 
     # --- inboxes ------------------------------------------------------------------------
 
@@ -112,6 +168,8 @@ class State:
         row.end("cancelled", message.unstarted, now)
         if parent is not None:
             self.deliver(child_cancelled(message.unstarted, parent), now)
+        else:
+            self._tell_schedule(row, "cancelled", now)
         return True
 
     # --- activities ---------------------------------------------------------------------

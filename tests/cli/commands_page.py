@@ -1,0 +1,36 @@
+"""The reference of the commands in docs/commands.md, made from what ``--help`` prints.
+
+``python -m tests.cli.commands_page`` writes it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from trioflow._cli.app import app
+
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
+BELOW = "<!-- What follows is written by `python -m tests.cli.commands_page`. -->\n"
+
+
+def whole_page() -> str:
+    """Return the page with the reference as it should be."""
+    by_hand, _, _ = PAGE.read_text("utf-8").partition(BELOW)
+    return f"{by_hand}{BELOW}\n{_help()}\n" + "".join(
+        f"\n### trioflow {name}\n\n{_help(name)}\n" for name in app.commands
+    )
+
+
+def _help(*command: str) -> str:
+    # How wide it is follows the terminal, which is the environment's.
+    environment = {**os.environ, "COLUMNS": "80", "TRIOFLOW_STORE": None, "TRIOFLOW_CODEC": None}
+    said = CliRunner().invoke(app, [*command, "--help"], prog_name="trioflow", env=environment)
+    assert said.exit_code == 0
+    return f"```text\n{said.output.rstrip()}\n```"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(whole_page(), "utf-8")

@@ -1,0 +1,333 @@
+"""The commands that speak to a store: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from click.testing import CliRunner
+from rich.console import Console
+
+from trioflow import JsonCodec, WrappedCodec, default_registry, open_client, open_worker
+from trioflow._cli import output
+from trioflow._cli.app import app
+
+STORE = "sqlite:///shop.db"
+FLOWS = """
+import trio
+from trioflow import Query, Signal, Update, activity, set_attributes, workflow
+
+approved = Signal("approved", bool)
+add = Update("add", argument=int, result=int)
+size = Query("size", result=int)
+
+@activity(name="cli_charge")
+async def charge(order: str, amount: int) -> str:
+    if amount < 0:
+        raise RuntimeError("below\\x1b[31m zero")
+    return f"receipt of {order}"
+
+@activity(name="cli_pack")
+async def pack(order: str) -> None:
+    await trio.sleep_forever()
+
+@workflow(name="cli_order")
+async def order(order: str, amount: int = 3) -> str:
+    items: list[int] = []
+    size.handler(lambda: len(items))
+    @add.handler
+    async def _(item: int) -> int:
+        items.append(item)
+        return len(items)
+    set_attributes(amount=amount)
+    receipt = await charge.options(retry=once)(order, amount)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pack, order)
+        with trio.move_on_after(86400):
+            await approved.receive()
+        nursery.cancel_scope.cancel()
+    return receipt
+
+from trioflow import RetryPolicy
+once = RetryPolicy(max_attempts=1)
+"""
+
+
+def cli(*arguments: str, **options):
+    return CliRunner().invoke(app, arguments, catch_exceptions=False, **options)
+
+
+async def packing(client):
+    """Wait until the instance that runs does what it goes on doing."""
+    seen = client.backend.changes()
+    while [each.activity for each in (await client.handle("good").describe()).activities] != [
+        "cli_pack"
+    ]:
+        await client.wait_change(seen)
+        seen = client.backend.changes()
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A store with a running, a failed and a paused instance; `shop(*commands)` runs a worker."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(default_registry, "_workflows", {})
+    monkeypatch.setattr(default_registry, "_activities", {})
+    monkeypatch.setenv("TRIOFLOW_STORE", STORE)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    Path("cli_flows.py").write_text(FLOWS)
+    for id_, *rest in (("good", "a"), ("bad", "b", "amount=-1"), ("held", "c", "7")):
+        started = cli("start", "cli_order", *rest, "-m", "cli_flows", "--id", id_)
+        assert started.output == f"{id_}\n"
+
+    def with_worker(*commands: tuple[str, ...]) -> list:
+        results = []
+
+        async def main():
+            async with open_worker(STORE, drain=0) as worker:
+                await worker.client.handle("bad").wait()
+                await packing(worker.client)
+                for command in commands:
+                    result = await trio.to_thread.run_sync(lambda c=command: cli(*c))
+                    results.append(result)
+
+        trio.run(main)
+        return results
+
+    yield with_worker
+    sys.modules.pop("cli_flows", None)
+
+
+def test_what_is_in_a_store_is_listed_counted_and_described(shop):
+    shop(("pause", "held", "--reason", "for the audit"))
+    found = json.loads(cli("list", "--json").output)
+    assert [one["id"] for one in found] == ["held", "bad", "good"]
+    assert [one["status"] for one in found] == ["suspended", "failed", "running"]
+    header, held, bad, good = cli("list").output.splitlines()
+    assert header.split() == ["ID", "WORKFLOW", "STATUS", "QUEUE", "STARTED", "DETAIL"]
+    assert held.endswith("Z  paused: for the audit")
+    assert bad.endswith(r"Z  RuntimeError: below\x1b[31m zero")  # shown, not obeyed
+    assert good.split()[:4] == ["good", "cli_order", "running", "default"]
+
+    def ids(*options: str) -> list[str]:
+        return [one["id"] for one in json.loads(cli("list", *options, "--json").output)]
+
+    assert ids("--status", "failed", "--status", "suspended") == ["held", "bad"]
+    assert ids("--where", "amount>=3", "--root", "--since", "1h") == ["held", "good"]
+    assert ids("--where", "amount=7", "--workflow", "cli_order", "--queue", "default") == ["held"]
+    assert ids("--until", "1h") == ids("--parent", "good") == ids("--id-prefix", "x") == []
+    page = cli("list", "--limit", "2")
+    assert page.stderr == "There may be more: --after bad\n"
+    assert ids("--after", "bad") == ["good"]
+
+    assert cli("count", "--status", "running").output == "1\n"
+    assert json.loads(cli("count", "--by", "attribute:amount", "--json").output) == {
+        "-1": 1,
+        "3": 1,
+        "7": 1,
+    }
+    assert cli("count", "--by", "workflow").output == "WORKFLOW   COUNT\ncli_order  3\n"
+    assert json.loads(cli("stats", "--json").output)[0]["suspended"] == 1
+    assert cli("stats").output.startswith("QUEUE    RUNNING  SUSPENDED  PENDING INSTANCES")
+
+    said = cli("describe", "bad", "held").output
+    assert 'input         {"order":"b","amount":-1}\n' in said
+    assert "failure       RuntimeError: below\\x1b[31m zero\n" in said
+    assert "cli_flows.py" in said  # the traceback
+    assert '"reason":"for the audit"' in said
+    assert [one["turns"] for one in json.loads(cli("describe", "bad", "--json").output)] == [2]
+
+
+def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):
+    asked, as_json, while_replayed = shop(
+        ("show", "good"), ("show", "good", "--json"), ("show", "good", "-m", "cli_flows")
+    )
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
+    tree = (
+        rf"good cli_order running, started {time}\n"
+        rf"└── cli_order waits for signal 'approved'(, since {time})?, until {time}  "
+        r"cli_flows\.py:\d+\n"
+        rf"    └── cli_flows\.pack waits for activity 'cli_pack' \(0\.0:0\)(, since {time})?\n"
+        r"activity    cli_pack \(0\.0:0\), attempt 1, on default\n"
+    )
+    matched = re.fullmatch(tree, asked.output)
+    assert matched is not None
+    assert matched.groups() == (None, None)
+    here = re.fullmatch(tree, while_replayed.output)
+    assert here is not None
+    assert None not in here.groups()
+    tasks = json.loads(as_json.output)["tasks"]
+    assert [(task["path"], task["parent"]) for task in tasks] == [("0", None), ("0.0", "0")]
+
+    alone = cli("show", "good", "--timeout", "0.01")
+    assert "no worker has answered a query of instance 'good'" in alone.output
+    assert "--module MODULE" in alone.output
+    assert "result" not in alone.output
+    assert r"failure     RuntimeError: below\x1b[31m zero" in cli("show", "bad").output
+    cli("start", "cli_order", "d", "-m", "cli_flows", "--id", "new")
+    assert "It has not begun." in cli("show", "new").output
+
+
+def test_histories_are_decoded_followed_and_exported(shop):
+    def follow() -> str:
+        return cli("history", "good", "--follow").output
+
+    async def main():
+        async with open_worker(STORE, drain=0) as worker, trio.open_nursery() as nursery:
+            await packing(worker.client)
+            shown: list[str] = []
+
+            async def run():
+                shown.append(await trio.to_thread.run_sync(follow))
+
+            nursery.start_soon(run)
+            handle = worker.client.handle("good")
+            await handle.signal("approved", True)
+            assert await handle.result() == "receipt of a"
+        return shown[0]
+
+    whole = trio.run(main)
+    assert whole == cli("history", "good").output
+    lines = re.sub(r"  \d{4}-\S+ \S+Z", "", whole).splitlines()
+    assert lines[:3] == [
+        "turn 0",
+        '  event    started cli_order {"order":"a"}',
+        '  command  run activity cli_charge (0:0) {"order":"a","amount":3}',
+    ]
+    assert "  event    signal received approved true" in lines
+    assert lines[-1] == '  outcome  completed "receipt of a"'
+    grepped = cli("history", "good", "--grep", "signal").output.splitlines()
+    assert grepped[1:] == ["  event    signal received approved true"]
+    turns = [json.loads(line) for line in cli("history", "good", "--json").output.splitlines()]
+    assert [turn["turn"] for turn in turns] == [*range(len(turns))]
+    assert turns[0]["events"][0]["input"] == {"order": "a"}
+    assert cli("history", "good", "--execution", "2").output == ""
+
+    wrote = cli("export", "good", "good.json")
+    assert wrote.output == f"Wrote {len(turns)} turns of good to good.json.\n"
+    assert cli("replay", "good.json", "cli_flows").exit_code == 0
+
+
+def test_values_go_in_and_out(shop):
+    results = shop(
+        ("query", "good", "size"),
+        ("update", "good", "add", "5"),
+        ("update", "good", "add", "5", "--request", "r1"),
+        ("update", "good", "add", "5", "--request", "r1"),
+        ("query", "good", "size"),
+        ("signal", "good", "approved", "true"),
+        ("result", "good"),
+        ("start", "cli_order", "x", "-m", "cli_flows", "--id", "later", "--at", "2999-01-01"),
+        ("start", "cli_order", "x", "-1", "-m", "cli_flows", "--wait"),
+    )
+    said = [result.stdout for result in results[:-1]]
+    assert said == [
+        "0\n",
+        "1\n",
+        "2\n",
+        "2\n",
+        "2\n",
+        "good: signal sent\n",
+        '"receipt of a"\n',
+        "later\n",
+    ]
+    assert results[-1].exit_code == 2  # -1 is no option
+    failed = cli("result", "bad")
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr == "Error: RuntimeError: below\\x1b[31m zero\n"
+    assert "cli_flows.py" in cli("result", "bad", "--traceback").stderr
+
+
+def test_what_is_asked_of_instances_is_done_or_refused_in_one_line(shop):
+    shop()
+    assert cli("cancel", "held", "--reason", "no more").output == "held: cancel requested\n"
+    assert cli("terminate", "good", input="n\n").exit_code == 1  # asks
+    assert cli("terminate", "good", "--yes").output == "good: terminated\n"
+    some = cli("remove", "--yes", "good", "held", "nobody")
+    assert some.stdout == "good: removed\n"
+    assert some.stderr.splitlines() == [
+        "Error: instance 'held' has not finished",
+        "Error: there is no instance 'nobody'",
+        "Error: 2 of 3 instances were left as they are",
+    ]
+    assert some.exit_code == 1
+    assert cli("resume", "bad").stderr == "Error: instance 'bad' has already finished\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["show", "nobody"], 4, "Error: there is no instance 'nobody'\n"),
+        (["list", "--store", "sqlite:///other.db"], 3, "there is no file 'other.db'"),
+        (["list", "--store", "oracle://x"], 2, "unknown scheme 'oracle'"),
+        (["list", "--store", "memory://"], 2, "belongs to one process"),
+        (["list", "--store", ""], 2, "set TRIOFLOW_STORE"),
+        (["list", "--status", "broken"], 2, "'broken' is not one of"),
+        (["list", "--since", "soon"], 2, "'soon' is no time"),
+        (["list", "--where", "amount"], 2, "write customer=c7"),
+        (["list", "--where", "a>b"], 2, "Invalid isoformat string"),
+        (["list", "--root", "--parent", "x"], 2, "has a parent or it has none"),
+        (["list", "--after", "nobody"], 4, "there is no instance 'nobody'"),
+        (["list", "--codec", "no.such:thing"], 2, "No module named 'no'"),
+        (["count", "--by", "colour"], 2, "write status, workflow, queue or attribute:NAME"),
+        (["start", "nothing", "-m", "cli_flows"], 2, "there is no workflow 'nothing'"),
+        (["start", "cli_order", "a", "b", "c", "-m", "cli_flows"], 1, "none is left for 'c'"),
+        (["start", "cli_order", "a", "x", "-m", "cli_flows"], 1, "Expected int, got str"),
+        (["start", "cli_order", "a", "--id", "held", "-m", "cli_flows"], 1, "already an instance"),
+        (["signal", "held", "approved\0"], 1, "signal"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(shop, arguments, code, says):
+    result = cli(*arguments)
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+    assert result.exit_code == code
+
+
+def test_a_codec_reads_what_the_workers_have_written(shop, monkeypatch):
+    codec = WrappedCodec(
+        JsonCodec(), wrap=(lambda data: data[::-1]), unwrap=lambda data: data[::-1]
+    )
+    monkeypatch.setattr(sys.modules["cli_flows"], "sealed", codec, raising=False)
+
+    async def main():
+        async with open_client(STORE, codec=codec) as client:
+            workflow = default_registry.workflows["cli_order"]
+            await client.start(workflow.options(id="sealed"), "secret")
+
+    trio.run(main)
+    assert "secret" not in cli("describe", "sealed").output
+    assert '{"order":"secret"}' in cli("describe", "sealed", "--codec", "cli_flows:sealed").output
+
+
+def test_tables_fit_the_terminal_and_pipes_get_all(monkeypatch, capsys):
+    rows = [("i" * 30, "running", "x" * 100)]
+    output.print_table(("ID", "STATUS", "DETAIL"), rows)
+    assert capsys.readouterr().out.splitlines()[1] == f"{'i' * 30}  running  {'x' * 100}"
+    terminal = Console(force_terminal=True, width=50, soft_wrap=True, color_system="standard")
+    monkeypatch.setattr(output, "console", lambda: terminal)
+    output.print_table(("ID", "STATUS", "DETAIL"), rows)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) == 50
+    assert lines[1].count("…") == 2
+    assert "running" in lines[1]
+
+
+def test_shells_complete_commands_and_ids(shop):
+    def complete(words: str, number: int) -> list[str]:
+        env = {
+            "_TRIOFLOW_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(number),
+        }
+        result = CliRunner().invoke(app, [], prog_name="trioflow", env=env)
+        return [line.partition(",")[2] for line in result.output.splitlines()]
+
+    assert complete("trioflow desc", 1) == ["describe"]
+    assert complete("trioflow show h", 2) == ["held"]
+    assert "_TRIOFLOW_COMPLETE=bash_complete" in cli("completion", "bash").output

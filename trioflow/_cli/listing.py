@@ -1,0 +1,171 @@
+"""``trioflow list``, ``count`` and ``stats``: many instances at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast, get_args
+
+import click
+
+from trioflow import Client, Description, attribute
+from trioflow._cli.facts import failure_line
+from trioflow._cli.output import as_json, print_json, print_table, shown, time_of
+from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
+from trioflow._cli.values import Moment, WhereCondition
+from trioflow._client.arguments import Filters
+from trioflow.backends.records import Status
+
+__all__ = ["count", "detail_of", "list_", "stats"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MEANS_COUNT = ("status", "workflow", "queue")
+_QUEUE_COLUMNS = (
+    "queue",
+    "running",
+    "suspended",
+    "pending_instances",
+    "pending_activities",
+    "running_activities",
+    "workers",
+    "activity_workers",
+)
+
+
+def _filters(command: F) -> F:
+    """Give a command the options that say which instances are meant."""
+    for option in reversed(
+        (
+            click.option(
+                "--status",
+                multiple=True,
+                type=click.Choice(get_args(Status)),
+                help="Only those of this status; may be given several times.",
+            ),
+            click.option("--workflow", metavar="NAME", help="Only those of this workflow."),
+            click.option("--queue", metavar="NAME", help="Only those of this queue."),
+            click.option("--parent", metavar="ID", help="Only the sub-workflows of this one."),
+            click.option("--root", is_flag=True, help="Only those that have no parent."),
+            click.option("--id-prefix", metavar="TEXT", help="Only those whose id begins so."),
+            click.option(
+                "--since", "created_after", type=Moment(), help="Started after: 2h, 2026-11-26."
+            ),
+            click.option(
+                "--until", "created_before", type=Moment(), help="Started before that time."
+            ),
+            click.option(
+                "--where",
+                multiple=True,
+                type=WhereCondition(),
+                help="With such an attribute: customer=c7, amount>=10; all must hold.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _chosen(options: dict[str, Any]) -> Filters:
+    """Return what the options of `_filters` mean to a client."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if chosen.pop("root"):
+        if "parent" in chosen:
+            raise click.UsageError("--root and --parent: an instance has a parent or it has none")
+        chosen["parent"] = ""
+    chosen["where"] = list(chosen["where"])
+    return cast("Filters", chosen)
+
+
+@click.command("list", cls=StoreCommand)
+@_filters
+@click.option("--limit", type=click.IntRange(min=1), default=50, help="How many.  [default: 50]")
+@click.option("--after", type=InstanceId(), metavar="ID", help="Go on after this one.")
+@store_options
+@as_json_option("an array of objects")
+def list_(*, store: Store, limit: int, after: str | None, as_json: bool, **options: Any) -> None:
+    """List instances, the newest first."""
+    filters = _chosen(options)
+
+    async def find(client: Client) -> list[Description]:
+        return await client.list(**filters, limit=limit, after=after)
+
+    found = store.run(find)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("ID", "WORKFLOW", "STATUS", "QUEUE", "STARTED", "DETAIL"),
+        [
+            (
+                one.id,
+                one.workflow,
+                one.status,
+                one.queue,
+                time_of(one.created_at),
+                detail_of(one),
+            )
+            for one in found
+        ],
+    )
+    if len(found) == limit:
+        click.echo(f"There may be more: --after {shown(found[-1].id)}", err=True)
+
+
+def detail_of(one: Description) -> str:
+    """Say what there is to say of an instance in a few words: why it failed, for example."""
+    if one.failure is not None:
+        return failure_line(one.failure)
+    if one.suspension is not None:
+        why = f": {one.suspension.reason}" if one.suspension.reason else ""
+        return f"{one.suspension.kind}{why}"
+    if one.reason:
+        return one.reason
+    return "" if one.custom_status is None else as_json(one.custom_status)
+
+
+@click.command(cls=StoreCommand)
+@_filters
+@click.option(
+    "--by",
+    metavar="WHAT",
+    help="Count by `status`, `workflow`, `queue`, or by an attribute: `attribute:customer`.",
+)
+@store_options
+@as_json_option("a number, or an object")
+def count(*, store: Store, by: str | None, as_json: bool, **options: Any) -> None:
+    """Count instances, all of them or by what they have in common."""
+    filters = _chosen(options)
+    group: Any = by
+    if by is not None and by.startswith("attribute:"):
+        group = attribute(by.removeprefix("attribute:"))
+    elif by not in (None, *_MEANS_COUNT):
+        raise click.UsageError(f"--by {by}: write {', '.join(_MEANS_COUNT)} or attribute:NAME")
+
+    async def find(client: Client) -> Any:
+        by_anything: Any = client.count
+        return await by_anything(group_by=group, **filters)
+
+    found = store.run(find)
+    if by is None:
+        click.echo(found)
+        return
+    groups = sorted(found.items(), key=lambda each: (-each[1], str(each[0])))
+    if as_json:
+        print_json({str(value): number for value, number in groups})
+    else:
+        print_table((by.upper(), "COUNT"), [(str(value), str(number)) for value, number in groups])
+
+
+@click.command(cls=StoreCommand)
+@store_options
+@as_json_option("an array of objects")
+def stats(*, store: Store, as_json: bool) -> None:
+    """Show each queue that has unfinished work: its backlog, and the workers that serve it."""
+    queues = store.run(lambda client: client.stats())
+    if as_json:
+        print_json(queues)
+        return
+    rows: list[Sequence[str]] = [
+        [str(getattr(queue, column)) for column in _QUEUE_COLUMNS] for queue in queues
+    ]
+    print_table([column.replace("_", " ").upper() for column in _QUEUE_COLUMNS], rows)

@@ -1,0 +1,191 @@
+"""``trioflow start``, ``result``, ``signal``, ``update`` and ``query``: values in and out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from trioflow import Client, Handle, TrioflowError, Update
+from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.output import console, print_json, shown
+from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
+from trioflow._cli.values import Moment, arguments, json_or_text
+
+__all__ = ["query", "result", "signal", "start", "update"]
+
+_traceback = click.option("--traceback", "trace", is_flag=True, help="Show where it was raised.")
+_value = click.argument("value", required=False)
+
+
+async def _print_answer(answer: Callable[[], Awaitable[Any]], *, trace: bool) -> None:
+    """Print what an instance gives as JSON, or what its code has raised as an error."""
+    try:
+        value = await answer()
+    except TrioflowError:
+        raise
+    except Exception as error:
+        if trace:
+            console(stderr=True).print("".join(traceback.format_exception(error)).rstrip())
+        said = f"{type(error).__name__}: {error}"
+        raise click.ClickException(shown(said)) from error
+    print_json(value)
+
+
+def _given(value: str | None) -> tuple[Any, ...]:
+    return () if value is None else (json_or_text(value),)
+
+
+@click.command(cls=StoreCommand)
+@click.argument("workflow")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
+@click.option(
+    "-m",
+    "--module",
+    "modules",
+    multiple=True,
+    required=True,
+    envvar="TRIOFLOW_MODULES",
+    metavar="MODULE",
+    help="What is imported to define the workflow.  [env: TRIOFLOW_MODULES]",
+)
+@click.option("--id", "id_", type=InstanceId(), metavar="ID", help="Its id; made up by default.")
+@click.option("--queue", metavar="NAME", help="Where it runs.")
+@click.option(
+    "--if-exists",
+    type=click.Choice(["raise", "return", "replace"]),
+    help="What to do if an unfinished instance has the id.",
+)
+@click.option("--at", "start_at", type=Moment(), help="Begin at this time.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
+@_traceback
+@store_options
+@as_json_option("an object with the id")
+def start(
+    *,
+    store: Store,
+    workflow: str,
+    arguments: tuple[str, ...],
+    modules: tuple[str, ...],
+    id_: str | None,
+    wait: bool,
+    trace: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Start an instance of a workflow.
+
+    An ARGUMENT is JSON, or a text that is no JSON; `name=value` names its parameter.
+    """
+    registries = import_modules(modules)
+    definition = find_workflow(workflow, registries)
+    given = {name: value for name, value in options.items() if value is not None}
+    if id_ is not None:
+        given["id"] = id_
+    if given:
+        definition = definition.options(**given)
+    args, kwargs = _arguments(definition, arguments)
+
+    async def main(client: Client) -> None:
+        handle: Handle[Any] = await client.start(definition, *args, **kwargs)
+        if wait:
+            await _print_answer(handle.result, trace=trace)
+        elif as_json:
+            print_json({"id": handle.id})
+        else:
+            click.echo(shown(handle.id))
+
+    store.run(main, create=True)
+
+
+_arguments = arguments  # `start` has a parameter of that name
+
+
+@click.command(cls=StoreCommand)
+@click.argument("id", type=InstanceId())
+@_traceback
+@store_options
+def result(*, store: Store, id: str, trace: bool) -> None:
+    """Wait until an instance has ended, and print its result as JSON.
+
+    If it failed, or was cancelled or terminated, the exit code is 1.
+    """
+
+    async def main(client: Client) -> None:
+        await _print_answer(client.handle(id).result, trace=trace)
+
+    store.run(main)
+
+
+@click.command(cls=StoreCommand)
+@click.argument("id", type=InstanceId())
+@click.argument("name")
+@_value
+@store_options
+def signal(*, store: Store, id: str, name: str, value: str | None) -> None:
+    """Send an instance a signal.
+
+    VALUE is JSON, or a text that is no JSON; without it null is sent.
+    """
+    sent = None if value is None else json_or_text(value)
+    store.run(lambda client: client.handle(id).signal(name, sent))
+    click.echo(f"{shown(id)}: signal sent")
+
+
+@click.command(cls=StoreCommand)
+@click.argument("id", type=InstanceId())
+@click.argument("name")
+@_value
+@click.option(
+    "--request", metavar="ID", help="The request's id: asked again with it, nothing is done twice."
+)
+@_traceback
+@store_options
+def update(
+    *, store: Store, id: str, name: str, value: str | None, request: str | None, trace: bool
+) -> None:
+    """Ask an instance for something, and print its answer as JSON."""
+    given = _given(value)
+
+    async def main(client: Client) -> None:
+        handle = client.handle(id)
+        if request is None:
+            await _print_answer(lambda: handle.update(name, *given), trace=trace)
+            return
+        anything: Any = Any
+        plain: Any = Update(name, argument=anything) if given else Update(name)
+        asked = plain.options(id=request)
+        await _print_answer(lambda: handle.update(asked, *given), trace=trace)
+
+    store.run(main)
+
+
+@click.command(cls=StoreCommand)
+@click.argument("id", type=InstanceId())
+@click.argument("name")
+@_value
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    metavar="SECONDS",
+    help="How long to wait for a worker.  [default: 10]",
+)
+@_traceback
+@store_options
+def query(
+    *, store: Store, id: str, name: str, value: str | None, timeout: float, trace: bool
+) -> None:
+    """Ask an instance what it knows, and print the answer as JSON.
+
+    Nothing is changed by that. A worker that knows the workflow answers.
+    """
+    given = _given(value)
+
+    async def main(client: Client) -> None:
+        handle = client.handle(id)
+        await _print_answer(lambda: handle.query(name, *given, timeout=timeout), trace=trace)
+
+    store.run(main)

@@ -1,0 +1,122 @@
+"""``trioflow worker``: a worker for the workflows and activities of modules."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, get_args
+
+import click
+import trio
+
+from trioflow import Registry, run_worker
+from trioflow._cli.definitions import open_registry
+from trioflow._cli.output import console
+from trioflow._cli.store import Store, StoreCommand, store_options
+from trioflow._worker.code_check import Check
+
+__all__ = ["worker"]
+
+_ENDING = 20  # seconds for a worker to drain before it is killed and begun again
+
+
+@click.command(cls=StoreCommand)
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    default=("default",),
+    metavar="NAME",
+    help="A queue that it serves; may be given several times.  [default: default]",
+)
+@click.option("--name", help="What operators see.  [default: host:pid]")
+@click.option(
+    "--max-activities", type=click.IntRange(min=1), metavar="N", help="How many may run at once."
+)
+@click.option(
+    "--max-threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many of them may be in threads.",
+)
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="What activities get at the end.",
+)
+@click.option(
+    "--check",
+    type=click.Choice(get_args(Check)),
+    help="What to do about histories that do not fit.",
+)
+@click.option("--reload", is_flag=True, help="Begin anew when a Python file below here changes.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Log what it does, and not only what goes wrong."
+)
+@store_options
+def worker(
+    *, store: Store, modules: tuple[str, ...], reload: bool, verbose: bool, **options: Any
+) -> None:
+    """Run the workflows and activities of modules, until SIGTERM or Ctrl-C.
+
+    A MODULE is imported, also from the present folder. `module:name` is a registry in it, or a
+    function without parameters that gives one; if that is an async context manager, what it opens
+    stays open until the worker has ended.
+    """
+    if reload:
+        _run_again_and_again()
+        return
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    given = {name: value for name, value in options.items() if value is not None}
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            registry = _joined(
+                [await stack.enter_async_context(open_registry(each)) for each in modules]
+            )
+            await run_worker(store.url, registry=registry, codec=store.codec, **given)
+
+    try:
+        trio.run(main)
+    except KeyboardInterrupt:
+        console(stderr=True).print("The worker has ended.")
+
+
+def _joined(registries: Sequence[Registry]) -> Registry:
+    """Return the definitions of all registries in one."""
+    first = registries[0]
+    if all(each is first for each in registries):
+        return first
+    joined = Registry()
+    for each in registries:
+        joined.add(*each.workflows.values(), *each.activities.values())
+    return joined
+
+
+def _run_again_and_again() -> None:
+    """Run this command without ``--reload``, and again whenever a source file has changed."""
+    try:
+        from watchfiles import PythonFilter, run_process  # noqa: PLC0415 - takes a while to load
+    except ModuleNotFoundError:
+        raise click.UsageError("--reload needs watchfiles: pip install 'trioflow[cli]'") from None
+    arguments = [each for each in sys.argv[1:] if each != "--reload"]
+    command = shlex.join([sys.executable, "-m", "trioflow", *arguments])
+    # A shell that starts this in the background has SIGINT ignored, which the worker would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_process(
+        ".",
+        target=command,
+        target_type="command",
+        watch_filter=PythonFilter(),
+        callback=lambda _: click.echo("A file has changed; the worker begins anew.", err=True),
+        sigint_timeout=_ENDING,
+    )

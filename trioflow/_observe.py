@@ -1,0 +1,275 @@
+"""What happens in a worker and a client, told to those who watch: traces, metrics, logs.
+
+An observer is told of facts: of what is stored, once it is stored, and of attempts of activities,
+once they have ended. A replay is no such fact of an instance, so nothing is told twice because of
+it. Observers are called one after the other in the loop's thread; one that raises is named in the
+log, once, and changes nothing. Where there is none, nobody builds the facts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._model.events import ParentRef
+from trioflow._model.propagation import Propagator
+from trioflow._model.turns import Turn
+
+__all__ = [
+    "AttemptEnded",
+    "BatchStored",
+    "ExecutionEnded",
+    "ExecutionReplayed",
+    "InstanceCreated",
+    "InstanceSuspended",
+    "LeaseWasLost",
+    "Observation",
+    "Observer",
+    "Observers",
+    "TurnStored",
+    "observers_of",
+    "propagators_among",
+]
+
+logger = logging.getLogger("trioflow.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceCreated:
+    """A client has started an instance.
+
+    Attributes:
+        instance: Its id.
+        life: What tells it from others that had its id.
+        workflow: The workflow's name.
+        queue: Where it runs.
+        metadata: What travels with it.
+        stored_at: When that was, epoch seconds.
+    """
+
+    instance: str
+    life: str
+    workflow: str
+    queue: str
+    metadata: dict[str, str]
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfExecution:
+    """What is said of an execution with everything that happens to it.
+
+    Attributes:
+        instance: The instance's id.
+        life: What tells it from others that had its id.
+        execution: The number of the execution, from 1.
+        workflow: The workflow's name.
+        queue: Where it runs.
+        parent: Who called it, if a workflow did.
+        metadata: What travels with it.
+        started_at: When the execution began, epoch seconds.
+    """
+
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    parent: ParentRef | None
+    metadata: dict[str, str]
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStored(_OfExecution):
+    """A turn was stored.
+
+    Attributes:
+        number: Its number in the execution, from 0.
+        turn: What it consumed and asked for.
+    """
+
+    number: int
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEnded(_OfExecution):
+    """The last turn of an execution was stored; after it comes the next one if it is continued.
+
+    An instance that a client has terminated ends without this.
+
+    Attributes:
+        status: How.
+        ended_at: The time of the last turn, epoch seconds.
+        failure: Why it failed, ``None`` if it did not. It may be sealed by a codec.
+    """
+
+    status: Literal["completed", "failed", "cancelled", "continued"]
+    ended_at: float
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSuspended:
+    """A worker has suspended an instance.
+
+    Attributes:
+        instance: Its id.
+        life: What tells it from others that had its id.
+        execution: The number of its execution.
+        workflow: The workflow's name.
+        queue: Where it runs.
+        message: Why.
+    """
+
+    instance: str
+    life: str
+    execution: int
+    workflow: str
+    queue: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """An attempt of an activity has ended. How it ended may not be stored yet.
+
+    Attributes:
+        instance: Who called it.
+        life: Which life of that id.
+        execution: Which execution.
+        command: The id of the call.
+        activity: The activity's name.
+        queue: Where it runs.
+        attempt: Counts from 1.
+        status: How: ``"retried"`` failed and is tried again, ``"given back"`` was stopped because
+            its worker ends, or is dropped because nobody waits for it any more.
+        failure: Why it failed, ``None`` if it did not. It may be sealed by a codec.
+        metadata: What came with the call.
+        scheduled_at: When it was called, epoch seconds.
+        began_at: When this attempt began.
+        ended_at: When it ended.
+    """
+
+    instance: str
+    life: str
+    execution: int
+    command: str
+    activity: str
+    queue: str
+    attempt: int
+    status: Literal["completed", "failed", "cancelled", "retried", "given back"]
+    failure: Failure | None
+    metadata: dict[str, str]
+    scheduled_at: float
+    began_at: float
+    ended_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStored:
+    """A transaction of a worker was stored.
+
+    Attributes:
+        units: How many units it had; each is stored or refused by itself.
+        refused: How many of them were refused.
+        turns: How many turns were stored.
+        seconds: How long the store took.
+    """
+
+    units: int
+    refused: int
+    turns: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionReplayed:
+    """A worker has replayed an execution that was not in its memory.
+
+    Attributes:
+        workflow: The workflow's name.
+        turns: How many turns it has.
+        seconds: How long that took.
+    """
+
+    workflow: str
+    turns: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseWasLost:
+    """Others took a worker for dead; it has dropped what it held.
+
+    Attributes:
+        worker: The id of the row that is gone.
+        name: The worker's name.
+    """
+
+    worker: str
+    name: str
+
+
+Observation = (
+    InstanceCreated
+    | TurnStored
+    | ExecutionEnded
+    | InstanceSuspended
+    | AttemptEnded
+    | BatchStored
+    | ExecutionReplayed
+    | LeaseWasLost
+)
+
+
+class Observer(Protocol):
+    """Is told what happens."""
+
+    def observe(self, observation: Observation, /) -> None:
+        """Take notice of something. It is quick and does no I/O: it runs in the worker's loop."""
+        ...
+
+
+@dataclass(slots=True)
+class Observers:
+    """Tells those who watch.
+
+    Attributes:
+        observers: Who they are.
+    """
+
+    observers: Sequence[Observer]
+    _named: set[int] = field(default_factory=set[int])
+
+    def tell(self, observation: Observation) -> None:
+        """Tell all of them; this never fails."""
+        for number, observer in enumerate(self.observers):
+            try:
+                observer.observe(observation)
+            except Exception:
+                if number not in self._named:
+                    self._named.add(number)
+                    logger.exception(
+                        "observer %r failed on %s; it is told of what follows, and further "
+                        "failures of it are not logged",
+                        observer,
+                        type(observation).__name__,
+                    )
+
+
+def propagators_among(
+    propagators: Sequence[Propagator], observers: Sequence[object]
+) -> Sequence[Propagator]:
+    """Return the propagators, and those observers that are some, too."""
+    both = [each for each in observers if hasattr(each, "inject") and hasattr(each, "extract")]
+    return (*propagators, *cast("list[Propagator]", both)) if both else propagators
+
+
+def observers_of(observers: Sequence[Observer]) -> Observers | None:
+    """Return who tells them, ``None`` if there are none."""
+    return Observers(observers) if observers else None

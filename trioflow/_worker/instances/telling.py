@@ -1,0 +1,100 @@
+"""Telling observers what a commit has stored of an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
+from trioflow._observe import (
+    BatchStored,
+    ExecutionEnded,
+    InstanceSuspended,
+    Observers,
+    TurnStored,
+)
+from trioflow._worker.instances.batch import OpenUnit
+from trioflow._worker.instances.held import HeldInstance
+
+__all__ = ["tell_batch", "tell_stored"]
+
+
+def tell_batch(
+    observers: Observers, units: Sequence[OpenUnit], results: Sequence[object], seconds: float
+) -> None:
+    """Tell of a transaction.
+
+    Args:
+        observers: Whom.
+        units: What it had.
+        results: For each of them ``None``, or why it was not stored.
+        seconds: How long it took.
+    """
+    stored = [unit for unit, result in zip(units, results, strict=True) if result is None]
+    observers.tell(
+        BatchStored(
+            units=len(units),
+            refused=len(units) - len(stored),
+            turns=sum(len(each.turns) for unit in stored for each in unit.unit.instances),
+            seconds=seconds,
+        )
+    )
+
+
+def tell_stored(observers: Observers, instance: HeldInstance) -> None:
+    """Tell of an instance's turns, and of its end, before what the end lets go is let go.
+
+    Args:
+        observers: Whom.
+        instance: Whose commit was stored.
+    """
+    commit = instance.commit
+    assert commit is not None
+    turns = instance.take_told()
+    execution = instance.execution
+    if turns and execution is not None:
+        info = execution.info()
+        about: dict[str, Any] = {
+            "instance": instance.id,
+            "life": instance.life,
+            "execution": info.execution,
+            "workflow": instance.workflow,
+            "queue": instance.queue,
+            "parent": info.parent,
+            "metadata": info.metadata,
+            "started_at": info.started_at,
+        }
+        first = execution.turns - len(turns)
+        for number, turn in enumerate(turns, first):
+            observers.tell(TurnStored(number=number, turn=turn, **about))
+        outcome = turns[-1].outcome
+        if outcome is not None:
+            failure = outcome.failure if isinstance(outcome, Failed) else None
+            observers.tell(
+                ExecutionEnded(
+                    status=_status(outcome), ended_at=turns[-1].now, failure=failure, **about
+                )
+            )
+    if commit.suspended is not None:
+        observers.tell(
+            InstanceSuspended(
+                instance=instance.id,
+                life=instance.life,
+                execution=instance.number,
+                workflow=instance.workflow,
+                queue=instance.queue,
+                message=instance.report,
+            )
+        )
+
+
+def _status(outcome: Outcome) -> Literal["completed", "failed", "cancelled", "continued"]:
+    match outcome:
+        case Completed():
+            return "completed"
+        case Failed():
+            return "failed"
+        case Cancelled():
+            return "cancelled"
+        case Continued():
+            return "continued"
