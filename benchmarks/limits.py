@@ -176,9 +176,7 @@ def _processor_time(pid: int) -> float:
 def _workers(url: str, directory: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     command = [sys.executable, "-m", "benchmarks.limits", "--worker", url]
     environment = {**os.environ, "LIMITS_LOG": str(directory / "runs.log")}
-    workers = [
-        subprocess.Popen(command, cwd=_ROOT, env=environment) for _ in range(_WORKERS)
-    ]
+    workers = [subprocess.Popen(command, cwd=_ROOT, env=environment) for _ in range(_WORKERS)]
     try:
         yield workers
     finally:
