@@ -34,7 +34,8 @@ ERRORS = """
 AUTHORING = """
     activity_connection
     start_detached cancel_instance set_attributes
-    Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
+    Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
+    activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
@@ -53,13 +54,13 @@ PUBLIC = {
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
-        ActivityTransaction AttributeCondition CallerTransaction Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
@@ -163,7 +164,7 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Registry.known_workflows Schedule.begin Schedule.more Schedule.pick Worker.register
+    Schedule.begin Schedule.more Schedule.pick Worker.register
     Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """

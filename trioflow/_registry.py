@@ -15,7 +15,7 @@ from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import SuspendOn, Unread, Workflow, checks_of_source
 from trioflow.errors import DefinitionError, UnknownDefinition
 
-__all__ = ["Registry", "add_to_every_registry", "default_registry"]
+__all__ = ["Registry", "add_to_every_registry", "default_registry", "known_workflows"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,11 +44,6 @@ class Registry:
     def workflows(self) -> Mapping[str, Workflow[..., Any]]:
         """The workflows by name."""
         return {name: each for name, each in self._workflows.items() if name not in _ours}
-
-    @property
-    def known_workflows(self) -> Mapping[str, Workflow[..., Any]]:
-        """The workflows by name, those of trioflow itself included, also as they change."""
-        return self._workflows
 
     @property
     def activities(self) -> Mapping[str, Activity[..., Any]]:
@@ -239,6 +234,11 @@ def add_to_every_registry(workflow: Workflow[..., Any]) -> None:
     """Add a workflow of trioflow's own, which every worker knows and nobody asks for."""
     _ours[workflow.name] = workflow
     default_registry.add(workflow)
+
+
+def known_workflows(registry: Registry) -> Mapping[str, Workflow[..., Any]]:
+    """Return the workflows by name, those of trioflow itself included, also as they change."""
+    return registry._workflows  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one of us
 
 
 class _ActivityDecorator:

@@ -148,7 +148,9 @@ async def handle_calls(handle: Handle[int]) -> None:
     assert_type(await handle.resume(), None)
     assert_type(await handle.remove(), None)
     assert_type(handle.id, str)
+    assert_type(handle.life, str | None)
     assert_type(handle.client, Client)
+    assert_type(handle.life, str | None)
     await handle.cancel(7)  # type: ignore[arg-type]
     await handle.terminate(reason=7)  # type: ignore[arg-type]
 

@@ -28,8 +28,7 @@ from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, InstanceRecord, RequestKey, Status
-from trioflow.backends.records import Update as Changed
+from trioflow.backends.records import ENDED, Effect, InstanceRecord, RequestKey, Status
 from trioflow.errors import (
     CorruptStore,
     InstanceCancelled,
@@ -488,10 +487,10 @@ class Handle(Generic[R]):
                 f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
             ) from exc
 
-    def _check(self, update: Changed) -> None:
-        if update == "not found":
+    def _check(self, effect: Effect) -> None:
+        if effect == "not found":
             raise InstanceNotFound(self.id)
-        if update == "finished":
+        if effect == "finished":
             raise InstanceFinished(self.id)
 
 

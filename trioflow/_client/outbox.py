@@ -14,7 +14,7 @@ from trioflow._model.bound import BoundWorkflow
 from trioflow._model.signals import Signal
 from trioflow._model.workflows import Workflow
 from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.records import ENDED, Update
+from trioflow.backends.records import ENDED, Effect
 from trioflow.errors import (
     InstanceAlreadyExists,
     InstanceFinished,
@@ -232,7 +232,7 @@ def _meant(instance: Handle[Any] | str) -> tuple[str, str | None]:
     return check_id(instance), None
 
 
-def _check(id: str, update: Update) -> None:
+def _check(id: str, update: Effect) -> None:
     if update == "not found":
         raise InstanceNotFound(id)
     if update == "finished":

@@ -98,7 +98,7 @@ class Taker:
                 continue
             if more:
                 continue
-            await self._timer.pause(seen)
+            await self._timer.wait(seen)
 
     async def _recall(self) -> None:
         """Have the store give again what was in an answer that did not arrive."""

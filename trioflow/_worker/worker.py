@@ -25,6 +25,7 @@ from trioflow._client import Client
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._observe import LeaseWasLost, observers_of, propagators_among
+from trioflow._registry import known_workflows
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
@@ -148,7 +149,7 @@ class Worker:
         )
         self._answerer = Answerer(
             backend=backend,
-            workflows=options.registry.known_workflows,
+            workflows=known_workflows(options.registry),
             codec=options.codec,
             queues=self._queues,
             registration=self._registration,
@@ -165,7 +166,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
-        for workflow in self._options.registry.known_workflows.values():
+        for workflow in known_workflows(self._options.registry).values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
         await self._code_check.begin()

@@ -31,6 +31,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -44,7 +45,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ __all__ = [
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Effect",
     "Execution",
     "Group",
     "Heartbeat",
@@ -95,7 +96,6 @@ __all__ = [
     "TakenQuestion",
     "TakenQuestions",
     "Unit",
-    "Update",
     "index_rows",
 ]
 

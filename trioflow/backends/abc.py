@@ -19,6 +19,7 @@ from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -29,7 +30,6 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 
@@ -282,7 +282,7 @@ class Backend(Protocol):
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
 
         Of an instance of another life nothing can be known: then it is not found. What has expired
@@ -344,7 +344,7 @@ class Backend(Protocol):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
@@ -377,7 +377,7 @@ class Backend(Protocol):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
@@ -396,7 +396,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         """End an instance and all its unfinished descendants at once.
 
         Their activities are deleted; running ones are marked, so that their workers stop them. The
@@ -413,7 +413,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         """Suspend a running instance, whoever holds it; it is free then.
 
         A worker that held it is not told: what it commits of the instance is refused. Activities
@@ -429,7 +429,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         """Make a suspended instance running and ready.
 
         Returns:

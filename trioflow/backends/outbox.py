@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from trioflow.backends.commits import NewInstance
-from trioflow.backends.records import InstanceRecord, Reached, Update
+from trioflow.backends.records import Effect, InstanceRecord, Reached
 from trioflow.errors import TransactionRefused
 
 __all__ = ["ActivityTransaction", "CallerTransaction", "no_transactions", "refused"]
@@ -47,7 +47,7 @@ class CallerTransaction(Protocol):
 
     def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """See `Backend.send`."""
         ...
 
@@ -57,7 +57,7 @@ class CallerTransaction(Protocol):
 
     def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """See `Backend.cancel`."""
         ...
 

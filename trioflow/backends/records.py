@@ -16,6 +16,7 @@ __all__ = [
     "ENDED",
     "ActivityKey",
     "ActivityTask",
+    "Effect",
     "Execution",
     "Heartbeat",
     "InstanceRecord",
@@ -29,7 +30,6 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
-    "Update",
 ]
 
 Status = Literal["running", "completed", "failed", "cancelled", "terminated", "suspended"]
@@ -266,4 +266,4 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     activity_workers: int = 0
 
 
-Update = Literal["done", "not found", "finished", "unchanged"]
+Effect = Literal["done", "not found", "finished", "unchanged"]

@@ -21,6 +21,7 @@ from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.elsewhere import replay_elsewhere
+from trioflow.testing.hypothesis_plugin import register
 from trioflow.testing.simulation import (
     Functions,
     Schedule,
@@ -32,6 +33,8 @@ from trioflow.testing.simulation import (
 __all__ = ["explore", "schedules"]
 
 R = TypeVar("R")
+
+register()
 
 _MOST = 40  # steps in which something may go wrong
 _REPLAYED = 5  # histories that are replayed in other processes

@@ -23,7 +23,7 @@ from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.processes.frames import Answer
 from trioflow._worker.activities.processes.pool import ProcessPool, place_of
-from trioflow._worker.activities.pulse import PAUSE
+from trioflow._worker.activities.pulse import INTERVAL
 from trioflow._worker.activities.transactions import Begin, call_in_transaction
 from trioflow._worker.host import Host, Scope
 from trioflow.backends.records import ActivityTask
@@ -117,7 +117,7 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
         *place_of(call.definition),
         info,
         run.task.input,
-        PAUSE if silence is None else min(PAUSE, silence / 4),
+        INTERVAL if silence is None else min(INTERVAL, silence / 4),
     )
     return resources.processes.run(frame, call.begin, call.beat)
 

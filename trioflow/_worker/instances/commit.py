@@ -75,14 +75,14 @@ _TRIES = 5  # of a unit that fails though none of its instances was lost
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Call the store until it answers; it may be away for a while."""
-    pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+    delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
     while True:
         try:
             return await call()
         except BackendUnavailable as exc:
-            if pauses.pause == _FIRST_DELAY:
+            if delays.delay == _FIRST_DELAY:
                 logger.warning("the store is not available, trying again: %s", exc)
-            await anyio.sleep(next(pauses))
+            await anyio.sleep(next(delays))
 
 
 class Committer:

@@ -23,7 +23,7 @@ from trioflow._model.info import Identity
 from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._observe import Observers
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
@@ -104,7 +104,7 @@ class Pump:
         observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
-        self.holdings = holdings = Holdings(registry.known_workflows, queues, limit, cache_size)
+        self.holdings = holdings = Holdings(known_workflows(registry), queues, limit, cache_size)
         self.limits = limits = KnownLimits(backend, holdings, registry.activities, codec)
         self.results = Results(
             backend=backend,
@@ -137,7 +137,7 @@ class Pump:
         )
         self._stepper = Stepper(
             backend=backend,
-            workflows=registry.known_workflows,
+            workflows=known_workflows(registry),
             codec=codec,
             holdings=holdings,
             batch=batch,

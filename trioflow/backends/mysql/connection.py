@@ -31,8 +31,8 @@ _DEMOTED = {1290, 1792, 1836}
 
 # How long a statement keeps trying to connect again, seconds.
 _PATIENCE = 5.0
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 1.0
 # A packet may hold what the server allows; this much of it is left for what is around the rows.
 _MARGIN = 4096
 
@@ -98,14 +98,14 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         start = time.monotonic()
         # Whoever has just waited in vain does not make the next one wait as long.
         hopeless = self._failed_at is not None and start - self._failed_at < _PATIENCE
-        for pause in Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter=0.5):
+        for delay in Backoff(_FIRST_DELAY, _LONGEST_DELAY, jitter=0.5):
             try:
                 return self._new_once()
             except pymysql.Error:
                 self._failed_at = time.monotonic()
-                if hopeless or self._failed_at + pause - start > _PATIENCE:
+                if hopeless or self._failed_at + delay - start > _PATIENCE:
                     raise
-            time.sleep(pause)
+            time.sleep(delay)
         raise AssertionError
 
     def _new_once(self) -> RawConnection[Any]:

@@ -69,7 +69,7 @@ _MOST_CONTENDED = 8
 # A lock was waited for, ten seconds each time.
 _LOCKED = 1205
 _MOST_LOCKED = 2
-_PAUSE = 0.004
+_FIRST_DELAY = 0.004
 # The first attempt notices that the server was restarted, the second one is with the new one.
 _MOST_LOST = 3
 # To connect is patient by itself.
@@ -174,7 +174,7 @@ class MysqlDialect:
         (now,) = connection.execute("SELECT unix_timestamp(now(6))").fetchone()
         return float(now)
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         code, most = code_of(exc), 0
         if isinstance(exc, ResultUnknown):
             return None
@@ -185,7 +185,7 @@ class MysqlDialect:
         elif code in LOST and code != _CANNOT_CONNECT:
             most = _MOST_LOST
         again = attempt < most
-        return _PAUSE * 2**attempt * random.random() if again else None  # noqa: S311 - no secret
+        return _FIRST_DELAY * 2**attempt * random.random() if again else None  # noqa: S311 - no secret
 
     def error(self, exc: Exception) -> Exception:
         code, where = code_of(exc), self._where

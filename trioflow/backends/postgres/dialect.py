@@ -43,7 +43,7 @@ __all__ = ["PostgresDialect", "qualified"]
 
 _TABLES = (
     "workers|instances|turns|inbox|activities|requests|questions|attributes|limits|admitted|"
-    "kept_slots"
+    "kept_slots|shared|shared_claims"
 )
 _NAMED = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN) ({_TABLES})\b")
 # Every message of one delivery has a number of its own below this.
@@ -155,7 +155,7 @@ class PostgresDialect:
         (now,) = connection.execute(_CLOCK).fetchone()
         return float(now)
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         state = state_of(exc) or ""
         if state in _CROSSED:
             return 0.0 if attempt < _MOST_CROSSED else None

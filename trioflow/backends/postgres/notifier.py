@@ -132,7 +132,7 @@ class Notifier:
     # --- in its thread --------------------------------------------------------------------
 
     def _run(self) -> None:
-        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         while True:
             started = time.monotonic()
             try:
@@ -144,8 +144,8 @@ class Notifier:
             if self._stopped:
                 break
             if time.monotonic() - started > _LONGEST_DELAY:
-                pauses.reset()
-            self._wait_for(next(pauses), None)
+                delays.reset()
+            self._wait_for(next(delays), None)
         self._connection.close()
 
     def _listen_and_notify(self) -> None:

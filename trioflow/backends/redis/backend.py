@@ -31,6 +31,7 @@ from trioflow.backends.outbox import (
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -41,7 +42,6 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
@@ -312,7 +312,7 @@ class RedisBackend:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._update("ask", wire.pack_question(question))
 
     async def take_questions(
@@ -360,7 +360,7 @@ class RedisBackend:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._update("send", instance, event, wire.meant(life), "", request)
 
     async def create_and_send(
@@ -377,18 +377,18 @@ class RedisBackend:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         unstarted = wire.pack_unstarted(event, outcome)
         return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
-        return await self._update("pause", instance, report, wire.meant(life))
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
+        return await self._update("suspend_instance", instance, report, wire.meant(life))
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._update("resume", instance, wire.meant(life))
 
     async def reset(self, reset: Reset) -> ResetResult:
@@ -407,11 +407,11 @@ class RedisBackend:
     async def inbox(self, instance: str) -> list[StoredMessage]:
         return await self._read("inbox", instance, decode=rows.inbox)
 
-    async def _update(self, name: str, *arguments: Any) -> Update:
-        update = await self._write(name, *arguments, decode=_decode_update)
-        if update == "done":
+    async def _update(self, name: str, *arguments: Any) -> Effect:
+        effect = await self._write(name, *arguments, decode=_decode_effect)
+        if effect == "done":
             self._watcher.notify()
-        return update
+        return effect
 
     async def get(self, instance: str) -> InstanceRecord | None:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
@@ -552,8 +552,8 @@ def _text(reply: bytes) -> str:
     return reply.decode()
 
 
-def _decode_update(reply: bytes) -> Update:
-    return cast("Update", reply.decode())
+def _decode_effect(reply: bytes) -> Effect:
+    return cast("Effect", reply.decode())
 
 
 def _flags(reply: Sequence[int]) -> list[bool]:

@@ -137,9 +137,12 @@ def _beginning(begin: Beginning) -> dict[str, Any]:
             _payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
             for new in begin.children
         ],
-        "carried": _payload(begin.carried),
         "attributes": _payload(begin.attributes),
     }
+    if begin.carried is not None:
+        wire["carried"] = _payload(begin.carried)
+    if begin.wake_at is not None:
+        wire["wake_at"] = _time(begin.wake_at)
     if begin.attributes:
         wire["indexed"] = _indexed(begin.attributes)
     return wire
@@ -388,6 +391,8 @@ def _message(message: Message) -> dict[str, Any]:
         wire["life"] = message.life
     if message.new is not None:
         wire["new"], wire["reuse"] = _new_instance(message.new), message.reuse
+    if message.claim is not None:
+        wire["claim"] = msgspec.structs.asdict(message.claim)
     if message.replacing is not None:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}

@@ -31,6 +31,7 @@ from trioflow.backends.outbox import (
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -41,7 +42,6 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.backends.sql.operations import changes, leases, limited, reads, resets, taking
@@ -192,7 +192,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._write(asking.ask, question, told=_is_done)
 
     async def take_questions(
@@ -230,7 +230,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.send, instance, event, life, request, told=_is_done)
 
     async def create_and_send(
@@ -243,16 +243,16 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._write(changes.resume, instance, life, told=_is_done)
 
     async def reset(self, reset: Reset) -> ResetResult:
@@ -331,5 +331,5 @@ def _never(_: object) -> bool:
     return False
 
 
-def _is_done(update: Update) -> bool:
-    return update == "done"
+def _is_done(effect: Effect) -> bool:
+    return effect == "done"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends.commits import NewInstance
-from trioflow.backends.records import InstanceRecord, Reached, Update
+from trioflow.backends.records import Effect, InstanceRecord, Reached
 from trioflow.backends.sql.connection import TransactionEnded
 from trioflow.backends.sql.dialect import Connection
 from trioflow.backends.sql.operations import changes, reads
@@ -105,7 +105,7 @@ class SqlCallerTransaction:
 
     def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """See `Backend.send`."""
         return self._call(changes.send, instance, event, life, request)
 
@@ -116,7 +116,7 @@ class SqlCallerTransaction:
 
     def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """See `Backend.cancel`."""
         return self._call(changes.cancel, instance, event, outcome, life)
 

@@ -186,7 +186,7 @@ class Dialect(Protocol):
         """Return what the server's clock says, epoch seconds."""
         ...
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         """Return how long to wait before a call is made again that failed, seconds.
 
         Args:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 # How long a statement waits for another process's transaction to end, seconds.
 _BUSY_TIMEOUT = 10.0
-_BUSY_PAUSE = 0.01
+_BUSY_DELAY = 0.01
 # Pages of 4 KiB in the log before they are copied into the file; fewer copies of hot pages.
 _CHECKPOINT_PAGES = 4000
 _CACHE_KIB = 64 * 1024
@@ -98,7 +98,7 @@ def _persist(action: Callable[[], T]) -> T:
         except sqlite3.OperationalError as exc:
             if _code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        time.sleep(_BUSY_PAUSE)
+        time.sleep(_BUSY_DELAY)
 
 
 def _code(exc: Exception) -> int:
@@ -186,7 +186,7 @@ class SqliteDialect:
     def server_time(self, connection: Connection) -> float:
         raise NotImplementedError  # it has no server
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         return None  # SQLite itself waits for other processes
 
     def error(self, exc: Exception) -> Exception:

@@ -24,6 +24,7 @@ from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     Execution,
     Heartbeat,
     InstanceRecord,
@@ -35,7 +36,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
@@ -254,7 +254,7 @@ class Model:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
@@ -292,27 +292,27 @@ class Model:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Update:
+    def _send(self, message: Message) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
         self._watcher.notify()
         return "done"
 
-    def _missing(self, instance: str) -> Update:
+    def _missing(self, instance: str) -> Effect:
         return "finished" if instance in self.state.instances else "not found"
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         if not self.state.terminate(instance, outcome, life, self.now()):
             return self._missing(instance)
         self._watcher.notify()
         return "done"
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -326,7 +326,7 @@ class Model:
         self._watcher.notify()
         return "done"
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -378,7 +378,7 @@ class Model:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         await checkpoint()
         row = self.state.instances.get(question.instance)
         if row is None or row.new.life != question.life:
