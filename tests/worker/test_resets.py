@@ -365,6 +365,30 @@ async def test_a_deadline_passes_at_its_time(backend):
         assert found[2] == pytest.approx(1100, abs=1)
 
 
+@pytest.mark.parametrize("fork", [False, True])
+async def test_a_deadline_that_has_passed_wakes_what_has_no_message(fork, backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def sleeps() -> str:
+        await trio.sleep(10)
+        await shop.book("once")
+        await trio.sleep(1000)
+        return "over"
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(sleeps.options(id="s"))
+        assert await handle.result() == "over"
+        began = backend.now()
+        if fork:
+            handle = await client.fork("s", turn=1)
+        else:
+            await handle.reset(turn=1)
+        assert await handle.result() == "over"
+        assert backend.now() == pytest.approx(began + 1000, abs=1)
+        assert len(shop.calls) == 2
+
+
 async def test_status_and_attributes_are_those_of_the_turns_that_are_kept(backend):
     shop = Shop()
 

@@ -41,7 +41,8 @@ turns these were, for what code may have seen of that (`info()`, seeds).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import msgspec
@@ -103,6 +104,7 @@ class Plan:
         turns: The same, decoded.
         keep: How many of them are kept.
         inbox: What is in its inbox.
+        key_of: Returns the key of an activity by which it takes turns (`NewActivity.limit_key`).
 
     Attributes:
         beginning: What the store is to be given.
@@ -116,11 +118,15 @@ class Plan:
         turns: Sequence[Turn],
         keep: int,
         inbox: Sequence[StoredMessage],
+        *,
+        key_of: Callable[[RunActivity], str] | None = None,
     ) -> None:
         self._record = record
+        self._key_of = key_of
         self._stored, self._turns, self._dropped = stored[:keep], turns[:keep], turns[keep:]
         self._first = turns[0].events[0] if turns else None
         self._unread = [(decode_event(each.event), each.at) for each in inbox]
+        self._later = self._when_it_came()
         self._given: dict[str, Command] = {}
         self._turn_of: dict[str, int] = {}
         self._cancels: dict[str, CancelActivity | CancelChild] = {}
@@ -132,7 +138,7 @@ class Plan:
 
     def open_children(self) -> list[str]:
         """Return the ids of the sub-workflows whose rows `reset` has to know."""
-        later = {event.id for event, _ in self._came_later() if isinstance(event, _Answer)}
+        later = {event.id for event, _ in self._later if isinstance(event, _Answer)}
         return [
             command.instance
             for command in self._open()
@@ -185,12 +191,25 @@ class Plan:
                 if isinstance(command, CancelActivity | CancelChild)
             )
 
-    def _came_later(self) -> Iterator[tuple[ev.Event, float]]:
-        """Yield what has come after the prefix, in its order, each with its time."""
-        for turn in self._dropped:
-            for number, event in enumerate(turn.events):
-                yield event, turn.at[number] if turn.at else turn.now
-        yield from self._unread
+    def _when_it_came(self) -> list[tuple[ev.Event, float]]:
+        """Return what has come after the prefix, in its order, each with its time.
+
+        That of a turn is its worker's, and may be later than the times of what came after it, by
+        the store's clock. The order counts, and that of the times must be the same.
+        """
+        came = [
+            (event, turn.at[number] if turn.at else turn.now)
+            for turn in self._dropped
+            for number, event in enumerate(turn.events)
+        ]
+        came += self._unread
+        latest = inf
+        for number in range(len(came) - 1, -1, -1):
+            event, at = came[number]
+            latest = min(at or inf, latest)  # 0 is not known
+            if at > latest:
+                came[number] = event, latest
+        return came
 
     def _open(self) -> list[RunActivity | StartChild]:
         return [
@@ -225,21 +244,21 @@ class Plan:
         if not isinstance(first, ev.Started):
             return  # it has not begun: its row has all
         begin.attributes = encode_attributes(first.attributes)
-        if first.carried:
-            begin.carried = _encode(first.carried)
+        begin.carried = _encode(first.carried) if first.carried else b""
         if not self._turns:
             return
         started = msgspec.structs.replace(first, origins=self._origins())
         one = self._turns[0]
         one = msgspec.structs.replace(one, events=[started, *one.events[1:]])
         begin.turns = [encode_turn(one), *self._stored[1:]]
+        begin.wake_at = self._turns[-1].now
         begin.events = sum(len(turn.events) + len(turn.commands) for turn in self._turns)
 
     def _return(self, *, messages: bool) -> None:
         """Put back into the inbox what has come after the prefix and is not undone."""
         ended = self._record.status in ENDED
         dropped = sum(len(turn.events) for turn in self._dropped)
-        for number, (event, at) in enumerate(self._came_later()):
+        for number, (event, at) in enumerate(self._later):
             own = isinstance(event, ev.ActivityAnswer | ev.ChildAnswer)
             if isinstance(event, _Answer):
                 if not self._counts(event):
@@ -280,6 +299,7 @@ class Plan:
                 b"" if options is None else _encode(options),
                 leased=False,
                 priority=command.priority,
+                limit_key="" if self._key_of is None else self._key_of(command),
             )
         )
 

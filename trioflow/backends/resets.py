@@ -37,7 +37,10 @@ class Beginning(msgspec.Struct, kw_only=True):
         activities: Activities that are under way: free, whatever ``leased`` says.
         children: Sub-workflows that are to be created, free, as `Backend.create` does it. For one
             whose id is taken the inbox gets the `ChildFailed` event, as with `Backend.commit`.
-        carried: Unread messages of the execution before, as `InstanceCommit.carried`.
+        wake_at: The row's ``wake_at``. Where it has turns, that is a time that has come: only their
+            replay tells the next deadline.
+        carried: Unread messages of the execution before, as `InstanceCommit.carried`; ``None``
+            leaves what the row has, which is what an execution without turns has not received yet.
         attributes: The attributes that the instance has then.
     """
 
@@ -46,7 +49,8 @@ class Beginning(msgspec.Struct, kw_only=True):
     inbox: list[Returned] = []
     activities: list[NewActivity] = []
     children: list[NewInstance] = []
-    carried: bytes = b""
+    wake_at: float | None = None
+    carried: bytes | None = None
     attributes: bytes = b""
 
 

@@ -137,9 +137,12 @@ def _beginning(begin: Beginning) -> dict[str, Any]:
             _payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
             for new in begin.children
         ],
-        "carried": _payload(begin.carried),
         "attributes": _payload(begin.attributes),
     }
+    if begin.carried is not None:
+        wire["carried"] = _payload(begin.carried)
+    if begin.wake_at is not None:
+        wire["wake_at"] = _time(begin.wake_at)
     if begin.attributes:
         wire["indexed"] = _indexed(begin.attributes)
     return wire

@@ -248,15 +248,15 @@ class Queries:
     # What had ended has told its parent, and has none any more.
     reset_instance = """UPDATE instances SET execution = ?, status = 'running', turns = ?,
         events = ?, unread = ?, ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END,
-        wake_at = NULL, worker = NULL, sticky_worker = NULL, level = priority, deaths = 0,
-        carried = ?, outcome = ?, custom_status = ?,
+        wake_at = ?, worker = NULL, sticky_worker = NULL, level = priority, deaths = 0,
+        carried = coalesce(?, carried), outcome = ?, custom_status = ?,
         parent = CASE WHEN finished_at IS NULL THEN parent ELSE NULL END,
         parent_execution = CASE WHEN finished_at IS NULL THEN parent_execution ELSE NULL END,
         parent_command = CASE WHEN finished_at IS NULL THEN parent_command ELSE NULL END,
         parent_life = CASE WHEN finished_at IS NULL THEN parent_life ELSE '' END,
         finished_at = NULL WHERE id = ?"""
-    fork_instance = """UPDATE instances SET turns = ?, events = ?, unread = ?, carried = ?
-        WHERE id = ?"""
+    fork_instance = """UPDATE instances SET turns = ?, events = ?, unread = ?, wake_at = ?,
+        carried = coalesce(?, carried) WHERE id = ?"""
     # Whoever holds it has the old address of its parent in memory.
     adopt = f"""UPDATE instances SET parent_execution = ?,
         ready_at = CASE WHEN worker IS NOT NULL AND status = 'running'
@@ -273,8 +273,8 @@ class Queries:
         FROM activities WHERE instance = ? AND execution = ? AND life = ?"""
     restore_activity = """INSERT INTO activities (instance, execution, command, life, queue,
             activity, input, options, attempt, visible_at, scheduled_at, failure, priority,
-            progress)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+            progress, limit_key)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
     # --- questions ----------------------------------------------------------------------
 

@@ -48,7 +48,9 @@ async def a_new_execution_begins_with_the_first_turns(stage: Stage) -> None:
     await stage.hold("a")
     await stage.stored(step("a", 0, status=b'"busy"', wake_at=9.0), worker="w1")
     await stage.stored(step("a", 1, closing=DONE))
-    begin = Beginning(turns=[b'{"turn":0}'], events=2, carried=b"[]", attributes=b'{"n":1}')
+    begin = Beginning(
+        turns=[b'{"turn":0}'], events=2, carried=b"[]", attributes=b'{"n":1}', wake_at=7.0
+    )
     assert await stage.backend.reset(_reset("a", 2, beginning=begin)) == "done"
     row = await stage.record("a")
     assert (row.status, row.execution, row.turns, row.events) == ("running", 2, 1, 2)
@@ -61,7 +63,7 @@ async def a_new_execution_begins_with_the_first_turns(stage: Stage) -> None:
     }
     (taken,) = await stage.take()
     assert (taken.execution, taken.turns, taken.events) == (2, 1, 2)
-    assert (taken.carried, taken.wake_at, taken.input) == (b"[]", None, b"[]")
+    assert (taken.carried, taken.wake_at, taken.input) == (b"[]", 7.0, b"[]")
     await stage.stored(step("a", 1, execution=2, closing=DONE))
     where = InstanceFilter(status=("completed",))
     assert [one.id for one in await stage.backend.list(where, limit=9)] == ["a"]
@@ -124,6 +126,18 @@ async def the_inbox_is_what_it_begins_with(stage: Stage) -> None:
     assert events(await stage.take()) == [b"2", b"4"]
 
 
+async def what_was_carried_over_stays_if_nothing_else_is_said(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0, continued=b"[2]", carried=b'["old"]', leased=False))
+    for turn, (given, left) in enumerate(((None, b'["old"]'), (b"", b""))):
+        begin = Beginning(carried=given)
+        reset = _reset("a", 0, execution=2 + turn, beginning=begin)
+        assert await stage.backend.reset(reset) == "done"
+        (taken,) = await stage.take()
+        assert (taken.carried, taken.input) == (left, b"[2]")
+
+
 async def messages_for_the_old_execution_are_dropped(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b")
@@ -147,7 +161,7 @@ async def activities_go_on_with_their_attempts(stage: Stage) -> None:
     options = b'{"execution":1}'
     kept = [
         NewActivity("0:0", "act", "default", b"[1]", options),
-        NewActivity("9:9", "act", "default", b"[9]", priority=1),
+        NewActivity("9:9", "act", "default", b"[9]", priority=1, limit_key="k"),
     ]
     begin = Beginning(turns=[b'{"turn":0}'], events=2, activities=kept)
     assert await backend.reset(_reset("a", 1, beginning=begin)) == "done"
@@ -157,6 +171,7 @@ async def activities_go_on_with_their_attempts(stage: Stage) -> None:
     assert (after.attempt, after.failure, after.options) == (3, before.failure, options)
     assert after.scheduled_at == before.scheduled_at
     assert tasks[key("a", "9:9", 2)].attempt == 1
+    assert [tasks[each].limit_key for each in sorted(tasks, key=str)] == ["", "k"]
     # Who runs the old ones is told, and what it gives is not taken.
     beat = backend.heartbeat("w2")
     assert beat.marks() == dict.fromkeys((key("a", f"0:{n}") for n in range(3)), b"")
@@ -314,12 +329,14 @@ async def a_fork_has_a_history(stage: Stage) -> None:
         activities=[NewActivity("0:0", "act", "default", b"[1]")],
         children=[new("c", parent=ParentRef("f", 1, "0:1"))],
         carried=b"[]",
+        wake_at=7.0,
     )
     made = new("f", life=_LIFE, attributes=b'{"n":1}')
     assert await backend.fork(made, begin) is True
     taken = {one.id: one for one in await stage.take()}
     fork = taken["f"]
     assert (fork.execution, fork.turns, fork.events, fork.life) == (1, 2, 4, _LIFE)
+    assert (fork.carried, fork.wake_at) == (b"[]", 7.0)
     assert events([fork]) == [b"1"]
     assert await stage.turns("f") == begin.turns
     assert taken["c"].parent == ParentRef("f", 1, "0:1")
@@ -341,6 +358,7 @@ CASES: list[Case] = [
     who_held_it_writes_nothing_more,
     nothing_is_done_if_it_has_changed,
     the_inbox_is_what_it_begins_with,
+    what_was_carried_over_stays_if_nothing_else_is_said,
     messages_for_the_old_execution_are_dropped,
     activities_go_on_with_their_attempts,
     what_waits_is_dropped,

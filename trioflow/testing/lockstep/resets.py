@@ -135,7 +135,8 @@ class Resets:
                 for n, command in enumerate(commands)
             ],
             children=[child for child in born if child.id != id],
-            carried=b"[%d]" % number(),
+            wake_at=self._draft.when("past") if plan.turns else None,
+            carried=b"[%d]" % number() if plan.turns else None,
             attributes=ATTRIBUTES[plan.attributes],
         )
 

@@ -15,7 +15,7 @@ local function begin_execution(id, execution, life, begin, attempts)
       worker = '', queue = new.queue, cancel = false, attempt = old and old.attempt or 1,
       scheduled_at = old and old.scheduled_at or now, activity = new.activity, input = new.input,
       options = new.options, failure = old and old.failure or '', priority = new.priority,
-      progress = old and old.progress or '',
+      progress = old and old.progress or '', limit_key = new.limit_key,
     }, old and old.visible_at or now)
   end
   flush()

@@ -12,7 +12,7 @@ if not create_one(new, false) then
 end
 redis.call(
   'HSET', P .. 'i:' .. new.id, 'turns', #begin.turns, 'events', begin.events,
-  'carried', begin.carried
+  'carried', begin.carried or '', 'wake_at', begin.wake_at and exact(begin.wake_at) or ''
 )
 begin_execution(new.id, 1, new.life or '', begin, {})
 publish(ARGV[3])

@@ -11,7 +11,8 @@ local reset = cmsgpack.unpack(ARGV[4])
 local id, life, begin = reset.id, reset.life, reset.beginning
 local row = redis.call(
   'HMGET', P .. 'i:' .. id, 'status', 'seq', 'queue', 'worker', 'priority', 'deaths', 'life',
-  'execution', 'turns', 'start_at', 'parent', 'indexed'
+  'execution', 'turns', 'start_at', 'parent', 'indexed',
+  'carried'
 )
 if not row[1] then
   return 'not found'
@@ -78,7 +79,7 @@ local function renew_row()
     take_away(id, row[4], row[3], row[5], row[6])
   end
   set_status(id, row[2], row[3], row[1], 'running')
-  local fields = { 'wake_at', 'deaths', 'outcome', 'custom_status', 'finished_at' }
+  local fields = { 'deaths', 'outcome', 'custom_status', 'finished_at' }
   if ended then
     zrem('finished', id)
     if row[11] then
@@ -94,8 +95,10 @@ local function renew_row()
   index(id, row[2], begin.indexed)
   redis.call(
     'HSET', P .. 'i:' .. id, 'status', 'running', 'execution', execution, 'turns', #begin.turns,
-    'events', begin.events, 'worker', '', 'sticky', '', 'carried', begin.carried,
-    'attributes', begin.attributes, 'indexed', begin.indexed or ''
+    'events', begin.events, 'wake_at', begin.wake_at and exact(begin.wake_at) or '',
+    'worker', '', 'sticky', '', 'carried', begin.carried or row[13] or '',
+    'attributes', begin.attributes,
+    'indexed', begin.indexed or ''
   )
 end
 

@@ -55,7 +55,8 @@ def fork(store: SqlStore, new: NewInstance, beginning: Beginning) -> bool:
             return False
         now = store.clock()
         size = (len(beginning.turns), beginning.events, len(beginning.inbox))
-        store.execute(store.queries.fork_instance, *size, beginning.carried, new.id)
+        kept = (beginning.wake_at, beginning.carried)
+        store.execute(store.queries.fork_instance, *size, *kept, new.id)
         _begin(store, (new.id, 1, new.life), beginning, {}, now)
         return True
 
@@ -80,7 +81,8 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
             raise _Changed
     before = store.execute(queries.attempts, id, reset.execution, reset.life).fetchall()
     size = (len(begin.turns), begin.events, len(begin.inbox))
-    store.execute(queries.reset_instance, execution, *size, now, now, begin.carried, b"", b"", id)
+    kept = (begin.wake_at, begin.carried)
+    store.execute(queries.reset_instance, execution, *size, now, now, *kept, b"", b"", id)
     store.execute(queries.delete_inbox, id)
     drop_activities(store, id)
     write_attributes(store, {id: begin.attributes}, [id])
@@ -118,7 +120,7 @@ def _begin(
         store.execute(
             store.queries.restore_activity,
             *(id, execution, new.command, life, new.queue, new.activity, new.input, new.options),
-            *(attempt, visible_at, scheduled_at, failure, new.priority, progress),
+            *(attempt, visible_at, scheduled_at, failure, new.priority, progress, new.limit_key),
         )
     _create_children(store, begin.children, now)
 

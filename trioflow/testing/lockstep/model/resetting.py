@@ -56,7 +56,8 @@ def fork(state: State, new: NewInstance, begin: Beginning, now: float) -> bool:
     if not state.create(new, now, reuse=False):
         return False
     row = state.instances[new.id]
-    row.turns, row.events, row.carried = len(begin.turns), begin.events, begin.carried
+    row.turns, row.events, row.carried = len(begin.turns), begin.events, begin.carried or b""
+    row.wake_at = begin.wake_at
     _begin(state, row, begin, {}, now)
     return True
 
@@ -87,9 +88,11 @@ def _renew(row: Instance, begin: Beginning) -> None:
         row.new = msgspec.structs.replace(row.new, parent=None)
     row.status, row.outcome, row.finished_at, row.custom_status = "running", b"", None, b""
     row.execution += 1
-    row.turns, row.events, row.carried = len(begin.turns), begin.events, begin.carried
+    row.turns, row.events = len(begin.turns), begin.events
+    if begin.carried is not None:
+        row.carried = begin.carried
     row.attributes = begin.attributes
-    row.wake_at = row.worker = row.sticky_worker = None
+    row.wake_at, row.worker, row.sticky_worker = begin.wake_at, None, None
     row.suspect, row.deaths = False, 0
     row.inbox.clear()
 
