@@ -142,6 +142,21 @@ _KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What one workflow took.
+
+    Attributes:
+        seconds: From its start to its result.
+        growth: The time of its last items to that of its first.
+        peak: The most bytes that were traced until its result, 0 if nothing is traced.
+    """
+
+    seconds: float
+    growth: float
+    peak: int
+
+
 async def large(sizes: Sizes) -> list[Figure]:
     """One workflow of each kind: its time, its peak of memory, and its last items to its first."""
     figures: list[Figure] = []
@@ -149,47 +164,46 @@ async def large(sizes: Sizes) -> list[Figure]:
         shown = replace(kind, count=sizes.of(kind.count, 50))
         await _measured(sizes, replace(kind, count=_part(shown.count)))  # what is made only once
         rounds = [await _measured(sizes, shown) for _ in range(sizes.rounds)]
-        # By itself, since tracing takes time of its own.
-        tracemalloc.start()
+        tracemalloc.start()  # not before, since tracing takes time of its own
         before = tracemalloc.get_traced_memory()[0]
-        await _measured(sizes, shown)
-        peak = tracemalloc.get_traced_memory()[1] - before
+        traced = await _measured(sizes, shown)
         tracemalloc.stop()
         what = f"{shown.count} {shown.what}"
-        seconds = median(seconds for seconds, _ in rounds)
-        growth = median(growth for _, growth in rounds)
+        seconds = median(run.seconds for run in rounds)
+        growth = median(run.growth for run in rounds)
         figures += [
             Figure("large", what, seconds, "s"),
             Figure("large", f"{what}: each", seconds / shown.count * 1e6, "µs"),
-            Figure("large", f"{what}: peak of memory", peak / 2**20, "MiB"),
+            Figure("large", f"{what}: peak of memory", (traced.peak - before) / 2**20, "MiB"),
             Figure("large", f"{what}: last to first", growth, "", "<= 1.3"),
         ]
     return figures
 
 
 def _part(count: int) -> int:
-    """Return how many items the first ones are, and the last ones: a thousand of thousands."""
-    return min(1_000, count // 5)
+    """Return how many items the first ones are, and the last ones."""
+    return min(1_000, count // 2)
 
 
-async def _measured(sizes: Sizes, kind: _Kind) -> tuple[float, float]:
-    """Run one on an empty store; return its seconds, and those of the last items to the first."""
+async def _measured(sizes: Sizes, kind: _Kind) -> _Run:
+    """Run one on an empty store."""
     with scratch(sizes) as directory:
         async with working(fresh(sizes.backend, directory)) as client:
-            return await _one(client, kind)
+            return await _run(client, kind)
 
 
-async def _one(client: Client, kind: _Kind) -> tuple[float, float]:
+async def _run(client: Client, kind: _Kind) -> _Run:
     began = time.perf_counter()
     handle: Handle[int] = await client.start(kind.workflow, kind.count)
     await kind.drive(handle, kind.count)
     if await handle.result() != sum(range(kind.count)):
         raise AssertionError(kind.what)
     seconds = time.perf_counter() - began
+    peak = tracemalloc.get_traced_memory()[1]
     (execution,) = await handle.history()
     turns = [turn for turn in execution.turns if isinstance(turn, Turn)]
     times = [turn.now for turn in turns for event in turn.events if isinstance(event, kind.item)]
     part = _part(kind.count)
-    first, last = times[part] - times[0], times[-1] - times[-1 - part]
+    first, last = times[part - 1] - times[0], times[-1] - times[-part]
     # Few items are all in one turn, and then there is nothing to compare.
-    return seconds, last / first if first else 1.0
+    return _Run(seconds, last / first if first else 1.0, peak)

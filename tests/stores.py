@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -20,6 +22,7 @@ __all__ = [
     "SERVERS",
     "Clock",
     "clock_of",
+    "connection_of",
     "forget_worker",
     "marked",
     "open_store",
@@ -33,13 +36,22 @@ ALL = LOCAL + SERVERS
 _numbers = itertools.count()
 
 
-def marked(params, store=lambda param: param):
-    """Return parameters for pytest; those of servers' stores have the marker ``servers``."""
+def marked(params, store=lambda param: param, campaign=()):
+    """Return parameters for pytest; those of servers' stores have the marker ``servers``.
+
+    Those in ``campaign`` have that marker.
+    """
+
+    def marks(param):
+        if store(param) in SERVERS:
+            return [pytest.mark.servers]
+        return [pytest.mark.campaign] if param in campaign else []
+
     return [
         pytest.param(
             param,
             id=param if isinstance(param, str) else "-".join(map(str, param)),
-            marks=[pytest.mark.servers] if store(param) in SERVERS else [],
+            marks=marks(param),
         )
         for param in params
     ]
@@ -124,6 +136,17 @@ async def forget_worker(backend, worker):
             store.execute(f"DELETE FROM {schema}workers WHERE id = '{worker}'")
 
     await backend._run(forget)
+
+
+def connection_of(backend):
+    """Return what makes a connection of a store's driver to its database; ``None`` for none."""
+    if backend.name == "sqlite":
+        return partial(sqlite3.connect, backend.path)
+    if backend.name == "postgres":
+        return backend._get
+    if backend.name == "mysql":
+        return lambda: backend._server._connect(charset="utf8mb4")
+    return None
 
 
 def _mariadb(url, name):

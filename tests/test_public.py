@@ -29,11 +29,13 @@ ERRORS = """
     InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
     InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
     PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
-    UnknownDefinition UnreadSignals ValueMismatch WorkerLost
+    TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
-    emit start_detached cancel_instance set_attributes
-    Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
+    activity_connection emit
+    start_detached cancel_instance set_attributes
+    Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
+    activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
@@ -44,22 +46,22 @@ PUBLIC = {
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
         Call Client Codec Compatibility ContextVars Cron DeadLetter Description
         DeterminismWarning Emitted Every ExecutionDescription ExecutionHistory Handle Info
-        Interceptor JsonCodec Misfit Proceed Propagator Registry RetryPolicy ScheduleDescription
-        ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable UpdateHandle Worker
-        Workflow WrappedCodec check_compatibility default_registry errors open_client
-        open_worker run_worker
+        Interceptor JsonCodec Limit Misfit Proceed Propagator Registry RetryPolicy
+        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
+        UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
+        open_client open_worker run_worker AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
     "trioflow.backends": """
-        AttributeCondition Group IndexRow index_rows
+        ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
         CancelledActivity Closing CommitFailure EndedExecution Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit Update
+        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History
@@ -163,8 +165,7 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Registry.known_workflows Schedule.begin Schedule.more Schedule.pick Worker.register
-    Workflow.reuses_finished
+    Schedule.begin Schedule.more Schedule.pick Worker.register Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """
 

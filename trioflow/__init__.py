@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trioflow import errors
 from trioflow._client import (
     ActivityDescription,
+    AsyncTransaction,
     BulkReport,
     Client,
     DeadLetter,
@@ -18,6 +19,7 @@ from trioflow._client import (
     ScheduleDescription,
     ScheduledRun,
     ScheduleHandle,
+    Transaction,
     Undecodable,
     UpdateHandle,
     open_client,
@@ -30,6 +32,7 @@ from trioflow._model.attributes import attribute
 from trioflow._model.bound import BoundActivity, BoundWorkflow
 from trioflow._model.info import ActivityInfo, Info, SuspendReport, TaskInfo
 from trioflow._model.interceptors import Call, Interceptor, Proceed
+from trioflow._model.limits import Limit
 from trioflow._model.propagation import ContextVars, Propagator
 from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import Workflow
@@ -47,10 +50,14 @@ from trioflow.authoring import (
     Promise,
     Query,
     Saga,
+    SharedEvent,
+    SharedLock,
+    SharedSemaphore,
     Signal,
     Update,
     activity,
     activity_by_name,
+    activity_connection,
     activity_info,
     cancel_instance,
     continue_as_new,
@@ -103,6 +110,7 @@ from trioflow.errors import (
     RemoteError,
     Retry,
     SchemaError,
+    TransactionRefused,
     TrioflowError,
     UndecodableValue,
     UnknownDefinition,
@@ -118,6 +126,7 @@ __all__ = [
     "ActivityInfo",
     "ActivityTimeout",
     "ArgumentError",
+    "AsyncTransaction",
     "Attempt",
     "BackendError",
     "BackendUnavailable",
@@ -156,6 +165,7 @@ __all__ = [
     "Interceptor",
     "JsonCodec",
     "LeaseLost",
+    "Limit",
     "Misfit",
     "NoWorkerAnswered",
     "NonRetryable",
@@ -175,9 +185,14 @@ __all__ = [
     "ScheduleHandle",
     "ScheduledRun",
     "SchemaError",
+    "SharedEvent",
+    "SharedLock",
+    "SharedSemaphore",
     "Signal",
     "SuspendReport",
     "TaskInfo",
+    "Transaction",
+    "TransactionRefused",
     "TrioflowError",
     "Undecodable",
     "UndecodableValue",
@@ -192,6 +207,7 @@ __all__ = [
     "WrappedCodec",
     "activity",
     "activity_by_name",
+    "activity_connection",
     "activity_info",
     "attribute",
     "cancel_instance",

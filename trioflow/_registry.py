@@ -15,7 +15,7 @@ from trioflow._model.retry import RetryPolicy
 from trioflow._model.workflows import SuspendOn, Unread, Workflow, checks_of_source
 from trioflow.errors import DefinitionError, UnknownDefinition
 
-__all__ = ["Registry", "add_to_every_registry", "default_registry"]
+__all__ = ["Registry", "add_to_every_registry", "default_registry", "known_workflows"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,11 +44,6 @@ class Registry:
     def workflows(self) -> Mapping[str, Workflow[..., Any]]:
         """The workflows by name."""
         return {name: each for name, each in self._workflows.items() if name not in _ours}
-
-    @property
-    def known_workflows(self) -> Mapping[str, Workflow[..., Any]]:
-        """The workflows by name, those of trioflow itself included, also as they change."""
-        return self._workflows
 
     @property
     def activities(self) -> Mapping[str, Activity[..., Any]]:
@@ -144,6 +139,7 @@ class Registry:
         heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
+        transactional: bool = False,
     ) -> _ActivityDecorator: ...
 
     def activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -152,8 +148,8 @@ class Registry:
         Args:
             fn: The function, where the decorator is used without arguments.
             **options: ``name``, ``queue``, ``priority``, ``retry``, ``timeout``,
-                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime`` and ``on_cancel``: the
-                attributes of `Activity`.
+                ``schedule_timeout``, ``heartbeat_timeout``, ``runtime``, ``on_cancel`` and
+                ``transactional``: the attributes of `Activity`.
 
         Raises:
             DefinitionError: The name is taken, the function cannot be an activity, or there is no
@@ -235,9 +231,14 @@ _ours: dict[str, Workflow[..., Any]] = {}
 
 
 def add_to_every_registry(workflow: Workflow[..., Any]) -> None:
-    """Add a workflow of trioflow's own, which every worker knows and nobody asks for."""
+    """Register a workflow of trioflow itself: every worker runs it, and no registry lists it."""
     _ours[workflow.name] = workflow
     default_registry.add(workflow)
+
+
+def known_workflows(registry: Registry) -> Mapping[str, Workflow[..., Any]]:
+    """Return the workflows by name, those of trioflow itself included, also as they change."""
+    return registry._workflows  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one of us
 
 
 class _ActivityDecorator:

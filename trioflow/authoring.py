@@ -15,11 +15,18 @@ from trioflow._engine.retrying import Attempt, Retrying
 from trioflow._engine.sagas import Saga
 from trioflow._model.attributes import AttributeValue
 from trioflow._model.by_name import activity_by_name, workflow_by_name
-from trioflow._model.info import ActivityInfo, Info, current_activity, current_heartbeat
+from trioflow._model.info import (
+    ActivityInfo,
+    Info,
+    current_activity,
+    current_connection,
+    current_heartbeat,
+)
 from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
+from trioflow._model.shared import SharedEvent, SharedLock, SharedSemaphore
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
@@ -31,10 +38,14 @@ __all__ = [
     "Promise",
     "Query",
     "Saga",
+    "SharedEvent",
+    "SharedLock",
+    "SharedSemaphore",
     "Signal",
     "Update",
     "activity",
     "activity_by_name",
+    "activity_connection",
     "activity_info",
     "cancel_instance",
     "continue_as_new",
@@ -310,6 +321,28 @@ def activity_info() -> ActivityInfo:
     if found is None:
         hint = "in a test use 'with trioflow.testing.activity_context():'"
         raise TrioflowError(f"activity_info() is for inside an activity that a worker runs; {hint}")
+    return found
+
+
+def activity_connection() -> Any:
+    """Return the connection on which the running activity writes, with ``transactional=True``.
+
+    It is one of the driver's to the database of the store: a ``sqlite3.Connection``, a
+    ``psycopg.Connection`` or one of PyMySQL's, in a transaction that trioflow commits when the
+    function has returned, together with its result; and rolls back if it raises, if its time is
+    over, or if the worker has lost the activity to another one. Neither commit nor roll back on it.
+
+    Raises:
+        TrioflowError: Outside of a transactional activity, also where one is called directly, as in
+            a unit test.
+    """
+    found = current_connection.get()
+    if found is None:
+        hint = "in a test use 'with trioflow.testing.activity_context(connection=…):', or a fake"
+        raise TrioflowError(
+            "activity_connection() is for inside an activity with transactional=True that a worker "
+            f"runs; {hint}"
+        )
     return found
 
 

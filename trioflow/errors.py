@@ -34,6 +34,7 @@
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
         ├── DataRefused                    the store does not take these data, now or ever
+        ├── TransactionRefused             the store cannot work in the caller's transaction
         └── LeaseLost                      this worker's lease expired; others have its work
 
 Two more derive from ``BaseException``, because they are control flow that ``except Exception``
@@ -76,6 +77,7 @@ __all__ = [
     "RemoteError",
     "Retry",
     "SchemaError",
+    "TransactionRefused",
     "TrioflowError",
     "UndecodableValue",
     "UnknownDefinition",
@@ -289,6 +291,10 @@ class DataRefused(BackendError):
 
     To try again is of no use.
     """
+
+
+class TransactionRefused(BackendError):
+    """The store cannot do anything in the transaction that it was given. Nothing was done."""
 
 
 class LeaseLost(BackendError):

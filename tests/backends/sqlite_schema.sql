@@ -18,8 +18,14 @@ CREATE TABLE activities (
     -- Set when its cancellation was asked for: the event that says it was cancelled.
     cancel BLOB,
     failure BLOB NOT NULL DEFAULT x'',
-    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'',
+    priority INTEGER NOT NULL DEFAULT 0, progress BLOB NOT NULL DEFAULT x'', limit_key TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (instance, execution, command, life)
+) WITHOUT ROWID;
+CREATE TABLE admitted (
+    workflow TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    PRIMARY KEY (instance, life)
 ) WITHOUT ROWID;
 CREATE TABLE attributes (
     seq INTEGER NOT NULL,
@@ -89,6 +95,22 @@ CREATE TABLE instances (
     created_at REAL NOT NULL,
     finished_at REAL
 , priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'', attributes BLOB NOT NULL DEFAULT x'');
+CREATE TABLE kept_slots (
+    worker TEXT NOT NULL,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    PRIMARY KEY (worker, id)
+) WITHOUT ROWID;
+CREATE TABLE limits (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    state BLOB NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
 CREATE TABLE questions (
     id TEXT NOT NULL PRIMARY KEY,
     instance TEXT NOT NULL,
@@ -105,6 +127,23 @@ CREATE TABLE requests (
     answer BLOB,
     PRIMARY KEY (instance, life, id)
 ) WITHOUT ROWID;
+CREATE TABLE shared (
+    name TEXT NOT NULL PRIMARY KEY,
+    is_set INTEGER NOT NULL,
+    latest INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE shared_claims (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
 CREATE TABLE turns (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,
@@ -116,13 +155,15 @@ CREATE TABLE workers (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     heartbeat_at REAL NOT NULL
-, queues TEXT, activity_queues TEXT, lease REAL) WITHOUT ROWID;
+, queues TEXT, activity_queues TEXT, lease REAL, limits TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 CREATE INDEX activities_visible ON activities
-    (worker, queue, priority, visible_at, scheduled_at);
+    (worker, queue, limit_key, priority, visible_at, scheduled_at);
+CREATE INDEX admitted_workflow ON admitted (workflow);
 CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
 CREATE INDEX attributes_word ON attributes (name, word, seq);
 CREATE INDEX executions_finished ON executions (finished_at);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
 CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX shared_claims_instance ON shared_claims (instance);

@@ -6,18 +6,20 @@ from functools import partial
 
 import pytest
 
-from tests.stores import ALL, LOCAL, clock_of, forget_worker, open_store
+from tests.stores import ALL, LOCAL, clock_of, connection_of, forget_worker, open_store
 from trioflow.testing.conformance import Stage, conformance_cases
 
-# A server's store does its work in a thread, whatever the host is: on asyncio the campaign does.
+
+def _marks(store, host):
+    # The host matters where there is a thread, and then SQLite stands for all; the campaign runs
+    # the others on asyncio as well.
+    if host == "asyncio" and store != "sqlite":
+        return [pytest.mark.campaign]
+    return [] if store in (*LOCAL, "model") else [pytest.mark.servers]
+
+
 HOSTS = [
-    pytest.param(
-        *(store, host),
-        id=f"{store}-{host}",
-        marks=[]
-        if store in (*LOCAL, "model")
-        else [pytest.mark.servers if host == "trio" else pytest.mark.campaign],
-    )
+    pytest.param(store, host, id=f"{store}-{host}", marks=_marks(store, host))
     for store in ("model", *ALL)
     for host in ("trio", "asyncio")
 ]
@@ -30,7 +32,14 @@ async def test_contract(case, store, host, tmp_path, servers):
     backend = open_store(store, tmp_path, servers, clock=clock)()
     await backend.open()
     try:
-        await case(Stage(backend, pass_time, forget_worker=partial(forget_worker, backend)))
+        stage = Stage(
+            backend,
+            pass_time,
+            forget_worker=partial(forget_worker, backend),
+            connect=connection_of(backend),
+            callers_overlap=store != "sqlite",
+        )
+        await case(stage)
     finally:
         await backend.aclose()
 

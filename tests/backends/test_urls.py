@@ -81,7 +81,7 @@ def test_a_backend_is_returned_as_it_is():
         ("sqlite://flow.db", "sqlite:///flow.db"),
         ("sqlite:///", "names no file"),
         ("sqlite:///:memory:", "memory://"),
-        ("sqlite:///flow.db?mode=ro", "takes no options"),
+        ("sqlite:///flow.db?mode=ro", "has one option, prefix"),
         ("memory://name", "has no name"),
     ],
 )

@@ -27,11 +27,15 @@ from trioflow.testing.lockstep.model import Model
 UNHEARD, TAKEN_AGAIN = 12.0, 4.0
 
 
-def run(seed: int, *, instances: int = 20, **options: Any) -> ClusterReport:
+def run(seed: int, *, instances: int = 20, resets: bool = False, **options: Any) -> ClusterReport:
     """Run a cluster with its clients, and check what they were told too."""
-    clients = Clients(seed, instances)
+    clients = Clients(seed, instances, resets=resets)
     report = Cluster(seed, registry=flows, **options).run(clients)
-    problems = [*_signals(clients, report), *_after_cancels(report)]
+    problems = [
+        *_signals(clients, report),
+        *_updates(clients, report),
+        *_after_cancels(report),
+    ]
     if problems:
         raise BrokenInvariant(f"seed {seed}: " + "\n".join([*problems, *report.trace]))
     return report
@@ -52,6 +56,23 @@ def _signals(clients, report):
             yield f"{history.id} got {got} of {sent}"
 
 
+def _updates(clients, report):
+    """What was accepted was answered, and done once."""
+    for history in report.histories:
+        asked = clients.asked.get(history.id)
+        if asked is None:
+            continue
+        if history.status != "completed":
+            yield f"{history.id} is {history.status}"
+            continue
+        outcome = json.loads(bytes(history.executions[-1].turns[-1]))["outcome"]
+        if sorted(outcome["result"]) != asked:
+            yield f"{history.id} has done {outcome['result']} of {asked}"
+        answered = clients.answered.get(history.id, {})
+        if answered != dict(zip(asked, asked, strict=True)):
+            yield f"{history.id} has answered {answered} of {asked}"
+
+
 def _after_cancels(report):
     """No attempt begins long after its cancel was stored."""
     starts = defaultdict(list)
@@ -60,24 +81,38 @@ def _after_cancels(report):
             starts[key].append((attempt, at))
     for history in report.histories:
         for execution in history.executions:
-            for turn in execution.decode():
-                for command in turn.commands:
-                    if not isinstance(command, cm.CancelActivity):
-                        continue
-                    key = (history.id, history.life, execution.number, command.id)
-                    cancelled = turn.now - 1_767_225_600.0
-                    for attempt, at in starts[key]:
-                        if at > cancelled + (UNHEARD if attempt == 1 else TAKEN_AGAIN):
-                            late = at - cancelled
-                            yield (
-                                f"attempt {attempt} of {command.id} of {history.id} began"
-                                f" {late:.1f} s after its cancel"
-                            )
+            turns = execution.decode()
+            if not turns or turns[-1].reset is not None:
+                continue  # what counts of it is copied; what dropped turns cancelled begins anew
+            for command, cancelled in _cancels_in(turns):
+                called_in = _called_in(command, turns, execution.number)
+                for attempt, at in starts[history.id, history.life, called_in, command]:
+                    late = at - cancelled
+                    if late > (UNHEARD if attempt == 1 else TAKEN_AGAIN):
+                        yield (
+                            f"attempt {attempt} of {command} of {history.id} began"
+                            f" {late:.1f} s after its cancel"
+                        )
+
+
+def _cancels_in(turns):
+    """Yield the cancels of activities, each with its time by the clock of the run."""
+    for turn in turns:
+        for command in turn.commands:
+            if isinstance(command, cm.CancelActivity):
+                yield command.id, turn.now - 1_767_225_600.0
+
+
+def _called_in(command, turns, execution):
+    """Return the execution whose key an activity has: it may be older than a reset."""
+    number = next(n for n, turn in enumerate(turns) if any(c.id == command for c in turn.commands))
+    origins = turns[0].events[0].origins
+    return next((one.execution for one in origins if number < one.turns), execution)
 
 
 def options_of(seed):
     """What kind of cluster a seed of the campaign makes."""
-    kind: dict[str, Any] = {}
+    kind: dict[str, Any] = {"resets": seed % 2 == 1}
     match seed % 3:
         case 0:
             kind["clocks"] = "process"  # as SQLite

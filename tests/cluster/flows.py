@@ -11,6 +11,7 @@ from trioflow import (
     Registry,
     RetryPolicy,
     Signal,
+    Update,
     activity_info,
     continue_as_new,
     now,
@@ -25,10 +26,12 @@ from trioflow.errors import (
     InstanceFinished,
     InstanceNotFinished,
     InstanceNotFound,
+    TrioflowError,
 )
 
 flows = Registry()
 numbers = Signal("numbers", int)
+add = Update("add", argument=int, result=int)
 _QUICK = RetryPolicy(max_attempts=40, initial_interval=0.1, backoff=1.0)
 
 
@@ -199,6 +202,23 @@ async def drains(size: int, got: list[int]) -> list[int]:
 
 
 @flows.workflow
+async def serves(size: int, got: list[int]) -> list[int]:
+    """Answer updates, in several executions."""
+
+    @add.handler
+    async def _(number: int) -> int:
+        if number % 3 == 0:
+            await work(0.4)
+        got.append(number)
+        return number
+
+    await trio.sleep(1.5 + size)
+    if size > 0:
+        continue_as_new(size - 1, got)
+    return got
+
+
+@flows.workflow
 async def talks(size: int) -> int:
     sent = 0
     for number in range(size):
@@ -251,12 +271,20 @@ SHAPES = (straight, fan, deadlines, cleans, retries, family, passes_on, talks)
 
 
 class Clients:
-    """What clients of one run do, by a seed; and what they were told."""
+    """What clients of one run do, by a seed; and what they were told.
 
-    def __init__(self, seed, instances=20):
+    With ``resets`` some of them let instances go on from earlier turns, whatever they do just then.
+    """
+
+    def __init__(self, seed, instances=20, *, resets=False):
         self.chance = random.Random(f"{seed}/clients")
+        self.other_chance = random.Random(f"{seed}/others")
         self.instances = instances
+        self.resets = 6 if resets else 0
+        self.reset = []
         self.sent = {}
+        self.asked = {}
+        self.answered = {}
         self.ended = set()
 
     async def __call__(self, client):
@@ -267,6 +295,9 @@ class Clients:
                 nursery.start_soon(self.send, client, f"drains-{number}")
             for number in range(self.instances):
                 nursery.start_soon(self.one, client, number)
+            await client.start(serves.options(id="serves"), 3, [])
+            nursery.start_soon(self.ask, client, "serves")
+            nursery.start_soon(self.reset_some, client)
 
     async def send(self, client, id):
         for number in range(24):
@@ -275,6 +306,36 @@ class Clients:
             with contextlib.suppress(InstanceFinished):
                 await client.handle(id).signal(numbers, number)
                 self.sent.setdefault(id, []).append(number)
+
+    async def ask(self, client, id):
+        for number in range(10):
+            await trio.sleep(self.other_chance.expovariate(1.0))
+            with contextlib.suppress(InstanceFinished, InstanceNotFound):
+                begun = await self.until_known(client, id, number)
+                self.asked.setdefault(id, []).append(number)
+                self.answered.setdefault(id, {})[number] = await begun.result()
+
+    async def until_known(self, client, id, number):
+        """Ask until it is known to be stored: it is done once, for the request has an id."""
+        while True:
+            try:
+                update = add.options(id=f"{id} {number}")
+                return await client.handle(id).start_update(update, number)
+            except BackendUnavailable:
+                await trio.sleep(0.5)
+
+    async def reset_some(self, client):
+        chance = self.other_chance
+        ids = [*(f"drains-{number}" for number in range(3)), "serves"]
+        ids += [f"one-{number}" for number in range(self.instances - 4)]
+        for _ in range(self.resets):
+            await trio.sleep(chance.expovariate(0.3))
+            id = chance.choice(ids)
+            with contextlib.suppress(TrioflowError):
+                handle = client.handle(id)
+                described = await handle.describe()
+                await handle.reset(turn=chance.randint(0, described.turns))
+                self.reset.append(id)
 
     async def one(self, client, number):
         await trio.sleep(self.chance.uniform(0, 20))

@@ -139,14 +139,41 @@ class LosesSignals(Planted):
 
     seen = 0
 
-    async def send(self, instance, event, *, life=None):
+    async def send(self, instance, event, *, life=None, request=""):
         self.seen += 1
         if self.seen % 5 == 0 and (await self.get(instance)).status == "running":
             return "done"
-        return await super().send(instance, event, life=life)
+        return await super().send(instance, event, life=life, request=request)
+
+
+class LosesAnswers(Planted):
+    """Does not keep each third answer to an update."""
+
+    seen = 0
+
+    async def commit(self, worker, units):
+        changed = []
+        for unit in units:
+            commits = []
+            for commit in unit.instances:
+                self.seen += bool(commit.answers)
+                if self.seen % 3 == 2 and commit.answers:
+                    commit = msgspec.structs.replace(commit, answers=[])  # noqa: PLW2901
+                commits.append(commit)
+            changed.append(msgspec.structs.replace(unit, instances=commits))
+        return await super().commit(worker, changed)
+
+
+class ForgetsWhatWasRead(Planted):
+    """Gives an instance that is reset no message back."""
+
+    async def reset(self, reset):
+        reset.beginning.inbox.clear()
+        return await super().reset(reset)
 
 
 MISTAKES = (
     *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
     *(ForgetsCancels, DropsCarried, StoresResultsTwice, AttemptsDoNotCount),
+    *(LosesAnswers, ForgetsWhatWasRead),
 )

@@ -16,7 +16,9 @@ from tests.cluster.planted import (
     AttemptsDoNotCount,
     DropsCarried,
     ForgetsCancels,
+    ForgetsWhatWasRead,
     KeepsMessages,
+    LosesAnswers,
     LosesSignals,
     LosesWakeUps,
     NoFence,
@@ -44,6 +46,13 @@ def test_promises_hold_whatever_happens(seed):
     report = run(seed, instances=8)
     assert set(report.statuses) <= {"completed", "cancelled", "terminated", "failed", "suspended"}
     assert report.statuses["completed"] >= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_promises_hold_though_instances_are_reset(seed):
+    report = run(seed, instances=8, resets=True)
+    turns = [t for h in report.histories for e in h.executions for t in e.decode()]
+    assert [turn for turn in turns if turn.reset is not None]
 
 
 def test_the_same_seed_gives_the_same_run_byte_for_byte():
@@ -267,7 +276,17 @@ def test_a_mistake_of_the_store_is_found(store):
         run_all(200, faults=RESTLESS, store=lambda clock: store(clock=clock))
 
 
-@pytest.mark.parametrize("store", [KeepsMessages, LosesWakeUps, StoresResultsTwice, LosesSignals])
+@pytest.mark.parametrize(
+    "store", [KeepsMessages, LosesWakeUps, StoresResultsTwice, LosesSignals, LosesAnswers]
+)
 def test_a_mistake_of_the_store_is_found_soon(store):
     with pytest.raises(BrokenInvariant):
         run_all(40, faults=RESTLESS, store=lambda clock: store(clock=clock), instances=8)
+
+
+def test_a_mistake_of_a_reset_is_found_soon():
+    def make(clock):
+        return ForgetsWhatWasRead(clock=clock)
+
+    with pytest.raises(BrokenInvariant):
+        run_all(40, store=make, instances=8, resets=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trioflow import Registry, default_registry
+from trioflow._registry import known_workflows
 
 ROOT = Path(__file__).parents[2]
 MISTAKES = ROOT / "docs" / "mistakes.md"  # its blocks fail: see test_mistakes
@@ -35,7 +36,7 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(default_registry, "_workflows", dict(Registry().known_workflows))
+    monkeypatch.setattr(default_registry, "_workflows", dict(known_workflows(Registry())))
     monkeypatch.setattr(default_registry, "_activities", {})
     module = types.ModuleType(f"page_{page.stem.lower()}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trioflow import default_registry
+from trioflow import Registry, default_registry
+from trioflow._registry import known_workflows
 
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 _TEXT = PAGE.read_text("utf-8")
@@ -38,7 +39,7 @@ def pattern(message: str) -> re.Pattern[str]:
 @pytest.fixture
 def hear(tmp_path, monkeypatch, caplog, capsys):
     """Return what runs a snippet as a file of its own, and returns all that it has said."""
-    monkeypatch.setattr(default_registry, "_workflows", {})
+    monkeypatch.setattr(default_registry, "_workflows", dict(known_workflows(Registry())))
     monkeypatch.setattr(default_registry, "_activities", {})
     module = types.ModuleType("shop")
     monkeypatch.setitem(sys.modules, "shop", module)

@@ -82,6 +82,24 @@ def test_half_an_hour_is_not_a_whole_one():
         assert [one[3:] for one in shown] == ["05:00", "05:15", "05:30", "05:45"]
 
 
+def test_several_times_that_are_skipped_are_one_run():
+    madrid = Cron("*/15 2 * * *", tz="Europe/Madrid")
+    shown = clocks(madrid, "2026-03-29 00:00", 3, "Europe/Madrid")
+    assert shown == ["29 03:00", "30 02:00", "30 02:15"]
+    shown = clocks(madrid, "2026-10-25 00:00", 5, "Europe/Madrid")
+    assert shown == ["25 02:00", "25 02:15", "25 02:30", "25 02:45", "26 02:00"]
+
+
+def test_what_runs_each_hour_is_not_run_more_often_when_a_time_is_skipped():
+    for tz, minute, shown in (
+        ("Europe/Madrid", 30, ["01:30", "03:30", "04:30"]),
+        ("Australia/Lord_Howe", 15, ["01:15", "03:15", "04:15"]),
+    ):
+        day = CHANGES[tz][0]
+        found = clocks(Cron(f"{minute} * * * *", tz=tz), f"{day} 01:00", 3, tz)
+        assert [one[3:] for one in found] == shown
+
+
 def test_a_whole_day_that_a_zone_leaves_out():
     shown = clocks(Cron("0 12 * * *", tz="Pacific/Apia"), "2011-12-28 13:00", 3, "Pacific/Apia")
     assert shown == ["29 12:00", "31 00:00", "31 12:00"]

@@ -6,10 +6,11 @@ import anyio
 import trio
 
 from tests.testing import planted as p
-from trioflow import Registry
+from trioflow import Registry, Signal, info
 from trioflow.testing import crash_everywhere
 
 flows = Registry()
+go = Signal("go", str)
 
 
 @flows.activity
@@ -116,6 +117,30 @@ def test_crossed_with_terminates():
     assert {run.outcome for run in ended} == {"terminated"}
     assert not any(", then " in run.what for run in ended)  # nothing of it runs any more
     assert set(report.results) == {report.outcome}
+
+
+@flows.workflow
+async def has_everything() -> list[object]:
+    """Wait for an activity, a child, a signal and the time, some of them side by side."""
+    found: list[object] = [await take(1)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(counts_calls)
+        found += [await go.receive(), await take(2)]
+        if info().execution == 1:
+            await trio.sleep(60)
+    return [*found, await go.receive()]
+
+
+def test_crossed_with_resets():
+    signals = [(go, "one"), (go, "two")]
+    report = run(has_everything, activities=STEPS, signals=signals, resets=True)
+    assert report.outcome == "completed: [1, 'one', 2, 'two']"
+    resets = [run for run in report.runs if run.what.startswith("a client resets")]
+    assert any("before turn 0" in run.what for run in resets)
+    assert any("before turn 3" in run.what for run in resets)
+    assert any(", then " in run.what for run in resets)
+    # Nothing that a client has sent is lost, and nothing counts twice.
+    assert {run.outcome for run in resets} == {report.outcome}
 
 
 def test_all_crossed():

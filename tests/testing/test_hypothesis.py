@@ -16,7 +16,8 @@ from hypothesis.database import InMemoryExampleDatabase
 
 from trioflow import Registry
 from trioflow.testing import Schedule, explore, schedules, simulate
-from trioflow.testing.hypothesis_plugin import register
+
+pytest_plugins = ["pytester"]
 
 flows = Registry()
 
@@ -102,7 +103,6 @@ def test_what_is_found_is_shown_as_a_schedule_that_can_be_used():
 
 
 def test_a_schedule_is_drawn_by_its_type():
-    register()
     drawn = set()
 
     @settings(deadline=None, max_examples=30, database=None)
@@ -114,26 +114,35 @@ def test_a_schedule_is_drawn_by_its_type():
     assert len(drawn) > 5
 
 
-ENTRY = """
-import importlib.metadata
+BOTH = """
+import sys
 from hypothesis import find, strategies as st
+assert "trioflow" not in sys.modules
 from trioflow.testing import Schedule
 assert find(st.from_type(Schedule), lambda schedule: len(schedule.choices) > 2)
 """
 
 
-@pytest.mark.parametrize("first", ["", "from trioflow.testing import explore\n"])
-def test_hypothesis_loads_the_plugin_by_itself(tmp_path, first):
-    project = tmp_path / "flows-1.dist-info"
-    project.mkdir()
-    (project / "METADATA").write_text("Metadata-Version: 2.1\nName: flows\nVersion: 1\n")
-    (project / "entry_points.txt").write_text(
-        "[hypothesis]\nflows = trioflow.testing.hypothesis_plugin:register\n"
-    )
-    path = os.pathsep.join([str(tmp_path), *sys.path])
-    subprocess.run(
-        [sys.executable, "-c", first + ENTRY], check=True, env={**os.environ, "PYTHONPATH": path}
-    )
+def test_hypothesis_knows_schedules_and_does_not_import_trioflow():
+    without = {**os.environ, "HYPOTHESIS_NO_PLUGINS": "1"}  # whatever is installed here
+    subprocess.run([sys.executable, "-c", BOTH], check=True, env=without)
+
+
+IN_PYTEST = """
+from trioflow.testing import Schedule
+from hypothesis import find, strategies as st
+
+def test_it():
+    assert find(st.from_type(Schedule), lambda schedule: len(schedule.choices) > 2)
+"""
+
+
+def test_in_pytest_the_order_of_imports_does_not_matter(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("HYPOTHESIS_NO_PLUGINS", "1")
+    pytester.makepyfile(test_it=IN_PYTEST)
+    plugins = ("-p", "no:cacheprovider", "-p", "trioflow.testing.pytest_plugin")
+    pytester.runpytest_subprocess(*plugins).assert_outcomes(passed=1)
 
 
 def refuse(run):

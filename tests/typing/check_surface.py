@@ -31,6 +31,9 @@ from trioflow import (
     Registry,
     RetryPolicy,
     Saga,
+    SharedEvent,
+    SharedLock,
+    SharedSemaphore,
     Signal,
     Update,
     Worker,
@@ -105,6 +108,17 @@ async def inside() -> None:
     trioflow.random().randint(1, "6")  # type: ignore[arg-type]
 
 
+async def shared() -> None:
+    opened = SharedEvent("market open")
+    assert_type(await opened.wait(), None)
+    assert_type(await opened.set(), None)
+    assert_type(await opened.clear(), None)
+    async with SharedLock("account-7"), SharedSemaphore("gpu", 4):
+        pass
+    SharedLock(7)  # type: ignore[arg-type]
+    SharedSemaphore("gpu", "4")  # type: ignore[arg-type]
+
+
 async def never_returns(left: int) -> str:
     continue_as_new(left - 1)
 
@@ -148,7 +162,9 @@ async def handle_calls(handle: Handle[int]) -> None:
     assert_type(await handle.resume(), None)
     assert_type(await handle.remove(), None)
     assert_type(handle.id, str)
+    assert_type(handle.life, str | None)
     assert_type(handle.client, Client)
+    assert_type(handle.life, str | None)
     await handle.cancel(7)  # type: ignore[arg-type]
     await handle.terminate(reason=7)  # type: ignore[arg-type]
 
@@ -160,6 +176,15 @@ async def client_calls(client: Client) -> None:
     await client.remove()  # type: ignore[call-arg]
     await client.remove(finished_before="yesterday")  # type: ignore[arg-type]
     assert_type(client.backend, Backend)
+
+
+async def limits(client: Client) -> None:
+    limit = client.set_limit(activity=charge, concurrency=3, rate=5, per=60, key="order")
+    assert_type(await limit, None)
+    assert_type(await client.remove_limit(queue="emails"), bool)
+    assert_type([one.concurrency for one in await client.limits()], list[int | None])
+    await client.set_limit(queue=7)  # type: ignore[arg-type]
+    await client.remove_limit(activity=checkout)  # type: ignore[arg-type]
 
 
 async def registries(registry: Registry, client: Client) -> None:

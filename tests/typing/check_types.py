@@ -302,6 +302,7 @@ async def streams(handle: Handle[str]) -> None:
         assert_type(item.value, Order)
     async for plain in handle.stream("progress"):
         assert_type(plain.value, Any)
+    assert_type(await handle.retry_now(charge), bool)
     handle.stream(Order)  # type: ignore[call-overload]
 
 
@@ -315,7 +316,9 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
     assert_type(await handle.pause("why"), None)
-    assert_type(await handle.retry_now(charge), bool)
+    assert_type(await handle.reset(2, reason="why"), None)
+    await handle.reset(reason=3)  # type: ignore[arg-type]
+    assert_type(await client.fork("x", turn=1, new_id="y"), Handle[Any])
     assert_type(await handle.wait(status=("failed", "suspended")), Description)
     await handle.wait(status="done")  # type: ignore[arg-type]
     async for description in handle.watch():

@@ -31,7 +31,7 @@ class Listener:
     def __init__(self):
         self.said = []
 
-    def activity_ended(self, task, event):
+    def activity_ended(self, task, event, *, apart=False):
         self.said.append((task.key.life, type(event).__name__))
 
     def activity_given_back(self, task, attempt, delay, failure):
@@ -65,6 +65,7 @@ async def with_runner(body, *, stubborn=False, began=("first", "second")):
         listener=listener,
         on_room=lambda _: None,
         on_interrupt=lambda _: None,
+        begin_transaction=lambda *_: None,
     )
     runner.open()
     for life in ("first", "second"):

@@ -23,11 +23,11 @@ class Store:
         await trio.sleep(timeout)
 
 
-async def paused(timer, *then):
-    """Pause, and do meanwhile what is given; return for how long that was."""
+async def waited(timer, *then):
+    """Wait, and do meanwhile what is given; return for how long that was."""
     began_at = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(timer.pause, 1)
+        nursery.start_soon(timer.wait, 1)
         await trio.testing.wait_all_tasks_blocked()
         for call, *args in then:
             call(*args)
@@ -43,35 +43,35 @@ async def test_the_earliest_time_counts(timer):
     now = trio.current_time()
     for at in (now + 30, now + 10, None, now + 20):
         timer.look_at(at)
-    assert await paused(timer) == pytest.approx(10)
+    assert await waited(timer) == pytest.approx(10)
 
 
-async def test_a_time_in_the_past_leaves_no_pause(timer):
+async def test_a_time_in_the_past_leaves_no_wait(timer):
     timer.look_at(trio.current_time() - 1)
-    assert await paused(timer) == 0
+    assert await waited(timer) == 0
 
 
 async def test_a_look_forgets_the_times_of_before(timer):
     timer.look_at(trio.current_time() + 10)
     timer.begin()
     timer.look_at(trio.current_time() + 40)
-    assert await paused(timer) == pytest.approx(40)
+    assert await waited(timer) == pytest.approx(40)
 
 
-async def test_an_earlier_time_ends_the_pause_and_a_later_one_does_not(timer):
+async def test_an_earlier_time_ends_the_wait_and_a_later_one_does_not(timer):
     timer.look_at(trio.current_time() + 30)
-    assert await paused(timer, (timer.look_at, trio.current_time() + 50)) == pytest.approx(30)
+    assert await waited(timer, (timer.look_at, trio.current_time() + 50)) == pytest.approx(30)
     timer.begin()
     timer.look_at(trio.current_time() + 30)
-    assert await paused(timer, (timer.look_at, trio.current_time() + 5)) == 0
+    assert await waited(timer, (timer.look_at, trio.current_time() + 5)) == 0
 
 
-async def test_a_pause_without_an_end_is_ended_by_a_word(timer):
+async def test_a_wait_without_an_end_is_ended_by_a_word(timer):
     timer.look_at(math.inf)
-    assert await paused(timer, (timer.look_now,)) == 0
-    timer.look_now()  # nobody pauses: nothing is left for the next
+    assert await waited(timer, (timer.look_now,)) == 0
+    timer.look_now()  # nobody waits: nothing is left for the next
     timer.look_at(trio.current_time() + 3)
-    assert await paused(timer) == pytest.approx(3)
+    assert await waited(timer) == pytest.approx(3)
 
 
 async def test_a_lost_registration_is_lost_until_it_is_renewed():
@@ -86,9 +86,9 @@ async def test_a_lost_registration_is_lost_until_it_is_renewed():
     assert waited.cancelled_caught
 
 
-async def test_much_room_ends_the_pause_at_once_and_a_little_soon(timer):
+async def test_much_room_ends_the_wait_at_once_and_a_little_soon(timer):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timer.collect_room)
-        assert await paused(timer, (timer.see_room, True)) == 0
-        assert 0 < await paused(timer, (timer.see_room, False)) < 1
+        assert await waited(timer, (timer.see_room, True)) == 0
+        assert 0 < await waited(timer, (timer.see_room, False)) < 1
         nursery.cancel_scope.cancel()

@@ -22,7 +22,7 @@ from trioflow import (
     heartbeat,
     now,
 )
-from trioflow._worker.activities.pulse import PAUSE, Pulse
+from trioflow._worker.activities.pulse import INTERVAL, Pulse
 
 once = RetryPolicy(max_attempts=1)
 twice = RetryPolicy(max_attempts=2, initial_interval=10, jitter=0)
@@ -130,7 +130,7 @@ async def test_about_one_a_second_is_stored_and_always_the_last_one(backend, mon
         await trio.sleep(12)
         seen = await described(handle)
         assert seen.heartbeat == 999
-        assert seen.heartbeat_at == pytest.approx(EPOCH + 10, abs=2 * PAUSE)
+        assert seen.heartbeat_at == pytest.approx(EPOCH + 10, abs=2 * INTERVAL)
         await handle.result()
     assert 10 <= len(stored) <= 13
 

@@ -47,6 +47,7 @@ def make_pump(backend):
             listener=listener,
             on_room=lambda _: None,
             on_interrupt=lambda _: None,
+            begin_transaction=lambda *_: None,
         ),
         registration=Registration(),
         timer=PollTimer(backend),

@@ -14,12 +14,14 @@ from trioflow._client.description import (
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
 from trioflow._client.opening import open_client
+from trioflow._client.outbox import AsyncTransaction, Transaction
 from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
 from trioflow._client.streams import Emitted
 from trioflow._client.updates import UpdateHandle
 
 __all__ = [
     "ActivityDescription",
+    "AsyncTransaction",
     "BulkReport",
     "Client",
     "DeadLetter",
@@ -31,6 +33,7 @@ __all__ = [
     "ScheduleDescription",
     "ScheduleHandle",
     "ScheduledRun",
+    "Transaction",
     "Undecodable",
     "UpdateHandle",
     "open_client",

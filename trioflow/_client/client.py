@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 import anyio
-import msgspec
 
 from trioflow._client import listing
 from trioflow._client.answers import AnswerWaiter
@@ -24,8 +23,17 @@ from trioflow._client.arguments import (
 )
 from trioflow._client.bulk import BulkCalls
 from trioflow._client.description import Description, describe
+from trioflow._client.events import settling
 from trioflow._client.handle import Handle, signal_event
+from trioflow._client.limits import limit_of, limited
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
+from trioflow._client.outbox import (
+    AsyncConnection,
+    AsyncTransaction,
+    SyncConnection,
+    Transaction,
+)
+from trioflow._client.resets import fork_instance
 from trioflow._client.schedules import (
     ScheduleDescription,
     ScheduleHandle,
@@ -35,15 +43,14 @@ from trioflow._client.schedules import (
 from trioflow._client.starting import LocalWorker, Starter
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
-from trioflow._codec.failures.failures import Failure
-from trioflow._codec.values import Codec, encode_plain
+from trioflow._codec.values import Codec
+from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeKey, NamedAttribute, Where, group_value
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.calendars import Calendar
-from trioflow._model.events import PromiseRejected, PromiseResolved, encode_event
 from trioflow._model.interceptors import Interceptor, those_around
+from trioflow._model.limits import Limit
 from trioflow._model.options import check_count, check_time
-from trioflow._model.promises import Token
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
 from trioflow._model.schedules import Overlap
@@ -133,6 +140,11 @@ class Client(BulkCalls):
         if self.waiter.closed:
             raise ClientClosed
         return self._backend
+
+    @property
+    def random(self) -> RandomSource:
+        """Where lives come from."""
+        return self._random
 
     def close(self) -> None:
         """Refuse further calls, and end those that wait with `ClientClosed`."""
@@ -300,9 +312,7 @@ class Client(BulkCalls):
             InstanceNotFound: The instance was removed.
             InstanceFinished: The instance has ended.
         """
-        meant = Token.parse(token)
-        data = msgspec.Raw(encode_plain(self.codec, value, "the value of a promise"))
-        return await self._settle(meant, PromiseResolved(meant.secret, data))
+        return await self._settle(*settling(self.codec, token, value=value))
 
     @raises_native_cancels
     async def reject(self, token: str, error: BaseException) -> bool:
@@ -310,20 +320,51 @@ class Client(BulkCalls):
 
         Args, result and errors are those of `resolve`; ``error`` travels as activities' errors do.
         """
-        meant = Token.parse(token)
-        return await self._settle(
-            meant, PromiseRejected(meant.secret, Failure.of(error, self.codec))
-        )
+        return await self._settle(*settling(self.codec, token, error=error))
 
-    async def _settle(self, meant: Token, event: PromiseResolved | PromiseRejected) -> bool:
-        update = await self.backend.send(
-            meant.instance, encode_event(event), life=meant.life, request=f"promise {meant.secret}"
-        )
+    async def _settle(self, instance: str, life: str, event: bytes, request: str) -> bool:
+        update = await self.backend.send(instance, event, life=life, request=request)
         if update == "not found":
-            raise InstanceNotFound(meant.instance)
+            raise InstanceNotFound(instance)
         if update == "finished":
-            raise InstanceFinished(meant.instance)
+            raise InstanceFinished(instance)
         return update == "done"
+
+    # --- in a transaction of the caller's -----------------------------------------------
+
+    @overload
+    def in_transaction(self, connection: SyncConnection) -> Transaction: ...
+
+    @overload
+    def in_transaction(self, connection: AsyncConnection) -> AsyncTransaction: ...
+
+    def in_transaction(self, connection: object) -> Transaction | AsyncTransaction:
+        """Return what starts and signals instances when, and only if, your transaction commits.
+
+        On SQLite, PostgreSQL and MySQL, with a connection of your own to the database of the
+        store: your tables and trioflow's are written together, or not at all. Workers are woken
+        soon after the commit, which is yours to make::
+
+            with psycopg.connect(…) as connection:
+                connection.execute("INSERT INTO orders …")
+                client.in_transaction(connection).start(ship.options(id="order-7"), order)
+
+        Args:
+            connection: A ``sqlite3.Connection``, a ``psycopg.Connection``, a
+                ``psycopg.AsyncConnection``, or a connection of PyMySQL's. A transaction must be
+                open on it, unless its driver begins one by itself.
+
+        Returns:
+            Something with plain methods, or with async ones for an ``AsyncConnection``.
+
+        Raises:
+            TransactionRefused: The store cannot do so (memory, Redis), or it is no connection of
+                its driver; the message says what to do.
+            ClientClosed: The client's block was left.
+        """
+        given = self.backend.in_transaction(connection)
+        plain = Transaction(self, given, self._starter)
+        return AsyncTransaction(plain, given) if given.is_async else plain
 
     # --- schedules ----------------------------------------------------------------------
 
@@ -371,7 +412,11 @@ class Client(BulkCalls):
         """
         terms = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter}
         definition, state = start_of(self, id, calendar, call, terms)
-        await self.start(definition, state)
+        try:
+            await self.start(definition, state)
+        except InstanceAlreadyExists:
+            known = f"if it is a schedule, client.schedule_handle({id!r}).replace(…) changes it"
+            raise InstanceAlreadyExists(id, known) from None
         return ScheduleHandle(self, id, call.definition)
 
     @overload
@@ -415,6 +460,37 @@ class Client(BulkCalls):
         return [describe_schedule(record, self.codec) for record in found]
 
     # --- finding ------------------------------------------------------------------------
+
+    @raises_native_cancels
+    async def fork(
+        self, id: str, *, turn: int | None = None, new_id: str | None = None
+    ) -> Handle[Any]:
+        """Start an instance that has the first turns of another one; that one is left alone.
+
+        It goes on from there by itself. Results that the other one has for what these turns asked
+        for are copied. What has no result is done anew: activities, and sub-workflows, too (of
+        which one with an id of its own fails, since its id is taken). Messages to the other one
+        that came later are not copied. Code of those turns sees the other one's id in ``info()``.
+
+        Args:
+            id: The other one.
+            turn: The number, from 0, of the first turn that is not taken over; without it as for
+                `Handle.reset`.
+            new_id: The id of the new instance, which must never have been used; without it a
+                fresh one.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceAlreadyExists: There is an instance with the id ``new_id``, perhaps a finished
+                one.
+            ArgumentError: As for `Handle.reset`; or the id is too long, or has characters that a
+                store does not take.
+            CorruptStore: The history cannot be read.
+        """
+        if new_id is not None:
+            check_id(new_id)
+        new = await fork_instance(self, id, turn, new_id or self._starter.fresh_id("fork"))
+        return Handle(self, new.id, None, life=new.life)
 
     @overload
     def handle(self, id: str) -> Handle[Any]: ...
@@ -613,6 +689,74 @@ class Client(BulkCalls):
         """
         backend = self.backend
         await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
+
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+        concurrency: int | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+        key: str | None = None,
+        key_concurrency: int | None = None,
+    ) -> None:
+        """Limit how much of one kind is under way, across all workers of the store.
+
+        It holds once this has returned; what is under way already goes on, and counts. A limit
+        that was set before for the same is replaced.
+
+        Args:
+            queue: Limits the activities of this queue,
+            activity: or those of this name in all queues,
+            workflow: or the instances of this workflow: at most ``concurrency`` that have begun
+                and not ended. Others wait, and begin in their order.
+            concurrency: How many activities run at once, at most.
+            rate: How many begin within any ``per`` seconds, at most; each attempt counts.
+            per: See ``rate``.
+            key: The name of an argument. Then the activities take turns by its values: one with
+                many that wait does not keep those of another value from beginning.
+            key_concurrency: How many run at once of one value of that argument, at most.
+
+        Raises:
+            ArgumentError: Not one of the three is given, or a number is none that can be.
+            BackendUnavailable: The store does not answer; it may have been set.
+        """
+        limit = limit_of(
+            *(queue, activity, workflow),
+            concurrency=concurrency,
+            rate=rate,
+            per=per,
+            key=key,
+            key_concurrency=key_concurrency,
+        )
+        await self.backend.set_limit(limit)
+
+    async def remove_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+    ) -> bool:
+        """Remove a limit; return whether there was one. What waited for it can begin at once.
+
+        Raises:
+            ArgumentError: Not one of the three is given.
+            BackendUnavailable: The store does not answer.
+        """
+        return await self.backend.remove_limit(*limited(queue, activity, workflow))
+
+    async def limits(self) -> builtins.list[Limit]:
+        """Return all limits, by kind and name.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [*(await self.backend.limits()).limits.values()]
 
     # --- inside -------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ import msgspec
 
 from trioflow._client.arguments import activity_name, check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
+from trioflow._client.events import cancel_event
 from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
+from trioflow._client.resets import reset_instance
 from trioflow._client.streams import Emitted, Stream, read_stream
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
@@ -21,7 +23,7 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_characters, check_name, check_reason
 from trioflow._codec.values import Codec, decode_as, encode_checked, open_text, seal_text
 from trioflow._model.activities import Activity
-from trioflow._model.events import CancelRequested, SignalReceived, encode_event
+from trioflow._model.events import SignalReceived, encode_event
 from trioflow._model.info import SuspendReport, TaskInfo
 from trioflow._model.queries import Query
 from trioflow._model.signals import Signal
@@ -30,8 +32,7 @@ from trioflow._model.turns import Cancelled, Completed, Failed
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, InstanceRecord, RequestKey, Status
-from trioflow.backends.records import Update as Changed
+from trioflow.backends.records import ENDED, Effect, InstanceRecord, RequestKey, Status
 from trioflow.errors import (
     CorruptStore,
     InstanceCancelled,
@@ -84,6 +85,11 @@ class Handle(Generic[R]):
     def client(self) -> Client:
         """The client that it belongs to."""
         return self._client
+
+    @property
+    def life(self) -> str | None:
+        """Which life of its id it is bound to; ``None`` for the present one, whichever that is."""
+        return self._life
 
     def __repr__(self) -> str:
         return f"<Handle of instance {self.id!r}>"
@@ -358,15 +364,8 @@ class Handle(Generic[R]):
             InstanceFinished: It has ended.
             ArgumentError: The reason is too long, or has characters that a store does not take.
         """
-        why = seal_text(self._client.codec, check_reason(reason))
-        self._check(
-            await self._client.backend.cancel(
-                self.id,
-                encode_event(CancelRequested(why)),
-                _encode(Cancelled(why)),
-                life=self._life,
-            )
-        )
+        event, outcome = cancel_event(self._client.codec, reason)
+        self._check(await self._client.backend.cancel(self.id, event, outcome, life=self._life))
 
     @raises_native_cancels
     async def terminate(self, reason: str | None = None) -> None:
@@ -489,6 +488,36 @@ class Handle(Generic[R]):
         return update == "done"
 
     @raises_native_cancels
+    async def reset(self, turn: int | None = None, *, reason: str | None = None) -> None:
+        """Let the instance go on from before a turn of its history, with the code as it is now.
+
+        So a bug in a workflow is mended: deploy the code, and reset the instance. A new execution
+        begins with the turns before that one. What they have done is not done again, and what came
+        for them later counts: results, and messages, which are unread again. What the other turns
+        have begun is cancelled, and its results are not taken. What they have done elsewhere is
+        done, and the new execution may do it again, under other idempotency keys.
+
+        An instance that had ended lives again; its parent has been told of the end, and is not told
+        of another. The old execution is kept in `history`.
+
+        Args:
+            turn: The number, from 0, of the first turn to be dropped; see `history`. Without it,
+                the turn in which the instance has failed (in which a nursery began to cancel what
+                had to stop before), or for a suspended one, the turn that differs from its code;
+                if there is none, and for a terminated one, no turn is dropped.
+            reason: Why, for those who look.
+
+        Raises:
+            InstanceNotFound: There is no such instance, or no longer.
+            ArgumentError: It has no such turn; or it is running, completed or cancelled, and no
+                turn is given; or the reason is too long, or has characters that a store does not
+                take.
+            CorruptStore: Its history cannot be read.
+            TrioflowError: So much happens to it that no moment was found to do it.
+        """
+        await reset_instance(self._client, self.id, self._life, turn, reason)
+
+    @raises_native_cancels
     async def remove(self) -> None:
         """Remove the instance and its history from the store.
 
@@ -536,10 +565,10 @@ class Handle(Generic[R]):
                 f"what is stored of the end of instance {self.id!r} cannot be read: {exc}"
             ) from exc
 
-    def _check(self, update: Changed) -> None:
-        if update == "not found":
+    def _check(self, effect: Effect) -> None:
+        if effect == "not found":
             raise InstanceNotFound(self.id)
-        if update == "finished":
+        if effect == "finished":
             raise InstanceFinished(self.id)
 
 

@@ -42,7 +42,7 @@ def read_history(executions: Sequence[Execution], codec: Codec) -> list[Executio
 
 
 def same_life(history: Sequence[ExecutionHistory]) -> list[ExecutionHistory]:
-    """Return the last execution, and those before it that ended by ``continue_as_new``.
+    """Return the last execution, and those before it that ended by ``continue_as_new`` or a reset.
 
     Turns stay when an id is used again, so those of another life may come before.
     """
@@ -54,7 +54,9 @@ def same_life(history: Sequence[ExecutionHistory]) -> list[ExecutionHistory]:
 
 def _goes_on(execution: ExecutionHistory) -> bool:
     last = execution.turns[-1] if execution.turns else None
-    return isinstance(last, Turn) and isinstance(last.outcome, Continued)
+    if not isinstance(last, Turn):
+        return False
+    return last.reset is not None or isinstance(last.outcome, Continued)
 
 
 def _turn(data: bytes, codec: Codec) -> Turn | Undecodable:
@@ -67,6 +69,7 @@ def _turn(data: bytes, codec: Codec) -> Turn | Undecodable:
         events=[_shown(event, codec) for event in turn.events],
         commands=[_shown(command, codec) for command in turn.commands],
         outcome=None if turn.outcome is None else _shown(turn.outcome, codec),
+        reset=None if turn.reset is None else _shown(turn.reset, codec),
     )
 
 

@@ -118,7 +118,7 @@ class Starter:
         """
         metadata = injected(self._propagators, definition.metadata)
         return NewInstance(
-            id=definition.id or self._fresh_id(definition.name),
+            id=definition.id or self.fresh_id(definition.name),
             workflow=definition.name,
             queue=definition.queue or "default",
             input=definition.signature.encode(self._codec, args, kwargs, definition.name),
@@ -217,7 +217,7 @@ class Starter:
             )
         )
 
-    def _fresh_id(self, name: str) -> str:
+    def fresh_id(self, name: str) -> str:
         """Return an id that sorts by its time: those of one hour lie together in the store."""
         return f"{name}-{int(self._wall() * 1000):011x}{self._random.hex(7)}"
 

@@ -72,7 +72,8 @@ class Stream:
         self, backend: Backend, record: InstanceRecord
     ) -> AsyncGenerator[Emitted[Any], None]:
         """Give what is stored and was not given before, up to the execution of a row."""
-        place = self._place or _Place(await _first_execution(backend, record), 0, 0)
+        numbers = await _executions(backend, record)
+        place = self._place or _Place(numbers[0], 0, 0)
         while True:
             turns = await backend.turns_from(self.id, place.execution, place.turn, limit=_BATCH)
             for data in turns:
@@ -81,9 +82,10 @@ class Stream:
                 place = _Place(place.execution, place.turn + 1, 0)
             if len(turns) < _BATCH:  # what ended before the row was read is stored as a whole
                 self._place = place
-                if place.execution >= record.execution:
+                later = [number for number in numbers if number > place.execution]
+                if not later:
                     return
-                place = _Place(place.execution + 1, 0, 0)
+                place = _Place(later[0], 0, 0)
 
     def _of_turn(self, data: bytes, place: _Place) -> Iterator[Emitted[Any]]:
         """Give the values of a turn that stand behind a place in it."""
@@ -128,10 +130,11 @@ async def read_stream(
         await client.wait_change(seen)
 
 
-async def _first_execution(backend: Backend, record: InstanceRecord) -> int:
+async def _executions(backend: Backend, record: InstanceRecord) -> list[int]:
+    """Return the executions of an instance up to that of its row; without those that were reset."""
     kept = await backend.executions(record.id)
     own = [one.record.execution for one in kept if one.record.life == record.life]
-    return min([*own, record.execution])
+    return [*(number for number in own if number < record.execution), record.execution]
 
 
 def _read_place(after: object) -> _Place:

@@ -79,7 +79,7 @@ async def _run_child(
             )
         if len(command_id) > COMMAND_LENGTH:
             check_command_id(command_id, f"workflow {workflow.name!r}")
-        me = execution.identity
+        me = execution.acting
         command = StartChild(
             id=command_id,
             workflow=workflow.name,

@@ -8,6 +8,7 @@ from functools import partial
 from math import inf
 from typing import Any, assert_never
 
+import msgspec
 from outcome import Error
 
 from trioflow._codec.failures.groups import continuation
@@ -254,6 +255,8 @@ class Execution:
 
     def replay(self, turns: Sequence[Turn]) -> None:
         """Fold stored turns. Raises what `advance` raises."""
+        if turns and turns[-1].reset is not None:
+            turns = turns[:-1]  # says how the execution was left, which its code does not know
         # Not the last turn: it may encode the outcome, which has to see the host's loop.
         with self.loop.entered():
             for turn in turns[:-1]:
@@ -272,6 +275,17 @@ class Execution:
     def waits_for(self) -> list[Command]:
         """The commands whose events have not come, in no order."""
         return [pending.command for pending in self.commands.under_way.values()]
+
+    @property
+    def reset_here(self) -> bool:
+        """Whether a reset or a fork has led to just this turn, and nothing has happened since."""
+        origins = [] if self._started is None else self._started.origins
+        return bool(origins) and self.turns == origins[-1].turns
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether it began by a reset or a fork, so that calls may be older than the execution."""
+        return self._started is not None and bool(self._started.origins)
 
     def evict(self) -> bool:
         """Unwind every task without effects. The execution is of no use afterwards.
@@ -337,13 +351,26 @@ class Execution:
             self._queries = Queries(self)
         return self._queries
 
+    @property
+    def acting(self) -> Identity:
+        """Which execution has made this turn, which is another one before a reset or in a fork."""
+        me = self.identity
+        if self._started is not None:
+            for origin in self._started.origins:
+                if self.turns < origin.turns:
+                    return Identity(
+                        origin.instance, origin.execution, me.queue, me.priority, me.life
+                    )
+        return me
+
     def info(self) -> Info:
         """Return the ids, queue and size of the execution; the same live and on replay."""
         started = self._started
         assert started is not None, "workflow code runs only after Started"
+        me = self.acting
         return Info(
-            id=self.identity.id,
-            execution=self.identity.execution,
+            id=me.id,
+            execution=me.execution,
             workflow=self.definition.name,
             queue=self.identity.queue,
             priority=self.identity.priority,
@@ -371,6 +398,9 @@ class Execution:
         """The seed of the random generators; a task's path is added to it."""
         if self._started is not None and self._started.seed:
             return self._started.seed
+        if self._started is not None and self._started.origins:
+            first = self._started.origins[0]
+            return f"{first.instance}/{first.execution}"
         return f"{self.identity.id}/{self.identity.execution}"
 
     def cannot_read(self, what: str, error: Exception, task: str) -> BaseException:
@@ -524,10 +554,7 @@ class Execution:
                 for message in event.carried:
                     self.messages.deliver(message, self)
             case ev.CancelRequested():
-                mine = event.by is None or (
-                    self._started is not None and event.by == self._started.parent
-                )
-                if mine and self.cancelled_why is None:
+                if self._is_mine(event) and self.cancelled_why is None:
                     self.cancelled_why = event
                     self.commands.cancel_reason = event.reason
                     if self.turns:
@@ -536,6 +563,15 @@ class Execution:
                 pass  # the step itself expires what is due
             case _:
                 assert_never(event)
+
+    def _is_mine(self, cancel: ev.CancelRequested) -> bool:
+        """Whether a cancel comes from a client, or from the parent that this instance has."""
+        by, parent = cancel.by, None if self._started is None else self._started.parent
+        if by is None or by == parent:
+            return True
+        if parent is None or not cancel.adopted:
+            return False
+        return msgspec.structs.replace(by, execution=parent.execution) == parent
 
     def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
         why = self.cancelled_why

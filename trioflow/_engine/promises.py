@@ -80,7 +80,7 @@ def make_token(caller: Caller, name: str) -> str:
 
     secret.__qualname__ = f"Promise({name!r})"
     drawn = caller.side_effect(secret, str)
-    me = caller.identity
+    me = caller.execution.identity  # also in a fork, whose code sees another for a while
     caller.execution.messages.promises.add(drawn)
     return str(Token(drawn, me.life, me.id))
 

@@ -1,4 +1,4 @@
-"""What calls go to of code that may only look: handlers of queries, and validators of updates.
+"""Views of an execution for code that may only look: handlers of queries, validators of updates.
 
 All is refused that gives a command, waits, or draws from what a replay repeats. What such code may
 do all the same is a property or method of `View`; `Caller` adds the rest.
@@ -49,7 +49,7 @@ class View:
     @property
     def identity(self) -> Identity:
         """Which execution of which instance this is."""
-        return self.execution.identity
+        return self.execution.acting
 
     @property
     def now(self) -> float:
@@ -67,7 +67,7 @@ class View:
 
 
 class Reader(View):
-    """A view, and the refusal of everything else.
+    """A view that refuses every call which would change something or wait.
 
     Args:
         execution: What it looks at.
@@ -92,6 +92,18 @@ class Reader(View):
     def call(self, definition: Any, args: object, kwargs: object) -> Any:
         """Refuse it."""
         self.refuse(f"{definition.kind} {definition.name!r}")
+
+    def claim_shared(self, name: str, size: int) -> Any:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
+
+    def release_shared(self, name: str) -> None:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
+
+    def set_shared(self, name: str, *, value: bool) -> Any:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
 
     def receive_signal(self, name: str, type_: object) -> Any:
         """Refuse it."""

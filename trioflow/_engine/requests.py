@@ -31,7 +31,7 @@ async def start_detached(
     command = execution.commands.find_recorded(command_id)
     if type(command) is not StartDetached or command.workflow != workflow.name:
         check_command_id(command_id, f"{what} {workflow.name!r}")
-        me = execution.identity
+        me = execution.acting
         data = workflow.signature.encode(execution.codec, args, kwargs, workflow.name)
         command = StartDetached(
             id=command_id,

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.values import decode_as, encode_checked, encode_plain
 from trioflow._engine import guard
+from trioflow._model.activities import Activity
 from trioflow._model.commands import RecordSideEffect
 from trioflow._model.ids import check_command_id
+from trioflow._model.workflows import Workflow
 from trioflow.errors import ArgumentError, Evicted
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def _happen(
 ) -> RecordSideEffect:
     codec = caller.execution.codec
     try:
+        _check_function(fn)
         with guard.permitted():
             given = fn()
         if declared is Any:
@@ -64,6 +67,20 @@ def _happen(
     except Exception as exc:  # noqa: BLE001  # what it raised is recorded like what it returned
         return RecordSideEffect(id=command_id, failure=Failure.of(exc, codec))
     return RecordSideEffect(id=command_id, value=value)
+
+
+def _check_function(fn: object) -> None:
+    """Raise for what is given instead of a plain function by mistake."""
+    if not callable(fn):
+        raise ArgumentError(
+            f"side_effect() calls a function, and {fn!r} is none: leave out the parentheses, as in "
+            "side_effect(read), or write side_effect(lambda: read(…))"
+        )
+    if isinstance(fn, Activity | Workflow) or inspect.iscoroutinefunction(fn):
+        raise ArgumentError(
+            f"side_effect() calls a plain function at once, and {fn!r} has to be awaited: make it "
+            "an activity, if it is none, and write await in place of side_effect"
+        )
 
 
 def _check_plain(given: object, comes_back: object, what: str) -> None:

@@ -16,12 +16,15 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     EmitValue,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -133,6 +136,9 @@ def _data(command: Command) -> bytes:
             | CancelActivity()
             | CancelChild()
             | CancelInstance()
+            | ClaimShared()
+            | SetShared()
+            | ReleaseShared()
             | TerminateInstance()
         ):
             return b""  # taken from the history, or nothing

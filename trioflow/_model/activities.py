@@ -24,6 +24,7 @@ from trioflow._model.info import current_activity
 from trioflow._model.invoker import current_invoker
 from trioflow._model.options import (
     check_choice,
+    check_flag,
     check_limit_in_seconds,
     check_priority,
     refuses_unknown,
@@ -81,6 +82,8 @@ class Activity(Definition, Generic[P, R]):
             on trio (through trio-asyncio: ``pip install 'trioflow[asyncio]'``);
             ``"auto"`` decides by whether it is a coroutine function.
         on_cancel: Whether a cancelled caller waits until the activity has stopped.
+        transactional: Whether a plain function writes in a transaction of the store, on
+            `trioflow.activity_connection`, which also stores its result: exactly once.
     """
 
     kind = "activity"
@@ -98,6 +101,7 @@ class Activity(Definition, Generic[P, R]):
         heartbeat_timeout: float | None = None,
         runtime: Runtime = "auto",
         on_cancel: OnCancel = "wait",
+        transactional: bool = False,
     ) -> None:
         super().__init__(fn, name)
         is_async = _is_async(fn)
@@ -111,6 +115,13 @@ class Activity(Definition, Generic[P, R]):
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
             raise DefinitionError(
                 f"activity {self.name!r} ({self.where}) is a generator; return a list instead"
+            )
+        check_flag("transactional", transactional)
+        if transactional and (is_async or runtime == "process"):
+            raise DefinitionError(
+                f"activity {self.name!r} ({self.where}): transactional=True is for a plain "
+                "function in a thread, since the drivers' connections block; make it 'def', "
+                "without runtime="
             )
         check_limit_in_seconds("timeout", timeout)
         check_limit_in_seconds("schedule_timeout", schedule_timeout)
@@ -127,6 +138,7 @@ class Activity(Definition, Generic[P, R]):
         self.runtime: Literal["async", "thread", "asyncio", "process"]
         self.runtime = ("async" if is_async else "thread") if runtime == "auto" else runtime
         self.on_cancel: OnCancel = on_cancel
+        self.transactional = transactional
         self.overrides: ActivityOptions | None = None
 
     @refuses_unknown("activity.options()")

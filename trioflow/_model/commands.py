@@ -22,12 +22,15 @@ __all__ = [
     "CancelActivity",
     "CancelChild",
     "CancelInstance",
+    "ClaimShared",
     "Command",
     "EmitValue",
     "RecordPatch",
     "RecordSideEffect",
+    "ReleaseShared",
     "RunActivity",
     "SendSignal",
+    "SetShared",
     "StartChild",
     "StartDetached",
     "StartOptions",
@@ -40,7 +43,11 @@ __all__ = [
 
 
 class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of one call of an activity; ``None`` for what is as in the definition."""
+    """Options of one call of an activity; ``None`` for what is as in the definition.
+
+    ``execution`` is set where an execution has taken the call over from an earlier one, by a reset:
+    the number of that one, which the call's idempotency key has.
+    """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
@@ -48,6 +55,7 @@ class ActivityOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     heartbeat_timeout: float | None = None
     on_cancel: Literal["wait", "abandon"] | None = None
     metadata: dict[str, str] | None = None
+    execution: int | None = None
 
 
 _decode_options = msgspec.json.Decoder(ActivityOptions).decode
@@ -177,6 +185,26 @@ class AnswerUpdate(_Command, frozen=True, tag="answer update"):
     failure: Failure | None = None
 
 
+class ClaimShared(_Command, frozen=True, tag="claim shared"):
+    """Wait for one of ``size`` places of what instances share; for an event if that is 0."""
+
+    name: str
+    size: int = 1
+
+
+class SetShared(_Command, frozen=True, tag="set shared"):
+    """Set an event that instances share, or clear it."""
+
+    name: str
+    value: bool = True
+
+
+class ReleaseShared(_Command, frozen=True, tag="release shared"):
+    """Release, or withdraw, the claim of that command."""
+
+    name: str
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
 
@@ -202,6 +230,9 @@ Command = (
     | CancelChild
     | StartDetached
     | CancelInstance
+    | ClaimShared
+    | SetShared
+    | ReleaseShared
     | TerminateInstance
 )
 
@@ -213,7 +244,7 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild() | StartDetached():
             return command.workflow
-        case SendSignal() | AnswerUpdate():
+        case SendSignal() | AnswerUpdate() | ClaimShared() | SetShared() | ReleaseShared():
             return command.name
         case EmitValue():
             return command.stream
@@ -231,6 +262,9 @@ def command_target(command: Command) -> str:
             assert_never(command)
 
 
+_CANCELS = CancelActivity | CancelChild | ReleaseShared
+
+
 def command_order(command: Command) -> tuple[IdOrder, bool]:
     """Return the sort key of a turn's commands: by task, then in the order of the calls."""
-    return order_of(command.id), isinstance(command, CancelActivity | CancelChild)
+    return order_of(command.id), isinstance(command, _CANCELS)

@@ -25,6 +25,7 @@ __all__ = [
     "ChildFailed",
     "Event",
     "Message",
+    "Origin",
     "ParentRef",
     "PromiseRejected",
     "PromiseResolved",
@@ -71,6 +72,21 @@ class ScheduleRef(msgspec.Struct, frozen=True):
     id: str
     life: str
     at: float
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which execution has made the first turns of one that began by a reset or a fork.
+
+    Attributes:
+        instance: The id of its instance.
+        execution: Its number.
+        turns: The number of turns up to and with its last one; those before its first one are of
+            the origin before this.
+    """
+
+    instance: str
+    execution: int
+    turns: int
 
 
 class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", gc=False):
@@ -122,6 +138,8 @@ class Started(_Event, frozen=True, tag="started"):
             definition says.
         attributes: Those that the instance has, when the execution begins.
         schedule: Which schedule has begun the instance, if one has.
+        origins: Of an execution that began by a reset or a fork: which executions have made its
+            first turns, the oldest first.
     """
 
     workflow: str
@@ -136,6 +154,7 @@ class Started(_Event, frozen=True, tag="started"):
     max_events: int = 0
     attributes: Stored = {}
     schedule: ScheduleRef | None = None
+    origins: list[Origin] = []
 
 
 class Woken(_Event, frozen=True, tag="woken"):
@@ -228,11 +247,14 @@ class CancelRequested(_Event, frozen=True, tag="cancel requested"):
     """A client, or the parent, asked for the instance to be cancelled.
 
     ``by`` is set if a parent asked it of its sub-workflow. An instance that has another parent
-    ignores it: that parent's call for the id was refused, which it did not know yet.
+    ignores it: that parent's call for the id was refused, which it did not know yet. With
+    ``adopted`` the parent's execution does not count: it may have taken the call over from an
+    earlier one, by a reset.
     """
 
     reason: str | None = None
     by: ParentRef | None = None
+    adopted: bool = False
 
 
 ActivityAnswer = ActivityCompleted | ActivityFailed | ActivityCancelled

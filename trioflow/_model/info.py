@@ -17,6 +17,7 @@ __all__ = [
     "SuspendReport",
     "TaskInfo",
     "current_activity",
+    "current_connection",
     "current_heartbeat",
 ]
 
@@ -118,6 +119,9 @@ current_heartbeat: ContextVar[Callable[[object], None] | None] = ContextVar(
     "trioflow_heartbeat", default=None
 )
 """Takes what the running activity gives to ``heartbeat()``, in whatever thread."""
+
+current_connection: ContextVar[Any] = ContextVar("trioflow_connection", default=None)
+"""What `activity_connection` returns: a driver's connection, in the store's transaction."""
 
 
 class TaskInfo(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ __all__ = [
     "Continued",
     "Failed",
     "Outcome",
+    "Reset",
     "Turn",
     "decode_turn",
     "encode_turn",
@@ -65,6 +66,18 @@ class Continued(_Outcome, frozen=True, tag="continued"):
 Outcome = Completed | Failed | Cancelled | Continued
 
 
+class Reset(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An execution was left: the instance went on in the next one, from before a turn of this one.
+
+    Attributes:
+        turn: The number of the first turn that the next execution has not taken over, from 0.
+        reason: Why, as whoever asked for it said.
+    """
+
+    turn: int
+    reason: str | None = None
+
+
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step: the events that were consumed, at which time, and what the workflow then asked for.
 
@@ -73,6 +86,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
         events: In the order in which they were applied.
         commands: In the order of their ids (`command_order`).
         outcome: Set in the last turn of an execution.
+        reset: Set if the execution was left by a reset. Then this is no turn that was made: it
+            stands after all others, which may have ended, and says nothing else.
         at: When each of ``events`` happened, by the store's clock, where that decides between it
             and a deadline that passed before ``now``; otherwise empty.
         together_from: The number, from 0, of the event or overdue deadline together with which all
@@ -86,6 +101,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
     at: list[float] = []
     together_from: int = -1
+    reset: Reset | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -25,7 +25,7 @@ logger = logging.getLogger("trioflow.worker")
 Check = Literal["off", "warn", "leave", "refuse"]
 """What a worker does about instances that its code does not fit."""
 
-_PAUSE = 60.0  # seconds between two looks at those that were left
+_EVERY = 60.0  # seconds between two looks at those that were left
 
 
 class CodeCheck:
@@ -101,7 +101,7 @@ class CodeCheck:
         """Forget those that were left and have ended, or gone on to the next execution."""
         left = self._holdings.left
         while self._how == "leave":
-            await anyio.sleep(_PAUSE)
+            await anyio.sleep(_EVERY)
             for id, each in list(left.items()):
                 try:
                     record = await self._backend.get(id)

@@ -25,7 +25,7 @@ from trioflow._model.options import check_count
 from trioflow._model.propagation import Propagator
 from trioflow._model.turns import Turn, decode_turn
 from trioflow._model.workflows import Workflow
-from trioflow._registry import Registry, default_registry
+from trioflow._registry import Registry, default_registry, known_workflows
 from trioflow.backends.abc import Backend
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import InstanceRecord, Status
@@ -162,7 +162,7 @@ async def check_code(
     async for record in _records(backend, InstanceFilter(status=statuses)):
         if queues is not None and record.queue not in queues:
             continue
-        if record.workflow not in registry.known_workflows:
+        if record.workflow not in known_workflows(registry):
             unknown[record.workflow] += 1
             continue
         kept = of_workflow.setdefault(record.workflow, [])
@@ -173,7 +173,7 @@ async def check_code(
             kept[place] = record
     found.unknown = dict(unknown)
     for name, records in of_workflow.items():
-        workflow = registry.known_workflows[name]
+        workflow = known_workflows(registry)[name]
         check = _Check(workflow, codec, propagators, interceptors, found)
         for first in range(0, len(records), _LOADED):
             some = records[first : first + _LOADED]

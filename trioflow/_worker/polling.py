@@ -14,7 +14,7 @@ _NIBBLE = 0.05  # seconds for which a little room is collected before the store 
 
 
 class PollTimer:
-    """Ends the pause between two looks into the store.
+    """Ends the wait between two looks into the store.
 
     Args:
         backend: The store, by whose clock the times are.
@@ -23,7 +23,7 @@ class PollTimer:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._at = math.inf
-        self._pause: anyio.CancelScope | None = None
+        self._waiting: anyio.CancelScope | None = None
         self._little_room = anyio.Event()
 
     def begin(self) -> None:
@@ -37,9 +37,9 @@ class PollTimer:
             self.look_now()
 
     def look_now(self) -> None:
-        """End the pause, if there is one."""
-        if self._pause is not None:
-            self._pause.cancel()
+        """End the wait, if there is one."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def see_room(self, at_once: bool) -> None:  # noqa: FBT001  # see `ActivityRunner`
         """Look for activities, since there is room: at once, or soon if there is only a little."""
@@ -49,19 +49,19 @@ class PollTimer:
             self._little_room.set()
 
     async def collect_room(self) -> None:
-        """End the pause for a little room too, but not each time that one activity has ended."""
+        """End the wait for a little room too, but not each time that one activity has ended."""
         while True:
             await self._little_room.wait()
             await anyio.sleep(_NIBBLE)
             self._little_room = anyio.Event()
             self.look_now()
 
-    async def pause(self, seen: int) -> None:
+    async def wait(self, seen: int) -> None:
         """Wait until it is time.
 
         Args:
             seen: What ``backend.changes()`` returned before the last look.
         """
-        with anyio.CancelScope() as self._pause:
+        with anyio.CancelScope() as self._waiting:
             await self._backend.wait_change(seen, max(0.0, self._at - self._backend.now()))
-        self._pause = None
+        self._waiting = None

@@ -68,6 +68,7 @@ class Taker:
         self._pump = pump
         self._holdings = pump.holdings
         self._activities = pump.activities
+        self._limits = pump.limits
         self._look_for_cancels = look_for_cancels
         self._unknown_activities: set[str] = set()
         self._passed_over = 0
@@ -97,7 +98,7 @@ class Taker:
                 continue
             if more:
                 continue
-            await self._timer.pause(seen)
+            await self._timer.wait(seen)
 
     async def _recall(self) -> None:
         """Have the store give again what was in an answer that did not arrive."""
@@ -158,6 +159,8 @@ class Taker:
                 )
                 await self._accept(taken.activities)
             self._timer.look_at(taken.next_at)
+            if taken.limited or taken.limits != self._limits.current.version:
+                self._timer.look_at(await self._limits.see(taken))
             if len(taken.activities) < room:
                 capacity.saw_all(left_out)
                 break

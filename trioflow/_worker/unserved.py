@@ -18,7 +18,7 @@ __all__ = ["watch_queues"]
 
 logger = logging.getLogger("trioflow.worker")
 
-_PAUSE = 60.0  # seconds at least between two looks
+_EVERY = 60.0  # seconds at least between two looks
 _SHARE = 0.01  # of the time, at most, goes to them, however much there is to count
 
 
@@ -35,7 +35,7 @@ async def watch_queues(backend: Backend) -> None:
     """
     before: set[_Unserved] = set()
     told: set[_Unserved] = set()
-    await anyio.sleep(_PAUSE)
+    await anyio.sleep(_EVERY)
     while True:
         seen = backend.changes()
         began_at = anyio.current_time()
@@ -45,7 +45,7 @@ async def watch_queues(backend: Backend) -> None:
             for each in sorted(twice - told):
                 _warn(each, found[each])
             before, told = set(found), twice
-        await anyio.sleep(max(_PAUSE, (anyio.current_time() - began_at) / _SHARE))
+        await anyio.sleep(max(_EVERY, (anyio.current_time() - began_at) / _SHARE))
         if before == told and not backend.shared:
             # All that happens is a change here, so that an idle worker looks at nothing.
             await backend.wait_change(seen, math.inf)

@@ -26,6 +26,7 @@ from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._model.interceptors import those_around
 from trioflow._observe import LeaseWasLost, observers_of, propagators_among
+from trioflow._registry import known_workflows
 from trioflow._worker.activities.runner import ActivityRunner
 from trioflow._worker.answering import Answerer
 from trioflow._worker.code_check import CodeCheck
@@ -42,6 +43,7 @@ from trioflow._worker.unserved import watch_queues
 from trioflow._worker.watchdog import Watchdog
 from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
+from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey
 from trioflow.errors import BackendError, BackendUnavailable
 
@@ -107,6 +109,7 @@ class Worker:
                 listener=listener,
                 on_room=self._timer.see_room,
                 on_interrupt=self._interrupted,
+                begin_transaction=self._begin_transaction,
                 observers=observers,
             ),
             registration=self._registration,
@@ -152,7 +155,7 @@ class Worker:
         )
         self._answerer = Answerer(
             backend=backend,
-            workflows=options.registry.known_workflows,
+            workflows=known_workflows(options.registry),
             codec=options.codec,
             queues=self._queues,
             registration=self._registration,
@@ -169,7 +172,7 @@ class Worker:
         """Check the definitions, and store the worker's row. What fails here starts nothing."""
         guard.install()
         self._options.registry.check(self._options.codec)
-        for workflow in self._options.registry.known_workflows.values():
+        for workflow in known_workflows(self._options.registry).values():
             _ = workflow.fingerprint  # now, and not when the file may have been changed
         self._activities.check()
         await self._code_check.begin()
@@ -289,6 +292,9 @@ class Worker:
         seconds = self._host.monotonic() - began_at
         worker = self._registration.id
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
+
+    def _begin_transaction(self, key: ActivityKey, attempt: int) -> ActivityTransaction:
+        return self._backend.activity_transaction(self._registration.id, key, attempt)
 
     def _interrupted(self, exc: BaseException) -> None:
         self.interrupt = exc

@@ -26,10 +26,12 @@ from trioflow.backends.commits import (
     Unit,
 )
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     EndedExecution,
     Execution,
     Heartbeat,
@@ -44,7 +46,6 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
 
 if TYPE_CHECKING:
@@ -60,12 +61,15 @@ __all__ = [
     "ActivityResult",
     "ActivityRetry",
     "ActivityTask",
+    "ActivityTransaction",
     "Answer",
     "AttributeCondition",
     "Backend",
+    "CallerTransaction",
     "CancelledActivity",
     "Closing",
     "CommitFailure",
+    "Effect",
     "EndedExecution",
     "Execution",
     "Group",
@@ -94,7 +98,6 @@ __all__ = [
     "TakenQuestion",
     "TakenQuestions",
     "Unit",
-    "Update",
     "index_rows",
 ]
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     EndedExecution,
     Execution,
     Heartbeat,
@@ -24,11 +27,12 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 
 __all__ = ["Backend"]
 
@@ -178,6 +182,12 @@ class Backend(Protocol):
         The highest ``priority`` comes first, among equals the oldest ``visible_at``. ``exclude``
         are names of activities. If the worker's row is gone, nothing is taken. ``next_at`` is as
         in `take_instances`.
+
+        What a limit does not allow now is left out (see `set_limit`). Then ``next_at`` is also when
+        a rate allows the next, and ``limited`` says whether a limit of ``concurrency`` was in the
+        way of anything. Where activities have keys (`NewActivity.limit_key`), the keys of a queue
+        take turns: each look gives to those that come after the last that was given to, in a fixed
+        order; only within a key do priority and time count.
         """
         ...
 
@@ -206,6 +216,11 @@ class Backend(Protocol):
         reply at once after what it answers. Cancelled activities come after them.
         When an execution ends because the next begins, what is unread and was sent for that
         execution alone (`Message.execution`) is dropped; the rest stays unread.
+
+        A unit fails with ``limited`` if it has an activity that is leased and has a limit, or whose
+        ``limit_key`` is empty if its limits have a key (or is not if they have none), or a new
+        instance that is leased, or has turns, of a workflow that has a limit. So nothing begins
+        that is not counted, from the moment on when `set_limit` has returned.
 
         Returns:
             For each unit ``None``, or why it was not stored.
@@ -249,9 +264,35 @@ class Backend(Protocol):
         """
         ...
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        """Limit what is under way of one kind, across all workers; replaces what was set before.
+
+        Of a queue, or of activities of a name, never more than ``concurrency`` are leased, kept
+        slots (`Unit`) counted in, and within any ``per`` seconds never more than ``rate`` become
+        leased; of the activities that have one ``limit_key``, never more than ``key_concurrency``.
+        What is leased already stays so, and counts.
+
+        Of a workflow, never more than ``concurrency`` instances have begun and not ended: made a
+        turn, or been taken. Others wait, and are taken in the order of `take_instances`; suspended
+        ones count. Those that have begun already go on, and count.
+        """
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        """Remove a limit; return whether there was one. What it kept waiting can be taken at once.
+
+        If it had a key, its activities have none from now on.
+        """
+        ...
+
+    async def limits(self) -> Limits:
+        """Return all limits, with a version that differs after each change."""
+        ...
+
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         """Keep a question of a client for a worker: ``"done"`` or ``"not found"``.
 
         Of an instance of another life nothing can be known: then it is not found. What has expired
@@ -313,7 +354,7 @@ class Backend(Protocol):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         """Put an event into an instance's inbox: ``"done"``, ``"not found"`` or ``"finished"``.
 
         With ``life`` an instance of another life is ``"finished"``, here and below.
@@ -346,7 +387,7 @@ class Backend(Protocol):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Request the cancellation of an instance; end it at once if it has not begun.
 
         An instance that is running, in its first execution without turns, and held by nobody ends
@@ -365,7 +406,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         """End an instance and all its unfinished descendants at once.
 
         Their activities are deleted; running ones are marked, so that their workers stop them. The
@@ -382,7 +423,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         """Suspend a running instance, whoever holds it; it is free then.
 
         A worker that held it is not told: what it commits of the instance is refused. Activities
@@ -398,7 +439,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         """Make a suspended instance running and ready.
 
         Returns:
@@ -408,7 +449,7 @@ class Backend(Protocol):
 
     async def retry_now(
         self, instance: str, *, activity: str | None = None, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Make the activities of an instance visible that wait for their next attempt.
 
         Their ``attempt`` stays as it is. What a worker runs is left alone.
@@ -422,6 +463,39 @@ class Backend(Protocol):
             ``"done"``, ``"unchanged"`` if there is none that waits, ``"finished"`` or
             ``"not found"``.
         """
+        ...
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        """Begin a new execution of an instance in place of its last one, whatever its status.
+
+        The instance is running and free then, and ready (not before its ``start_at``), in the next
+        execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
+        had ended it has no parent any more: that one has been told. The life and the requests stay.
+
+        All that belongs to the old execution ends, without a word to anybody: its inbox, and its
+        activities, of which those that a worker runs are marked with an empty event. Unfinished
+        sub-workflows of it are terminated, but for the adopted ones: the ``parent`` of those is the
+        new execution, and they are taken away from whoever holds them, as `release_instances` does
+        it with those that are running. Of an activity of `Beginning.activities` of which there was
+        a row, ``attempt``, ``visible_at``, ``scheduled_at``, ``failure`` and progress are kept.
+
+        Returns:
+            ``"done"``; ``"not found"``; ``"finished"`` if the id is another life's; or
+            ``"changed"``: the execution, the number of its turns or its inbox is not as expected,
+            or one of the adopted is not its unfinished sub-workflow. Then nothing was done.
+        """
+        ...
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        """Create an instance with a history, free; False if there is one of its id, of any status.
+
+        It is ready as with `create`, and in its first execution. ``attributes`` are those of
+        ``new``.
+        """
+        ...
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        """Return all that is in an instance's inbox, in the order of arrival."""
         ...
 
     async def get(self, instance: str) -> InstanceRecord | None:
@@ -499,6 +573,39 @@ class Backend(Protocol):
         The oldest go first. With ``ids`` only those among them that ``where`` means. Activities
         that a worker still runs are not deleted but marked with an empty event, so that it is told
         to stop them; their rows go when it has, or when it is reclaimed.
+        """
+        ...
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """Return what changes the store in a transaction of the caller's own.
+
+        Whoever waits for changes is woken soon after that transaction was committed.
+
+        Args:
+            connection: A connection of the store's driver to the same database.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead; or it is no such
+                connection.
+            BackendUnavailable: The store is not open.
+        """
+        ...
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """Return a transaction in which a leased activity writes, and its end is stored.
+
+        Any thread may call it.
+
+        Args:
+            worker: Who has the lease.
+            key: Which activity.
+            attempt: Which attempt of it.
+
+        Raises:
+            TransactionRefused: The store cannot do so, and what to do instead.
+            BackendUnavailable: The store is not open.
         """
         ...
 

@@ -23,10 +23,12 @@ __all__ = [
     "Closing",
     "CommitFailure",
     "InstanceCommit",
+    "KeptSlot",
     "Message",
     "NewActivity",
     "NewInstance",
     "NewQuestion",
+    "SharedClaim",
     "Unit",
 ]
 
@@ -61,7 +63,8 @@ class NewActivity(msgspec.Struct, frozen=True):
     """An activity to be stored. ``leased``: born as the committing worker's own.
 
     ``options`` is the stored form of `ActivityOptions`, or ``b""``; ``priority`` is as in
-    `NewInstance`.
+    `NewInstance`. ``limit_key`` stands for the value by which activities take turns
+    (`Limits.key_of`), ``""`` where they do not.
     """
 
     command: str
@@ -71,6 +74,27 @@ class NewActivity(msgspec.Struct, frozen=True):
     options: bytes = b""
     leased: bool = True
     priority: int = 0
+    limit_key: str = ""
+
+
+class SharedClaim(msgspec.Struct, frozen=True):
+    """What an execution asks of something that instances share.
+
+    ``"take"`` waits for one of ``size`` places; with a ``size`` of 0, until it is set. ``"free"``
+    gives a place back, or withdraws the wait, of the same ``command`` of the same execution.
+    ``"set"`` and ``"clear"`` say whether it is set.
+
+    Attributes:
+        how: Which of these.
+        name: Of what is shared, its kind included.
+        command: Names the claim within the execution.
+        size: How many places there are, as this one sees it.
+    """
+
+    how: Literal["take", "free", "set", "clear"]
+    name: str
+    command: str
+    size: int = 1
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -90,6 +114,12 @@ class Message(msgspec.Struct, frozen=True):
 
     With ``new`` there is no event: that instance is created, as `Backend.create` does it with
     ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
+
+    With ``claim`` it is for the sender itself: ``event`` is delivered when a ``"take"`` is granted,
+    or when a ``"set"`` or ``"clear"`` is done. Places are granted in the order of asking, each when
+    fewer than its ``size`` are granted; nobody overtakes. All waits for an event are granted when
+    it is set. A claim ends with its execution: when its instance has ended, however, or goes on
+    with another execution, its place is free, and a terminate grants it to the next at once.
     """
 
     instance: str
@@ -102,6 +132,7 @@ class Message(msgspec.Struct, frozen=True):
     new: NewInstance | None = None
     reuse: bool = True
     replacing: bytes | None = None
+    claim: SharedClaim | None = None
     terminated: bytes = b""
 
 
@@ -247,13 +278,32 @@ class ActivityRetry(msgspec.Struct, frozen=True):
     failure: bytes = b""
 
 
+class KeptSlot(msgspec.Struct, frozen=True):
+    """A place under the limits of a queue and an activity, though no activity is leased for it.
+
+    An attempt that was given up keeps its place until its code has ended, or its worker: its row
+    may be gone, or be somebody else's next attempt. ``id`` is random.
+    """
+
+    id: str
+    queue: str
+    activity: str
+    limit_key: str = ""
+
+
 class Unit(msgspec.Struct, kw_only=True):
-    """Things that stand or fall together within a batch."""
+    """Things that stand or fall together within a batch.
+
+    ``kept`` are places that the worker keeps from now on, ``freed`` the ids of those that it gives
+    back.
+    """
 
     instances: list[InstanceCommit] = []
     results: list[ActivityResult] = []
     retries: list[ActivityRetry] = []
     progress: list[ActivityProgress] = []
+    kept: list[KeptSlot] = []
+    freed: list[str] = []
 
 
 class CommitFailure(msgspec.Struct, frozen=True):
@@ -266,8 +316,12 @@ class CommitFailure(msgspec.Struct, frozen=True):
         unseen: Ids of instances that would have ended with a message in their inbox that they had
             not consumed. They are still the worker's, and ready: `Backend.take_instances` gives
             them again with all of their inbox.
+        limited: Ids of instances that ask for what a limit does not allow, which the worker perhaps
+            did not know of: an activity that is born leased, or with the wrong kind of key, or a
+            new instance that is more than free.
     """
 
     taken_ids: list[str] = []
     lost: list[str] = []
     unseen: list[str] = []
+    limited: list[str] = []

@@ -16,6 +16,7 @@ __all__ = [
     "ENDED",
     "ActivityKey",
     "ActivityTask",
+    "Effect",
     "EndedExecution",
     "Execution",
     "Heartbeat",
@@ -30,7 +31,6 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
-    "Update",
 ]
 
 Status = Literal["running", "completed", "failed", "cancelled", "terminated", "suspended"]
@@ -169,13 +169,20 @@ class ActivityTask(msgspec.Struct, frozen=True):
     failure: bytes = b""
     priority: int = 0
     progress: bytes = b""
+    limit_key: str = ""
 
 
 class TakenActivities(msgspec.Struct, frozen=True):
-    """What `take_activities` gives. ``next_at``: when it is worth asking again, or ``None``."""
+    """What `take_activities` gives. ``next_at``: when it is worth asking again, or ``None``.
+
+    ``limited``: whether something waits until one ends elsewhere, which nobody tells; it is worth
+    asking again after a while. ``limits`` is the version of the limits that were applied.
+    """
 
     activities: list[ActivityTask]
     next_at: float | None
+    limited: bool = False
+    limits: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -274,4 +281,4 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     activity_workers: int = 0
 
 
-Update = Literal["done", "not found", "finished", "unchanged"]
+Effect = Literal["done", "not found", "finished", "unchanged"]

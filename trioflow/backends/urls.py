@@ -22,7 +22,8 @@ def open_backend(url: str | Backend) -> Backend:
     It is not opened yet: await its ``open()``.
 
     Args:
-        url: ``"memory://"``, ``"sqlite:///relative.db"``, ``"sqlite:////absolute.db"``,
+        url: ``"memory://"``, ``"sqlite:///relative.db"``, ``"sqlite:////absolute.db"``, both
+            perhaps with ``?prefix=flow_``,
             ``"redis://:password@host:6379/0?prefix=shop"`` or the same with ``rediss``.
             Characters that a URL reserves are written with percent signs. Or
             ``"postgresql://user:password@host/database"``, with the options of libpq and two more:
@@ -47,7 +48,14 @@ def open_backend(url: str | Backend) -> Backend:
     if parts.scheme == "sqlite":
         from trioflow.backends.sqlite.backend import SqliteBackend  # noqa: PLC0415
 
-        return SqliteBackend(_sqlite_path(url, parts.netloc, parts.path, parts.query))
+        options = parse_qsl(parts.query, keep_blank_values=True)
+        if [name for name, _ in options] not in ([], ["prefix"]):
+            raise BackendError(
+                f"{shown(url)}: a sqlite URL has one option, prefix=…; leave out the rest of "
+                f"?{parts.query}"
+            )
+        path = _sqlite_path(url, parts.netloc, parts.path)
+        return SqliteBackend(path, prefix=dict(options).get("prefix", ""))
     if parts.scheme in ("postgresql", "postgres"):
         return _postgres(url)
     if parts.scheme in ("mysql", "mariadb"):
@@ -90,7 +98,11 @@ def _mysql(url: str) -> Backend:
             f"a mysql:// URL needs PyMySQL ({exc}); pip install 'trioflow[mysql]'"
         ) from exc
 
-    return MysqlBackend(url)
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    prefix = dict(options).get("prefix", "")
+    rest = urlencode([each for each in options if each[0] != "prefix"], quote_via=quote)
+    return MysqlBackend(urlunsplit(parts._replace(query=rest)), prefix=prefix)
 
 
 def _redis(url: str) -> Backend:
@@ -105,14 +117,12 @@ def _redis(url: str) -> Backend:
     return backend_of(url)
 
 
-def _sqlite_path(url: str, host: str, path: str, query: str) -> str:
+def _sqlite_path(url: str, host: str, path: str) -> str:
     if host:
         raise BackendError(
             f"{shown(url)} has two slashes where three are needed: sqlite:///{host}{path} for a "
             f"relative path, sqlite:////{host}{path} for an absolute one"
         )
-    if query:
-        raise BackendError(f"{shown(url)}: a sqlite URL takes no options; leave out ?{query}")
     name = unquote(path[1:])
     if not name or name == ":memory:":
         raise BackendError(f"{shown(url)} names no file; for a store in memory write memory://")

@@ -6,6 +6,7 @@ Also the conformance suite and the lockstep machine for those who write a store
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from trioflow.testing.cluster import BrokenInvariant, Cluster, ClusterReport, Faults
@@ -64,6 +65,11 @@ __all__ = [
     "schedules",
     "simulate",
 ]
+
+if "hypothesis" in sys.modules:
+    from trioflow.testing.hypothesis_plugin import register
+
+    register()
 
 _NEEDS_HYPOTHESIS = ("explore", "schedules")
 

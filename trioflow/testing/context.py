@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from trioflow._model.activities import Activity
-from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
+from trioflow._model.info import (
+    ActivityInfo,
+    current_activity,
+    current_connection,
+    current_heartbeat,
+)
 
 __all__ = ["activity_context"]
 
@@ -27,6 +32,7 @@ def activity_context(
     metadata: Mapping[str, str] | None = None,
     heartbeat: Any = None,
     beats: list[Any] | None = None,
+    connection: Any = None,
 ) -> Generator[ActivityInfo]:
     """Let `activity_info` work in activities that are called in the block, without a worker.
 
@@ -44,6 +50,7 @@ def activity_context(
         life: What tells the instance from others of its id.
         metadata: What came with the call.
         heartbeat: What the attempt before gave to ``heartbeat()``.
+        connection: What `trioflow.activity_connection` returns.
         beats: Gets what the activity gives to ``heartbeat()``, one after the other.
 
     Yields:
@@ -74,8 +81,10 @@ def activity_context(
     )
     token = current_activity.set(about)
     beating = current_heartbeat.set(None if beats is None else beats.append)
+    connected = current_connection.set(connection)
     try:
         yield about
     finally:
+        current_connection.reset(connected)
         current_heartbeat.reset(beating)
         current_activity.reset(token)

@@ -19,9 +19,10 @@ __all__ = ["CrashReport", "CrashRun", "crash_everywhere"]
 R = TypeVar("R")
 
 _KILLS = ("as its worker is killed", "is lost with its worker")
-_CANCEL, _TERMINATE, _TIME = "a client cancels", "a client terminates", "the time for "
+_CANCEL, _TERMINATE, _RESET = "a client cancels", "a client terminates", "a client resets"
+_TIME = "the time for "
 _EARLY = "the deadline passes: "  # though something else was to come before it
-_ASKED = (_CANCEL, _TERMINATE, _TIME, _EARLY)
+_ASKED = (_CANCEL, _TERMINATE, _RESET, _TIME, _EARLY)
 
 
 class CrashRun(msgspec.Struct, frozen=True):
@@ -108,6 +109,7 @@ async def crash_everywhere(
     signals: Sequence[tuple[Signal[Any], Any]] = (),
     cancels: bool = False,
     terminates: bool = False,
+    resets: bool = False,
     deadlines: bool = False,
     registry: Registry | None = None,
     codec: Codec | None = None,
@@ -126,6 +128,8 @@ async def crash_everywhere(
             crash that can follow. These are as many runs as the square of the steps.
         terminates: Whether a client also terminates it at each step: which activities have run by
             then, and what cleanup has not?
+        resets: Whether a client also resets it at each step, to before its last turn and to its
+            beginning, alone and before each crash that can follow.
         deadlines: Whether the next deadline also passes at each step, before what would come
             earlier, alone and before each crash that can follow.
         registry: As there.
@@ -150,6 +154,7 @@ async def crash_everywhere(
             failures=False,
             cancels=cancels,
             terminates=terminates,
+            resets=resets,
             registry=registry,
             codec=codec,
         )
@@ -157,7 +162,12 @@ async def crash_everywhere(
 
     asked = [
         start
-        for start, wanted in ((_CANCEL, cancels), (_TERMINATE, terminates), (_TIME, deadlines))
+        for start, wanted in (
+            (_CANCEL, cancels),
+            (_TERMINATE, terminates),
+            (_RESET, resets),
+            (_TIME, deadlines),
+        )
         if wanted
     ]
     usual, steps = run({})

@@ -1,4 +1,9 @@
-"""What Hypothesis loads by itself where trioflow is installed: it then knows `Schedule`."""
+"""Lets Hypothesis draw a `Schedule` by its type.
+
+It is no entry point of Hypothesis: each ``import hypothesis``, in any project, would import
+trioflow. `register` is called once both are imported: by `trioflow.testing` if that comes second,
+by what needs Hypothesis itself, and otherwise by the pytest plugin.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,6 @@ def register() -> None:
 
 
 def _strategy(_: type[Schedule]) -> st.SearchStrategy[Schedule]:
-    # Hypothesis may be imported, and load this, because that module is being imported.
-    from trioflow.testing.strategies import schedules  # noqa: PLC0415
+    from trioflow.testing.strategies import schedules  # noqa: PLC0415  # it calls `register`
 
     return schedules()

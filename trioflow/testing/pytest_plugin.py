@@ -13,6 +13,7 @@ and of anyio's plugin::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -30,6 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "flow(registry=..., start_time=..., timeout=..., ...): options of the fixture "
         "'flow', those of trioflow.testing.open_tester",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Let Hypothesis draw schedules by their type, if some test has imported both."""
+    if {"hypothesis", "trioflow.testing"} <= sys.modules.keys():
+        from trioflow.testing.hypothesis_plugin import register  # noqa: PLC0415  # an extra
+
+        register()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
 from trioflow.testing.elsewhere import replay_elsewhere
+from trioflow.testing.hypothesis_plugin import register
 from trioflow.testing.simulation import (
     Functions,
     Schedule,
@@ -32,6 +33,8 @@ from trioflow.testing.simulation import (
 __all__ = ["explore", "schedules"]
 
 R = TypeVar("R")
+
+register()
 
 _MOST = 40  # steps in which something may go wrong
 _REPLAYED = 5  # histories that are replayed in other processes
@@ -64,6 +67,7 @@ async def explore(
     failures: bool = True,
     crashes: bool = True,
     terminates: bool = False,
+    resets: bool = False,
     instances: int = 2,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
@@ -91,6 +95,7 @@ async def explore(
         failures: As there.
         crashes: As there.
         terminates: As there.
+        resets: As there.
         instances: How many run side by side once, so that what they share by mistake is seen. In
             all other runs, and for ``check``, there is one.
         deploy: As there.
@@ -122,6 +127,7 @@ async def explore(
             failures=failures,
             crashes=crashes,
             terminates=terminates,
+            resets=resets,
             instances=side_by_side,
             deploy=deploy,
             registry=registry,

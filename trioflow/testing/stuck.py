@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trioflow._client.client import Client
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import InstanceRecord
 from trioflow.errors import TrioflowError
@@ -40,7 +40,7 @@ async def report_of(client: Client, registry: Registry, why: str) -> str:
 def _tasks(
     client: Client, registry: Registry, record: InstanceRecord, history: History
 ) -> list[str]:
-    workflow = registry.known_workflows.get(record.workflow)
+    workflow = known_workflows(registry).get(record.workflow)
     if workflow is None:
         return ["its workflow is not registered here"]
     if not record.turns:

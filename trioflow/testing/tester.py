@@ -210,6 +210,7 @@ class Tester:
             return fake
         stand_in = Activity(fn, name=name) if definition is None else copy.copy(definition)
         stand_in.fn, stand_in.runtime = fake.call_activity, "async"
+        stand_in.transactional = False
         self._registry.replace_activity(stand_in)
         return fake
 
@@ -304,7 +305,7 @@ class _Threads:
                 self.running -= 1
 
         wrapped: Any = copy.copy(activity)
-        wrapped.fn, wrapped.runtime = call, "async"
+        wrapped.fn, wrapped.runtime, wrapped.transactional = call, "async", False
         return wrapped  # type: ignore[no-any-return]  # a copy of an activity
 
 

@@ -232,6 +232,20 @@ class CallSignature:
             return list(values), {}
         return self._spread(values, what)
 
+    def argument(self, codec: Codec, data: bytes, name: str) -> Any:
+        """Return one argument of a stored call, or its default; ``None`` if there is none so named.
+
+        Errors as `decode`.
+        """
+        args, kwargs = self.decode(codec, data)
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments.get(name)
+
+    def has_parameter(self, name: str) -> bool:
+        """Return whether there is a parameter of that name."""
+        return name in self._names
+
     def _encode(
         self, codec: Codec, struct: type[msgspec.Struct], args: Sequence[Any], what: str | None
     ) -> bytes:

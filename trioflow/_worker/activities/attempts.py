@@ -27,13 +27,8 @@ from trioflow._worker.activities.intercepting import intercepting
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.pulse import Pulse
-from trioflow._worker.activities.runtimes import (
-    RUNTIMES,
-    Call,
-    Resources,
-    info_of,
-    silence_of,
-)
+from trioflow._worker.activities.runtimes import RUNTIMES, Call, Resources, info_of, silence_of
+from trioflow._worker.activities.transactions import Kept
 from trioflow._worker.failures import describe, full_traceback
 from trioflow._worker.host import Scope
 from trioflow._worker.log_fields import of_activity
@@ -103,12 +98,12 @@ class Attempts:
         self._unreadable: set[str] = set()
         self.leaving = False
 
-    async def make(self, run: Run) -> Event | Again | None:
+    async def make(self, run: Run) -> Event | Again | Kept | None:
         """Make one attempt.
 
         Returns:
             How the activity ended, or when it is to be attempted again; ``None`` if it stopped
-            because `Run.stop` says so.
+            because `Run.stop` says so; `Kept` if its own transaction has settled that.
 
         Raises:
             KeyboardInterrupt: The function raised it, or was interrupted. Nothing else, of whatever
@@ -164,15 +159,20 @@ class Attempts:
 
     def _returned(
         self, definition: Activity[..., Any], run: Run, result: Any
-    ) -> Event | Again | None:
+    ) -> Event | Again | Kept | None:
+        if definition.transactional:  # it is encoded, and stored
+            return result  # type: ignore[no-any-return]
         try:
-            type_ = definition.signature.result_type
-            data = encode_checked(self._codec, result, type_, f"{definition.name}() result")
+            data = self._encode(definition, result)
             return ev.ActivityCompleted(run.task.key.command, msgspec.Raw(data))
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001  # so is a result that cannot be stored
             return self.failed(run, exc)
+
+    def _encode(self, definition: Activity[..., Any], result: Any) -> bytes:
+        type_ = definition.signature.result_type
+        return encode_checked(self._codec, result, type_, f"{definition.name}() result")
 
     # --- before -------------------------------------------------------------------------
 
@@ -229,7 +229,8 @@ class Attempts:
             return self._wait_for_code(task, exc)
         if timeout is not None or definition.heartbeat_timeout is not None or options:
             self._limit(run, scope)
-        return Call(definition, args, kwargs, scope, beat)
+        encode = partial(self._encode, definition) if definition.transactional else None
+        return Call(definition, args, kwargs, scope, beat, encode=encode)
 
     def _limit(self, run: Run, scope: Scope) -> None:
         """Have the limits of an attempt watched, since it begins."""

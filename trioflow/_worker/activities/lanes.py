@@ -49,6 +49,7 @@ class Run:
         thread: Its thread, if it is a plain function that runs.
         group: The group that its task is in, once it has one.
         pulse: What it says with ``heartbeat()``, once it has, or if it must.
+        place: Names its place under limits if it keeps one after it was given up.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Run:
         "number",
         "options",
         "over_at",
+        "place",
         "pulse",
         "reason",
         "scope",
@@ -87,6 +89,7 @@ class Run:
         self.thread: ThreadCall | None = None
         self.group: DetachedGroup | None = None
         self.pulse: Pulse | None = None
+        self.place = ""
 
     @property
     def interrupted(self) -> bool:
@@ -182,7 +185,7 @@ class Lane:
 
 
 class ThreadLane(Lane):
-    """Plain functions, each in a thread, with a limit that follows what threads are good for.
+    """A lane of plain functions in threads, with a limit that follows how much threads gain.
 
     Threads that compute take turns, as there is one interpreter lock. Many at a time take as long
     as a few, end late all together, are kept from other workers, and keep the loop waiting for the

@@ -14,7 +14,7 @@ from typing import Protocol
 import anyio
 
 from trioflow._worker.activities.lanes import Run
-from trioflow._worker.activities.pulse import PAUSE
+from trioflow._worker.activities.pulse import INTERVAL
 
 __all__ = ["Overseen", "Overseer"]
 
@@ -82,7 +82,7 @@ class Overseer:
         self._overseen.report_progress(run)
         self._talking[run] = None
         if self._listen_at == math.inf:
-            self._listen_at = self._clock() + PAUSE
+            self._listen_at = self._clock() + INTERVAL
             self._wake_at(self._listen_at)
 
     def forget(self, run: Run) -> None:
@@ -126,7 +126,7 @@ class Overseer:
                 self._overseen.report_progress(run)
             if run.detached or run.pulse.quiet:
                 del self._talking[run]
-        self._listen_at = now + PAUSE if self._talking else math.inf
+        self._listen_at = now + INTERVAL if self._talking else math.inf
 
     def _wake_at(self, at: float) -> None:
         if at < self._alarm_at:

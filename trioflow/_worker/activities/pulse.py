@@ -2,9 +2,9 @@
 
 ``heartbeat()`` is called in whatever thread runs the function, perhaps in a tight loop. So it does
 little: it notes the time and the details. Details are encoded and sent to the loop only when the
-loop wants some: at first, and after a silence. Then the loop looks once in `PAUSE` seconds what was
-said meanwhile (`take`). So the last details of an attempt are stored a little later, or with its
-end.
+loop wants some: at first, and after a silence. Then the loop looks once in `INTERVAL` seconds what
+was said meanwhile (`take`). So the last details of an attempt are stored a little later, or with
+its end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 
 from trioflow.backends._common.loop import CallSoon
 
-__all__ = ["PAUSE", "Pulse"]
+__all__ = ["INTERVAL", "Pulse"]
 
 logger = logging.getLogger("trioflow.worker")
 
-PAUSE: Final = 1.0
+INTERVAL: Final = 1.0
 """Seconds between two looks at what was said."""
 
 

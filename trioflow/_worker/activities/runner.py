@@ -37,6 +37,7 @@ from trioflow._worker.activities.overseer import Overseer
 from trioflow._worker.activities.processes.pool import ProcessPool, check_outside
 from trioflow._worker.activities.runtimes import Resources, make_lanes
 from trioflow._worker.activities.telling import tell_attempt
+from trioflow._worker.activities.transactions import Begin, Kept
 from trioflow._worker.host import DetachedGroup, Host, ThreadCall
 from trioflow._worker.log_fields import of_activity
 from trioflow.backends.records import ActivityKey, ActivityTask
@@ -51,11 +52,25 @@ _OBEY = 0.5  # seconds in which what was cancelled must stop, or is given up
 class Listener(Protocol):
     """Is told how activities end."""
 
-    def activity_ended(self, task: ActivityTask, event: Event) -> None:
-        """Take the event of one that completed, failed for good, or was cancelled."""
+    def activity_ended(self, task: ActivityTask, event: Event, *, apart: bool = False) -> None:
+        """Take the event of one that completed, failed for good, or was cancelled.
+
+        ``apart`` says that its row decides whether it counts: its own transaction may have been
+        committed meanwhile.
+        """
+
+    def activity_settled(self, task: ActivityTask) -> None:
+        """Take note of one whose end its own transaction has stored, or left to others."""
 
     def activity_progressed(self, task: ActivityTask, details: bytes) -> None:
         """Take what one that runs has last said with ``heartbeat()``, encoded."""
+
+    def place_kept(self, task: ActivityTask) -> str:
+        """Keep the place under limits of one that is given up; return what names it, or ``""``."""
+        ...
+
+    def place_left(self, place: str) -> None:
+        """Give that back, since its code has ended."""
 
     def activity_given_back(
         self, task: ActivityTask, attempt: int, delay: float, failure: Failure | None
@@ -86,6 +101,7 @@ class ActivityRunner:
             into the store at once.
         on_interrupt: Called with a `KeyboardInterrupt` that came out of a function, or with what
             went wrong in here: the worker is to end.
+        begin_transaction: Begins the transaction of a transactional activity.
         observers: Who is told of attempts, ``None`` for nobody.
     """
 
@@ -105,6 +121,7 @@ class ActivityRunner:
         listener: Listener,
         on_room: Callable[[bool], None],
         on_interrupt: Callable[[BaseException], None],
+        begin_transaction: Begin,
         observers: Observers | None = None,
     ) -> None:
         self._observers = observers
@@ -118,7 +135,7 @@ class ActivityRunner:
         self._overseer = Overseer(host.current_time, self)
         self._processes = ProcessPool(codec, host.current_time)
         self._attempts = Attempts(
-            resources=Resources(host, self._processes),
+            resources=Resources(host, self._processes, begin_transaction),
             activities=registry.activities,
             codec=codec,
             now=now,
@@ -323,7 +340,7 @@ class ActivityRunner:
     async def _run(self, run: Run, lane: Lane) -> None:
         try:
             lane.fresh -= 1
-            result: Event | Again | None = None
+            result: Event | Again | Kept | None = None
             if not run.stop:
                 began_at = self._clock()
                 self._begin(run, lane, began_at)
@@ -343,6 +360,8 @@ class ActivityRunner:
             self._fill()
             self.capacity.release(lane)
             self._detach(run, result)
+            if run.place:
+                self._listener.place_left(run.place)
             if self.capacity.closed:
                 self._idle.set()
         except BaseException as exc:  # noqa: BLE001  # ours; the others must not end with it
@@ -367,7 +386,9 @@ class ActivityRunner:
         self.capacity.release(lane)
         self._detach(run, None)
 
-    def _detach(self, run: Run, result: Event | Again | None) -> None:
+    def _detach(  # noqa: C901 - one branch for each way to end
+        self, run: Run, result: Event | Again | Kept | None
+    ) -> None:
         """Forget a run and report it; once."""
         if run.detached:
             return
@@ -384,10 +405,15 @@ class ActivityRunner:
             self.report_progress(run)
         if isinstance(result, Again):
             self._listener.activity_given_back(task, *result)
+        elif isinstance(result, Kept):
+            self._listener.activity_settled(task)
         elif result is not None:
-            self._listener.activity_ended(task, result)
+            apart = self._activities[task.activity].transactional
+            self._listener.activity_ended(task, result, apart=apart)
         elif run.stop == "cancelled":
-            self._listener.activity_ended(task, ev.ActivityCancelled(task.key.command, run.reason))
+            apart = self._activities[task.activity].transactional
+            event = ev.ActivityCancelled(task.key.command, run.reason)
+            self._listener.activity_ended(task, event, apart=apart)
         elif run.stop == "given back":
             self._listener.activity_given_back(task, task.attempt, 0.0, None)
 
@@ -444,6 +470,7 @@ class ActivityRunner:
         """Report a run that does not stop as if it had."""
         run.given_up = True
         if not run.detached:
+            run.place = self._listener.place_kept(run.task)
             logger.warning(
                 "activity %r of instance %r (%s, attempt %d) has not stopped %.3g s after %s, and "
                 "is given up: what it still returns is dropped, and it counts against this "

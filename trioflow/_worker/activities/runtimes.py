@@ -17,13 +17,14 @@ import trio
 
 from trioflow._engine.hints import add_asyncio_hint, trio_on_asyncio
 from trioflow._model.activities import Activity
-from trioflow._model.commands import ActivityOptions
+from trioflow._model.commands import ActivityOptions, decode_options
 from trioflow._model.info import ActivityInfo, current_activity
 from trioflow._worker.activities.lanes import Lane, Run, ThreadLane
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.processes.frames import Answer
 from trioflow._worker.activities.processes.pool import ProcessPool, place_of
-from trioflow._worker.activities.pulse import PAUSE
+from trioflow._worker.activities.pulse import INTERVAL
+from trioflow._worker.activities.transactions import Begin, call_in_transaction
 from trioflow._worker.host import Host, Scope
 from trioflow.backends.records import ActivityTask
 
@@ -45,6 +46,7 @@ class Call(msgspec.Struct):
     """What an attempt calls, the scope around it, and what hears its heartbeats.
 
     ``begin`` has its limits watched from now on; it is there if the runtime is to say when.
+    ``encode`` encodes what a transactional function returns.
     """
 
     definition: Activity[..., Any]
@@ -53,6 +55,7 @@ class Call(msgspec.Struct):
     scope: Scope
     beat: Callable[[object], None]
     begin: Callable[[], None] | None = None
+    encode: Callable[[object], bytes] | None = None
 
 
 class Resources(NamedTuple):
@@ -60,6 +63,7 @@ class Resources(NamedTuple):
 
     host: Host
     processes: ProcessPool
+    begin_transaction: Begin
 
 
 class Runtime(NamedTuple):
@@ -93,9 +97,12 @@ def _in_asyncio(resources: Resources, call: Call, _run: Run) -> Awaitable[Any]:
 
 
 def _in_thread(resources: Resources, call: Call, run: Run) -> Awaitable[outcome.Outcome[object]]:
-    thread = run.thread = resources.host.thread_call(
-        lambda: call.definition.call_plain(call.args, call.kwargs)
-    )
+    def called() -> object:
+        if call.encode is None:
+            return call.definition.call_plain(call.args, call.kwargs)
+        return call_in_transaction(resources.begin_transaction, call, run)
+
+    thread = run.thread = resources.host.thread_call(called)
     return thread.run(call.scope)
 
 
@@ -110,7 +117,7 @@ def _in_process(resources: Resources, call: Call, run: Run) -> Awaitable[Answer]
         *place_of(call.definition),
         info,
         run.task.input,
-        PAUSE if silence is None else min(PAUSE, silence / 4),
+        INTERVAL if silence is None else min(INTERVAL, silence / 4),
     )
     return resources.processes.run(frame, call.begin, call.beat)
 
@@ -163,13 +170,25 @@ def silence_of(definition: Activity[..., Any], options: ActivityOptions | None) 
     return definition.heartbeat_timeout
 
 
+def _called_in(options: bytes) -> int | None:
+    """Return which execution has called an activity, if the present one has taken that over."""
+    if b'"execution":' not in options:
+        return None
+    try:
+        found = decode_options(options)
+    except msgspec.MsgspecError:  # the attempt fails because of it
+        return None
+    return None if found is None else found.execution
+
+
 def info_of(task: ActivityTask, heartbeat: Any = None) -> ActivityInfo:
     """Return what an activity may know of its call."""
     key = task.key
+    called_in = _called_in(task.options) if task.options else None
     return ActivityInfo(
         activity=task.activity,
         instance=key.instance,
-        execution=key.execution,
+        execution=key.execution if called_in is None else called_in,
         command=key.command,
         attempt=task.attempt,
         scheduled_at=task.scheduled_at,

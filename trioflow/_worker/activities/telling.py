@@ -9,6 +9,7 @@ from trioflow._model.events import ActivityCancelled, ActivityCompleted, Activit
 from trioflow._observe import AttemptEnded, Observers
 from trioflow._worker.activities.attempts import Again
 from trioflow._worker.activities.lanes import Run
+from trioflow._worker.activities.transactions import Kept
 
 __all__ = ["tell_attempt"]
 
@@ -16,7 +17,7 @@ _Status = Literal["completed", "failed", "cancelled", "retried", "given back"]
 
 
 def tell_attempt(
-    observers: Observers, run: Run, result: Event | Again | None, seconds: float, now: float
+    observers: Observers, run: Run, result: Event | Again | Kept | None, seconds: float, now: float
 ) -> None:
     """Tell of an attempt.
 
@@ -49,10 +50,10 @@ def tell_attempt(
     )
 
 
-def _end(run: Run, result: Event | Again | None) -> tuple[_Status, Failure | None]:
+def _end(run: Run, result: Event | Again | Kept | None) -> tuple[_Status, Failure | None]:
     if isinstance(result, Again):
         return "retried", result.failure
-    if isinstance(result, ActivityCompleted):
+    if isinstance(result, ActivityCompleted) or result is Kept.STORED:
         return "completed", None
     if isinstance(result, ActivityFailed):
         return "failed", result.failure

@@ -20,6 +20,7 @@ from trioflow.backends.commits import (
     ActivityResult,
     ActivityRetry,
     InstanceCommit,
+    KeptSlot,
     Message,
     Unit,
 )
@@ -107,12 +108,14 @@ class OpenUnit:
 class Batch:
     """What goes into the next commit."""
 
-    __slots__ = ("_progress", "size", "units")
+    __slots__ = ("_freed", "_kept", "_progress", "size", "units")
 
     def __init__(self) -> None:
         self.units: list[OpenUnit] = []
         self.size = 0
         self._progress: dict[ActivityKey, bytes] = {}
+        self._kept: list[KeptSlot] = []
+        self._freed: list[str] = []
 
     def unit_of(self, instance: HeldInstance) -> OpenUnit:
         """Return the unit with an instance's commit; begin both if there are none yet."""
@@ -147,6 +150,16 @@ class Batch:
             self.add(OpenUnit())  # which only makes the batch one to be stored
         self._progress[key] = progress
 
+    def keep_slot(self, slot: KeptSlot) -> None:
+        """Keep a place under limits."""
+        self.add(OpenUnit())  # which only makes the batch one to be stored
+        self._kept.append(slot)
+
+    def free_slot(self, slot: str) -> None:
+        """Give back a place that was kept."""
+        self.add(OpenUnit())
+        self._freed.append(slot)
+
     def merge(self, one: OpenUnit, other: OpenUnit) -> OpenUnit:
         """Make two units one, the smaller into the larger."""
         if one is other:
@@ -165,6 +178,10 @@ class Batch:
             noted = OpenUnit()
             noted.unit.progress = [ActivityProgress(*each) for each in self._progress.items()]
             sealed.append(noted)
+        if self._kept or self._freed:
+            places = OpenUnit()
+            places.unit.kept, places.unit.freed = self._kept, self._freed
+            sealed.insert(0, places)
         for unit in sealed:
             for delivery in unit.deliveries:
                 if not delivery.consumed:
@@ -183,3 +200,4 @@ class Batch:
         self.units = []
         self.size = 0
         self._progress = {}
+        self._kept, self._freed = [], []

@@ -19,6 +19,9 @@ turns did may stay in memory, so the executions are evicted. Then it depends on 
   that it had not seen. Its turn is made again with that message, so not before the store has given
   the inbox again: made at once, it would be refused again. So it is given back. The other members
   go on at once.
+- The unit asks for what a limit does not allow, of which this worker did not know. Now it does, and
+  the turns are made again: activities are left to the store, and so are instances of a workflow
+  that has a limit, whose client then creates them there.
 - Otherwise it begins again from the store. That should help; if it does not after some times, what
   the store counts and what it has do not fit, and the instance is suspended.
 
@@ -50,6 +53,7 @@ from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.telling import tell_batch, tell_stored
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
@@ -71,14 +75,14 @@ _TRIES = 5  # of a unit that fails though none of its instances was lost
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Call the store until it answers; it may be away for a while."""
-    pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+    delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
     while True:
         try:
             return await call()
         except BackendUnavailable as exc:
-            if pauses.pause == _FIRST_DELAY:
+            if delays.delay == _FIRST_DELAY:
                 logger.warning("the store is not available, trying again: %s", exc)
-            await anyio.sleep(next(pauses))
+            await anyio.sleep(next(delays))
 
 
 class Committer:
@@ -96,6 +100,7 @@ class Committer:
         registration: The worker's row, which the leases name.
         timer: When the worker looks for work.
         rejections: For units that the store rejects.
+        limits: What is known of limits.
         on_end: Called with an instance's id, life, status and stored outcome when it has ended.
         observers: Who is told of what is stored, ``None`` for nobody.
 
@@ -117,6 +122,7 @@ class Committer:
         registration: Registration,
         timer: PollTimer,
         rejections: Rejections,
+        limits: KnownLimits,
         on_end: Callable[[str, str, str, bytes], None],
         observers: Observers | None = None,
     ) -> None:
@@ -133,6 +139,7 @@ class Committer:
         self._timer = timer
         self._on_end = on_end
         self._rejections = rejections
+        self._limits = limits
         self.under_way: list[OpenUnit] = []
 
     async def commit(self, units: list[OpenUnit]) -> None:
@@ -183,6 +190,8 @@ class Committer:
                         tell_stored(self._observers, instance)
                     self._committed(instance)
             elif isinstance(result, CommitFailure):
+                if result.limited:
+                    await patiently(self._limits.refresh)
                 # Only after a first try without an answer may what is in the way be our own.
                 await self._refused(unit, result, unsure=unsure)
             elif len(unit.members) > 1:  # each begins again by itself
@@ -296,7 +305,8 @@ class Committer:
                 continue
             commit = instance.unsay()
             self._cancels.never_stored(instance, commit)
-            if instance.start is not None and instance.id not in failure.taken_ids:
+            waits = failure.limited and instance.workflow in self._holdings.limited
+            if instance.start is not None and instance.id not in failure.taken_ids and not waits:
                 instance.begin_again(commit)
                 self._batch.unit_of(instance)
                 self._restart(instance)
@@ -305,7 +315,8 @@ class Committer:
                 dropped.append(instance)
             else:
                 waiting = bool(instance.received)  # beyond what the refused turns had consumed
-                instance.begin_again(commit, failed=not failure.unseen)
+                known = bool(failure.unseen or failure.limited)
+                instance.begin_again(commit, failed=not known)
                 if failure.unseen:
                     self._await_unseen(
                         instance, at_once=waiting or instance.id not in failure.unseen

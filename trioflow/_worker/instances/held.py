@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from trioflow._engine.execution import Execution, Identity
 from trioflow._model.events import (
     CancelRequested,
@@ -212,9 +214,27 @@ class HeldInstance:
         """Take over what is news in the row that the store has just given."""
         if row.deaths:
             self.suspect, self.deaths = True, row.deaths
+        if row.parent != self.parent:
+            self._readdress(row.parent)
         if row.turns == self.turns:  # otherwise the open batch knows better
             self.wake_at = self.stored_wake_at = row.wake_at
             self.due = row.wake_at is not None and row.wake_at <= now
+
+    def _readdress(self, parent: ParentRef | None) -> None:
+        """Have another execution of its parent told of its end: one that began by a reset."""
+        self.parent = parent
+        if parent is None or self.commit is None or self.unit is None:
+            return
+        for delivery in self.unit.deliveries:
+            if delivery.child is self:
+                delivery.message = replace(delivery.message, execution=parent.execution)
+        if self.commit.closing is not None:
+            self.commit.messages = [
+                replace(message, execution=parent.execution)
+                if message.instance == parent.instance and message.execution is not None
+                else message
+                for message in self.commit.messages
+            ]
 
     def receive(self, received: Received) -> None:
         """Keep an event for the next turn."""
@@ -271,7 +291,7 @@ class HeldInstance:
     # --- turns ----------------------------------------------------------------------------
 
     def begin(self, execution: Execution) -> None:
-        """Run by this code, which has made no turn yet."""
+        """Set the running code, which has made no turn yet."""
         self.execution = execution
 
     def note_begin(self, now: float) -> None:
@@ -279,7 +299,7 @@ class HeldInstance:
         self.began_at = self.began_at or now
 
     def loaded(self, execution: Execution, now: float) -> None:
-        """Run by this code, which has replayed the stored turns."""
+        """Set the running code, which has replayed the stored turns."""
         self.execution = execution
         self.events = execution.events
         self.wake_at = execution.wake_at

@@ -106,6 +106,7 @@ class Holdings:
         unknown: Names of workflows that came and are not registered here, or are left to others.
         leaves: Whether instances that diverge are left to other workers, and not suspended.
         left: Those that are, by id.
+        limited: Names of workflows of which only the store knows whether one more may begin.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Holdings:
         self.unknown: set[str] = set()
         self.leaves = False
         self.left: dict[str, Left] = {}
+        self.limited: frozenset[str] = frozenset()
         self._queues = frozenset(queues)
         self._limit = limit
         self._cache_size = cache_size
@@ -136,7 +138,7 @@ class Holdings:
     def accepts(self, workflow: str, queue: str) -> bool:
         """Whether an instance of that kind could begin here."""
         known = workflow in self.workflows and workflow not in self.unknown
-        return known and queue in self._queues and self.room > 0
+        return known and workflow not in self.limited and queue in self._queues and self.room > 0
 
     def hold(self, instance: HeldInstance) -> None:
         """Add an instance that is created here, or that the store gave.

@@ -24,7 +24,7 @@ from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._model.workflows import Workflow
 from trioflow._observe import Observers
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow._worker.activities.runner import ActivityRunner, Listener
 from trioflow._worker.host import Host
 from trioflow._worker.instances import reports
@@ -40,6 +40,7 @@ from trioflow._worker.instances.rejections import Rejections
 from trioflow._worker.instances.results import Results
 from trioflow._worker.instances.states import State
 from trioflow._worker.instances.stepper import Stepper
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.polling import PollTimer
 from trioflow._worker.registration import Registration
 from trioflow._worker.watchdog import Step
@@ -80,6 +81,7 @@ class Pump:
         holdings: What the worker holds.
         intake: How instances come to be held.
         isolation: The suspects.
+        limits: What is known of limits.
         results: How the ends of activities come in.
         store_lock: Held during a commit, and to be held while work is taken: a commit that gives
             up leases and a `take_instances` that gives them again must not cross.
@@ -105,17 +107,26 @@ class Pump:
         observers: Observers | None = None,
     ) -> None:
         self._batch = batch = Batch()
-        self.holdings = holdings = Holdings(registry.known_workflows, queues, limit, cache_size)
-        self.results = Results(backend, holdings, batch, timer)
+        self.holdings = holdings = Holdings(known_workflows(registry), queues, limit, cache_size)
+        self.limits = limits = KnownLimits(backend, holdings, registry.activities, codec)
+        self.results = Results(
+            backend=backend,
+            holdings=holdings,
+            batch=batch,
+            timer=timer,
+            limits=limits,
+            random=host.random,
+        )
         self.activities = make_runner(self.results)
         self.cancels = Cancels(self.activities)
         self.isolation = Isolation(backend, holdings, timer)
         self._recorder = recorder = Recorder(
-            holdings,
-            batch,
-            self.activities.capacity,
-            self.cancels,
-            host.random,
+            holdings=holdings,
+            batch=batch,
+            capacity=self.activities.capacity,
+            cancels=self.cancels,
+            random=host.random,
+            limits=limits,
             observed=observers is not None,
         )
         self.intake = Intake(
@@ -129,7 +140,7 @@ class Pump:
         )
         self._stepper = Stepper(
             backend=backend,
-            workflows=registry.known_workflows,
+            workflows=known_workflows(registry),
             codec=codec,
             holdings=holdings,
             batch=batch,
@@ -152,6 +163,7 @@ class Pump:
             registration=registration,
             timer=timer,
             rejections=Rejections(holdings, batch, recorder, codec),
+            limits=limits,
             on_end=on_end,
             observers=observers,
         )

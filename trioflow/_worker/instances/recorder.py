@@ -24,12 +24,15 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     EmitValue,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -45,6 +48,7 @@ from trioflow._worker.instances.batch import Batch, Delivery, OpenUnit, Received
 from trioflow._worker.instances.cancel import Cancels, cancel_child
 from trioflow._worker.instances.held import HeldInstance
 from trioflow._worker.instances.holdings import Holdings, Left
+from trioflow._worker.limits import KnownLimits
 from trioflow._worker.log_fields import of_instance
 from trioflow.backends.commits import (
     Answer,
@@ -53,6 +57,7 @@ from trioflow.backends.commits import (
     Message,
     NewActivity,
     NewInstance,
+    SharedClaim,
 )
 from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
@@ -72,20 +77,23 @@ class Recorder:
         capacity: For how many more activities this worker has room.
         cancels: For activities that workflows cancel.
         random: For the lives of sub-workflows.
+        limits: What may not be begun here at once.
         observed: Whether there are observers, who are told of turns when these are stored.
     """
 
     def __init__(
         self,
+        *,
         holdings: Holdings,
         batch: Batch,
         capacity: Capacity,
         cancels: Cancels,
         random: RandomSource,
-        *,
+        limits: KnownLimits,
         observed: bool = False,
     ) -> None:
         self._random = random
+        self._limits = limits
         self._observed = observed
         self._holdings = holdings
         self._batch = batch
@@ -120,16 +128,20 @@ class Recorder:
     ) -> None:
         match command:
             case RunActivity():
-                leased = self._capacity.reserve(instance.id, command.activity, command.queue)
-                commit.activities.append(_new_activity(command, leased=leased))
+                commit.activities.append(self._new_activity(instance, command))
             case StartChild():
                 self._begin_child(instance, unit, command)
-            case SendSignal():
-                commit.messages.append(_signal_message(command))
             case StartDetached():
                 commit.messages.append(self._detached(instance, command))
-            case CancelInstance() | TerminateInstance():
-                commit.messages.append(_end_message(command))
+            case (
+                SendSignal()
+                | CancelInstance()
+                | TerminateInstance()
+                | ClaimShared()
+                | SetShared()
+                | ReleaseShared()
+            ):
+                commit.messages.append(_message_of(instance, command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -141,6 +153,23 @@ class Recorder:
                 commit.answers.append(_answer(command))
             case _:
                 assert_never(command)
+
+    def _new_activity(self, instance: HeldInstance, command: RunActivity) -> NewActivity:
+        """Return the row of an activity, which is begun here if it may be and there is room."""
+        key, limited = "", False
+        if self._limits.any:
+            key = self._limits.key_of(command)
+            limited = self._limits.has(command.queue, command.activity)
+        return NewActivity(
+            command.id,
+            command.activity,
+            command.queue,
+            bytes(command.input),
+            b"" if command.options is None else _encode(command.options),
+            not limited and self._capacity.reserve(instance.id, command.activity, command.queue),
+            command.priority,
+            key,
+        )
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
         new = _new_child(command, instance, self._random.new_life())
@@ -311,19 +340,6 @@ class Recorder:
 # --- rows and messages --------------------------------------------------------------------
 
 
-def _new_activity(command: RunActivity, *, leased: bool) -> NewActivity:
-    """Return the row of an activity that a turn asked for."""
-    return NewActivity(
-        command.id,
-        command.activity,
-        command.queue,
-        bytes(command.input),
-        b"" if command.options is None else _encode(command.options),
-        leased,
-        command.priority,
-    )
-
-
 def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
@@ -354,6 +370,24 @@ def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
     )
 
 
+def _message_of(
+    instance: HeldInstance,
+    command: SendSignal
+    | CancelInstance
+    | TerminateInstance
+    | ClaimShared
+    | SetShared
+    | ReleaseShared,
+) -> Message:
+    match command:
+        case SendSignal():
+            return _signal_message(command)
+        case CancelInstance() | TerminateInstance():
+            return _end_message(command)
+        case _:
+            return _shared_message(instance, command)
+
+
 def _signal_message(command: SendSignal) -> Message:
     """Return the message of a signal to another instance, with the two answers to its sender."""
     failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
@@ -381,6 +415,24 @@ def _end_message(command: CancelInstance | TerminateInstance) -> Message:
         )
     error = InstanceTerminated(command.instance, command.reason)
     return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
+
+
+def _shared_message(
+    instance: HeldInstance, command: ClaimShared | SetShared | ReleaseShared
+) -> Message:
+    """Return what asks for something shared; its event is the answer, which the store keeps."""
+    match command:
+        case ClaimShared():
+            claim = SharedClaim("take", command.name, command.id, command.size)
+        case SetShared():
+            claim = SharedClaim("set" if command.value else "clear", command.name, command.id)
+        case ReleaseShared():
+            claim = SharedClaim("free", command.name, command.id)
+        case _:
+            assert_never(command)
+    event = encode_event(ev.RequestDone(command.id))
+    me = instance.id, instance.number, instance.life
+    return Message(me[0], event, execution=me[1], life=me[2], claim=claim)
 
 
 def _answer(command: AnswerUpdate) -> Answer:

@@ -282,8 +282,9 @@ class Stepper:
             execution.evict()
             self._failed(instance, exc)
         else:
-            execution.custom_status = None
-            execution.new_attributes = None
+            if not execution.reset_here:  # then the row has not been told of them
+                execution.custom_status = None
+                execution.new_attributes = None
             now = self._backend.now()
             instance.loaded(execution, now)
             if self._observers is not None:

@@ -1,4 +1,4 @@
-"""Pauses between tries of something that may be away for a while."""
+"""Delays between tries of something that may be away for a while."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ __all__ = ["Backoff"]
 
 
 class Backoff(Iterator[float]):
-    """Exponential backoff: the pauses between tries, each twice as long as the one before.
+    """Exponential backoff: the delays between tries, each twice as long as the one before.
 
     The schedule is ``first``, ``2 * first``, ``4 * first`` and so on, and from then on ``longest``
     for ever. It has no end: whoever tries decides for how long. ::
 
-        for pause in Backoff(0.05, 2.0):  # 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, …
+        for delay in Backoff(0.05, 2.0):  # 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, …
             ...
 
     Jitter spreads those that were turned away together: it takes up to that fraction off each
-    pause, and leaves the schedule itself as it is.
+    delay, and leaves the schedule itself as it is.
 
     Args:
-        first: Seconds of the first pause.
+        first: Seconds of the first delay.
         longest: Seconds of the longest.
-        jitter: From 0 for none to 1, where a pause is anything from nothing to its full length.
+        jitter: From 0 for none to 1, where a delay is anything from nothing to its full length.
         random: Gives a number from 0 to 1 for the jitter.
 
     Attributes:
-        pause: The next pause, in seconds, without its jitter.
+        delay: The next delay, in seconds, without its jitter.
     """
 
-    __slots__ = ("_first", "_jitter", "_longest", "_random", "pause")
+    __slots__ = ("_first", "_jitter", "_longest", "_random", "delay")
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Backoff(Iterator[float]):
         self._longest = longest
         self._jitter = jitter
         self._random = random
-        self.pause = first
+        self.delay = first
 
     def __next__(self) -> float:
-        """Return the next pause in seconds; the one after it is longer."""
-        pause = self.pause
-        self.pause = min(pause * 2, self._longest)
-        return pause * (1.0 - self._jitter * self._random()) if self._jitter else pause
+        """Return the next delay in seconds; the one after it is longer."""
+        delay = self.delay
+        self.delay = min(delay * 2, self._longest)
+        return delay * (1.0 - self._jitter * self._random()) if self._jitter else delay
 
     def reset(self) -> None:
-        """Begin again with the first pause, after a success."""
-        self.pause = self._first
+        """Begin again with the first delay, after a success."""
+        self.delay = self._first

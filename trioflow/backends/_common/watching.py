@@ -33,13 +33,13 @@ class Watcher:
         self.number = 0
         self._look = look
         self._looking = False
-        self._pauses = Backoff(_SHORTEST, seldom)
+        self._delays = Backoff(_SHORTEST, seldom)
         self._event: anyio.Event | None = None
 
     def notify(self) -> None:
         """Count a change and wake everybody."""
         self.number += 1
-        self._pauses.reset()
+        self._delays.reset()
         self._wake()
 
     async def wait(self, seen: int, timeout: float) -> None:
@@ -58,14 +58,14 @@ class Watcher:
         self._looking = True
         try:
             while self.number == seen:
-                with anyio.move_on_after(self._pauses.pause):
+                with anyio.move_on_after(self._delays.delay):
                     await self._changed().wait()
                 if self.number != seen:
                     break
                 if await look():
                     self.notify()
                 else:
-                    next(self._pauses)
+                    next(self._delays)
         finally:
             self._looking = False
             self._wake()  # one of those who wait on has to look from now on

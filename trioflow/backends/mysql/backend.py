@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+import pymysql
 from pymysql.connections import Connection as RawConnection
 
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.mysql.borrowed import MysqlBorrowedStore, checked
 from trioflow.backends.mysql.connection import MysqlConnection
 from trioflow.backends.mysql.dialect import MysqlDialect
-from trioflow.backends.mysql.schema import MysqlMigrations
+from trioflow.backends.mysql.schema import SCRIPTS, MysqlMigrations
 from trioflow.backends.mysql.server import Server, from_url
+from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.sql.borrowed import SqlCallerTransaction
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
+from trioflow.backends.sql.names import TableNames
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.errors import BackendError
@@ -46,20 +52,25 @@ class _MysqlStore(SqlStore):
 
     def changed_by_others(self) -> bool:
         """Return whether another backend has announced something since it was asked last."""
-        query = "SELECT id, changes FROM writers WHERE id <> ?"
+        query = self.dialect.query("SELECT id, changes FROM writers WHERE id <> ?")
         before = self._seen
         self._seen = set(self.execute(query, self.connection.writer).fetchall())
         return self._seen != before
 
+    def database(self) -> str:
+        """Return the name of the database."""
+        return str(self.execute("SELECT database()").fetchone()[0])
+
     def forget_writers(self) -> None:
         """Delete the rows of those that have been silent for long, and be sure of writing."""
         with self.connection.transaction():
-            rows = self.execute(
+            silent = self.dialect.query(
                 f"SELECT id FROM writers WHERE seen_at < unix_timestamp() - {_FORGOTTEN} "  # noqa: S608
                 "FOR UPDATE SKIP LOCKED"
-            ).fetchall()
-            for row in rows:
-                self.execute("DELETE FROM writers WHERE id = ?", *row)
+            )
+            forget = self.dialect.query("DELETE FROM writers WHERE id = ?")
+            for row in self.execute(silent).fetchall():
+                self.execute(forget, *row)
 
 
 class MysqlBackend(SharedSqlBackend[_MysqlStore]):
@@ -73,9 +84,11 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
             with keyword arguments that it has to pass on to ``pymysql.connect``.
         migrate: Whether `open` brings the schema up to date. If not, `migrate` does.
         migration_url: Another URL for the same database, whose user may create tables.
+        prefix: What the names of all tables begin with, so that they can be in a database with
+            others: ``"flow_"``.
 
     Raises:
-        BackendError: The URL is incomplete.
+        BackendError: The URL is incomplete, or there can be no such prefix.
     """
 
     name = "mysql"
@@ -88,6 +101,7 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
         connect: Callable[..., RawConnection[Any]] | None = None,
         migrate: bool = True,
         migration_url: str | None = None,
+        prefix: str = "",
     ) -> None:
         if (url is None) == (connect is None):
             raise BackendError("MysqlBackend needs a URL or a connection factory, and not both")
@@ -96,17 +110,22 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
         )
         self._migrator = self._server if migration_url is None else from_url(migration_url)
         where = self._server.where
+        names = TableNames(prefix, SCRIPTS)
+        self._writers = names.table("writers")
         super().__init__(
-            MysqlDialect(where),
+            MysqlDialect(where, names),
             ServerClock(),
-            MysqlMigrations(self._migrator.where),
+            MysqlMigrations(self._migrator.where, names),
             place=where,
             migrate=migrate,
         )
+        self._database = ""
         self._watcher = Watcher(partial(self._look, _MysqlStore.changed_by_others), seldom=_SELDOM)
 
     def _connect(self) -> _MysqlStore:
-        return self._on(MysqlConnection(self._server.connect, uuid.uuid4().hex))
+        return self._on(
+            MysqlConnection(self._server.connect, uuid.uuid4().hex, writers=self._writers)
+        )
 
     def _connect_for_heartbeats(self) -> _MysqlStore:
         return self._on(MysqlConnection(self._server.connect))
@@ -120,4 +139,20 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
 
     def _prepare(self, session: Session[_MysqlStore]) -> None:
         session.call(session.store.forget_writers)
+        self._database = session.call(session.store.database)
         session.call(session.store.changed_by_others)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        """See `Backend`."""
+        self._store()  # is it open?
+        return SqlCallerTransaction(partial(self._borrow, checked(connection)), self.ids)
+
+    def _borrow(self, raw: RawConnection[Any]) -> MysqlBorrowedStore:
+        return MysqlBorrowedStore(raw, self._store(), self._database)
+
+    def _new_plain(self) -> RawConnection[Any]:
+        return self._server.connect_plain()
+
+    def _close_plain(self, raw: RawConnection[Any]) -> None:
+        with suppress(pymysql.Error):
+            raw.close()

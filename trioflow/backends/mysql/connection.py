@@ -31,8 +31,8 @@ _DEMOTED = {1290, 1792, 1836}
 
 # How long a statement keeps trying to connect again, seconds.
 _PATIENCE = 5.0
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 1.0
 # A packet may hold what the server allows; this much of it is left for what is around the rows.
 _MARGIN = 4096
 
@@ -58,13 +58,21 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         connect: Returns a new connection of the driver, in autocommit mode, its session set up.
         writer: The id of this connection's row in ``writers``; ``""`` for none: then a lost answer
             stays unknown.
+        writers: The name of that table.
     """
 
     errors = pymysql.Error
 
-    def __init__(self, connect: Callable[[], RawConnection[Any]], writer: str = "") -> None:
+    def __init__(
+        self,
+        connect: Callable[[], RawConnection[Any]],
+        writer: str = "",
+        *,
+        writers: str = "writers",
+    ) -> None:
         super().__init__()
         self.writer = writer
+        self._writers = writers
         self._connect = connect
         self._failed_at: float | None = None
         self._allowed = self._room = 0
@@ -90,14 +98,14 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         start = time.monotonic()
         # Whoever has just waited in vain does not make the next one wait as long.
         hopeless = self._failed_at is not None and start - self._failed_at < _PATIENCE
-        for pause in Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter=0.5):
+        for delay in Backoff(_FIRST_DELAY, _LONGEST_DELAY, jitter=0.5):
             try:
                 return self._new_once()
             except pymysql.Error:
                 self._failed_at = time.monotonic()
-                if hopeless or self._failed_at + pause - start > _PATIENCE:
+                if hopeless or self._failed_at + delay - start > _PATIENCE:
                     raise
-            time.sleep(pause)
+            time.sleep(delay)
         raise AssertionError
 
     def _new_once(self) -> RawConnection[Any]:
@@ -109,8 +117,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         except BaseException:
             self._release(raw)
             raise
-        self._allowed = allowed
-        self._room = max(allowed // 2 - _MARGIN, _MARGIN)
+        self.set_room(allowed)
         self._failed_at = None
         return raw
 
@@ -119,6 +126,11 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
             raw.close()
 
     # --- statements -----------------------------------------------------------------------
+
+    def set_room(self, allowed: int) -> None:
+        """Set how many bytes the server takes in one packet."""
+        self._allowed = allowed
+        self._room = max(allowed // 2 - _MARGIN, _MARGIN)
 
     @property
     def room(self) -> int:
@@ -184,7 +196,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
             return ["BEGIN"]
         self._token += 1
         token = (
-            "INSERT INTO writers (id, token, changes, seen_at) VALUES "  # noqa: S608 - our own
+            f"INSERT INTO {self._writers} (id, token, changes, seen_at) VALUES "  # noqa: S608 - ours
             f"({literal(self.writer)}, {self._token}, 0, unix_timestamp()) "
             f"ON DUPLICATE KEY UPDATE token = {self._token}, seen_at = unix_timestamp()"
         )
@@ -197,7 +209,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
         ending = ["COMMIT"]
         if self._announced and self.writer:
             mine = literal(self.writer)
-            change = f"UPDATE writers SET changes = changes + 1 WHERE id = {mine}"  # noqa: S608
+            change = f"UPDATE {self._writers} SET changes = changes + 1 WHERE id = {mine}"  # noqa: S608
             ending.insert(0, change)
         try:
             self.run(ending)
@@ -209,7 +221,7 @@ class MysqlConnection(ServerConnection["RawConnection[Any]", str]):
     def _was_committed(self, lost: pymysql.Error) -> bool:
         """Find out whether a transaction was committed whose answer was lost."""
         self._sent = False  # what is sent from here on is outside of it
-        ask = "SELECT token FROM writers WHERE id = ? FOR UPDATE"
+        ask = f"SELECT token FROM {self._writers} WHERE id = ? FOR UPDATE"  # noqa: S608 - ours
         try:
             row = self.execute(ask, (self.writer,)).fetchone()
         except pymysql.Error as exc:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from trioflow.backends.mysql.connection import (
 from trioflow.backends.mysql.schema import COMMAND_LENGTH
 from trioflow.backends.mysql.values import filled, literal, statements
 from trioflow.backends.sql.dialect import Connection, Insert, Write
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import (
     BackendError,
     BackendUnavailable,
@@ -68,7 +69,7 @@ _MOST_CONTENDED = 8
 # A lock was waited for, ten seconds each time.
 _LOCKED = 1205
 _MOST_LOCKED = 2
-_PAUSE = 0.004
+_FIRST_DELAY = 0.004
 # The first attempt notices that the server was restarted, the second one is with the new one.
 _MOST_LOST = 3
 # To connect is patient by itself.
@@ -88,6 +89,7 @@ class MysqlDialect:
 
     Args:
         where: The database, for messages; without its password.
+        names: Those of the tables.
     """
 
     errors: tuple[type[Exception], ...] = (pymysql.Error,)
@@ -98,14 +100,20 @@ class MysqlDialect:
     # The table counts by itself where a row says 0.
     number = "0 * ?"
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, names: TableNames = PLAIN) -> None:
         self._where = where
+        self._names = names
 
     def holders(self, table: str, null: str = "") -> str:
         # An index is read by groups only if all its columns until there are grouped.
         listed, grouped = (f"{null} IS NULL AND", f"{null},") if null else ("", "")
         where = f"WHERE {listed} worker > ''"
         return f"SELECT worker FROM {table} {where} GROUP BY {grouped} worker"  # noqa: S608
+
+    def keys_after(self) -> str:
+        return """SELECT limit_key FROM activities
+            WHERE worker IS NULL AND queue = ? AND limit_key > ? AND queue = ?
+            GROUP BY limit_key ORDER BY limit_key LIMIT ?"""
 
     def query(self, sql: str) -> str:
         # An index ends with the primary key, so its order is this one; but that key is too long
@@ -114,7 +122,7 @@ class MysqlDialect:
         if self.skip_locked in sql and " LIMIT " in sql:
             # The same would happen while the statistics of a table are behind its growth.
             sql = _TAKEN.sub(lambda found: f"{found[0]} FORCE INDEX ({_ORDER[found[1]]})", sql, 1)
-        return sql
+        return self._names.query(sql)
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
         return self.write_all(connection, [(statement, values)])[0]
@@ -123,14 +131,19 @@ class MysqlDialect:
         self, connection: Connection, writes: Sequence[tuple[Write, list[Any]]]
     ) -> list[int]:
         mysql = cast("MysqlConnection", connection)
-        texts = [list(statements(*each, mysql.room)) for each in writes]
+        texts = [list(self._texts(mysql, *each)) for each in writes]
         answers = iter(mysql.run([text for part in texts for text in part]))
         return [sum(next(answers).rowcount for _ in part) for part in texts]
 
     def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
         mysql = cast("MysqlConnection", connection)
-        for text in statements(statement, values, mysql.room):
+        for text in self._texts(mysql, statement, values):
             mysql.defer(text)
+
+    def _texts(self, mysql: MysqlConnection, statement: Write, values: list[Any]) -> Iterable[str]:
+        if self._names.prefix:
+            statement = self._names.statement(statement)
+        return statements(statement, values, mysql.room)
 
     def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
         mysql = cast("MysqlConnection", connection)
@@ -161,7 +174,7 @@ class MysqlDialect:
         (now,) = connection.execute("SELECT unix_timestamp(now(6))").fetchone()
         return float(now)
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         code, most = code_of(exc), 0
         if isinstance(exc, ResultUnknown):
             return None
@@ -172,7 +185,7 @@ class MysqlDialect:
         elif code in LOST and code != _CANNOT_CONNECT:
             most = _MOST_LOST
         again = attempt < most
-        return _PAUSE * 2**attempt * random.random() if again else None  # noqa: S311 - no secret
+        return _FIRST_DELAY * 2**attempt * random.random() if again else None  # noqa: S311 - no secret
 
     def error(self, exc: Exception) -> Exception:
         code, where = code_of(exc), self._where

@@ -12,9 +12,10 @@ import pymysql
 from trioflow._codec.limits import COMMAND_LENGTH, ID_LENGTH, REQUEST_LENGTH
 from trioflow.backends.mysql.connection import MysqlConnection, code_of
 from trioflow.backends.sql.migrations import Migrations
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import BackendUnavailable
 
-__all__ = ["COMMAND_LENGTH", "MysqlMigrations"]
+__all__ = ["COMMAND_LENGTH", "SCRIPTS", "MysqlMigrations"]
 
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120
@@ -241,6 +242,71 @@ CREATE TABLE IF NOT EXISTS questions (
 ) {options}""",
 )
 
+# What is limited across all workers; the row without a kind has the version of all of them, which
+# workers have, too. The keys by which activities take turns; see `sql.operations.limited`.
+_LIMITS = (
+    """
+CREATE TABLE IF NOT EXISTS limits (
+    kind VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    settings LONGBLOB NOT NULL,
+    state LONGBLOB NOT NULL,
+    version VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (kind, name)
+) {options}""",
+    "INSERT IGNORE INTO limits (kind, name, settings, state, version) VALUES ('', '', '', '', '')",
+    """
+CREATE TABLE IF NOT EXISTS admitted (
+    workflow VARCHAR(255) NOT NULL,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (instance, life),
+    KEY admitted_workflow (workflow)
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS kept_slots (
+    worker VARCHAR(100) NOT NULL,
+    id VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    queue VARCHAR(255) NOT NULL,
+    activity VARCHAR(255) NOT NULL,
+    limit_key VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    PRIMARY KEY (worker, id)
+) {options}""",
+    """
+ALTER TABLE workers
+    ADD COLUMN limits VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT ''""",
+    """
+ALTER TABLE activities
+    ADD COLUMN limit_key VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    DROP KEY activities_visible,
+    ADD KEY activities_visible
+        (worker, queue, limit_key, priority, visible_at, scheduled_at)""",
+)
+
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = (
+    """
+CREATE TABLE IF NOT EXISTS shared (
+    name VARCHAR(270) NOT NULL PRIMARY KEY,
+    is_set BIGINT NOT NULL,
+    latest BIGINT NOT NULL
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS shared_claims (
+    name VARCHAR(270) NOT NULL,
+    number BIGINT NOT NULL,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    execution BIGINT NOT NULL,
+    command VARCHAR({command}) NOT NULL,
+    size BIGINT NOT NULL,
+    granted BIGINT NOT NULL,
+    event LONGBLOB NOT NULL,
+    PRIMARY KEY (name, number),
+    KEY shared_claims_instance (instance)
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -251,8 +317,13 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
 )
+
+SCRIPTS = [statement for _, script in _MIGRATIONS for statement in script]
+"""The statements of all migrations."""
 
 
 class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
@@ -260,10 +331,12 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
 
     Args:
         place: The database, for messages.
+        names: Those of the tables.
     """
 
-    def __init__(self, place: str) -> None:
-        super().__init__(_MIGRATIONS, place=place, own="database")
+    def __init__(self, place: str, names: TableNames = PLAIN) -> None:
+        super().__init__(_MIGRATIONS, place=place, own="database", names=names)
+        self._table = names.table(_TABLE)
 
     def _tables(self, connection: MysqlConnection) -> set[Any]:
         rows = connection.execute(
@@ -272,9 +345,9 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
         return {name for (name,) in rows.fetchall()}
 
     def _stamps(self, connection: MysqlConnection, tables: Collection[str]) -> list[str] | None:
-        if _TABLE not in tables:
+        if self._table not in tables:
             return None
-        rows = connection.execute(f"SELECT name FROM {_TABLE} ORDER BY name")  # noqa: S608 - ours
+        rows = connection.execute(f"SELECT name FROM {self._table} ORDER BY name")  # noqa: S608 - ours
         return [name for (name,) in rows.fetchall()]
 
     @contextmanager
@@ -295,7 +368,7 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
 
     def _prepare(self, connection: MysqlConnection) -> None:
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
+            f"CREATE TABLE IF NOT EXISTS {self._table} (name VARCHAR(100) NOT NULL PRIMARY KEY, "
             f"applied_at DATETIME NOT NULL) {self._options(connection)}"
         )
 
@@ -315,7 +388,7 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
         }
         for statement in script:
             try:
-                connection.execute(statement.format_map(names))
+                connection.execute(self._names.script(statement).format_map(names))
             except pymysql.OperationalError as exc:
                 # A statement is done whole or not at all, so all that it does is done.
                 if code_of(exc) != _COLUMN_EXISTS:
@@ -323,6 +396,6 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
 
     def _stamp(self, connection: MysqlConnection, name: str) -> None:
         connection.execute(
-            f"INSERT INTO {_TABLE} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
+            f"INSERT INTO {self._table} (name, applied_at) VALUES (?, utc_timestamp())",  # noqa: S608
             (name,),
         )

@@ -73,6 +73,14 @@ class Server:
             raise
         return raw
 
+    def connect_plain(self) -> RawConnection[Any]:
+        """Return a new connection with the server's settings, not in autocommit mode.
+
+        Raises:
+            pymysql.Error: The server cannot be reached, or refuses.
+        """
+        return self._connect(charset="utf8mb4", autocommit=False)
+
     def _set_up(self, raw: RawConnection[Any]) -> None:
         if raw.client_flag & _FLAGS != _FLAGS:
             raise BackendError(

@@ -16,9 +16,11 @@ from trioflow.backends._common.loop import call_soon_here
 from trioflow.backends._common.server_clock import ServerClock
 from trioflow.backends._common.url_text import shown
 from trioflow.backends._common.watching import Watcher
+from trioflow.backends.outbox import CallerTransaction
+from trioflow.backends.postgres.borrowed import PgBorrowedStore, PgCallerTransaction, Raw
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import PostgresDialect
-from trioflow.backends.postgres.notifier import Notifier
+from trioflow.backends.postgres.notifier import Notifier, announcement
 from trioflow.backends.postgres.schema import PostgresMigrations
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.session import Session
@@ -37,10 +39,11 @@ _DEFAULTS: dict[str, Any] = {
     "application_name": "trioflow",
 }
 # Tables grow from nothing, faster than statistics: every query of ours has an index to use. A
-# process that was stopped in a transaction must not hold its locks for long.
+# process that was stopped in a transaction must not hold its locks for long. Nor may one wait long
+# for a row that somebody else's transaction has locked: the worker's own is locked meanwhile.
 _SETTINGS = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
-    "SET jit = off; SET idle_in_transaction_session_timeout = '10s'"
+    "SET jit = off; SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '10s'"
 )
 
 
@@ -150,6 +153,21 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
         if notifier is not None:
             notifier.stop()
         super()._close_session(session)
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        self._store()  # is it open?
+        return PgCallerTransaction(connection, self._borrow, self.ids)
+
+    def _borrow(self, raw: Raw) -> PgBorrowedStore:
+        return PgBorrowedStore(raw, self._store(), announcement(self.schema))
+
+    def _new_plain(self) -> psycopg.Connection[Any]:
+        raw = self._get()
+        raw.autocommit = False
+        return raw
+
+    def _close_plain(self, raw: psycopg.Connection[Any]) -> None:
+        self._put(raw)
 
     # --- waking -------------------------------------------------------------------------
 

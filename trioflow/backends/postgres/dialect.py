@@ -29,6 +29,7 @@ from trioflow.backends.sql.dialect import (
     Update,
     Write,
     holders_one_by_one,
+    keys_one_by_one,
 )
 from trioflow.errors import (
     BackendError,
@@ -40,7 +41,10 @@ from trioflow.errors import (
 
 __all__ = ["PostgresDialect", "qualified"]
 
-_TABLES = "workers|instances|turns|inbox|activities|requests|questions|attributes|executions"
+_TABLES = (
+    "workers|instances|turns|inbox|activities|requests|questions|attributes|limits|admitted|"
+    "kept_slots|shared|shared_claims|executions"
+)
 _NAMED = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN) ({_TABLES})\b")
 # Every message of one delivery has a number of its own below this.
 _SPAN = 1 << 20
@@ -99,6 +103,9 @@ class PostgresDialect:
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
 
+    def keys_after(self) -> str:
+        return keys_one_by_one()
+
     def query(self, sql: str) -> str:
         return _in_full(sql, self._schema)
 
@@ -148,7 +155,7 @@ class PostgresDialect:
         (now,) = connection.execute(_CLOCK).fetchone()
         return float(now)
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         state = state_of(exc) or ""
         if state in _CROSSED:
             return 0.0 if attempt < _MOST_CROSSED else None

@@ -21,7 +21,7 @@ from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.postgres.connection import PgConnection
 from trioflow.backends.postgres.dialect import qualified
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "announcement"]
 
 logger = logging.getLogger("trioflow.backends")
 
@@ -31,10 +31,39 @@ _GAP = 0.005
 _SAFETY = 5.0
 _SHORTEST_POLL, _LONGEST_POLL = 0.005, 0.3
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+# Of the advisory locks of transactions that will have changed something; any number.
+_LOCKS = 740_913_026
 # How long the end waits for a last notification.
 _LAST = 2.0
 # Of the server's names, bytes.
 _LONGEST_NAME = 63
+
+
+def channel_of(schema: str) -> str:
+    """Return the name of the channel of a schema."""
+    name = f"trioflow {schema}"
+    if len(name.encode()) > _LONGEST_NAME:
+        name = f"trioflow {sha256(schema.encode()).hexdigest()[:40]}"
+    return name
+
+
+def announcement(schema: str) -> tuple[str, str]:
+    """Return a statement that tells of changes once its transaction was committed; its parameter.
+
+    Who listens is notified then. Who asks sees the sequence grow at once, too early; so the
+    transaction also has a lock, and they look on until nobody has it any more.
+    """
+    sequence = _literal(f"{qualified(schema)}.changes")
+    lock = f"pg_advisory_xact_lock_shared({_LOCKS}, {_lock_of(schema)})"
+    return f"SELECT {lock}, nextval('{sequence}'), pg_notify(?, '')", channel_of(schema)
+
+
+def _literal(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _lock_of(schema: str) -> int:
+    return int.from_bytes(sha256(schema.encode()).digest()[:4], "big") >> 1
 
 
 class Notifier:
@@ -53,15 +82,14 @@ class Notifier:
         self._connection = connection
         self._listen = listen
         self._heard = heard
-        name = f"trioflow {schema}"
-        if len(name.encode()) > _LONGEST_NAME:
-            name = f"trioflow {sha256(schema.encode()).hexdigest()[:40]}"
         sequence = f"{qualified(schema)}.changes"
-        literal = sequence.replace("'", "''")
-        self._listening = f"LISTEN {qualified(name)}"
-        self._signal = f"SELECT nextval('{literal}'), pg_notify(?, '')"
-        self._channel = name
-        self._last_value = f"SELECT last_value + is_called::int FROM {sequence}"  # noqa: S608 - a quoted name
+        self._channel = channel_of(schema)
+        self._listening = f"LISTEN {qualified(self._channel)}"
+        self._signal = f"SELECT nextval('{_literal(sequence)}'), pg_notify(?, '')"
+        self._look = f"""SELECT last_value + is_called::int, EXISTS (SELECT 1 FROM pg_locks
+            WHERE locktype = 'advisory' AND classid = {_LOCKS} AND objid = {_lock_of(schema)}
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+            FROM {sequence}"""  # noqa: S608 - a quoted name
         self._last = 0  # the number that the next change will get, as far as is known
         self._due = False
         self._stopped = False
@@ -104,7 +132,7 @@ class Notifier:
     # --- in its thread --------------------------------------------------------------------
 
     def _run(self) -> None:
-        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         while True:
             started = time.monotonic()
             try:
@@ -116,14 +144,14 @@ class Notifier:
             if self._stopped:
                 break
             if time.monotonic() - started > _LONGEST_DELAY:
-                pauses.reset()
-            self._wait_for(next(pauses), None)
+                delays.reset()
+            self._wait_for(next(delays), None)
         self._connection.close()
 
     def _listen_and_notify(self) -> None:
         if self._listen:
             self._connection.execute(self._listening)
-        (self._last,) = self._connection.execute(self._last_value).fetchone()
+        self._last, waited_for = self._connection.execute(self._look).fetchone()
         self._heard()  # whatever was not heard without a connection
         polls = Backoff(_SHORTEST_POLL, _LONGEST_POLL)
         while True:
@@ -138,11 +166,12 @@ class Notifier:
                     self._heard()
             else:
                 self._wait_for(next(polls), None)
-                (value,) = self._connection.execute(self._last_value).fetchone()
-                if value != self._last:
-                    self._last = value
+                value, waits = self._connection.execute(self._look).fetchone()
+                if value != self._last or waited_for:
                     self._heard()
+                if value != self._last:
                     polls.reset()
+                self._last, waited_for = value, waits
 
     def _tell_others(self) -> None:
         ahead = self._not_before - time.monotonic()
@@ -154,9 +183,11 @@ class Notifier:
         except psycopg.Error:
             self._due = True
             raise
-        if not self._listen and answer[0] != self._last:
+        alone = answer[0] == self._last
+        if not self._listen and not alone:
             self._heard()
-        self._last = answer[0] + 1
+        # Otherwise the next look finds a change, since what raised the number may not be committed.
+        self._last = answer[0] + 1 if alone else answer[0]
         self._not_before = time.monotonic() + _GAP
 
     def _told_by_others(self) -> bool:

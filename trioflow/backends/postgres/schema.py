@@ -220,6 +220,62 @@ CREATE TABLE {schema}.questions (
 );
 """
 
+# What is limited across all workers; the row without a kind has the version of all of them, which
+# workers have, too. The keys by which activities take turns; see `sql.operations.limited`.
+_LIMITS = """
+CREATE TABLE {schema}.limits (
+    kind text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    settings bytea NOT NULL,
+    state bytea NOT NULL,
+    version text COLLATE "C" NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITH (fillfactor = 50);
+INSERT INTO {schema}.limits (kind, name, settings, state, version) VALUES ('', '', '', '', '');
+CREATE TABLE {schema}.admitted (
+    workflow text COLLATE "C" NOT NULL,
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    PRIMARY KEY (instance, life)
+);
+CREATE INDEX admitted_workflow ON {schema}.admitted (workflow);
+CREATE TABLE {schema}.kept_slots (
+    worker text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    activity text COLLATE "C" NOT NULL,
+    limit_key text COLLATE "C" NOT NULL,
+    PRIMARY KEY (worker, id)
+);
+ALTER TABLE {schema}.workers ADD COLUMN limits text COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE {schema}.activities ADD COLUMN limit_key text COLLATE "C" NOT NULL DEFAULT '';
+DROP INDEX {schema}.activities_visible;
+CREATE INDEX activities_visible ON {schema}.activities
+    (queue, limit_key, priority, visible_at, scheduled_at) WHERE worker IS NULL;
+"""
+
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = """
+CREATE TABLE {schema}.shared (
+    name text COLLATE "C" NOT NULL PRIMARY KEY,
+    is_set bigint NOT NULL,
+    latest bigint NOT NULL
+) WITH (fillfactor = 50);
+CREATE TABLE {schema}.shared_claims (
+    name text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    command text COLLATE "C" NOT NULL,
+    size bigint NOT NULL,
+    granted bigint NOT NULL,
+    event bytea NOT NULL,
+    PRIMARY KEY (name, number)
+);
+CREATE INDEX shared_claims_instance ON {schema}.shared_claims (instance);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -230,6 +286,8 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
 )
 
@@ -263,6 +321,7 @@ class PostgresMigrations(Migrations[PgConnection, str]):
     @contextmanager
     def _lock(self, connection: PgConnection) -> Generator[None]:
         with connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = 0")
             connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
             yield
 

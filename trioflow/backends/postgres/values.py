@@ -34,7 +34,7 @@ _FLOATS = (
 )
 _BYTES = (
     "input metadata custom_status outcome data event options carried failure cancel answer "
-    "question progress attributes word"
+    "question progress attributes word settings state"
 )
 _TYPES = {
     **dict.fromkeys(_INTS.split(), _INT8),

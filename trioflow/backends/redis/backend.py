@@ -13,15 +13,25 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 from trioflow._model.events import ParentRef
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     EndedExecution,
     Execution,
     Heartbeat,
@@ -29,15 +39,16 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
 __all__ = ["RedisBackend"]
@@ -283,9 +294,32 @@ class RedisBackend:
         wanted = instance, execution, first, first + limit - 1
         return await self._read("turns_from", *wanted, decode=_same)
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        named = {
+            name: value
+            for name, value in msgspec.structs.asdict(limit).items()
+            if value is not None
+        }
+        packed = wire.pack({**named, "per": float(limit.per)})
+        settings = (packed, repr(float(limit.per)), int(limit.key is not None))
+        names = (secrets.token_hex(8), limit.kind, limit.name)
+        await self._write("set_limit", *names, *settings, decode=_ignore)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        removed = await self._write("remove_limit", secrets.token_hex(8), kind, name, decode=bool)
+        if removed:
+            self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        return await self._read("limits", decode=rows.limits)
+
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._update("ask", wire.pack_question(question))
 
     async def take_questions(
@@ -333,7 +367,7 @@ class RedisBackend:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._update("send", instance, event, wire.meant(life), "", request)
 
     async def create_and_send(
@@ -350,30 +384,46 @@ class RedisBackend:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         unstarted = wire.pack_unstarted(event, outcome)
         return await self._update("send", instance, event, wire.meant(life), unstarted, "")
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         told = wire.parts_of_notice(child_terminated, outcome)
         return await self._update("terminate", instance, outcome, wire.meant(life), *told)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
-        return await self._update("pause", instance, report, wire.meant(life))
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
+        return await self._update("suspend_instance", instance, report, wire.meant(life))
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._update("resume", instance, wire.meant(life))
 
     async def retry_now(
         self, instance: str, *, activity: str | None = None, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         return await self._update("retry_now", instance, wire.meant(life), wire.meant(activity))
 
-    async def _update(self, name: str, *arguments: Any) -> Update:
-        update = await self._write(name, *arguments, decode=_decode_update)
-        if update == "done":
+    async def reset(self, reset: Reset) -> ResetResult:
+        told = wire.parts_of_notice(child_terminated, reset.outcome)
+        done = await self._write("reset", wire.pack_reset(reset), *told, decode=_text)
+        self._watcher.notify()
+        return cast("ResetResult", done)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        packed = wire.pack_new([new]), wire.pack_beginning(beginning)
+        made = await self._write("fork", *packed, decode=bool)
+        if made:
             self._watcher.notify()
-        return update
+        return made
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read("inbox", instance, decode=rows.inbox)
+
+    async def _update(self, name: str, *arguments: Any) -> Effect:
+        effect = await self._write(name, *arguments, decode=_decode_effect)
+        if effect == "done":
+            self._watcher.notify()
+        return effect
 
     async def get(self, instance: str) -> InstanceRecord | None:
         found = await self._read("get", instance, _RECORD_FIELDS, decode=_same)
@@ -448,6 +498,14 @@ class RedisBackend:
             self._watcher.notify()
         return removed
 
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused("Redis")
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions("Redis")
+
     # --- waking -------------------------------------------------------------------------
 
     def changes(self) -> int:
@@ -520,8 +578,8 @@ def _text(reply: bytes) -> str:
     return reply.decode()
 
 
-def _decode_update(reply: bytes) -> Update:
-    return cast("Update", reply.decode())
+def _decode_effect(reply: bytes) -> Effect:
+    return cast("Effect", reply.decode())
 
 
 def _flags(reply: Sequence[int]) -> list[bool]:

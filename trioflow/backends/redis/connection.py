@@ -250,12 +250,12 @@ class RedisConnection:
                 if is_refusal(exc):
                     raise
                 waiting.give_up(exc, requests, replies)
-                if waiting.left and not waiting.pause(deadline):
+                if waiting.left and not waiting.wait(deadline):
                     raise
                 continue
             if waiting.left:
                 self.close()
-                if not waiting.pause(deadline):
+                if not waiting.wait(deadline):
                     return replies
         return replies
 
@@ -302,7 +302,7 @@ class _Waiting:
 
     left: list[int]
     again: bool = False
-    _pauses: Backoff = field(default_factory=lambda: Backoff(_FIRST_DELAY, _LONGEST_DELAY))
+    _delays: Backoff = field(default_factory=lambda: Backoff(_FIRST_DELAY, _LONGEST_DELAY))
     _loads: int = 0
 
     def give_up(
@@ -332,9 +332,9 @@ class _Waiting:
         self.left = left
         return unloaded and bool(left)
 
-    def pause(self, deadline: float) -> bool:
+    def wait(self, deadline: float) -> bool:
         """Wait for the next try; return False if that would take too long."""
-        if time.monotonic() + self._pauses.pause > deadline:
+        if time.monotonic() + self._delays.delay > deadline:
             return False
-        time.sleep(next(self._pauses))
+        time.sleep(next(self._delays))
         return True

@@ -63,7 +63,7 @@ class Notifier:
         self._thread.join(2 * _LOOK_AROUND)
 
     def _work(self) -> None:
-        pauses = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
         trouble = False
         while not self._closed.is_set():
             try:
@@ -75,12 +75,12 @@ class Notifier:
                     client.connection_pool.disconnect()
             except ANY as exc:
                 if self._ready.is_set():
-                    pauses.reset()
+                    delays.reset()
                     self._ready.clear()
                 if not trouble and not self._closed.is_set():
                     logger.warning("cannot hear of changes in the store, trying again: %s", exc)
                 trouble = True
-                self._closed.wait(next(pauses))
+                self._closed.wait(next(delays))
             else:
                 trouble = False
 

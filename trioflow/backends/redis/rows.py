@@ -9,6 +9,7 @@ import msgspec
 
 from trioflow._model.events import ParentRef
 from trioflow._model.info import SuspendReport
+from trioflow._model.limits import Limit, Limits
 from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
     ActivityKey,
@@ -38,7 +39,9 @@ __all__ = [
     "ended_executions",
     "execution",
     "heartbeat",
+    "inbox",
     "instance_record",
+    "limits",
     "queue_stats",
     "reached",
     "taken_activities",
@@ -150,19 +153,26 @@ def _message(number: bytes, stored: bytes) -> StoredMessage:
     return StoredMessage(int(number), event, float(at or 0))
 
 
+def inbox(reply: Sequence[bytes]) -> list[StoredMessage]:
+    """Read a whole inbox, in the order of arrival."""
+    messages = [_message(reply[at], reply[at + 1]) for at in range(0, len(reply), 2)]
+    return sorted(messages, key=_by_number)
+
+
 def _by_number(message: StoredMessage) -> int:
     return message.seq
 
 
 def taken_activities(reply: Sequence[Any]) -> tuple[TakenActivities, list[tuple[str, str]]]:
     """Read the answer of ``take_activities``: also instance and command of what it passed over."""
-    taken = TakenActivities([activity_task(row) for row in reply[3:]], _number(reply[1]))
+    tasks = [activity_task(row) for row in reply[5:]]
+    taken = TakenActivities(tasks, _number(reply[1]), bool(reply[3]), reply[4].decode())
     return taken, [(id.decode(), command.decode()) for id, command in reply[2]]
 
 
 def activity_task(row: Sequence[Any]) -> ActivityTask:
     """Read what ``describe`` says of an activity."""
-    activity, queue, input, options, attempt, at, failure, priority, progress = row[4:]
+    activity, queue, input, options, attempt, at, failure, priority, progress, key = row[4:]
     return ActivityTask(
         key=_key(*row[:4]),
         activity=activity.decode(),
@@ -174,7 +184,14 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         failure=failure,
         priority=priority,
         progress=progress,
+        limit_key=key.decode(),
     )
+
+
+def limits(reply: Sequence[Any]) -> Limits:
+    """Read the answer of ``limits``."""
+    found = [msgspec.msgpack.decode(packed, type=Limit) for packed in reply[1:]]
+    return Limits.of(reply[0].decode(), found)
 
 
 def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> ActivityKey:

@@ -26,6 +26,7 @@ from trioflow.backends.commits import (
 )
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import ActivityKey
+from trioflow.backends.resets import Beginning, Reset
 from trioflow.errors import DataRefused
 
 __all__ = [
@@ -34,11 +35,13 @@ __all__ = [
     "notices_of",
     "pack",
     "pack_answers",
+    "pack_beginning",
     "pack_filter",
     "pack_new",
     "pack_notices",
     "pack_parts",
     "pack_question",
+    "pack_reset",
     "pack_units",
     "pack_unstarted",
     "parts_of_notice",
@@ -104,6 +107,45 @@ def pack_units(units: Iterable[Unit]) -> bytes:
 def pack_new(instances: Iterable[NewInstance]) -> bytes:
     """Pack instances to be created."""
     return pack([_new_instance(new) for new in instances])
+
+
+def pack_beginning(begin: Beginning) -> bytes:
+    """Pack what an execution begins with."""
+    return pack(_beginning(begin))
+
+
+def pack_reset(reset: Reset) -> bytes:
+    """Pack a reset."""
+    wire = msgspec.structs.asdict(reset)
+    for name in ("ending", "outcome"):
+        wire[name] = _payload(wire[name])
+    wire["beginning"] = _beginning(reset.beginning)
+    return pack(wire)
+
+
+def _beginning(begin: Beginning) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "turns": [_payload(turn) for turn in begin.turns],
+        "events": begin.events,
+        "inbox": [
+            {"event": _payload(one.event), "at": _time(one.at), "own": one.own}
+            for one in begin.inbox
+        ],
+        "activities": [_new_activity(new) for new in begin.activities],
+        "children": [_new_instance(new) for new in begin.children],
+        "taken": [
+            _payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
+            for new in begin.children
+        ],
+        "attributes": _payload(begin.attributes),
+    }
+    if begin.carried is not None:
+        wire["carried"] = _payload(begin.carried)
+    if begin.wake_at is not None:
+        wire["wake_at"] = _time(begin.wake_at)
+    if begin.attributes:
+        wire["indexed"] = _indexed(begin.attributes)
+    return wire
 
 
 def pack_question(new: NewQuestion) -> bytes:
@@ -228,6 +270,10 @@ def _unit(unit: Unit) -> dict[str, Any]:
         wire["progress"] = [
             {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
         ]
+    if unit.kept:
+        wire["kept"] = [(one.id, one.queue, one.activity, one.limit_key) for one in unit.kept]
+    if unit.freed:
+        wire["freed"] = unit.freed
     return wire
 
 
@@ -329,6 +375,7 @@ def _new_activity(new: NewActivity) -> dict[str, Any]:
         "options": _payload(new.options),
         "leased": new.leased,
         "priority": new.priority,
+        "limit_key": new.limit_key,
     }
 
 
@@ -344,6 +391,8 @@ def _message(message: Message) -> dict[str, Any]:
         wire["life"] = message.life
     if message.new is not None:
         wire["new"], wire["reuse"] = _new_instance(message.new), message.reuse
+    if message.claim is not None:
+        wire["claim"] = msgspec.structs.asdict(message.claim)
     if message.replacing is not None:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}

@@ -18,12 +18,20 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, TypeVarTuple
 
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
+    Effect,
     EndedExecution,
     Execution,
     Heartbeat,
@@ -31,12 +39,21 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
-    Update,
 )
-from trioflow.backends.sql.operations import changes, keeping, leases, reads, taking
+from trioflow.backends.resets import Beginning, Reset, ResetResult
+from trioflow.backends.sql.operations import (
+    changes,
+    keeping,
+    leases,
+    limited,
+    reads,
+    resets,
+    taking,
+)
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
 from trioflow.backends.sql.operations.taking import Wanted
@@ -176,9 +193,20 @@ class SqlBackend(abc.ABC, Generic[S]):
     ) -> list[bytes]:
         return await self._read(reads.turns_from, instance, execution, first, limit)
 
+    # --- limits -------------------------------------------------------------------------
+
+    async def set_limit(self, limit: Limit) -> None:
+        await self._write(limited.set_limit, limit, told=_always)
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        return await self._write(limited.remove_limit, kind, name)
+
+    async def limits(self) -> Limits:
+        return await self._read(limited.read_limits)
+
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         return await self._write(asking.ask, question, told=_is_done)
 
     async def take_questions(
@@ -216,7 +244,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.send, instance, event, life, request, told=_is_done)
 
     async def create_and_send(
@@ -229,22 +257,31 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.cancel, instance, event, outcome, life, told=_is_done)
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.terminate, instance, outcome, life, told=_is_done)
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         return await self._write(changes.suspend, instance, report, life, told=_is_done)
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         return await self._write(changes.resume, instance, life, told=_is_done)
 
     async def retry_now(
         self, instance: str, *, activity: str | None = None, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         return await self._write(changes.retry_now, instance, activity, life, told=_is_done)
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        return await self._write(resets.reset, reset, told=_always)
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        return await self._write(resets.fork, new, beginning)
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        return await self._read(resets.inbox, instance)
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
@@ -283,6 +320,14 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)
 
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
+
     # --- waking -------------------------------------------------------------------------
 
     def changes(self) -> int:
@@ -311,5 +356,5 @@ def _never(_: object) -> bool:
     return False
 
 
-def _is_done(update: Update) -> bool:
-    return update == "done"
+def _is_done(effect: Effect) -> bool:
+    return effect == "done"

@@ -66,6 +66,8 @@ class ServerConnection(abc.ABC, Generic[R, S]):
 
     #: The base class of the driver's exceptions.
     errors: type[Exception]
+    #: What the names of savepoints begin with.
+    part = "part"
 
     def __init__(self) -> None:
         self._raw: R | None = None
@@ -189,6 +191,11 @@ class ServerConnection(abc.ABC, Generic[R, S]):
             raise
         return answers[len(deferred) :]
 
+    def flush(self) -> None:
+        """Send what was deferred; in the middle of a transaction, since its end does so too."""
+        if self._deferred:
+            self.run([])
+
     def defer(self, statement: S) -> None:
         """Send a statement along with the next one; its error comes there."""
         self._deferred.append(statement)
@@ -242,7 +249,7 @@ class ServerConnection(abc.ABC, Generic[R, S]):
     @contextmanager
     def _part(self) -> Generator[None]:
         # The names differ, so that no savepoint is taken for one that is around it.
-        name = f"part{self._depth}"
+        name = f"{self.part}{self._depth}"
         savepoint = self.statement(f"SAVEPOINT {name}", ())
         place = len(self._deferred)
         self._deferred.append(savepoint)

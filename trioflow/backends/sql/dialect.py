@@ -21,6 +21,7 @@ __all__ = [
     "Update",
     "Write",
     "holders_one_by_one",
+    "keys_one_by_one",
 ]
 
 
@@ -130,6 +131,14 @@ class Dialect(Protocol):
         """
         ...
 
+    def keys_after(self) -> str:
+        """Return a query of the keys of free activities of a queue, after one, in their order.
+
+        It looks into the index of what is free once for each. Its parameters are the queue, the
+        key, the queue again, and how many at most.
+        """
+        ...
+
     def query(self, sql: str) -> str:
         """Return a query that is written with ``?`` in the driver's placeholders."""
         ...
@@ -177,7 +186,7 @@ class Dialect(Protocol):
         """Return what the server's clock says, epoch seconds."""
         ...
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         """Return how long to wait before a call is made again that failed, seconds.
 
         Args:
@@ -206,3 +215,16 @@ def holders_one_by_one(table: str, null: str = "") -> str:
                 WHERE {listed} held.worker > looks.worker ORDER BY held.worker LIMIT 1)
             FROM looks WHERE looks.worker IS NOT NULL)
         SELECT worker FROM looks WHERE worker IS NOT NULL"""  # noqa: S608 - our names
+
+
+def keys_one_by_one() -> str:
+    """Return what `Dialect.keys_after` does, where a look for the next one is quick."""
+    return """WITH RECURSIVE looks (limit_key) AS (
+            SELECT (SELECT limit_key FROM activities
+                WHERE worker IS NULL AND queue = ? AND limit_key > ?
+                ORDER BY limit_key LIMIT 1)
+            UNION ALL SELECT (SELECT free.limit_key FROM activities AS free
+                WHERE free.worker IS NULL AND free.queue = ? AND free.limit_key > looks.limit_key
+                ORDER BY free.limit_key LIMIT 1)
+            FROM looks WHERE looks.limit_key IS NOT NULL)
+        SELECT limit_key FROM looks WHERE limit_key IS NOT NULL LIMIT ?"""

@@ -12,13 +12,16 @@ from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.commits import CommitFailure, NewInstance, Unit
-from trioflow.backends.records import Heartbeat
+from trioflow.backends.outbox import ActivityTransaction
+from trioflow.backends.records import ActivityKey, Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
+from trioflow.backends.sql.borrowed import BorrowedStore
 from trioflow.backends.sql.dialect import Dialect
 from trioflow.backends.sql.migrations import Migrations
 from trioflow.backends.sql.operations.leases import heartbeat
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
+from trioflow.backends.sql.transactions import IdleConnections, SqlActivityTransaction
 from trioflow.errors import BackendUnavailable
 
 __all__ = ["SharedSqlBackend"]
@@ -63,6 +66,7 @@ class SharedSqlBackend(SqlBackend[S]):
             connect=self._open_session,
             connect_for_heartbeats=partial(self._session, self._connect_for_heartbeats),
         )
+        self._idle = IdleConnections(self._connect_plain, self._close_plain)
 
     # --- what a subclass gives --------------------------------------------------------------
 
@@ -75,6 +79,18 @@ class SharedSqlBackend(SqlBackend[S]):
 
     def _connect_to_migrate(self) -> S:
         return self._connect()
+
+    @abc.abstractmethod
+    def _new_plain(self) -> Any:
+        """Return a new connection of the driver, for an activity; not in autocommit mode."""
+
+    @abc.abstractmethod
+    def _close_plain(self, raw: Any) -> None:
+        """Close such a connection, or give it back."""
+
+    @abc.abstractmethod
+    def _borrow(self, raw: Any) -> BorrowedStore:
+        """Return the store on a connection of somebody else's."""
 
     def _prepare(self, session: Session[S]) -> None:
         """Do what is to be done, on the thread, before a store is open."""
@@ -95,6 +111,7 @@ class SharedSqlBackend(SqlBackend[S]):
 
     async def _open(self) -> None:
         await self._connections.open()
+        self._idle.open()
 
     async def migrate(self) -> None:
         """Bring the schema up to date, without opening the store; errors as `open`."""
@@ -133,6 +150,7 @@ class SharedSqlBackend(SqlBackend[S]):
     async def aclose(self) -> None:
         """Close the connections and end the threads. Idempotent, also after a failed `open`."""
         await self._connections.aclose(self._close_session)
+        self._idle.close()
 
     def _close_session(self, session: Session[S]) -> None:
         session.close()
@@ -147,6 +165,21 @@ class SharedSqlBackend(SqlBackend[S]):
             return self._clock()
         except RuntimeError:
             raise self._connections.not_open() from None
+
+    # --- transactions of others -------------------------------------------------------------
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        """See `Backend`."""
+        self._store()  # is it open?
+        return SqlActivityTransaction(self._idle, self._borrow, worker, key, attempt)
+
+    def _connect_plain(self) -> Any:
+        try:
+            return self._new_plain()
+        except self._dialect.errors as exc:
+            raise self._dialect.error(exc) from exc
 
     # --- calls ------------------------------------------------------------------------------
 

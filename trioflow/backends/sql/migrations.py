@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import SchemaError
 
 __all__ = ["Migrations"]
@@ -28,12 +29,22 @@ class Migrations(abc.ABC, Generic[C, Script]):
         scripts: Name and script of each, in order.
         place: The database, for messages.
         own: What trioflow wants for itself: "file", "database", "schema".
+        names: Those of the tables, where they can have a prefix.
     """
 
-    def __init__(self, scripts: Sequence[tuple[str, Script]], *, place: str, own: str) -> None:
+    def __init__(
+        self,
+        scripts: Sequence[tuple[str, Script]],
+        *,
+        place: str,
+        own: str,
+        names: TableNames | None = None,
+    ) -> None:
         self._scripts = scripts
         self._place = place
         self._own = own
+        self._names = PLAIN if names is None else names
+        self._beside = "" if names is None else ", or its tables a prefix: ?prefix=flow_"
 
     def are_applied(self, connection: C) -> bool:
         """Return whether the tables are up to date.
@@ -76,10 +87,11 @@ class Migrations(abc.ABC, Generic[C, Script]):
         # All tables are asked for at once, since another process may make them meanwhile.
         tables = self._tables(connection)
         stamps = self._stamps(connection, tables)
-        if stamps is None and "instances" in tables:
+        first = self._names.table("instances")
+        if stamps is None and first in tables:
             raise SchemaError(
-                f"{self._place} has a table 'instances' that trioflow did not make; give trioflow "
-                f"a {self._own} of its own"
+                f"{self._place} has a table {first!r} that trioflow did not make; give trioflow "
+                f"a {self._own} of its own{self._beside}"
             )
         stamps = stamps or []
         if set(stamps) - {name for name, _ in self._scripts}:

@@ -34,7 +34,11 @@ _INSTANCES = {
     "level": "level",
     "listed": "status = 'running' AND {has_ready_at}",
 }
-_ACTIVITIES = {"table": "activities", "level": "priority", "listed": "worker IS NULL"}
+_ACTIVITIES = {
+    "table": "activities",
+    "level": "priority",
+    "listed": "limit_key = '' AND worker IS NULL",
+}
 
 _WITHOUT_ROW = """SELECT worker FROM ({holders}) AS holders
         WHERE NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = holders.worker)"""
@@ -47,7 +51,9 @@ _ELIGIBLE = """queue = ? AND level = ? AND ready_at <= ? AND status = 'running' 
         AND (worker = ? OR worker IS NULL AND (sticky_worker IS NULL OR sticky_worker = ?
             OR ready_at <= ? OR NOT EXISTS
             (SELECT 1 FROM workers WHERE workers.id = instances.sticky_worker)))"""
-_VISIBLE = "queue = ? AND priority = ? AND worker IS NULL AND visible_at <= ? {exclude}"
+# What has no key; of what has one, `LimitQueries`.
+_FREE = "limit_key = '' AND queue = ? AND priority = ? AND worker IS NULL"
+_VISIBLE = f"{_FREE} AND visible_at <= ? {{exclude}}"
 
 
 # What is kept of an instance's row when an execution has ended.
@@ -76,10 +82,11 @@ class Queries:
     # --- workers ------------------------------------------------------------------------
 
     register_worker = """INSERT INTO workers
-        (id, name, heartbeat_at, queues, activity_queues, lease) VALUES (?, ?, ?, ?, ?, ?)"""
+        (id, name, heartbeat_at, queues, activity_queues, lease, limits)
+        VALUES (?, ?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may reclaim a worker that is taking something.
-    worker_alive = "SELECT heartbeat_at FROM workers WHERE id = ? {for_update}"
+    worker_alive = "SELECT limits FROM workers WHERE id = ? {for_update}"
     delete_worker = "DELETE FROM workers WHERE id = ?"
     expired_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has reclaimed it, and it has sent no heartbeat, since `expired_workers` was read.
@@ -156,13 +163,12 @@ class Queries:
         ORDER BY seq"""
     any_visible = f"SELECT 1 FROM activities WHERE {_VISIBLE} ORDER BY visible_at LIMIT 1"  # noqa: S608
     visible_activities = f"""SELECT instance, execution, command, activity, queue, input,
-        options, attempt, scheduled_at, visible_at, failure, priority, life, progress
+        options, attempt, scheduled_at, visible_at, failure, priority, life, progress, limit_key
         FROM activities
         WHERE {_VISIBLE}
         ORDER BY visible_at, scheduled_at, instance, execution, command LIMIT ? {{skip_locked}}"""  # noqa: S608
-    next_activity = """SELECT visible_at FROM activities
-        WHERE queue = ? AND priority = ? AND worker IS NULL AND visible_at > ? {exclude}
-        ORDER BY visible_at LIMIT 1"""
+    next_activity = f"""SELECT visible_at FROM activities
+        WHERE {_FREE} AND visible_at > ? {{exclude}} ORDER BY visible_at LIMIT 1"""  # noqa: S608
 
     # --- committing, one by one -----------------------------------------------------------
 
@@ -202,6 +208,8 @@ class Queries:
         WHERE instance = ? AND execution = ? AND command = ? AND life = ? {for_update}"""
     delete_activity = """DELETE FROM activities
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
+    finish_attempt = """DELETE FROM activities WHERE instance = ? AND execution = ?
+        AND command = ? AND life = ? AND worker = ? AND attempt = ?"""
     mark_activity = """UPDATE activities SET cancel = ?
         WHERE instance = ? AND execution = ? AND command = ? AND life = ?"""
     retry_activity = """UPDATE activities SET worker = NULL, attempt = ?, visible_at = ?,
@@ -260,7 +268,7 @@ class Queries:
         AND execution = coalesce(?, execution) AND life = coalesce(?, life)
         {for_update}"""
     # A suspect that somebody holds is given back without a turn.
-    pause_instance = f"""UPDATE instances SET status = 'suspended', outcome = ?,
+    suspend_by_client = f"""UPDATE instances SET status = 'suspended', outcome = ?,
         level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
             ELSE level END,
         deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
@@ -272,6 +280,41 @@ class Queries:
     status_of = "SELECT status, life FROM instances WHERE id = ?"
     statuses = "SELECT id, status, life FROM instances WHERE id {among}"
     request = "SELECT answer FROM requests WHERE instance = ? AND life = ? AND id = ?"
+
+    # --- resets -------------------------------------------------------------------------
+
+    inbox_of = "SELECT seq, event, arrived_at FROM inbox WHERE instance = ? ORDER BY seq"
+    reset_fence = "SELECT life, execution, turns FROM instances WHERE id = ? {for_update}"
+    # What had ended has told its parent, and has none any more.
+    reset_instance = """UPDATE instances SET execution = ?, status = 'running', turns = ?,
+        events = ?, unread = ?, ready_at = CASE WHEN start_at > ? THEN start_at ELSE ? END,
+        wake_at = ?, worker = NULL, sticky_worker = NULL, level = priority, deaths = 0,
+        carried = coalesce(?, carried), outcome = ?, custom_status = ?,
+        parent = CASE WHEN finished_at IS NULL THEN parent ELSE NULL END,
+        parent_execution = CASE WHEN finished_at IS NULL THEN parent_execution ELSE NULL END,
+        parent_command = CASE WHEN finished_at IS NULL THEN parent_command ELSE NULL END,
+        parent_life = CASE WHEN finished_at IS NULL THEN parent_life ELSE '' END,
+        finished_at = NULL WHERE id = ?"""
+    fork_instance = """UPDATE instances SET turns = ?, events = ?, unread = ?, wake_at = ?,
+        carried = coalesce(?, carried) WHERE id = ?"""
+    # Whoever holds it has the old address of its parent in memory.
+    adopt = f"""UPDATE instances SET parent_execution = ?,
+        ready_at = CASE WHEN worker IS NOT NULL AND status = 'running'
+            THEN CASE WHEN start_at > ? THEN start_at ELSE ? END ELSE ready_at END,
+        level = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN priority - {SUSPECT}
+            ELSE level END,
+        deaths = CASE WHEN deaths > 0 AND worker IS NOT NULL THEN deaths - 1 ELSE deaths END,
+        sticky_worker = NULL, worker = NULL
+        WHERE id = ? AND parent = ? AND parent_execution = ? AND parent_life = ?
+        AND status IN ('running', 'suspended')"""  # noqa: S608
+    open_children = """SELECT id FROM instances WHERE parent = ? AND parent_execution = ?
+        AND parent_life = ? AND status IN ('running', 'suspended') ORDER BY id"""
+    attempts = """SELECT command, attempt, visible_at, scheduled_at, failure, progress
+        FROM activities WHERE instance = ? AND execution = ? AND life = ?"""
+    restore_activity = """INSERT INTO activities (instance, execution, command, life, queue,
+            activity, input, options, attempt, visible_at, scheduled_at, failure, priority,
+            progress, limit_key)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
     # --- questions ----------------------------------------------------------------------
 
@@ -315,7 +358,7 @@ class Queries:
         FROM attributes AS a CROSS JOIN instances {where} GROUP BY a.name, a.word"""
     activities = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
         a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
-        a.progress FROM activities AS a
+        a.progress, a.limit_key FROM activities AS a
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""

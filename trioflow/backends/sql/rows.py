@@ -134,6 +134,7 @@ def activity_task(row: Sequence[Any]) -> ActivityTask:
         failure=row[10],
         priority=row[11],
         progress=row[13],
+        limit_key=row[14],
     )
 
 

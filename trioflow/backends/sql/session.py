@@ -63,18 +63,18 @@ class Session(Generic[S]):
                     self.measure_clock()
                 return fn(*args)
             except TransactionEnded as exc:
-                pause = self._pause(exc.__cause__, attempt)
-                if pause is None:
+                delay = self._delay_of(exc.__cause__, attempt)
+                if delay is None:
                     raise
             except self._dialect.errors as exc:
-                pause = self._pause(exc, attempt)
-                if pause is None:
+                delay = self._delay_of(exc, attempt)
+                if delay is None:
                     raise self._dialect.error(exc) from exc
-            time.sleep(pause)
+            time.sleep(delay)
         raise AssertionError
 
-    def _pause(self, exc: BaseException | None, attempt: int) -> float | None:
-        return self._dialect.pause(exc, attempt) if isinstance(exc, self._dialect.errors) else None
+    def _delay_of(self, exc: BaseException | None, attempt: int) -> float | None:
+        return self._dialect.delay(exc, attempt) if isinstance(exc, self._dialect.errors) else None
 
     def measure_clock(self) -> None:
         """Compare this machine's clock with the server's, if that is the store's."""
@@ -123,7 +123,7 @@ class Session(Generic[S]):
         last = outcomes[-1]
         goes_on = self._dialect.in_transaction(self.connection)
         if isinstance(last, Error) and isinstance(last.error, self._dialect.errors):
-            if not goes_on or self._pause(last.error, 1) is not None:
+            if not goes_on or self._delay_of(last.error, 1) is not None:
                 raise last.error
             outcomes[-1] = Error(self._dialect.error(last.error))
         elif not goes_on:

@@ -56,8 +56,12 @@ SUSPECTS_BELOW = -SUSPECT // 2
 
 # --- what a commit consists of ----------------------------------------------------------------
 
+# Only if the worker's store knows the limits that there are, see `operations.limited`.
 RENEW_WORKER = Update(
-    "workers", ("id", "now"), set="heartbeat_at = v.now", where="workers.id = v.id"
+    "workers",
+    ("id", "now", "limits"),
+    set="heartbeat_at = v.now",
+    where="workers.id = v.id AND workers.limits = v.limits",
 )
 # A transaction that touches several instances locks them first, sorted by id: no deadlocks.
 LOCK_INSTANCES = Lock("instances", ("id",))
@@ -113,7 +117,7 @@ NEW_ACTIVITIES = Insert(
     "activities",
     (
         *("instance", "execution", "command", "life", "queue", "activity", "input", "options"),
-        *("visible_at", "scheduled_at", "worker", "priority"),
+        *("visible_at", "scheduled_at", "worker", "priority", "limit_key"),
     ),
 )
 FINISH_ACTIVITIES = Delete("activities", ("instance", "execution", "command", "life"))

@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from trioflow._model.limits import NO_LIMITS, Limits
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
+from trioflow.backends.sql.limit_queries import LimitQueries
 from trioflow.backends.sql.queries import Queries
+from trioflow.backends.sql.shared_queries import SharedQueries
 
 __all__ = ["SqlStore"]
 
@@ -24,7 +27,12 @@ class SqlStore:
         connection: Open, its schema up to date, in autocommit mode between transactions.
         dialect: Of its database.
         clock: The store's clock, epoch seconds.
+
+    Attributes:
+        limits: As they were when this connection last looked; their version says whether they are.
     """
+
+    limits: Limits
 
     def __init__(
         self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
@@ -33,6 +41,9 @@ class SqlStore:
         self.dialect = dialect
         self.clock = clock
         self.queries = Queries(dialect)
+        self.limit_queries = LimitQueries(dialect)
+        self.shared_queries = SharedQueries(dialect)
+        self.limits = NO_LIMITS
 
     def close(self) -> None:
         """Close the connection."""
@@ -59,6 +70,10 @@ class SqlStore:
     def each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """Run one query once for each of the parameters; return the rows of each."""
         return self.dialect.each(self.connection, sql, parameters)
+
+    def taken(self, ids: Sequence[str]) -> list[Any]:
+        """Return id, status and execution of those instances that are there, locked."""
+        return self.among(self.queries.taken_ids, ids)
 
     def announce(self) -> None:
         """Have the next transaction tell other processes of a change.

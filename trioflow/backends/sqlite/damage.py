@@ -17,6 +17,7 @@ import msgspec
 
 from trioflow._model.info import SuspendReport
 from trioflow.backends.records import ActivityKey, ActivityTask, TakenInstance
+from trioflow.backends.sql.dialect import Cursor
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["is_number", "is_sound_activity", "is_sound_instance", "suspend_damaged"]
@@ -133,7 +134,8 @@ def suspend_damaged(store: SqlStore, worker: str, taken: Sequence[ActivityKey] =
     """
     with store.transaction():
         for key in taken:
-            store.execute(
+            _execute(
+                store,
                 """UPDATE activities SET worker = NULL
                 WHERE instance = ? AND execution = ? AND command = ? AND life = ? AND worker = ?""",
                 *(key.instance, key.execution, key.command, key.life, worker),
@@ -143,7 +145,8 @@ def suspend_damaged(store: SqlStore, worker: str, taken: Sequence[ActivityKey] =
         suspended = 0
         for each in damaged:
             logger.error("%s", each.report.message)
-            suspended += store.execute(
+            suspended += _execute(
+                store,
                 f"""UPDATE instances SET status = 'suspended', outcome = ?, ready_at = NULL,
                 worker = NULL, sticky_worker = NULL, deaths = 0, level = {_LEVEL}
                 WHERE id = ? AND status = 'running' AND (worker IS NULL OR worker = ?)""",  # noqa: S608
@@ -152,6 +155,11 @@ def suspend_damaged(store: SqlStore, worker: str, taken: Sequence[ActivityKey] =
                 worker,
             ).rowcount
     return suspended
+
+
+def _execute(store: SqlStore, sql: str, *parameters: Any) -> Cursor:
+    """Run a statement that is written with the plain names of tables."""
+    return store.execute(store.dialect.query(sql), *parameters)
 
 
 def _find(store: SqlStore) -> list[_Damaged]:
@@ -181,39 +189,45 @@ def _rows(store: SqlStore, table: str, named: str, columns: Mapping[str, str]) -
         for column, wanted in columns.items()
     )
     query = f"SELECT {named}, CASE {cases} END AS damaged FROM {table} WHERE damaged IS NOT NULL"  # noqa: S608 - our names
-    return store.execute(query).fetchall()
+    return _execute(store, query).fetchall()
 
 
 def _replace(store: SqlStore) -> None:
     """Replace what would stop the next look too."""
     now = store.clock()
-    store.execute(
+    _execute(
+        store,
         f"""UPDATE instances SET level = {_LEVEL}
-        WHERE typeof(level) NOT IN ({_INSTANCES["level"]})"""  # noqa: S608
+        WHERE typeof(level) NOT IN ({_INSTANCES["level"]})""",  # noqa: S608
     )
-    store.execute(
+    _execute(
+        store,
         f"""UPDATE instances SET ready_at = CASE status WHEN 'running' THEN ? END
         WHERE typeof(ready_at) NOT IN ({_INSTANCES["ready_at"]})""",  # noqa: S608
         now,
     )
-    store.execute(
+    _execute(
+        store,
         f"""UPDATE instances SET deaths = 0
-        WHERE typeof(deaths) NOT IN ({_INSTANCES["deaths"]})"""  # noqa: S608
+        WHERE typeof(deaths) NOT IN ({_INSTANCES["deaths"]})""",  # noqa: S608
     )
     numbers = {"attempt": 1, "priority": 0, "visible_at": now, "scheduled_at": now}
     for column, value in numbers.items():
-        store.execute(
+        _execute(
+            store,
             f"""UPDATE activities SET {column} = ?
             WHERE typeof({column}) NOT IN ({_ACTIVITIES[column]})""",  # noqa: S608
             value,
         )
     for column in ("input", "options", "failure"):
-        store.execute(
+        _execute(
+            store,
             f"""UPDATE activities SET {column} = CAST({column} AS BLOB)
-            WHERE typeof({column}) <> 'blob'"""  # noqa: S608
+            WHERE typeof({column}) <> 'blob'""",  # noqa: S608
         )
-    store.execute(
+    _execute(
+        store,
         f"""UPDATE OR REPLACE activities SET execution =
         coalesce((SELECT execution FROM instances WHERE id = activities.instance), 1)
-        WHERE typeof(execution) NOT IN ({_ACTIVITIES["execution"]})"""  # noqa: S608
+        WHERE typeof(execution) NOT IN ({_ACTIVITIES["execution"]})""",  # noqa: S608
     )

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from trioflow.backends.sql.dialect import Connection, Insert, Write, holders_one_by_one
+from trioflow.backends.sql.dialect import (
+    Connection,
+    Insert,
+    Write,
+    holders_one_by_one,
+    keys_one_by_one,
+)
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.backends.sqlite.chunks import select_among, write_chunked
 from trioflow.errors import (
     BackendError,
@@ -21,13 +28,13 @@ from trioflow.errors import (
     SchemaError,
 )
 
-__all__ = ["SqliteDialect", "connect"]
+__all__ = ["SqliteDialect", "connect", "make_durable"]
 
 T = TypeVar("T")
 
 # How long a statement waits for another process's transaction to end, seconds.
 _BUSY_TIMEOUT = 10.0
-_BUSY_PAUSE = 0.01
+_BUSY_DELAY = 0.01
 # Pages of 4 KiB in the log before they are copied into the file; fewer copies of hot pages.
 _CHECKPOINT_PAGES = 4000
 _CACHE_KIB = 64 * 1024
@@ -47,6 +54,8 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that its directory exists and is writable",
     sqlite3.SQLITE_NOMEM: "cannot be used: there is not enough memory",
 }
+_ALLOCATE = """UPDATE counters SET value = value + ?, latest_at = max(latest_at, ?)
+    WHERE name = 'inbox' RETURNING value"""
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -64,14 +73,19 @@ def connect(path: str) -> sqlite3.Connection:
         uri=path.startswith("file:"),
     )
     try:
-        _persist(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-        connection.execute("PRAGMA synchronous = FULL")
+        make_durable(connection)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def make_durable(connection: sqlite3.Connection) -> None:
+    """Let what is committed survive a power failure, and nobody who reads wait for a writer."""
+    _persist(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _persist(action: Callable[[], T]) -> T:
@@ -84,7 +98,7 @@ def _persist(action: Callable[[], T]) -> T:
         except sqlite3.OperationalError as exc:
             if _code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        time.sleep(_BUSY_PAUSE)
+        time.sleep(_BUSY_DELAY)
 
 
 def _code(exc: Exception) -> int:
@@ -97,6 +111,7 @@ class SqliteDialect:
 
     Args:
         path: Of the file, for messages.
+        names: Those of the tables.
     """
 
     # The driver lets Python's own errors through where a value cannot be what a column needs.
@@ -107,25 +122,33 @@ class SqliteDialect:
     has_ready_at = "ready_at IS NOT NULL"
     number = "?"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, names: TableNames = PLAIN) -> None:
         self._path = path
+        self.names = names
+        self._allocate = names.query(_ALLOCATE)
 
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
 
+    def keys_after(self) -> str:
+        return keys_one_by_one()
+
     def query(self, sql: str) -> str:
-        return sql
+        return self.names.query(sql)
 
     def write(self, connection: Connection, statement: Write, values: list[Any]) -> int:
-        return write_chunked(connection, statement, values)
+        return write_chunked(connection, self._named(statement), values)
 
     def write_all(
         self, connection: Connection, writes: Sequence[tuple[Write, list[Any]]]
     ) -> list[int]:
-        return [write_chunked(connection, *each) for each in writes]
+        return [write_chunked(connection, self._named(one), values) for one, values in writes]
 
     def append(self, connection: Connection, statement: Insert, values: list[Any]) -> None:
-        write_chunked(connection, statement, values)
+        write_chunked(connection, self._named(statement), values)
+
+    def _named(self, statement: Write) -> Write:
+        return self.names.statement(statement) if self.names.prefix else statement
 
     def among(self, connection: Connection, sql: str, values: Sequence[str]) -> list[Any]:
         return select_among(connection, sql, values)
@@ -157,17 +180,13 @@ class SqliteDialect:
         return cast("sqlite3.Connection", connection).in_transaction
 
     def allocate(self, connection: Connection, count: int, now: float) -> int:
-        row = connection.execute(
-            "UPDATE counters SET value = value + ?, latest_at = max(latest_at, ?) "
-            "WHERE name = 'inbox' RETURNING value",
-            (count, now),
-        ).fetchall()[0]
+        row = connection.execute(self._allocate, (count, now)).fetchall()[0]
         return int(row[0]) - count + 1
 
     def server_time(self, connection: Connection) -> float:
         raise NotImplementedError  # it has no server
 
-    def pause(self, exc: Exception, attempt: int) -> float | None:
+    def delay(self, exc: Exception, attempt: int) -> float | None:
         return None  # SQLite itself waits for other processes
 
     def error(self, exc: Exception) -> Exception:

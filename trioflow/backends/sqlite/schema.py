@@ -9,9 +9,10 @@ from typing import Any
 
 from trioflow.backends.sql.dialect import Connection
 from trioflow.backends.sql.migrations import Migrations
+from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.backends.sqlite.dialect import SqliteDialect
 
-__all__ = ["SqliteMigrations"]
+__all__ = ["SCRIPTS", "SqliteMigrations"]
 
 # Instances keep a rowid, so that new rows are appended and lists are newest first for nothing;
 # the others are looked up by their key alone.
@@ -253,6 +254,62 @@ CREATE TABLE executions (
 CREATE INDEX executions_finished ON executions (finished_at);
 """
 
+# What is limited across all workers; the row without a kind has the version of all of them, which
+# workers have, too. The keys by which activities take turns; see `sql.operations.limited`.
+_LIMITS = """
+CREATE TABLE limits (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    state BLOB NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+INSERT INTO limits (kind, name, settings, state, version) VALUES ('', '', x'', x'', '');
+CREATE TABLE admitted (
+    workflow TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    PRIMARY KEY (instance, life)
+) WITHOUT ROWID;
+CREATE INDEX admitted_workflow ON admitted (workflow);
+CREATE TABLE kept_slots (
+    worker TEXT NOT NULL,
+    id TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    activity TEXT NOT NULL,
+    limit_key TEXT NOT NULL,
+    PRIMARY KEY (worker, id)
+) WITHOUT ROWID;
+ALTER TABLE workers ADD COLUMN limits TEXT NOT NULL DEFAULT '';
+ALTER TABLE activities ADD COLUMN limit_key TEXT NOT NULL DEFAULT '';
+DROP INDEX activities_visible;
+CREATE INDEX activities_visible ON activities
+    (worker, queue, limit_key, priority, visible_at, scheduled_at);
+"""
+
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = """
+CREATE TABLE shared (
+    name TEXT NOT NULL PRIMARY KEY,
+    is_set INTEGER NOT NULL,
+    latest INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE shared_claims (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
+CREATE INDEX shared_claims_instance ON shared_claims (instance);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -263,8 +320,13 @@ _MIGRATIONS = (
     ("0006_requests", _REQUESTS),
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
+    ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
 )
+
+SCRIPTS = [script for _, script in _MIGRATIONS]
+"""The statements of all migrations."""
 
 # As sqlite-utils makes them, which ran the migrations of earlier versions of trioflow; other
 # programs may keep the names of theirs there as well.
@@ -285,11 +347,14 @@ class SqliteMigrations(Migrations[Connection, str]):
 
     Args:
         path: The file, for messages.
+        names: Those of the tables.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(_MIGRATIONS, place=path, own="file")
+    def __init__(self, path: str, names: TableNames = PLAIN) -> None:
+        super().__init__(_MIGRATIONS, place=path, own="file", names=names)
         self._dialect = SqliteDialect(path)
+        # Of each prefix, its own; without one, that of earlier versions.
+        self._set = f"trioflow {names.prefix}".strip()
 
     def _tables(self, connection: Connection) -> set[Any]:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
@@ -298,7 +363,8 @@ class SqliteMigrations(Migrations[Connection, str]):
         if "_sqlite_migrations" not in tables:
             return None
         rows = connection.execute(
-            "SELECT name FROM _sqlite_migrations WHERE migration_set = 'trioflow' ORDER BY name"
+            "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY name",
+            (self._set,),
         )
         return [name for (name,) in rows.fetchall()] or None
 
@@ -306,9 +372,12 @@ class SqliteMigrations(Migrations[Connection, str]):
         return self._dialect.transaction(connection)
 
     def _prepare(self, connection: Connection) -> None:
-        self._run(connection, _STAMPS)
+        self._execute(connection, _STAMPS)
 
     def _run(self, connection: Connection, script: str) -> None:
+        self._execute(connection, self._names.script(script))
+
+    def _execute(self, connection: Connection, script: str) -> None:
         # Statement by statement: executescript() would commit the transaction around it.
         statement = ""
         for line in script.splitlines(keepends=True):
@@ -320,6 +389,6 @@ class SqliteMigrations(Migrations[Connection, str]):
     def _stamp(self, connection: Connection, name: str) -> None:
         connection.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
-            "VALUES ('trioflow', ?, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))",
-            (name,),
+            "VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))",
+            (self._set, name),
         )

@@ -10,6 +10,7 @@ import msgspec
 
 from trioflow._client.description import decode_report
 from trioflow._codec.values import Codec
+from trioflow._model.commands import AnswerUpdate
 from trioflow._model.events import (
     ActivityCancelled,
     ActivityCompleted,
@@ -18,14 +19,15 @@ from trioflow._model.events import (
     Event,
     SignalReceived,
     Started,
+    UpdateRequested,
     decode_event,
 )
 from trioflow._model.turns import Turn
-from trioflow._registry import Registry
+from trioflow._registry import Registry, known_workflows
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, InstanceRecord
+from trioflow.backends.records import ENDED, InstanceRecord, RequestKey
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, ReplayError, export_record
 
@@ -95,7 +97,9 @@ async def check_store(
             problems.append(f"{record.id!r} has ended, and rows of activities are left")
         executions = [execution.decode() for execution in history.executions]
         problems += _of_history(record, history, executions)
-        problems += _of_messages(record, executions, ledger.sent_to(record))
+        accepted = ledger.sent_to(record)
+        problems += _of_messages(record, executions, accepted)
+        problems += await _of_updates(store, record, executions, accepted)
         problems += _replays(versions, history, codec)
     return problems, histories
 
@@ -115,7 +119,8 @@ def _of_record(record: InstanceRecord) -> Iterator[str]:
 def _of_history(
     record: InstanceRecord, history: History, executions: Sequence[Sequence[Turn]]
 ) -> Iterator[str]:
-    for execution, turns in zip(history.executions, executions, strict=True):
+    for execution, stored in zip(history.executions, executions, strict=True):
+        turns = [turn for turn in stored if turn.reset is None]
         if not turns:
             continue
         where = f"execution {execution.number} of {record.id!r}"
@@ -137,15 +142,21 @@ def _of_messages(
     record: InstanceRecord, executions: Sequence[Sequence[Turn]], accepted: Sequence[Event]
 ) -> Iterator[str]:
     """What clients were told to be stored has been consumed, once and in its order."""
-    if not accepted or record.status in ("terminated", "suspended"):
+    if record.status in ("terminated", "suspended"):
         return
+    counts = _effective(executions)
+    if len(counts) < len(executions):
+        # Cancels that an ended instance had received in turns that are dropped are forgotten.
+        accepted = [event for event in accepted if not isinstance(event, CancelRequested)]
     received = [
         event
-        for turns in executions
+        for turns in counts
         for turn in turns
         for event in turn.events
-        if isinstance(event, SignalReceived | CancelRequested)
+        if isinstance(event, SignalReceived | UpdateRequested | CancelRequested)
     ]
+    if not accepted:
+        return
     if not record.turns and record.status == "cancelled":
         return  # before it began; what is there is of an earlier life of its id
     given, got = Counter(map(_said, accepted)), Counter(map(_said, received))
@@ -155,6 +166,42 @@ def _of_messages(
     clients = [what for what in map(_said, received) if what in given]
     if got == given and clients != list(map(_said, accepted)):
         yield f"{record.id!r} has received what it was sent in another order"
+
+
+def _effective(executions: Sequence[Sequence[Turn]]) -> list[Sequence[Turn]]:
+    """Return the executions but those that were left by a reset: what counts of them is copied."""
+    return [turns for turns in executions if not turns or turns[-1].reset is None]
+
+
+async def _of_updates(
+    store: Backend,
+    record: InstanceRecord,
+    executions: Sequence[Sequence[Turn]],
+    accepted: Sequence[Event],
+) -> list[str]:
+    """An update that was accepted is answered once, and whoever asks for the answer gets it."""
+    asked = [event.update for event in accepted if isinstance(event, UpdateRequested)]
+    if not asked:
+        return []
+    problems: list[str] = []
+    stored = await store.answers([RequestKey(record.id, record.life, id) for id in asked])
+    for id, answer in zip(asked, stored, strict=True):
+        given = _answers_to(id, _effective(executions))
+        if given > 1:
+            problems.append(f"{record.id!r} has answered update {id!r} {given} times")
+        if (answer is None) != (not _answers_to(id, executions)):
+            there = "not stored" if answer is None else "in no turn"
+            problems.append(f"the answer of {record.id!r} to update {id!r} is {there}")
+    return problems
+
+
+def _answers_to(update: str, executions: Sequence[Sequence[Turn]]) -> int:
+    return sum(
+        isinstance(command, AnswerUpdate) and command.update == update
+        for turns in executions
+        for turn in turns
+        for command in turn.commands
+    )
 
 
 def _said(event: Event) -> str:
@@ -179,10 +226,11 @@ def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> It
     """
     strict = len(versions) == 1
     for execution in history.executions:
-        if not execution.turns:
+        turns = execution.decode()
+        if not turns or turns[0].reset is not None:
             continue
-        started: Any = execution.decode()[0].events[0]
-        known = [version.known_workflows.get(started.workflow) for version in versions]
+        started: Any = turns[0].events[0]
+        known = [known_workflows(version).get(started.workflow) for version in versions]
         tried = [workflow for workflow in known if workflow is not None]
         if not tried:
             yield f"workflow {started.workflow!r} of {history.id!r} is not registered"

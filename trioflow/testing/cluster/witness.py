@@ -14,7 +14,7 @@ import anyio
 
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
-from trioflow.backends.records import Heartbeat, Update
+from trioflow.backends.records import Effect, Heartbeat
 from trioflow.errors import BackendUnavailable
 from trioflow.testing.clock import SimulatedClock
 from trioflow.testing.cluster.faults import Faults
@@ -22,7 +22,9 @@ from trioflow.testing.cluster.invariants import Ledger
 
 __all__ = ["Witness"]
 
-_READS = frozenset({"get", "history", "activities", "count", "stats", "list", "load"})
+_READS = frozenset(
+    {"get", "history", "activities", "count", "stats", "list", "load", "inbox", "answers"}
+)
 _FULL = "the disk of the simulated store is full"
 _AWAY = "the simulated store is away"
 _WAITS = 0.5  # seconds for which a commit waits on average while the store is slow
@@ -127,17 +129,19 @@ class Witness:
         self._ledger.committed(worker, units, results)
         return results
 
-    async def send(self, instance: str, event: bytes, *, life: str | None = None) -> Update:
+    async def send(
+        self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
+    ) -> Effect:
         """Put an event into an inbox, and note it."""
         self._check("send")
-        update = await self._store.send(instance, event, life=life)
+        update = await self._store.send(instance, event, life=life, request=request)
         if update == "done":
             await self._note(instance, event)
         return update
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         """Ask for a cancel, and note it."""
         self._check("cancel")
         update = await self._store.cancel(instance, event, outcome, life=life)

@@ -28,13 +28,17 @@ from trioflow.testing.conformance import (
     endings,
     executions,
     instances,
+    limits,
     lives,
     messages,
+    outbox,
     priorities,
     questions,
     requests,
+    resets,
     schedules,
     searching,
+    sharing,
     suspects,
     times,
     workers,
@@ -48,7 +52,7 @@ def conformance_cases() -> list[Case]:
     """Return all cases; their names say what they demand."""
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
-        *(workers, suspects, lives, clients, priorities, requests, questions, searching),
-        schedules,
+        *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
+        *(schedules, limits, outbox, sharing),
     )
     return [case for module in modules for case in module.CASES]

@@ -60,6 +60,9 @@ class Stage:
         pass_time: Lets this many seconds pass on the store's clock.
         forget_worker: Deletes a worker's row and nothing else, past the contract; ``None`` if that
             cannot be done. Then nothing is shown of what belongs to no row.
+        connect: Returns a new connection of the driver to the store's database, not in autocommit
+            mode; ``None`` if the store takes no part in transactions of others.
+        callers_overlap: Whether two transactions can write at the same time.
     """
 
     def __init__(
@@ -68,10 +71,14 @@ class Stage:
         pass_time: Callable[[float], Awaitable[None]],
         *,
         forget_worker: Callable[[str], Awaitable[None]] | None = None,
+        connect: Callable[[], Any] | None = None,
+        callers_overlap: bool = True,
     ) -> None:
         self.backend = backend
         self.pass_time = pass_time
         self.forget_worker = forget_worker
+        self.connect = connect
+        self.callers_overlap = callers_overlap
 
     async def workers(self, *ids: str) -> None:
         """Register workers."""

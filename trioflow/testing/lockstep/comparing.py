@@ -28,6 +28,7 @@ __all__ = [
     "difference",
     "in_order",
     "inbox",
+    "shown_inbox",
     "taken_activities",
     "taken_instances",
 ]
@@ -95,11 +96,16 @@ def _task(task: ActivityTask) -> ActivityTask:
     return msgspec.structs.replace(task, scheduled_at=_NOW)
 
 
-def _taken(one: TakenInstance) -> TakenInstance:
-    known = [
+def shown_inbox(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+    """Return what of an inbox has to be the same."""
+    return [
         StoredMessage(0, _event(message.event), _when(message.at) or 0.0)
-        for message in inbox(one.inbox)
+        for message in inbox(messages)
     ]
+
+
+def _taken(one: TakenInstance) -> TakenInstance:
+    known = shown_inbox(one.inbox)
     ready_at = _when(one.ready_at)
     return msgspec.structs.replace(one, ready_at=ready_at, inbox=known, created_at=_NOW)
 
@@ -110,7 +116,7 @@ def _heartbeat(beat: Heartbeat) -> Heartbeat:
 
 
 def _failure(failure: CommitFailure) -> CommitFailure:
-    return CommitFailure(sorted(failure.taken_ids), sorted(failure.lost), sorted(failure.unseen))
+    return CommitFailure(*(sorted(ids) for ids in msgspec.structs.astuple(failure)))
 
 
 def _ended(one: EndedExecution) -> EndedExecution:

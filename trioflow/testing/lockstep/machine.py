@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from trioflow._model.limits import Limit, LimitKind
 from trioflow.testing.lockstep import plans
-from trioflow.testing.lockstep.comparing import taken_activities, taken_instances
+from trioflow.testing.lockstep.comparing import shown_inbox, taken_activities, taken_instances
 from trioflow.testing.lockstep.drafting import TERMINATED, UNSTARTED, Draft
 from trioflow.testing.lockstep.facts import FUTURE, PAST, Facts
 from trioflow.testing.lockstep.plans import (
@@ -28,6 +29,7 @@ from trioflow.testing.lockstep.plans import (
     UnitPlan,
 )
 from trioflow.testing.lockstep.reading import Reader
+from trioflow.testing.lockstep.resets import ResetPlan, Resets, numbered, reset_plans
 from trioflow.testing.lockstep.sessions import Session
 from trioflow.testing.lockstep.sides import ALL, MANY, Each, Shape, plain
 
@@ -56,8 +58,10 @@ class Machine(RuleBasedStateMachine):
         self._facts = Facts(session.clock)
         self._draft = Draft(str(session.number), self._facts, self._sides.model)
         self._reader = Reader(self._sides, self._facts, self._draft)
+        self._resets = Resets(self._draft, self._facts)
         self._changed = False
         self._failed = False
+        self._limits: dict[tuple[LimitKind, str], Limit] = {}
 
     def _do(self, step: Callable[..., Coroutine[Any, Any, object]], *args: Any) -> None:
         try:
@@ -115,6 +119,8 @@ class Machine(RuleBasedStateMachine):
             await self._take_activities(last, QUEUES, 1, ())
         await self._take_activities(last, QUEUES, MANY, ())
         await self._change("release_worker", last)
+        for named in self._limits:
+            await self._change("remove_limit", *named)
         await self._empty()
 
     async def _take_all_suspects(self, worker: str) -> None:
@@ -462,11 +468,49 @@ class Machine(RuleBasedStateMachine):
         if await self._change(what, id, *arguments, **meant) == "done" and what == "retry_now":
             self._facts.hastened(id)
 
+    @rule(pick=_pick, stray=plans.often, plan=reset_plans)
+    def reset(self, pick: int, stray: bool, plan: ResetPlan) -> None:
+        """A client has an instance go on from an earlier turn."""
+        self._do(self._reset, self._draft.instance(pick, stray=stray), plan)
+
+    async def _reset(self, id: str, plan: ResetPlan) -> None:
+        reset = self._resets.reset(id, plan)
+        await self._sides.call("inbox", id, shape=lambda found, _: shown_inbox(found))
+        numbers = {
+            side.name: [one.seq for one in await side.backend.inbox(id)]
+            for side in self._sides.sides
+        }
+        mistaken = plan.wrong == "inbox"
+        given = Each(lambda side: numbered(reset, numbers[side.name], wrong=mistaken))
+        if await self._change("reset", given) == "done":
+            self._resets.done(id, reset.life, reset.execution + 1, reset.beginning)
+
+    @rule(new=plans.news, plan=reset_plans)
+    def fork(self, new: NewPlan, plan: ResetPlan) -> None:
+        """A client has an instance begin with turns of another one."""
+        self._do(self._fork, new, plan)
+
+    async def _fork(self, new: NewPlan, plan: ResetPlan) -> None:
+        made, beginning = self._resets.fork(new, plan)
+        if await self._change("fork", made, beginning):
+            self._resets.done(made.id, made.life, 1, beginning)
+
     @rule(new=plans.news, request=plans.requests)
     def create_and_send(self, new: NewPlan, request: str) -> None:
         """A client sends an event to an instance, which is created if there is none."""
         given = self._draft.new(new), self._draft.event()
         self._do(partial(self._change, request=request), "create_and_send", *given)
+
+    @rule(limit=plans.limits, remove=plans.often)
+    def limit(self, limit: Limit, remove: bool) -> None:
+        """A client sets a limit that leaves room for all, or removes it."""
+        named = limit.kind, limit.name
+        if remove:
+            self._limits.pop(named, None)
+            self._do(self._change, "remove_limit", *named)
+        else:
+            self._limits[named] = limit
+            self._do(self._change, "set_limit", limit)
 
     @rule(
         where=plans.filters,

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from trioflow._model.attributes import AttributeCondition
+from trioflow._model.limits import Limit
 
 __all__ = [
     "ACTIVITIES",
@@ -42,6 +43,7 @@ __all__ = [
     "groups",
     "heir_acts",
     "ids",
+    "limits",
     "lives",
     "news",
     "often",
@@ -86,6 +88,7 @@ REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
+Claim = Literal["", "take", "free", "set", "clear"]
 Asker = Literal["nobody", "client", "parent", "stranger"]
 Consume = Literal["all", "none", "first", "last", "twice", "unknown", "foreign", "again"]
 Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspended"]
@@ -123,6 +126,7 @@ class MessagePlan:
 
     ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
     creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
+    ``claim``: what it asks for of something shared instead; of an event with ``reuse``.
     ``terminates``: it ends its target instead.
     """
 
@@ -134,6 +138,7 @@ class MessagePlan:
     new: NewPlan | None
     reuse: bool
     replace: bool
+    claim: Claim
     terminates: bool
 
 
@@ -289,6 +294,15 @@ news = st.builds(
 _right: Life = "right"
 _any: Life = "any"
 _life: st.SearchStrategy[Life] = _mostly(_any, "right", "right", "wrong", weight=4)
+# Of those that are equal, which ones are taken differs; so these keep nobody waiting. But what is
+# born leased is refused, and instances are admitted and dismissed.
+limits = st.sampled_from(
+    (
+        Limit(kind="queue", name="q", concurrency=1000),
+        Limit(kind="activity", name="act", concurrency=1000, rate=1000, per=1e6),
+        Limit(kind="workflow", name="flow", concurrency=1000),
+    )
+)
 lives = _life
 """Which life of an id is meant."""
 
@@ -303,6 +317,10 @@ _not_asked: Asker = "nobody"
 _asker: st.SearchStrategy[Asker] = _mostly(_not_asked, "client", "parent", "stranger", weight=12)
 _none: NewPlan | None = None
 _news = st.one_of(*[st.just(_none)] * 5, news)
+_no_claim: Claim = ""
+_claim: st.SearchStrategy[Claim] = _mostly(
+    _no_claim, "take", "take", "take", "free", "free", "set", "clear", weight=12
+)
 _message = st.builds(
     MessagePlan,
     to=_someone,
@@ -313,6 +331,7 @@ _message = st.builds(
     new=_news,
     reuse=often,
     replace=seldom,
+    claim=_claim,
     terminates=seldom,
 )
 _going_on: Ending = "none"

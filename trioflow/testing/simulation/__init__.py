@@ -52,6 +52,7 @@ def simulate(
     failures: bool = True,
     crashes: bool = True,
     terminates: bool = False,
+    resets: bool = False,
     instances: int = 1,
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
@@ -78,6 +79,7 @@ def simulate(
         crashes: Whether workers may be killed: after an activity has run and before that is stored,
             or between a turn and its commit.
         terminates: Whether a client may terminate the instance.
+        resets: Whether a client may reset the instance once, to before its last turn or its first.
         instances: How many instances run side by side, with the same arguments and signals.
         deploy: The workflow's new code, which is deployed at some time.
         registry: Where sub-workflows and the types of activities are found; by default all that
@@ -113,7 +115,13 @@ def simulate(
         schedule=schedule,
         signals=signals,
         updates=updates,
-        hazards=Hazards(cancels=cancels, failures=failures, crashes=crashes, terminates=terminates),
+        hazards=Hazards(
+            cancels=cancels,
+            failures=failures,
+            crashes=crashes,
+            terminates=terminates,
+            resets=resets,
+        ),
     )
     try:
         simulation.run()

@@ -43,6 +43,8 @@ class SimulatedCall:
         now: The time.
 
     Attributes:
+        execution: The execution of the instance that waits for it.
+        called_in: The one that has called it, if that has taken it over by a reset.
         attempt: Which attempt is next, from 1.
         visible_at: When that begins at the earliest.
         cancelled: Whether its cancel was asked for.
@@ -59,7 +61,7 @@ class SimulatedCall:
         now: float,
     ) -> None:
         self.instance = instance
-        self.execution = instance.number
+        self.execution = self.called_in = instance.number
         self.command = command
         self.attempt = 1
         self.visible_at = now
@@ -108,7 +110,7 @@ class SimulatedCall:
             at=elapsed,
             attempt=self.attempt,
             instance=self.instance.id,
-            command=f"{self.instance.id}/{self.execution}/{self.command.id}",
+            command=f"{self.instance.id}/{self.called_in}/{self.command.id}",
         )
 
     def run(self) -> ev.Event:
@@ -118,7 +120,7 @@ class SimulatedCall:
             ActivityInfo(
                 activity=self.name,
                 instance=self.instance.id,
-                execution=self.execution,
+                execution=self.called_in,
                 command=self.command.id,
                 attempt=self.attempt,
                 scheduled_at=self._scheduled_at,

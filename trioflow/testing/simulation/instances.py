@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,6 +42,7 @@ class SimulatedInstance:
         outcome: How it ended, ``None`` before.
         cancel_asked: Whether a client has cancelled it.
         terminated: Whether a client has terminated it, or its parent.
+        was_reset: Whether a client has reset it.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SimulatedInstance:
         self.outcome: Outcome | None = None
         self.cancel_asked = False
         self.terminated = False
+        self.was_reset = False
         timeout = workflow.timeout if options is None else options.timeout or workflow.timeout
         self._deadline_at = None if timeout is None else max(now, start_at) + timeout
         self._attributes = attributes or {}
@@ -185,6 +188,28 @@ class SimulatedInstance:
         self._input = bytes(outcome.input)
         kept = ev.Message | ev.PromiseResolved | ev.PromiseRejected | ev.CancelRequested
         self.inbox = [(at, event) for at, event in self.inbox if isinstance(event, kept)]
+
+    def begin_again(
+        self,
+        turns: Sequence[bytes],
+        inbox: Sequence[tuple[float, ev.Event]],
+        carried: Sequence[ev.Message],
+    ) -> None:
+        """Begin the next execution with turns of this one.
+
+        Raises:
+            ReplayError: They do not replay.
+        """
+        self.evict()
+        self.was_reset = True
+        self._earlier.append(self._stored())
+        self.number += 1
+        self.turns, self.inbox, self._carried = list(turns), list(inbox), list(carried)
+        self.wake_at = None
+        if turns:
+            execution = self._replayed()
+            self.wake_at = execution.wake_at
+            execution.evict()
 
     def _replayed(self) -> Execution:
         identity = Identity(self.id, self.number, "default", 0, self.life)

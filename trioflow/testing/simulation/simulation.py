@@ -21,6 +21,7 @@ from trioflow.testing.fakes import FakeCall
 from trioflow.testing.history import History
 from trioflow.testing.simulation.calls import SimulatedCall, SimulatedFailure, SimulatedFinalFailure
 from trioflow.testing.simulation.instances import SimulatedInstance
+from trioflow.testing.simulation.resets import places_of, reset
 from trioflow.testing.simulation.schedules import Schedule
 from trioflow.testing.simulation.world import World, name_of
 from trioflow.testing.stuck import Stuck
@@ -45,6 +46,7 @@ class Hazards(msgspec.Struct, frozen=True, kw_only=True):
     failures: bool = True
     crashes: bool = True
     terminates: bool = False
+    resets: bool = False
 
 
 class Simulation(Generic[R]):
@@ -218,6 +220,16 @@ class Simulation(Generic[R]):
                 (f"a client terminates {root.id}", partial(self._world.terminate, root))
                 for root in self._world.roots
                 if root.outcome is None
+            ]
+        if self._hazards.resets:
+            actions += [
+                (
+                    f"a client resets {root.id} to before turn {turn}",
+                    partial(reset, self._world, root, turn),
+                )
+                for root in self._world.roots
+                if root.outcome is None and not root.was_reset
+                for turn in places_of(root)
             ]
         for call in self._world.open:
             actions += self._hazards_of_call(call)

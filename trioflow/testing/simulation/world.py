@@ -14,12 +14,15 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     EmitValue,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -35,6 +38,7 @@ from trioflow.errors import (
     InstanceTerminated,
     TrioflowError,
 )
+from trioflow.testing.claims import Claimant, SharedClaims
 from trioflow.testing.fakes import FakeCall
 from trioflow.testing.simulation.calls import SimulatedCall
 from trioflow.testing.simulation.instances import SimulatedInstance
@@ -67,6 +71,7 @@ class World:
         instances: All, by their ids.
         open: The calls of activities that have not ended.
         noted: The attempts of each activity.
+        shared: What instances share.
         answers: What the first root has answered, by the update's number.
         deploy: The new code, until it is in use.
     """
@@ -92,6 +97,7 @@ class World:
         self.open: list[SimulatedCall] = []
         self.noted: dict[str, list[FakeCall]] = {}
         self.answers: dict[str, AnswerUpdate] = {}
+        self.shared: SharedClaims[ev.Event] = SharedClaims(self._is_there, self._grant)
         self.instances: dict[str, SimulatedInstance] = {}
         self.roots: list[SimulatedInstance] = []
         for number in range(1, instances + 1):
@@ -188,7 +194,7 @@ class World:
         count = len(instance.inbox) if most is None else most
         turn = instance.store(instance.make_turn(count, self.now), count)
         for command in turn.commands:
-            self._carry_out(instance, command)
+            self.carry_out(instance, command)
         if turn.outcome is not None:
             self._ended(instance, turn.outcome)
 
@@ -205,30 +211,54 @@ class World:
         self.now = max(self.now, instance.wake_at)
         self.turn(instance)
 
-    def _carry_out(self, instance: SimulatedInstance, command: Command) -> None:
+    def carry_out(self, instance: SimulatedInstance, command: Command) -> None:
+        """Do what a turn has asked for."""
         match command:
             case RunActivity():
                 definition, fn = self._function_of(command.activity)
                 self._ask(instance, command, definition, fn)
             case StartChild():
                 self._start_child(instance, command)
-            case CancelActivity():
+            case CancelActivity() | CancelChild():
                 self._cancel_call(instance, command)
-            case CancelChild():
-                self._cancel_call(instance, command)
-                self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
             case StartDetached():
                 self._start_detached(instance, command)
             case CancelInstance():
                 self._cancel_instance(instance, command)
+            case ClaimShared() | ReleaseShared() | SetShared():
+                self._share(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
             case RecordSideEffect() | EmitValue() | RecordPatch() | TerminateInstance():
                 pass  # it has happened, nobody waits for it, or it is a schedule's
             case _:
                 assert_never(command)
+
+    def _share(
+        self, instance: SimulatedInstance, command: ClaimShared | ReleaseShared | SetShared
+    ) -> None:
+        who = Claimant(instance.id, instance.life, instance.number, command.id)
+        match command:
+            case ClaimShared():
+                self.shared.take(command.name, who, command.size, ev.RequestDone(command.id))
+            case ReleaseShared():
+                self.shared.free(command.name, who)
+            case _:
+                instance.inbox.append((self.now, ev.RequestDone(command.id)))
+                self.shared.put(command.name, value=command.value)
+
+    def _is_there(self, who: Claimant) -> bool:
+        there = self.instances.get(who.instance)
+        return (
+            there is not None
+            and there.outcome is None
+            and (there.life, there.number) == (who.life, who.execution)
+        )
+
+    def _grant(self, who: Claimant, event: ev.Event) -> None:
+        self.instances[who.instance].inbox.append((self.now, event))
 
     def _ask(
         self,
@@ -337,12 +367,15 @@ class World:
             if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
                 call.reason = command.reason
+        if isinstance(command, CancelChild):
+            self._cancel_child(instance, command)
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self.instances.get(command.instance)
         ref = ev.ParentRef(parent.id, parent.number, command.id, parent.life)
         if child is not None and child.outcome is None and child.parent == ref:
-            child.inbox.append((self.now, ev.CancelRequested(command.reason, ref)))
+            cancel = ev.CancelRequested(command.reason, ref, parent.was_reset)
+            child.inbox.append((self.now, cancel))
 
     def _send(self, sender: SimulatedInstance, command: SendSignal) -> None:
         target = self.instances.get(command.instance)
@@ -356,8 +389,9 @@ class World:
 
     def _answered(self, instance: SimulatedInstance, answer: AnswerUpdate) -> None:
         if instance is self.roots[0]:
-            assert answer.update not in self.answers, f"update {answer.name!r} is answered twice"
-            self.answers[answer.update] = answer
+            again = answer.update in self.answers
+            assert instance.was_reset or not again, f"update {answer.name!r} is answered twice"
+            self.answers.setdefault(answer.update, answer)
 
     def terminate(self, instance: SimulatedInstance) -> None:
         """End an instance and its sub-workflows; none of their code runs any more."""
@@ -374,6 +408,7 @@ class World:
 
     def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
         self._close(instance, outcome)
+        self.shared.forget([instance.id])
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self.codec)
             if isinstance(error, DeterminismError):

@@ -92,7 +92,7 @@ class Process:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._pulse: Pulse | None = None
         self._talking = threading.Event()
-        self._pause = 1.0
+        self._interval = 1.0
 
     def run(self) -> None:
         """Make one call after the other."""
@@ -175,7 +175,7 @@ class Process:
         pulse = Pulse(
             time.monotonic, lambda details: encode_plain(codec, details, what), _at_once, self._say
         )
-        self._pulse, self._pause = pulse, call.pause
+        self._pulse, self._interval = pulse, call.interval
         current_heartbeat.set(pulse.beat)
         result = activity.call_plain(args, kwargs)
         what = f"{activity.name}() result"
@@ -191,7 +191,7 @@ class Process:
 
     def _keep_talking(self) -> None:
         while True:
-            time.sleep(self._pause)
+            time.sleep(self._interval)
             self._send_beat()
 
     def _send_beat(self, *, last: bool = False) -> None:

@@ -57,14 +57,14 @@ class Call(msgspec.Struct, frozen=True, tag=True):
         path: and under which name there, with dots.
         info: What `activity_info` gives there.
         input: The stored arguments.
-        pause: Seconds between two `Beat` at least.
+        interval: Seconds between two `Beat` at least.
     """
 
     module: str
     path: str
     info: ActivityInfo
     input: bytes
-    pause: float
+    interval: float
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

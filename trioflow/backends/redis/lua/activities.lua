@@ -3,6 +3,19 @@
 -- lives had names. A row is the packed fields in the order of `pack_activity`; `cancel` is false
 -- unless asked for, and '' if nobody is to hear of the end.
 
+-- Activities that have a key wait in lanes of their own, named by queue and key.
+local function lane_name(queue, key)
+  return (key or '') == '' and queue or queue .. '\0' .. key
+end
+
+-- Return the lane in which an activity is to wait, which may not have occurred before.
+local function waiting_lane(queue, priority, key)
+  if (key or '') ~= '' then
+    zadd('keys:' .. queue, 0, key)
+  end
+  return open_lane(lane_name(queue, key), priority)
+end
+
 local function activities_key(id, life)
   return life == '' and P .. 'a:' .. id or P .. 'a/' .. life .. ':' .. id
 end
@@ -34,7 +47,8 @@ end
 local function pack_activity(row)
   return cmsgpack.pack(
     row.worker, row.queue, row.cancel, row.attempt, row.visible_at, row.scheduled_at,
-    row.activity, row.input, row.options, row.failure, row.priority or 0, row.progress or ''
+    row.activity, row.input, row.options, row.failure, row.priority or 0, row.progress or '',
+    row.limit_key or ''
   )
 end
 
@@ -43,13 +57,13 @@ local function damaged_activity()
   return {
     worker = '', queue = '', cancel = false, attempt = 1, visible_at = 0, scheduled_at = 0,
     activity = '', input = '', options = '', failure = '', priority = 0, progress = '',
-    damaged = true,
+    limit_key = '', damaged = true,
   }
 end
 
 local function unpack_activity(packed)
   local could, worker, queue, cancel, attempt, visible_at, scheduled_at, activity, input, options,
-    failure, priority, progress = pcall(cmsgpack.unpack, packed)
+    failure, priority, progress, limit_key = pcall(cmsgpack.unpack, packed)
   local whole = could and type(worker) == 'string' and type(queue) == 'string'
     and type(attempt) == 'number' and type(scheduled_at) == 'number'
     and type(activity) == 'string' and type(failure) == 'string'
@@ -60,7 +74,7 @@ local function unpack_activity(packed)
     worker = worker, queue = queue, cancel = cancel, attempt = attempt,
     visible_at = visible_at, scheduled_at = scheduled_at,
     activity = activity, input = input, options = options, failure = failure,
-    priority = priority or 0, progress = progress or '',
+    priority = priority or 0, progress = progress or '', limit_key = limit_key or '',
   }
 end
 
@@ -92,7 +106,7 @@ end
 -- Take an activity out of the indexes; its row is the caller's business.
 local function unlist_activity(token, row)
   if row.worker == '' then
-    zrem('visible' .. lane(row.queue, row.priority), token)
+    zrem('visible' .. lane(lane_name(row.queue, row.limit_key), row.priority), token)
   else
     free_activity(token, row.queue, row.worker, row.cancel)
   end
@@ -139,7 +153,7 @@ local function offer_activity(id, execution, command, life, row, visible_at)
   row.worker = ''
   row.visible_at = visible_at
   store_activity(id, execution, command, life, row)
-  zadd('visible' .. open_lane(row.queue, row.priority), visible_at, token)
+  zadd('visible' .. waiting_lane(row.queue, row.priority, row.limit_key), visible_at, token)
 end
 
 -- Return all activities of one life of an instance: execution, command, row, life for each.
@@ -155,6 +169,6 @@ end
 local function describe(id, execution, command, life, row)
   return {
     id, execution, command, life, row.activity, row.queue, row.input, row.options, row.attempt,
-    exact(row.scheduled_at), row.failure, row.priority, row.progress,
+    exact(row.scheduled_at), row.failure, row.priority, row.progress, row.limit_key or '',
   }
 end

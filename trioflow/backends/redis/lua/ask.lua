@@ -1,5 +1,5 @@
 -- include: base
--- Keep a question for a worker. ARGV: nonce, again, source, question. Returns an Update.
+-- Keep a question for a worker. ARGV: nonce, again, source, question. Returns an Effect.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then

@@ -1,7 +1,7 @@
--- include: base activities instances ending
+-- include: base activities instances sharing ending limiting
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
--- Returns for each unit {} if it is stored, or {'failed', taken ids, lost ids, unseen ids}. Stores
+-- Returns for each unit {} if it is stored, or {'failed', taken, lost, unseen, limited ids}. Stores
 -- nothing and returns 'dead' if the worker's lease has expired, or 'notice' if a parent is to be
 -- told of an id that is taken and `notices` does not have the words.
 -- Fencing: an instance's turn is stored only if this worker holds it, and the turn's number is the
@@ -19,6 +19,7 @@ end
 local units = cmsgpack.unpack(ARGV[5])
 local NONE = {}
 local notices = cmsgpack.unpack(ARGV[6])
+local limits = may_have_limits() and load_limits() or no_limits()
 local messages = {}
 local cancels = {}
 local retries = {}
@@ -226,13 +227,13 @@ local function write_activities(commit)
     store_new_activity(id, execution, new.command, life, {
       worker = new.leased and worker or '', queue = new.queue, cancel = false, attempt = 1,
       visible_at = now, scheduled_at = now, activity = new.activity, input = new.input,
-      options = new.options, failure = '', priority = new.priority,
+      options = new.options, failure = '', priority = new.priority, limit_key = new.limit_key,
     })
     know_queue(new.queue)
     if new.leased then
       hold_activity(token, new.queue, worker, false)
     else
-      zadd('visible' .. open_lane(new.queue, new.priority), now, token)
+      zadd('visible' .. waiting_lane(new.queue, new.priority, new.limit_key), now, token)
     end
   end
 end
@@ -304,11 +305,14 @@ end
 
 -- Plan what is to be done with a unit: return a plan, or why it fails; or nil if it needs a notice.
 local function judge(unit, known)
-  local taken, failed, replaced = {}, {}, {}
+  local taken, failed, replaced, over = {}, {}, {}, {}
   local own = {}
   local rows, told = {}, {}
   local complete = true
   for n, commit in ipairs(unit.instances) do
+    if is_over(limits, commit) then
+      over[#over + 1] = commit.id
+    end
     local twin = own[commit.id] or known[commit.id]
     local row, stays_out = check(commit, twin, taken, failed, replaced)
     rows[n] = row
@@ -321,13 +325,13 @@ local function judge(unit, known)
       own[commit.id] = commit
     end
   end
-  if #taken + #failed > 0 then
+  if #taken + #failed + #over > 0 then
     local why = { lost = {}, unseen = {} }
     for _, one in ipairs(failed) do
       local ids = why[one[2]]
       ids[#ids + 1] = one[1]
     end
-    return { failure = { 'failed', taken, why.lost, why.unseen } }
+    return { failure = { 'failed', taken, why.lost, why.unseen, over } }
   end
   for id, commit in pairs(own) do
     known[id] = commit
@@ -361,6 +365,10 @@ local function write_unit(unit, plan)
   for _, progress in ipairs(unit.progress or NONE) do
     write_progress(progress)
   end
+  for _, slot in ipairs(unit.kept or NONE) do
+    redis.call('HSET', P .. 'kept:' .. worker, slot[1], cmsgpack.pack({ slot[2], slot[3], slot[4] }))
+  end
+  call_many('HDEL', P .. 'kept:' .. worker, unit.freed or NONE, 1)
   for _, result in ipairs(unit.results or NONE) do
     write_result(result)
   end
@@ -372,6 +380,9 @@ end
 
 local function deliver_message(sender, message)
   local done
+  if message.claim then
+    return ask_shared(message.instance, message)
+  end
   if message.new then
     local top = message.replacing and open_row(message.instance)
     if top then

@@ -1,6 +1,6 @@
 -- include: base activities instances
 -- Put an event into an inbox. ARGV: nonce, again, source, instance, event, life (see `is_meant`),
--- for a cancel what `end_unstarted` wants, or '', a request's id or ''. Returns an Update.
+-- for a cancel what `end_unstarted` wants, or '', a request's id or ''. Returns an Effect.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then

@@ -41,6 +41,14 @@ for _, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
       ready = ready + redis.call('ZCOUNT', place, '-inf', now)
     end
   end
+  for _, key in ipairs(redis.call('ZRANGE', P .. 'keys:' .. queue, 0, -1)) do
+    local name = queue .. '\0' .. key
+    local levels = redis.call('SMEMBERS', P .. 'lanes:' .. name)
+    levels[#levels + 1] = 0
+    for _, priority in ipairs(levels) do
+      waiting = waiting + redis.call('ZCARD', P .. 'visible' .. lane(name, priority))
+    end
+  end
   local running, suspended = number('running', queue), number('suspended', queue)
   local activities = number('activities', queue)
   if waiting + running + suspended + activities > 0 then

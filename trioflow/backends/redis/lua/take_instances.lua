@@ -1,4 +1,4 @@
--- include: base taking
+-- include: base limiting taking
 -- Lease ready instances to a worker, or one suspect.
 -- ARGV: TakeRequest. Returns: now, next_at or '', 1 if a suspect is ready and free, then for each: id,
 -- ready_at, row fields, inbox.
@@ -38,6 +38,19 @@ local function look_for_mine(found)
   end)
 end
 
+-- The room that is left for instances of limited workflows that have not begun, and who has.
+local limits = not asked.suspect and limit > 0 and may_have_limits() and load_limits() or no_limits()
+local rooms = {}
+for name, one in pairs(limits.workflow) do
+  rooms[name] = one.concurrency - admitted_of(name)
+end
+
+-- Return whether an instance has to be admitted before it is taken.
+local function is_outside(id, workflow, life)
+  return rooms[workflow]
+    and redis.call('HGET', P .. 'admitted:' .. workflow, id) ~= (life or '')
+end
+
 local living = {}
 
 local function is_left_to_another(sticky_worker)
@@ -58,12 +71,19 @@ local function look_for_free(place, priority, most, found)
     if of_place >= most then
       return true
     end
-    local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky')
+    local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky', 'life')
     if not row[1] then
       zrem(place, id) -- there is nothing that could be given
     elseif not (excluded[row[1]] or excluded_ids[id]) then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
+      elseif is_outside(id, row[1], row[3]) then
+        if rooms[row[1]] > 0 then -- which is for the best ones, see `admit`
+          found[#found + 1] = {
+            id = id, at = at, place = place, priority = priority, life = row[3] or '',
+            outside = row[1],
+          }
+        end
       else
         found[#found + 1] = { id = id, at = at, place = place, priority = priority }
         of_place = of_place + 1
@@ -98,6 +118,24 @@ local function look_into(queue, many, few, found, suspects)
   end
 end
 
+-- Leave out those for which there is no room, and note those that begin.
+local function admit(sorted)
+  if not next(rooms) then
+    return sorted
+  end
+  local kept = {}
+  for _, one in ipairs(sorted) do
+    if not one.outside or rooms[one.outside] > 0 then
+      kept[#kept + 1] = one
+      if one.outside and #kept <= limit then
+        rooms[one.outside] = rooms[one.outside] - 1
+        redis.call('HSET', P .. 'admitted:' .. one.outside, one.id, one.life)
+      end
+    end
+  end
+  return kept
+end
+
 local found, suspects = {}, {}
 if asked.suspect then
   for queue in pairs(wanted_queues) do
@@ -113,6 +151,7 @@ else
     look_into(queue, limit + 1, 1, found, suspects)
   end
   table.sort(found, by_rank)
+  found = admit(found)
   if #found > limit then
     next_at = earlier(next_at, found[limit + 1].at)
     for n = #found, limit + 1, -1 do

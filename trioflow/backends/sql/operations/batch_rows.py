@@ -9,6 +9,7 @@ from trioflow._model.events import ParentRef
 from trioflow.backends.commits import ActivityRetry, InstanceCommit, Message, Unit
 from trioflow.backends.records import ActivityKey
 from trioflow.backends.sql.dialect import Write
+from trioflow.backends.sql.limit_queries import FREE_SLOTS, KEEP_SLOTS
 from trioflow.backends.sql.operations.delivery import Mail
 from trioflow.backends.sql.rows import new_instance_row
 from trioflow.backends.sql.statements import (
@@ -35,6 +36,9 @@ def life_of(commit: InstanceCommit) -> str:
 
 Refusals: TypeAlias = Mapping[tuple[str, ParentRef], Message]
 """What is sent to a parent in place of its child: by the child's id and who its parent is."""
+
+
+_LIMIT_KEY = NEW_ACTIVITIES.columns.index("limit_key")
 
 
 class BatchRows:
@@ -66,6 +70,8 @@ class BatchRows:
         self.attributes: dict[str, bytes] = {}
         self.changed_attributes: list[str] = []
         self.progress: dict[ActivityKey, bytes] = {}
+        self.kept: list[Any] = []
+        self.freed: list[Any] = []
 
     def add(self, unit: Unit) -> None:
         """Add all that a unit says."""
@@ -86,6 +92,13 @@ class BatchRows:
             self.mails.append(Mail(key.instance, message, at))
         if unit.retries:
             self.retries += unit.retries
+        if unit.kept or unit.freed:
+            self.kept += [
+                value
+                for one in unit.kept
+                for value in (self.worker, one.id, one.queue, one.activity, one.limit_key)
+            ]
+            self.freed += [value for id in unit.freed for value in (self.worker, id)]
         for each in unit.progress:
             self.progress[each.key] = each.progress
 
@@ -111,7 +124,7 @@ class BatchRows:
             holder = self.worker if new.leased else None
             self.activities += (
                 *(id, execution, new.command, life, new.queue, new.activity, new.input),
-                *(new.options, now, now, holder, new.priority),
+                *(new.options, now, now, holder, new.priority, new.limit_key),
             )
         for command in commit.finished:
             self.finished += (id, execution, command, life)
@@ -177,6 +190,10 @@ class BatchRows:
             *(closing.status, closing.outcome, self.now, commit.status),
         )
 
+    def has_keys(self) -> bool:
+        """Return whether an activity has a key."""
+        return any(self.activities[_LIMIT_KEY :: len(NEW_ACTIVITIES.columns)])
+
     def writes(self) -> list[tuple[Write, list[Any]]]:
         """Return what is written together, in its order."""
         own = [*self.steps[:: len(STEP_INSTANCES.columns)]]
@@ -199,6 +216,8 @@ class BatchRows:
             (FINISH_ACTIVITIES, self.finished),
             (NEW_ACTIVITIES, self.activities),
             (RETURN_ACTIVITIES, self.returned),
+            (KEEP_SLOTS, self.kept),
+            (FREE_SLOTS, self.freed),
             (ANSWER_REQUESTS, self.answers),
         ]
         return [(statement, values) for statement, values in writes if values]

@@ -10,12 +10,13 @@ import msgspec
 from trioflow.backends._common.notices import child_terminated, run_has_ended
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import Reached, Update
+from trioflow.backends.records import Effect, Reached
 from trioflow.backends.sql.dialect import Write
 from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
+from trioflow.backends.sql.operations.sharing import free_shared
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.statements import (
     CREATE_INSTANCES,
@@ -103,7 +104,7 @@ def change_sent(store: SqlStore, message: Message) -> bool:
 
 
 def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -> list[bool]:
-    found = store.among(store.queries.taken_ids, [new.id for new in instances])
+    found = store.taken([new.id for new in instances])
     known = {id: (status, execution) for id, status, execution in found}
     now = store.clock()
     values: list[Any] = []
@@ -128,7 +129,7 @@ def _create(store: SqlStore, instances: Sequence[NewInstance], *, reuse: bool) -
 
 def send(
     store: SqlStore, instance: str, event: bytes, life: str | None = None, request: str = ""
-) -> Update:
+) -> Effect:
     """See `Backend.send`."""
     message = Message(instance, event, life=life)
     if not request:
@@ -143,12 +144,12 @@ def create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: st
 
 def cancel(
     store: SqlStore, instance: str, event: bytes, outcome: bytes, life: str | None = None
-) -> Update:
+) -> Effect:
     """See `Backend.cancel`."""
     return _send(store, Message(instance, event, life=life, unstarted=outcome))
 
 
-def _send_request(store: SqlStore, message: Message, request: str) -> Update:
+def _send_request(store: SqlStore, message: Message, request: str) -> Effect:
     row = store.execute(store.queries.status_of, message.instance).fetchone()
     if row is None:
         return "not found"
@@ -186,7 +187,7 @@ def _create_and_send(store: SqlStore, new: NewInstance, event: bytes, request: s
     return Reached(life, created=created)
 
 
-def _send(store: SqlStore, message: Message) -> Update:
+def _send(store: SqlStore, message: Message) -> Effect:
     with store.transaction():
         now = store.clock()
         if message.unstarted and end_unstarted(store, message, now):
@@ -197,7 +198,7 @@ def _send(store: SqlStore, message: Message) -> Update:
         return "not found" if row is None else "finished"
 
 
-def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None = None) -> Update:
+def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None = None) -> Effect:
     """See `Backend.terminate`."""
     queries = store.queries
     with store.transaction():
@@ -218,6 +219,7 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             store.execute(queries.end_instance, "terminated", outcome, now, id)
             store.execute(queries.delete_inbox, id)
             drop_activities(store, id)
+        free_shared(store, family, now)
         if notice is not None:
             deliver(store, notice, now)
         return "done"
@@ -235,11 +237,11 @@ def _family(store: SqlStore, instance: str) -> list[str]:
         store.write(LOCK_INSTANCES, ids)
 
 
-def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Update:
+def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = None) -> Effect:
     """See `Backend.suspend`."""
     queries = store.queries
     with store.transaction():
-        if store.execute(queries.pause_instance, report, instance, life).rowcount:
+        if store.execute(queries.suspend_by_client, report, instance, life).rowcount:
             return "done"
         row = store.execute(queries.status_of, instance).fetchone()
         if row is None:
@@ -247,7 +249,7 @@ def suspend(store: SqlStore, instance: str, report: bytes, life: str | None = No
         return "unchanged" if row[0] in _OPEN and life in (None, row[1]) else "finished"
 
 
-def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
+def resume(store: SqlStore, instance: str, life: str | None = None) -> Effect:
     """See `Backend.resume`."""
     queries = store.queries
     with store.transaction():
@@ -263,7 +265,7 @@ def resume(store: SqlStore, instance: str, life: str | None = None) -> Update:
 
 def retry_now(
     store: SqlStore, instance: str, activity: str | None = None, life: str | None = None
-) -> Update:
+) -> Effect:
     """See `Backend.retry_now`."""
     queries = store.queries
     with store.transaction():

@@ -56,6 +56,8 @@ from trioflow.backends.sql.operations.delivery import (
     unread_counts,
 )
 from trioflow.backends.sql.operations.keeping import keep_continued
+from trioflow.backends.sql.operations.limited import limits_of_version, over_limits
+from trioflow.backends.sql.operations.sharing import ask_shared
 from trioflow.backends.sql.statements import (
     CLOSE_INSTANCES,
     CONSUME,
@@ -122,6 +124,8 @@ def _conflicts(store: SqlStore) -> tuple[type[Exception], ...]:
 def _renew(store: SqlStore, worker: str) -> None:
     if not store.execute(store.queries.renew_worker, store.clock(), worker).rowcount:
         raise _lease_lost(worker)
+    (version,) = store.execute(store.queries.worker_alive, worker).fetchone()
+    limits_of_version(store, version)
 
 
 def _lease_lost(worker: str) -> LeaseLost:
@@ -148,10 +152,11 @@ def _write_batch(
     plain, others = sort_mails(rows.mails)
     writes = rows.writes()
     if renew:
-        writes.insert(0, (RENEW_WORKER, [worker, rows.now]))
+        _check_limits(store, rows, units)
+        writes.insert(0, (RENEW_WORKER, [worker, rows.now, store.limits.version]))
     if plain and not rows.endings:
         writes.append((COUNT_IN, unread_counts(plain, rows.now)))
-    touched = _write_fenced(store, worker, writes)
+    touched = _write_fenced(store, writes)
     if rows.attributes:
         write_attributes(store, rows.attributes, rows.changed_attributes)
     for ending in rows.endings:
@@ -160,20 +165,25 @@ def _write_batch(
         deliver_together(store, plain, rows.now)
     elif plain:
         insert_together(store, plain, touched[-1], rows.now)
-    deliver_one_by_one(store, others, rows.now, change_sent)
+    deliver_one_by_one(store, others, rows.now, change_sent, ask_shared)
     for cancelling in rows.cancelling:
         _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:
         _retry(store, worker, retry, rows.now)
 
 
-def _write_fenced(
-    store: SqlStore, worker: str, writes: Sequence[tuple[Write, list[Any]]]
-) -> list[int]:
+def _check_limits(store: SqlStore, rows: BatchRows, units: Sequence[Unit]) -> None:
+    """Raise if a unit asks for more than the limits allow of which this connection knows."""
+    limits = store.limits
+    if (limits.limits or rows.has_keys()) and any(over_limits(limits, unit) for unit in units):
+        raise _Mismatch
+
+
+def _write_fenced(store: SqlStore, writes: Sequence[tuple[Write, list[Any]]]) -> list[int]:
     touched = store.dialect.write_all(store.connection, writes)
     for (statement, values), count in zip(writes, touched, strict=True):
         if statement in _FENCED and count * len(statement.columns) != len(values):
-            raise _lease_lost(worker) if statement is RENEW_WORKER else _Mismatch
+            raise _Mismatch  # of `RENEW_WORKER`: it is gone, or there are other limits
     return touched
 
 
@@ -263,7 +273,7 @@ def _commit_judged(
 
 
 def _judge(store: SqlStore, worker: str, unit: Unit) -> _Accepted | CommitFailure:
-    failure = CommitFailure()
+    failure = CommitFailure(limited=over_limits(store.limits, unit))
     instances: list[InstanceCommit] = []
     replaced: list[str] = []
     refusals: dict[tuple[str, ParentRef], Message] = {}

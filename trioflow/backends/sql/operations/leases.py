@@ -63,8 +63,10 @@ def register_worker(
     """See `Backend.register_worker`; ``served`` are its queues and those of its activities."""
     queues = [msgspec.json.encode(each).decode() for each in served]
     with store.transaction():
+        # Locked: whoever changes the limits meanwhile changes them in this row as well.
+        (limits,) = store.execute(store.limit_queries.version).fetchone()
         now = store.clock()
-        store.execute(store.queries.register_worker, worker, name, now, *queues, lease)
+        store.execute(store.queries.register_worker, worker, name, now, *queues, lease, limits)
 
 
 def heartbeat(store: SqlStore, worker: str) -> Heartbeat:
@@ -142,6 +144,7 @@ def recall(store: SqlStore, worker: str, keep: Sequence[ActivityKey]) -> None:
 def _free(store: SqlStore, worker: str, *, died: bool) -> None:
     """Free what a worker held whose row is gone."""
     queries, now = store.queries, store.clock()
+    store.execute(store.limit_queries.free_slots_of, worker)
     # If it held an instance in isolation, that is to blame, and not its activities.
     blamed = died and store.execute(queries.isolated_of_worker, worker).fetchone()
     free = queries.free_as_suspects if died else queries.free_instances

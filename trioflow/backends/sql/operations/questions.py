@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from trioflow.backends.commits import Answer, NewQuestion
-from trioflow.backends.records import TakenQuestion, TakenQuestions, Update
+from trioflow.backends.records import Effect, TakenQuestion, TakenQuestions
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["Answering", "answer_questions", "ask", "replies", "take_questions", "withdraw"]
@@ -25,7 +25,7 @@ class Answering(NamedTuple):
     exclude_ids: Sequence[str]
 
 
-def ask(store: SqlStore, new: NewQuestion) -> Update:
+def ask(store: SqlStore, new: NewQuestion) -> Effect:
     """See `Backend.ask`."""
     queries = store.queries
     with store.transaction():

@@ -30,6 +30,13 @@ from trioflow.backends.records import (
     TakenInstances,
 )
 from trioflow.backends.sql.dialect import Update
+from trioflow.backends.sql.operations.limited import (
+    Admission,
+    Asked,
+    NotLeased,
+    limits_of_version,
+    take_limited,
+)
 from trioflow.backends.sql.rows import (
     LIFE,
     READY_AT,
@@ -61,10 +68,6 @@ class Wanted(NamedTuple):
     exclude_ids: Sequence[str] = ()
 
 
-class _NotLeased(Exception):
-    """Somebody came between the look at what is free and its lease; all is rolled back."""
-
-
 # --- instances ----------------------------------------------------------------------------------
 
 
@@ -82,12 +85,11 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
     ready = look.with_any(look.query(store.queries.any_ready), levels, look.eligible(sticky))
     if not ready:
         return nothing_left([])
-    with suppress(_NotLeased), store.transaction():
+    with suppress(NotLeased), store.transaction():
         if not _is_alive(store, wanted.worker):
             return TakenInstances([], None)
         look.now = store.clock()
-        read = look.query(store.queries.ready_instances)
-        rows = look.by_level(read, ready, look.eligible(sticky), limit + 1, _by_readiness)
+        rows = _admissible(store, look, ready, sticky, limit)
         taken = _lease_instances(store, wanted.worker, rows[:limit])
         if rows[limit:]:
             return TakenInstances(taken, rows[limit][READY_AT], look.any_suspect(apart))
@@ -95,12 +97,32 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
     return TakenInstances([], look.now)
 
 
+def _admissible(
+    store: SqlStore, look: _Look, levels: Sequence[Level], sticky: float, limit: int
+) -> list[Any]:
+    """Return the best rows, one more than ``limit`` if there are so many, as the limits allow."""
+
+    def read() -> list[Any]:
+        query = look.query(store.queries.ready_instances)
+        return look.by_level(query, levels, look.eligible(sticky), limit + 1, _by_readiness)
+
+    limits = store.limits.of_kind("workflow") if store.limits.limits else ()
+    if not limits:
+        return read()
+    admission = Admission(store, limits)
+    while True:
+        look.narrow(admission.clause(), admission.full)
+        rows = read()
+        if admission.admit(rows, limit):
+            return rows
+
+
 def take_own_instances(store: SqlStore, worker: str) -> TakenInstances:
     """Take what is ready and already this worker's: `Backend.take_instances` for a limit of 0."""
     queries, now = store.queries, store.clock()
     taken: list[TakenInstance] = []
     if store.execute(queries.any_own_ready, worker, now).fetchone() is not None:
-        with suppress(_NotLeased), store.transaction():
+        with suppress(NotLeased), store.transaction():
             if not _is_alive(store, worker):
                 return TakenInstances([], None)
             now = store.clock()
@@ -117,7 +139,7 @@ def take_suspect(store: SqlStore, wanted: Wanted) -> TakenInstances:
     taken: list[TakenInstance] = []
     alive = True
     if look.any_suspect(apart):
-        with suppress(_NotLeased), store.transaction():
+        with suppress(NotLeased), store.transaction():
             alive = _is_alive(store, wanted.worker)
             look.now = store.clock()
             read = look.query(store.queries.ready_instances)
@@ -142,7 +164,7 @@ def _lease_instances(
     for row in rows:
         leases += (row[0], worker)
     if store.write(lease, leases) != len(rows):
-        raise _NotLeased
+        raise NotLeased
     inboxes: dict[str, list[StoredMessage]] = {}
     if with_mail := [row[1] for row in rows if row[UNREAD]]:
         for instance, *message in store.among(store.queries.inboxes, with_mail):
@@ -165,12 +187,14 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
         return min(look.first_of_each(look.query(queries.next_activity), asked), default=None)
 
     visible = look.with_any(look.query(queries.any_visible), levels, (look.now, *wanted.exclude))
-    if not visible:
-        return TakenActivities([], next_visible())
-    with suppress(_NotLeased), store.transaction():
+    if not visible and not _has_keys(store, wanted.worker):
+        return TakenActivities([], next_visible(), limits=store.limits.version)
+    with suppress(NotLeased), store.transaction():
         if not _is_alive(store, wanted.worker):
             return TakenActivities([], None)
         look.now = store.clock()
+        if store.limits.of_kind("activity", "queue"):
+            return _take_limited(store, wanted, limit, look)
         read = look.query(queries.visible_activities)
         now_visible = (look.now, *wanted.exclude)
         rows = look.by_level(read, visible, now_visible, limit + 1, _by_visibility)
@@ -178,10 +202,34 @@ def take_activities(store: SqlStore, wanted: Wanted, limit: int) -> TakenActivit
         for row in rows[:limit]:
             leases += (*row[:3], row[LIFE], wanted.worker)
         if leases and store.write(LEASE_ACTIVITIES, leases) != len(rows[:limit]):
-            raise _NotLeased
+            raise NotLeased
         next_at = rows[limit][VISIBLE_AT] if rows[limit:] else next_visible()
-        return TakenActivities([activity_task(row) for row in rows[:limit]], next_at)
+        tasks = [activity_task(row) for row in rows[:limit]]
+        return TakenActivities(tasks, next_at, limits=store.limits.version)
     return TakenActivities([], look.now)
+
+
+def _has_keys(store: SqlStore, worker: str) -> bool:
+    """Return whether there may be activities that have a key, which a plain look does not see."""
+    row = store.execute(store.limit_queries.of_worker, worker).fetchone()
+    return row is not None and limits_of_version(store, row[0]).has_keys()
+
+
+def _take_limited(store: SqlStore, wanted: Wanted, limit: int, look: _Look) -> TakenActivities:
+    def plain(queue: str, left_out: Sequence[str], most: int) -> list[Any]:
+        of_queue = _Look(store, Wanted(wanted.worker, [queue], left_out), "activity")
+        read = of_queue.query(store.queries.visible_activities)
+        levels = _levels(store, "activity", [queue])
+        return of_queue.by_level(read, levels, (look.now, *left_out), most, _by_visibility)
+
+    def next_plain(left_out: Sequence[str]) -> list[float]:
+        others = _Look(store, Wanted(wanted.worker, wanted.queues, left_out), "activity")
+        levels = _levels(store, "activity", wanted.queues)
+        asked = [(*level, look.now, *left_out) for level in levels]
+        return others.first_of_each(others.query(store.queries.next_activity), asked)
+
+    asked = Asked(wanted.worker, wanted.queues, wanted.exclude, plain, next_plain)
+    return take_limited(store, asked, limit)
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -199,13 +247,18 @@ class _Look:
     def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
         self._session = store
         self._worker = wanted.worker
-        self._unwanted = (*wanted.exclude, *wanted.exclude_ids)
+        self._unwanted: tuple[str, ...] = (*wanted.exclude, *wanted.exclude_ids)
         self._clause = ""
         for named, unwanted in ((column, wanted.exclude), ("id", wanted.exclude_ids)):
             if unwanted:
                 marks = ", ".join("?" * len(unwanted))
                 self._clause += store.dialect.query(f" AND {named} NOT IN ({marks})")
+        self._given = self._clause, self._unwanted
         self.now = store.clock()
+
+    def narrow(self, clause: str, values: Sequence[str]) -> None:
+        """Leave out more from now on, in place of what was left out like that before."""
+        self._clause, self._unwanted = self._given[0] + clause, (*self._given[1], *values)
 
     def query(self, query: str) -> str:
         """Complete a query with what is not wanted."""
@@ -266,8 +319,14 @@ class _Look:
 
 
 def _is_alive(store: SqlStore, worker: str) -> bool:
-    """Return whether a worker's row exists, and lock it until the transaction ends."""
-    return store.execute(store.queries.worker_alive, worker).fetchone() is not None
+    """Return whether a worker's row exists, and lock it until the transaction ends.
+
+    It says which limits there are.
+    """
+    row = store.execute(store.queries.worker_alive, worker).fetchone()
+    if row is not None and row[0] != store.limits.version:
+        limits_of_version(store, row[0])
+    return row is not None
 
 
 def _levels(

@@ -10,13 +10,21 @@ from collections.abc import Callable, Sequence
 from anyio.lowlevel import checkpoint
 
 from trioflow._model.attributes import index_rows
+from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.commits import Answer, CommitFailure, Message, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.outbox import (
+    ActivityTransaction,
+    CallerTransaction,
+    no_transactions,
+    refused,
+)
 from trioflow.backends.records import (
     ENDED,
     ActivityKey,
     ActivityTask,
+    Effect,
     EndedExecution,
     Execution,
     Heartbeat,
@@ -24,13 +32,15 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
-    Update,
 )
+from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
+from trioflow.testing.lockstep.model import resetting
 from trioflow.testing.lockstep.model.committing import commit
 from trioflow.testing.lockstep.model.rows import Question, Worker, matches
 from trioflow.testing.lockstep.model.state import State
@@ -125,6 +135,7 @@ class Model:
 
     def _free(self, worker: str, *, died: bool) -> None:
         state, now = self.state, self.now()
+        state.limiting.free(worker)
         held = [row for row in state.instances.values() if row.worker == worker]
         blamed = any(row.suspect for row in held)
         for row in held:
@@ -179,6 +190,21 @@ class Model:
         failures = commit(self.state, worker, units, now)
         self._watcher.notify()
         return failures
+
+    async def set_limit(self, limit: Limit) -> None:
+        await checkpoint()
+        self.state.set_limit(limit)
+        self._watcher.notify()
+
+    async def remove_limit(self, kind: LimitKind, name: str) -> bool:
+        await checkpoint()
+        removed = self.state.remove_limit(kind, name)
+        self._watcher.notify()
+        return removed
+
+    async def limits(self) -> Limits:
+        await checkpoint()
+        return self.state.limiting.seen()
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         await checkpoint()
@@ -235,7 +261,7 @@ class Model:
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         row = self.state.instances.get(instance)
         if not request or row is None or life not in (None, row.new.life):
@@ -273,27 +299,27 @@ class Model:
 
     async def cancel(
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         return self._send(Message(instance, event, life=life, unstarted=outcome))
 
-    def _send(self, message: Message) -> Update:
+    def _send(self, message: Message) -> Effect:
         if not self.state.deliver_or_end(message, self.now()):
             return self._missing(message.instance)
         self._watcher.notify()
         return "done"
 
-    def _missing(self, instance: str) -> Update:
+    def _missing(self, instance: str) -> Effect:
         return "finished" if instance in self.state.instances else "not found"
 
-    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Update:
+    async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         if not self.state.terminate(instance, outcome, life, self.now()):
             return self._missing(instance)
         self._watcher.notify()
         return "done"
 
-    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Update:
+    async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -307,7 +333,7 @@ class Model:
         self._watcher.notify()
         return "done"
 
-    async def resume(self, instance: str, *, life: str | None = None) -> Update:
+    async def resume(self, instance: str, *, life: str | None = None) -> Effect:
         await checkpoint()
         row = self.state.unfinished(instance, life=life)
         if row is None:
@@ -321,7 +347,7 @@ class Model:
 
     async def retry_now(
         self, instance: str, *, activity: str | None = None, life: str | None = None
-    ) -> Update:
+    ) -> Effect:
         await checkpoint()
         row, now = self.state.unfinished(instance, life=life), self.now()
         if row is None:
@@ -338,6 +364,24 @@ class Model:
             one.visible_at = now
         self._watcher.notify()
         return "done" if waiting else "unchanged"
+
+    async def reset(self, reset: Reset) -> ResetResult:
+        await checkpoint()
+        done = resetting.reset(self.state, reset, self.now())
+        self._watcher.notify()
+        return done
+
+    async def fork(self, new: NewInstance, beginning: Beginning) -> bool:
+        await checkpoint()
+        created = resetting.fork(self.state, new, beginning, self.now())
+        self._watcher.notify()
+        return created
+
+    async def inbox(self, instance: str) -> list[StoredMessage]:
+        await checkpoint()
+        row = self.state.instances.get(instance)
+        mails = {} if row is None else row.inbox
+        return [StoredMessage(seq, mail.event, mail.at) for seq, mail in mails.items()]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
@@ -363,7 +407,7 @@ class Model:
 
     # --- questions ----------------------------------------------------------------------
 
-    async def ask(self, question: NewQuestion) -> Update:
+    async def ask(self, question: NewQuestion) -> Effect:
         await checkpoint()
         row = self.state.instances.get(question.instance)
         if row is None or row.new.life != question.life:
@@ -493,6 +537,14 @@ class Model:
             else:
                 numbers["", getattr(row.record(), by)] += 1
         return [Group(*key, number) for key, number in numbers.items()]
+
+    def in_transaction(self, connection: object) -> CallerTransaction:
+        raise refused(self.name)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        raise no_transactions(self.name)
 
     async def stats(self) -> list[QueueStats]:
         await checkpoint()

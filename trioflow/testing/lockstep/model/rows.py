@@ -207,6 +207,7 @@ class Activity:
             failure=self.failure,
             priority=new.priority,
             progress=self.progress,
+            limit_key=new.limit_key,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from trioflow._model.limits import Limit
 from trioflow.backends._common.notices import (
     asked_by,
     child_cancelled,
@@ -17,6 +18,8 @@ from trioflow.backends._common.notices import (
 )
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.records import ENDED, ActivityKey, EndedExecution, RequestKey
+from trioflow.testing.claims import Claimant, SharedClaims
+from trioflow.testing.lockstep.model.limiting import Limiting
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
 __all__ = ["State"]
@@ -37,7 +40,20 @@ class State:
         default_factory=dict[tuple[str, int], EndedExecution]
     )
     questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    shared: SharedClaims[bytes] = field(init=False)
+    limiting: Limiting = field(default_factory=Limiting)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self.shared = SharedClaims(self._is_there, self._grant)
+
+    def _is_there(self, who: Claimant) -> bool:
+        return self.unfinished(who.instance, who.execution, who.life) is not None
+
+    def _grant(self, who: Claimant, event: bytes) -> None:
+        message = Message(who.instance, event, execution=who.execution, life=who.life)
+        self.deliver(message, self.now)
 
     # --- instances ----------------------------------------------------------------------
 
@@ -83,6 +99,8 @@ class State:
         for one in family:
             one.end("terminated", outcome, now)
             self.stop_activities(one.new.id)
+        self.now = now
+        self.shared.forget(one.new.id for one in family)
         if row.new.parent is not None:
             self.deliver(child_terminated(outcome, row.new.parent), now)
         else:
@@ -110,6 +128,45 @@ class State:
             row.record(), unread=0, ready_at=None, worker=None, **differing
         )
         self.executions[row.new.id, row.execution] = EndedExecution(how, record)
+
+    # --- limits -------------------------------------------------------------------------
+
+    def set_limit(self, limit: Limit) -> None:
+        """Set a limit; of a workflow, count what has begun."""
+        limiting, named = self.limiting, (limit.kind, limit.name)
+        before = limiting.limits.get(named)
+        if before is not None and before.per != limit.per:
+            limiting.begun.pop(named, None)
+        if limit.key is None:
+            self.forget_keys(limit.kind, limit.name)
+        limiting.limits[named] = limit
+        limiting.changes += 1
+        if limit.kind == "workflow":
+            for row in self.instances.values():
+                if row.new.workflow == limit.name:
+                    begun = bool(row.turns) or row.worker is not None or row.suspect
+                    if begun or row.execution > row.first_execution:
+                        limiting.admitted.add((row.new.id, row.new.life))
+
+    def remove_limit(self, kind: str, name: str) -> bool:
+        """Remove a limit; return whether there was one."""
+        limiting = self.limiting
+        if limiting.limits.pop((kind, name), None) is None:
+            return False
+        limiting.begun.pop((kind, name), None)
+        limiting.changes += 1
+        self.forget_keys(kind, name)
+        if kind == "workflow":
+            for row in self.instances.values():
+                if row.new.workflow == name:
+                    limiting.admitted.discard((row.new.id, row.new.life))
+        return True
+
+    def forget_keys(self, kind: str, name: str) -> None:
+        """Make the activities of a queue, or of a name, forget their keys."""
+        for one in self.activities.values():
+            if name == (one.new.queue if kind == "queue" else one.new.activity):
+                one.new = msgspec.structs.replace(one.new, limit_key="")
 
     # --- inboxes ------------------------------------------------------------------------
 

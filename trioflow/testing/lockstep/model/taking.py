@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from trioflow.backends.records import ActivityTask, TakenActivities, TakenInstances
-from trioflow.testing.lockstep.model.rows import Instance
+from trioflow.backends.records import (
+    ENDED,
+    ActivityKey,
+    ActivityTask,
+    TakenActivities,
+    TakenInstances,
+)
+from trioflow.testing.lockstep.model.limiting import Limiting
+from trioflow.testing.lockstep.model.rows import Activity, Instance
 from trioflow.testing.lockstep.model.state import State
 
 __all__ = ["take_activities", "take_instances", "take_own", "take_suspect"]
@@ -28,6 +35,7 @@ def take_instances(
     """Give what is ready; ``limit`` is not 0."""
     served = _served(state, worker, queues, unwanted)
     apart = [row for row in served if _apart(row)]
+    served = _admitted(state, served, limit, now)
     others = state.workers.keys() - {worker}
     offers = [
         (row, _eligible_at(row, ready_at, others, sticky, now))
@@ -35,6 +43,35 @@ def take_instances(
         if row not in apart and (ready_at := row.ready_at) is not None
     ]
     return _taken(worker, offers, limit, apart, now)
+
+
+def _admitted(state: State, served: list[Instance], limit: int, now: float) -> list[Instance]:
+    """Leave out what waits for an instance of its workflow to end; admit what does not."""
+    limiting = state.limiting
+    rooms: dict[str, int] = {}
+    for (kind, name), one in limiting.limits.items():
+        if kind == "workflow" and one.concurrency is not None:
+            there = [row for row in state.instances.values() if row.new.workflow == name]
+            begun = [row for row in there if row.status not in ENDED and _named(row, limiting)]
+            rooms[name] = one.concurrency - len(begun)
+    best = sorted(served, key=lambda row: (-row.new.priority, row.ready_at or 0.0))
+    number = 0
+    outside: list[Instance] = []
+    for row in best:
+        name = row.new.workflow
+        waits = name in rooms and not _named(row, limiting)
+        if waits and rooms[name] <= 0:
+            outside.append(row)
+        elif row.ready(now) and not _apart(row):
+            number += 1
+            if waits and number <= limit:
+                rooms[name] -= 1
+                limiting.admitted.add((row.new.id, row.new.life))
+    return [row for row in served if row not in outside]
+
+
+def _named(row: Instance, limiting: Limiting) -> bool:
+    return (row.new.id, row.new.life) in limiting.admitted
 
 
 def take_own(state: State, worker: str, now: float) -> TakenInstances:
@@ -125,8 +162,33 @@ def take_activities(
     visible = [(key, one) for key, one in free if one.visible_at <= now]
     visible.sort(key=lambda each: (-each[1].new.priority, each[1].visible_at))
     taken: list[ActivityTask] = []
-    for key, one in visible[:limit]:
+    while len(taken) < limit and (following := _next(state, visible, now)) is not None:
+        key, one = following
         one.worker = worker
+        state.limiting.begin(one.new, now)
         taken.append(one.task(key))
-    next_at = min((one.visible_at for _, one in free if one.worker is None), default=None)
-    return TakenActivities(taken, next_at)
+    left = [one.visible_at for _, one in free if one.worker is None]
+    version = state.limiting.seen().version
+    if not any(kind != "workflow" for kind, _ in state.limiting.limits):
+        return TakenActivities(taken, min(left, default=None), limits=version)
+    if len(taken) == limit and any(at <= now for at in left):
+        return TakenActivities(taken, now, limits=version)
+    times = [at for at in left if at > now] + state.limiting.next_at(queues, now)
+    waits = any(at <= now for at in left) and not state.limiting.next_at(queues, now)
+    return TakenActivities(taken, min(times, default=None), waits, version)
+
+
+def _next(
+    state: State, visible: Sequence[tuple[ActivityKey, Activity]], now: float
+) -> tuple[ActivityKey, Activity] | None:
+    """Return the best one that the limits allow: of the key whose turn it is, if it has one."""
+    leased = [one.new for one in state.activities.values() if one.worker is not None]
+    free = [each for each in visible if each[1].worker is None]
+    allowed = [each for each in free if state.limiting.allows(leased, each[1].new, now)]
+    if not allowed or not state.limiting.seen().has_keys():
+        return allowed[0] if allowed else None
+    queue = allowed[0][1].new.queue
+    lanes = sorted({one.new.limit_key for _, one in allowed if one.new.queue == queue})
+    last = state.limiting.turns.get(queue, "")
+    following = next((lane for lane in lanes if lane > last), lanes[0])
+    return next(each for each in allowed if each[1].new.limit_key == following)

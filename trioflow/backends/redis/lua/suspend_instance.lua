@@ -1,6 +1,6 @@
 -- include: base activities instances
 -- Suspend a running instance, whoever holds it. ARGV: nonce, again, source, instance, report, life
--- (see `is_meant`). Returns an Update.
+-- (see `is_meant`). Returns an Effect.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then

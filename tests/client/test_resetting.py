@@ -1,0 +1,128 @@
+"""What a reset keeps, gives back and undoes, planned from turns alone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trioflow._client.resetting import Plan, first_turn_of_failure
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import commands as cm
+from trioflow._model import events as ev
+from trioflow._model.turns import Turn, decode_turn, encode_turn
+from trioflow.backends.records import InstanceRecord, StoredMessage
+
+NOTHING = msgspec.Raw(b"null")
+STARTED = ev.Started("flow", NOTHING)
+
+
+def ask(id):
+    return cm.RunActivity(id, "act", NOTHING)
+
+
+def signal(name):
+    return ev.SignalReceived(name, NOTHING)
+
+
+def planned(turns, keep, inbox=()):
+    """Return the plan of a reset of a running instance without sub-workflows."""
+    record = InstanceRecord(
+        id="a",
+        execution=3,
+        workflow="flow",
+        queue="q",
+        status="running",
+        parent=None,
+        turns=len(turns),
+        events=0,
+        unread=0,
+        ready_at=None,
+        worker=None,
+        input=b"",
+        metadata=b"",
+        outcome=b"",
+        custom_status=b"",
+        created_at=0.0,
+        finished_at=None,
+    )
+    rows = [StoredMessage(n, ev.encode_event(event), at) for n, (event, at) in enumerate(inbox)]
+    plan = Plan(record, [encode_turn(turn) for turn in turns], turns, keep, rows)
+    assert plan.open_children() == []
+    plan.reset({}, None)
+    return plan.beginning
+
+
+def came(beginning):
+    return [(ev.decode_event(one.event), one.at, one.own) for one in beginning.inbox]
+
+
+def test_what_was_received_keeps_its_order_though_clocks_are_apart():
+    turns = [
+        Turn(1.0, [STARTED]),
+        Turn(9.0, [signal("a")]),  # by the clock of its worker
+        Turn(9.5, [signal("b"), ev.Woken()], at=[7.0, 9.2]),
+    ]
+    inbox = [(signal("c"), 0.0), (signal("d"), 8.0)]
+    assert came(planned(turns, 1, inbox)) == [
+        (signal("a"), 7.0, False),
+        (signal("b"), 7.0, False),
+        (signal("c"), 0.0, False),
+        (signal("d"), 8.0, False),
+    ]
+
+
+def test_answers_to_what_is_kept_come_back_and_no_others():
+    kept = ev.ActivityCompleted("0:0", NOTHING)
+    dropped = ev.ActivityCompleted("0:2", NOTHING)
+    unread = ev.ActivityFailed("0:1", Failure(type="E"))
+    turns = [
+        Turn(1.0, [STARTED], [ask("0:0"), ask("0:1"), ask("0:3")]),
+        Turn(2.0, [signal("a")], [ask("0:2")]),
+        Turn(3.0, [kept, dropped]),
+    ]
+    begin = planned(turns, 1, [(unread, 4.0)])
+    assert came(begin) == [(signal("a"), 2.0, False), (kept, 3.0, True), (unread, 4.0, True)]
+    assert [new.command for new in begin.activities] == ["0:3"]
+    assert msgspec.json.decode(begin.activities[0].options) == {"execution": 3}
+    (first,) = map(decode_turn, begin.turns)
+    assert first.events[0].origins == [ev.Origin("a", 3, 1)]
+    assert (begin.events, begin.wake_at) == (4, 1.0)
+
+
+def test_what_dropped_turns_cancelled_begins_anew():
+    cancelled = ev.ActivityCancelled("0:0")
+    turns = [
+        Turn(1.0, [STARTED], [ask("0:0"), ask("0:1")]),
+        Turn(2.0, [signal("a")], [cm.CancelActivity("0:1")]),
+        Turn(3.0, [signal("b")], [cm.CancelActivity("0:0")]),
+        Turn(4.0, [cancelled]),
+    ]
+    begin = planned(turns, 2)
+    # That of the turn that is kept is cancelled, though nobody has said so yet.
+    assert came(begin) == [(signal("b"), 3.0, False), (ev.ActivityCancelled("0:1"), 2.0, True)]
+    assert [new.command for new in begin.activities] == ["0:0"]
+
+
+def test_a_second_reset_knows_who_has_made_the_turns():
+    began = msgspec.structs.replace(STARTED, origins=[ev.Origin("a", 1, 2), ev.Origin("a", 2, 3)])
+    turns = [Turn(1.0, [began]), *(Turn(2.0 + n, [signal("s")]) for n in range(4))]
+
+    def origins(keep):
+        first = decode_turn(planned(turns, keep).turns[0])
+        return [(one.execution, one.turns) for one in first.events[0].origins]
+
+    assert origins(5) == [(1, 2), (2, 3), (3, 5)]
+    assert origins(3) == [(1, 2), (2, 3)]
+    assert origins(1) == [(1, 1)]
+
+
+def test_where_a_failure_began():
+    turns = [
+        Turn(1.0, [STARTED], [ask("0.0:0"), ask("0.1:0")]),
+        Turn(2.0, [ev.ActivityCompleted("0.0:0", NOTHING)], [cm.CancelActivity("0.1:0")]),
+        Turn(3.0, [ev.ActivityCancelled("0.1:0")]),
+    ]
+    assert first_turn_of_failure(turns) == 1
+    assert first_turn_of_failure(turns[:2]) == 1
+    assert first_turn_of_failure(turns[:1]) == 0
+    turns[2] = Turn(3.0, [ev.ActivityCancelled("0.1:0"), signal("a")])
+    assert first_turn_of_failure(turns) == 2

@@ -1,0 +1,196 @@
+"""Resets and forks: another try from a turn of an instance's history; see `resetting`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trioflow._client.description import decode_report
+from trioflow._client.resetting import Plan, first_turn_of_failure
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.limits import check_reason
+from trioflow._codec.values import seal_text
+from trioflow._model.commands import ClaimShared, ReleaseShared, RunActivity
+from trioflow._model.events import RequestDone
+from trioflow._model.info import SuspendReport
+from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
+from trioflow.backends.commits import NewInstance
+from trioflow.backends.records import InstanceRecord
+from trioflow.backends.resets import Reset as NewExecution
+from trioflow.errors import (
+    ArgumentError,
+    CorruptStore,
+    InstanceAlreadyExists,
+    InstanceNotFound,
+    InstanceTerminated,
+    TrioflowError,
+)
+
+if TYPE_CHECKING:
+    from trioflow._client.client import Client
+
+__all__ = ["fork_instance", "reset_instance"]
+
+_encode = msgspec.json.Encoder().encode
+
+_PATIENT = 3  # tries until an instance that makes turns all the time is paused for it
+_TRIES = 20
+
+
+async def reset_instance(
+    client: Client, id: str, life: str | None, turn: int | None, reason: str | None
+) -> None:
+    """Let an instance go on from before a turn; see `Handle.reset`."""
+    why = seal_text(client.codec, check_reason(reason))
+    for attempt in range(_TRIES):
+        record = await _record(client, id, life)
+        life = record.life
+        if attempt >= _PATIENT and record.status == "running":
+            await _hold_still(client, record)
+            record = await _record(client, id, life)
+        stored, turns = await _turns_of(client, record)
+        keep = _checked(record, turns, turn)
+        _check_shared(record, turns[:keep])
+        inbox = await client.backend.inbox(id)
+        plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+        found = [await client.backend.get(child) for child in plan.open_children()]
+        plan.reset({child.id: child for child in found if child is not None}, client.random)
+        left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
+        error = InstanceTerminated(id, "its parent was reset to before it was started")
+        done = await client.backend.reset(
+            NewExecution(
+                id=id,
+                life=record.life,
+                execution=record.execution,
+                turns=record.turns,
+                inbox=[message.seq for message in inbox],
+                ending=encode_turn(left),
+                beginning=plan.beginning,
+                adopted=plan.adopted,
+                outcome=_encode(Failed(Failure.of(error, client.codec))),
+            )
+        )
+        if done == "done":
+            client.waiter.look_again(id)
+            return
+    raise TrioflowError(
+        f"instance {id!r} was not reset: each time when its history was read, it had changed until "
+        "the reset was to be stored. Try again when less happens to it"
+    )
+
+
+async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) -> NewInstance:
+    """Create an instance with the first turns of another, and return it; see `Client.fork`."""
+    record = await _record(client, id, None)
+    stored, turns = await _turns_of(client, record)
+    keep = _checked(record, turns, turn)
+    _check_shared(record, turns[:keep])
+    inbox = await client.backend.inbox(id)
+    plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+    new = NewInstance(
+        new_id,
+        record.workflow,
+        record.queue,
+        record.input,
+        metadata=record.metadata,
+        priority=record.priority,
+        life=client.random.new_life(),
+    )
+    new = plan.fork(new, client.random)
+    if not await client.backend.fork(new, plan.beginning):
+        raise InstanceAlreadyExists(new_id)
+    return new
+
+
+async def _keys_of(client: Client) -> Callable[[RunActivity], str] | None:
+    """Return what gives the key of an activity; ``None`` if none has one."""
+    limits = await client.backend.limits()
+    if not any(limit.key is not None for limit in limits.limits.values()):
+        return None
+
+    def key_of(command: RunActivity) -> str:
+        name = limits.key_name(command.queue, command.activity)
+        if name is None:
+            return ""
+        try:
+            arguments: Any = client.codec.decode(bytes(command.input), dict[str, Any])
+            value = arguments.get(name)
+        except Exception:  # noqa: BLE001  # of the codec; whoever runs it says what is wrong
+            value = None
+        return limits.key_of(command.queue, command.activity, value)
+
+    return key_of
+
+
+async def _record(client: Client, id: str, life: str | None) -> InstanceRecord:
+    record = await client.backend.get(id)
+    if record is None or life not in (None, record.life):
+        raise InstanceNotFound(id)
+    return record
+
+
+async def _turns_of(client: Client, record: InstanceRecord) -> tuple[list[bytes], list[Turn]]:
+    (stored,) = await client.backend.load([(record.id, record.execution)])
+    stored = stored[: record.turns]
+    try:
+        return stored, [decode_turn(data) for data in stored]
+    except msgspec.MsgspecError as exc:
+        raise CorruptStore(f"the history of instance {record.id!r} cannot be read: {exc}") from exc
+
+
+def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int:
+    """Return how many turns are kept: those before ``turn``, or before what is to be mended."""
+    if turn is None:
+        return _to_be_mended(record, turns)
+    last = len(turns) - 1 if turns and turns[-1].outcome is not None else len(turns)
+    if not 0 <= turn <= last:
+        raise ArgumentError(
+            f"instance {record.id!r} has no turn {turn} to go back to: turns are numbered from 0, "
+            f"and its execution {record.execution} can go on from before turn 0 to {last}"
+        )
+    return turn
+
+
+def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
+    """Refuse turns after which something shared is held, or waited for: that was the execution's.
+
+    Another execution that began in the middle of a block would do as if it had the lock.
+    """
+    claims: dict[str, str] = {}
+    answered = {
+        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
+    }
+    for turn in kept:
+        for command in turn.commands:
+            if isinstance(command, ClaimShared):
+                if command.size or command.id not in answered:
+                    claims[command.id] = command.name
+            elif isinstance(command, ReleaseShared):
+                claims.pop(command.id, None)
+    if claims:
+        raise ArgumentError(
+            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
+            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
+            "had not asked for it yet"
+        )
+
+
+def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
+    if record.status == "failed" and turns:
+        return first_turn_of_failure(turns)
+    if record.status == "suspended":
+        report = decode_report(record.outcome)
+        return min(report.turn, len(turns)) if report.kind == "diverged" else len(turns)
+    if record.status == "terminated":
+        return len(turns)
+    raise ArgumentError(
+        f"instance {record.id!r} is {record.status}, so nothing says where it went wrong: name the "
+        "turn from which it is to go on, turn=…; handle.history() shows them"
+    )
+
+
+async def _hold_still(client: Client, record: InstanceRecord) -> None:
+    report = SuspendReport(kind="paused", message="it is being reset; resume() lets it go on")
+    await client.backend.suspend(record.id, _encode(report), life=record.life)

@@ -1,0 +1,363 @@
+"""Plan what an execution begins with that takes over a part of another one's history.
+
+Theory. A history is a list of turns; a reset keeps the first ones, the *prefix*, and drops the
+rest. The code will replay the prefix, and wait then for what it waited for at that time. So all has
+to be there that it waits for, and nothing may be done again that was done:
+
+====================================  ==========================================================
+of the prefix, or come after it        what becomes of it
+====================================  ==========================================================
+a command's answer, come in a          goes back into the inbox, in its order and with its time
+dropped turn or unread
+a signal, an update, a promise's       likewise (not in a fork: those were for the original)
+value, in a dropped turn or unread
+a cancel, in a dropped turn            likewise, if the instance has not ended; else forgotten,
+                                       for it has done what it was for
+an activity without an answer          its row is moved to the new execution, with its attempts,
+                                       and keeps its idempotency key; if a worker runs it, that
+                                       attempt is stopped and its result not taken
+the same, and the prefix has           it has ended as cancelled
+cancelled it
+the same, and a dropped turn has       it begins anew, though it may have ended as cancelled
+cancelled it
+a sub-workflow without an answer       it goes on, with the new execution as its parent; if it has
+                                       ended unheard, since its parent had, its end is the answer
+the same, terminated unheard (with     it begins anew, under its id
+its parent), or cancelled by a
+dropped turn
+an activity of a dropped turn          it is cancelled; its result is not taken, whenever it comes
+a sub-workflow of a dropped turn       it is terminated, if it has not ended
+an update's answer in a dropped turn   the client has it; the second one of the request is dropped
+a deadline                             the code sets it again when it replays; an overdue one has
+                                       passed at its time
+====================================  ==========================================================
+
+What the dropped turns have done elsewhere is done: activities, signals to others, detached starts.
+
+The planner reads, decides, and hands all of it to the store in one call, which takes it only if
+nothing has changed meanwhile. In the first turn of the new history, `Started.origins` says whose
+turns these were, for what code may have seen of that (`info()`, seeds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+import msgspec
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._model import events as ev
+from trioflow._model.attributes import encode_attributes
+from trioflow._model.commands import (
+    ActivityOptions,
+    CancelActivity,
+    CancelChild,
+    Command,
+    RunActivity,
+    StartChild,
+)
+from trioflow._model.events import ParentRef, decode_event, encode_event
+from trioflow._model.randomness import RandomSource
+from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
+from trioflow.backends.commits import NewActivity, NewInstance
+from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
+from trioflow.backends.resets import Beginning, Returned
+
+__all__ = ["Plan", "first_turn_of_failure"]
+
+_encode = msgspec.json.Encoder().encode
+_decode_outcome: Any = msgspec.json.Decoder(Outcome).decode
+
+_Answer = ev.ActivityAnswer | ev.ChildAnswer | ev.SignalAnswer | ev.RequestAnswer
+_ForAll = ev.Message | ev.PromiseResolved | ev.PromiseRejected
+
+
+def first_turn_of_failure(turns: Sequence[Turn]) -> int:
+    """Return the number of the turn in which a failed execution began to fail.
+
+    Mostly that is its last one. But a nursery in which a task fails cancels the others first, and
+    the workflow ends when these have stopped: then it is the turn that has cancelled them.
+    """
+    given = {
+        command.id: number
+        for number, turn in enumerate(turns)
+        for command in turn.commands
+        if isinstance(command, CancelActivity | CancelChild)
+    }
+    number = len(turns) - 1
+    while True:
+        answered = [event for event in turns[number].events if isinstance(event, _Answer)]
+        cancelled_in = [given[event.id] for event in answered if event.id in given]
+        if len(cancelled_in) < len(turns[number].events) or not cancelled_in:
+            return number
+        number = min(cancelled_in)
+
+
+class Plan:
+    """What an execution begins with that takes over the first turns of another one.
+
+    Args:
+        record: The row of the instance whose history it is.
+        stored: All turns of its execution, in their stored form.
+        turns: The same, decoded.
+        keep: How many of them are kept.
+        inbox: What is in its inbox.
+        key_of: Returns the key of an activity by which it takes turns (`NewActivity.limit_key`).
+
+    Attributes:
+        beginning: What the store is to be given.
+        adopted: The sub-workflows that go on.
+    """
+
+    def __init__(
+        self,
+        record: InstanceRecord,
+        stored: Sequence[bytes],
+        turns: Sequence[Turn],
+        keep: int,
+        inbox: Sequence[StoredMessage],
+        *,
+        key_of: Callable[[RunActivity], str] | None = None,
+    ) -> None:
+        self._record = record
+        self._key_of = key_of
+        self._stored, self._turns, self._dropped = stored[:keep], turns[:keep], turns[keep:]
+        self._first = turns[0].events[0] if turns else None
+        self._unread = [(decode_event(each.event), each.at) for each in inbox]
+        self._later = self._when_it_came()
+        self._given: dict[str, Command] = {}
+        self._turn_of: dict[str, int] = {}
+        self._cancels: dict[str, CancelActivity | CancelChild] = {}
+        self._undone: set[str] = set()
+        self._answered: set[str] = set()
+        self.beginning = Beginning(attributes=record.attributes)
+        self.adopted: list[str] = []
+        self._look()
+
+    def open_children(self) -> list[str]:
+        """Return the ids of the sub-workflows whose rows `reset` has to know."""
+        later = {event.id for event, _ in self._later if isinstance(event, _Answer)}
+        return [
+            command.instance
+            for command in self._open()
+            if isinstance(command, StartChild) and command.id not in later
+        ]
+
+    def reset(self, children: Mapping[str, InstanceRecord], random: RandomSource) -> None:
+        """Plan the next execution of the same instance.
+
+        Args:
+            children: The rows of `open_children` that there are.
+            random: For the lives of sub-workflows that begin.
+        """
+        record = self._record
+        me = (record.id, record.execution + 1, record.life)
+        self._keep_turns()
+        self._return(messages=True)
+        for command in self._open():
+            if isinstance(command, RunActivity):
+                self._restore(command, called_in=self._made_by(command.id).execution)
+            else:
+                self._keep_child(children.get(command.instance), command, me, random)
+
+    def fork(self, new: NewInstance, random: RandomSource) -> NewInstance:
+        """Plan the first execution of another instance; return that with its attributes."""
+        self._keep_turns()
+        self._return(messages=False)
+        for command in self._open():
+            if isinstance(command, RunActivity):
+                self._restore(command, called_in=None)
+            else:
+                self._new_child(command, (new.id, 1, new.life), random)
+        return msgspec.structs.replace(new, attributes=self.beginning.attributes)
+
+    # --- reading ------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        for number, turn in enumerate(self._turns):
+            self._answered.update(each.id for each in turn.events if isinstance(each, _Answer))
+            for command in turn.commands:
+                if isinstance(command, CancelActivity | CancelChild):
+                    self._cancels[command.id] = command
+                else:
+                    self._given[command.id] = command
+                    self._turn_of[command.id] = number
+        for turn in self._dropped:
+            self._undone.update(
+                command.id
+                for command in turn.commands
+                if isinstance(command, CancelActivity | CancelChild)
+            )
+
+    def _when_it_came(self) -> list[tuple[ev.Event, float]]:
+        """Return what has come after the prefix, in its order, each with its time.
+
+        That of a turn is its worker's, and may be later than the times of what came after it, by
+        the store's clock. The order counts, and that of the times must be the same.
+        """
+        came = [
+            (event, turn.at[number] if turn.at else turn.now)
+            for turn in self._dropped
+            for number, event in enumerate(turn.events)
+        ]
+        came += self._unread
+        latest = inf
+        for number in range(len(came) - 1, -1, -1):
+            event, at = came[number]
+            latest = min(at or inf, latest)  # 0 is not known
+            if at > latest:
+                came[number] = event, latest
+        return came
+
+    def _open(self) -> list[RunActivity | StartChild]:
+        return [
+            command
+            for id, command in self._given.items()
+            if id not in self._answered and isinstance(command, RunActivity | StartChild)
+        ]
+
+    def _made_by(self, command: str) -> ev.Origin:
+        """Return which execution has given a command of the prefix."""
+        number = self._turn_of[command]
+        return next(origin for origin in self._origins() if number < origin.turns)
+
+    def _origins(self) -> list[ev.Origin]:
+        """Return who has made the turns of the prefix."""
+        record, keep = self._record, len(self._turns)
+        before = self._first.origins if isinstance(self._first, ev.Started) else []
+        older = [
+            msgspec.structs.replace(origin, turns=min(origin.turns, keep)) for origin in before
+        ]
+        origins = [*older, ev.Origin(record.id, record.execution, keep)]
+        return [
+            origin
+            for number, origin in enumerate(origins)
+            if number == 0 or origin.turns > origins[number - 1].turns
+        ]
+
+    # --- planning -----------------------------------------------------------------------
+
+    def _keep_turns(self) -> None:
+        begin, first = self.beginning, self._first
+        if not isinstance(first, ev.Started):
+            return  # it has not begun: its row has all
+        begin.attributes = encode_attributes(first.attributes)
+        begin.carried = _encode(first.carried) if first.carried else b""
+        if not self._turns:
+            return
+        started = msgspec.structs.replace(first, origins=self._origins())
+        one = self._turns[0]
+        one = msgspec.structs.replace(one, events=[started, *one.events[1:]])
+        begin.turns = [encode_turn(one), *self._stored[1:]]
+        begin.wake_at = self._turns[-1].now
+        begin.events = sum(len(turn.events) + len(turn.commands) for turn in self._turns)
+
+    def _return(self, *, messages: bool) -> None:
+        """Put back into the inbox what has come after the prefix and is not undone."""
+        ended = self._record.status in ENDED
+        dropped = sum(len(turn.events) for turn in self._dropped)
+        for number, (event, at) in enumerate(self._later):
+            own = isinstance(event, ev.ActivityAnswer | ev.ChildAnswer)
+            if isinstance(event, _Answer):
+                if not self._counts(event):
+                    continue
+                self._answered.add(event.id)
+            elif isinstance(event, ev.CancelRequested):
+                if not messages or (ended and number < dropped):
+                    continue
+            elif not messages or not isinstance(event, _ForAll):
+                continue
+            self.beginning.inbox.append(Returned(encode_event(event), at, own=own))
+
+    def _counts(self, answer: Any) -> bool:
+        """Whether an answer is one to the prefix, and not to a cancel that is undone."""
+        if answer.id not in self._given or answer.id in self._answered:
+            return False
+        stopped = isinstance(answer, ev.ActivityCancelled | ev.ChildCancelled)
+        return not (stopped and answer.id in self._undone)
+
+    def _answer(self, event: ev.Event, at: float) -> None:
+        self.beginning.inbox.append(Returned(encode_event(event), at, own=True))
+
+    def _restore(self, command: RunActivity, *, called_in: int | None) -> None:
+        """Have an activity run that has no result, or say that it was cancelled."""
+        if command.id in self._cancels:
+            reason = self._cancels[command.id].reason
+            self._answer(ev.ActivityCancelled(command.id, reason), self._turns[-1].now)
+            return
+        options = command.options
+        if called_in is not None:
+            options = msgspec.structs.replace(options or ActivityOptions(), execution=called_in)
+        self.beginning.activities.append(
+            NewActivity(
+                command.id,
+                command.activity,
+                command.queue,
+                bytes(command.input),
+                b"" if options is None else _encode(options),
+                leased=False,
+                priority=command.priority,
+                limit_key="" if self._key_of is None else self._key_of(command),
+            )
+        )
+
+    def _keep_child(
+        self,
+        found: InstanceRecord | None,
+        command: StartChild,
+        me: tuple[str, int, str],
+        random: RandomSource,
+    ) -> None:
+        """Keep a sub-workflow that has not answered, or take its end that nobody was told."""
+        record = self._record
+        mine = ParentRef(record.id, record.execution, command.id, record.life)
+        if found is None or found.parent != mine or command.id in self._undone:
+            self._new_child(command, me, random)
+        elif found.status not in ENDED:
+            self.adopted.append(found.id)
+        elif found.status == "terminated":
+            self._new_child(command, me, random)
+        else:
+            at = found.finished_at or record.created_at
+            self._answer(_end_of(command.id, _decode_outcome(found.outcome)), at)
+
+    def _new_child(
+        self, command: StartChild, me: tuple[str, int, str], random: RandomSource
+    ) -> None:
+        if command.id in self._cancels:
+            reason = self._cancels[command.id].reason
+            self._answer(ev.ChildCancelled(command.id, reason), self._turns[-1].now)
+            return
+        id, execution, life = me
+        metadata = self._record.metadata if command.metadata is None else _encode(command.metadata)
+        self.beginning.children.append(
+            NewInstance(
+                command.instance,
+                command.workflow,
+                command.queue,
+                bytes(command.input),
+                ParentRef(id, execution, command.id, life),
+                metadata,
+                command.priority,
+                random.new_life(),
+                command.start_at,
+                b"" if command.options is None else _encode(command.options),
+                encode_attributes(command.attributes),
+            )
+        )
+
+
+def _end_of(command: str, outcome: Outcome) -> ev.Event:
+    """Return what a parent is told of the end of its sub-workflow."""
+    match outcome:
+        case Completed():
+            return ev.ChildCompleted(command, outcome.result)
+        case Failed():
+            return ev.ChildFailed(command, outcome.failure)
+        case Cancelled():
+            return ev.ChildCancelled(command, outcome.reason)
+        case _:
+            failure = Failure(type="RuntimeError", message="its sub-workflow has no end")
+            return ev.ChildFailed(command, failure)

@@ -1,0 +1,425 @@
+"""Limits across workers: what is allowed now, and how nobody begins more than that.
+
+Theory. Nothing is counted up and down that could be forgotten: what is under way is read each time,
+from the leases themselves. So whatever frees a lease gives its place back, the end of a dead worker
+included. Whoever leases something that has a limit locks the limit's row first, reads what is under
+way, and writes its leases in the same transaction. So between the count and the leases nobody else
+can lease under that limit; others can only end something meanwhile.
+
+What a commit begins at once would not be counted. So a worker's row has the version of the limits,
+and a commit renews that row only if it is the version that its connection knows (`RENEW_WORKER`):
+no statement more than without limits. Whoever changes the limits writes the new version into the
+rows of all workers, and so waits for all commits that are under way, and makes those that follow
+look again. From then on a unit that asks for too much fails (`over_limits`).
+
+Instances are not counted by their leases, as they come and go, but by their rows in ``admitted``:
+one is written when an instance is taken for the first time, and stands until it is found to have
+ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trioflow._model.limits import Limit, LimitKind, Limits
+from trioflow.backends._common.budgets import Budget, Budgets, LimitState
+from trioflow.backends.commits import InstanceCommit, Unit
+from trioflow.backends.records import TakenActivities
+from trioflow.backends.sql.limit_queries import ADMIT, DISMISS, NOT_ADMITTED
+from trioflow.backends.sql.rows import LIFE, VISIBLE_AT, activity_task
+from trioflow.backends.sql.statements import LEASE_ACTIVITIES
+from trioflow.backends.sql.store import SqlStore
+
+__all__ = [
+    "Admission",
+    "Asked",
+    "NotLeased",
+    "limits_of_version",
+    "over_limits",
+    "read_limits",
+    "remove_limit",
+    "set_limit",
+    "take_limited",
+]
+
+_decode_limit = msgspec.json.Decoder(Limit).decode
+_decode_state = msgspec.json.Decoder(LimitState).decode
+_encode = msgspec.json.Encoder().encode
+
+_ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.visible_activities`
+
+
+# --- what clients ask for -----------------------------------------------------------------------
+
+
+def read_limits(store: SqlStore) -> Limits:
+    """See `Backend.limits`."""
+    queries = store.limit_queries
+    with store.transaction():
+        (version,) = store.execute(queries.seen_version).fetchone()
+        rows = store.execute(queries.all).fetchall()
+    return Limits.of(version, [_decode_limit(settings) for (settings,) in rows])
+
+
+def set_limit(store: SqlStore, limit: Limit) -> None:
+    """See `Backend.set_limit`."""
+    queries = store.limit_queries
+    with store.transaction():
+        _change_version(store)
+        before = store.execute(queries.one, limit.kind, limit.name).fetchone()
+        state = LimitState()
+        if before is not None and _decode_limit(before[0]).per == limit.per:
+            state = _decode_state(before[1])  # what has begun still counts
+        store.execute(queries.delete, limit.kind, limit.name)
+        values = (limit.kind, limit.name, _encode(limit), _encode(state))
+        store.execute(queries.insert, *values)
+        if limit.key is None and before is not None:
+            _forget_keys(store, limit.kind, limit.name)
+        if limit.kind == "workflow":
+            store.execute(queries.dismiss_all, limit.name)
+            begun = store.execute(queries.begun, limit.name).fetchall()
+            if begun:
+                store.write(ADMIT, [value for row in begun for value in (limit.name, *row)])
+
+
+def remove_limit(store: SqlStore, kind: LimitKind, name: str) -> bool:
+    """See `Backend.remove_limit`."""
+    queries = store.limit_queries
+    with store.transaction():
+        if store.execute(queries.one, kind, name).fetchone() is None:
+            return False
+        _change_version(store)
+        store.execute(queries.delete, kind, name)
+        store.execute(queries.dismiss_all, name)
+        _forget_keys(store, kind, name)
+        return True
+
+
+def _change_version(store: SqlStore) -> None:
+    """Make every commit look again; wait for those that are under way."""
+    queries = store.limit_queries
+    store.execute(queries.version).fetchone()
+    version = secrets.token_hex(8)
+    store.execute(queries.set_version, version)
+    store.execute(queries.tell_workers, version)
+
+
+def _forget_keys(store: SqlStore, kind: LimitKind, name: str) -> None:
+    if kind == "queue":
+        store.execute(store.limit_queries.forget_keys_of_queue, name)
+    elif kind == "activity":
+        store.execute(store.limit_queries.forget_keys_of_activity, name)
+
+
+# --- what a worker's commit may begin -----------------------------------------------------------
+
+
+def limits_of_version(store: SqlStore, version: str) -> Limits:
+    """Return the limits of a version, which is that of a worker's row."""
+    if store.limits.version != version:
+        store.limits = read_limits(store)
+    return store.limits
+
+
+def over_limits(limits: Limits, unit: Unit) -> list[str]:
+    """Return the ids of those instances of a unit that ask for more than the limits allow."""
+    return [commit.id for commit in unit.instances if _is_over(limits, commit)]
+
+
+def _is_over(limits: Limits, commit: InstanceCommit) -> bool:
+    new = commit.new
+    if new is not None and (commit.leased or commit.turns) and limits.of_workflow(new.workflow):
+        return True
+    for activity in commit.activities:
+        if activity.leased and limits.of_activity(activity.queue, activity.activity):
+            return True
+        keyed = limits.key_name(activity.queue, activity.activity) is not None
+        if keyed != bool(activity.limit_key):
+            return True
+    return False
+
+
+# --- activities ---------------------------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """What a worker asks for, and how to read what has no key.
+
+    Attributes:
+        worker: Who takes it; it is alive, and its row locked.
+        queues: From where.
+        excluded: Names of activities that are left out.
+        plain: Returns up to so many visible rows of a queue that have no key, the best first, some
+            names left out.
+        next_plain: Returns when the next of those becomes visible, some names left out.
+    """
+
+    worker: str
+    queues: Sequence[str]
+    excluded: Sequence[str]
+    plain: Callable[[str, Sequence[str], int], list[Any]]
+    next_plain: Callable[[Sequence[str]], list[float]]
+
+
+class _Look:
+    """Reads what is visible in queues of which some have limits.
+
+    Args:
+        store: Where to read.
+        asked: For what.
+        budgets: What the limits leave.
+        now: The store's time.
+    """
+
+    def __init__(self, store: SqlStore, asked: Asked, budgets: Budgets, now: float) -> None:
+        self._store = store
+        self._queues = tuple(dict.fromkeys(asked.queues))
+        self._excluded = tuple(asked.excluded)
+        self._plain = asked.plain
+        self._budgets = budgets
+        self._now = now
+
+    def rows(self, most: int) -> list[Any]:
+        """Return up to ``most`` of each queue, in the order in which they are to begin."""
+        found: list[list[Any]] = []
+        for queue in self._queues:
+            room = int(min(self._budgets.room_of_queue(queue), most))
+            if not room:
+                continue
+            if self._budgets.keeper_of(queue) is None:
+                found.append(self._plain(queue, self._left_out(), room))
+            else:
+                found.append(self._in_turns(queue, room))
+        return list(heapq.merge(*found, key=_rank))
+
+    def next_visible(self) -> list[float]:
+        """Return when the next of what has a key becomes visible."""
+        left_out = self._excluded
+        times: list[float] = []
+        for queue in self._queues:
+            if self._budgets.keeper_of(queue) is None:
+                continue
+            query = _without(self._store, self._store.limit_queries.next_of_key, left_out)
+            for key in self._keys(queue, "", 1000):
+                row = self._store.execute(query, queue, key, self._now, *left_out).fetchone()
+                times += [row[0]] if row[0] is not None else []
+        return times
+
+    def any_waits(self) -> bool:
+        """Return whether anything that is visible is left."""
+        query = _without(self._store, self._store.limit_queries.any_free, self._excluded)
+        asked = [(queue, self._now, *self._excluded) for queue in self._queues]
+        return any(self._store.each(query, asked))
+
+    def _left_out(self) -> tuple[str, ...]:
+        return (*self._excluded, *sorted(self._budgets.full))
+
+    def _keys(self, queue: str, after: str, most: int) -> list[str]:
+        query = self._store.limit_queries.keys_after
+        return [key for (key,) in self._store.execute(query, queue, after, queue, most).fetchall()]
+
+    def _in_turns(self, queue: str, room: int) -> list[Any]:
+        """Return rows of a queue whose keys take turns: as many of each, from the next one on."""
+        keeper = self._budgets.keeper_of(queue)
+        assert keeper is not None
+        last = keeper.turn_of(queue)
+        most = room + 100  # some keys may be full, or have nothing that is visible
+        keys = self._keys(queue, last, most)
+        keys = [*keys, "", *(key for key in self._keys(queue, "", most) if key <= last)]
+        lanes: list[list[Any]] = []
+        wanted = room
+        for key in keys:
+            share = int(min(self._budgets.room_of_key(queue, key), room))
+            if not share or wanted <= 0:
+                continue
+            if key:
+                rows = self._of_key(queue, key, share)
+            else:
+                rows = self._plain(queue, self._left_out(), share)
+            if rows:
+                lanes.append(rows)
+                wanted -= 1
+        turns: list[Any] = []
+        while lanes and len(turns) < room:
+            turns += [lane.pop(0) for lane in lanes[: room - len(turns)]]
+            lanes = [lane for lane in lanes if lane]
+        return turns
+
+    def _of_key(self, queue: str, key: str, most: int) -> list[Any]:
+        queries, left_out = self._store.limit_queries, self._left_out()
+        read = _without(self._store, queries.visible_of_key, left_out)
+        bounds = self._store.execute(queries.bounds_of_key, queue, key, queue, key).fetchone()
+        level, lowest = bounds
+        rows: list[Any] = []
+        while level is not None:
+            wanted = (queue, key, level, self._now, *left_out, most - len(rows))
+            rows += self._store.execute(read, *wanted).fetchall()
+            if level == lowest or len(rows) >= most:
+                break
+            below = self._store.execute(queries.below_of_key, queue, key, level).fetchone()
+            level = None if below is None else below[0]
+        return rows
+
+
+def take_limited(store: SqlStore, asked: Asked, limit: int) -> TakenActivities:
+    """Take activities where there are limits, in the transaction that is open."""
+    limits, now = store.limits, store.clock()
+    budgets = _budgets(store, limits, asked.queues, now)
+    look = _Look(store, asked, budgets, now)
+    taken: list[Any] = []
+    more = True
+    while more and len(taken) < limit:
+        full = len(budgets.full) + len(budgets.full_keys)
+        rows = look.rows(limit - len(taken))
+        begun: list[Any] = []
+        for row in rows:
+            if len(taken) + len(begun) == limit:
+                break
+            if budgets.take(row[_QUEUE], row[_ACTIVITY], row[_KEY]):
+                begun.append(row)
+        _lease(store, asked.worker, begun)
+        _keep_turns(budgets, begun)
+        taken += begun
+        more = bool(begun) or len(budgets.full) + len(budgets.full_keys) > full
+    for budget in budgets.all:
+        if budget.changed:
+            names = (budget.limit.kind, budget.limit.name)
+            store.execute(store.limit_queries.save, _encode(budget.state), *names)
+    waits = look.any_waits()
+    next_at: float | None = now
+    if not waits or len(taken) < limit:
+        times = [*asked.next_plain(asked.excluded), *look.next_visible(), *budgets.next_at()]
+        next_at = min(times, default=None)
+    tasks = [activity_task(row) for row in taken]
+    waits = waits and budgets.in_way()
+    return TakenActivities(tasks, next_at, waits, limits.version)
+
+
+def _budgets(store: SqlStore, limits: Limits, queues: Sequence[str], now: float) -> Budgets:
+    """Lock the limits of some queues, and return what they leave."""
+    queries = store.limit_queries
+    mattering = [
+        limit
+        for limit in limits.of_kind("activity", "queue")
+        if limit.kind == "activity" or limit.name in queues
+    ]
+    # In the order of their names, so that two workers do not wait for each other.
+    states = [
+        store.execute(queries.state, limit.kind, limit.name).fetchone() for limit in mattering
+    ]
+    found = [
+        Budget(limit, _decode_state(row[0]), now)
+        for limit, row in zip(mattering, states, strict=True)
+        if row is not None
+    ]
+    budgets = Budgets(limits, found)
+    if any(each.limit.concurrency or each.limit.key_concurrency for each in found):
+        for query in (queries.leased, queries.kept):
+            for queue, activity, key, number in store.execute(query).fetchall():
+                budgets.count(queue, activity, key, number)
+    return budgets
+
+
+def _lease(store: SqlStore, worker: str, rows: Iterable[Any]) -> None:
+    leases: list[Any] = []
+    for row in rows:
+        leases += (*row[:3], row[LIFE], worker)
+    if leases and store.write(LEASE_ACTIVITIES, leases) * 5 != len(leases):
+        raise NotLeased
+
+
+def _keep_turns(budgets: Budgets, rows: Sequence[Any]) -> None:
+    for row in rows:
+        keeper = budgets.keeper_of(row[_QUEUE])
+        if keeper is not None:
+            keeper.keep_turn(row[_QUEUE], row[_KEY])
+
+
+class NotLeased(Exception):
+    """Somebody came between the look at what is free and its lease; all is rolled back."""
+
+
+def _without(store: SqlStore, query: str, names: Sequence[str]) -> str:
+    clause = ""
+    if names:
+        clause = store.dialect.query(f"AND activity NOT IN ({', '.join('?' * len(names))})")
+    return query.replace("{exclude}", clause)
+
+
+def _rank(row: Sequence[Any]) -> tuple[Any, ...]:
+    return -row[_PRIORITY], row[VISIBLE_AT]
+
+
+# --- instances ----------------------------------------------------------------------------------
+
+
+class Admission:
+    """Which instances of limited workflows may begin, in the transaction that is open.
+
+    Args:
+        store: The store.
+        limits: Of workflows; there are some.
+    """
+
+    def __init__(self, store: SqlStore, limits: Sequence[Limit]) -> None:
+        self._store = store
+        self._room: dict[str, int] = {}
+        self._admitted: set[tuple[str, str]] = set()
+        self.full: list[str] = []
+        queries = store.limit_queries
+        for limit in limits:
+            store.execute(queries.state, limit.kind, limit.name).fetchone()  # locks it
+        for limit in limits:
+            gone: list[Any] = []
+            there = 0
+            for instance, life, id, finished_at in store.execute(
+                queries.admitted, limit.name
+            ).fetchall():
+                if id is None or finished_at is not None:
+                    gone += (instance, life)
+                else:
+                    self._admitted.add((instance, life))
+                    there += 1
+            if gone:
+                store.write(DISMISS, gone)
+            assert limit.concurrency is not None
+            self._room[limit.name] = limit.concurrency - there
+            if there >= limit.concurrency:
+                self.full.append(limit.name)
+
+    def clause(self) -> str:
+        """Return what keeps those out that have to wait; its parameters are `full`."""
+        if not self.full:
+            return ""
+        marks = ", ".join("?" * len(self.full))
+        return self._store.dialect.query(NOT_ADMITTED.replace("{names}", marks))
+
+    def admit(self, rows: Sequence[Any], most: int) -> bool:
+        """Admit those of the first ``most`` rows for which there is room.
+
+        Returns:
+            Whether there was room for all. If not, `full` has more names, and the rows are to be
+            read again.
+        """
+        begun: list[Any] = []
+        before = len(self.full)
+        for at, row in enumerate(rows):
+            workflow, named = row[3], (row[1], row[18])
+            room = self._room.get(workflow)
+            if room is None or named in self._admitted:
+                continue
+            if room <= 0:
+                if workflow not in self.full:
+                    self.full.append(workflow)
+            elif at < most:
+                self._room[workflow] = room - 1
+                self._admitted.add(named)
+                begun += (workflow, *named)
+        if begun:
+            self._store.write(ADMIT, begun)
+        return len(self.full) == before
