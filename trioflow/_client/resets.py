@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,7 +11,6 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import RunActivity
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -52,7 +50,7 @@ async def reset_instance(
         stored, turns = await _turns_of(client, record)
         keep = _checked(record, turns, turn)
         inbox = await client.backend.inbox(id)
-        plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+        plan = Plan(record, stored, turns, keep, inbox)
         found = [await client.backend.get(child) for child in plan.open_children()]
         plan.reset({child.id: child for child in found if child is not None}, client.random)
         left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
@@ -85,7 +83,7 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     stored, turns = await _turns_of(client, record)
     keep = _checked(record, turns, turn)
     inbox = await client.backend.inbox(id)
-    plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+    plan = Plan(record, stored, turns, keep, inbox)
     new = NewInstance(
         new_id,
         record.workflow,
@@ -99,26 +97,6 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     if not await client.backend.fork(new, plan.beginning):
         raise InstanceAlreadyExists(new_id)
     return new
-
-
-async def _keys_of(client: Client) -> Callable[[RunActivity], str] | None:
-    """Return what gives the key of an activity; ``None`` if none has one."""
-    limits = await client.backend.limits()
-    if not any(limit.key is not None for limit in limits.limits.values()):
-        return None
-
-    def key_of(command: RunActivity) -> str:
-        name = limits.key_name(command.queue, command.activity)
-        if name is None:
-            return ""
-        try:
-            arguments: Any = client.codec.decode(bytes(command.input), dict[str, Any])
-            value = arguments.get(name)
-        except Exception:  # noqa: BLE001  # of the codec; whoever runs it says what is wrong
-            value = None
-        return limits.key_of(command.queue, command.activity, value)
-
-    return key_of
 
 
 async def _record(client: Client, id: str, life: str | None) -> InstanceRecord:
