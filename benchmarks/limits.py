@@ -46,9 +46,13 @@ async def use(number: int) -> int:
     began = time.time()
     await trio.sleep(_WORK)
     key = activity_info().idempotency_key
-    with Path(os.environ["LIMITS_LOG"]).open("a") as log:
-        log.write(f"{began:.6f} {time.time():.6f} {key}\n")
+    _write_down(f"{began:.6f} {time.time():.6f} {key}\n")
     return number
+
+
+def _write_down(line: str) -> None:
+    with Path(os.environ["LIMITS_LOG"]).open("a") as log:
+        log.write(line)
 
 
 @_registry.workflow
@@ -153,9 +157,9 @@ async def _disturb(client: Client, workers: list[subprocess.Popen[bytes]], load:
 async def _until_left(client: Client, left: float) -> None:
     while True:
         for stats in await client.stats():
-            if stats.queue == _QUEUE and stats.pending_activities <= left:
-                if stats.pending_activities or stats.running_activities:
-                    return
+            there = stats.pending_activities + stats.running_activities
+            if stats.queue == _QUEUE and there and stats.pending_activities <= left:
+                return
         await trio.sleep(0.1)
 
 
@@ -202,6 +206,10 @@ def _read_log(directory: Path, seen: Seen) -> None:
         seen.most_begun = max(seen.most_begun, at - oldest + 1)
 
 
+async def _work(url: str) -> None:
+    await run_worker(url, registry=_registry, lease=_LEASE, activity_queues=(_QUEUE,))
+
+
 def main() -> None:
     """Measure a store, and print what was seen; or work."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -213,8 +221,7 @@ def main() -> None:
     parser.add_argument("--worker", metavar="URL", help="be one of the workers")
     options = parser.parse_args()
     if options.worker:
-        queues = {"activity_queues": (_QUEUE,)}
-        trio.run(lambda: run_worker(options.worker, registry=_registry, lease=_LEASE, **queues))
+        trio.run(_work, options.worker)
         return
     load = Load(options.activities, options.concurrency, options.rate, options.stops)
     with tempfile.TemporaryDirectory() as folder, serving(options.backend, Path(folder)) as backend:

@@ -36,13 +36,22 @@ ALL = LOCAL + SERVERS
 _numbers = itertools.count()
 
 
-def marked(params, store=lambda param: param):
-    """Return parameters for pytest; those of servers' stores have the marker ``servers``."""
+def marked(params, store=lambda param: param, campaign=()):
+    """Return parameters for pytest; those of servers' stores have the marker ``servers``.
+
+    Those in ``campaign`` have that marker.
+    """
+
+    def marks(param):
+        if store(param) in SERVERS:
+            return [pytest.mark.servers]
+        return [pytest.mark.campaign] if param in campaign else []
+
     return [
         pytest.param(
             param,
             id=param if isinstance(param, str) else "-".join(map(str, param)),
-            marks=[pytest.mark.servers] if store(param) in SERVERS else [],
+            marks=marks(param),
         )
         for param in params
     ]

@@ -34,7 +34,8 @@ ERRORS = """
 AUTHORING = """
     activity_connection
     start_detached cancel_instance set_attributes
-    Attempt Promise Query Saga Signal Update activity activity_by_name activity_info
+    Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
+    activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
     random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
 """
@@ -163,7 +164,7 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Registry.known_workflows Schedule.begin Schedule.more Schedule.pick Worker.register
+    Schedule.begin Schedule.more Schedule.pick Worker.register
     Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """

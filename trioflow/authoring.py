@@ -26,6 +26,7 @@ from trioflow._model.options import check_limit_in_seconds
 from trioflow._model.promises import Promise
 from trioflow._model.queries import Query
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY, RetryPolicy
+from trioflow._model.shared import SharedEvent, SharedLock, SharedSemaphore
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
@@ -37,6 +38,9 @@ __all__ = [
     "Promise",
     "Query",
     "Saga",
+    "SharedEvent",
+    "SharedLock",
+    "SharedSemaphore",
     "Signal",
     "Update",
     "activity",

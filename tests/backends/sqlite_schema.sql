@@ -102,6 +102,23 @@ CREATE TABLE requests (
     answer BLOB,
     PRIMARY KEY (instance, life, id)
 ) WITHOUT ROWID;
+CREATE TABLE shared (
+    name TEXT NOT NULL PRIMARY KEY,
+    is_set INTEGER NOT NULL,
+    latest INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE shared_claims (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
 CREATE TABLE turns (
     instance TEXT NOT NULL,
     execution INTEGER NOT NULL,
@@ -123,3 +140,4 @@ CREATE INDEX attributes_word ON attributes (name, word, seq);
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
 CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX shared_claims_instance ON shared_claims (instance);

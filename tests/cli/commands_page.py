@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 
 from trioflow._cli.app import app
@@ -20,8 +22,15 @@ def whole_page() -> str:
     """Return the page with the reference as it should be."""
     by_hand, _, _ = PAGE.read_text("utf-8").partition(BELOW)
     return f"{by_hand}{BELOW}\n{_help()}\n" + "".join(
-        f"\n### trioflow {name}\n\n{_help(name)}\n" for name in app.commands
+        f"\n### trioflow {' '.join(name)}\n\n{_help(*name)}\n" for name in _names(app)
     )
+
+
+def _names(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if isinstance(command, click.Group):
+            yield from _names(command, *before, name)
 
 
 def _help(*command: str) -> str:

@@ -40,7 +40,7 @@ def start(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]
 def test_it_runs_as_a_module():
     done = start("lint", "examples")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Found no mistakes in 5 workflows")
+    assert done.stdout.startswith("Found no mistakes in ")
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

@@ -12,7 +12,7 @@ import trio
 from click.testing import CliRunner
 from rich.console import Console
 
-from trioflow import JsonCodec, WrappedCodec, default_registry, open_client, open_worker
+from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_client, open_worker
 from trioflow._cli import output
 from trioflow._cli.app import app
 
@@ -76,7 +76,7 @@ def shop(tmp_path, monkeypatch):
     """A store with a running, a failed and a paused instance; `shop(*commands)` runs a worker."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(default_registry, "_workflows", {})
+    monkeypatch.setattr(default_registry, "_workflows", dict(Registry()._workflows))
     monkeypatch.setattr(default_registry, "_activities", {})
     monkeypatch.setenv("TRIOFLOW_STORE", STORE)
     monkeypatch.delenv("FORCE_COLOR", raising=False)

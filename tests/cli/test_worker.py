@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import trio
@@ -90,10 +91,16 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_it_serves_what_factories_give_until_it_is_told_to_end():
-    with running("worker_flows:make_registry", "worker_flows:more", "--name", "w1") as worker:
-        assert "opened" in until(worker, "worker w1 (")[0]
+    modules = ("worker_flows:make_registry", "worker_flows:more")
+    with running(*modules, "--name", "w1", "--metrics", "0") as worker:
+        lines = until(worker, "worker w1 (")
+        assert "opened" in lines[0]
+        address = next(line for line in lines if line.startswith("metrics: "))
         assert run("greet", "flows") == "Hello ann"
         assert run("part", "more") == "Bye ann"
+        with urlopen(address.split()[1]) as answer:
+            finished = 'trioflow_workflow_finished_total{status="completed",subworkflow="false"'
+            assert finished in answer.read().decode()
         worker.send_signal(signal.SIGTERM)
         assert until(worker, "closed")
         assert worker.wait() == 0

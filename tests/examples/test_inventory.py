@@ -141,11 +141,10 @@ def test_a_directory_that_is_none_is_refused(tmp_path: Path):
 
 
 @needs_sha256sum
-@pytest.mark.parametrize("seed", range(2))
-def test_it_goes_on_however_often_it_is_killed(tmp_path: Path, seed: int):
+def test_it_goes_on_however_often_it_is_killed(tmp_path: Path):
     tree, work = tmp_path / "tree", tmp_path / "work"
     count = plant(tree, 150, 12)
-    chance = random.Random(seed)
+    chance = random.Random(0)
     kills = 0
     while kills < 3:
         process = start(tree, work, "--batch", "1")

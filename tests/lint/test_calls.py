@@ -59,7 +59,7 @@ def test_it_is_found_at_its_place(body, code, place):
         "import trioflow as tf\ntf.side_effect(lambda: open('x'))",
         "x: asyncio.Task | None = None",
         "try: pass\nexcept asyncio.TimeoutError: pass",
-        "print(arg)",
+        "repr(arg)",
         "datetime.datetime.fromtimestamp(0, datetime.UTC)",
         "await trio.sleep(3)\nawait anyio.sleep(3)",
     ],

@@ -18,9 +18,9 @@ from tests.lint.sources import codes, flow
         "time.time()  # noqa: E501 TF101",
         "time.time()  # noqa: TF1",
         "time.time()  # what it is for  # noqa: TF101",
-        "print(  # noqa: TF101\n    time.time(),\n)",
-        "print(\n    time.time(),\n)  # noqa: TF101",
-        "print('''\n''', time.time())  # noqa: TF101",
+        "arg(  # noqa: TF101\n    time.time(),\n)",
+        "arg(\n    time.time(),\n)  # noqa: TF101",
+        "arg('''\n''', time.time())  # noqa: TF101",
         "for x in [\n    time.time()\n]:  # noqa: TF101\n    pass",
     ],
 )

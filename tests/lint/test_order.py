@@ -47,7 +47,7 @@ BEFORE = """
         ("list(itertools.chain(set(arg), []))", "set(arg)"),
         ("await anyio.amap(tags_of, set(arg))", "set(arg)"),
         ("a, b = set(arg)", "set(arg)"),
-        ("print(*set(arg))", "set(arg)"),
+        ("arg(*set(arg))", "set(arg)"),
         ("[*set(arg)]", "set(arg)"),
         ("set(arg).pop()", "set(arg)"),
         ("{await tags_of(x) for x in set(arg)}", "set(arg)"),
@@ -112,5 +112,18 @@ def test_numbers_that_differ_between_processes_are_found(body, place):
     assert marked(flow(body)) == [("TF202", place)]
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("print(arg)", ["TF207"]),
+        ("list(map(print, arg))", ["TF207"]),
+        ("arg.print()", []),
+        ("print = arg\nprint(3)", []),
+    ],
+)
+def test_what_is_printed_again_on_replay_is_found(body, found):
+    assert codes(flow(body)) == found
+
+
 def test_names_that_are_also_builtins_are_left_alone():
-    assert codes(flow("id = arg\nprint(id, arg.id, arg(id=3))")) == []
+    assert codes(flow("id = arg\narg(id, arg.id, arg(id=3))")) == []

@@ -150,6 +150,7 @@ async def handle_calls(handle: Handle[int]) -> None:
     assert_type(handle.id, str)
     assert_type(handle.life, str | None)
     assert_type(handle.client, Client)
+    assert_type(handle.life, str | None)
     await handle.cancel(7)  # type: ignore[arg-type]
     await handle.terminate(reason=7)  # type: ignore[arg-type]
 

@@ -20,17 +20,22 @@ _ALL = [
 _CACHED = [param for param in _ALL if param[2]]
 
 
-def _of(params):
-    return marked(params, store=lambda param: param[0])
+# What the default run leaves out: each of its stores, hosts and caches is in another row as well.
+_MORE = [("memory", "trio", 1000), ("sqlite", "trio", 0)]
+_MORE_CACHED = [("sqlite", "trio", 1000)]
 
 
-@pytest.fixture(params=_of(_ALL))
+def _of(params, more):
+    return marked(params, store=lambda param: param[0], campaign=more)
+
+
+@pytest.fixture(params=_of(_ALL, _MORE))
 def flow(request, tmp_path, servers, harness):
     """Every kind of store, host and cache."""
     return Flow(*request.param, tmp_path, servers).of(harness)
 
 
-@pytest.fixture(params=_of(_CACHED))
+@pytest.fixture(params=_of(_CACHED, _MORE_CACHED))
 def cached(request, tmp_path, servers, harness):
     """Every kind of store and host, with a cache."""
     return Flow(*request.param, tmp_path, servers).of(harness)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from unittest import mock
 
 import anyio
 
 from tests.stores import open_store
 from trioflow import open_client, open_worker
+from trioflow._worker import worker as worker_module
 from trioflow._worker.options import WorkerOptions
 from trioflow._worker.real_host import running_host
 from trioflow._worker.run import worker_on
@@ -42,8 +44,9 @@ class Flow:
         backend = options.pop("backend", None) or await self.backend()
         make_host = options.pop("make_host", running_host)
         options = WorkerOptions(registry=registry, **options)
-        async with worker_on(backend, options, make_host()) as worker:
-            yield worker
+        with no_storing_at_the_end() if isinstance(backend, Dying) else nullcontext():
+            async with worker_on(backend, options, make_host()) as worker:
+                yield worker
 
     @asynccontextmanager
     async def client(self, registry=None):
@@ -101,6 +104,11 @@ async def until_parked(handle, *, turns=1):
         return d.turns >= turns and d.worker is None and not d.unread and not d.activities
 
     await until(parked)
+
+
+def no_storing_at_the_end():
+    """Spare workers that die the seconds in which one stores what is left."""
+    return mock.patch.object(worker_module, "_STORING", 0.05)
 
 
 class Dying:

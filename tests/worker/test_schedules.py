@@ -21,6 +21,7 @@ from trioflow import (
     open_client,
     open_worker,
 )
+from trioflow._model import calendars
 from trioflow.testing import open_tester
 
 DAY = 86400.0
@@ -439,6 +440,28 @@ async def test_a_long_backfill_does_not_hold_up_what_is_due(backend):
         assert found.backfilling
         calendar = set(await runs(client, "s")) & set(named("s", *range(30, 600, 60)))
         assert len(calendar) + found.skipped >= 10
+
+
+async def test_a_worker_that_does_not_know_its_time_zone_suspends_it(backend, monkeypatch):
+    def unknown(cls, name):
+        raise LookupError(name)
+
+    cron = Cron("* * * * *", tz="Atlantic/Madeira")
+    async with open_client(backend) as client:
+        made = await client.schedule("s", cron, quick.bind(), catch_up=DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr(calendars, "ZoneInfo", type("Unknown", (), {"__new__": unknown}))
+        calendars._read_cron.cache_clear()
+        async with serving(backend, flows) as client:
+            await until_status(client.handle("s"), "suspended")
+            why = (await client.handle("s").describe()).suspension.message
+            assert "there is no time zone 'Atlantic/Madeira'" in why
+    async with serving(backend, flows) as client:
+        made = client.schedule_handle("s")
+        assert (await made.describe()).status == "suspended"
+        await client.handle("s").resume()
+        await trio.sleep(200)
+        assert (await made.describe()).begun >= 3
 
 
 # --- elsewhere ----------------------------------------------------------------------------------

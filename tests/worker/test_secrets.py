@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import trio
 
+from tests.stores import marked, open_store, opened
 from trioflow import (
     InstanceCancelled,
     InstanceTerminated,
     JsonCodec,
+    Query,
     Registry,
     RetryPolicy,
     Signal,
     UndecodableValue,
+    Update,
     WrappedCodec,
     heartbeat,
     open_client,
@@ -23,6 +28,8 @@ from trioflow import (
 
 SECRET = "4711-0815"
 word = Signal("word", str)
+ask = Update("ask", argument=str, result=str)
+card_of = Query("card", result=str)
 
 
 class Declined(Exception):
@@ -82,6 +89,14 @@ def definitions():  # noqa: C901 - one of each kind
     @flows.workflow
     async def wait(card: str) -> None:
         set_status({"card": card})
+        card_of.handler(lambda: card)
+
+        @ask.handler
+        def _(again: str) -> str:
+            if again != card:
+                raise Declined(again)
+            return f"you said {again}"
+
         await word.receive()
         await later(card)
 
@@ -92,8 +107,42 @@ def definitions():  # noqa: C901 - one of each kind
     return flows, pay, many, wait, parent
 
 
-def found(folder):
-    return {path.name: path.read_bytes().count(SECRET.encode()) for path in folder.iterdir()}
+class Stored:
+    """A store, and all that is in it as bytes."""
+
+    def __init__(self, kind, path, servers):
+        self.kind = kind
+        self._path = path
+        self._servers = servers
+        self.new = open_store(kind, path, servers)
+
+    def contents(self, backend):
+        """Return the bytes of the files, or of a dump, by name."""
+        if self.kind == "sqlite":  # with the log, and what is shared of it
+            return {path.name: path.read_bytes() for path in self._path.iterdir()}
+        if self.kind == "postgres":
+            place = backend._get.keywords
+            command = ["pg_dump", "-h", place["host"], "-U", "trioflow", "-n", backend.schema]
+            done = subprocess.run([*command, "postgres"], capture_output=True, check=True)
+            return {"dump": done.stdout}
+        import redis  # noqa: PLC0415
+
+        with redis.Redis.from_url(backend.address.url) as client:
+            client.config_set("rdbcompression", "no")  # also of what DUMP gives
+            keys = list(client.scan_iter(f"{backend.address.tag}*"))
+            return {key: key + (client.dump(key) or b"") for key in keys}
+
+    def places(self, backend):
+        """Return where the secret is, in plain or as PostgreSQL writes bytes."""
+        contents = self.contents(backend)
+        assert sum(map(len, contents.values())) > 3000
+        plain = SECRET.encode()
+        return [n for n, data in contents.items() if plain in data or plain.hex().encode() in data]
+
+
+@pytest.fixture(params=marked(["sqlite", "postgres", "redis"]))
+def stored(request, tmp_path, servers):
+    return Stored(request.param, tmp_path, servers)
 
 
 async def eventually(condition):
@@ -102,11 +151,13 @@ async def eventually(condition):
             await trio.sleep(0.01)
 
 
-async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
+async def test_nothing_of_a_user_is_in_plain_text(stored):
     flows, pay, many, wait, parent = definitions()
-    url = f"sqlite:///{tmp_path}/s.db"
 
-    async with open_worker(url, registry=flows, codec=codec(), drain=0) as worker:
+    async with (
+        opened(stored.new()) as backend,
+        open_worker(backend, registry=flows, codec=codec(), drain=0) as worker,
+    ):
         client = worker.client
         with pytest.raises(Declined, match=SECRET) as caught:
             await client.run(pay.options(id="pay"), SECRET)
@@ -116,6 +167,11 @@ async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
         assert len(said) == 3
         assert all(SECRET in each for each in said)
         waiting = await client.start(wait, SECRET)
+        assert await waiting.query(card_of) == SECRET
+        assert await waiting.update(ask, SECRET) == f"you said {SECRET}"
+        with pytest.raises(Declined, match=f"{SECRET}-2"):
+            await waiting.update(ask, f"{SECRET}-2")
+        assert stored.places(backend) == []
         await waiting.signal(word, SECRET)
 
         async def tried():
@@ -135,7 +191,7 @@ async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
             )
 
         await eventually(began)
-        assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
+        assert stored.places(backend) == []
         await above.cancel(f"because of {SECRET}")
         with pytest.raises(InstanceCancelled, match=f"because of {SECRET}"):
             await above.result()
@@ -147,9 +203,9 @@ async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
         failure = (await client.handle("pay").describe()).failure
         assert SECRET in failure.message
         assert SECRET in failure.traceback
-        assert found(tmp_path) == dict.fromkeys(found(tmp_path), 0)
+        assert stored.places(backend) == []
     # What is not of a user can be read, and another codec sees no more than the type.
-    async with open_client(url, registry=flows) as client:
+    async with opened(stored.new()) as backend, open_client(backend, registry=flows) as client:
         handle = client.handle("pay")
         record = await client.backend.get("pay")
         assert b"Declined" in record.outcome
@@ -157,10 +213,13 @@ async def test_nothing_of_a_user_is_in_plain_text(tmp_path):
             await handle.result()
 
 
-async def test_with_the_default_codec_failures_can_be_read_in_the_store(tmp_path):
+async def test_with_the_default_codec_failures_can_be_read_in_the_store(stored):
     flows, pay, *_ = definitions()
 
-    async with open_worker(f"sqlite:///{tmp_path}/s.db", registry=flows, drain=0) as worker:
+    async with (
+        opened(stored.new()) as backend,
+        open_worker(backend, registry=flows, drain=0) as worker,
+    ):
         with pytest.raises(Declined):
             await worker.client.run(pay, SECRET)
-        assert any(found(tmp_path).values())
+        assert stored.places(backend)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
-from tests.worker.flow import EPOCH, in_memory, serving, until
+from tests.worker.flow import EPOCH, in_memory, serving
 from trioflow import (
     DefinitionError,
     InstanceCancelled,
@@ -199,15 +199,10 @@ async def test_a_start_may_have_a_limit_of_events(clock):
         assert await client.run(counts) == (50_000, 1)
         assert await client.run(counts.options(max_events=200)) == (200, 1)
         handle = await client.start(workflow_by_name("counts", max_events=100))
-        await until(lambda: is_suspended(handle), timeout=200)
-        found = await handle.describe()
+        found = await handle.wait(status="suspended")
         assert found.suspension is not None
         assert found.suspension.kind == "history limit"
         assert found.events >= 100
-
-
-async def is_suspended(handle):
-    return (await handle.describe()).status == "suspended"
 
 
 def test_bad_options_are_refused():

@@ -11,7 +11,7 @@ from trioflow import Client, Handle, InstanceError
 from trioflow._cli.output import shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
 
-__all__ = ["cancel", "pause", "remove", "resume", "terminate"]
+__all__ = ["cancel", "fork", "pause", "remove", "reset", "resume", "terminate"]
 
 _ids = click.argument("ids", type=InstanceId(), nargs=-1, required=True, metavar="ID...")
 _reason = click.option("--reason", metavar="TEXT", help="Why, for those who look.")
@@ -85,6 +85,39 @@ def pause(*, store: Store, ids: tuple[str, ...], reason: str | None) -> None:
 def resume(*, store: Store, ids: tuple[str, ...]) -> None:
     """Let suspended instances go on, with the code that the workers have now."""
     _do_each(store, ids, lambda handle: handle.resume(), "resumed")
+
+
+@click.command(cls=StoreCommand)
+@_ids
+@click.option("--turn", type=click.IntRange(min=0), metavar="N", help="The first turn to drop.")
+@_reason
+@_yes
+@store_options
+def reset(
+    *, store: Store, ids: tuple[str, ...], turn: int | None, reason: str | None, yes: bool
+) -> None:
+    """Let instances go on from before a turn, with the code that the workers have now.
+
+    Turns are counted from 0, as `trioflow history` shows them. Without `--turn` it is the one in
+    which the instance failed, or that does not fit the code. What the dropped turns had begun is
+    cancelled. An instance that had ended lives again.
+    """
+    _ask(ids, "Reset", yes=yes)
+    _do_each(store, ids, lambda handle: handle.reset(turn, reason=reason), "reset")
+
+
+@click.command(cls=StoreCommand)
+@click.argument("id", type=InstanceId())
+@click.option("--turn", type=click.IntRange(min=0), metavar="N", help="The first turn to leave.")
+@click.option("--id", "new_id", metavar="ID", help="The new one's id; made up by default.")
+@store_options
+def fork(*, store: Store, id: str, turn: int | None, new_id: str | None) -> None:
+    """Start an instance with the first turns of another one, which is left alone."""
+
+    async def begin(client: Client) -> str:
+        return (await client.fork(id, turn=turn, new_id=new_id)).id
+
+    click.echo(shown(store.run(begin)))
 
 
 @click.command(cls=StoreCommand)

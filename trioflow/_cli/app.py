@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from trioflow._cli.acting import cancel, pause, remove, resume, terminate
+from trioflow._cli.acting import cancel, fork, pause, remove, reset, resume, terminate
+from trioflow._cli.check import check
 from trioflow._cli.completion import completion
 from trioflow._cli.lint import lint
 from trioflow._cli.listing import count, list_, stats
 from trioflow._cli.looking import describe, export, history, show
 from trioflow._cli.replay import replay
+from trioflow._cli.schedules import schedules
 from trioflow._cli.speaking import query, result, signal, start, update
 from trioflow._cli.worker import worker
 
@@ -18,8 +20,20 @@ __all__ = ["app"]
 _COMMANDS = {
     "Workers": (worker,),
     "Looking": (list_, count, stats, show, describe, history, result, query, export),
-    "Acting": (start, signal, update, cancel, terminate, pause, resume, remove),
-    "Code": (lint, replay),
+    "Acting": (
+        start,
+        signal,
+        update,
+        cancel,
+        terminate,
+        pause,
+        resume,
+        reset,
+        fork,
+        remove,
+        schedules,
+    ),
+    "Code": (lint, check, replay),
     "Shells": (completion,),
 }
 

@@ -6,14 +6,15 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, get_args
 
 import click
 import trio
 
-from trioflow import Registry, run_worker
+from trioflow import Registry, TrioflowError, Worker, run_worker
 from trioflow._cli.definitions import open_registry
 from trioflow._cli.output import console
 from trioflow._cli.store import Store, StoreCommand, store_options
@@ -21,6 +22,7 @@ from trioflow._worker.code_check import Check
 
 __all__ = ["worker"]
 
+_BACKLOG = 15.0  # seconds between two looks at the queues, as Prometheus scrapes by default
 _ENDING = 20  # seconds for a worker to drain before it is killed and begun again
 
 
@@ -55,13 +57,25 @@ _ENDING = 20  # seconds for a worker to drain before it is killed and begun agai
     type=click.Choice(get_args(Check)),
     help="What to do about histories that do not fit.",
 )
+@click.option(
+    "--metrics",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus there, on the loopback address.",
+)
 @click.option("--reload", is_flag=True, help="Begin anew when a Python file below here changes.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Log what it does, and not only what goes wrong."
 )
 @store_options
 def worker(
-    *, store: Store, modules: tuple[str, ...], reload: bool, verbose: bool, **options: Any
+    *,
+    store: Store,
+    modules: tuple[str, ...],
+    reload: bool,
+    metrics: int | None,
+    verbose: bool,
+    **options: Any,
 ) -> None:
     """Run the workflows and activities of modules, until SIGTERM or Ctrl-C.
 
@@ -83,7 +97,8 @@ def worker(
             registry = _joined(
                 [await stack.enter_async_context(open_registry(each)) for each in modules]
             )
-            await run_worker(store.url, registry=registry, codec=store.codec, **given)
+            run = partial(run_worker, store.url, registry=registry, codec=store.codec, **given)
+            await (run() if metrics is None else _run_measured(run, metrics))
 
     try:
         trio.run(main)
@@ -100,6 +115,45 @@ def _joined(registries: Sequence[Registry]) -> Registry:
     for each in registries:
         joined.add(*each.workflows.values(), *each.activities.values())
     return joined
+
+
+async def _run_measured(run: Callable[..., Awaitable[None]], port: int) -> None:
+    """Run a worker, and serve its metrics; the queues' backlogs are read every few seconds."""
+    try:
+        from prometheus_client import start_http_server  # noqa: PLC0415 - an extra
+
+        from trioflow.prometheus import Prometheus  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise click.UsageError(
+            "--metrics needs prometheus-client: pip install 'trioflow[prometheus]'"
+        ) from None
+    prometheus = Prometheus()
+    try:
+        server, _ = start_http_server(port, "127.0.0.1")
+    except OSError as error:
+        raise click.ClickException(f"--metrics {port}: {error.strerror}") from None
+    click.echo(f"metrics: http://127.0.0.1:{server.server_port}/metrics", err=True)
+
+    async def work(task_status: trio.TaskStatus[Worker]) -> None:
+        await run(observers=[prometheus], task_status=task_status)
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            worker: Worker = await nursery.start(work)
+            while True:
+                prometheus.set_backlog(await worker.client.stats())
+                await trio.sleep(_BACKLOG)
+    except* TrioflowError as group:
+        raise _first(group) from None
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _first(group: BaseExceptionGroup[TrioflowError]) -> TrioflowError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _run_again_and_again() -> None:

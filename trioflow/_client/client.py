@@ -403,7 +403,11 @@ class Client:
         """
         terms = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter}
         definition, state = start_of(self, id, calendar, call, terms)
-        await self.start(definition, state)
+        try:
+            await self.start(definition, state)
+        except InstanceAlreadyExists:
+            known = f"if it is a schedule, client.schedule_handle({id!r}).replace(…) changes it"
+            raise InstanceAlreadyExists(id, known) from None
         return ScheduleHandle(self, id, call.definition)
 
     @overload

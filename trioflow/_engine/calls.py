@@ -29,6 +29,7 @@ from trioflow._engine.patches import deprecate_patch, patched
 from trioflow._engine.promises import make_token, receive_promise
 from trioflow._engine.reader import Reader, View
 from trioflow._engine.requests import cancel_instance, start_detached
+from trioflow._engine.shared import claim, release, set_event
 from trioflow._engine.side_effects import side_effect
 from trioflow._model import events as ev
 from trioflow._model.activities import Activity
@@ -242,6 +243,20 @@ class Caller(View):
         """Wait until a promise is settled."""
         made = receive_promise(self, name, token, type_)
         return self._note(made, "receive() of promise", name)
+
+    # --- what instances share -----------------------------------------------------------
+
+    def claim_shared(self, name: str, size: int) -> Coroutine[Any, Any, None]:
+        """Wait for a place, or an event, of what instances share."""
+        return claim(self, name, size)
+
+    def release_shared(self, name: str) -> None:
+        """Release what the running task has claimed last of that name."""
+        release(self, name)
+
+    def set_shared(self, name: str, *, value: bool) -> Coroutine[Any, Any, None]:
+        """Set or clear an event that instances share."""
+        return self._note(set_event(self, name, value=value), "SharedEvent.set() of", name)
 
     def forward_unread(self, to: str) -> Coroutine[Any, Any, int]:
         """Send the unread signals to another instance; return how many."""

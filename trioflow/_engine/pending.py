@@ -16,7 +16,9 @@ from trioflow._model import events as ev
 from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
+    ClaimShared,
     Command,
+    ReleaseShared,
     StartChild,
     command_order,
 )
@@ -152,6 +154,8 @@ class Commands:
     def _cancel_of(self, command: Command, raise_cancel: Callable[[], Any]) -> Command:
         """Return the command that cancels another one."""
         why = self._reason(raise_cancel)
+        if isinstance(command, ClaimShared):
+            return ReleaseShared(id=command.id, name=command.name)
         if isinstance(command, StartChild):
             return CancelChild(id=command.id, instance=command.instance, reason=why)
         return CancelActivity(id=command.id, reason=why)

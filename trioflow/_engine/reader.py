@@ -93,6 +93,18 @@ class Reader(View):
         """Refuse it."""
         self.refuse(f"{definition.kind} {definition.name!r}")
 
+    def claim_shared(self, name: str, size: int) -> Any:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
+
+    def release_shared(self, name: str) -> None:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
+
+    def set_shared(self, name: str, *, value: bool) -> Any:
+        """Refuse it."""
+        self.refuse(f"for shared {name}")
+
     def receive_signal(self, name: str, type_: object) -> Any:
         """Refuse it."""
         self.refuse(f"receive() of signal {name!r}")

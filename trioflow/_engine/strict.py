@@ -16,11 +16,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -132,6 +135,9 @@ def _data(command: Command) -> bytes:
             | CancelActivity()
             | CancelChild()
             | CancelInstance()
+            | ClaimShared()
+            | SetShared()
+            | ReleaseShared()
             | TerminateInstance()
         ):
             return b""  # taken from the history, or nothing

@@ -14,9 +14,11 @@ from trioflow._engine.loop.runner import TaskState, effective_deadline
 from trioflow._engine.replay import OUR_PACKAGES
 from trioflow._model.commands import (
     CancelInstance,
+    ClaimShared,
     Command,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -77,12 +79,13 @@ def _command(command: Command) -> str:
             return f"sub-workflow {command.workflow!r} ({command.instance})"
         case StartDetached():
             return f"start of {command.workflow!r} ({command.instance})"
-        case CancelInstance():
-            return f"cancel of {command.instance!r}"
-        case TerminateInstance():
-            return f"terminate of {command.instance!r}"
+        case CancelInstance() | TerminateInstance():
+            what = "cancel" if isinstance(command, CancelInstance) else "terminate"
+            return f"{what} of {command.instance!r}"
         case SendSignal():
             return f"delivery of signal {command.name!r} to {command.instance!r}"
+        case ClaimShared() | SetShared():
+            return f"shared {command.name}"
         case _:
             raise AssertionError(f"no task waits for {command!r}")
 

@@ -272,6 +272,8 @@ class _FunctionWalk(Names):
     def _check_builtin(self, node: ast.Name) -> None:
         if node.id in ("id", "hash") and self.is_builtin(node, id, hash):
             self._note("TF202", node, f"`{node.id}()`")
+        elif node.id == "print" and self.is_builtin(node, print):
+            self._note("TF207", node, "`print()`")
 
     def _check_shared(self, node: ast.Name) -> None:
         state, name = self._walk.state, node.id

@@ -22,11 +22,14 @@ __all__ = [
     "CancelActivity",
     "CancelChild",
     "CancelInstance",
+    "ClaimShared",
     "Command",
     "RecordPatch",
     "RecordSideEffect",
+    "ReleaseShared",
     "RunActivity",
     "SendSignal",
+    "SetShared",
     "StartChild",
     "StartDetached",
     "StartOptions",
@@ -174,6 +177,26 @@ class AnswerUpdate(_Command, frozen=True, tag="answer update"):
     failure: Failure | None = None
 
 
+class ClaimShared(_Command, frozen=True, tag="claim shared"):
+    """Wait for one of ``size`` places of what instances share; for an event if that is 0."""
+
+    name: str
+    size: int = 1
+
+
+class SetShared(_Command, frozen=True, tag="set shared"):
+    """Set an event that instances share, or clear it."""
+
+    name: str
+    value: bool = True
+
+
+class ReleaseShared(_Command, frozen=True, tag="release shared"):
+    """Release, or withdraw, the claim of that command."""
+
+    name: str
+
+
 class CancelActivity(_Command, frozen=True, tag="cancel activity"):
     """Cancel the activity of that command; ``reason`` is that of the scope that was cancelled."""
 
@@ -198,6 +221,9 @@ Command = (
     | CancelChild
     | StartDetached
     | CancelInstance
+    | ClaimShared
+    | SetShared
+    | ReleaseShared
     | TerminateInstance
 )
 
@@ -209,7 +235,7 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild() | StartDetached():
             return command.workflow
-        case SendSignal() | AnswerUpdate():
+        case SendSignal() | AnswerUpdate() | ClaimShared() | SetShared() | ReleaseShared():
             return command.name
         case RecordPatch():
             return order_of(command.id)[-1]
@@ -225,6 +251,9 @@ def command_target(command: Command) -> str:
             assert_never(command)
 
 
+_CANCELS = CancelActivity | CancelChild | ReleaseShared
+
+
 def command_order(command: Command) -> tuple[IdOrder, bool]:
     """Return the sort key of a turn's commands: by task, then in the order of the calls."""
-    return order_of(command.id), isinstance(command, CancelActivity | CancelChild)
+    return order_of(command.id), isinstance(command, _CANCELS)

@@ -63,6 +63,18 @@ class Invoker(Protocol):
         """Wait until a promise is settled."""
         ...
 
+    def claim_shared(self, name: str, size: int) -> Coroutine[Any, Any, None]:
+        """Wait for a place, or an event, of what instances share."""
+        ...
+
+    def release_shared(self, name: str) -> None:
+        """Release what the running task has claimed last of that name."""
+        ...
+
+    def set_shared(self, name: str, *, value: bool) -> Coroutine[Any, Any, None]:
+        """Set or clear an event that instances share."""
+        ...
+
     def set_query_handler(self, query: Any, fn: Callable[..., Any]) -> None:
         """Answer queries of that name with a function; with ``None`` those that have none."""
         ...

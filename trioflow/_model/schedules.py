@@ -20,6 +20,7 @@ from trioflow._model.signals import Signal
 from trioflow._model.workflows import Workflow
 
 __all__ = [
+    "MOST_RUNNING",
     "MOST_WAITING",
     "OVERLAPS",
     "SCHEDULE",
@@ -54,6 +55,9 @@ SCHEDULE_ATTRIBUTE: Final = "trioflow.schedule"
 
 MOST_WAITING: Final = 1000
 """How many runs wait at most until another one has ended."""
+
+MOST_RUNNING: Final = 1000
+"""How many runs under way a schedule knows, the newest: with ``allow`` there may be more."""
 
 SHOWN: Final = 100
 """How much of a list clients are shown."""
@@ -192,7 +196,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     def note_begun(self, run: Due) -> None:
         """Count a run that has begun."""
         self.begun += 1
-        self.running = [*self.running, run]
+        self.running = [*self.running, run][-MOST_RUNNING:]
         self.recent = [run, *self.recent][:_RECENT]
 
     def note_ended(self, run: str) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "NewActivity",
     "NewInstance",
     "NewQuestion",
+    "SharedClaim",
     "Unit",
 ]
 
@@ -76,6 +77,26 @@ class NewActivity(msgspec.Struct, frozen=True):
     limit_key: str = ""
 
 
+class SharedClaim(msgspec.Struct, frozen=True):
+    """What an execution asks of something that instances share.
+
+    ``"take"`` waits for one of ``size`` places; with a ``size`` of 0, until it is set. ``"free"``
+    gives a place back, or withdraws the wait, of the same ``command`` of the same execution.
+    ``"set"`` and ``"clear"`` say whether it is set.
+
+    Attributes:
+        how: Which of these.
+        name: Of what is shared, its kind included.
+        command: Names the claim within the execution.
+        size: How many places there are, as this one sees it.
+    """
+
+    how: Literal["take", "free", "set", "clear"]
+    name: str
+    command: str
+    size: int = 1
+
+
 class Message(msgspec.Struct, frozen=True):
     """An event for another instance's inbox.
 
@@ -93,6 +114,12 @@ class Message(msgspec.Struct, frozen=True):
 
     With ``new`` there is no event: that instance is created, as `Backend.create` does it with
     ``reuse`` and ``replacing``. ``sent`` says that it was, ``failed`` that its id is taken.
+
+    With ``claim`` it is for the sender itself: ``event`` is delivered when a ``"take"`` is granted,
+    or when a ``"set"`` or ``"clear"`` is done. Places are granted in the order of asking, each when
+    fewer than its ``size`` are granted; nobody overtakes. All waits for an event are granted when
+    it is set. A claim ends with its execution: when its instance has ended, however, or goes on
+    with another execution, its place is free, and a terminate grants it to the next at once.
     """
 
     instance: str
@@ -105,6 +132,7 @@ class Message(msgspec.Struct, frozen=True):
     new: NewInstance | None = None
     reuse: bool = True
     replacing: bytes | None = None
+    claim: SharedClaim | None = None
     terminated: bytes = b""
 
 

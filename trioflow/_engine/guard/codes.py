@@ -83,5 +83,11 @@ CODES: dict[str, Code] = {
             "write it with `async def` and without `yield`",
             "DefinitionError",
         ),
+        Code(
+            "TF207",
+            "It prints",
+            "use `trioflow.logger`, which is silent on replay",
+            "printed again on each replay",
+        ),
     )
 }

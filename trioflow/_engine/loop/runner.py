@@ -135,11 +135,13 @@ class TaskState(TaskIds):
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
+        claims: Its claims of what instances share by name, once it has had one.
     """
 
-    __slots__ = ("generator",)
+    __slots__ = ("claims", "generator")
 
     generator: random.Random
+    claims: dict[str, list[str]]
 
 
 def _no_threads() -> DeterminismError:

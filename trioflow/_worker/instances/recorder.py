@@ -24,11 +24,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -53,6 +56,7 @@ from trioflow.backends.commits import (
     Message,
     NewActivity,
     NewInstance,
+    SharedClaim,
 )
 from trioflow.errors import InstanceAlreadyExists, InstanceNotFound, InstanceTerminated
 
@@ -126,12 +130,17 @@ class Recorder:
                 commit.activities.append(self._new_activity(instance, command))
             case StartChild():
                 self._begin_child(instance, unit, command)
-            case SendSignal():
-                commit.messages.append(_signal_message(command))
             case StartDetached():
                 commit.messages.append(self._detached(instance, command))
-            case CancelInstance() | TerminateInstance():
-                commit.messages.append(_end_message(command))
+            case (
+                SendSignal()
+                | CancelInstance()
+                | TerminateInstance()
+                | ClaimShared()
+                | SetShared()
+                | ReleaseShared()
+            ):
+                commit.messages.append(_message_of(instance, command))
             case CancelActivity():
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
@@ -359,6 +368,24 @@ def birth(new: NewInstance, *, leased: bool) -> InstanceCommit:
     )
 
 
+def _message_of(
+    instance: HeldInstance,
+    command: SendSignal
+    | CancelInstance
+    | TerminateInstance
+    | ClaimShared
+    | SetShared
+    | ReleaseShared,
+) -> Message:
+    match command:
+        case SendSignal():
+            return _signal_message(command)
+        case CancelInstance() | TerminateInstance():
+            return _end_message(command)
+        case _:
+            return _shared_message(instance, command)
+
+
 def _signal_message(command: SendSignal) -> Message:
     """Return the message of a signal to another instance, with the two answers to its sender."""
     failure = Failure.of(InstanceNotFound(command.instance, "it does not exist, or has finished"))
@@ -386,6 +413,24 @@ def _end_message(command: CancelInstance | TerminateInstance) -> Message:
         )
     error = InstanceTerminated(command.instance, command.reason)
     return msgspec.structs.replace(message, terminated=_encode(Failed(Failure.of(error))))
+
+
+def _shared_message(
+    instance: HeldInstance, command: ClaimShared | SetShared | ReleaseShared
+) -> Message:
+    """Return what asks for something shared; its event is the answer, which the store keeps."""
+    match command:
+        case ClaimShared():
+            claim = SharedClaim("take", command.name, command.id, command.size)
+        case SetShared():
+            claim = SharedClaim("set" if command.value else "clear", command.name, command.id)
+        case ReleaseShared():
+            claim = SharedClaim("free", command.name, command.id)
+        case _:
+            assert_never(command)
+    event = encode_event(ev.RequestDone(command.id))
+    me = instance.id, instance.number, instance.life
+    return Message(me[0], event, execution=me[1], life=me[2], claim=claim)
 
 
 def _answer(command: AnswerUpdate) -> Answer:

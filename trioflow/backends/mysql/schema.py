@@ -251,6 +251,30 @@ ALTER TABLE activities
         (worker, queue, limit_key, priority, visible_at, scheduled_at)""",
 )
 
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = (
+    """
+CREATE TABLE IF NOT EXISTS shared (
+    name VARCHAR(270) NOT NULL PRIMARY KEY,
+    is_set BIGINT NOT NULL,
+    latest BIGINT NOT NULL
+) {options}""",
+    """
+CREATE TABLE IF NOT EXISTS shared_claims (
+    name VARCHAR(270) NOT NULL,
+    number BIGINT NOT NULL,
+    instance VARCHAR({id}) NOT NULL,
+    life VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    execution BIGINT NOT NULL,
+    command VARCHAR({command}) NOT NULL,
+    size BIGINT NOT NULL,
+    granted BIGINT NOT NULL,
+    event LONGBLOB NOT NULL,
+    PRIMARY KEY (name, number),
+    KEY shared_claims_instance (instance)
+) {options}""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -262,6 +286,7 @@ _MIGRATIONS = (
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
     ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
 )
 
 SCRIPTS = [statement for _, script in _MIGRATIONS for statement in script]

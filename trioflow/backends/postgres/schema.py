@@ -223,6 +223,28 @@ CREATE INDEX activities_visible ON {schema}.activities
     (queue, limit_key, priority, visible_at, scheduled_at) WHERE worker IS NULL;
 """
 
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = """
+CREATE TABLE {schema}.shared (
+    name text COLLATE "C" NOT NULL PRIMARY KEY,
+    is_set bigint NOT NULL,
+    latest bigint NOT NULL
+) WITH (fillfactor = 50);
+CREATE TABLE {schema}.shared_claims (
+    name text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    instance text COLLATE "C" NOT NULL,
+    life text COLLATE "C" NOT NULL,
+    execution bigint NOT NULL,
+    command text COLLATE "C" NOT NULL,
+    size bigint NOT NULL,
+    granted bigint NOT NULL,
+    event bytea NOT NULL,
+    PRIMARY KEY (name, number)
+);
+CREATE INDEX shared_claims_instance ON {schema}.shared_claims (instance);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -234,6 +256,7 @@ _MIGRATIONS = (
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
     ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

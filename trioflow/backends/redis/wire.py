@@ -391,6 +391,8 @@ def _message(message: Message) -> dict[str, Any]:
         wire["life"] = message.life
     if message.new is not None:
         wire["new"], wire["reuse"] = _new_instance(message.new), message.reuse
+    if message.claim is not None:
+        wire["claim"] = msgspec.structs.asdict(message.claim)
     if message.replacing is not None:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}

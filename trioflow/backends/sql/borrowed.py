@@ -50,6 +50,8 @@ class BorrowedStore(SqlStore, abc.ABC):
         self.dialect = like.dialect
         self.clock = like.clock
         self.queries = like.queries
+        self.limit_queries = like.limit_queries
+        self.limits = like.limits
         self._looked = False
 
     @abc.abstractmethod

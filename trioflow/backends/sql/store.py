@@ -15,6 +15,7 @@ from trioflow._model.limits import NO_LIMITS, Limits
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
 from trioflow.backends.sql.limit_queries import LimitQueries
 from trioflow.backends.sql.queries import Queries
+from trioflow.backends.sql.shared_queries import SharedQueries
 
 __all__ = ["SqlStore"]
 
@@ -41,6 +42,7 @@ class SqlStore:
         self.clock = clock
         self.queries = Queries(dialect)
         self.limit_queries = LimitQueries(dialect)
+        self.shared_queries = SharedQueries(dialect)
         self.limits = NO_LIMITS
 
     def close(self) -> None:

@@ -12,14 +12,19 @@ from typing import TypeVar
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends._common.watching import Watcher
-from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.records import TakenActivities, TakenInstances
+from trioflow.backends.outbox import ActivityTransaction, CallerTransaction, no_transactions
+from trioflow.backends.records import ActivityKey, TakenActivities, TakenInstances
 from trioflow.backends.sql.borrowed import SqlCallerTransaction, not_a_connection
 from trioflow.backends.sql.lifecycle import SharedSqlBackend
 from trioflow.backends.sql.names import TableNames
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
-from trioflow.backends.sqlite.borrowed import SqliteBorrowedStore, file_of
+from trioflow.backends.sqlite.borrowed import (
+    BorrowedSqlite,
+    LentSqlite,
+    SqliteBorrowedStore,
+    file_of,
+)
 from trioflow.backends.sqlite.damage import (
     is_number,
     is_sound_activity,
@@ -28,6 +33,7 @@ from trioflow.backends.sqlite.damage import (
 )
 from trioflow.backends.sqlite.dialect import SqliteDialect, connect
 from trioflow.backends.sqlite.schema import SCRIPTS, SqliteMigrations
+from trioflow.errors import TransactionRefused
 
 __all__ = ["SqliteBackend"]
 
@@ -44,7 +50,6 @@ _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
 class _SqliteStore(SqlStore):
     """Also knows whether other connections have written."""
 
-    connection: sqlite3.Connection
     _version: int | None = None
 
     def try_to_write(self) -> None:
@@ -57,6 +62,11 @@ class _SqliteStore(SqlStore):
         """Return the greatest time that is stored, but for those that lie ahead."""
         return float(self.execute(self.dialect.query(_LATEST)).fetchone()[0] or 0)
 
+    def file(self) -> str:
+        """Return the file; ``""`` for none."""
+        rows = self.execute("PRAGMA database_list").fetchall()
+        return next(str(file or "") for _, name, file in rows if name == "main")
+
     def changed_by_others(self) -> bool:
         """Return whether another connection has written since it was asked last."""
         row = self.execute("PRAGMA data_version").fetchone()
@@ -68,7 +78,9 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
     """A file in WAL mode with ``synchronous=FULL``: what was committed survives a power failure.
 
     Args:
-        path: The file; it is made if it does not exist. Also a URI that begins with ``file:``.
+        path: The file; it is made if it does not exist. Also a URI that begins with ``file:``. Or a
+            connection that was opened with ``check_same_thread=False``: then its file is used, or
+            its memory. While the store is open nobody else may use it; then it is as it was before.
         clock: The store's clock, epoch seconds. All processes that use the file must agree on it.
             ``None`` for this machine's, which then never goes back, nor behind what is stored.
         migrate: Whether `open` brings the schema up to date. If not, `migrate` does.
@@ -80,13 +92,18 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | sqlite3.Connection,
         *,
         clock: Callable[[], float] | None = None,
         migrate: bool = True,
         prefix: str = "",
     ) -> None:
-        self.path = os.fspath(path)
+        self._given = path if isinstance(path, sqlite3.Connection) else None
+        if isinstance(path, sqlite3.Connection):
+            self.path = file_of(path) or ":memory:"
+            self.shared = self.path != ":memory:"
+        else:
+            self.path = os.fspath(path)
         names = TableNames(prefix, SCRIPTS)
         super().__init__(
             SqliteDialect(self.path, names),
@@ -95,14 +112,24 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
             place=self.path,
             migrate=migrate,
         )
-        self._file = ""
+        self._file = self.path if self._given is not None and self.shared else ""
         self._watcher = Watcher(partial(self._look, _SqliteStore.changed_by_others))
 
     def _connect(self) -> _SqliteStore:
-        return _SqliteStore(connect(self.path), self._dialect, self._clock)
+        if self._given is not None:
+            return self._on(LentSqlite(self._given))
+        return self._on(connect(self.path))
+
+    def _connect_to_migrate(self) -> _SqliteStore:
+        return self._connect() if self._given is None else self._on(BorrowedSqlite(self._given))
+
+    def _on(self, connection: sqlite3.Connection | BorrowedSqlite) -> _SqliteStore:
+        return _SqliteStore(connection, self._dialect, self._clock)
 
     def _connect_for_heartbeats(self) -> _SqliteStore:
-        store = self._connect()
+        if self._given is not None and not self.shared:
+            return self._on(BorrowedSqlite(self._given))  # nobody sends any
+        store = self._on(connect(self.path))
         # A heartbeat need not survive a power failure, and must not wait for the disk.
         store.connection.execute("PRAGMA synchronous = NORMAL")
         store.connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -114,7 +141,8 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         if isinstance(self._clock, LocalClock):
             self._clock.not_before(session.call(store.latest_time))
         session.call(store.changed_by_others)
-        self._file = session.call(file_of, store.connection)
+        if self._given is None:
+            self._file = session.call(store.file)
 
     # --- transactions of others -----------------------------------------------------------
 
@@ -122,7 +150,18 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         self._store()  # is it open?
         if not isinstance(connection, sqlite3.Connection):
             raise not_a_connection(connection, "SQLite", "a sqlite3.Connection")
+        if connection is self._given:
+            raise TransactionRefused(
+                f"{connection!r} is the store's own while that is open; open another one"
+            )
         return SqlCallerTransaction(partial(self._borrow, connection), self.ids)
+
+    def activity_transaction(
+        self, worker: str, key: ActivityKey, attempt: int
+    ) -> ActivityTransaction:
+        if not self.shared:
+            raise no_transactions("memory")
+        return super().activity_transaction(worker, key, attempt)
 
     def _borrow(self, raw: sqlite3.Connection) -> SqliteBorrowedStore:
         return SqliteBorrowedStore(raw, self._store(), self._file)

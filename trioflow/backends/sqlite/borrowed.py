@@ -12,9 +12,10 @@ from typing import Any
 from trioflow.backends.sql.borrowed import BorrowedStore, not_begun
 from trioflow.backends.sql.connection import Rows
 from trioflow.backends.sql.store import SqlStore
-from trioflow.errors import TransactionRefused
+from trioflow.backends.sqlite.dialect import make_durable
+from trioflow.errors import BackendError, TransactionRefused
 
-__all__ = ["BorrowedSqlite", "SqliteBorrowedStore"]
+__all__ = ["BorrowedSqlite", "LentSqlite", "SqliteBorrowedStore", "file_of"]
 
 
 class BorrowedSqlite:
@@ -52,6 +53,41 @@ class BorrowedSqlite:
             self.raw.text_factory = before
 
 
+class LentSqlite(BorrowedSqlite):
+    """A connection that is the store's while that is open, and then as it was before.
+
+    Args:
+        raw: The connection.
+
+    Raises:
+        BackendError: It cannot be used: by this thread, or because of a transaction.
+    """
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        super().__init__(raw)
+        try:
+            busy = raw.in_transaction
+            file = file_of(raw)
+        except sqlite3.ProgrammingError as exc:
+            raise BackendError(
+                f"{raw!r} cannot be used by the store's thread ({exc}); open it with "
+                "sqlite3.connect(…, check_same_thread=False)"
+            ) from exc
+        if busy or getattr(raw, "autocommit", None) is False:
+            raise BackendError(
+                f"{raw!r} is in a transaction; commit it first, and do not give it "
+                "autocommit=False, which always begins the next"
+            )
+        self._isolation: Any = raw.isolation_level
+        raw.isolation_level = None
+        if file:
+            make_durable(raw)
+
+    def close(self) -> None:
+        """Give it back."""
+        self.raw.isolation_level = self._isolation
+
+
 class SqliteBorrowedStore(BorrowedStore):
     """See `BorrowedStore`.
 
@@ -69,6 +105,11 @@ class SqliteBorrowedStore(BorrowedStore):
     def begin(self) -> None:
         """See `BorrowedStore.begin`."""
         file = file_of(self._raw)
+        if not self._file:
+            raise TransactionRefused(
+                "the store is in memory, on a connection that it was given, and nobody else can "
+                "take part in its transactions; keep it in a file"
+            )
         if not _is_same(file, self._file):
             raise TransactionRefused(
                 f"the connection given to in_transaction() has the file {file!r} open, but the "

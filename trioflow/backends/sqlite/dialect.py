@@ -28,7 +28,7 @@ from trioflow.errors import (
     SchemaError,
 )
 
-__all__ = ["SqliteDialect", "connect"]
+__all__ = ["SqliteDialect", "connect", "make_durable"]
 
 T = TypeVar("T")
 
@@ -73,14 +73,19 @@ def connect(path: str) -> sqlite3.Connection:
         uri=path.startswith("file:"),
     )
     try:
-        _persist(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-        connection.execute("PRAGMA synchronous = FULL")
+        make_durable(connection)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def make_durable(connection: sqlite3.Connection) -> None:
+    """Let what is committed survive a power failure, and nobody who reads wait for a writer."""
+    _persist(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _persist(action: Callable[[], T]) -> T:

@@ -257,6 +257,28 @@ CREATE INDEX activities_visible ON activities
     (worker, queue, limit_key, priority, visible_at, scheduled_at);
 """
 
+# What instances share: who asked for what, in their order; see `sql.operations.sharing`.
+_SHARED = """
+CREATE TABLE shared (
+    name TEXT NOT NULL PRIMARY KEY,
+    is_set INTEGER NOT NULL,
+    latest INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE shared_claims (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    life TEXT NOT NULL,
+    execution INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    granted INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
+CREATE INDEX shared_claims_instance ON shared_claims (instance);
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -268,6 +290,7 @@ _MIGRATIONS = (
     ("0007_questions", _QUESTIONS),
     ("0008_attributes", _ATTRIBUTES),
     ("0010_limits", _LIMITS),
+    ("0011_shared", _SHARED),
 )
 
 SCRIPTS = [script for _, script in _MIGRATIONS]

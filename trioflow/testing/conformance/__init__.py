@@ -37,6 +37,7 @@ from trioflow.testing.conformance import (
     resets,
     schedules,
     searching,
+    sharing,
     suspects,
     times,
     workers,
@@ -51,6 +52,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits, outbox),
+        *(schedules, limits, outbox, sharing),
     )
     return [case for module in modules for case in module.CASES]

@@ -22,6 +22,7 @@ from trioflow.backends.commits import (
     Message,
     NewActivity,
     NewInstance,
+    SharedClaim,
     Unit,
 )
 from trioflow.backends.records import ActivityKey
@@ -321,6 +322,8 @@ class Batch:
         if plan.execution is not None:
             record = self._facts.records.get(target)
             execution = (1 if record is None else record.execution) + plan.execution
+        if plan.claim:
+            return self._claim(plan, target)
         sent, failed = self._draft.event(), self._draft.event()
         if plan.new is not None:
             new = self._draft.new(plan.new)
@@ -354,6 +357,33 @@ class Batch:
             life=self._draft.life(target, plan.life),
             unstarted=b"" if plan.unstarted == "nobody" else UNSTARTED,
         )
+
+    def _claim(self, plan: MessagePlan, target: str) -> Message:
+        """Return what asks for something shared, for an instance that need not be the sender."""
+        assert plan.claim
+        claims = self._facts.claims
+        if plan.claim == "free" and claims:
+            taken = claims.pop()
+            assert taken.claim is not None
+            freed = msgspec.structs.replace(taken.claim, how="free")
+            return msgspec.structs.replace(taken, claim=freed)
+        record = self._facts.records.get(target)
+        asked = SharedClaim(
+            plan.claim,
+            f"{self._draft.prefix} {'event' if plan.reuse else 'lock'}",
+            f"0:{self._facts.next_number()}",
+            0 if plan.reuse else 1,
+        )
+        message = Message(
+            instance=target,
+            event=self._draft.event(),
+            execution=1 if record is None else record.execution,
+            life="" if record is None else record.life,
+            claim=asked,
+        )
+        if plan.claim == "take":
+            claims.append(message)
+        return message
 
     def _asked(self, target: str, *, stranger: bool) -> bytes:
         """Return the request for a cancel that an instance's parent sends it, or a stranger."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from trioflow.backends.commits import CommitFailure, InstanceCommit, NewActivity, Unit
+from trioflow.backends.commits import CommitFailure, InstanceCommit, Message, NewActivity, Unit
 from trioflow.backends.records import ActivityKey, ActivityTask, InstanceRecord, TakenInstance
 
 __all__ = ["FUTURE", "PAST", "Clock", "Facts", "Task"]
@@ -52,6 +52,7 @@ class Facts:
         commands: The unfinished activities of each instance's current execution.
         tasks: Activities that may be there.
         suspects: Instances that may be suspects.
+        claims: What was asked for of something shared.
     """
 
     clock: Clock
@@ -61,6 +62,7 @@ class Facts:
     commands: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     tasks: dict[ActivityKey, Task] = field(default_factory=dict[ActivityKey, Task])
     suspects: set[str] = field(default_factory=set[str])
+    claims: list[Message] = field(default_factory=list[Message])
     number: int = 0
 
     def next_number(self) -> int:

@@ -88,6 +88,7 @@ REQUESTS = ("r", "s")
 
 When = Literal["never", "past", "future"]
 Life = Literal["right", "wrong", "any"]
+Claim = Literal["", "take", "free", "set", "clear"]
 Asker = Literal["nobody", "client", "parent", "stranger"]
 Consume = Literal["all", "none", "first", "last", "twice", "unknown", "foreign", "again"]
 Ending = Literal["none", "completed", "failed", "cancelled", "continued", "suspended"]
@@ -125,6 +126,7 @@ class MessagePlan:
 
     ``unstarted``: it ends a target that has not begun, and this one asks for that. ``new``: it
     creates an instance instead, with ``reuse``, and with ``replace`` in the place of another.
+    ``claim``: what it asks for of something shared instead; of an event with ``reuse``.
     ``terminates``: it ends its target instead.
     """
 
@@ -136,6 +138,7 @@ class MessagePlan:
     new: NewPlan | None
     reuse: bool
     replace: bool
+    claim: Claim
     terminates: bool
 
 
@@ -311,6 +314,10 @@ _not_asked: Asker = "nobody"
 _asker: st.SearchStrategy[Asker] = _mostly(_not_asked, "client", "parent", "stranger", weight=12)
 _none: NewPlan | None = None
 _news = st.one_of(*[st.just(_none)] * 5, news)
+_no_claim: Claim = ""
+_claim: st.SearchStrategy[Claim] = _mostly(
+    _no_claim, "take", "take", "take", "free", "free", "set", "clear", weight=12
+)
 _message = st.builds(
     MessagePlan,
     to=_someone,
@@ -321,6 +328,7 @@ _message = st.builds(
     new=_news,
     reuse=often,
     replace=seldom,
+    claim=_claim,
     terminates=seldom,
 )
 _going_on: Ending = "none"

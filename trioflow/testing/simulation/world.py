@@ -14,11 +14,14 @@ from trioflow._model.commands import (
     CancelActivity,
     CancelChild,
     CancelInstance,
+    ClaimShared,
     Command,
     RecordPatch,
     RecordSideEffect,
+    ReleaseShared,
     RunActivity,
     SendSignal,
+    SetShared,
     StartChild,
     StartDetached,
     TerminateInstance,
@@ -34,6 +37,7 @@ from trioflow.errors import (
     InstanceTerminated,
     TrioflowError,
 )
+from trioflow.testing.claims import Claimant, SharedClaims
 from trioflow.testing.fakes import FakeCall
 from trioflow.testing.simulation.calls import SimulatedCall
 from trioflow.testing.simulation.instances import SimulatedInstance
@@ -66,6 +70,7 @@ class World:
         instances: All, by their ids.
         open: The calls of activities that have not ended.
         noted: The attempts of each activity.
+        shared: What instances share.
         answers: What the first root has answered, by the update's number.
         deploy: The new code, until it is in use.
     """
@@ -91,6 +96,7 @@ class World:
         self.open: list[SimulatedCall] = []
         self.noted: dict[str, list[FakeCall]] = {}
         self.answers: dict[str, AnswerUpdate] = {}
+        self.shared: SharedClaims[ev.Event] = SharedClaims(self._is_there, self._grant)
         self.instances: dict[str, SimulatedInstance] = {}
         self.roots: list[SimulatedInstance] = []
         for number in range(1, instances + 1):
@@ -212,23 +218,46 @@ class World:
                 self._ask(instance, command, definition, fn)
             case StartChild():
                 self._start_child(instance, command)
-            case CancelActivity():
+            case CancelActivity() | CancelChild():
                 self._cancel_call(instance, command)
-            case CancelChild():
-                self._cancel_call(instance, command)
-                self._cancel_child(instance, command)
             case SendSignal():
                 self._send(instance, command)
             case StartDetached():
                 self._start_detached(instance, command)
             case CancelInstance():
                 self._cancel_instance(instance, command)
+            case ClaimShared() | ReleaseShared() | SetShared():
+                self._share(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
             case RecordSideEffect() | RecordPatch() | TerminateInstance():
                 pass  # it has happened, nobody waits for it, or it is a schedule's
             case _:
                 assert_never(command)
+
+    def _share(
+        self, instance: SimulatedInstance, command: ClaimShared | ReleaseShared | SetShared
+    ) -> None:
+        who = Claimant(instance.id, instance.life, instance.number, command.id)
+        match command:
+            case ClaimShared():
+                self.shared.take(command.name, who, command.size, ev.RequestDone(command.id))
+            case ReleaseShared():
+                self.shared.free(command.name, who)
+            case _:
+                instance.inbox.append((self.now, ev.RequestDone(command.id)))
+                self.shared.put(command.name, value=command.value)
+
+    def _is_there(self, who: Claimant) -> bool:
+        there = self.instances.get(who.instance)
+        return (
+            there is not None
+            and there.outcome is None
+            and (there.life, there.number) == (who.life, who.execution)
+        )
+
+    def _grant(self, who: Claimant, event: ev.Event) -> None:
+        self.instances[who.instance].inbox.append((self.now, event))
 
     def _ask(
         self,
@@ -337,6 +366,8 @@ class World:
             if call.instance is instance and call.command.id == command.id:
                 call.cancelled, call.visible_at = True, self.now
                 call.reason = command.reason
+        if isinstance(command, CancelChild):
+            self._cancel_child(instance, command)
 
     def _cancel_child(self, parent: SimulatedInstance, command: CancelChild) -> None:
         child = self.instances.get(command.instance)
@@ -376,6 +407,7 @@ class World:
 
     def _ended(self, instance: SimulatedInstance, outcome: Outcome) -> None:
         self._close(instance, outcome)
+        self.shared.forget([instance.id])
         if isinstance(outcome, Failed):
             error = outcome.failure.rebuild(self.codec)
             if isinstance(error, DeterminismError):

@@ -27,6 +27,7 @@ local INF = math.huge
 --   visible<lane>    free activities by visible_at; those that have a key, see `lane_name`
 --   keys:<queue>     these keys
 --   limits, limit:<…>, admitted:<…>, kept:<…>  see limiting.lua
+--   shared, claim:<…>, claims:<…>, claims-of:<…>  see sharing.lua
 --   lanes:<queue>    the priorities that occur besides 0, of instances and activities
 --   running:<worker> leased activities;  marked:<worker>  those of them to be cancelled
 --   is:<…>           instances that have one value of an attribute, by seq; see `word_key`

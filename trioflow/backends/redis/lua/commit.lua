@@ -1,4 +1,4 @@
--- include: base activities instances ending limiting
+-- include: base activities instances sharing ending limiting
 -- Write a batch of units; each succeeds or fails by itself.
 -- ARGV: nonce, again, source or '', worker, units, notices.
 -- Returns for each unit {} if it is stored, or {'failed', taken, lost, unseen, limited ids}. Stores
@@ -363,6 +363,9 @@ end
 
 local function deliver_message(sender, message)
   local done
+  if message.claim then
+    return ask_shared(message.instance, message)
+  end
   if message.new then
     local top = message.replacing and open_row(message.instance)
     if top then

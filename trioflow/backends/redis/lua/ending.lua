@@ -45,6 +45,7 @@ local function terminate_family(top_id, top, outcome, event_before, event_after)
     end_one(id, rows[id], outcome)
   end
   flush()
+  free_shared(family)
   if top[5] then
     local event = event_before .. cjson.encode(top[11] or '') .. event_after
     deliver(top[5], { execution = tonumber(top[6]), life = top[10] or '', event = event })

@@ -16,6 +16,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
+from trioflow.backends.sql.operations.sharing import free_shared
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.statements import (
     CREATE_INSTANCES,
@@ -215,6 +216,7 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             store.execute(queries.end_instance, "terminated", outcome, now, id)
             store.execute(queries.delete_inbox, id)
             drop_activities(store, id)
+        free_shared(store, family, now)
         if notice is not None:
             deliver(store, notice, now)
         return "done"

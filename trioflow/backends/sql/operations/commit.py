@@ -56,6 +56,7 @@ from trioflow.backends.sql.operations.delivery import (
     unread_counts,
 )
 from trioflow.backends.sql.operations.limited import limits_of_version, over_limits
+from trioflow.backends.sql.operations.sharing import ask_shared
 from trioflow.backends.sql.statements import (
     CLOSE_INSTANCES,
     CONSUME,
@@ -163,7 +164,7 @@ def _write_batch(
         deliver_together(store, plain, rows.now)
     elif plain:
         insert_together(store, plain, touched[-1], rows.now)
-    deliver_one_by_one(store, others, rows.now, change_sent)
+    deliver_one_by_one(store, others, rows.now, change_sent, ask_shared)
     for cancelling in rows.cancelling:
         _cancel_activities(store, cancelling, rows.now)
     for retry in rows.retries:

@@ -52,8 +52,8 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
     """Return the mails that can be delivered together, by target, and those to deliver one by one.
 
     A target that gets one of the latter gets what follows one by one as well: an inbox keeps the
-    order of what was sent. After a mail that may end others, whose parents are told, that is every
-    target.
+    order of what was sent. After a mail that may end others, whose parents are told, or may grant
+    something to others, that is every target.
     """
     ordered: set[str] = set()
     after_replacing = False
@@ -64,10 +64,11 @@ def sort_mails(mails: Sequence[Mail]) -> tuple[dict[str, list[Mail]], list[Mail]
         target = message.instance
         same = plain.get(target)
         replies = bool(message.sent or message.failed)
-        special = bool(message.unstarted or message.terminated) or message.new is not None
+        changes = message.new is not None or bool(message.terminated)
+        special = changes or bool(message.unstarted) or message.claim is not None
         alone = replies or special or target in ordered or after_replacing
         ends = message.replacing is not None or bool(message.terminated)
-        after_replacing = after_replacing or ends
+        after_replacing = after_replacing or ends or message.claim is not None
         if alone or (same is not None and not _alike(same[0].message, message)):
             others.append(mail)
             ordered.add(target)
@@ -133,13 +134,17 @@ def deliver_one_by_one(
     mails: Sequence[Mail],
     now: float,
     change: Callable[[SqlStore, Message], bool],
+    ask: Callable[[SqlStore, Message, float], None],
 ) -> None:
     """Deliver mails in their order; answer each that wants an answer at once.
 
     ``change`` creates the instance that a message has, or terminates its target, and returns
-    whether that was done.
+    whether that was done; ``ask`` does what a message with a claim says.
     """
     for sender, message, at in mails:
+        if message.claim is not None:
+            ask(store, message, now)
+            continue
         if message.new is not None or message.terminated:
             done = change(store, message)
         else:

@@ -10,8 +10,16 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from trioflow.backends._common.notices import id_taken
-from trioflow.backends.commits import ActivityRetry, CommitFailure, InstanceCommit, Message, Unit
+from trioflow.backends.commits import (
+    ActivityRetry,
+    CommitFailure,
+    InstanceCommit,
+    Message,
+    SharedClaim,
+    Unit,
+)
 from trioflow.backends.records import ENDED, ActivityKey, RequestKey
+from trioflow.testing.claims import Claimant
 from trioflow.testing.lockstep.model.rows import Activity, Instance
 from trioflow.testing.lockstep.model.state import State
 
@@ -208,6 +216,9 @@ def _refusal(one: InstanceCommit, now: float) -> Iterator[_Sent]:
 
 def _send(state: State, sent: _Sent, now: float) -> None:
     message = sent.message
+    if message.claim is not None:
+        _claim(state, message, message.claim, now)
+        return
     if message.new is not None:
         if message.replacing is not None:
             state.terminate(message.instance, message.replacing, None, now)
@@ -219,6 +230,19 @@ def _send(state: State, sent: _Sent, now: float) -> None:
     reply = message.sent if done else message.failed
     if reply:
         state.deliver(Message(sent.sender, reply), now)
+
+
+def _claim(state: State, message: Message, claim: SharedClaim, now: float) -> None:
+    who = Claimant(message.instance, message.life or "", message.execution or 0, claim.command)
+    state.now = now
+    match claim.how:
+        case "take":
+            state.shared.take(claim.name, who, claim.size, message.event)
+        case "free":
+            state.shared.free(claim.name, who)
+        case _:
+            state.deliver(message, now)
+            state.shared.put(claim.name, value=claim.how == "set")
 
 
 def _cancel(state: State, key: ActivityKey, event: bytes, now: float) -> None:

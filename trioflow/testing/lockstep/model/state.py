@@ -17,6 +17,7 @@ from trioflow.backends._common.notices import (
 )
 from trioflow.backends.commits import Message, NewInstance
 from trioflow.backends.records import ENDED, ActivityKey, RequestKey
+from trioflow.testing.claims import Claimant, SharedClaims
 from trioflow.testing.lockstep.model.limiting import Limiting
 from trioflow.testing.lockstep.model.rows import Activity, Instance, Mail, Question, Worker
 
@@ -35,8 +36,20 @@ class State:
     activities: dict[ActivityKey, Activity] = field(default_factory=dict[ActivityKey, Activity])
     requests: dict[RequestKey, bytes | None] = field(default_factory=dict[RequestKey, bytes | None])
     questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    shared: SharedClaims[bytes] = field(init=False)
     limiting: Limiting = field(default_factory=Limiting)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self.shared = SharedClaims(self._is_there, self._grant)
+
+    def _is_there(self, who: Claimant) -> bool:
+        return self.unfinished(who.instance, who.execution, who.life) is not None
+
+    def _grant(self, who: Claimant, event: bytes) -> None:
+        message = Message(who.instance, event, execution=who.execution, life=who.life)
+        self.deliver(message, self.now)
 
     # --- instances ----------------------------------------------------------------------
 
@@ -81,6 +94,8 @@ class State:
         for one in family:
             one.end("terminated", outcome, now)
             self.stop_activities(one.new.id)
+        self.now = now
+        self.shared.forget(one.new.id for one in family)
         if row.new.parent is not None:
             self.deliver(child_terminated(outcome, row.new.parent), now)
         else:

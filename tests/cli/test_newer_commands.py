@@ -1,0 +1,80 @@
+"""`trioflow schedules`, `check`, `reset` and `fork`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cli.test_store_commands import FLOWS, STORE, cli, packing, shop
+from trioflow import Every, default_registry, open_client, open_worker
+
+__all__ = ["shop"]  # a fixture
+
+
+def test_schedules(shop):
+    async def begin():
+        async with open_client(STORE) as client:
+            order = default_registry.workflows["cli_order"]
+            await client.schedule("often", Every(hours=1), order.bind("a"))
+
+    trio.run(begin)
+
+    async def main():
+        async with open_worker(STORE, drain=0):
+            for command in (
+                ("pause", "often", "--reason", "holidays"),
+                ("trigger", "often"),
+                ("resume", "often"),
+            ):
+                result = await trio.to_thread.run_sync(cli, "schedules", *command)
+                said.append(result.output)
+
+    said: list[str] = []
+    trio.run(main)
+    assert (said[0], said[2]) == ("often: paused\n", "often: resumed\n")
+    assert said[1].startswith("often/")
+    (listed,) = json.loads(cli("schedules", "list", "--json").output)
+    assert (listed["id"], listed["workflow"]) == ("often", "cli_order")
+    assert json.loads(cli("schedules", "show", "often").output)["begun"] == 1
+    header, row = cli("schedules", "list").output.splitlines()
+    assert header.split()[:4] == ["ID", "WORKFLOW", "STATUS", "CALENDAR"]
+    assert row.startswith("often  cli_order  ")
+    assert cli("schedules", "remove", "often", "--yes").output == "often: removed\n"
+    assert cli("schedules", "show", "often").exit_code == 4
+
+
+@pytest.fixture
+def waiting(shop):
+    async def main():
+        async with open_worker(STORE, drain=0) as worker:
+            await packing(worker.client)
+
+    trio.run(main)
+
+
+def test_code_is_checked_before_it_is_deployed(waiting):
+    fits = cli("check", "cli_flows")
+    assert (fits.exit_code, fits.output.splitlines()[0]) == (
+        0,
+        "2 instances were checked: 0 do not fit the present code, 0 would only pass other data",
+    )
+    Path("cli_flows.py").write_text(
+        FLOWS.replace("    receipt = await", "    await pack(order)\n    receipt = await")
+    )
+    del sys.modules["cli_flows"]
+    found = cli("check", "cli_flows", "--json")
+    assert found.exit_code == 1
+    assert {one["instance"] for one in json.loads(found.output)["diverging"]} == {"good", "held"}
+
+
+def test_an_instance_is_reset_and_forked(waiting):
+    assert cli("fork", "good", "--turn", "1", "--id", "copy").output == "copy\n"
+    assert (
+        cli("reset", "good", "--turn", "0", "--reason", "again", "--yes").output == "good: reset\n"
+    )
+    assert json.loads(cli("describe", "good", "--json").output)[0]["execution"] == 2
+    assert json.loads(cli("list", "--id-prefix", "copy", "--json").output)[0]["status"] == "running"

@@ -1,0 +1,204 @@
+"""Spans and metrics through OpenTelemetry, with the SDK's exporters in memory."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from trioflow import (
+    Registry,
+    RetryPolicy,
+    Signal,
+    continue_as_new,
+    open_client,
+    open_worker,
+    side_effect,
+)
+from trioflow.backends.memory import MemoryBackend
+from trioflow.otel import OpenTelemetry, tracer
+
+flows = Registry()
+go = Signal("go", int)
+
+
+@flows.activity(retry=RetryPolicy(max_attempts=2, initial_interval=0.0))
+async def charge(amount: int) -> int:
+    with tracer().start_as_current_span("call the bank"):
+        if amount < 0:
+            raise ValueError("below zero")
+    return amount
+
+
+@flows.workflow
+async def part(amount: int) -> int:
+    return await charge(amount)
+
+
+@flows.workflow
+async def order(amount: int) -> int:
+    with tracer().start_as_current_span("paying", attributes={"amount": amount}) as span:
+        paid = await part.options(id="the-part")(amount)
+        span.add_event("paid")
+        span.set_attribute("paid", paid)
+    return paid + await go.receive() + side_effect(lambda: 0)
+
+
+@flows.workflow
+async def twice(again: bool) -> None:
+    if again:
+        continue_as_new(False)
+
+
+class Process:
+    """What one process has: a provider of its own, and what it has exported."""
+
+    def __init__(self):
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.reader = InMemoryMetricReader()
+        self.telemetry = OpenTelemetry(self.provider, MeterProvider([self.reader]))
+
+    @property
+    def spans(self):
+        return {span.name: span for span in self.exporter.get_finished_spans()}
+
+    @property
+    def metrics(self):
+        data = self.reader.get_metrics_data()
+        return {
+            metric.name: [
+                (
+                    dict(point.attributes),
+                    getattr(point, "value", None) or getattr(point, "count", 0),
+                )
+                for point in metric.data.data_points
+            ]
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+def parents(*processes):
+    """Return who is inside whom, by name, over all processes."""
+    spans = [span for process in processes for span in process.exporter.get_finished_spans()]
+    names = {span.context.span_id: span.name for span in spans}
+    return {
+        span.name: None if span.parent is None else names.get(span.parent.span_id) for span in spans
+    }
+
+
+async def test_spans_are_inside_each_other_across_processes():
+    shop, workflows, activities = Process(), Process(), Process()
+    store = MemoryBackend()
+    async with (
+        open_worker(store, registry=flows, activities=False, observers=[workflows.telemetry]),
+        open_worker(store, registry=flows, workflows=False, observers=[activities.telemetry]),
+        open_client(store, observers=[shop.telemetry]) as client,
+    ):
+        with shop.provider.get_tracer("shop").start_as_current_span("checkout"):
+            handle = await client.start(order.options(id="o1"), 3)
+        await handle.signal(go, 4)
+        assert await handle.result() == 7
+    await store.aclose()
+    assert parents(shop, workflows, activities) == {
+        "checkout": None,
+        "start order": "checkout",
+        "order": "checkout",
+        "paying": "order",
+        "part": "paying",
+        "charge": "part",
+        "call the bank": "charge",
+        "signal go": "order",
+        "side effect": "order",
+    }
+    every = [*shop.spans.values(), *workflows.spans.values(), *activities.spans.values()]
+    assert len({span.context.trace_id for span in every}) == 1
+    whole, charged = workflows.spans["order"], activities.spans["charge"]
+    assert whole.kind is SpanKind.CONSUMER
+    assert whole.attributes["trioflow.instance"] == "o1"
+    assert whole.attributes["trioflow.status"] == "completed"
+    assert whole.start_time <= charged.start_time <= charged.end_time <= whole.end_time
+    paying = workflows.spans["paying"]
+    assert dict(paying.attributes) == {"amount": 3, "paid": 3}
+    assert [event.name for event in paying.events] == ["paid"]
+
+
+async def test_a_replay_writes_nothing_twice():
+    one, two = Process(), Process()
+    store = MemoryBackend()
+    async with open_worker(store, registry=flows, observers=[one.telemetry]) as worker:
+        await worker.client.start(order.options(id="o1"), 3)
+        while "paying" not in one.spans:
+            await trio.sleep(0)
+    async with open_worker(store, registry=flows, observers=[two.telemetry]) as worker:
+        await worker.client.handle("o1").signal(go, 4)
+        assert await worker.client.handle("o1").result() == 7
+    await store.aclose()
+    assert set(one.spans) == {"start order", "paying", "part", "charge", "call the bank"}
+    assert set(two.spans) == {"order", "signal go", "side effect"}
+    assert parents(one, two)["paying"] == "order"
+    assert parents(one, two)["order"] is None
+    assert two.spans["order"].start_time <= one.spans["paying"].start_time
+
+
+async def test_failures_and_retries_and_continued_executions():
+    process = Process()
+    async with open_worker("memory://", registry=flows, observers=[process.telemetry]) as worker:
+        with pytest.raises(ValueError, match="below zero"):
+            await worker.client.run(part, -1)
+        await worker.client.run(twice, True)
+    spans = process.exporter.get_finished_spans()
+    first, second = (span for span in spans if span.name == "charge")
+    assert [span.attributes["trioflow.status"] for span in (first, second)] == ["retried", "failed"]
+    assert first.context.span_id != second.context.span_id
+    failed = process.spans["part"]
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.status.description == "ValueError: below zero"
+    assert failed.events[0].name == "exception"
+    assert "charge" in failed.events[0].attributes["exception.stacktrace"]
+    before, after = (span for span in spans if span.name == "twice")
+    assert before.attributes["trioflow.status"] == "continued"
+    assert [link.context.span_id for link in after.links] == [before.context.span_id]
+
+
+async def test_metrics():
+    process = Process()
+    async with open_worker("memory://", registry=flows, observers=[process.telemetry]) as worker:
+        handle = await worker.client.start(order, 3)
+        await handle.signal(go, 4)
+        await handle.result()
+        with pytest.raises(ValueError, match="below zero"):
+            await worker.client.run(part, -1)
+    metrics = process.metrics
+    created = {"workflow": "part", "subworkflow": "true"}
+    assert (created, 1) in metrics["trioflow.workflow.created"]
+    done = {"workflow": "part", "status": "failed", "subworkflow": "false"}
+    assert (done, 1) in metrics["trioflow.workflow.finished"]
+    attempts = metrics["trioflow.activity.task.processed"]
+    for status in ("retried", "failed"):
+        assert ({"activity": "charge", "status": status}, 1) in attempts
+    assert ({"activity": "charge"}, 2) in metrics["trioflow.activity.task.time_in_queue"]
+    assert metrics["trioflow.commit.duration"][0][1] > 0
+    assert metrics["trioflow.workflow.task.processed"][0][1] >= 3
+
+
+async def test_without_an_observer_a_workflows_spans_go_nowhere():
+    async with open_worker("memory://", registry=flows) as worker:
+        handle = await worker.client.start(order, 3)
+        await handle.signal(go, 4)
+        assert await handle.result() == 7
+
+
+async def test_the_api_alone_suffices():
+    telemetry = OpenTelemetry(trace.NoOpTracerProvider())
+    async with open_worker("memory://", registry=flows, observers=[telemetry]) as worker:
+        assert await worker.client.run(part, 3) == 3

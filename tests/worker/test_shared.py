@@ -1,0 +1,301 @@
+"""Locks, semaphores and events that instances share."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.stores import ALL, marked
+from tests.worker.flow import Flow, Gate, serving, until
+from trioflow import (
+    ArgumentError,
+    DeterminismError,
+    InstanceTerminated,
+    NotInWorkflow,
+    Query,
+    Registry,
+    SharedEvent,
+    SharedLock,
+    SharedSemaphore,
+    Signal,
+    continue_as_new,
+)
+
+account = SharedLock("account-7")
+go_on = Signal("go on", str)
+
+
+@pytest.fixture(params=marked([(kind, size) for kind in ALL for size in (1000, 0)], lambda p: p[0]))
+def flow(request, tmp_path, servers, harness):
+    """Every kind of store, on trio, with executions kept in memory and without."""
+    kind, size = request.param
+    return Flow(kind, "trio", size, tmp_path, servers).of(harness)
+
+
+async def test_one_instance_at_a_time_holds_a_lock(flow):
+    """Whatever worker runs it, and also when that has been replaced meanwhile."""
+    flows = Registry()
+    inside, most, order = set(), [], []
+
+    @flows.activity
+    async def work(name: str) -> None:
+        inside.add(name)
+        most.append(len(inside))
+        order.append(name)
+        await trio.sleep(0.005)
+        inside.remove(name)
+
+    @flows.workflow
+    async def pay(name: str) -> None:
+        async with account:
+            await work(name)
+            await trio.sleep(0.01)
+            await work(name)
+
+    async with flow.worker(flows) as one, flow.worker(flows) as two:
+        handles = [
+            await (one, two)[number % 2].client.start(pay.options(id=f"p{number}"), f"{number}")
+            for number in range(6)
+        ]
+        for handle in handles:
+            await handle.result()
+    assert max(most) == 1
+    assert len(order) == 12
+    assert order[::2] == order[1::2], "nobody came in between"
+
+
+async def test_a_lock_comes_back_however_its_holder_ends(flow):
+    flows = Registry()
+    held = Query("held", result=bool)
+
+    @flows.workflow
+    async def hold(how: str) -> str:
+        inside = False
+        held.handler(lambda: inside)
+        async with account:
+            inside = True
+            if how == "fail":
+                raise ValueError(how)
+            if how == "continue":
+                continue_as_new("return")
+            if how != "return":
+                await trio.sleep_forever()
+        return how
+
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        with pytest.raises(ValueError, match="fail"):
+            await client.run(hold, "fail")
+        assert await client.run(hold, "continue") == "return"
+        for end in ("terminate", "cancel"):
+            handle = await client.start(hold, "stay")
+
+            async def has_it(handle=handle):
+                return await handle.query(held)
+
+            await until(has_it)
+            waits = await client.start(hold, "return")
+            await getattr(handle, end)()
+            assert await waits.result() == "return"
+
+
+async def test_a_lock_outlives_its_worker(flow):
+    """It belongs to the instance, which another worker takes over."""
+    flows = Registry()
+
+    @flows.workflow
+    async def hold() -> str:
+        async with account:
+            return await go_on.receive()
+
+    @flows.workflow
+    async def second() -> str:
+        async with account:
+            return "second"
+
+    async with flow.client(flows) as client:
+        async with flow.worker(flows):
+            first = await client.start(hold)
+
+            async def waits_inside():
+                return "go on" in str((await first.describe()).turns) or (
+                    (await first.describe()).turns >= 2
+                )
+
+            await until(waits_inside)
+            other = await client.start(second)
+
+            async def asked():
+                return (await other.describe()).turns >= 1
+
+            await until(asked)
+        async with flow.worker(flows):
+            await trio.sleep(0.05)
+            assert (await other.describe()).status == "running"
+            await first.signal(go_on, "first")
+            assert [await first.result(), await other.result()] == ["first", "second"]
+
+
+async def test_a_semaphore_has_so_many_places(flow):
+    flows = Registry()
+    gate = Gate()
+
+    @flows.activity
+    async def compute() -> None:
+        await gate.wait()
+
+    @flows.workflow
+    async def use() -> None:
+        async with SharedSemaphore("gpu", 2):
+            await compute()
+
+    async with flow.worker(flows) as worker:
+        handles = [await worker.client.start(use) for _ in range(5)]
+        await gate.until_entered(2)
+
+        async def all_asked():
+            return all([(await handle.describe()).turns for handle in handles])
+
+        await until(all_asked)
+        assert gate.entered == 2
+        gate.open()
+        for handle in handles:
+            await handle.result()
+    assert gate.entered == 5
+
+
+async def test_an_event_wakes_all(flow):
+    flows = Registry()
+    opened = SharedEvent("market open")
+
+    @flows.workflow
+    async def trade() -> str:
+        await opened.wait()
+        return "traded"
+
+    @flows.workflow
+    async def market(*, opens: bool) -> None:
+        await (opened.set() if opens else opened.clear())
+
+    @flows.workflow
+    async def impatient() -> str:
+        with trio.move_on_after(0.02):
+            await opened.wait()
+            return "open"
+        return "closed"
+
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        handles = [await client.start(trade) for _ in range(3)]
+        assert await client.run(impatient) == "closed"
+        await client.run(market, opens=True)
+        assert [await handle.result() for handle in handles] == ["traded"] * 3
+        assert await client.run(trade) == "traded"
+        await client.run(market, opens=False)
+        assert await client.run(impatient) == "closed"
+
+
+async def test_a_cancelled_wait_leaves_the_line(backend):
+    flows = Registry()
+
+    @flows.workflow
+    async def hold() -> None:
+        async with account:
+            await trio.sleep(100)
+
+    @flows.workflow
+    async def impatient() -> str:
+        with trio.move_on_after(10):
+            async with account:
+                return "got it"
+        await trio.sleep(1000)
+        return "gave up"
+
+    @flows.workflow
+    async def patient() -> float:
+        async with account:
+            return trio.current_time()
+
+    async with serving(backend, flows) as client:
+        start = trio.current_time()
+        await client.start(hold)
+        await trio.sleep(1)
+        gives_up = await client.start(impatient)
+        await trio.sleep(1)
+        waits = await client.start(patient)
+        await waits.result()
+        assert trio.current_time() - start == pytest.approx(100, abs=2)
+        assert await gives_up.result() == "gave up"
+
+
+async def test_tasks_of_one_instance_share_too(backend):
+    flows = Registry()
+    order = []
+
+    @flows.workflow
+    async def many() -> list[str]:
+        async def one(name: str) -> None:
+            async with account:
+                order.append(f"{name} in")
+                await trio.sleep(5)
+                order.append(f"{name} out")
+
+        order.clear()
+        async with trio.open_nursery() as nursery:
+            for name in "ab":
+                nursery.start_soon(one, name)
+        return list(order)
+
+    async with serving(backend, flows) as client:
+        assert await client.run(many) == ["a in", "a out", "b in", "b out"]
+
+
+async def test_blocks_may_be_nested(backend):
+    flows = Registry()
+
+    @flows.workflow
+    async def nested() -> str:
+        async with SharedSemaphore("two", 2), SharedSemaphore("two", 2), account:
+            return "inside"
+
+    async with serving(backend, flows) as client:
+        for _ in range(3):
+            assert await client.run(nested) == "inside"
+
+
+async def test_a_query_may_not_wait_for_a_lock(backend):
+    flows = Registry()
+    asked = Query("asked", result=str)
+
+    @flows.workflow
+    async def work() -> None:
+        asked.handler(lambda: SharedEvent("e").set())
+        await trio.sleep(1000)
+
+    async with serving(backend, flows) as client:
+        handle = await client.start(work)
+        with pytest.raises(DeterminismError, match="shared event:e"):
+            await handle.query(asked)
+        await handle.terminate()
+        with pytest.raises(InstanceTerminated):
+            await handle.result()
+
+
+async def test_outside_of_a_workflow_there_is_nothing_to_share():
+    with pytest.raises(NotInWorkflow):
+        async with account:
+            pass
+    with pytest.raises(NotInWorkflow):
+        await SharedEvent("e").wait()
+    with pytest.raises(NotInWorkflow):
+        await SharedEvent("e").set()
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5])
+def test_a_size_that_cannot_be_is_refused(size):
+    with pytest.raises(ArgumentError, match="size="):
+        SharedSemaphore("s", size)
+    with pytest.raises(ArgumentError):
+        SharedLock("")

@@ -1,0 +1,49 @@
+"""``trioflow check``: whether the code fits what is under way."""
+
+from __future__ import annotations
+
+import click
+
+from trioflow import Client, Compatibility, check_compatibility
+from trioflow._cli.definitions import open_registry
+from trioflow._cli.output import print_json, shown
+from trioflow._cli.store import Store, StoreCommand, as_json_option, store_options
+
+__all__ = ["check"]
+
+
+@click.command(cls=StoreCommand)
+@click.argument("module")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Draw N of each workflow.")
+@click.option("--suspended", is_flag=True, help="Look at suspended instances, too.")
+@store_options
+@as_json_option("an object")
+@click.pass_context
+def check(
+    context: click.Context,
+    *,
+    store: Store,
+    module: str,
+    sample: int | None,
+    suspended: bool,
+    as_json: bool,
+) -> None:
+    """Replay what is under way with the code of a module, before it is deployed.
+
+    Nothing is changed, and no worker has to be stopped. MODULE may be `module:name`, as for
+    `trioflow worker`.
+
+    Exit codes: 0 if the code continues all that was looked at, 1 if not.
+    """
+
+    async def look(client: Client) -> Compatibility:
+        async with open_registry(module) as registry:
+            return await check_compatibility(client, registry, sample=sample, suspended=suspended)
+
+    found = store.run(look)
+    if as_json:
+        print_json(found)
+    else:
+        for line in str(found).splitlines():
+            click.echo(shown(line))
+    context.exit(0 if found.ok else 1)

@@ -1,0 +1,280 @@
+"""The observer: what happens, as spans and metrics."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from trioflow._codec.failures.failures import Failure
+from trioflow._engine.reader import current_view_or_none
+from trioflow._measures import INSTRUMENTS, measures_of
+from trioflow._model.commands import RecordSideEffect, SendSignal
+from trioflow._model.events import SignalReceived, UpdateRequested, Woken
+from trioflow._model.info import current_activity
+from trioflow._observe import (
+    AttemptEnded,
+    ExecutionEnded,
+    InstanceCreated,
+    Observation,
+    TurnStored,
+)
+from trioflow.otel.spans import (
+    NAME,
+    W3C,
+    ChosenIds,
+    Span,
+    execution_span,
+    inner_span,
+    key_of,
+    parent_in,
+    root_span,
+)
+from trioflow.otel.tracer import WorkflowScope, attempt_tracer, workflow_scope
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter, Histogram
+
+__all__ = ["OpenTelemetry"]
+
+
+class OpenTelemetry:
+    """Writes spans and metrics of what workers and clients do.
+
+    One object, given as an observer to `open_worker` and `open_client`, is enough for all of a
+    process. Spans of workflows have the names of the workflows, those of attempts the names of the
+    activities; a signal, an update, a timer and a side effect are spans of no length.
+
+    Args:
+        tracer_provider: Where spans go; by default the process' global one.
+        meter_provider: Where metrics go; by default the process' global one.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        self._provider = tracer_provider
+        self._tracer: Any = None
+        self._ids = ChosenIds()
+        self._lock = threading.Lock()  # workers of several threads may share it
+        self._unstored: dict[tuple[str, int], dict[int, Span]] = {}
+        self._instruments = _instruments(meter_provider)
+
+    def __repr__(self) -> str:
+        return "<OpenTelemetry>"
+
+    # --- where spans belong -----------------------------------------------------------------
+
+    def inject(self, metadata: dict[str, str], /) -> None:
+        """Add the span that a call is made in to the call's metadata."""
+        W3C.inject(metadata)
+
+    def extract(self, metadata: Mapping[str, str], /) -> None:
+        """Make the span of the workflow, or of the attempt, that begins here the current one."""
+        activity = current_activity.get()
+        view = current_view_or_none()
+        if view is not None:
+            identity = view.execution.identity
+            inside = execution_span(identity.life or identity.id, identity.execution, metadata)
+            key = identity.life, identity.execution
+            workflow_scope.set(WorkflowScope(self.keep, key))
+        elif activity is not None:
+            of = activity.life or activity.instance, activity.execution, activity.command
+            inside = inner_span(parent_in(metadata), key_of(*of, activity.attempt))
+            attempt_tracer.set(self._tracer_provider().get_tracer(NAME))
+        else:
+            return
+        otel_context.attach(trace.set_span_in_context(NonRecordingSpan(inside)))
+
+    # --- what happens -----------------------------------------------------------------------
+
+    def observe(self, observation: Observation, /) -> None:
+        """Write what is to be said of it."""
+        for measure in measures_of(observation):
+            instrument, labels = self._instruments[measure.name]
+            attributes = dict(zip(labels, measure.labels, strict=True))
+            if isinstance(instrument, metrics.Histogram):
+                instrument.record(measure.value, attributes)
+            else:
+                instrument.add(measure.value, attributes)
+        match observation:
+            case TurnStored():
+                self._turn(observation)
+            case AttemptEnded():
+                self._attempt(observation)
+            case ExecutionEnded():
+                self._execution(observation)
+            case InstanceCreated():
+                self._created(observation)
+            case _:
+                pass
+
+    def _execution(self, ended: ExecutionEnded) -> None:
+        life = ended.life or ended.instance
+        links: list[Link] = []
+        if ended.execution > 1:
+            links = [Link(execution_span(life, ended.execution - 1, ended.metadata))]
+        self._write(
+            Span(
+                ended.workflow,
+                execution_span(life, ended.execution, ended.metadata),
+                parent_in(ended.metadata),
+                ended.started_at,
+                ended.ended_at,
+                kind=SpanKind.CONSUMER,
+                attributes={
+                    "trioflow.instance": ended.instance,
+                    "trioflow.execution": ended.execution,
+                    "trioflow.queue": ended.queue,
+                    "trioflow.status": ended.status,
+                },
+                links=links,
+                failure=ended.failure,
+            )
+        )
+        self._unstored.pop((ended.life, ended.execution), None)
+
+    def _attempt(self, ended: AttemptEnded) -> None:
+        parent = parent_in(ended.metadata)
+        of = ended.life or ended.instance, ended.execution, ended.command
+        self._write(
+            Span(
+                ended.activity,
+                inner_span(parent, key_of(*of, ended.attempt)),
+                parent,
+                ended.began_at,
+                ended.ended_at,
+                kind=SpanKind.CONSUMER,
+                attributes={
+                    "trioflow.instance": ended.instance,
+                    "trioflow.command": ended.command,
+                    "trioflow.attempt": ended.attempt,
+                    "trioflow.queue": ended.queue,
+                    "trioflow.status": ended.status,
+                },
+                failure=ended.failure,
+            )
+        )
+
+    def _created(self, created: InstanceCreated) -> None:
+        parent = parent_in(created.metadata)
+        key = key_of(created.life, "created")
+        inside = inner_span(parent, key) if parent else root_span(created.life, key)
+        attributes = {"trioflow.instance": created.instance, "trioflow.queue": created.queue}
+        self._write(
+            Span(
+                f"start {created.workflow}",
+                inside,
+                parent,
+                created.stored_at,
+                created.stored_at,
+                kind=SpanKind.PRODUCER,
+                attributes=attributes,
+            )
+        )
+
+    def _turn(self, stored: TurnStored) -> None:
+        life, at = stored.life or stored.instance, stored.turn.now
+        parent = execution_span(life, stored.execution, stored.metadata)
+        names: list[str] = []
+        for event in stored.turn.events:
+            match event:
+                case SignalReceived():
+                    names.append(f"signal {event.name}")
+                case UpdateRequested():
+                    names.append(f"update {event.name}")
+                case Woken():
+                    names.append("timer")
+                case _:
+                    pass
+        for command in stored.turn.commands:
+            match command:
+                case SendSignal():
+                    names.append(f"send signal {command.name}")
+                case RecordSideEffect():
+                    names.append("side effect")
+                case _:
+                    pass
+        for number, name in enumerate(names):
+            key = key_of(life, stored.execution, f"turn {stored.number}", number)
+            attributes: dict[str, AttributeValue] = {
+                "trioflow.instance": stored.instance,
+                "trioflow.turn": stored.number,
+            }
+            self._write(Span(name, inner_span(parent, key), parent, at, at, attributes=attributes))
+        for span in self._unstored.pop((stored.life, stored.execution), {}).values():
+            self._write(span)
+
+    def keep(self, key: tuple[str, int], span: Span) -> None:
+        """Write a span that a workflow has ended, once the turn that did it is stored."""
+        self._unstored.setdefault(key, {})[span.context.span_id] = span
+
+    def _tracer_provider(self) -> trace.TracerProvider:
+        return self._provider or trace.get_tracer_provider()
+
+    def _write(self, span: Span) -> None:
+        if self._tracer is None:
+            self._tracer = copy.copy(self._tracer_provider().get_tracer(NAME))
+            if hasattr(self._tracer, "id_generator"):  # that of the SDK; the API alone writes none
+                self._tracer.id_generator = self._ids
+        parent = span.parent
+        context = otel_context.Context()
+        if parent is not None:
+            context = trace.set_span_in_context(NonRecordingSpan(parent), context)
+        with self._lock:
+            self._ids.chosen = span.context
+            written = self._tracer.start_span(
+                span.name,
+                context=context,
+                kind=span.kind,
+                attributes=span.attributes,
+                links=span.links,
+                start_time=_nanoseconds(span.began_at),
+            )
+        for name, attributes, at in span.events:
+            written.add_event(name, attributes, timestamp=_nanoseconds(at))
+        if span.failure is not None:
+            _add_failure(written, span.failure, span.ended_at)
+        elif span.status is not None:
+            written.set_status(span.status)
+        written.end(end_time=_nanoseconds(span.ended_at))
+
+
+def _add_failure(written: trace.Span, failure: Failure, at: float) -> None:
+    said = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    written.set_status(Status(StatusCode.ERROR, said))
+    attributes = {
+        "exception.type": failure.type,
+        "exception.message": failure.message,
+        "exception.stacktrace": failure.traceback,
+    }
+    written.add_event("exception", attributes, timestamp=_nanoseconds(at))
+
+
+def _instruments(
+    provider: metrics.MeterProvider | None,
+) -> dict[str, tuple[Counter | Histogram, tuple[str, ...]]]:
+    meter = metrics.get_meter(NAME, meter_provider=provider)
+    made: dict[str, tuple[Counter | Histogram, tuple[str, ...]]] = {}
+    for name, each in INSTRUMENTS.items():
+        full = f"trioflow.{name}"
+        if each.kind == "histogram":
+            histogram = meter.create_histogram(
+                full, each.unit, each.meaning, explicit_bucket_boundaries_advisory=each.buckets
+            )
+            made[name] = histogram, each.labels
+        else:
+            made[name] = meter.create_counter(full, each.unit, each.meaning), each.labels
+    return made
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -1,0 +1,127 @@
+"""Spans that are written after what they stand for has ended, and their ids.
+
+An id is a digest of what the span stands for. So whoever has a part in an execution knows its span
+before that is written, in whatever process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from trioflow._codec.failures.failures import Failure
+
+__all__ = [
+    "NAME",
+    "W3C",
+    "ChosenIds",
+    "Span",
+    "execution_span",
+    "inner_span",
+    "key_of",
+    "parent_in",
+    "root_span",
+]
+
+NAME = "trioflow"
+W3C = TraceContextTextMapPropagator()
+
+_SAMPLED = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+
+
+class ChosenIds:
+    """Gives the SDK the ids that a span is to have."""
+
+    def __init__(self) -> None:
+        self.chosen = trace.INVALID_SPAN_CONTEXT
+
+    def generate_span_id(self) -> int:
+        """Give the span's."""
+        return self.chosen.span_id
+
+    def generate_trace_id(self) -> int:
+        """Give the trace's."""
+        return self.chosen.trace_id
+
+    def is_trace_id_random(self) -> bool:
+        """Say that it is not."""
+        return False
+
+
+def key_of(*parts: object) -> str:
+    """Return what a span stands for as one text."""
+    return "/".join(map(str, parts))
+
+
+def _number(text: str, size: int) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=size).digest()
+    return int.from_bytes(digest, "big") or 1  # 0 would be no id
+
+
+def parent_in(metadata: Mapping[str, str]) -> SpanContext | None:
+    """Return the span that a call was made in, ``None`` if it was made in none."""
+    if "traceparent" not in metadata:
+        return None
+    context = W3C.extract(metadata, otel_context.Context())
+    found = trace.get_current_span(context).get_span_context()
+    return found if found.is_valid else None
+
+
+def root_span(life: str, key: str) -> SpanContext:
+    """Return the span of that key in a trace of its own, that of a life of an instance."""
+    return SpanContext(_number(life, 16), _number(key, 8), is_remote=True, trace_flags=_SAMPLED)
+
+
+def inner_span(parent: SpanContext | None, key: str) -> SpanContext:
+    """Return the span of that key in the trace of its parent."""
+    if parent is None:
+        return root_span(key, key)
+    return SpanContext(
+        parent.trace_id,
+        _number(key, 8),
+        is_remote=True,
+        trace_flags=parent.trace_flags,
+        trace_state=parent.trace_state,
+    )
+
+
+def execution_span(life: str, execution: int, metadata: Mapping[str, str]) -> SpanContext:
+    """Return the span of an execution; that of who started it is in the metadata, if there is."""
+    parent, key = parent_in(metadata), key_of(life, execution)
+    return root_span(life, key) if parent is None else inner_span(parent, key)
+
+
+class Span(NonRecordingSpan):
+    """A span that is written later: what is known of it."""
+
+    def __init__(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        began_at: float,
+        ended_at: float,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        links: Sequence[Link] = (),
+        failure: Failure | None = None,
+    ) -> None:
+        super().__init__(context)
+        self.name = name
+        self.context = context
+        self.parent = parent
+        self.began_at = began_at
+        self.ended_at = ended_at
+        self.kind = kind
+        self.attributes: dict[str, AttributeValue] = dict(attributes or {})
+        self.links = links
+        self.failure = failure
+        self.status: Status | None = None
+        self.events: list[tuple[str, Attributes, float]] = []
