@@ -51,6 +51,7 @@ async def reset_instance(
         keep = _checked(record, turns, turn)
         inbox = await client.backend.inbox(id)
         plan = Plan(record, stored, turns, keep, inbox)
+        _check_shared(record, plan, keep)
         found = [await client.backend.get(child) for child in plan.open_children()]
         plan.reset({child.id: child for child in found if child is not None}, client.random)
         left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
@@ -84,6 +85,7 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     keep = _checked(record, turns, turn)
     inbox = await client.backend.inbox(id)
     plan = Plan(record, stored, turns, keep, inbox)
+    _check_shared(record, plan, keep)
     new = NewInstance(
         new_id,
         record.workflow,
@@ -126,6 +128,17 @@ def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int
             f"and its execution {record.execution} can go on from before turn 0 to {last}"
         )
     return turn
+
+
+def _check_shared(record: InstanceRecord, plan: Plan, keep: int) -> None:
+    """Refuse a turn before which it holds what others may hold by now."""
+    name = plan.holds_shared()
+    if name:
+        raise ArgumentError(
+            f"instance {record.id!r} cannot go on from before turn {keep}: there it holds, or "
+            f"waits for, {name!r}, which it shares with other instances: they may have it by now. Name a "
+            "turn before it asks for that, turn=…; handle.history() shows them"
+        )
 
 
 def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:

@@ -1,4 +1,4 @@
--- include: base activities instances ending beginning
+-- include: base activities instances sharing ending beginning
 -- Begin a new execution of an instance in place of its last one.
 -- ARGV: nonce, again, source, the reset, and the two parts of a parent's event (see
 -- `terminate_family`). Returns a ResetResult.
@@ -122,6 +122,7 @@ for _, child in ipairs(redis.call('ZRANGE', P .. 'children:' .. id, 0, -1)) do
     terminate_family(child, top, reset.outcome, ARGV[5], ARGV[6]) -- tells the old execution
   end
 end
+free_shared({ id })
 begin_execution(id, execution, life, begin, attempts)
 list_ready(id, row[3], row[5], nil, '', first_ready(row[10]))
 flush()

@@ -23,6 +23,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.changes import create, terminate
 from trioflow.backends.sql.operations.cleanup import drop_activities
 from trioflow.backends.sql.operations.delivery import deliver
+from trioflow.backends.sql.operations.sharing import free_shared
 from trioflow.backends.sql.statements import DELIVER, LOCK_INSTANCES, NEW_TURNS
 from trioflow.backends.sql.store import SqlStore
 
@@ -90,6 +91,7 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
     dropped = store.execute(queries.open_children, id, reset.execution, reset.life).fetchall()
     for (child,) in dropped:
         terminate(store, child, reset.outcome)  # it tells the old execution, which is no more
+    free_shared(store, [id], now)
     attempts = {command: tuple(values) for command, *values in before}
     _begin(store, (id, execution, reset.life), begin, attempts, now)
     return "done"
