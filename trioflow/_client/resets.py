@@ -12,7 +12,8 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import RunActivity
+from trioflow._model.commands import ClaimShared, ReleaseShared, RunActivity
+from trioflow._model.events import RequestDone
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -51,6 +52,7 @@ async def reset_instance(
             record = await _record(client, id, life)
         stored, turns = await _turns_of(client, record)
         keep = _checked(record, turns, turn)
+        _check_shared(record, turns[:keep])
         inbox = await client.backend.inbox(id)
         plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
         found = [await client.backend.get(child) for child in plan.open_children()]
@@ -84,6 +86,7 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     record = await _record(client, id, None)
     stored, turns = await _turns_of(client, record)
     keep = _checked(record, turns, turn)
+    _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(id)
     plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
     new = NewInstance(
@@ -148,6 +151,30 @@ def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int
             f"and its execution {record.execution} can go on from before turn 0 to {last}"
         )
     return turn
+
+
+def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
+    """Refuse turns after which something shared is held, or waited for: that was the execution's.
+
+    Another execution that began in the middle of a block would do as if it had the lock.
+    """
+    claims: dict[str, str] = {}
+    answered = {
+        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
+    }
+    for turn in kept:
+        for command in turn.commands:
+            if isinstance(command, ClaimShared):
+                if command.size or command.id not in answered:
+                    claims[command.id] = command.name
+            elif isinstance(command, ReleaseShared):
+                claims.pop(command.id, None)
+    if claims:
+        raise ArgumentError(
+            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
+            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
+            "had not asked for it yet"
+        )
 
 
 def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:

@@ -1,4 +1,4 @@
--- include: base activities instances ending beginning
+-- include: base activities instances sharing ending beginning
 -- Begin a new execution of an instance in place of its last one.
 -- ARGV: nonce, again, source, the reset, and the two parts of a parent's event (see
 -- `terminate_family`). Returns a ResetResult.
@@ -125,5 +125,6 @@ end
 begin_execution(id, execution, life, begin, attempts)
 list_ready(id, row[3], row[5], nil, '', first_ready(row[10]))
 flush()
+free_shared({ id }) -- what the old execution had
 publish(ARGV[3])
 return answer(ARGV[1], { 'done' })[1]

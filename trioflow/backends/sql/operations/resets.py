@@ -23,6 +23,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.changes import create, terminate
 from trioflow.backends.sql.operations.cleanup import drop_activities
 from trioflow.backends.sql.operations.delivery import deliver
+from trioflow.backends.sql.operations.sharing import free_shared
 from trioflow.backends.sql.statements import DELIVER, LOCK_INSTANCES, NEW_TURNS
 from trioflow.backends.sql.store import SqlStore
 
@@ -92,6 +93,7 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
         terminate(store, child, reset.outcome)  # it tells the old execution, which is no more
     attempts = {command: tuple(values) for command, *values in before}
     _begin(store, (id, execution, reset.life), begin, attempts, now)
+    free_shared(store, [id], now)  # what the old execution had
     return "done"
 
 

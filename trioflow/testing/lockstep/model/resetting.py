@@ -48,6 +48,8 @@ def reset(state: State, reset: Reset, now: float) -> ResetResult:
         state.terminate(id, reset.outcome, None, now)
     _begin(state, row, reset.beginning, attempts, now)
     row.ready_at = row.first_ready(now)
+    state.now = now
+    state.shared.forget([reset.id])
     return "done"
 
 
