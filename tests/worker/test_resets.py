@@ -16,6 +16,7 @@ from trioflow import (
     Promise,
     Query,
     Registry,
+    SharedLock,
     Signal,
     Update,
     activity_info,
@@ -552,6 +553,37 @@ async def test_it_is_tried_again_if_something_happens_meanwhile(backend):
         assert times == 8
         await handle.signal(number, 0)
         assert await handle.result() == 7
+
+
+async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
+    shop = Shop()
+    account = SharedLock("account")
+
+    @shop.flows.workflow
+    async def pays() -> str:
+        word = await go.receive()
+        async with account:
+            await shop.book(word)
+            await number.receive()
+        return word
+
+    async with flow.worker(shop.flows) as worker:
+        client = worker.client
+        first, second = [await client.start(pays.options(id=id)) for id in ("one", "two")]
+        await first.signal(go, "one")
+        await until(lambda: _async(bool(shop.calls)))
+        await second.signal(go, "two")
+        await until(lambda: _turns(first, 3))
+        with pytest.raises(ArgumentError, match="'one' cannot go on.*account"):
+            await first.reset(turn=3)
+        await first.reset(turn=1)
+        await until(lambda: _async("two" in shop.called()))
+        assert shop.called() == ["one", "two"]
+        await second.signal(number, 0)
+        assert await second.result() == "two"
+        await first.signal(number, 0)
+        assert await first.result() == "one"
+        assert shop.called() == ["one", "two", "one"]
 
 
 async def test_a_fork_goes_on_by_itself(backend):

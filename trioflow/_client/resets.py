@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +11,6 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import ClaimShared, ReleaseShared, RunActivity
-from trioflow._model.events import RequestDone
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -52,9 +49,9 @@ async def reset_instance(
             record = await _record(client, id, life)
         stored, turns = await _turns_of(client, record)
         keep = _checked(record, turns, turn)
-        _check_shared(record, turns[:keep])
         inbox = await client.backend.inbox(id)
-        plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+        plan = Plan(record, stored, turns, keep, inbox)
+        _check_shared(record, plan, keep)
         found = [await client.backend.get(child) for child in plan.open_children()]
         plan.reset({child.id: child for child in found if child is not None}, client.random)
         left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
@@ -86,9 +83,9 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     record = await _record(client, id, None)
     stored, turns = await _turns_of(client, record)
     keep = _checked(record, turns, turn)
-    _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(id)
-    plan = Plan(record, stored, turns, keep, inbox, key_of=await _keys_of(client))
+    plan = Plan(record, stored, turns, keep, inbox)
+    _check_shared(record, plan, keep)
     new = NewInstance(
         new_id,
         record.workflow,
@@ -102,26 +99,6 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     if not await client.backend.fork(new, plan.beginning):
         raise InstanceAlreadyExists(new_id)
     return new
-
-
-async def _keys_of(client: Client) -> Callable[[RunActivity], str] | None:
-    """Return what gives the key of an activity; ``None`` if none has one."""
-    limits = await client.backend.limits()
-    if not any(limit.key is not None for limit in limits.limits.values()):
-        return None
-
-    def key_of(command: RunActivity) -> str:
-        name = limits.key_name(command.queue, command.activity)
-        if name is None:
-            return ""
-        try:
-            arguments: Any = client.codec.decode(bytes(command.input), dict[str, Any])
-            value = arguments.get(name)
-        except Exception:  # noqa: BLE001  # of the codec; whoever runs it says what is wrong
-            value = None
-        return limits.key_of(command.queue, command.activity, value)
-
-    return key_of
 
 
 async def _record(client: Client, id: str, life: str | None) -> InstanceRecord:
@@ -153,27 +130,14 @@ def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int
     return turn
 
 
-def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
-    """Refuse turns after which something shared is held, or waited for: that was the execution's.
-
-    Another execution that began in the middle of a block would do as if it had the lock.
-    """
-    claims: dict[str, str] = {}
-    answered = {
-        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
-    }
-    for turn in kept:
-        for command in turn.commands:
-            if isinstance(command, ClaimShared):
-                if command.size or command.id not in answered:
-                    claims[command.id] = command.name
-            elif isinstance(command, ReleaseShared):
-                claims.pop(command.id, None)
-    if claims:
+def _check_shared(record: InstanceRecord, plan: Plan, keep: int) -> None:
+    """Refuse a turn before which it holds what others may hold by now."""
+    name = plan.holds_shared()
+    if name:
         raise ArgumentError(
-            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
-            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
-            "had not asked for it yet"
+            f"instance {record.id!r} cannot go on from before turn {keep}: there it holds, or "
+            f"waits for, {name!r}, which it shares with other instances, and these may have it by "
+            "now: name a turn before it asks for that, turn=…; handle.history() shows them"
         )
 
 

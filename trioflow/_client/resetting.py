@@ -41,7 +41,7 @@ turns these were, for what code may have seen of that (`info()`, seeds).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -54,7 +54,9 @@ from trioflow._model.commands import (
     ActivityOptions,
     CancelActivity,
     CancelChild,
+    ClaimShared,
     Command,
+    ReleaseShared,
     RunActivity,
     StartChild,
 )
@@ -104,7 +106,6 @@ class Plan:
         turns: The same, decoded.
         keep: How many of them are kept.
         inbox: What is in its inbox.
-        key_of: Returns the key of an activity by which it takes turns (`NewActivity.limit_key`).
 
     Attributes:
         beginning: What the store is to be given.
@@ -118,11 +119,8 @@ class Plan:
         turns: Sequence[Turn],
         keep: int,
         inbox: Sequence[StoredMessage],
-        *,
-        key_of: Callable[[RunActivity], str] | None = None,
     ) -> None:
         self._record = record
-        self._key_of = key_of
         self._stored, self._turns, self._dropped = stored[:keep], turns[:keep], turns[keep:]
         self._first = turns[0].events[0] if turns else None
         self._unread = [(decode_event(each.event), each.at) for each in inbox]
@@ -135,6 +133,18 @@ class Plan:
         self.beginning = Beginning(attributes=record.attributes)
         self.adopted: list[str] = []
         self._look()
+
+    def holds_shared(self) -> str:
+        """Return the name of something shared that is held or waited for then, ``""`` for none."""
+        held: dict[str, str] = {}
+        for turn in self._turns:
+            for command in turn.commands:
+                if isinstance(command, ClaimShared):
+                    if command.size or command.id not in self._answered:  # an event is not held
+                        held[command.id] = command.name
+                elif isinstance(command, ReleaseShared):
+                    held.pop(command.id, None)
+        return next(iter(held.values()), "")
 
     def open_children(self) -> list[str]:
         """Return the ids of the sub-workflows whose rows `reset` has to know."""
@@ -299,7 +309,6 @@ class Plan:
                 b"" if options is None else _encode(options),
                 leased=False,
                 priority=command.priority,
-                limit_key="" if self._key_of is None else self._key_of(command),
             )
         )
 

@@ -444,12 +444,13 @@ class Backend(Protocol):
         execution, with `Reset.beginning`; its custom status is empty, and it is no suspect. If it
         had ended it has no parent any more: that one has been told. The life and the requests stay.
 
-        All that belongs to the old execution ends, without a word to anybody: its inbox, and its
-        activities, of which those that a worker runs are marked with an empty event. Unfinished
-        sub-workflows of it are terminated, but for the adopted ones: the ``parent`` of those is the
-        new execution, and they are taken away from whoever holds them, as `release_instances` does
-        it with those that are running. Of an activity of `Beginning.activities` of which there was
-        a row, ``attempt``, ``visible_at``, ``scheduled_at``, ``failure`` and progress are kept.
+        All that belongs to the old execution ends, without a word to anybody: its inbox, what it
+        has or waits for of what instances share, and its activities, of which those that a worker
+        runs are marked with an empty event. Unfinished sub-workflows of it are terminated, but for
+        the adopted ones: the ``parent`` of those is the new execution, and they are taken away from
+        whoever holds them, as `release_instances` does it with those that are running. Of an
+        activity of `Beginning.activities` of which there was a row, ``attempt``, ``visible_at``,
+        ``scheduled_at``, ``failure`` and progress are kept.
 
         Returns:
             ``"done"``; ``"not found"``; ``"finished"`` if the id is another life's; or

@@ -161,7 +161,7 @@ async def activities_go_on_with_their_attempts(stage: Stage) -> None:
     options = b'{"execution":1}'
     kept = [
         NewActivity("0:0", "act", "default", b"[1]", options),
-        NewActivity("9:9", "act", "default", b"[9]", priority=1, limit_key="k"),
+        NewActivity("9:9", "act", "default", b"[9]", priority=1),
     ]
     begin = Beginning(turns=[b'{"turn":0}'], events=2, activities=kept)
     assert await backend.reset(_reset("a", 1, beginning=begin)) == "done"
@@ -171,7 +171,6 @@ async def activities_go_on_with_their_attempts(stage: Stage) -> None:
     assert (after.attempt, after.failure, after.options) == (3, before.failure, options)
     assert after.scheduled_at == before.scheduled_at
     assert tasks[key("a", "9:9", 2)].attempt == 1
-    assert [tasks[each].limit_key for each in sorted(tasks, key=str)] == ["", "k"]
     # Who runs the old ones is told, and what it gives is not taken.
     beat = backend.heartbeat("w2")
     assert beat.marks() == dict.fromkeys((key("a", f"0:{n}") for n in range(3)), b"")
