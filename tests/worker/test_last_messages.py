@@ -19,9 +19,14 @@ class Holding:
         self._backend = backend
         self.closing = anyio.Event()
         self.go = anyio.Event()
+        self.taking = anyio.Lock()  # whoever holds it keeps workers from seeing anything new
 
     def __getattr__(self, name):
         return getattr(self._backend, name)
+
+    async def take_instances(self, *args, **options):
+        async with self.taking:
+            return await self._backend.take_instances(*args, **options)
 
     async def commit(self, worker, units):
         if any(commit.closing for unit in units for commit in unit.instances):
@@ -132,6 +137,7 @@ async def test_a_signal_while_the_worker_drains_keeps_the_result(cached):
             handle = await client.start(work.options(id="one"))
             await gate[0].until_entered()
             worker._pump.close()
+            await holding.taking.acquire()
             await handle.signal(number, 1)
             gate[0].open()
             holding.go.set()
