@@ -136,8 +136,8 @@ def _check_shared(record: InstanceRecord, plan: Plan, keep: int) -> None:
     if name:
         raise ArgumentError(
             f"instance {record.id!r} cannot go on from before turn {keep}: there it holds, or "
-            f"waits for, {name!r}, which it shares with other instances: they may have it by now. Name a "
-            "turn before it asks for that, turn=…; handle.history() shows them"
+            f"waits for, {name!r}, which it shares with other instances: they may have it by now. "
+            "Name a turn before it asks for that, turn=…; handle.history() shows them"
         )
 
 
