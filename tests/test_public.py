@@ -164,8 +164,7 @@ def test_a_store_that_there_is_not_is_an_attribute_error():
 OURS = """
     Activity.call_plain Client.fresh_request Client.wait_change Fake.call_activity
     Fake.call_workflow JsonCodec.encode_verified JsonCodec.prepare RetryPolicy.next_delay
-    Schedule.begin Schedule.more Schedule.pick Worker.register
-    Workflow.reuses_finished
+    Schedule.begin Schedule.more Schedule.pick Worker.register Workflow.reuses_finished
     Workflow.starts_at WrappedCodec.seal
 """
 

@@ -231,7 +231,7 @@ _ours: dict[str, Workflow[..., Any]] = {}
 
 
 def add_to_every_registry(workflow: Workflow[..., Any]) -> None:
-    """Add a workflow of trioflow's own, which every worker knows and nobody asks for."""
+    """Register a workflow of trioflow itself: every worker runs it, and no registry lists it."""
     _ours[workflow.name] = workflow
     default_registry.add(workflow)
 

@@ -61,7 +61,7 @@ _REPLACED: Final = "the next run of its schedule is due"
 
 
 async def keep_schedule(state: ScheduleState) -> None:
-    """Begin the runs of a schedule, for ever."""
+    """Run a schedule: begin its runs when they are due, and obey the messages to it."""
     await _Keeper(state).keep()
 
 
@@ -81,7 +81,7 @@ class _Keeper:
         self._next: ScheduleMessage | None = state.next
 
     async def keep(self) -> None:
-        """Deal with one thing after the other."""
+        """Handle due times and messages one after the other, for ever."""
         while True:
             upcoming = self._upcoming()
             self._publish(upcoming)

@@ -18,6 +18,7 @@ from trioflow._observe import (
     LeaseWasLost,
     TurnStored,
 )
+from trioflow.backends.commits import CommitFailure
 from trioflow.backends.memory import MemoryBackend
 
 flows = Registry()
@@ -129,6 +130,27 @@ async def test_a_replay_tells_nothing_of_the_instance():
     (last,) = second.of(TurnStored)
     assert last.number == len(first.of(TurnStored, "o1"))
     assert second.of(ExecutionEnded)[0].started_at == first.of(TurnStored, "o1")[0].turn.now
+    await store.aclose()
+
+
+async def test_what_the_store_has_refused_is_not_told():
+    class Refusing(MemoryBackend):
+        refused = 0
+
+        async def commit(self, worker, units):
+            if self.refused < 2 and any(each.turns for unit in units for each in unit.instances):
+                self.refused += 1
+                return [CommitFailure() for _ in units]
+            return await super().commit(worker, units)
+
+    notes = Notes()
+    store = Refusing()
+    async with open_worker(store, registry=flows, observers=[notes]) as worker:
+        assert await worker.client.run(part.options(id="p1"), 3) == 3
+    stored = await store.history("p1")
+    assert store.refused == 2
+    assert [turn.number for turn in notes.of(TurnStored)] == [*range(len(stored[-1].turns))]
+    assert sum(batch.refused for batch in notes.of(BatchStored)) == 2
     await store.aclose()
 
 

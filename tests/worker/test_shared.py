@@ -299,3 +299,41 @@ def test_a_size_that_cannot_be_is_refused(size):
         SharedSemaphore("s", size)
     with pytest.raises(ArgumentError):
         SharedLock("")
+
+
+async def test_nobody_begins_in_the_middle_of_what_is_held(flow):
+    """A reset to a turn inside of the block is refused; one to before it lets the next have it."""
+    flows = Registry()
+
+    @flows.workflow
+    async def hold() -> str:
+        async with account:
+            return await go_on.receive()
+
+    @flows.workflow
+    async def second() -> str:
+        async with account:
+            return "second"
+
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        first = await client.start(hold)
+
+        async def inside():
+            return (await first.describe()).turns == 2
+
+        await until(inside)
+        other = await client.start(second)
+
+        async def asked():
+            return (await other.describe()).turns >= 1
+
+        await until(asked)
+        with pytest.raises(ArgumentError, match="shared lock:account-7"):
+            await first.reset(turn=2, reason="inside")
+        with pytest.raises(ArgumentError, match="shared lock:account-7"):
+            await client.fork(first.id, turn=1, new_id="fork")
+        await first.reset(turn=0, reason="before")
+        assert await other.result() == "second"
+        await first.signal(go_on, "again")
+        assert await first.result() == "again"

@@ -113,12 +113,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _fitting(widths: list[int], most: int) -> list[int]:
-    """Take from the widest columns what there is too much."""
+    """Take from the widest columns what there is too much; from the first, the ids, at last."""
     widths = [*widths]
-    too_much = sum(widths) + _GAP * (len(widths) - 1) - most
-    while too_much > 0 and max(widths) > _NARROW:
-        widths[widths.index(max(widths))] -= 1
-        too_much -= 1
+    for _ in range(sum(widths) + _GAP * (len(widths) - 1) - most):
+        wide = [number for number, width in enumerate(widths) if width > _NARROW]
+        if not wide:
+            break
+        widths[max(wide, key=lambda number: (number > 0, widths[number]))] -= 1
     return widths
 
 

@@ -1,4 +1,4 @@
-"""What a client says of limits, as the store keeps it."""
+"""Limits as clients give them, in the form that stores keep."""
 
 from __future__ import annotations
 

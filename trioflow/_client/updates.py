@@ -57,7 +57,7 @@ class UpdateHandle(Generic[R]):
 
     @raises_native_cancels
     async def result(self, *, wait_suspended: bool = True) -> R:
-        """Wait for the answer. Everybody gets one, or is told why there will be none.
+        """Wait for the answer and return it, or raise why there will be none.
 
         Args:
             wait_suspended: False raises as soon as the instance is suspended, instead of waiting

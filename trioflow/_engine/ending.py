@@ -131,7 +131,7 @@ def _continued(codec: Codec, again: ContinueAsNew) -> Failed | Continued:
 
 
 def _judged(recorded: Outcome | None) -> Unread:
-    """Return by which policy for unread signals a stored execution has ended.
+    """Return the policy for unread signals by which a stored execution has ended.
 
     That of its definition may be another one by now.
     """

@@ -1,4 +1,4 @@
-"""What calls go to of code that may only look: handlers of queries, and validators of updates.
+"""Views of an execution for code that may only look: handlers of queries, validators of updates.
 
 All is refused that gives a command, waits, or draws from what a replay repeats. What such code may
 do all the same is a property or method of `View`; `Caller` adds the rest.
@@ -67,7 +67,7 @@ class View:
 
 
 class Reader(View):
-    """A view, and the refusal of everything else.
+    """A view that refuses every call which would change something or wait.
 
     Args:
         execution: What it looks at.

@@ -1,4 +1,4 @@
-"""What the workflow of schedules asks for, and no other: to start a run, and to terminate one."""
+"""Calls of the schedules' own workflow: start a run, and terminate one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workflow claims of what instances share.
+"""Calls that claim and release the locks, semaphores and events that instances share.
 
 A claim is a command whose answer comes when it is granted. Who is cancelled while waiting withdraws
 it, and does not wait for that: should it have been granted meanwhile, the store gives it to the

@@ -1,4 +1,4 @@
-"""What is called or asked before it is awaited: an error that says how, where it was forgotten."""
+"""A clear error for awaiting something that is no coroutine, but has methods that give one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["NotAwaited"]
 
 
 class NotAwaited:
-    """A base of what users await by mistake. Python's own error would not say what is missing."""
+    """A base class of objects that users await by mistake; the error says what to write instead."""
 
     __slots__ = ()
 

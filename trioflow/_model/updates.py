@@ -86,7 +86,7 @@ class Update(Generic[P, R]):
         return f"Update({self.name!r})" if self.id is None else f"Update({self.name!r}, {self.id})"
 
     def options(self, *, id: str) -> Update[P, R]:
-        """Return the same update under an id: an instance does what has one id once.
+        """Return the same update under an id, which makes it idempotent: each id is handled once.
 
         Whoever asks with the same id again gets the same answer, also after the instance has ended,
         until it is removed.

@@ -114,7 +114,7 @@ class _WorkflowTracer(trace.Tracer):
 
 
 def tracer() -> trace.Tracer:
-    """Return what opens spans: in a workflow such as are written once, and not on replay.
+    """Return a tracer; the spans of a workflow are written once, and not again on replay.
 
     A workflow's span begins and ends by the workflow's clock, and is written when the turn in which
     it has ended is stored. What is called in it is inside of it. Outside of a workflow this is the

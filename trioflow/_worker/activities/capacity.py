@@ -77,7 +77,7 @@ class Capacity:
         return not self._of_instance
 
     def next_run(self) -> tuple[Run, Lane] | None:
-        """Return one that is to get a task now, of the lane whose turn it is.
+        """Return the next activity to begin and its lane, ``None`` if none may begin now.
 
         No lane may keep another out of a full worker: the lowest rank of all has its turn.
         """

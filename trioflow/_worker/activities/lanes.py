@@ -185,7 +185,7 @@ class Lane:
 
 
 class ThreadLane(Lane):
-    """Plain functions, each in a thread, with a limit that follows what threads are good for.
+    """A lane of plain functions in threads, with a limit that follows how much threads gain.
 
     Threads that compute take turns, as there is one interpreter lock. Many at a time take as long
     as a few, end late all together, are kept from other workers, and keep the loop waiting for the

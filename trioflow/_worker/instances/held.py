@@ -291,7 +291,7 @@ class HeldInstance:
     # --- turns ----------------------------------------------------------------------------
 
     def begin(self, execution: Execution) -> None:
-        """Run by this code, which has made no turn yet."""
+        """Set the running code, which has made no turn yet."""
         self.execution = execution
 
     def note_begin(self, now: float) -> None:
@@ -299,7 +299,7 @@ class HeldInstance:
         self.began_at = self.began_at or now
 
     def loaded(self, execution: Execution, now: float) -> None:
-        """Run by this code, which has replayed the stored turns."""
+        """Set the running code, which has replayed the stored turns."""
         self.execution = execution
         self.events = execution.events
         self.wake_at = execution.wake_at

@@ -1,4 +1,4 @@
-"""What trio's loop and asyncio's lack in common: calls from other threads, cancels put off."""
+"""Calls from other threads, and deferred cancels, on trio's loop and on asyncio's."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ class BorrowedStore(SqlStore, abc.ABC):
         self.clock = like.clock
         self.queries = like.queries
         self.limit_queries = like.limit_queries
+        self.shared_queries = like.shared_queries
         self.limits = like.limits
         self._looked = False
 
