@@ -11,6 +11,7 @@ from trioflow.backends.commits import ActivityRetry, CommitFailure, Message, New
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import Heartbeat
 from trioflow.backends.resets import Beginning, Reset, Returned
+from trioflow.testing.conformance.sharing import asking
 from trioflow.testing.conformance.stage import (
     DONE,
     TERMINATED,
@@ -318,6 +319,19 @@ async def attributes_are_those_that_it_begins_with(stage: Stage) -> None:
     assert await stage.backend.count_by(InstanceFilter(), "n", attribute=True) == []
 
 
+async def what_is_shared_goes_to_the_next(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b")
+    for id in ("a", "b"):
+        await stage.stored(asking(id, 0, "take"))
+    inbox = [one.seq for one in await stage.backend.inbox("a")]
+    assert len(inbox) == 1
+    assert await stage.backend.inbox("b") == []
+    assert await stage.backend.reset(_reset("a", 1, inbox)) == "done"
+    assert [one.event for one in await stage.backend.inbox("b")] == [b"take lock"]
+    assert await stage.backend.inbox("a") == []
+
+
 async def a_fork_has_a_history(stage: Stage) -> None:
     backend = stage.backend
     await stage.workers("w1")
@@ -370,6 +384,7 @@ CASES: list[Case] = [
     its_time_to_start_holds,
     requests_stay_answered,
     attributes_are_those_that_it_begins_with,
+    what_is_shared_goes_to_the_next,
     a_fork_has_a_history,
     a_fork_takes_no_id_that_was_used,
 ]
