@@ -31,9 +31,6 @@ from trioflow import (
     Registry,
     RetryPolicy,
     Saga,
-    SharedEvent,
-    SharedLock,
-    SharedSemaphore,
     Signal,
     Update,
     Worker,
@@ -106,17 +103,6 @@ async def inside() -> None:
     assert_type(heartbeat(), None)
     assert_type(heartbeat(["any", "thing"]), None)
     trioflow.random().randint(1, "6")  # type: ignore[arg-type]
-
-
-async def shared() -> None:
-    opened = SharedEvent("market open")
-    assert_type(await opened.wait(), None)
-    assert_type(await opened.set(), None)
-    assert_type(await opened.clear(), None)
-    async with SharedLock("account-7"), SharedSemaphore("gpu", 4):
-        pass
-    SharedLock(7)  # type: ignore[arg-type]
-    SharedSemaphore("gpu", "4")  # type: ignore[arg-type]
 
 
 async def never_returns(left: int) -> str:
