@@ -25,7 +25,7 @@ from trioflow._client.bulk import BulkCalls
 from trioflow._client.description import Description, describe
 from trioflow._client.events import settling
 from trioflow._client.handle import Handle, signal_event
-from trioflow._client.limits import limit_of, limited
+from trioflow._client.limits import LimitCalls
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
 from trioflow._client.outbox import (
     AsyncConnection,
@@ -34,26 +34,17 @@ from trioflow._client.outbox import (
     Transaction,
 )
 from trioflow._client.resets import fork_instance
-from trioflow._client.schedules import (
-    ScheduleDescription,
-    ScheduleHandle,
-    describe_schedule,
-    start_of,
-)
+from trioflow._client.scheduling import ScheduleCalls
 from trioflow._client.starting import LocalWorker, Starter
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import ResultWaiter
 from trioflow._codec.values import Codec
-from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeKey, NamedAttribute, Where, group_value
 from trioflow._model.bound import BoundWorkflow
-from trioflow._model.calendars import Calendar
 from trioflow._model.interceptors import Interceptor, those_around
-from trioflow._model.limits import Limit
 from trioflow._model.options import check_count, check_time
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
-from trioflow._model.schedules import Overlap
 from trioflow._model.signals import Signal
 from trioflow._model.updates import Update
 from trioflow._model.workflows import Workflow
@@ -74,7 +65,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Client(BulkCalls):
+class Client(BulkCalls, ScheduleCalls, LimitCalls):
     """Starts instances and finds them again. `open_client` makes one; a worker has one.
 
     Args:
@@ -366,99 +357,6 @@ class Client(BulkCalls):
         plain = Transaction(self, given, self._starter)
         return AsyncTransaction(plain, given) if given.is_async else plain
 
-    # --- schedules ----------------------------------------------------------------------
-
-    async def schedule(
-        self,
-        id: str,
-        calendar: Calendar,
-        call: BoundWorkflow[R],
-        *,
-        overlap: Overlap = "skip",
-        catch_up: float = 3600.0,
-        jitter: float = 0.0,
-    ) -> ScheduleHandle[R]:
-        """Have a workflow run again and again, from now on.
-
-        The id of a run is that of the schedule with its time: ``daily/2026-11-26T08:00:00Z``;
-        ``info().scheduled_at`` is that time. ``client.list(id_prefix="daily/")`` shows the runs.
-
-        Args:
-            id: The schedule's id. It is that of an instance, too: the schedule is one.
-            calendar: When: ``Cron("0 9 * * mon-fri", tz="Europe/Madrid")`` or
-                ``Every(minutes=5)``.
-            call: What: ``report.bind("all")``, with all options but those that say when it starts.
-            overlap: What happens if a run is due while another is under way. ``"skip"``: it is left
-                out. ``"buffer_one"``: it begins when that has ended; one waits, and others that are
-                due meanwhile are left out. ``"buffer_all"``: they all wait, up to 1,000 of them.
-                ``"cancel_other"`` and ``"terminate_other"``: that one is cancelled or terminated,
-                and the new one begins when it has ended. ``"allow"``: it begins.
-            catch_up: By how many seconds a run may be late and is still begun, because no worker
-                was there; what is missed by more is only counted. Ten seconds are always allowed.
-            jitter: A run begins up to so many seconds after its time, each at a moment of its own
-                that depends on the ids alone.
-
-        Returns:
-            A handle of the schedule.
-
-        Raises:
-            InstanceAlreadyExists: There is an unfinished instance, or a schedule, of this id; then
-                ``client.schedule_handle(id).replace(…)`` changes it.
-            ArgumentError: The arguments of the call do not fit, ``calendar`` or ``call`` is
-                something else, or the id is too long for those of its runs.
-            DefinitionError: There is no such ``overlap``.
-            TypeError, ValueError: ``catch_up`` or ``jitter`` is no number of seconds.
-            BackendUnavailable: The store cannot be reached or written.
-        """
-        terms = {"overlap": overlap, "catch_up": catch_up, "jitter": jitter}
-        definition, state = start_of(self, id, calendar, call, terms)
-        try:
-            await self.start(definition, state)
-        except InstanceAlreadyExists:
-            known = f"if it is a schedule, client.schedule_handle({id!r}).replace(…) changes it"
-            raise InstanceAlreadyExists(id, known) from None
-        return ScheduleHandle(self, id, call.definition)
-
-    @overload
-    def schedule_handle(self, id: str) -> ScheduleHandle[Any]: ...
-
-    @overload
-    def schedule_handle(self, id: str, workflow: Workflow[..., R]) -> ScheduleHandle[R]: ...
-
-    def schedule_handle(
-        self, id: str, workflow: Workflow[..., Any] | None = None
-    ) -> ScheduleHandle[Any]:
-        """Return a handle of a schedule by its id; whether it exists shows when it is used.
-
-        Args:
-            id: The schedule's id.
-            workflow: What it runs, for the type of the results.
-
-        Raises:
-            TypeError, ValueError, ArgumentError: As `handle`.
-        """
-        check_workflow(workflow)
-        return ScheduleHandle(self, check_id(id), workflow)
-
-    @raises_native_cancels
-    async def schedules(
-        self, *, limit: int = 100, after: str | None = None
-    ) -> builtins.list[ScheduleDescription]:
-        """Return the schedules, newest first.
-
-        Args:
-            limit: How many at most.
-            after: The id of the last one of the page before.
-
-        Raises:
-            ValueError: ``limit`` is negative.
-            InstanceNotFound: ``after`` has been removed meanwhile.
-            UndecodableValue: Another codec has stored one of them.
-        """
-        most, last = check_count("limit", limit, 0), None if after is None else check_id(after)
-        found = await self.backend.list(listing.SCHEDULES, limit=most, after=last)
-        return [describe_schedule(record, self.codec) for record in found]
-
     # --- finding ------------------------------------------------------------------------
 
     @raises_native_cancels
@@ -689,74 +587,6 @@ class Client(BulkCalls):
         """
         backend = self.backend
         await backend.wait_change(seen, _LOOK_EVERY if backend.shared else math.inf)
-
-    # --- limits -------------------------------------------------------------------------
-
-    async def set_limit(
-        self,
-        *,
-        queue: str | None = None,
-        activity: str | Activity[..., Any] | None = None,
-        workflow: str | Workflow[..., Any] | None = None,
-        concurrency: int | None = None,
-        rate: int | None = None,
-        per: float = 1.0,
-        key: str | None = None,
-        key_concurrency: int | None = None,
-    ) -> None:
-        """Limit how much of one kind is under way, across all workers of the store.
-
-        It holds once this has returned; what is under way already goes on, and counts. A limit
-        that was set before for the same is replaced.
-
-        Args:
-            queue: Limits the activities of this queue,
-            activity: or those of this name in all queues,
-            workflow: or the instances of this workflow: at most ``concurrency`` that have begun
-                and not ended. Others wait, and begin in their order.
-            concurrency: How many activities run at once, at most.
-            rate: How many begin within any ``per`` seconds, at most; each attempt counts.
-            per: See ``rate``.
-            key: The name of an argument. Then the activities take turns by its values: one with
-                many that wait does not keep those of another value from beginning.
-            key_concurrency: How many run at once of one value of that argument, at most.
-
-        Raises:
-            ArgumentError: Not one of the three is given, or a number is none that can be.
-            BackendUnavailable: The store does not answer; it may have been set.
-        """
-        limit = limit_of(
-            *(queue, activity, workflow),
-            concurrency=concurrency,
-            rate=rate,
-            per=per,
-            key=key,
-            key_concurrency=key_concurrency,
-        )
-        await self.backend.set_limit(limit)
-
-    async def remove_limit(
-        self,
-        *,
-        queue: str | None = None,
-        activity: str | Activity[..., Any] | None = None,
-        workflow: str | Workflow[..., Any] | None = None,
-    ) -> bool:
-        """Remove a limit; return whether there was one. What waited for it can begin at once.
-
-        Raises:
-            ArgumentError: Not one of the three is given.
-            BackendUnavailable: The store does not answer.
-        """
-        return await self.backend.remove_limit(*limited(queue, activity, workflow))
-
-    async def limits(self) -> builtins.list[Limit]:
-        """Return all limits, by kind and name.
-
-        Raises:
-            BackendUnavailable: The store does not answer.
-        """
-        return [*(await self.backend.limits()).limits.values()]
 
     # --- inside -------------------------------------------------------------------------
 

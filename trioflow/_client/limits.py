@@ -1,18 +1,95 @@
-"""Limits as clients give them, in the form that stores keep."""
+"""The methods of a client that set, remove and list limits across workers."""
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 from trioflow._model.activities import Activity
 from trioflow._model.limits import Limit, LimitKind, check_limit
 from trioflow._model.workflows import Workflow
+from trioflow.backends.abc import Backend
 from trioflow.errors import ArgumentError
 
-__all__ = ["limit_of", "limited"]
+__all__ = ["LimitCalls"]
 
 
-def limited(
+class LimitCalls(abc.ABC):
+    """The methods of a client for limits across workers."""
+
+    @property
+    @abc.abstractmethod
+    def backend(self) -> Backend:
+        """The store."""
+
+    async def set_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+        concurrency: int | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+        key: str | None = None,
+        key_concurrency: int | None = None,
+    ) -> None:
+        """Limit how much of one kind is under way, across all workers of the store.
+
+        It holds once this has returned; what is under way already goes on, and counts. A limit
+        that was set before for the same is replaced.
+
+        Args:
+            queue: Limits the activities of this queue,
+            activity: or those of this name in all queues,
+            workflow: or the instances of this workflow: at most ``concurrency`` that have begun
+                and not ended. Others wait, and begin in their order.
+            concurrency: How many activities run at once, at most.
+            rate: How many begin within any ``per`` seconds, at most; each attempt counts.
+            per: See ``rate``.
+            key: The name of an argument. Then the activities take turns by its values: one with
+                many that wait does not keep those of another value from beginning.
+            key_concurrency: How many run at once of one value of that argument, at most.
+
+        Raises:
+            ArgumentError: Not one of the three is given, or a number is none that can be.
+            BackendUnavailable: The store does not answer; it may have been set.
+        """
+        limit = _limit_of(
+            *(queue, activity, workflow),
+            concurrency=concurrency,
+            rate=rate,
+            per=per,
+            key=key,
+            key_concurrency=key_concurrency,
+        )
+        await self.backend.set_limit(limit)
+
+    async def remove_limit(
+        self,
+        *,
+        queue: str | None = None,
+        activity: str | Activity[..., Any] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+    ) -> bool:
+        """Remove a limit; return whether there was one. What waited for it can begin at once.
+
+        Raises:
+            ArgumentError: Not one of the three is given.
+            BackendUnavailable: The store does not answer.
+        """
+        return await self.backend.remove_limit(*_limited(queue, activity, workflow))
+
+    async def limits(self) -> list[Limit]:
+        """Return all limits, by kind and name.
+
+        Raises:
+            BackendUnavailable: The store does not answer.
+        """
+        return [*(await self.backend.limits()).limits.values()]
+
+
+def _limited(
     queue: str | None,
     activity: str | Activity[..., Any] | None,
     workflow: str | Workflow[..., Any] | None,
@@ -34,7 +111,7 @@ def limited(
     return named[0]
 
 
-def limit_of(
+def _limit_of(
     queue: str | None,
     activity: str | Activity[..., Any] | None,
     workflow: str | Workflow[..., Any] | None,
@@ -50,7 +127,7 @@ def limit_of(
     Raises:
         ArgumentError: Not one of the three is given, or a number or a name is none that can be.
     """
-    kind, name = limited(queue, activity, workflow)
+    kind, name = _limited(queue, activity, workflow)
     limit = check_limit(
         Limit(
             kind=kind,
