@@ -320,7 +320,7 @@ class RedisBackend:
     # --- questions ----------------------------------------------------------------------
 
     async def ask(self, question: NewQuestion) -> Effect:
-        return await self._update("ask", wire.pack_question(question))
+        return await self._change("ask", wire.pack_question(question))
 
     async def take_questions(
         self,
@@ -368,7 +368,7 @@ class RedisBackend:
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
     ) -> Effect:
-        return await self._update("send", instance, event, wire.meant(life), "", request)
+        return await self._change("send", instance, event, wire.meant(life), "", request)
 
     async def create_and_send(
         self, new: NewInstance, event: bytes, *, request: str = ""
@@ -386,22 +386,22 @@ class RedisBackend:
         self, instance: str, event: bytes, outcome: bytes, *, life: str | None = None
     ) -> Effect:
         unstarted = wire.pack_unstarted(event, outcome)
-        return await self._update("send", instance, event, wire.meant(life), unstarted, "")
+        return await self._change("send", instance, event, wire.meant(life), unstarted, "")
 
     async def terminate(self, instance: str, outcome: bytes, *, life: str | None = None) -> Effect:
         told = wire.parts_of_notice(child_terminated, outcome)
-        return await self._update("terminate", instance, outcome, wire.meant(life), *told)
+        return await self._change("terminate", instance, outcome, wire.meant(life), *told)
 
     async def suspend(self, instance: str, report: bytes, *, life: str | None = None) -> Effect:
-        return await self._update("suspend_instance", instance, report, wire.meant(life))
+        return await self._change("suspend_instance", instance, report, wire.meant(life))
 
     async def resume(self, instance: str, *, life: str | None = None) -> Effect:
-        return await self._update("resume", instance, wire.meant(life))
+        return await self._change("resume", instance, wire.meant(life))
 
     async def retry_now(
         self, instance: str, *, activity: str | None = None, life: str | None = None
     ) -> Effect:
-        return await self._update("retry_now", instance, wire.meant(life), wire.meant(activity))
+        return await self._change("retry_now", instance, wire.meant(life), wire.meant(activity))
 
     async def reset(self, reset: Reset) -> ResetResult:
         told = wire.parts_of_notice(child_terminated, reset.outcome)
@@ -419,7 +419,7 @@ class RedisBackend:
     async def inbox(self, instance: str) -> list[StoredMessage]:
         return await self._read("inbox", instance, decode=rows.inbox)
 
-    async def _update(self, name: str, *arguments: Any) -> Effect:
+    async def _change(self, name: str, *arguments: Any) -> Effect:
         effect = await self._write(name, *arguments, decode=_decode_effect)
         if effect == "done":
             self._watcher.notify()

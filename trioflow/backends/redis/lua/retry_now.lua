@@ -1,6 +1,6 @@
 -- include: base activities instances
 -- Make activities visible that wait for their next attempt. ARGV: nonce, again, source, instance, life
--- (see `is_meant`), activity (likewise). Returns an Update.
+-- (see `is_meant`), activity (likewise). Returns an Effect.
 
 local before = answered(ARGV[1], ARGV[2])
 if before then
