@@ -30,7 +30,7 @@ def table(heading: str, column: int = 0) -> set[str]:
 
 
 def methods(owner: type) -> set[str]:
-    return {name for name, value in vars(owner).items() if name[0] != "_" and callable(value)}
+    return {name for name in dir(owner) if name[0] != "_" and callable(getattr(owner, name))}
 
 
 def parameters(function: object) -> set[str]:
