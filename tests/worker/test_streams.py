@@ -92,6 +92,30 @@ async def test_others_read_along_through_all_executions(flow):
         assert (await read(handle, "progress"))[0] == {"name": "begun", "number": 2}
 
 
+async def test_readers_are_told_while_an_activity_runs(clock):
+    """The worker keeps the instance, and its turn is of interest to nobody else."""
+    flows = Registry()
+
+    @flows.activity
+    async def slow() -> None:
+        await trio.sleep(1000)
+
+    @flows.workflow
+    async def works() -> None:
+        await emit("progress", 1)
+        await slow()
+        await emit("progress", 2)
+        await slow()
+
+    async with serving(in_memory(clock), flows) as client:
+        handle = await client.start(works)
+        stream = handle.stream("progress")
+        assert (await anext(stream)).value == 1
+        assert (await anext(stream)).value == 2
+        assert trio.current_time() < 1001
+        await stream.aclose()
+
+
 async def test_a_reader_sees_no_other_life(clock):
     flows, works = shop()
     async with serving(in_memory(clock), flows) as client:

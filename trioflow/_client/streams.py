@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -123,8 +124,9 @@ async def read_stream(
         if record is None:
             raise InstanceNotFound(stream.id, f"it has ended, and {TAKEN_SINCE}")
         life = record.life
-        async for each in stream.stored(client.backend, record):
-            yield each
+        async with aclosing(stream.stored(client.backend, record)) as stored:
+            async for each in stored:
+                yield each
         if record.status in ENDED:
             return
         await client.wait_change(seen)
