@@ -574,7 +574,7 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         await until(lambda: _async(bool(shop.calls)))
         await second.signal(go, "two")
         await until(lambda: _turns(first, 3))
-        with pytest.raises(ArgumentError, match="'one' has or waits for shared .*account"):
+        with pytest.raises(ArgumentError, match="'one' cannot go on.*account"):
             await first.reset(turn=3)
         await first.reset(turn=1)
         await until(lambda: _async("two" in shop.called()))

@@ -329,9 +329,9 @@ async def test_nobody_begins_in_the_middle_of_what_is_held(flow):
             return (await other.describe()).turns >= 1
 
         await until(asked)
-        with pytest.raises(ArgumentError, match="shared lock:account-7"):
+        with pytest.raises(ArgumentError, match="lock:account-7"):
             await first.reset(turn=2, reason="inside")
-        with pytest.raises(ArgumentError, match="shared lock:account-7"):
+        with pytest.raises(ArgumentError, match="lock:account-7"):
             await client.fork(first.id, turn=1, new_id="fork")
         await first.reset(turn=0, reason="before")
         assert await other.result() == "second"

@@ -11,8 +11,6 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import ClaimShared, ReleaseShared
-from trioflow._model.events import RequestDone
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -51,9 +49,9 @@ async def reset_instance(
             record = await _record(client, id, life)
         stored, turns = await _turns_of(client, record)
         keep = _checked(record, turns, turn)
-        _check_shared(record, turns[:keep])
         inbox = await client.backend.inbox(id)
         plan = Plan(record, stored, turns, keep, inbox)
+        _check_shared(record, plan, keep)
         found = [await client.backend.get(child) for child in plan.open_children()]
         plan.reset({child.id: child for child in found if child is not None}, client.random)
         left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
@@ -85,9 +83,9 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     record = await _record(client, id, None)
     stored, turns = await _turns_of(client, record)
     keep = _checked(record, turns, turn)
-    _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(id)
     plan = Plan(record, stored, turns, keep, inbox)
+    _check_shared(record, plan, keep)
     new = NewInstance(
         new_id,
         record.workflow,
@@ -132,27 +130,14 @@ def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int
     return turn
 
 
-def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
-    """Refuse turns after which something shared is held, or waited for: that was the execution's.
-
-    Another execution that began in the middle of a block would do as if it had the lock.
-    """
-    claims: dict[str, str] = {}
-    answered = {
-        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
-    }
-    for turn in kept:
-        for command in turn.commands:
-            if isinstance(command, ClaimShared):
-                if command.size or command.id not in answered:
-                    claims[command.id] = command.name
-            elif isinstance(command, ReleaseShared):
-                claims.pop(command.id, None)
-    if claims:
+def _check_shared(record: InstanceRecord, plan: Plan, keep: int) -> None:
+    """Refuse a turn before which it holds what others may hold by now."""
+    name = plan.holds_shared()
+    if name:
         raise ArgumentError(
-            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
-            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
-            "had not asked for it yet"
+            f"instance {record.id!r} cannot go on from before turn {keep}: there it holds, or "
+            f"waits for, {name!r}, which it shares with other instances, and these may have it by "
+            "now: name a turn before it asks for that, turn=…; handle.history() shows them"
         )
 
 

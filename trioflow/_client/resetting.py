@@ -54,7 +54,9 @@ from trioflow._model.commands import (
     ActivityOptions,
     CancelActivity,
     CancelChild,
+    ClaimShared,
     Command,
+    ReleaseShared,
     RunActivity,
     StartChild,
 )
@@ -131,6 +133,18 @@ class Plan:
         self.beginning = Beginning(attributes=record.attributes)
         self.adopted: list[str] = []
         self._look()
+
+    def holds_shared(self) -> str:
+        """Return the name of something shared that is held or waited for then, ``""`` for none."""
+        held: dict[str, str] = {}
+        for turn in self._turns:
+            for command in turn.commands:
+                if isinstance(command, ClaimShared):
+                    if command.size or command.id not in self._answered:  # an event is not held
+                        held[command.id] = command.name
+                elif isinstance(command, ReleaseShared):
+                    held.pop(command.id, None)
+        return next(iter(held.values()), "")
 
     def open_children(self) -> list[str]:
         """Return the ids of the sub-workflows whose rows `reset` has to know."""

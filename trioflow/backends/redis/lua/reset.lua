@@ -122,9 +122,9 @@ for _, child in ipairs(redis.call('ZRANGE', P .. 'children:' .. id, 0, -1)) do
     terminate_family(child, top, reset.outcome, ARGV[5], ARGV[6]) -- tells the old execution
   end
 end
+free_shared({ id }) -- what the old execution had
 begin_execution(id, execution, life, begin, attempts)
 list_ready(id, row[3], row[5], nil, '', first_ready(row[10]))
 flush()
-free_shared({ id }) -- what the old execution had
 publish(ARGV[3])
 return answer(ARGV[1], { 'done' })[1]

@@ -91,9 +91,9 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
     dropped = store.execute(queries.open_children, id, reset.execution, reset.life).fetchall()
     for (child,) in dropped:
         terminate(store, child, reset.outcome)  # it tells the old execution, which is no more
+    free_shared(store, [id], now)  # what the old execution had
     attempts = {command: tuple(values) for command, *values in before}
     _begin(store, (id, execution, reset.life), begin, attempts, now)
-    free_shared(store, [id], now)  # what the old execution had
     return "done"
 
 

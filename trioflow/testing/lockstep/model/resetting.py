@@ -46,10 +46,10 @@ def reset(state: State, reset: Reset, now: float) -> ResetResult:
     _renew(row, reset.beginning)
     for id in dropped:
         state.terminate(id, reset.outcome, None, now)
-    _begin(state, row, reset.beginning, attempts, now)
-    row.ready_at = row.first_ready(now)
     state.now = now
     state.shared.forget([reset.id])
+    _begin(state, row, reset.beginning, attempts, now)
+    row.ready_at = row.first_ready(now)
     return "done"
 
 
