@@ -45,14 +45,10 @@ class BorrowedStore(SqlStore, abc.ABC):
     """
 
     def __init__(self, connection: Connection, like: SqlStore) -> None:
-        # Not `super().__init__`: to write all queries anew takes longer than most calls.
+        # All that the other one has, and not `super().__init__`: to write all queries anew takes
+        # longer than most calls.
+        vars(self).update(vars(like))
         self.connection = connection
-        self.dialect = like.dialect
-        self.clock = like.clock
-        self.queries = like.queries
-        self.limit_queries = like.limit_queries
-        self.shared_queries = like.shared_queries
-        self.limits = like.limits
         self._looked = False
 
     @abc.abstractmethod
