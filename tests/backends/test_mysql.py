@@ -60,6 +60,8 @@ def test_the_migrations_together_give_the_schema(mysql):
         ("attributes", "attributes_quantity", 1, "name,quantity,seq"),
         ("attributes", "attributes_word", 1, "name,word,seq"),
         ("attributes", "PRIMARY", 0, "seq,name,word"),
+        ("executions", "executions_finished", 1, "finished_at"),
+        ("executions", "PRIMARY", 0, "instance,execution"),
         ("inbox", "inbox_seq", 1, "seq"),
         ("inbox", "PRIMARY", 0, "instance,seq"),
         ("instances", "instances_finished", 1, "finished_at,worker,queue,status,ready_at"),

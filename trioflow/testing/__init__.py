@@ -66,7 +66,7 @@ __all__ = [
     "simulate",
 ]
 
-if "hypothesis" in sys.modules:
+if sys.modules.get("hypothesis") is not None:
     from trioflow.testing.hypothesis_plugin import register
 
     register()
