@@ -3,8 +3,9 @@
 Theory. The function of an activity is given a connection of its own, in a transaction. When it has
 returned, the same transaction delivers its result to the instance and deletes the activity's row.
 That deletion is the fence: it demands the lease and the attempt, so of two attempts, in whatever
-workers, one commits at most. Until then nothing of trioflow's is locked but on SQLite, where a
-writer is alone.
+workers, one commits at most. And the result must reach the execution that called: the row of an
+attempt that runs is only marked when that is reset, terminated, or replaced. Until then nothing of
+trioflow's is locked but on SQLite, where a writer is alone.
 
 If nobody knows whether a COMMIT was carried out, the row does: the worker goes on as after a failed
 attempt, which ends or begins again only what still has its row.
@@ -34,7 +35,7 @@ _SAVEPOINT = "trioflow_activity"
 
 
 class _LostLease(Exception):
-    """The activity is not this worker's any more."""
+    """The activity is not this worker's any more, or nobody waits for it."""
 
 
 class IdleConnections:
@@ -178,6 +179,8 @@ class SqlActivityTransaction:
         store, key = self._store, self._key
         now = store.clock()
         # The instance is locked before the activity, as commits do it.
-        deliver(store, Message(key.instance, event, execution=key.execution, life=key.life), now)
+        message = Message(key.instance, event, execution=key.execution, life=key.life)
+        if not deliver(store, message, now):
+            raise _LostLease  # it was reset, terminated, or replaced
         if not store.execute(store.queries.finish_attempt, *self._fence).rowcount:
             raise _LostLease

@@ -15,6 +15,7 @@ from trioflow._model.events import CancelRequested, encode_event
 from trioflow.backends.commits import CancelledActivity
 from trioflow.backends.outbox import CallerTransaction
 from trioflow.backends.records import ActivityKey
+from trioflow.backends.resets import Beginning, Reset
 from trioflow.errors import TransactionRefused
 from trioflow.testing.conformance.stage import (
     CANCELLED,
@@ -225,6 +226,46 @@ async def a_cancel_does_not_undo_what_an_activity_commits(stage: Stage) -> None:
     assert events(await stage.take()) == [b"done"]
 
 
+async def an_activity_that_nobody_waits_for_commits_nothing(stage: Stage) -> None:
+    if _has_no_transactions(stage):
+        return
+    backend = stage.backend
+    await stage.workers("w1", "w2")
+
+    async def terminate(id: str) -> None:
+        assert await backend.terminate(id, TERMINATED) == "done"
+
+    async def reset(id: str) -> None:
+        to = Reset(
+            id=id,
+            life="",
+            execution=1,
+            turns=1,
+            inbox=[],
+            ending=b"{}",
+            beginning=Beginning(),
+            outcome=TERMINATED,
+        )
+        assert await backend.reset(to) == "done"
+
+    async def replace(id: str) -> None:
+        assert await backend.create([new(id)], replacing=TERMINATED) == [True]
+
+    for change in (terminate, reset, replace):
+        id = change.__name__
+        await stage.hold(id)
+        await stage.stored(step(id, 0, activities=named("0:0")))
+        assert await stage.take_commands("w2") == ["0:0"]
+        if not stage.callers_overlap:  # nobody could change it while the transaction is open
+            await change(id)
+        with backend.activity_transaction("w2", key(id, "0:0"), 1) as transaction:
+            if stage.callers_overlap:
+                await change(id)
+            assert not transaction.finish(b"late"), f"{id}: it was committed"
+        assert await backend.inbox(id) == []
+        await stage.take()
+
+
 def _has_no_transactions(stage: Stage) -> bool:
     if stage.connect is not None:
         return False
@@ -253,4 +294,5 @@ CASES: tuple[Case, ...] = (
     an_activity_ends_with_its_transaction,
     a_transaction_without_its_lease_stores_nothing,
     a_cancel_does_not_undo_what_an_activity_commits,
+    an_activity_that_nobody_waits_for_commits_nothing,
 )
