@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import anyio
+import outcome
 import pytest
 import trio
 
@@ -17,6 +19,7 @@ from trioflow import (
     RetryPolicy,
     now,
 )
+from trioflow._worker.activities.threads import TrioThreadCall
 
 once = RetryPolicy(max_attempts=1)
 OBEY = 0.5
@@ -269,3 +272,30 @@ async def test_from_thread_works_in_threads_as_in_the_hosts_own(cached):
 
     async with cached.worker(flows) as worker:
         assert await worker.client.run(work) == [True, True, 3]
+
+
+def test_a_thread_may_end_just_when_it_is_abandoned():
+    async def main():
+        began, ends = threading.Event(), threading.Event()
+        results = []
+
+        def function():
+            began.set()
+            ends.wait(20)
+
+        call = TrioThreadCall(function, time.monotonic, anyio.CapacityLimiter(1))
+
+        async def run():
+            results.append(await call.run(anyio.CancelScope()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.to_thread.run_sync(began.wait, 20)
+            # What the thread does in the loop when it has ended; the task has its turn later.
+            call._register[0] = None
+            trio.lowlevel.reschedule(call._task, outcome.Value(outcome.Value("returned")))
+            call.leave()
+        ends.set()
+        assert results == ["returned"]
+
+    trio.run(main)

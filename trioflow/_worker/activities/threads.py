@@ -95,7 +95,12 @@ class TrioThreadCall(_Call):
     def leave(self) -> None:
         """Let the task that waits for the function go on without it."""
         self.left = True
-        if self._task is not None and self._register is not None and _waits(self._task):
+        if self._task is None or self._register is None:
+            return
+        if getattr(self._task, "_next_send_fn", None) is not None:
+            # It has its turn soon: the thread has just ended, or has sent it something.
+            trio.lowlevel.current_trio_token().run_sync_soon(self.leave)
+        elif _waits(self._task):
             self._register[0] = None  # the thread's end wakes nobody
             trio.lowlevel.reschedule(self._task, outcome.Value(outcome.Error(Abandoned())))
             self._task = None
