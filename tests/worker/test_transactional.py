@@ -161,15 +161,69 @@ async def test_one_whose_time_is_over_writes_nothing(store, ends):
         await late("a")
 
     async with working(store, registry=own) as (client, backend):
-        handle = await client.start(calls_late)
-        if backend.name == "sqlite":  # where nobody else can write before it has ended
-            await anyio.sleep(0.7)
-            goes_on.set()
         try:
             with pytest.raises(ActivityTimeout):
-                await handle.result()
+                await client.run(calls_late)
         finally:
             goes_on.set()
+        assert await anyio.to_thread.run_sync(lambda: ends.acquire(timeout=20))
+        assert entries(backend) == []
+
+
+async def test_one_that_hangs_keeps_no_lock(store, ends):
+    goes_on, own, errors = threading.Event(), Registry(), []
+
+    @own.activity(transactional=True, timeout=0.3, retry=QUICK)
+    def change(name: str) -> int:
+        attempt = activity_info().attempt
+        change_to = f"UPDATE entries SET name = '{name} {attempt}'"
+        activity_connection().cursor().execute(change_to)
+        if attempt == 1:
+            goes_on.wait(30)
+            try:
+                activity_connection().cursor().execute(change_to)
+            except Exception as exc:
+                errors.append(exc)
+                raise
+        return attempt
+
+    @own.workflow
+    async def calls_change() -> int:
+        return await change("a")
+
+    async with working(store, registry=own) as (client, backend):
+        with contextlib.closing(connection_of(backend)()) as connection:
+            connection.cursor().execute("INSERT INTO entries VALUES ('old')")
+            connection.commit()
+        try:
+            # The second attempt writes the row that the first, which still hangs, has written.
+            assert await client.run(calls_change) == 2
+        finally:
+            goes_on.set()
+        for _ in range(2):
+            assert await anyio.to_thread.run_sync(lambda: ends.acquire(timeout=20))
+        assert entries(backend) == ["a 2"]
+        assert len(errors) == 1, "the driver must refuse the next statement"
+
+
+async def test_a_statement_that_never_ends_keeps_no_lock(store, ends):
+    own = Registry()
+
+    @own.activity(transactional=True, timeout=0.3, retry=RetryPolicy(max_attempts=1))
+    def count_for_ever(endless: str) -> None:
+        write("a")
+        activity_connection().cursor().execute(endless).fetchall()
+
+    @own.workflow
+    async def calls_it(endless: str) -> None:
+        await count_for_ever(endless)
+
+    async with working(store, registry=own) as (client, backend):
+        if backend.name == "mysql":
+            pytest.skip("the server ends a statement first")
+        endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT sum(x) FROM n"
+        with pytest.raises(ActivityTimeout):
+            await client.run(calls_it, endless)
         assert await anyio.to_thread.run_sync(lambda: ends.acquire(timeout=20))
         assert entries(backend) == []
 

@@ -70,7 +70,7 @@ class ActivityTransaction(Protocol):
     """A transaction in which an activity writes, and its end is stored; a context manager.
 
     It is rolled back when its block is left, unless `finish` has committed it. All of it blocks,
-    and is used by one thread.
+    and is used by one thread, but for `abandon`.
 
     Attributes:
         connection: The driver's connection, in the transaction.
@@ -96,6 +96,13 @@ class ActivityTransaction(Protocol):
                 activity's row knows: it is there if it was not.
         """
         ...
+
+    def abandon(self) -> None:
+        """Have it rolled back soon, though its thread goes on; any thread may call it.
+
+        Does not block. What still uses the connection gets errors of the driver. If `finish` runs,
+        the activity's row says which of the two came first. Does nothing once the block is left.
+        """
 
     def __enter__(self) -> Self:
         """Begin it.

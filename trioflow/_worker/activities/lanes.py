@@ -16,6 +16,7 @@ from trioflow._model.commands import ActivityOptions
 from trioflow._worker.activities.prefetch import Window
 from trioflow._worker.activities.pulse import Pulse
 from trioflow._worker.host import DetachedGroup, Scope, ThreadCall
+from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityTask
 
 __all__ = ["AHEAD", "Lane", "Run", "ThreadLane"]
@@ -49,6 +50,7 @@ class Run:
         thread: Its thread, if it is a plain function that runs.
         group: The group that its task is in, once it has one.
         pulse: What it says with ``heartbeat()``, once it has, or if it must.
+        transaction: What it writes in, while it does.
         place: Names its place under limits if it keeps one after it was given up.
     """
 
@@ -70,6 +72,7 @@ class Run:
         "stop",
         "task",
         "thread",
+        "transaction",
         "waits",
     )
 
@@ -87,6 +90,7 @@ class Run:
         self.over_at = self.due = math.inf
         self.detached = self.given_up = False
         self.thread: ThreadCall | None = None
+        self.transaction: ActivityTransaction | None = None
         self.group: DetachedGroup | None = None
         self.pulse: Pulse | None = None
         self.place = ""

@@ -393,6 +393,9 @@ class ActivityRunner:
         if run.detached:
             return
         run.detached = True
+        transaction = run.transaction
+        if transaction is not None:  # its thread goes on; its locks must not
+            transaction.abandon()
         task = run.task
         if self._runs.get(task.key) is run:
             del self._runs[task.key]

@@ -36,8 +36,8 @@ class Kept(Enum):
 def call_in_transaction(begin: Begin, call: Call, run: Run) -> Kept:
     """Call a function, store what it returns, and commit; in the function's thread.
 
-    Not if it was given up meanwhile. If that happens while this commits, the activity's row says
-    which of the two came first.
+    Not if it was given up meanwhile, which ends the transaction while the function goes on. If that
+    happens while this commits, the activity's row says which of the two came first.
 
     Raises:
         NonRetryable: There can be no such transaction, or the function has ended it.
@@ -46,15 +46,23 @@ def call_in_transaction(begin: Begin, call: Call, run: Run) -> Kept:
     key = run.task.key
     try:
         with begin(key, run.task.attempt) as transaction:
-            token = current_connection.set(transaction.connection)
+            run.transaction = transaction  # before the look at `detached`, which is set first
             try:
-                result = call.definition.call_plain(call.args, call.kwargs)
+                return Kept.LOST if run.detached else _call(transaction, call, run)
             finally:
-                current_connection.reset(token)
-            assert call.encode is not None
-            event = ActivityCompleted(key.command, msgspec.Raw(call.encode(result)))
-            stored = not run.detached and transaction.finish(encode_event(event))
-            return Kept.STORED if stored else Kept.LOST
+                run.transaction = None
     except TransactionRefused as exc:
         name = call.definition.name
         raise NonRetryable(f"activity {name!r} is transactional: {exc}") from exc
+
+
+def _call(transaction: ActivityTransaction, call: Call, run: Run) -> Kept:
+    token = current_connection.set(transaction.connection)
+    try:
+        result = call.definition.call_plain(call.args, call.kwargs)
+    finally:
+        current_connection.reset(token)
+    assert call.encode is not None
+    event = ActivityCompleted(run.task.key.command, msgspec.Raw(call.encode(result)))
+    stored = not run.detached and transaction.finish(encode_event(event))
+    return Kept.STORED if stored else Kept.LOST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pymysql.connections import Connection as RawConnection
 
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.server_clock import ServerClock
+from trioflow.backends._common.sockets import break_off
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.mysql.borrowed import MysqlBorrowedStore, checked
 from trioflow.backends.mysql.connection import MysqlConnection
@@ -156,3 +158,8 @@ class MysqlBackend(SharedSqlBackend[_MysqlStore]):
     def _close_plain(self, raw: RawConnection[Any]) -> None:
         with suppress(pymysql.Error):
             raw.close()
+
+    def _revoke_plain(self, raw: RawConnection[Any]) -> None:
+        there: socket.socket | None = getattr(raw, "_sock", None)
+        if there is not None:
+            break_off(there.fileno())

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.loop import call_soon_here
 from trioflow.backends._common.server_clock import ServerClock
+from trioflow.backends._common.sockets import break_off
 from trioflow.backends._common.url_text import shown
 from trioflow.backends._common.watching import Watcher
 from trioflow.backends.outbox import CallerTransaction
@@ -38,6 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
     "application_name": "trioflow",
 }
+_CANCEL_WITHIN = 5.0  # seconds
 # Tables grow from nothing, faster than statistics: every query of ours has an index to use. A
 # process that was stopped in a transaction must not hold its locks for long. Nor may one wait long
 # for a row that somebody else's transaction has locked: the worker's own is locked meanwhile.
@@ -168,6 +171,11 @@ class PostgresBackend(SharedSqlBackend[_PgStore]):
 
     def _close_plain(self, raw: psycopg.Connection[Any]) -> None:
         self._put(raw)
+
+    def _revoke_plain(self, raw: psycopg.Connection[Any]) -> None:
+        with suppress(psycopg.Error):  # the server notices a broken connection between statements
+            raw.cancel_safe(timeout=_CANCEL_WITHIN)
+        break_off(raw.fileno())
 
     # --- waking -------------------------------------------------------------------------
 

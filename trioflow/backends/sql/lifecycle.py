@@ -66,7 +66,7 @@ class SharedSqlBackend(SqlBackend[S]):
             connect=self._open_session,
             connect_for_heartbeats=partial(self._session, self._connect_for_heartbeats),
         )
-        self._idle = IdleConnections(self._connect_plain, self._close_plain)
+        self._idle = IdleConnections(self._connect_plain, self._close_plain, self._revoke_plain)
 
     # --- what a subclass gives --------------------------------------------------------------
 
@@ -87,6 +87,13 @@ class SharedSqlBackend(SqlBackend[S]):
     @abc.abstractmethod
     def _close_plain(self, raw: Any) -> None:
         """Close such a connection, or give it back."""
+
+    @abc.abstractmethod
+    def _revoke_plain(self, raw: Any) -> None:
+        """End such a connection's transaction while another thread uses it, which gets errors.
+
+        May raise errors of the driver, and OSError.
+        """
 
     @abc.abstractmethod
     def _borrow(self, raw: Any) -> BorrowedStore:

@@ -44,9 +44,16 @@ class IdleConnections:
     Args:
         connect: Returns a new one of the driver, not in autocommit mode.
         close: Closes one, or gives it back.
+        revoke: Ends the transaction of one that another thread uses, and lets it do no more.
     """
 
-    def __init__(self, connect: Callable[[], Any], close: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        close: Callable[[Any], object],
+        revoke: Callable[[Any], object],
+    ) -> None:
+        self.revoke = revoke
         self._connect = connect
         self._close = close
         self._idle: list[Any] = []
@@ -108,6 +115,8 @@ class SqlActivityTransaction:
         self._fence = (*msgspec.structs.astuple(key), worker, attempt)
         self._key = key
         self._ended = False
+        self._leaving = threading.Lock()
+        self._left = self._revoked = False
         self.connection: Any = None
         self._store: BorrowedStore
 
@@ -144,12 +153,28 @@ class SqlActivityTransaction:
         traceback: TracebackType | None,
     ) -> None:
         raw = self.connection
-        if self._ended and error is None:
+        with self._leaving:
+            self._left = True
+        if self._ended and error is None and not self._revoked:
             self._connections.keep(raw)
             return
         with contextlib.suppress(*self._store.dialect.errors):
             raw.rollback()
         self._connections.drop(raw)
+
+    def abandon(self) -> None:
+        """See `ActivityTransaction.abandon`."""
+        # In a thread: servers are asked over the network, and SQLite is waited for.
+        name = f"trioflow gives up {self._key.instance} {self._key.command}"
+        threading.Thread(target=self._revoke, name=name, daemon=True).start()
+
+    def _revoke(self) -> None:
+        with self._leaving:
+            if self._left:
+                return
+            self._revoked = True
+            with contextlib.suppress(*self._store.dialect.errors, OSError):
+                self._connections.revoke(self.connection)
 
     def finish(self, event: bytes) -> bool:
         """See `ActivityTransaction.finish`."""

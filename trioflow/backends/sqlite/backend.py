@@ -31,7 +31,8 @@ from trioflow.backends.sqlite.damage import (
     is_sound_instance,
     suspend_damaged,
 )
-from trioflow.backends.sqlite.dialect import SqliteDialect, connect
+from trioflow.backends.sqlite.dialect import SqliteDialect, connect, connect_as
+from trioflow.backends.sqlite.revocable import RevocableConnection
 from trioflow.backends.sqlite.schema import SCRIPTS, SqliteMigrations
 from trioflow.errors import TransactionRefused
 
@@ -166,13 +167,16 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
     def _borrow(self, raw: sqlite3.Connection) -> SqliteBorrowedStore:
         return SqliteBorrowedStore(raw, self._store(), self._file)
 
-    def _new_plain(self) -> sqlite3.Connection:
-        raw = connect(self.path)
+    def _new_plain(self) -> RevocableConnection:
+        raw = connect_as(RevocableConnection, self.path)
         raw.isolation_level = "IMMEDIATE"
         return raw
 
-    def _close_plain(self, raw: sqlite3.Connection) -> None:
+    def _close_plain(self, raw: RevocableConnection) -> None:
         raw.close()
+
+    def _revoke_plain(self, raw: RevocableConnection) -> None:
+        raw.revoke()
 
     # --- work ---------------------------------------------------------------------------
 

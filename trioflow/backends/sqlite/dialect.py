@@ -28,8 +28,9 @@ from trioflow.errors import (
     SchemaError,
 )
 
-__all__ = ["SqliteDialect", "connect", "make_durable"]
+__all__ = ["SqliteDialect", "connect", "connect_as", "make_durable"]
 
+C = TypeVar("C", bound=sqlite3.Connection)
 T = TypeVar("T")
 
 # How long a statement waits for another process's transaction to end, seconds.
@@ -64,12 +65,18 @@ def connect(path: str) -> sqlite3.Connection:
     Args:
         path: A path, ``":memory:"``, or a URI that begins with ``file:``.
     """
+    return connect_as(sqlite3.Connection, path)
+
+
+def connect_as(kind: type[C], path: str) -> C:
+    """Open a file as trioflow needs it, with a connection of this class."""
     connection = sqlite3.connect(
         path,
         timeout=_BUSY_TIMEOUT,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
+        factory=kind,
         uri=path.startswith("file:"),
     )
     try:
