@@ -11,6 +11,7 @@ import pytest
 from tests.stores import ALL, connection_of, marked, open_store, opened
 from trioflow import (
     ArgumentError,
+    BackendUnavailable,
     ClientClosed,
     InstanceAlreadyExists,
     InstanceCancelled,
@@ -187,6 +188,44 @@ async def test_a_thread_may_use_its_own_connection(tmp_path):
         assert (await started.describe()).status == "running"
 
 
+async def test_the_thread_of_another_may_not(tmp_path):
+    path = tmp_path / "flow.db"
+    async with open_client(f"sqlite:///{path}", registry=flows) as client:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE orders (id)")
+            connection.execute("INSERT INTO orders VALUES (1)")
+            transaction = client.in_transaction(connection)
+            with pytest.raises(TransactionRefused, match="in the thread that has opened it"):
+                await anyio.to_thread.run_sync(transaction.start, add, 1)
+            assert connection.in_transaction
+            connection.rollback()
+        with pytest.raises(TransactionRefused, match="while it is open"):
+            transaction.start(add, 1)
+
+
+async def test_a_transaction_of_sqlite_that_cannot_write(tmp_path):
+    path = tmp_path / "flow.db"
+    async with open_client(f"sqlite:///{path}", registry=flows) as client:
+        with (
+            contextlib.closing(sqlite3.connect(path, timeout=0)) as connection,
+            contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
+        ):
+            transaction = client.in_transaction(connection)
+            connection.execute("BEGIN")
+            connection.execute("SELECT * FROM instances").fetchall()
+            await client.start(add, 1)
+            with pytest.raises(TransactionRefused, match="began with a read.*BEGIN IMMEDIATE"):
+                transaction.start(add, 1)
+            assert connection.in_transaction
+            connection.rollback()
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(BackendUnavailable, match="locked by another") as raised:
+                transaction.start(add, 1)
+            assert "rolled back" not in str(raised.value), "nothing was open"
+            other.execute("ROLLBACK")
+        assert await client.count() == 1
+
+
 async def test_memory_says_that_it_cannot():
     async with open_client("memory://", registry=flows) as client:
         with pytest.raises(TransactionRefused, match="memory store.*commit first"):
@@ -262,6 +301,17 @@ async def test_connections_of_psycopg_in_which_nothing_can_be_done(tmp_path, ser
             connection.execute("SET client_encoding TO LATIN1")
             with pytest.raises(TransactionRefused, match="UTF8"):
                 transaction.start(add, 1)
+            connection.rollback()
+        with psycopg.connect(url) as connection:
+            transaction = client.in_transaction(connection)
+            connection.read_only = True
+            with pytest.raises(TransactionRefused, match="read-only; set its read_only"):
+                transaction.start(add, 1)
+            connection.read_only = None
+            connection.execute("SET TRANSACTION READ ONLY")
+            with pytest.raises(BackendUnavailable, match="accepts no writes"):
+                transaction.start(add, 1)
+            connection.execute("SELECT 1")
         with psycopg.connect(url, dbname="template1") as connection:
             transaction = client.in_transaction(connection)
             with pytest.raises(TransactionRefused, match="database of the store"):

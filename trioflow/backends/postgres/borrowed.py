@@ -11,7 +11,7 @@ from psycopg import pq
 
 from trioflow.backends._common.id_limits import IdLimit
 from trioflow.backends._common.thread import StorageThread
-from trioflow.backends.postgres.connection import PgConnection
+from trioflow.backends.postgres.connection import PgConnection, state_of
 from trioflow.backends.sql.borrowed import (
     BorrowedStore,
     SqlCallerTransaction,
@@ -24,6 +24,8 @@ from trioflow.errors import TransactionRefused
 __all__ = ["PgBorrowedStore", "PgCallerTransaction", "Raw"]
 
 T = TypeVar("T")
+
+_READ_ONLY = "25006"
 
 Raw = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
@@ -38,6 +40,10 @@ class _BorrowedConnection(PgConnection):
         self._raw = raw
         self._depth = 1
         self._sent = True
+
+    def _is_final(self, exc: Exception) -> bool:
+        # It may be only this transaction that is read-only, and the connection is not ours.
+        return state_of(exc) != _READ_ONLY and super()._is_final(exc)
 
 
 class PgBorrowedStore(BorrowedStore):
@@ -64,6 +70,8 @@ class PgBorrowedStore(BorrowedStore):
             raise TransactionRefused(
                 f"the transaction on {raw!r} has failed; roll it back, and make it again"
             )
+        if raw.read_only:
+            raise TransactionRefused(f"{raw!r} is read-only; set its read_only to False first")
         if raw.pgconn.pipeline_status:
             raise TransactionRefused(
                 f"{raw!r} is in pipeline mode; call sync() and leave its block first"

@@ -128,7 +128,9 @@ class SqlCallerTransaction:
     def _call(self, fn: Callable[[SqlStore, *Ts], T], *args: *Ts, told: bool = True) -> T:
         store = self._store()
         errors: tuple[type[Exception], ...] = (*store.dialect.errors, TransactionEnded)
+        was_open = False
         try:
+            was_open = store.dialect.in_transaction(store.connection)
             store.begin()
             try:
                 with store.transaction():
@@ -139,12 +141,12 @@ class SqlCallerTransaction:
                 if store.dialect.in_transaction(store.connection):
                     store.flush()
         except errors as exc:
-            raise _error(store, exc) from exc
+            raise _error(store, exc, was_open=was_open) from exc
         return result
 
 
-def _error(store: BorrowedStore, exc: Exception) -> BackendError:
-    """Return the error for one of the driver's."""
+def _error(store: BorrowedStore, exc: Exception, *, was_open: bool) -> BackendError:
+    """Return the error for one of the driver's, if a transaction was perhaps open before."""
     cause = exc.__cause__ if isinstance(exc, TransactionEnded) else exc
     error = store.dialect.error(cause) if isinstance(cause, store.dialect.errors) else exc
     if isinstance(error, SchemaError):
@@ -152,7 +154,8 @@ def _error(store: BorrowedStore, exc: Exception) -> BackendError:
             f"the connection given to in_transaction() is to a database without trioflow's tables; "
             f"it must be one to the database of the store ({error})"
         )
-    if isinstance(error, BackendUnavailable) and not store.dialect.in_transaction(store.connection):
+    is_open = was_open and store.dialect.in_transaction(store.connection)
+    if isinstance(error, BackendUnavailable) and was_open and not is_open:
         return BackendUnavailable(
             f"your transaction was rolled back as a whole; make it again from its beginning "
             f"({error})"

@@ -31,7 +31,10 @@ class BorrowedSqlite:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
-        return self.raw.in_transaction
+        try:
+            return self.raw.in_transaction
+        except sqlite3.ProgrammingError:  # it is closed
+            return False
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
         """Run one statement, and read all its rows."""
@@ -104,7 +107,14 @@ class SqliteBorrowedStore(BorrowedStore):
 
     def begin(self) -> None:
         """See `BorrowedStore.begin`."""
-        file = file_of(self._raw)
+        try:
+            file = file_of(self._raw)
+        except sqlite3.ProgrammingError as exc:
+            raise TransactionRefused(
+                f"{self._raw!r} cannot be used here ({exc}); call this in the thread that has "
+                "opened it, while it is open, or open it with "
+                "sqlite3.connect(…, check_same_thread=False)"
+            ) from exc
         if not self._file:
             raise TransactionRefused(
                 "the store is in memory, on a connection that it was given, and nobody else can "

@@ -26,6 +26,7 @@ from trioflow.errors import (
     CorruptStore,
     DataRefused,
     SchemaError,
+    TransactionRefused,
 )
 
 __all__ = ["SqliteDialect", "connect", "connect_as", "make_durable"]
@@ -202,6 +203,12 @@ class SqliteDialect:
             return CorruptStore(
                 f"{path} is damaged, or is no SQLite database ({exc}); restore it from a backup, "
                 "or use another file"
+            )
+        if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT:
+            return TransactionRefused(
+                f"{path}: the transaction began with a read, and somebody has written since, so it "
+                "cannot write any more; roll it back, and begin it with "
+                f'connection.execute("BEGIN IMMEDIATE") ({exc})'
             )
         if code in _UNAVAILABLE:
             parent = Path(path).parent
