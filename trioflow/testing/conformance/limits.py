@@ -347,6 +347,18 @@ async def no_limited_instance_is_born_begun(stage: Stage) -> None:
     assert await stage.take_ids() == ["n"]
 
 
+async def limits_of_other_kinds_may_have_the_same_name(stage: Stage) -> None:
+    await stage.workers("w1")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    await stage.create("a", "b")
+    assert await stage.take_ids() == ["a"]
+    for kind in ("activity", "queue"):
+        await _limit(stage, kind=kind, name="flow", concurrency=5)
+        assert await stage.backend.remove_limit(kind, "flow")
+        assert await stage.take_ids() == []
+    assert list((await stage.backend.limits()).limits) == [("workflow", "flow")]
+
+
 async def an_id_that_is_used_again_waits_again(stage: Stage) -> None:
     await stage.workers("w1")
     await _limit(stage, kind="workflow", name="flow", concurrency=1)
@@ -383,5 +395,6 @@ CASES: tuple[Case, ...] = (
     instances_that_have_begun_count,
     instances_wait_in_their_order,
     no_limited_instance_is_born_begun,
+    limits_of_other_kinds_may_have_the_same_name,
     an_id_that_is_used_again_waits_again,
 )

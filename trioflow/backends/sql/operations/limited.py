@@ -95,7 +95,8 @@ def remove_limit(store: SqlStore, kind: LimitKind, name: str) -> bool:
             return False
         _change_version(store)
         store.execute(queries.delete, kind, name)
-        store.execute(queries.dismiss_all, name)
+        if kind == "workflow":
+            store.execute(queries.dismiss_all, name)
         _forget_keys(store, kind, name)
         return True
 
