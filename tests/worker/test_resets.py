@@ -415,6 +415,32 @@ async def test_status_and_attributes_are_those_of_the_turns_that_are_kept(backen
         assert (await client.count(where={"colour": "blue"})) == 0
 
 
+@pytest.mark.parametrize("way", ["reset", "fork"])
+async def test_status_and_attributes_are_shown_before_the_next_turn(way, backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def paints() -> None:
+        set_status("red")
+        set_attributes(colour="red")
+        await go.receive()
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(paints.options(id="p", attributes={"size": 1}))
+        await until(lambda: _is(handle, "red"))
+        if way == "reset":
+            await handle.reset(turn=1)
+        else:
+            handle = await client.fork("p", turn=1)
+        await until(lambda: _is(handle, "red"))
+        described = await handle.describe()
+        assert described.attributes == {"size": 1, "colour": "red"}
+        assert (described.turns, described.worker) == (1, None)
+        assert handle.id in [one.id for one in await client.list(where={"colour": "red"})]
+        await handle.signal(go, "")
+        await handle.result()
+
+
 async def test_what_its_code_has_seen_of_itself_stays_so(backend):
     shop = Shop()
 
