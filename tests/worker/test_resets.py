@@ -10,6 +10,7 @@ import trio
 
 from tests.worker.flow import Gate, serving, until, until_status
 from trioflow import (
+    Every,
     InstanceAlreadyExists,
     InstanceNotFound,
     InstanceTerminated,
@@ -20,11 +21,13 @@ from trioflow import (
     Signal,
     Update,
     activity_info,
+    continue_as_new,
     info,
     now,
     set_attributes,
     set_status,
 )
+from trioflow._model.turns import decode_turn
 from trioflow.errors import ArgumentError
 
 go, number = Signal("go", str), Signal("number", int)
@@ -612,6 +615,37 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         assert shop.called() == ["one", "two", "one"]
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_a_fork_has_the_options_of_the_start(turn, backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def waits() -> None:
+        await go.receive()
+        if info().execution == 1:
+            continue_as_new()
+        await go.receive()
+
+    async with serving(backend, shop.flows) as client:
+        call = waits.options(timeout=1000, max_events=500).bind()
+        schedule = await client.schedule("s", Every(hours=1), call)
+        await trio.sleep(3600)
+        (run,) = await until(lambda: _runs(schedule))
+        await until(lambda: _turns(client.handle(run.id), 1))
+        (original,) = await _started(backend, run.id)
+        await trio.sleep(300)
+        fork = await client.fork(run.id, turn=turn, new_id="f")
+        await fork.signal(go, "")
+        await until(lambda: _in_execution(fork, 2))
+        for started in await _started(backend, "f"):
+            assert (started.max_events, started.schedule) == (500, original.schedule)
+            assert started.schedule.at == run.scheduled_at
+            expected = original.deadline_at if turn else backend.now() + 1000
+            assert started.deadline_at == pytest.approx(expected, abs=1)
+        await fork.terminate()
+        assert await _runs(schedule) == [run]
+
+
 async def test_a_fork_goes_on_by_itself(backend):
     shop = Shop()
 
@@ -642,6 +676,20 @@ async def test_a_fork_goes_on_by_itself(backend):
 
 async def _async(value):
     return value
+
+
+async def _runs(schedule):
+    return (await schedule.describe()).running
+
+
+async def _started(backend, id):
+    history = await backend.history(id)
+    return [decode_turn(execution.turns[0]).events[0] for execution in history]
+
+
+async def _in_execution(handle, number):
+    described = await handle.describe()
+    return described.execution == number and described.turns
 
 
 async def _is(handle, status):

@@ -11,8 +11,8 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import ClaimShared, ReleaseShared
-from trioflow._model.events import RequestDone
+from trioflow._model.commands import ClaimShared, ReleaseShared, StartOptions
+from trioflow._model.events import RequestDone, Started
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -96,11 +96,30 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
         metadata=record.metadata,
         priority=record.priority,
         life=client.random.new_life(),
+        options=_options(record, turns, keep, client.backend.now()),
     )
     new = plan.fork(new, client.random)
     if not await client.backend.fork(new, plan.beginning):
         raise InstanceAlreadyExists(new_id)
     return new
+
+
+def _options(record: InstanceRecord, turns: list[Turn], keep: int, now: float) -> bytes:
+    """Return the start options of a fork, as the first turn of the other one shows them.
+
+    One that begins anew has as long as the other one had. Else both have the same deadline, which
+    its next executions take from here.
+    """
+    first = turns[0].events[0] if turns else None
+    if not isinstance(first, Started):
+        return b""
+    timeout = None
+    if first.deadline_at is not None:
+        # A worker that starts an instance itself takes the time of its first turn, not the row's.
+        began_at = min(turns[0].now, max(record.created_at, record.start_at))
+        timeout = max(first.deadline_at - (now if keep else began_at), 0.0)
+    options = StartOptions(timeout, first.max_events or None, first.schedule)
+    return b"" if options == StartOptions() else _encode(options)
 
 
 async def _record(client: Client, id: str, life: str | None) -> InstanceRecord:
