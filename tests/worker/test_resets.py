@@ -28,7 +28,7 @@ from trioflow import (
     set_status,
 )
 from trioflow._model.turns import decode_turn
-from trioflow.errors import ArgumentError
+from trioflow.errors import ArgumentError, TrioflowError
 
 go, number = Signal("go", str), Signal("number", int)
 DAY = 24 * 3600.0
@@ -525,6 +525,38 @@ async def test_a_terminated_one_lives_again(backend):
         await handle.reset()
         assert await handle.result() == "CHILD"
         assert shop.called() == ["parent", "child", "child"]
+
+
+@pytest.mark.parametrize("how", ["always changed", "cancelled"])
+async def test_what_was_held_for_a_reset_in_vain_goes_on(how, backend, monkeypatch):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def waits() -> str:
+        return await go.receive()
+
+    seen = []
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(waits)
+        await until(lambda: _turns(handle, 1))
+        with trio.CancelScope() as scope:
+
+            async def changed(_reset):
+                seen.append((await handle.describe()).status)
+                if how == "cancelled" and seen[-1] == "suspended":
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+                return "changed"
+
+            monkeypatch.setattr(client.backend, "reset", changed)
+            with pytest.raises(TrioflowError, match="it had changed until"):
+                await handle.reset(turn=1)
+        assert scope.cancelled_caught == (how == "cancelled")
+        assert "suspended" in seen
+        assert (await handle.describe()).status == "running"
+        await handle.signal(go, "on")
+        assert await handle.result() == "on"
 
 
 async def test_what_cannot_be_reset_says_why(backend):

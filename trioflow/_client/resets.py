@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
@@ -36,6 +37,8 @@ _encode = msgspec.json.Encoder().encode
 
 _PATIENT = 3  # tries until an instance that makes turns all the time is paused for it
 _TRIES = 20
+_LETTING_GO = 10.0  # seconds
+_HELD = _encode(SuspendReport(kind="paused", message="it is being reset; resume() lets it go on"))
 
 
 async def reset_instance(
@@ -43,41 +46,63 @@ async def reset_instance(
 ) -> None:
     """Let an instance go on from before a turn; see `Handle.reset`."""
     why = seal_text(client.codec, check_reason(reason))
-    for attempt in range(_TRIES):
-        record = await _record(client, id, life)
-        life = record.life
-        if attempt >= _PATIENT and record.status == "running":
-            await _hold_still(client, record)
+    held = False
+    try:
+        for attempt in range(_TRIES):
             record = await _record(client, id, life)
-        stored, turns = await _turns_of(client, record)
-        keep = _checked(record, turns, turn)
-        _check_shared(record, turns[:keep])
-        inbox = await client.backend.inbox(id)
-        plan = Plan(record, stored, turns, keep, inbox)
-        found = [await client.backend.get(child) for child in plan.open_children()]
-        plan.reset({child.id: child for child in found if child is not None}, client.random)
-        left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
-        error = InstanceTerminated(id, "its parent was reset to before it was started")
-        done = await client.backend.reset(
-            NewExecution(
-                id=id,
-                life=record.life,
-                execution=record.execution,
-                turns=record.turns,
-                inbox=[message.seq for message in inbox],
-                ending=encode_turn(left),
-                beginning=plan.beginning,
-                adopted=plan.adopted,
-                outcome=_encode(Failed(Failure.of(error, client.codec))),
-            )
-        )
-        if done == "done":
-            client.waiter.look_again(id)
-            return
+            life = record.life
+            if attempt >= _PATIENT and record.status == "running":
+                held = True
+                await client.backend.suspend(id, _HELD, life=life)
+                record = await _record(client, id, life)
+            if await _try_reset(client, record, turn, why):
+                held = False
+                client.waiter.look_again(id)
+                return
+    finally:
+        if held:
+            with anyio.move_on_after(_LETTING_GO, shield=True):
+                await _let_go(client, id, life)
     raise TrioflowError(
         f"instance {id!r} was not reset: each time when its history was read, it had changed until "
         "the reset was to be stored. Try again when less happens to it"
     )
+
+
+async def _let_go(client: Client, id: str, life: str | None) -> None:
+    """Resume an instance that was held for a reset which was not made."""
+    record = await client.backend.get(id)
+    if record is not None and record.life == life and record.outcome == _HELD:
+        await client.backend.resume(id, life=life)
+
+
+async def _try_reset(
+    client: Client, record: InstanceRecord, turn: int | None, why: str | None
+) -> bool:
+    """Reset an instance as it was just read; return False if it has changed since."""
+    stored, turns = await _turns_of(client, record)
+    keep = _checked(record, turns, turn)
+    _check_shared(record, turns[:keep])
+    inbox = await client.backend.inbox(record.id)
+    plan = Plan(record, stored, turns, keep, inbox)
+    found = [await client.backend.get(child) for child in plan.open_children()]
+    plan.reset({child.id: child for child in found if child is not None}, client.random)
+    left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
+    error = InstanceTerminated(record.id, "its parent was reset to before it was started")
+    done = await client.backend.reset(
+        NewExecution(
+            id=record.id,
+            life=record.life,
+            execution=record.execution,
+            turns=record.turns,
+            inbox=[message.seq for message in inbox],
+            ending=encode_turn(left),
+            beginning=plan.beginning,
+            adopted=plan.adopted,
+            outcome=_encode(Failed(Failure.of(error, client.codec))),
+        )
+    )
+    return done == "done"
 
 
 async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) -> NewInstance:
@@ -187,8 +212,3 @@ def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
         f"instance {record.id!r} is {record.status}, so nothing says where it went wrong: name the "
         "turn from which it is to go on, turn=…; handle.history() shows them"
     )
-
-
-async def _hold_still(client: Client, record: InstanceRecord) -> None:
-    report = SuspendReport(kind="paused", message="it is being reset; resume() lets it go on")
-    await client.backend.suspend(record.id, _encode(report), life=record.life)
