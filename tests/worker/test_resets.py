@@ -635,7 +635,7 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         await until(lambda: _async(bool(shop.calls)))
         await second.signal(go, "two")
         await until(lambda: _turns(first, 3))
-        with pytest.raises(ArgumentError, match="'one' has or waits for shared .*account"):
+        with pytest.raises(ArgumentError, match=r"'one' has or waits for .*account.* turn=1$"):
             await first.reset(turn=3)
         await first.reset(turn=1)
         await until(lambda: _async("two" in shop.called()))
@@ -676,6 +676,32 @@ async def test_a_fork_has_the_options_of_the_start(turn, backend):
             assert started.deadline_at == pytest.approx(expected, abs=1)
         await fork.terminate()
         assert await _runs(schedule) == [run]
+
+
+async def test_a_failure_with_a_lock_is_reset_to_before_the_lock(backend):
+    shop = Shop()
+    outer, inner = SharedLock("outer"), SharedLock("inner")
+
+    @shop.flows.workflow
+    async def pays() -> str:
+        await go.receive()
+        async with outer:
+            await shop.book("outer")
+            async with inner:
+                await shop.book("inner")
+                shop.check()
+        return "paid"
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(pays.options(id="p"))
+        await handle.signal(go, "")
+        await until_status(handle, "failed")
+        with pytest.raises(ArgumentError, match="'p' has or waits for shared .*inner.* turn=1$"):
+            await handle.reset()
+        shop.mended = True
+        await handle.reset(turn=1)
+        assert await handle.result() == "paid"
+        assert shop.called() == ["outer", "inner"] * 2
 
 
 async def test_a_fork_goes_on_by_itself(backend):

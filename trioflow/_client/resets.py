@@ -181,23 +181,33 @@ def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
 
     Another execution that began in the middle of a block would do as if it had the lock.
     """
-    claims: dict[str, str] = {}
+    claims = _open_claims(kept)
+    if not claims:
+        return
+    number = len(kept)
+    while open_ := _open_claims(kept[:number]):
+        number = min(turn for turn, _ in open_)
+    raise ArgumentError(
+        f"instance {record.id!r} has or waits for shared {min(name for _, name in claims)} before "
+        f"turn {len(kept)}, which nobody can give to another execution. It can go on from a turn "
+        f"before which it had not asked for it yet: the last one is turn={number}"
+    )
+
+
+def _open_claims(turns: list[Turn]) -> list[tuple[int, str]]:
+    """Return what is held or waited for after these turns, each with the turn that asked for it."""
+    claims: dict[str, tuple[int, str]] = {}
     answered = {
-        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
+        event.id for turn in turns for event in turn.events if isinstance(event, RequestDone)
     }
-    for turn in kept:
+    for number, turn in enumerate(turns):
         for command in turn.commands:
             if isinstance(command, ClaimShared):
                 if command.size or command.id not in answered:
-                    claims[command.id] = command.name
+                    claims[command.id] = number, command.name
             elif isinstance(command, ReleaseShared):
                 claims.pop(command.id, None)
-    if claims:
-        raise ArgumentError(
-            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
-            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
-            "had not asked for it yet"
-        )
+    return list(claims.values())
 
 
 def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:

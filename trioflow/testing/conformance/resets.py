@@ -361,12 +361,12 @@ async def a_fork_has_a_history(stage: Stage) -> None:
         carried=b"[]",
         wake_at=7.0,
     )
-    made = new("f", life=_LIFE, attributes=b'{"n":1}')
+    made = new("f", life=_LIFE, attributes=b'{"n":1}', options=b'{"timeout":5.0}')
     assert await backend.fork(made, begin) is True
     taken = {one.id: one for one in await stage.take()}
     fork = taken["f"]
     assert (fork.execution, fork.turns, fork.events, fork.life) == (1, 2, 4, _LIFE)
-    assert (fork.carried, fork.wake_at) == (b"[]", 7.0)
+    assert (fork.carried, fork.wake_at, fork.options) == (b"[]", 7.0, made.options)
     assert events([fork]) == [b"1"]
     assert await stage.turns("f") == begin.turns
     assert taken["c"].parent == ParentRef("f", 1, "0:1")
