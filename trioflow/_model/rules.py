@@ -13,6 +13,7 @@ __all__ = [
     "LATE_GENERATORS",
     "LIMITED_HANDLERS",
     "LIMITED_NESTING",
+    "SCHEDULED_IN_TURN",
 ]
 
 IN_ORDER_OF_TIME = 1
@@ -34,5 +35,9 @@ LIMITED_HANDLERS = 5
 """From this number on: the instance's timeout ends handlers of updates, also when the workflow's
 function has returned before."""
 
-CURRENT_RULES = 5
+SCHEDULED_IN_TURN = 6
+"""From this number on: a run of a schedule that had to wait for the jitter of one before it is late
+by what has passed since then only."""
+
+CURRENT_RULES = 6
 """What new executions get."""
