@@ -136,6 +136,26 @@ def test_contributing_says_where_a_change_goes_in_this_tree():
     assert parts - named == set()
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_layers_are_those_that_are_enforced(page: str):
+    text = (ROOT / page).read_text("utf-8")
+    (shown,) = re.findall(r"```\n(__main__  >.*?)\n```", text, re.DOTALL)
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each["id"] == "layers")
+    there = [re.sub(r"\(\w+\) \| ", "", layer) for layer in layers]  # without what is planned
+    assert re.split(r"\s+>\s+", shown) == there
+
+
+def test_the_architecture_names_every_part():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`(\w+(?:/|\.py))`", page.split("## Data flow")[0]))
+    parts = {
+        f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
+        for name in {part.split(".")[1] for part in MODULES if "." in part}
+    }
+    assert parts - named == set()
+
+
 SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
 
 

@@ -2,8 +2,9 @@
 
 An observer is told of facts: of what is stored, once it is stored, and of attempts of activities,
 once they have ended. A replay is no such fact of an instance, so nothing is told twice because of
-it. Observers are called one after the other in the loop's thread; one that raises is named in the
-log, once, and changes nothing. Where there is none, nobody builds the facts.
+it. Observers are called one after the other in the loop's thread; one that raises, whatever it is
+but a `KeyboardInterrupt`, is named in the log, once, and changes nothing. Where there is none,
+nobody builds the facts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Literal, Protocol, cast
 
 from trioflow._codec.failures.failures import Failure
@@ -30,6 +32,7 @@ __all__ = [
     "Observer",
     "Observers",
     "TurnStored",
+    "check_observers",
     "observers_of",
     "propagators_among",
 ]
@@ -247,11 +250,13 @@ class Observers:
     _named: set[int] = field(default_factory=set[int])
 
     def tell(self, observation: Observation) -> None:
-        """Tell all of them; this never fails."""
+        """Tell all of them; nothing but a `KeyboardInterrupt` leaves this."""
         for number, observer in enumerate(self.observers):
             try:
                 observer.observe(observation)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a library's SystemExit must not end the worker either
                 if number not in self._named:
                     self._named.add(number)
                     logger.exception(
@@ -268,6 +273,30 @@ def propagators_among(
     """Return the propagators, and those observers that are some, too."""
     both = [each for each in observers if hasattr(each, "inject") and hasattr(each, "extract")]
     return (*propagators, *cast("list[Propagator]", both)) if both else propagators
+
+
+def check_observers(observers: object) -> None:
+    """Check what was given as observers.
+
+    Raises:
+        TypeError: It is no sequence, or one of them is no observer.
+    """
+    if not isinstance(observers, Sequence) or isinstance(observers, str):
+        raise TypeError(
+            f"observers: a sequence of them is needed, observers=[…] or (), not {observers!r}"
+        )
+    for one in cast("Sequence[object]", observers):
+        observe = getattr(one, "observe", None)
+        if isinstance(one, type) or not callable(observe):
+            raise TypeError(
+                "observers: an object with a method observe(observation) is needed, such as "
+                f"trioflow.otel.OpenTelemetry(), not {one!r}"
+            )
+        if iscoroutinefunction(observe):
+            raise TypeError(
+                f"observers: observe() of {one!r} is async, and nobody would wait for it; make it "
+                "a plain 'def'"
+            )
 
 
 def observers_of(observers: Sequence[Observer]) -> Observers | None:

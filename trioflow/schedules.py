@@ -21,6 +21,7 @@ import trio
 from trioflow._engine.calls import Caller, current_caller
 from trioflow._engine.runs import start_run, terminate_instance
 from trioflow._model.calendars import Cron, Every
+from trioflow._model.rules import SCHEDULED_IN_TURN
 from trioflow._model.schedules import (
     MOST_WAITING,
     SCHEDULE_MESSAGES,
@@ -169,7 +170,11 @@ class _Keeper:
         progress = self._progress
         patience = max(self._plan.catch_up, _ON_TIME)
         oldest = self._caller.now - patience
-        if self._due_at(at) >= oldest:
+        due_at = self._due_at(at)
+        if self._caller.execution.rules >= SCHEDULED_IN_TURN:
+            # Runs begin in the order of their times: jitter holds up those that follow, too.
+            due_at = progress.held_until = max(due_at, progress.held_until)
+        if due_at >= oldest:
             progress.after = at
             await self._begin(Due(run_id(self._id, at), at), self._plan.overlap)
             return

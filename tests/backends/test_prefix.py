@@ -105,6 +105,19 @@ async def test_a_table_of_somebody_else_leads_to_a_prefix(tmp_path):
         await SqliteBackend(path).open()
 
 
+@pytest.mark.parametrize(("there", "given"), [("flow_", "FLOW_"), ("Instances_", "instances_")])
+async def test_a_prefix_that_differs_in_capital_letters_only_is_refused(tmp_path, there, given):
+    path = tmp_path / "flow.db"
+    async with opened(SqliteBackend(path, prefix=there)):
+        pass
+    before = names_in(path)
+    with pytest.raises(SchemaError, match=f"{there}instances.*{given}instances.*capital letters"):
+        await SqliteBackend(path, prefix=given).open()
+    assert names_in(path) == before
+    async with opened(SqliteBackend(path, prefix=there)):
+        pass
+
+
 @pytest.mark.parametrize("prefix", ["1x", "a-b", "a b", "x" * 31, "flöw", "a;"])
 def test_a_prefix_that_cannot_be(prefix, tmp_path):
     with pytest.raises(BackendError, match="cannot be a prefix"):

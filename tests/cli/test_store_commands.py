@@ -16,6 +16,7 @@ from rich.console import Console
 from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_client, open_worker
 from trioflow._cli import looking, output
 from trioflow._cli.app import app
+from trioflow._cli.values import json_or_text
 
 STORE = "sqlite:///shop.db"
 FLOWS = """
@@ -273,6 +274,31 @@ def test_values_go_in_and_out(shop):
     assert (failed.exit_code, failed.stdout) == (1, "")
     assert failed.stderr == "Error: RuntimeError: below\\x1b[31m zero\n"
     assert "cli_flows.py" in cli("result", "bad", "--traceback").stderr
+
+
+def test_what_begins_like_json_and_is_none_is_refused(shop):
+    shop()
+    for text, why in {
+        "{bad": "object keys must be strings (byte 1)",
+        ' {"a": 1': "it is not complete",
+        '"good" and more': "trailing characters (byte 8)",
+    }.items():
+        for command in (
+            ("signal", "good", "approved", text),
+            ("update", "good", "add", text),
+            ("query", "good", "size", text),
+            ("start", "cli_order", f"order={text}", "-m", "cli_flows"),
+            ("list", "--where", f"customer={text}"),
+        ):
+            refused = cli(*command)
+            assert refused.exit_code == 2, command
+            assert f"begins like JSON, and is none: {why}." in refused.stderr
+
+
+def test_other_texts_need_no_quotes():
+    assert json_or_text("ann") == "ann"
+    assert json_or_text("12:30") == "12:30"
+    assert json_or_text('"[draft] hello"') == "[draft] hello"
 
 
 def test_what_is_asked_of_instances_is_done_or_refused_in_one_line(shop):

@@ -59,6 +59,7 @@ MISTAKES = {
     ),
     "seconds that are none": (lambda s: s.replace(catch_up=timedelta(1)), r"\.total_seconds\(\)"),
     "a negative jitter": (lambda s: s.replace(jitter=-1), "jitter is a number of seconds"),
+    "jitter without end": (lambda s: s.replace(jitter=float("inf")), "^jitter is .*, not inf"),
     "a long reason": (lambda s: s.pause("x" * 100_000), "a reason"),
 }
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
@@ -12,6 +13,7 @@ from trioflow import (
     DefinitionError,
     DeterminismError,
     NotInWorkflow,
+    Query,
     Signal,
     Update,
     Workflow,
@@ -24,11 +26,13 @@ from trioflow import (
 )
 from trioflow._engine.suspension import NeedsSuspension
 from trioflow._model import events as ev
-from trioflow._model.rules import LIMITED_HANDLERS
+from trioflow._model.queries import Question
+from trioflow._model.rules import CHECKED_HANDLERS, LIMITED_HANDLERS
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed
 
 add = Update("add", argument=int, result=int)
 flush = Update("flush", result=str)
+word_of = Query("word", argument=str)
 stop, word = Signal("stop", str), Signal("word", str)
 a, b = act("a", int), act("b", int)
 
@@ -484,6 +488,30 @@ def test_by_older_rules_handlers_have_no_limit_of_their_own(drive):
     driver.turn(done("u1:0", 1), now=START + 100)
     assert answers(driver.turn(done("u1:1", 0))) == {"r1": 2}
     driver.check()
+
+
+async def with_wrong_handlers():
+    """Each of them takes an argument too few."""
+    add.handler(lambda: 1)
+    word_of.handler(lambda: "")
+    await stop.receive()
+    return "stopped"
+
+
+def test_a_handler_that_does_not_fit_is_refused_where_it_is_set(drive):
+    failure = drive(with_wrong_handlers).check().turns[-1].outcome.failure
+    assert failure.type == "trioflow.errors.DefinitionError"
+    assert "the handler of update 'add' (" in failure.message
+
+
+def test_by_older_rules_a_handler_that_does_not_fit_fails_when_it_is_called(drive):
+    """Executions that have set one, and perhaps never needed it, go on as they began."""
+    driver = drive(with_wrong_handlers, rules=CHECKED_HANDLERS - 1)
+    asked = driver.execution.queries.answer(Question("word", msgspec.Raw(b'"a"')))
+    assert "takes 0 positional" in asked.failure.message
+    assert "takes 0 positional" in answers(driver.turn(request("r1", "add", 1)))["r1"]
+    driver.turn(signal("stop", ""))
+    assert driver.check().result() == "stopped"
 
 
 # --- replay and mistakes --------------------------------------------------------------------

@@ -74,6 +74,23 @@ def test_what_runs_each_quarter_counts_real_time(tz):
         assert {late - early for early, late in itertools.pairwise(at)} == {900}
 
 
+@ZONES
+def test_every_hour_counts_real_time_however_it_is_written(tz):
+    for day in CHANGES[tz][:2]:
+        shown = [times(Cron(f"30 {hour} * * *", tz=tz), day, 6, tz) for hour in ("*", "*/1")]
+        assert shown[0] == shown[1]
+        assert [one.fold for one in shown[0]] == [one.fold for one in shown[1]]
+
+
+def test_every_second_hour_is_each_that_the_clock_shows():
+    """As in Debian's cron: the hour begins with a star."""
+    every_second = Cron("30 */2 * * *", tz="Europe/Madrid")
+    shown = clocks(every_second, "2026-03-29 00:00", 3, "Europe/Madrid")
+    assert shown == ["29 00:30", "29 04:30", "29 06:30"]
+    shown = clocks(every_second, "2026-10-25 00:00", 4, "Europe/Madrid")
+    assert shown == ["25 00:30", "25 02:30", "25 02:30", "25 04:30"]
+
+
 def test_half_an_hour_is_not_a_whole_one():
     """What cronsim's own way with time zones loses: the first half of the next matching hour."""
     lord_howe = Cron("*/15 5 * * *", tz="Australia/Lord_Howe")

@@ -176,10 +176,11 @@ async def test_a_suspension_is_told():
     await store.aclose()
 
 
-async def test_one_that_raises_is_logged_once_and_changes_nothing(caplog):
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, GeneratorExit])
+async def test_one_that_raises_is_logged_once_and_changes_nothing(caplog, kind):
     class Broken:
         def observe(self, observation):
-            raise RuntimeError("no disk")
+            raise kind("no disk")
 
         def __repr__(self):
             return "<Broken>"
@@ -192,6 +193,40 @@ async def test_one_that_raises_is_logged_once_and_changes_nothing(caplog):
     (error,) = errors
     assert error.getMessage().startswith("observer <Broken> failed on BatchStored; it is told of")
     assert "no disk" in caplog.text
+
+
+async def test_an_interrupt_in_an_observer_ends_the_worker():
+    class Interrupted:
+        def observe(self, observation):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        async with open_worker("memory://", registry=flows, observers=[Interrupted()]) as worker:
+            await worker.client.run(part, 3)
+
+
+class Late:
+    async def observe(self, observation):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ([object()], "a method observe"),
+        ([None], "a method observe"),
+        ([Notes], "a method observe"),
+        ([Late()], "is async"),
+        (Notes(), "a sequence"),
+        (None, "a sequence"),
+    ],
+)
+async def test_what_is_no_observer_is_refused(wrong, says):
+    with pytest.raises(TypeError, match=f"^observers: .*{says}"):
+        open_worker("memory://", observers=wrong)
+    with pytest.raises(TypeError, match=f"^observers: .*{says}"):
+        async with open_client("memory://", observers=wrong):
+            raise AssertionError
 
 
 async def test_a_client_tells_of_what_it_starts_and_of_nothing_else():

@@ -10,6 +10,7 @@ import trio
 
 from tests.worker.flow import Gate, serving, until, until_status
 from trioflow import (
+    Every,
     InstanceAlreadyExists,
     InstanceNotFound,
     InstanceTerminated,
@@ -20,12 +21,14 @@ from trioflow import (
     Signal,
     Update,
     activity_info,
+    continue_as_new,
     info,
     now,
     set_attributes,
     set_status,
 )
-from trioflow.errors import ArgumentError
+from trioflow._model.turns import decode_turn
+from trioflow.errors import ArgumentError, TrioflowError
 
 go, number = Signal("go", str), Signal("number", int)
 DAY = 24 * 3600.0
@@ -415,6 +418,32 @@ async def test_status_and_attributes_are_those_of_the_turns_that_are_kept(backen
         assert (await client.count(where={"colour": "blue"})) == 0
 
 
+@pytest.mark.parametrize("way", ["reset", "fork"])
+async def test_status_and_attributes_are_shown_before_the_next_turn(way, backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def paints() -> None:
+        set_status("red")
+        set_attributes(colour="red")
+        await go.receive()
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(paints.options(id="p", attributes={"size": 1}))
+        await until(lambda: _is(handle, "red"))
+        if way == "reset":
+            await handle.reset(turn=1)
+        else:
+            handle = await client.fork("p", turn=1)
+        await until(lambda: _is(handle, "red"))
+        described = await handle.describe()
+        assert described.attributes == {"size": 1, "colour": "red"}
+        assert (described.turns, described.worker) == (1, None)
+        assert handle.id in [one.id for one in await client.list(where={"colour": "red"})]
+        await handle.signal(go, "")
+        await handle.result()
+
+
 async def test_what_its_code_has_seen_of_itself_stays_so(backend):
     shop = Shop()
 
@@ -498,6 +527,38 @@ async def test_a_terminated_one_lives_again(backend):
         assert shop.called() == ["parent", "child", "child"]
 
 
+@pytest.mark.parametrize("how", ["always changed", "cancelled"])
+async def test_what_was_held_for_a_reset_in_vain_goes_on(how, backend, monkeypatch):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def waits() -> str:
+        return await go.receive()
+
+    seen = []
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(waits)
+        await until(lambda: _turns(handle, 1))
+        with trio.CancelScope() as scope:
+
+            async def changed(_reset):
+                seen.append((await handle.describe()).status)
+                if how == "cancelled" and seen[-1] == "suspended":
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+                return "changed"
+
+            monkeypatch.setattr(client.backend, "reset", changed)
+            with pytest.raises(TrioflowError, match="it had changed until"):
+                await handle.reset(turn=1)
+        assert scope.cancelled_caught == (how == "cancelled")
+        assert "suspended" in seen
+        assert (await handle.describe()).status == "running"
+        await handle.signal(go, "on")
+        assert await handle.result() == "on"
+
+
 async def test_what_cannot_be_reset_says_why(backend):
     shop = Shop()
 
@@ -574,7 +635,7 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         await until(lambda: _async(bool(shop.calls)))
         await second.signal(go, "two")
         await until(lambda: _turns(first, 3))
-        with pytest.raises(ArgumentError, match="'one' has or waits for shared .*account"):
+        with pytest.raises(ArgumentError, match=r"'one' has or waits for .*account.* turn=1$"):
             await first.reset(turn=3)
         await first.reset(turn=1)
         await until(lambda: _async("two" in shop.called()))
@@ -584,6 +645,63 @@ async def test_what_is_shared_goes_to_the_next_and_is_not_taken_back(flow):
         await first.signal(number, 0)
         assert await first.result() == "one"
         assert shop.called() == ["one", "two", "one"]
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+async def test_a_fork_has_the_options_of_the_start(turn, backend):
+    shop = Shop()
+
+    @shop.flows.workflow
+    async def waits() -> None:
+        await go.receive()
+        if info().execution == 1:
+            continue_as_new()
+        await go.receive()
+
+    async with serving(backend, shop.flows) as client:
+        call = waits.options(timeout=1000, max_events=500).bind()
+        schedule = await client.schedule("s", Every(hours=1), call)
+        await trio.sleep(3600)
+        (run,) = await until(lambda: _runs(schedule))
+        await until(lambda: _turns(client.handle(run.id), 1))
+        (original,) = await _started(backend, run.id)
+        await trio.sleep(300)
+        fork = await client.fork(run.id, turn=turn, new_id="f")
+        await fork.signal(go, "")
+        await until(lambda: _in_execution(fork, 2))
+        for started in await _started(backend, "f"):
+            assert (started.max_events, started.schedule) == (500, original.schedule)
+            assert started.schedule.at == run.scheduled_at
+            expected = original.deadline_at if turn else backend.now() + 1000
+            assert started.deadline_at == pytest.approx(expected, abs=1)
+        await fork.terminate()
+        assert await _runs(schedule) == [run]
+
+
+async def test_a_failure_with_a_lock_is_reset_to_before_the_lock(backend):
+    shop = Shop()
+    outer, inner = SharedLock("outer"), SharedLock("inner")
+
+    @shop.flows.workflow
+    async def pays() -> str:
+        await go.receive()
+        async with outer:
+            await shop.book("outer")
+            async with inner:
+                await shop.book("inner")
+                shop.check()
+        return "paid"
+
+    async with serving(backend, shop.flows) as client:
+        handle = await client.start(pays.options(id="p"))
+        await handle.signal(go, "")
+        await until_status(handle, "failed")
+        with pytest.raises(ArgumentError, match="'p' has or waits for shared .*inner.* turn=1$"):
+            await handle.reset()
+        shop.mended = True
+        await handle.reset(turn=1)
+        assert await handle.result() == "paid"
+        assert shop.called() == ["outer", "inner"] * 2
 
 
 async def test_a_fork_goes_on_by_itself(backend):
@@ -616,6 +734,20 @@ async def test_a_fork_goes_on_by_itself(backend):
 
 async def _async(value):
     return value
+
+
+async def _runs(schedule):
+    return (await schedule.describe()).running
+
+
+async def _started(backend, id):
+    history = await backend.history(id)
+    return [decode_turn(execution.turns[0]).events[0] for execution in history]
+
+
+async def _in_execution(handle, number):
+    described = await handle.describe()
+    return described.execution == number and described.turns
 
 
 async def _is(handle, status):

@@ -375,6 +375,44 @@ async def test_jitter_spreads_what_is_due_together(backend):
         assert {one.id.split("/")[1] for one in await client.list()} == {_iso(EPOCH + 60)}
 
 
+async def test_jitter_beyond_the_interval_loses_no_run_while_a_worker_is_there(backend):
+    calendar = Every(seconds=10, offset=offset(0))
+    async with serving(backend, flows) as client:
+        terms = {"overlap": "allow", "jitter": 300, "catch_up": 0}
+        await client.schedule("s", calendar, quick.bind(), **terms)
+        await trio.sleep(3600)
+        found = await client.schedule_handle("s").describe()
+        assert found.missed == found.skipped == 0
+        assert 330 <= found.begun <= 360
+        before = found.begun
+    await trio.sleep(3600)
+    async with serving(backend, flows) as client:
+        await trio.sleep(400)
+        found = await client.schedule_handle("s").describe()
+        assert 330 <= found.missed <= 390
+        assert found.begun > before + 30
+
+
+async def test_nothing_is_missed_if_all_is_caught_up(backend):
+    async with serving(backend, flows) as client:
+        calendar = Every(hours=1, offset=offset(60))
+        made = await client.schedule(
+            "s", calendar, quick.bind(), overlap="allow", catch_up=float("inf")
+        )
+        assert (await made.describe()).catch_up == float("inf")
+        await trio.sleep(200)
+        assert (await made.describe()).catch_up == float("inf")
+    await trio.sleep(7 * DAY)
+    async with serving(backend, flows) as client:
+        await trio.sleep(100)
+        made = client.schedule_handle("s")
+        found = await made.describe()
+        assert (found.begun, found.missed) == (1 + 7 * 24, 0)
+        await made.replace(catch_up=60)
+        await trio.sleep(1)
+        assert (await made.describe()).catch_up == 60
+
+
 # --- what is asked of it ------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 
@@ -281,6 +283,37 @@ async def test_a_query_may_not_wait_for_a_lock(backend):
         await handle.terminate()
         with pytest.raises(InstanceTerminated):
             await handle.result()
+
+
+async def test_a_block_may_be_left_in_another_task(flow):
+    flows = Registry()
+    both = SharedSemaphore("both", 2)
+
+    @flows.workflow
+    async def stack() -> str:
+        async with AsyncExitStack() as held:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(held.enter_async_context, account)
+                nursery.start_soon(held.enter_async_context, both)
+            async with both:
+                await trio.sleep(0.01)
+        return "left"
+
+    @flows.workflow
+    async def twice() -> str:
+        async with account:
+            await account.__aexit__(None, None, None)
+            with pytest.raises(RuntimeError, match="lock:account-7"):
+                await account.__aexit__(None, None, None)
+            async with account:
+                pass
+            async with both, both:
+                await account.__aenter__()
+        return "all"
+
+    async with flow.worker(flows) as worker:
+        assert await worker.client.run(stack) == "left"
+        assert await worker.client.run(twice) == "all"
 
 
 async def test_outside_of_a_workflow_there_is_nothing_to_share():

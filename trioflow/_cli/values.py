@@ -38,11 +38,23 @@ _CONDITION = re.compile(r"([^<>=]+)(<=|>=|=|<|>)(.*)", re.DOTALL)
 
 
 def json_or_text(text: str) -> Any:
-    """Return the value that a text is in JSON, or the text itself if it is no JSON."""
+    """Return the value that a text is in JSON, or the text itself if it is no JSON.
+
+    Raises:
+        BadParameter: It begins like an object, an array or a string of JSON, and is none.
+    """
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
+    except msgspec.DecodeError as error:
+        if not text.lstrip().startswith(("{", "[", '"')):
+            return text
+        why = str(error).removeprefix("JSON is malformed: ")
+        if "truncated" in why:
+            why = "it is not complete"
+        raise click.BadParameter(
+            f"{text!r} begins like JSON, and is none: {why}. A text that begins so is given as a "
+            'string of JSON, in "double quotes"'
+        ) from None
 
 
 def arguments(

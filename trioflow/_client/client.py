@@ -369,6 +369,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         for are copied. What has no result is done anew: activities, and sub-workflows, too (of
         which one with an id of its own fails, since its id is taken). Messages to the other one
         that came later are not copied. Code of those turns sees the other one's id in ``info()``.
+        Options of the start are those of the other one, if that has begun.
 
         Args:
             id: The other one.

@@ -16,7 +16,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor
 from trioflow._model.propagation import Propagator
 from trioflow._model.randomness import RandomSource, system_random
-from trioflow._observe import Observer, observers_of, propagators_among
+from trioflow._observe import Observer, check_observers, observers_of, propagators_among
 from trioflow._registry import Registry, default_registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.urls import open_backend
@@ -48,6 +48,7 @@ def open_client(
     Raises:
         BackendUnavailable: The store cannot be reached.
         SchemaError: The store's schema is newer than this code.
+        TypeError: One of the interceptors or the observers is none.
     """
     return client_on(
         backend,
@@ -72,6 +73,7 @@ async def client_on(
     observers: Sequence[Observer] = (),
 ) -> AsyncGenerator[Client, None]:
     """Do what `open_client` does, with the random bits and the clock that `Client` is given."""
+    check_observers(observers)
     store = open_backend(backend)
     if store is not backend and store.name == "memory":
         logger.warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
@@ -11,8 +12,8 @@ from trioflow._client.resetting import Plan, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import seal_text
-from trioflow._model.commands import ClaimShared, ReleaseShared
-from trioflow._model.events import RequestDone
+from trioflow._model.commands import ClaimShared, ReleaseShared, StartOptions
+from trioflow._model.events import RequestDone, Started
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
@@ -36,6 +37,8 @@ _encode = msgspec.json.Encoder().encode
 
 _PATIENT = 3  # tries until an instance that makes turns all the time is paused for it
 _TRIES = 20
+_LETTING_GO = 10.0  # seconds
+_HELD = _encode(SuspendReport(kind="paused", message="it is being reset; resume() lets it go on"))
 
 
 async def reset_instance(
@@ -43,41 +46,63 @@ async def reset_instance(
 ) -> None:
     """Let an instance go on from before a turn; see `Handle.reset`."""
     why = seal_text(client.codec, check_reason(reason))
-    for attempt in range(_TRIES):
-        record = await _record(client, id, life)
-        life = record.life
-        if attempt >= _PATIENT and record.status == "running":
-            await _hold_still(client, record)
+    held = False
+    try:
+        for attempt in range(_TRIES):
             record = await _record(client, id, life)
-        stored, turns = await _turns_of(client, record)
-        keep = _checked(record, turns, turn)
-        _check_shared(record, turns[:keep])
-        inbox = await client.backend.inbox(id)
-        plan = Plan(record, stored, turns, keep, inbox)
-        found = [await client.backend.get(child) for child in plan.open_children()]
-        plan.reset({child.id: child for child in found if child is not None}, client.random)
-        left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
-        error = InstanceTerminated(id, "its parent was reset to before it was started")
-        done = await client.backend.reset(
-            NewExecution(
-                id=id,
-                life=record.life,
-                execution=record.execution,
-                turns=record.turns,
-                inbox=[message.seq for message in inbox],
-                ending=encode_turn(left),
-                beginning=plan.beginning,
-                adopted=plan.adopted,
-                outcome=_encode(Failed(Failure.of(error, client.codec))),
-            )
-        )
-        if done == "done":
-            client.waiter.look_again(id)
-            return
+            life = record.life
+            if attempt >= _PATIENT and record.status == "running":
+                held = True
+                await client.backend.suspend(id, _HELD, life=life)
+                record = await _record(client, id, life)
+            if await _try_reset(client, record, turn, why):
+                held = False
+                client.waiter.look_again(id)
+                return
+    finally:
+        if held:
+            with anyio.move_on_after(_LETTING_GO, shield=True):
+                await _let_go(client, id, life)
     raise TrioflowError(
         f"instance {id!r} was not reset: each time when its history was read, it had changed until "
         "the reset was to be stored. Try again when less happens to it"
     )
+
+
+async def _let_go(client: Client, id: str, life: str | None) -> None:
+    """Resume an instance that was held for a reset which was not made."""
+    record = await client.backend.get(id)
+    if record is not None and record.life == life and record.outcome == _HELD:
+        await client.backend.resume(id, life=life)
+
+
+async def _try_reset(
+    client: Client, record: InstanceRecord, turn: int | None, why: str | None
+) -> bool:
+    """Reset an instance as it was just read; return False if it has changed since."""
+    stored, turns = await _turns_of(client, record)
+    keep = _checked(record, turns, turn)
+    _check_shared(record, turns[:keep])
+    inbox = await client.backend.inbox(record.id)
+    plan = Plan(record, stored, turns, keep, inbox)
+    found = [await client.backend.get(child) for child in plan.open_children()]
+    plan.reset({child.id: child for child in found if child is not None}, client.random)
+    left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
+    error = InstanceTerminated(record.id, "its parent was reset to before it was started")
+    done = await client.backend.reset(
+        NewExecution(
+            id=record.id,
+            life=record.life,
+            execution=record.execution,
+            turns=record.turns,
+            inbox=[message.seq for message in inbox],
+            ending=encode_turn(left),
+            beginning=plan.beginning,
+            adopted=plan.adopted,
+            outcome=_encode(Failed(Failure.of(error, client.codec))),
+        )
+    )
+    return done == "done"
 
 
 async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) -> NewInstance:
@@ -96,11 +121,30 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
         metadata=record.metadata,
         priority=record.priority,
         life=client.random.new_life(),
+        options=_options(record, turns, keep, client.backend.now()),
     )
     new = plan.fork(new, client.random)
     if not await client.backend.fork(new, plan.beginning):
         raise InstanceAlreadyExists(new_id)
     return new
+
+
+def _options(record: InstanceRecord, turns: list[Turn], keep: int, now: float) -> bytes:
+    """Return the start options of a fork, as the first turn of the other one shows them.
+
+    One that begins anew has as long as the other one had. Else both have the same deadline, which
+    its next executions take from here.
+    """
+    first = turns[0].events[0] if turns else None
+    if not isinstance(first, Started):
+        return b""
+    timeout = None
+    if first.deadline_at is not None:
+        # A worker that starts an instance itself takes the time of its first turn, not the row's.
+        began_at = min(turns[0].now, max(record.created_at, record.start_at))
+        timeout = max(first.deadline_at - (now if keep else began_at), 0.0)
+    options = StartOptions(timeout, first.max_events or None, first.schedule)
+    return b"" if options == StartOptions() else _encode(options)
 
 
 async def _record(client: Client, id: str, life: str | None) -> InstanceRecord:
@@ -137,23 +181,33 @@ def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:
 
     Another execution that began in the middle of a block would do as if it had the lock.
     """
-    claims: dict[str, str] = {}
+    claims = _open_claims(kept)
+    if not claims:
+        return
+    number = len(kept)
+    while open_ := _open_claims(kept[:number]):
+        number = min(turn for turn, _ in open_)
+    raise ArgumentError(
+        f"instance {record.id!r} has or waits for shared {min(name for _, name in claims)} before "
+        f"turn {len(kept)}, which nobody can give to another execution. It can go on from a turn "
+        f"before which it had not asked for it yet: the last one is turn={number}"
+    )
+
+
+def _open_claims(turns: list[Turn]) -> list[tuple[int, str]]:
+    """Return what is held or waited for after these turns, each with the turn that asked for it."""
+    claims: dict[str, tuple[int, str]] = {}
     answered = {
-        event.id for turn in kept for event in turn.events if isinstance(event, RequestDone)
+        event.id for turn in turns for event in turn.events if isinstance(event, RequestDone)
     }
-    for turn in kept:
+    for number, turn in enumerate(turns):
         for command in turn.commands:
             if isinstance(command, ClaimShared):
                 if command.size or command.id not in answered:
-                    claims[command.id] = command.name
+                    claims[command.id] = number, command.name
             elif isinstance(command, ReleaseShared):
                 claims.pop(command.id, None)
-    if claims:
-        raise ArgumentError(
-            f"instance {record.id!r} has or waits for shared {min(claims.values())} before turn "
-            f"{len(kept)}, which nobody can give to another execution: name a turn at which it "
-            "had not asked for it yet"
-        )
+    return list(claims.values())
 
 
 def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
@@ -168,8 +222,3 @@ def _to_be_mended(record: InstanceRecord, turns: list[Turn]) -> int:
         f"instance {record.id!r} is {record.status}, so nothing says where it went wrong: name the "
         "turn from which it is to go on, turn=…; handle.history() shows them"
     )
-
-
-async def _hold_still(client: Client, record: InstanceRecord) -> None:
-    report = SuspendReport(kind="paused", message="it is being reset; resume() lets it go on")
-    await client.backend.suspend(record.id, _encode(report), life=record.life)

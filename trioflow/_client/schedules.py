@@ -7,6 +7,7 @@ returns, whether or not a worker runs, and seen in `ScheduleHandle.describe` onc
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 __all__ = ["ScheduleDescription", "ScheduleHandle", "ScheduledRun", "describe_schedule", "start_of"]
 
 R = TypeVar("R")
+
+_ALWAYS: Final = 1e15
+"""What is stored for a ``catch_up`` of infinity, since JSON has none."""
 
 TRIGGERED: Final = "trigger-"
 
@@ -225,7 +229,7 @@ class ScheduleHandle(Generic[R]):
             calendar=None if calendar is None else StoredCalendar.of(calendar_of(calendar)),
             target=None if call is None else target_of(self._client, call),
             overlap=overlap,
-            catch_up=None if catch_up is None else float(catch_up),
+            catch_up=None if catch_up is None else _storable(catch_up),
             jitter=None if jitter is None else float(jitter),
         )
         await self._tell(Replace(self._now(), changes))
@@ -295,7 +299,7 @@ def start_of(
         calendar=stored,
         target=target,
         overlap=terms["overlap"],
-        catch_up=float(terms["catch_up"]),
+        catch_up=_storable(terms["catch_up"]),
         jitter=float(terms["jitter"]),
     )
     definition = SCHEDULE.options(
@@ -376,7 +380,7 @@ def describe_schedule(record: InstanceRecord, codec: Codec) -> ScheduleDescripti
         calendar=terms.calendar.read(),
         workflow=terms.workflow,
         overlap=terms.overlap,
-        catch_up=terms.catch_up,
+        catch_up=math.inf if terms.catch_up >= _ALWAYS else terms.catch_up,
         jitter=terms.jitter,
         status=record.status,
         next_at=progress.next_at,
@@ -402,3 +406,9 @@ def _check_terms(*, overlap: object, catch_up: object, jitter: object) -> None:
     for name, value in (("catch_up", catch_up), ("jitter", jitter)):
         if value is not None:
             check_seconds(name, value, zero=True)
+    if jitter == math.inf:
+        raise ValueError("jitter is a number of seconds, not inf: no run would ever begin")
+
+
+def _storable(catch_up: float) -> float:
+    return min(float(catch_up), _ALWAYS)

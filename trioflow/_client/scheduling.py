@@ -67,9 +67,10 @@ class ScheduleCalls(abc.ABC):
                 ``"cancel_other"`` and ``"terminate_other"``: that one is cancelled or terminated,
                 and the new one begins when it has ended. ``"allow"``: it begins.
             catch_up: By how many seconds a run may be late and is still begun, because no worker
-                was there; what is missed by more is only counted. Ten seconds are always allowed.
+                was there; what is missed by more is only counted. Ten seconds are always allowed;
+                ``math.inf`` leaves out nothing.
             jitter: A run begins up to so many seconds after its time, each at a moment of its own
-                that depends on the ids alone.
+                that depends on the ids alone, but never before one with an earlier time.
 
         Returns:
             A handle of the schedule.

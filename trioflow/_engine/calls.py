@@ -80,7 +80,10 @@ def current_caller(what: str) -> Caller:
 class Caller(View):
     """The calls of one execution, as definitions and `trioflow.authoring` make them."""
 
-    __slots__ = ("_bytes", "_turn")
+    __slots__ = ("_bytes", "_turn", "claims")
+
+    claims: dict[str, list[tuple[TaskState, str]]]
+    """What is held of what instances share, by name, with who claimed it; once anything was."""
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
@@ -252,7 +255,7 @@ class Caller(View):
         return claim(self, name, size)
 
     def release_shared(self, name: str) -> None:
-        """Release what the running task has claimed last of that name."""
+        """Release what was claimed last of that name, by the running task if it has any."""
         release(self, name)
 
     def set_shared(self, name: str, *, value: bool) -> Coroutine[Any, Any, None]:

@@ -24,7 +24,8 @@ from trioflow._model.commands import AnswerUpdate
 from trioflow._model.events import UpdateRequested
 from trioflow._model.ids import HANDLER_KIND
 from trioflow._model.invoker import answering_to
-from trioflow._model.updates import NO_ARGUMENT, Update
+from trioflow._model.rules import CHECKED_HANDLERS
+from trioflow._model.updates import NO_ARGUMENT, Update, check_takes
 from trioflow.errors import ArgumentError, Evicted, InstanceCancelled
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class Updates:
         guard.judge(fn)
         if validator is not None:
             guard.judge(validator)
+        if update is not None and self._execution.rules >= CHECKED_HANDLERS:
+            takes, what = int(update.argument is not NO_ARGUMENT), f"update {update.name!r}"
+            check_takes(fn, takes, f"the handler of {what}", what)
+            if validator is not None:
+                check_takes(validator, takes, f"the validator of {what}", what)
         name = None if update is None else update.name
         self._handlers[name] = _Handler(update, fn, validator)
         if not self._execution.loop.ending:

@@ -21,8 +21,9 @@ from trioflow._engine import guard
 from trioflow._engine.reader import Reader
 from trioflow._model.invoker import answering_to
 from trioflow._model.queries import Query, Question
+from trioflow._model.rules import CHECKED_HANDLERS
 from trioflow._model.turns import Completed, Failed
-from trioflow._model.updates import NO_ARGUMENT
+from trioflow._model.updates import NO_ARGUMENT, check_takes
 from trioflow.errors import ArgumentError, DeterminismError, QueryNotHandled
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class Queries:
     def handle(self, query: Query[..., Any] | None, fn: Callable[..., Any]) -> None:
         """Set the handler for a query, or for any other."""
         guard.judge(fn)
+        if query is not None and self._execution.rules >= CHECKED_HANDLERS:
+            takes, what = int(query.argument is not NO_ARGUMENT), f"query {query.name!r}"
+            check_takes(fn, takes, f"the handler of {what}", what)
         self._handlers[None if query is None else query.name] = _Handler(query, fn)
 
     def answer(self, question: Question) -> Completed | Failed:

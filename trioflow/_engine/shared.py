@@ -22,24 +22,39 @@ __all__ = ["claim", "release", "set_event"]
 
 
 async def claim(caller: Caller, name: str, size: int) -> None:
-    """Wait for a place among ``size``, and hold it in the running task; for an event if it is 0."""
+    """Wait for a place among ``size``, and hold it; for an event if it is 0."""
     state = await caller.begin("claim of", name)
     command_id = state.next_id()
     check_command_id(command_id, f"claim of {name!r}")
     command = ClaimShared(id=command_id, name=name, size=size)
     _read(caller, await caller.execution.commands.give_and_wait(command, abandon=True))
     if size:
-        if not hasattr(state, "claims"):
-            state.claims = {}
-        state.claims.setdefault(name, []).append(command_id)
+        if not hasattr(caller, "claims"):
+            caller.claims = {}
+        caller.claims.setdefault(name, []).append((state, command_id))
 
 
 def release(caller: Caller, name: str) -> None:
-    """Release what the running task has claimed last of that name."""
+    """Release what was claimed last of that name: by the running task, if it has claimed any.
+
+    A block may be left in another task than it was entered in, as with `contextlib.AsyncExitStack`.
+    All places of one name are alike, so then it does not matter which one is given back.
+
+    Raises:
+        RuntimeError: Nothing of that name is held.
+    """
     if caller.execution.loop.fenced:
         return  # it is only unwound out of memory: the instance still holds it
-    claims = caller.task_state("a shared scope").claims[name]
-    caller.execution.commands.cancels.append(ReleaseShared(id=claims.pop(), name=name))
+    state = caller.task_state("a shared scope")
+    held = caller.claims.get(name) if hasattr(caller, "claims") else None
+    if not held:
+        raise RuntimeError(
+            f"{name!r} is not held, so it cannot be given back: leave each block as often as it "
+            "is entered, best by 'async with'"
+        )
+    own = [at for at, (owner, _) in enumerate(held) if owner is state]
+    _, command_id = held.pop(own[-1] if own else -1)
+    caller.execution.commands.cancels.append(ReleaseShared(id=command_id, name=name))
 
 
 async def set_event(caller: Caller, name: str, *, value: bool) -> None:

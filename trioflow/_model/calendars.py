@@ -34,9 +34,10 @@ class Cron:
     ``"0 0 * * mon#1"`` (the first Monday). As in Debian's cron.
 
     Where the clock is set forward, a time that it skips is run as soon as it has been set; where it
-    is set back, a time that it shows twice is run the first time. But an expression whose hour is
-    ``*`` counts real time through such a change: ``"*/15 * * * *"`` runs every 15 minutes, also
-    while the clock shows an hour again.
+    is set back, a time that it shows twice is run the first time. But an expression whose hour
+    begins with ``*`` counts real time through such a change: ``"*/15 * * * *"`` runs every 15
+    minutes, also while the clock shows an hour again, and ``"0 */2 * * *"`` leaves a time out that
+    the clock skips.
 
     Args:
         expression: The expression.
@@ -95,7 +96,7 @@ class Cron:
             raise ArgumentError(f"the cron expression {expression!r} stands for no day that exists")
 
     def _counts_real_time(self) -> bool:
-        return self.expression.split()[-4] == "*"  # the hour
+        return self.expression.split()[-4].startswith("*")  # the hour
 
     def _walls(self, after: datetime) -> Iterator[datetime]:
         """Give what the clock on the wall shows at the times after one, in order."""

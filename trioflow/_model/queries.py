@@ -10,7 +10,7 @@ import msgspec
 from trioflow._codec.limits import check_name
 from trioflow._model.events import NO_VALUE
 from trioflow._model.invoker import invoker_for
-from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain, check_takes
+from trioflow._model.updates import NO_ARGUMENT, AnyHandler, check_plain
 
 __all__ = ["Query", "Question", "decode_question", "encode_question"]
 
@@ -75,13 +75,12 @@ class Query(Generic[P, R]):
         neither wait, nor ask for anything, nor change anything.
 
         Raises:
-            DefinitionError: It is not callable, or async.
+            DefinitionError: It is not callable, takes other arguments than it is called with, or is
+                async.
             NotInWorkflow: Outside of a workflow.
         """
         invoker = invoker_for("Query.handler()")
-        what = f"query {self.name!r}"
-        check_plain(fn, f"the handler of {what}")
-        check_takes(fn, int(self.argument is not NO_ARGUMENT), f"the handler of {what}", what)
+        check_plain(fn, f"the handler of query {self.name!r}")
         invoker.set_query_handler(self, fn)
         return fn
 

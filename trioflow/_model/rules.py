@@ -7,12 +7,14 @@ the commands that it gives by itself, adds a rule here, and the engine asks for 
 from __future__ import annotations
 
 __all__ = [
+    "CHECKED_HANDLERS",
     "CURRENT_RULES",
     "FORWARDED_ONCE",
     "IN_ORDER_OF_TIME",
     "LATE_GENERATORS",
     "LIMITED_HANDLERS",
     "LIMITED_NESTING",
+    "SCHEDULED_IN_TURN",
 ]
 
 IN_ORDER_OF_TIME = 1
@@ -34,5 +36,13 @@ LIMITED_HANDLERS = 5
 """From this number on: the instance's timeout ends handlers of updates, also when the workflow's
 function has returned before."""
 
-CURRENT_RULES = 5
+SCHEDULED_IN_TURN = 6
+"""From this number on: a run of a schedule that had to wait for the jitter of one before it is late
+by what has passed since then only."""
+
+CHECKED_HANDLERS = 7
+"""From this number on: a handler that takes other arguments than it is called with is refused where
+it is set. Before, each of its calls failed, and the workflow went on."""
+
+CURRENT_RULES = 7
 """What new executions get."""

@@ -180,6 +180,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
         skipped: How many times were skipped because another run was under way.
         missed: How many times were more than ``catch_up`` ago when a worker came.
         backfills: What is still to be begun of the past, the first at first.
+        held_until: When the last of the times up to ``after`` was due, with jitter.
     """
 
     after: float
@@ -192,6 +193,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     skipped: int = 0
     missed: int = 0
     backfills: list[Backfill] = []
+    held_until: float = 0.0
 
     def note_begun(self, run: Due) -> None:
         """Count a run that has begun."""

@@ -120,22 +120,20 @@ class Update(Generic[P, R]):
                 raises refuses the update: that is the answer then, and ``fn`` is not called.
 
         Raises:
-            DefinitionError: One of them is not callable, or the validator is async.
+            DefinitionError: One of them is not callable, takes other arguments than it is called
+                with, or the validator is async.
             NotInWorkflow: Outside of a workflow.
         """
         set_handler = invoker_for("Update.handler()").set_update_handler
         what = f"update {self.name!r}"
-        takes = int(self.argument is not NO_ARGUMENT)
 
         def decorate(fn: Any) -> Any:
             check_callable(fn, f"the handler of {what}")
-            check_takes(fn, takes, f"the handler of {what}", what)
             set_handler(self, fn, validator)
             return fn
 
         if validator is not None:
             check_plain(validator, f"the validator of {what}")
-            check_takes(validator, takes, f"the validator of {what}", what)
         return decorate if fn is None else decorate(fn)
 
     @staticmethod

@@ -11,7 +11,7 @@ from trioflow._codec.values import Codec, JsonCodec
 from trioflow._model.interceptors import Interceptor, check_interceptors
 from trioflow._model.options import check_choice, check_count, check_seconds
 from trioflow._model.propagation import Propagator
-from trioflow._observe import Observer
+from trioflow._observe import Observer, check_observers
 from trioflow._registry import Registry, default_registry
 from trioflow._worker.code_check import Check
 
@@ -30,7 +30,8 @@ class WorkerOptions:
     Raises:
         ValueError: A number is out of its range.
         DefinitionError: There is no such ``check``.
-        TypeError: Queues were given as one string, or a number as something else.
+        TypeError: Queues were given as one string, a number as something else, or an observer or
+            interceptor is none.
     """
 
     registry: Registry = default_registry
@@ -73,6 +74,7 @@ class WorkerOptions:
             if getattr(self, what) is not None:
                 check_seconds(what, getattr(self, what))
         check_interceptors(self.interceptors)
+        check_observers(self.observers)
         if isinstance(self.queues, str) or isinstance(self.activity_queues, str):
             raise TypeError("queues are a sequence of names, not one string: queues=('default',)")
 

@@ -115,7 +115,8 @@ def open_worker(
             be stored; or there is no such option, or no such ``check``.
         IncompatibleCode: Running instances do not fit the code, with ``check="refuse"``.
         ValueError: A number is out of its range.
-        TypeError: Queues were given as one string, or a number as something else.
+        TypeError: Queues were given as one string, a number as something else, or an observer or
+            interceptor is none.
     """
     options = WorkerOptions(
         registry=registry or default_registry,

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import anyio
 
@@ -59,13 +59,16 @@ def _unserved(stats: Sequence[QueueStats]) -> Iterator[tuple[_Unserved, int]]:
             yield _Unserved(one.queue, "activities"), one.pending_activities
 
 
+_ONE: Final = {"instances": "instance", "activities": "activity"}
+
+
 def _warn(what: _Unserved, number: int) -> None:
     option = "queues" if what.kind == "instances" else "activity_queues"
     logger.warning(
-        "%d %s wait in queue %r, and no living worker takes %s from it. Run a worker with %s=[%r]; "
+        "%d %s in queue %r, and no living worker takes %s from it. Run a worker with %s=[%r]; "
         "or, if the name is wrong, correct it in options(queue=…) and cancel what waits",
         number,
-        what.kind,
+        f"{_ONE[what.kind]} waits" if number == 1 else f"{what.kind} wait",
         what.queue,
         what.kind,
         option,

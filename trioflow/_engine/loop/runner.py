@@ -135,13 +135,11 @@ class TaskState(TaskIds):
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
-        claims: Its claims of what instances share by name, once it has had one.
     """
 
-    __slots__ = ("claims", "generator")
+    __slots__ = ("generator",)
 
     generator: random.Random
-    claims: dict[str, list[str]]
 
 
 def _no_threads() -> DeterminismError:

@@ -282,11 +282,11 @@ class Stepper:
             execution.evict()
             self._failed(instance, exc)
         else:
-            if not execution.reset_here:  # then the row has not been told of them
-                execution.custom_status = None
-                execution.new_attributes = None
             now = self._backend.now()
             instance.loaded(execution, now)
+            if execution.reset_here:
+                self._show_kept(instance, execution)
+            execution.custom_status = execution.new_attributes = None
             if self._observers is not None:
                 self._observers.tell(
                     ExecutionReplayed(
@@ -294,6 +294,18 @@ class Stepper:
                     )
                 )
             self._holdings.queue(instance)
+
+    def _show_kept(self, instance: HeldInstance, execution: Execution) -> None:
+        """Have the row say what the turns say that a reset or a fork has kept.
+
+        They say it only when they are made: no turn contains it. The next one may be far off.
+        """
+        status, attributes = execution.custom_status, execution.new_attributes
+        if status is None and attributes is None:
+            return
+        commit = self._batch.commit_of(instance)
+        commit.wake_at = instance.wake_at
+        commit.status, commit.attributes = status, attributes
 
 
 def _portion(instance: HeldInstance, now: float) -> tuple[Sequence[Received], bool, float]:

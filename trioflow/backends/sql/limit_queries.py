@@ -59,7 +59,7 @@ class LimitQueries:
         WHERE worker IS NULL AND queue = ? AND visible_at <= ? {exclude} LIMIT 1"""
     # A key that means nothing any more would keep an activity out of every look.
     forget_keys_of_queue = """UPDATE activities SET limit_key = ''
-        WHERE queue = ? AND limit_key <> ''"""
+        WHERE queue = ? AND limit_key <> '' {exclude}"""
     forget_keys_of_activity = """UPDATE activities SET limit_key = ''
         WHERE activity = ? AND limit_key <> ''"""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import SchemaError
@@ -31,6 +31,9 @@ class Migrations(abc.ABC, Generic[C, Script]):
         own: What trioflow wants for itself: "file", "database", "schema".
         names: Those of the tables, where they can have a prefix.
     """
+
+    _names_fold: ClassVar[bool] = False
+    """Whether names of tables that differ in capital letters only are the same."""
 
     def __init__(
         self,
@@ -87,12 +90,8 @@ class Migrations(abc.ABC, Generic[C, Script]):
         # All tables are asked for at once, since another process may make them meanwhile.
         tables = self._tables(connection)
         stamps = self._stamps(connection, tables)
-        first = self._names.table("instances")
-        if stamps is None and first in tables:
-            raise SchemaError(
-                f"{self._place} has a table {first!r} that trioflow did not make; give trioflow "
-                f"a {self._own} of its own{self._beside}"
-            )
+        if stamps is None:
+            self._refuse_taken("instances", tables)
         stamps = stamps or []
         if set(stamps) - {name for name, _ in self._scripts}:
             raise SchemaError(
@@ -100,6 +99,24 @@ class Migrations(abc.ABC, Generic[C, Script]):
                 f"to {self._latest!r}; upgrade trioflow, or use another {self._own}"
             )
         return [each for each in self._scripts if each[0] not in stamps]
+
+    def _refuse_taken(self, name: str, tables: Collection[str]) -> None:
+        """Refuse a place where a table of ours cannot be made."""
+        ours = self._names.table(name)
+        fold = str.casefold if self._names_fold else str
+        taken = next((each for each in tables if fold(each) == fold(ours)), None)
+        if taken is None:
+            return
+        if taken != ours and taken.endswith(name):
+            raise SchemaError(
+                f"{self._place} has a table {taken!r}, and {ours!r} would be the same one: capital "
+                f"letters make no other prefix. Write the prefix {taken.removesuffix(name)!r}, or "
+                f"take another one, or another {self._own}"
+            )
+        raise SchemaError(
+            f"{self._place} has a table {taken!r} that trioflow did not make; give trioflow "
+            f"a {self._own} of its own{self._beside}"
+        )
 
     @property
     def _latest(self) -> str:

@@ -22,6 +22,7 @@ from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.borrowed import (
     BorrowedSqlite,
     LentSqlite,
+    SharedSqlite,
     SqliteBorrowedStore,
     file_of,
 )
@@ -129,7 +130,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
 
     def _connect_for_heartbeats(self) -> _SqliteStore:
         if self._given is not None and not self.shared:
-            return self._on(BorrowedSqlite(self._given))  # nobody sends any
+            return self._on(SharedSqlite(self._given))
         store = self._on(connect(self.path))
         # A heartbeat need not survive a power failure, and must not wait for the disk.
         store.connection.execute("PRAGMA synchronous = NORMAL")

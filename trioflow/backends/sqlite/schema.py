@@ -350,6 +350,8 @@ class SqliteMigrations(Migrations[Connection, str]):
         names: Those of the tables.
     """
 
+    _names_fold = True
+
     def __init__(self, path: str, names: TableNames = PLAIN) -> None:
         super().__init__(_MIGRATIONS, place=path, own="file", names=names)
         self._dialect = SqliteDialect(path)

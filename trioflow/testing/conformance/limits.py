@@ -12,6 +12,7 @@ from trioflow.backends.commits import (
     CancelledActivity,
     CommitFailure,
     KeptSlot,
+    NewActivity,
     Unit,
 )
 from trioflow.testing.conformance.stage import (
@@ -256,6 +257,26 @@ async def keys_are_forgotten_with_their_limit(stage: Stage) -> None:
     assert len(await stage.take_commands("w1")) == 2
 
 
+async def an_activitys_own_keys_outlive_a_limit_of_its_queue(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, kind="activity", name="act", key="tenant", key_concurrency=1)
+    await _limit(stage, concurrency=100)
+    await _store(stage, "0:0", "0:1", "0:2", limit_key="aa")
+    assert len(await stage.take_commands("w1", 10)) == 1
+    await _limit(stage, concurrency=90)
+    await _limit(stage, concurrency=100, key="tenant")
+    await stage.hold("b")
+    bake = NewActivity("1:0", "bake", "default", b"in", b"", leased=False, limit_key="bb")
+    await stage.stored(step("b", 0, activities=[bake]))
+    await _limit(stage, concurrency=90)  # which has no key again: that of `bake` means nothing now
+    assert await stage.take_commands("w2") == ["1:0"]
+    await _limit(stage, concurrency=90, key="tenant")
+    assert await stage.backend.remove_limit("queue", "default")
+    assert await stage.take_commands("w2") == []
+    assert await stage.backend.remove_limit("activity", "act")
+    assert len(await stage.take_commands("w2")) == 2
+
+
 async def what_was_stored_before_the_limit_has_a_turn_of_its_own(stage: Stage) -> None:
     await stage.workers("w1")
     await _store(stage, "0:0", "0:1")
@@ -347,6 +368,18 @@ async def no_limited_instance_is_born_begun(stage: Stage) -> None:
     assert await stage.take_ids() == ["n"]
 
 
+async def limits_of_other_kinds_may_have_the_same_name(stage: Stage) -> None:
+    await stage.workers("w1")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    await stage.create("a", "b")
+    assert await stage.take_ids() == ["a"]
+    for kind in ("activity", "queue"):
+        await _limit(stage, kind=kind, name="flow", concurrency=5)
+        assert await stage.backend.remove_limit(kind, "flow")
+        assert await stage.take_ids() == []
+    assert list((await stage.backend.limits()).limits) == [("workflow", "flow")]
+
+
 async def an_id_that_is_used_again_waits_again(stage: Stage) -> None:
     await stage.workers("w1")
     await _limit(stage, kind="workflow", name="flow", concurrency=1)
@@ -377,11 +410,13 @@ CASES: tuple[Case, ...] = (
     an_activitys_own_keys_take_turns,
     an_activity_has_a_key_if_and_only_if_its_limit_has,
     keys_are_forgotten_with_their_limit,
+    an_activitys_own_keys_outlive_a_limit_of_its_queue,
     what_was_stored_before_the_limit_has_a_turn_of_its_own,
     what_was_given_up_keeps_its_place,
     no_more_instances_begin_than_their_workflow_allows,
     instances_that_have_begun_count,
     instances_wait_in_their_order,
     no_limited_instance_is_born_begun,
+    limits_of_other_kinds_may_have_the_same_name,
     an_id_that_is_used_again_waits_again,
 )

@@ -319,6 +319,23 @@ async def attributes_are_those_that_it_begins_with(stage: Stage) -> None:
     assert await stage.backend.count_by(InstanceFilter(), "n", attribute=True) == []
 
 
+async def status_and_attributes_can_be_told_without_a_turn(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a")
+    await stage.stored(step("a", 0))
+    begin = Beginning(turns=[b'{"turn":0}'], events=2)
+    assert await stage.backend.reset(_reset("a", 1, beginning=begin)) == "done"
+    assert await stage.take_ids() == ["a"]
+    told: dict[str, Any] = {"status": b'"red"', "attributes": b'{"n":1}', "wake_at": 9.0}
+    for leased in (True, False):
+        await stage.stored(step("a", 1, execution=2, turns=[], leased=leased, **told))
+        row = await stage.record("a")
+        assert (row.turns, row.events, row.worker) == (1, 2, "w1" if leased else None)
+        assert (row.custom_status, row.attributes) == (b'"red"', b'{"n":1}')
+    groups = await stage.backend.count_by(InstanceFilter(), "n", attribute=True)
+    assert [one.number for one in groups] == [1]
+
+
 async def what_is_shared_goes_to_the_next(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b")
@@ -344,12 +361,12 @@ async def a_fork_has_a_history(stage: Stage) -> None:
         carried=b"[]",
         wake_at=7.0,
     )
-    made = new("f", life=_LIFE, attributes=b'{"n":1}')
+    made = new("f", life=_LIFE, attributes=b'{"n":1}', options=b'{"timeout":5.0}')
     assert await backend.fork(made, begin) is True
     taken = {one.id: one for one in await stage.take()}
     fork = taken["f"]
     assert (fork.execution, fork.turns, fork.events, fork.life) == (1, 2, 4, _LIFE)
-    assert (fork.carried, fork.wake_at) == (b"[]", 7.0)
+    assert (fork.carried, fork.wake_at, fork.options) == (b"[]", 7.0, made.options)
     assert events([fork]) == [b"1"]
     assert await stage.turns("f") == begin.turns
     assert taken["c"].parent == ParentRef("f", 1, "0:1")
@@ -384,6 +401,7 @@ CASES: list[Case] = [
     its_time_to_start_holds,
     requests_stay_answered,
     attributes_are_those_that_it_begins_with,
+    status_and_attributes_can_be_told_without_a_turn,
     what_is_shared_goes_to_the_next,
     a_fork_has_a_history,
     a_fork_takes_no_id_that_was_used,

@@ -295,12 +295,14 @@ _right: Life = "right"
 _any: Life = "any"
 _life: st.SearchStrategy[Life] = _mostly(_any, "right", "right", "wrong", weight=4)
 # Of those that are equal, which ones are taken differs; so these keep nobody waiting. But what is
-# born leased is refused, and instances are admitted and dismissed.
+# born leased is refused, and instances are admitted and dismissed. Kinds share a name.
 limits = st.sampled_from(
     (
         Limit(kind="queue", name="q", concurrency=1000),
         Limit(kind="activity", name="act", concurrency=1000, rate=1000, per=1e6),
         Limit(kind="workflow", name="flow", concurrency=1000),
+        Limit(kind="activity", name="flow", concurrency=1000),
+        Limit(kind="queue", name="flow", concurrency=1000),
     )
 )
 lives = _life

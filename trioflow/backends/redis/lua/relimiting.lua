@@ -1,10 +1,20 @@
 -- Included by the scripts that change limits.
 
--- Make activities forget their keys, which would keep them out of every look from now on: those of
--- a queue, or of a name.
-local function forget_keys(kind, name)
+-- Make activities forget the keys that they have by a limit which has none any more: they would keep
+-- them out of every look. `before` is that limit, packed, as it was; the change is stored already.
+local function forget_keys(before)
+  local limit = cmsgpack.unpack(before)
+  local kind, name = limit.kind, limit.name
+  if limit.key == nil then
+    return
+  end
+  local limits = load_limits()
   local function concerns(row)
-    return row.limit_key ~= '' and (kind == 'queue' and row.queue or row.activity) == name
+    if row.limit_key == '' or (kind == 'queue' and row.queue or row.activity) ~= name then
+      return false
+    end
+    local own = kind == 'queue' and limits.activity[row.activity]
+    return not (own and own.key ~= nil)
   end
   each_leased(function(_, token)
     local id, execution, command, life = parse_token(token)

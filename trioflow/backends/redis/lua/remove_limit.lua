@@ -7,15 +7,17 @@ if before then
 end
 local kind, name = ARGV[5], ARGV[6]
 local field = kind .. ':' .. name
-if redis.call('HDEL', P .. 'limits', field) == 0 then
+local stored = redis.call('HGET', P .. 'limits', field)
+if not stored then
   return 0
 end
+redis.call('HDEL', P .. 'limits', field)
 redis.call('HSET', P .. 'limits', '=version', ARGV[4])
 redis.call('DEL', P .. 'limit:' .. field)
 if kind == 'workflow' then
   redis.call('DEL', P .. 'admitted:' .. name)
 else
-  forget_keys(kind, name)
+  forget_keys(stored)
 end
 publish(ARGV[3])
 return answer(ARGV[1], 1)

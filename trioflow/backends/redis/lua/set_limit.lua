@@ -31,7 +31,7 @@ if kind == 'workflow' then
     end
   end
 elseif ARGV[9] == '0' and stored then
-  forget_keys(kind, name)
+  forget_keys(stored)
 end
 publish(ARGV[3])
 return answer(ARGV[1], 1)

@@ -71,15 +71,17 @@ def set_limit(store: SqlStore, limit: Limit) -> None:
     queries = store.limit_queries
     with store.transaction():
         _change_version(store)
-        before = store.execute(queries.one, limit.kind, limit.name).fetchone()
-        state = LimitState()
-        if before is not None and _decode_limit(before[0]).per == limit.per:
-            state = _decode_state(before[1])  # what has begun still counts
+        row = store.execute(queries.one, limit.kind, limit.name).fetchone()
+        before, state = None, LimitState()
+        if row is not None:
+            before = _decode_limit(row[0])
+            if before.per == limit.per:
+                state = _decode_state(row[1])  # what has begun still counts
         store.execute(queries.delete, limit.kind, limit.name)
         values = (limit.kind, limit.name, _encode(limit), _encode(state))
         store.execute(queries.insert, *values)
         if limit.key is None and before is not None:
-            _forget_keys(store, limit.kind, limit.name)
+            _forget_keys(store, before)
         if limit.kind == "workflow":
             store.execute(queries.dismiss_all, limit.name)
             begun = store.execute(queries.begun, limit.name).fetchall()
@@ -91,12 +93,14 @@ def remove_limit(store: SqlStore, kind: LimitKind, name: str) -> bool:
     """See `Backend.remove_limit`."""
     queries = store.limit_queries
     with store.transaction():
-        if store.execute(queries.one, kind, name).fetchone() is None:
+        row = store.execute(queries.one, kind, name).fetchone()
+        if row is None:
             return False
         _change_version(store)
         store.execute(queries.delete, kind, name)
-        store.execute(queries.dismiss_all, name)
-        _forget_keys(store, kind, name)
+        if kind == "workflow":
+            store.execute(queries.dismiss_all, name)
+        _forget_keys(store, _decode_limit(row[0]))
         return True
 
 
@@ -109,11 +113,18 @@ def _change_version(store: SqlStore) -> None:
     store.execute(queries.tell_workers, version)
 
 
-def _forget_keys(store: SqlStore, kind: LimitKind, name: str) -> None:
-    if kind == "queue":
-        store.execute(store.limit_queries.forget_keys_of_queue, name)
-    elif kind == "activity":
-        store.execute(store.limit_queries.forget_keys_of_activity, name)
+def _forget_keys(store: SqlStore, limit: Limit) -> None:
+    """Make activities forget the keys that they have by a limit which has none any more."""
+    queries = store.limit_queries
+    if limit.key is None:
+        return
+    if limit.kind == "activity":
+        store.execute(queries.forget_keys_of_activity, limit.name)
+        return
+    others = [_decode_limit(settings) for (settings,) in store.execute(queries.all).fetchall()]
+    own = [each.name for each in others if each.kind == "activity" and each.key is not None]
+    query = _without(store, queries.forget_keys_of_queue, own)
+    store.execute(query, limit.name, *own)
 
 
 # --- what a worker's commit may begin -----------------------------------------------------------

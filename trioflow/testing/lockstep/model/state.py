@@ -137,9 +137,9 @@ class State:
         before = limiting.limits.get(named)
         if before is not None and before.per != limit.per:
             limiting.begun.pop(named, None)
-        if limit.key is None:
-            self.forget_keys(limit.kind, limit.name)
         limiting.limits[named] = limit
+        if before is not None and limit.key is None:
+            self.forget_keys(before)
         limiting.changes += 1
         if limit.kind == "workflow":
             for row in self.instances.values():
@@ -151,21 +151,26 @@ class State:
     def remove_limit(self, kind: str, name: str) -> bool:
         """Remove a limit; return whether there was one."""
         limiting = self.limiting
-        if limiting.limits.pop((kind, name), None) is None:
+        before = limiting.limits.pop((kind, name), None)
+        if before is None:
             return False
         limiting.begun.pop((kind, name), None)
         limiting.changes += 1
-        self.forget_keys(kind, name)
+        self.forget_keys(before)
         if kind == "workflow":
             for row in self.instances.values():
                 if row.new.workflow == name:
                     limiting.admitted.discard((row.new.id, row.new.life))
         return True
 
-    def forget_keys(self, kind: str, name: str) -> None:
-        """Make the activities of a queue, or of a name, forget their keys."""
+    def forget_keys(self, limit: Limit) -> None:
+        """Make activities forget the keys that they have by a limit which has none any more."""
+        if limit.key is None:
+            return
         for one in self.activities.values():
-            if name == (one.new.queue if kind == "queue" else one.new.activity):
+            own = self.limiting.limits.get(("activity", one.new.activity))
+            kept = limit.kind == "queue" and own is not None and own.key is not None
+            if limit.name == getattr(one.new, limit.kind) and not kept:
                 one.new = msgspec.structs.replace(one.new, limit_key="")
 
     # --- inboxes ------------------------------------------------------------------------
