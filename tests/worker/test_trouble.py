@@ -12,6 +12,7 @@ import trio
 from tests.stores import opened
 from tests.worker.flow import Flow, Gate, in_memory, until, until_parked
 from trioflow import BackendUnavailable, Registry, Signal, open_worker, side_effect
+from trioflow._worker.instances.pump import Pump
 from trioflow.backends.memory import MemoryBackend
 from trioflow.backends.sqlite.backend import SqliteBackend
 
@@ -315,3 +316,14 @@ async def test_after_an_outage_others_may_first_tell_that_they_live(sqlite):
 
 async def _true_when(condition):
     return condition
+
+
+async def test_a_worker_ends_though_something_in_it_is_wrong(clock, monkeypatch):
+    def wrong(self):
+        raise AssertionError("a mistake in the worker")
+
+    monkeypatch.setattr(Pump, "close", wrong)
+    with anyio.fail_after(60), pytest.raises(BaseExceptionGroup) as caught:
+        async with open_worker(in_memory(clock), registry=Registry(), drain=0):
+            pass
+    assert caught.group_contains(AssertionError, match="a mistake in the worker")

@@ -240,6 +240,11 @@ class Worker:
                 logger.info("worker %s is interrupted; it ends at once", self.name)
                 await self._wind_down(0.0)
                 raise
+            finally:  # or, if something in here is wrong, the worker would not end at all
+                self._services.cancel()
+                self._watchdog.stop()
+                if self._heart is not None:
+                    self._heart.stop()
 
     async def _wind_down(self, grace: float) -> None:
         began_at = self._host.monotonic()
