@@ -279,3 +279,23 @@ async def test_without_any_for_activities_nothing_is_between(clock):
         assert worker._activities._attempts._runtimes == RUNTIMES
         assert worker._pump._stepper._interceptors == ()
         assert await worker.client.run(work, 1) == 6
+
+
+async def test_a_fork_shows_interceptors_what_its_turns_have_seen(clock):
+    flows = Registry()
+
+    @flows.workflow
+    async def work() -> str:
+        await number.receive()
+        return info().id
+
+    class Named(Interceptor):
+        async def workflow(self, call, proceed):
+            return f"{call.instance} {await proceed()}"
+
+    async with working(clock, flows, Named()) as client:
+        handle = await client.start(work.options(id="one"))
+        await until_parked(handle)
+        fork = await client.fork("one", turn=1, new_id="two")
+        await fork.signal(number, 1)
+        assert await fork.result() == "one two"  # info() tells it when that turn is over

@@ -216,3 +216,14 @@ def test_bad_options_are_refused():
         begins.options(timeout=0)
     with pytest.raises(ValueError, match="max_events is at least 100"):
         begins.options(max_events=10)
+
+
+async def test_arguments_may_be_called_as_anything(clock):
+    flows = Registry()
+
+    @flows.workflow(timeout=60)
+    async def named(*, name: str, fn: str, deadline: str) -> str:
+        return name + fn + deadline
+
+    async with serving(in_memory(clock), flows) as client:
+        assert await client.run(named, name="a", fn="b", deadline="c") == "abc"

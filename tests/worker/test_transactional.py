@@ -15,6 +15,7 @@ from tests.stores import connection_of, marked, open_store, opened
 from trioflow import (
     ActivityTimeout,
     DefinitionError,
+    Interceptor,
     NonRetryable,
     Registry,
     RetryPolicy,
@@ -104,6 +105,38 @@ def give_an_object(name: str) -> int:
 async def calling(name: str, *args: str) -> list[object]:
     activity = flows.activities[name]
     return [await activity(arg) for arg in args]
+
+
+class Around(Interceptor):
+    """Goes on or not, and tells something else than what happened."""
+
+    def __init__(self):
+        self.gave = []
+
+    async def activity(self, call, proceed):
+        if call.args == ("kept out",):
+            return "instead"
+        self.gave.append(await proceed())
+        if call.args == ("then fails",):
+            raise ValueError("too late")
+        return "something else"
+
+
+async def test_interceptors_do_not_change_how_its_transaction_ends(tmp_path, caplog):
+    around = Around()
+    async with working(open_store("sqlite", tmp_path, None), interceptors=[around]) as (
+        client,
+        backend,
+    ):
+        assert await client.run(calling, "book", "a", "then fails") == [
+            "booked a",
+            "booked then fails",
+        ]
+        assert around.gave == [None, None]
+        assert "interceptor failed after the transactional activity 'book'" in caplog.text
+        with pytest.raises(NonRetryable, match=r"did not await proceed\(\)"):
+            await client.run(calling, "book", "kept out")
+        assert entries(backend) == ["a", "then fails"]
 
 
 async def test_what_it_writes_is_stored_with_its_result(store):

@@ -33,7 +33,7 @@ async def run_main(execution: Execution, started: Started) -> Any:
         execution.loop.adopt_context()  # handlers see the same
     fn = definition.fn
     if execution.interceptors:
-        fn = intercepted(execution.interceptors, definition, execution.identity.id)
+        fn = intercepted(execution.interceptors, definition, execution.acting.id)
     deadline = started.deadline_at
     if deadline is not None:
         return await _until(deadline, name, fn, *args, **kwargs)
@@ -47,7 +47,7 @@ async def run_main(execution: Execution, started: Started) -> Any:
 
 
 async def _until(
-    deadline: float, name: str, fn: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+    deadline: float, name: str, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
 ) -> Any:
     """Call the function of a workflow of that name with the instance's deadline around it.
 

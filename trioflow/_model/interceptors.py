@@ -57,6 +57,9 @@ class Interceptor:
 
         ``activity_info()`` says which. The attempt's limits of time and its cancel hold for this
         too. A value that it returns must be of the activity's type, and an error is the attempt's.
+
+        A transactional activity commits its own result: here ``proceed()`` must be awaited, gives
+        ``None``, and what comes after it changes nothing.
         """
         del call
         return await proceed()

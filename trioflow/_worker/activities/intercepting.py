@@ -5,6 +5,7 @@ A worker without interceptors has the runtimes as they are, so that its calls co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,8 +20,11 @@ from trioflow._model.interceptors import Interceptor, Proceed, around
 from trioflow._worker.activities.lanes import Run
 from trioflow._worker.activities.processes import frames
 from trioflow._worker.activities.runtimes import Call, Resources, Runtime
+from trioflow.errors import NonRetryable
 
 __all__ = ["intercepting"]
+
+logger = logging.getLogger("trioflow.worker")
 
 _encode = msgspec.json.Encoder().encode
 _decode_failure = msgspec.json.Decoder(Failure).decode
@@ -47,6 +51,8 @@ class _Here:
 
     async def invoke(self, runtime: Runtime, resources: Resources, call: Call, run: Run) -> Any:
         """Call the function of an attempt; gives what the runtime gives."""
+        if call.definition.transactional:
+            return await self._transactional(runtime, resources, call, run)
 
         async def proceed() -> Any:
             result = await runtime.invoke(resources, call, run)
@@ -54,6 +60,36 @@ class _Here:
 
         result = await self._around(run, proceed, call.args, call.kwargs)
         return outcome.Value(result) if runtime.boxed else result
+
+    async def _transactional(
+        self, runtime: Runtime, resources: Resources, call: Call, run: Run
+    ) -> Any:
+        """Call a function that commits its own result: interceptors see and change none."""
+        ended: list[Any] = []
+
+        async def proceed() -> None:
+            result = await runtime.invoke(resources, call, run)
+            if runtime.boxed:
+                result.unwrap()
+            ended.append(result)
+
+        try:
+            await self._around(run, proceed, call.args, call.kwargs)
+        except Exception:
+            if not ended:
+                raise
+            # The transaction has ended by now, and nothing changes how.
+            logger.exception(
+                "an interceptor failed after the transactional activity %r of instance %r",
+                run.task.activity,
+                run.task.key.instance,
+            )
+        if not ended:
+            raise NonRetryable(
+                f"activity {run.task.activity!r} is transactional and stores its own result, but "
+                "an interceptor did not await proceed(): it cannot take its place"
+            )
+        return ended[-1]
 
     def _around(
         self, run: Run, proceed: Proceed, args: Sequence[Any], kwargs: Mapping[str, Any]

@@ -67,6 +67,10 @@ class IdleConnections:
                 return self._idle.pop(), True
         return self._connect(), False
 
+    def fresh(self) -> Any:
+        """Return a new connection."""
+        return self._connect()
+
     def keep(self, raw: Any) -> None:
         """Take back one that is as good as new."""
         with self._lock:
@@ -128,8 +132,8 @@ class SqlActivityTransaction:
             self._connections.drop(raw)
             if not used:
                 raise
-            # It was idle, perhaps for long; the server may have closed it.
-            raw, _ = self._connections.take()
+            # It was idle, perhaps for long; the server may have closed it, and the others too.
+            raw = self._connections.fresh()
             try:
                 self._begin(raw)
             except BaseException:

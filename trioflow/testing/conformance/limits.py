@@ -306,6 +306,23 @@ async def what_was_given_up_keeps_its_place(stage: Stage) -> None:
     assert len(await stage.take_commands("w1")) == 1
 
 
+async def places_change_beside_a_unit_that_is_refused(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _store(stage, "0:0", "0:1", "0:2")
+    await _limit(stage, concurrency=1)
+    (first,) = await stage.take_commands("w1")
+    gone = result("of 0:0", first, b"given up")
+    kept = Unit(kept=[KeptSlot("one", "default", "act")])
+    lost = Unit(instances=[step("nobody", 0)])
+    stored, more, refused = await stage.backend.commit("w1", [kept, gone, lost])
+    assert (stored, more) == (None, None)
+    assert refused is not None
+    assert await stage.take_commands("w2") == []
+    freed = Unit(freed=["one"])
+    assert (await stage.backend.commit("w1", [freed, lost]))[0] is None
+    assert len(await stage.take_commands("w2")) == 1
+
+
 async def no_more_instances_begin_than_their_workflow_allows(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await _limit(stage, kind="workflow", name="flow", concurrency=2)
@@ -413,6 +430,7 @@ CASES: tuple[Case, ...] = (
     an_activitys_own_keys_outlive_a_limit_of_its_queue,
     what_was_stored_before_the_limit_has_a_turn_of_its_own,
     what_was_given_up_keeps_its_place,
+    places_change_beside_a_unit_that_is_refused,
     no_more_instances_begin_than_their_workflow_allows,
     instances_that_have_begun_count,
     instances_wait_in_their_order,

@@ -303,7 +303,7 @@ def _judge(store: SqlStore, worker: str, unit: Unit) -> _Accepted | CommitFailur
             store.execute(store.queries.ready_again, now, id, now)
         return failure
     results = [result for result in unit.results if _holds(store, worker, result.key)]
-    whole = Unit(instances=instances, results=results, retries=unit.retries, progress=unit.progress)
+    whole = msgspec.structs.replace(unit, instances=instances, results=results)
     return _Accepted(whole, replaced, refusals)
 
 
