@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.stores import ALL, marked
-from tests.worker.flow import Flow, Gate, serving, until
+from tests.worker.flow import Flow, Gate, serving, until, until_parked
 from trioflow import (
     ArgumentError,
     DeterminismError,
@@ -370,3 +370,32 @@ async def test_nobody_begins_in_the_middle_of_what_is_held(flow):
         assert await other.result() == "second"
         await first.signal(go_on, "again")
         assert await first.result() == "again"
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "continues"])
+async def test_an_end_inside_of_a_block_that_was_never_left_gives_it_to_who_waits(flow, how):
+    flows = Registry()
+
+    @flows.workflow
+    async def hold(again: bool) -> None:
+        if again:
+            return
+        await account.__aenter__()
+        await go_on.receive()
+        if how == "raises":
+            raise ValueError(how)
+        if how == "continues":
+            continue_as_new(True)
+
+    @flows.workflow
+    async def wait() -> str:
+        async with account:
+            return "got it"
+
+    async with flow.worker(flows) as worker:
+        first = await worker.client.start(hold, False)
+        await until_parked(first)
+        second = await worker.client.start(wait)
+        await until_parked(second)
+        await first.signal(go_on, "")
+        assert await second.result() == "got it"
