@@ -8,7 +8,7 @@ import anyio
 import pytest
 import trio
 
-from tests.worker.flow import Gate, serving, until, until_status
+from tests.worker.flow import Gate, in_memory, serving, until, until_status
 from trioflow import (
     Every,
     InstanceAlreadyExists,
@@ -768,3 +768,37 @@ async def _has_begun(handle):
             except InstanceNotFound:
                 pass
             await anyio.sleep(0.001)
+
+
+async def test_a_fork_reads_the_history_and_the_inbox_as_of_one_moment(clock, monkeypatch):
+    """A result that a turn takes from the inbox in between would otherwise be in neither."""
+    flows = Registry()
+    ran = []
+    gate = Gate()
+
+    @flows.activity
+    async def act() -> int:
+        ran.append(1)
+        await gate.wait()
+        return len(ran)
+
+    @flows.workflow
+    async def work() -> int:
+        return await act()
+
+    async with serving(in_memory(clock), flows) as client:
+        handle = await client.start(work.options(id="one"))
+        await gate.until_entered()
+        load = client.backend.load
+
+        async def slow(ids):
+            loaded = await load(ids)
+            monkeypatch.undo()
+            gate.open()
+            await handle.result()
+            return loaded
+
+        monkeypatch.setattr(client.backend, "load", slow)
+        fork = await client.fork("one", turn=1, new_id="two")
+        assert await fork.result() == 1
+        assert ran == [1]

@@ -108,10 +108,20 @@ async def _try_reset(
 async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) -> NewInstance:
     """Create an instance with the first turns of another, and return it; see `Client.fork`."""
     record = await _record(client, id, None)
-    stored, turns = await _turns_of(client, record)
+    for _ in range(_TRIES):
+        stored, turns = await _turns_of(client, record)
+        inbox = await client.backend.inbox(id)
+        seen, record = record, await _record(client, id, None)
+        # Or a message that was read from the inbox in between would be in neither of the two.
+        if _place(record) == _place(seen):
+            break
+    else:
+        raise TrioflowError(
+            f"instance {id!r} makes turns all the time, so that its history could not be read as "
+            "of one moment: pause() it, fork it, and resume() it"
+        )
     keep = _checked(record, turns, turn)
     _check_shared(record, turns[:keep])
-    inbox = await client.backend.inbox(id)
     plan = Plan(record, stored, turns, keep, inbox)
     new = NewInstance(
         new_id,
@@ -127,6 +137,11 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
     if not await client.backend.fork(new, plan.beginning):
         raise InstanceAlreadyExists(new_id)
     return new
+
+
+def _place(record: InstanceRecord) -> tuple[str, int, int]:
+    """Return how far an instance is."""
+    return record.life, record.execution, record.turns
 
 
 def _options(record: InstanceRecord, turns: list[Turn], keep: int, now: float) -> bytes:
