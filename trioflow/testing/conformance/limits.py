@@ -277,6 +277,17 @@ async def an_activitys_own_keys_outlive_a_limit_of_its_queue(stage: Stage) -> No
     assert len(await stage.take_commands("w2")) == 2
 
 
+async def a_key_is_found_behind_many_that_are_full(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, concurrency=1000, key="tenant", key_concurrency=1)
+    for number in range(130):
+        key = f"{number:03}"
+        await _store(stage, f"{key}:0", f"{key}:1", limit_key=key)
+    assert len(await stage.take_commands("w2", 200)) == 130
+    await _store(stage, "a:0", limit_key="0645")
+    assert await stage.take_commands("w1", 5) == ["a:0"]
+
+
 async def what_was_stored_before_the_limit_has_a_turn_of_its_own(stage: Stage) -> None:
     await stage.workers("w1")
     await _store(stage, "0:0", "0:1")
@@ -428,6 +439,7 @@ CASES: tuple[Case, ...] = (
     an_activity_has_a_key_if_and_only_if_its_limit_has,
     keys_are_forgotten_with_their_limit,
     an_activitys_own_keys_outlive_a_limit_of_its_queue,
+    a_key_is_found_behind_many_that_are_full,
     what_was_stored_before_the_limit_has_a_turn_of_its_own,
     what_was_given_up_keeps_its_place,
     places_change_beside_a_unit_that_is_refused,

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import heapq
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,6 +50,8 @@ __all__ = [
 _decode_limit = msgspec.json.Decoder(Limit).decode
 _decode_state = msgspec.json.Decoder(LimitState).decode
 _encode = msgspec.json.Encoder().encode
+
+_KEYS = 100  # are read at once: some may be full, or have nothing that is visible
 
 _ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.visible_activities`
 
@@ -234,19 +236,30 @@ class _Look:
         query = self._store.limit_queries.keys_after
         return [key for (key,) in self._store.execute(query, queue, after, queue, most).fetchall()]
 
+    def _keys_from(self, queue: str, last: str) -> Iterator[str]:
+        """Yield all keys of a queue, from the next one on; what has none comes after the last."""
+        after = last
+        while keys := self._keys(queue, after, _KEYS):
+            yield from keys
+            after = keys[-1]
+        yield ""
+        after = ""
+        while keys := self._keys(queue, after, _KEYS):
+            for key in keys:
+                if key > last:
+                    return
+                yield key
+            after = keys[-1]
+
     def _in_turns(self, queue: str, room: int) -> list[Any]:
         """Return rows of a queue whose keys take turns: as many of each, from the next one on."""
         keeper = self._budgets.keeper_of(queue)
         assert keeper is not None
-        last = keeper.turn_of(queue)
-        most = room + 100  # some keys may be full, or have nothing that is visible
-        keys = self._keys(queue, last, most)
-        keys = [*keys, "", *(key for key in self._keys(queue, "", most) if key <= last)]
         lanes: list[list[Any]] = []
         wanted = room
-        for key in keys:
+        for key in self._keys_from(queue, keeper.turn_of(queue)):
             share = int(min(self._budgets.room_of_key(queue, key), room))
-            if not share or wanted <= 0:
+            if not share:
                 continue
             if key:
                 rows = self._of_key(queue, key, share)
@@ -255,6 +268,8 @@ class _Look:
             if rows:
                 lanes.append(rows)
                 wanted -= 1
+                if not wanted:
+                    break
         turns: list[Any] = []
         while lanes and len(turns) < room:
             turns += [lane.pop(0) for lane in lanes[: room - len(turns)]]
