@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from rich.console import Console
 from trioflow import JsonCodec, Registry, WrappedCodec, default_registry, open_client, open_worker
 from trioflow._cli import looking, output
 from trioflow._cli.app import app
-from trioflow._cli.values import json_or_text
+from trioflow._cli.speaking import start
+from trioflow._cli.values import Moment, json_or_text
 
 STORE = "sqlite:///shop.db"
 FLOWS = """
@@ -389,3 +391,11 @@ def test_shells_complete_commands_and_ids(shop):
     assert complete("trioflow desc", 1) == ["describe"]
     assert complete("trioflow show h", 2) == ["held"]
     assert "_TRIOFLOW_COMPLETE=bash_complete" in cli("completion", "bash").output
+
+
+def test_a_span_is_of_the_past_where_one_looks_and_ahead_where_one_starts():
+    before = time.time()
+    assert Moment().convert("2h", None, None) <= time.time() - 7200
+    assert Moment(ahead=True).convert("2h", None, None) >= before + 7200
+    (at,) = [option for option in start.params if option.name == "start_at"]
+    assert at.type.convert("1d", None, None) > before

@@ -58,7 +58,7 @@ def _given(value: str | None) -> tuple[Any, ...]:
     type=click.Choice(["raise", "return", "replace"]),
     help="What to do if an unfinished instance has the id.",
 )
-@click.option("--at", "start_at", type=Moment(), help="Begin at this time.")
+@click.option("--at", "start_at", type=Moment(ahead=True), help="Begin then: 2h, 2026-11-26T09:30.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @_traceback
 @store_options

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     _FloatType = _ConditionType = click.ParamType
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _ALL_OTHERS = inspect.Parameter.VAR_POSITIONAL
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
@@ -92,9 +92,17 @@ def arguments(
 
 
 class Moment(_FloatType):
-    """A time: in the past (``2h``, ``30m``, ``7d``), or as ISO 8601 has it, in UTC."""
+    """A time: so long ago (``2h``, ``30m``, ``7d``), or as ISO 8601 has it, in UTC.
+
+    Args:
+        ahead: Whether ``2h`` is a time to come instead.
+    """
 
     name = "time"
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        super().__init__()
+        self._direction = 1 if ahead else -1
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -102,8 +110,8 @@ class Moment(_FloatType):
         """Return it as seconds since the epoch."""
         if isinstance(value, float):
             return value
-        if ago := _AGO.fullmatch(value):
-            return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+        if span := _SPAN.fullmatch(value):
+            return time.time() + self._direction * float(span[1]) * _SECONDS[span[2]]
         try:
             return _utc(value).timestamp()
         except ValueError:
