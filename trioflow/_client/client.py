@@ -23,7 +23,7 @@ from trioflow._client.arguments import (
 )
 from trioflow._client.bulk import BulkCalls
 from trioflow._client.description import Description, describe
-from trioflow._client.events import settling
+from trioflow._client.events import check_effect, settling
 from trioflow._client.handle import Handle, signal_event
 from trioflow._client.limits import LimitCalls
 from trioflow._client.native_cancel import raise_native_cancel, raises_native_cancels
@@ -52,7 +52,7 @@ from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
 from trioflow.backends.records import QueueStats, RequestKey, Status
-from trioflow.errors import ClientClosed, InstanceAlreadyExists, InstanceFinished, InstanceNotFound
+from trioflow.errors import ClientClosed, InstanceAlreadyExists
 
 __all__ = ["Client"]
 
@@ -314,12 +314,9 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         return await self._settle(*settling(self.codec, token, error=error))
 
     async def _settle(self, instance: str, life: str, event: bytes, request: str) -> bool:
-        update = await self.backend.send(instance, event, life=life, request=request)
-        if update == "not found":
-            raise InstanceNotFound(instance)
-        if update == "finished":
-            raise InstanceFinished(instance)
-        return update == "done"
+        effect = await self.backend.send(instance, event, life=life, request=request)
+        check_effect(instance, effect)
+        return effect == "done"
 
     # --- in a transaction of the caller's -----------------------------------------------
 

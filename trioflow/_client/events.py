@@ -1,4 +1,4 @@
-"""Events that clients send, in their stored form."""
+"""Events that clients send, in their stored form, and what became of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from trioflow._model.events import (
 )
 from trioflow._model.promises import Token
 from trioflow._model.turns import Cancelled
+from trioflow.backends.records import Effect
+from trioflow.errors import InstanceFinished, InstanceNotFound
 
-__all__ = ["cancel_event", "settling"]
+__all__ = ["cancel_event", "check_effect", "settling"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -51,3 +53,16 @@ def settling(
     else:
         event = PromiseRejected(meant.secret, Failure.of(error, codec))
     return meant.instance, meant.life, encode_event(event), f"promise {meant.secret}"
+
+
+def check_effect(instance: str, effect: Effect) -> None:
+    """Check that what was sent to an instance, or asked of it, has found it.
+
+    Raises:
+        InstanceNotFound: There is no such instance.
+        InstanceFinished: It has ended.
+    """
+    if effect == "not found":
+        raise InstanceNotFound(instance)
+    if effect == "finished":
+        raise InstanceFinished(instance)

@@ -10,7 +10,7 @@ import msgspec
 
 from trioflow._client.arguments import activity_name, check_statuses
 from trioflow._client.description import Description, decode_outcome, decode_report, describe
-from trioflow._client.events import cancel_event
+from trioflow._client.events import cancel_event, check_effect
 from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
@@ -566,10 +566,7 @@ class Handle(Generic[R]):
             ) from exc
 
     def _check(self, effect: Effect) -> None:
-        if effect == "not found":
-            raise InstanceNotFound(self.id)
-        if effect == "finished":
-            raise InstanceFinished(self.id)
+        check_effect(self.id, effect)
 
 
 def encode_terminated(error: InstanceTerminated, codec: Codec) -> bytes:

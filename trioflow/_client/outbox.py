@@ -7,18 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from trioflow._client.arguments import check_id
-from trioflow._client.events import cancel_event, settling
+from trioflow._client.events import cancel_event, check_effect, settling
 from trioflow._client.handle import Handle, encode_terminated, signal_event
 from trioflow._client.starting import Starter
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.signals import Signal
 from trioflow._model.workflows import Workflow
 from trioflow.backends.outbox import CallerTransaction
-from trioflow.backends.records import ENDED, Effect
+from trioflow.backends.records import ENDED
 from trioflow.errors import (
     InstanceAlreadyExists,
-    InstanceFinished,
-    InstanceNotFound,
     InstanceTerminated,
 )
 
@@ -143,14 +141,14 @@ class Transaction:
         _ = self._client.backend
         id, life = _meant(instance)
         event = signal_event(self._client.codec, signal, value)
-        _check(id, self._given.send(id, event, life=life))
+        check_effect(id, self._given.send(id, event, life=life))
 
     def cancel(self, instance: Handle[Any] | str, reason: str | None = None) -> None:
         """Ask an instance to end when the transaction commits; as `Handle.cancel`."""
         _ = self._client.backend
         id, life = _meant(instance)
         event, outcome = cancel_event(self._client.codec, reason)
-        _check(id, self._given.cancel(id, event, outcome, life=life))
+        check_effect(id, self._given.cancel(id, event, outcome, life=life))
 
     def resolve(self, token: str, value: object = None) -> bool:
         """Give a promise of a workflow its value when the transaction commits.
@@ -165,9 +163,9 @@ class Transaction:
 
     def _settle(self, id: str, life: str, event: bytes, request: str) -> bool:
         _ = self._client.backend
-        update = self._given.send(id, event, life=life, request=request)
-        _check(id, update)
-        return update == "done"
+        effect = self._given.send(id, event, life=life, request=request)
+        check_effect(id, effect)
+        return effect == "done"
 
 
 class AsyncTransaction:
@@ -230,10 +228,3 @@ def _meant(instance: Handle[Any] | str) -> tuple[str, str | None]:
     if isinstance(instance, Handle):
         return instance.id, instance.life
     return check_id(instance), None
-
-
-def _check(id: str, update: Effect) -> None:
-    if update == "not found":
-        raise InstanceNotFound(id)
-    if update == "finished":
-        raise InstanceFinished(id)
