@@ -241,10 +241,7 @@ class Worker:
                 await self._wind_down(0.0)
                 raise
             finally:  # or, if something in here is wrong, the worker would not end at all
-                self._services.cancel()
-                self._watchdog.stop()
-                if self._heart is not None:
-                    self._heart.stop()
+                self._stop_services()
 
     async def _wind_down(self, grace: float) -> None:
         began_at = self._host.monotonic()
@@ -273,11 +270,8 @@ class Worker:
                     len(activities),
                     _named(activities),
                 )
-        self._services.cancel()
+        self._stop_services()
         self.calls.leave()
-        self._watchdog.stop()
-        if self._heart is not None:
-            self._heart.stop()
         self._pump.drop_everything()
         try:
             with anyio.move_on_after(_SIGNING_OFF) as patience:
@@ -297,6 +291,13 @@ class Worker:
         seconds = self._host.monotonic() - began_at
         worker = self._registration.id
         logger.info("worker %s (%s) has ended, after %.3g s", self.name, worker, seconds)
+
+    def _stop_services(self) -> None:
+        """Stop what runs beside the instances and activities. Idempotent."""
+        self._services.cancel()
+        self._watchdog.stop()
+        if self._heart is not None:
+            self._heart.stop()
 
     def _begin_transaction(self, key: ActivityKey, attempt: int) -> ActivityTransaction:
         return self._backend.activity_transaction(self._registration.id, key, attempt)
