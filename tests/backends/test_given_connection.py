@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 
 import pytest
+import trio
 
 from tests.stores import Clock, opened
 from trioflow import BackendError, Registry, Signal, TransactionRefused, open_client, open_worker
@@ -103,3 +105,28 @@ async def test_what_cannot_be_given():
         busy.rollback()
         async with opened(SqliteBackend(busy)):
             pass
+
+
+async def test_a_heartbeat_in_its_memory_waits_for_a_transaction_that_is_open():
+    """It has no other connection, and must not become a part of what another thread writes."""
+    with given() as connection:
+        async with opened(SqliteBackend(connection)) as backend:
+            await backend.register_worker("w", "w")
+            session = backend._connections.calls
+            begun, beaten = threading.Event(), threading.Event()
+
+            def hold():
+                with session.store.transaction():
+                    begun.set()
+                    return beaten.wait(0.3)
+
+            def beat():
+                begun.wait(20)
+                answer = backend.heartbeat("w")
+                beaten.set()
+                return answer
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, beat)
+                assert not await trio.to_thread.run_sync(session.call, hold)
+            assert beaten.is_set()

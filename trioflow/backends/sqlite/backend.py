@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, TypeVarTuple, cast
+
+from outcome import Outcome
 
 from trioflow.backends._common.local_clock import LocalClock
 from trioflow.backends._common.watching import Watcher
@@ -22,7 +26,6 @@ from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.borrowed import (
     BorrowedSqlite,
     LentSqlite,
-    SharedSqlite,
     SqliteBorrowedStore,
     file_of,
 )
@@ -40,6 +43,7 @@ from trioflow.errors import TransactionRefused
 __all__ = ["SqliteBackend"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # All else was stored by a worker, in a transaction that renewed its row, or with one of these.
 _LATEST = """SELECT max(at) FROM (SELECT latest_at AS at FROM counters
@@ -64,16 +68,32 @@ class _SqliteStore(SqlStore):
         """Return the greatest time that is stored, but for those that lie ahead."""
         return float(self.execute(self.dialect.query(_LATEST)).fetchone()[0] or 0)
 
-    def file(self) -> str:
-        """Return the file; ``""`` for none."""
-        rows = self.execute("PRAGMA database_list").fetchall()
-        return next(str(file or "") for _, name, file in rows if name == "main")
-
     def changed_by_others(self) -> bool:
         """Return whether another connection has written since it was asked last."""
         row = self.execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, row[0]
         return bool(before != row[0])
+
+
+class _SharedSession(Session[_SqliteStore]):
+    """A session on a connection that another one uses too, in another thread.
+
+    Args:
+        store: The store on that connection.
+        turn: Held from the beginning of a transaction to its end, by both.
+    """
+
+    def __init__(self, store: _SqliteStore, turn: AbstractContextManager[object]) -> None:
+        super().__init__(store)
+        self._turn = turn
+
+    def call(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        with self._turn:
+            return super().call(fn, *args)
+
+    def call_together(self, calls: Sequence[Callable[[], Any]]) -> list[Outcome[Any]]:
+        with self._turn:
+            return super().call_together(calls)
 
 
 class SqliteBackend(SharedSqlBackend[_SqliteStore]):
@@ -101,6 +121,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
         prefix: str = "",
     ) -> None:
         self._given = path if isinstance(path, sqlite3.Connection) else None
+        self._turn = threading.RLock()
         if isinstance(path, sqlite3.Connection):
             self.path = file_of(path) or ":memory:"
             self.shared = self.path != ":memory:"
@@ -122,6 +143,12 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
             return self._on(LentSqlite(self._given))
         return self._on(connect(self.path))
 
+    def _session(self, connect: Callable[[], _SqliteStore]) -> Session[_SqliteStore]:
+        session = super()._session(connect)
+        if self._given is None or self.shared:
+            return session
+        return _SharedSession(session.store, self._turn)  # heartbeats have no other connection
+
     def _connect_to_migrate(self) -> _SqliteStore:
         return self._connect() if self._given is None else self._on(BorrowedSqlite(self._given))
 
@@ -130,7 +157,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
 
     def _connect_for_heartbeats(self) -> _SqliteStore:
         if self._given is not None and not self.shared:
-            return self._on(SharedSqlite(self._given))
+            return self._on(BorrowedSqlite(self._given))
         store = self._on(connect(self.path))
         # A heartbeat need not survive a power failure, and must not wait for the disk.
         store.connection.execute("PRAGMA synchronous = NORMAL")
@@ -144,7 +171,7 @@ class SqliteBackend(SharedSqlBackend[_SqliteStore]):
             self._clock.not_before(session.call(store.latest_time))
         session.call(store.changed_by_others)
         if self._given is None:
-            self._file = session.call(store.file)
+            self._file = session.call(file_of, cast("sqlite3.Connection", store.connection))
 
     # --- transactions of others -----------------------------------------------------------
 

@@ -15,7 +15,7 @@ from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sqlite.dialect import make_durable
 from trioflow.errors import BackendError, TransactionRefused
 
-__all__ = ["BorrowedSqlite", "LentSqlite", "SharedSqlite", "SqliteBorrowedStore", "file_of"]
+__all__ = ["BorrowedSqlite", "LentSqlite", "SqliteBorrowedStore", "file_of"]
 
 
 class BorrowedSqlite:
@@ -56,19 +56,8 @@ class BorrowedSqlite:
             self.raw.text_factory = before
 
 
-class SharedSqlite(BorrowedSqlite):
-    """Another thread's use of a connection that a `LentSqlite` has made plain."""
-
-    @contextlib.contextmanager
-    def _plain_texts(self) -> Generator[None]:
-        yield
-
-
-class LentSqlite(SharedSqlite):
+class LentSqlite(BorrowedSqlite):
     """A connection that is the store's while that is open, and then as it was before.
-
-    Its texts are plain for all that time: two threads that changed it for one call each would
-    leave it as the one has found it while the other was at work.
 
     Args:
         raw: The connection.
@@ -92,14 +81,14 @@ class LentSqlite(SharedSqlite):
                 f"{raw!r} is in a transaction; commit it first, and do not give it "
                 "autocommit=False, which always begins the next"
             )
-        self._before: tuple[Any, Any] = (raw.isolation_level, raw.text_factory)
-        raw.isolation_level, raw.text_factory = None, str
+        self._isolation: Any = raw.isolation_level
+        raw.isolation_level = None
         if file:
             make_durable(raw)
 
     def close(self) -> None:
         """Give it back."""
-        self.raw.isolation_level, self.raw.text_factory = self._before
+        self.raw.isolation_level = self._isolation
 
 
 class SqliteBorrowedStore(BorrowedStore):
