@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -258,3 +260,29 @@ async def test_a_native_asyncio_cancel_is_obeyed_when_its_group_is_left():
     hanging.go.set()
     await hanging.thread.aclose()
     assert hanging.done == ["first"]
+
+
+@pytest.mark.parametrize("group", [None, CallGroup()])
+def test_an_interrupt_while_a_call_begins_wakes_no_task_that_has_ended(group, monkeypatch):
+    """As Ctrl-C may come at any moment; the thread answers all the same."""
+
+    async def main():
+        thread = StorageThread("interrupted")
+        put = thread._put
+
+        def interrupted(job):
+            put(job)
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(thread, "_put", interrupted)
+        try:
+            with contextlib.nullcontext() if group is None else group.entered():
+                await thread.run(int)
+        finally:
+            monkeypatch.undo()
+            with trio.CancelScope(shield=True):
+                await thread.run(int)  # so that the first answer has come, too
+                await thread.aclose()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)

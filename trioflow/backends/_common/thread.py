@@ -233,6 +233,8 @@ class StorageThread:
             self._put((one_by_one, once, _Nobody()))  # it has perhaps not begun
             raise
 
+    # An interrupt between the call and the wait would end the task, which the answer then wakes.
+    @trio.lowlevel.enable_ki_protection
     async def _run_trio(self, together: Together, call: Callable[[], T]) -> T:
         group = _group.get()
         wait = _TrioWait(trio.lowlevel.current_task(), trio.lowlevel.current_trio_token(), group)
