@@ -80,10 +80,7 @@ def current_caller(what: str) -> Caller:
 class Caller(View):
     """The calls of one execution, as definitions and `trioflow.authoring` make them."""
 
-    __slots__ = ("_bytes", "_turn", "claims")
-
-    claims: dict[str, list[tuple[TaskState, str]]]
-    """What is held of what instances share, by name, with who claimed it; once anything was."""
+    __slots__ = ("_bytes", "_turn")
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution

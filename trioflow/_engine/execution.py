@@ -19,6 +19,7 @@ from trioflow._engine.forgotten import Calls
 from trioflow._engine.loop.eviction import unwind
 from trioflow._engine.loop.nested import NestedLoop
 from trioflow._engine.loop.ordered import step_in_order
+from trioflow._engine.loop.runner import TaskState
 from trioflow._engine.loop.steps import EndedUnseen, StepsUsedUp
 from trioflow._engine.main import run_main
 from trioflow._engine.messages import Messages
@@ -79,6 +80,8 @@ class Execution:
         interceptors: What is around the workflow's function.
         cancelled_why: The request for a cancel that has cancelled it, ``None`` if there was none.
         carries: Whether calls may have metadata.
+        claims: What it holds of what instances share, by name: the task that claimed it and the
+            id of its command.
         custom_status: The last value of ``set_status`` (one JSON document), ``None`` for none; it
             is set to ``None`` by whoever stores it.
         attributes: Those that the instance has.
@@ -99,6 +102,7 @@ class Execution:
         "calls",
         "cancelled_why",
         "carries",
+        "claims",
         "codec",
         "commands",
         "custom_status",
@@ -154,6 +158,7 @@ class Execution:
         self._turn_events = 0
         self._turn_turns = 0
         self.patches: Patches | None = None
+        self.claims: dict[str, list[tuple[TaskState, str]]] = {}
         self.propagators = propagators
         self.interceptors = interceptors
         self.carries = False

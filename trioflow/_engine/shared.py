@@ -27,11 +27,10 @@ async def claim(caller: Caller, name: str, size: int) -> None:
     command_id = state.next_id()
     check_command_id(command_id, f"claim of {name!r}")
     command = ClaimShared(id=command_id, name=name, size=size)
-    _read(caller, await caller.execution.commands.give_and_wait(command, abandon=True))
+    execution = caller.execution
+    _read(caller, await execution.commands.give_and_wait(command, abandon=True))
     if size:
-        if not hasattr(caller, "claims"):
-            caller.claims = {}
-        caller.claims.setdefault(name, []).append((state, command_id))
+        execution.claims.setdefault(name, []).append((state, command_id))
 
 
 def release(caller: Caller, name: str) -> None:
@@ -46,7 +45,7 @@ def release(caller: Caller, name: str) -> None:
     if caller.execution.loop.fenced:
         return  # it is only unwound out of memory: the instance still holds it
     state = caller.task_state("a shared scope")
-    held = caller.claims.get(name) if hasattr(caller, "claims") else None
+    held = caller.execution.claims.get(name)
     if not held:
         raise RuntimeError(
             f"{name!r} is not held, so it cannot be given back: leave each block as often as it "

@@ -67,8 +67,6 @@ logger = logging.getLogger("trioflow.worker")
 
 _encode = msgspec.json.Encoder().encode
 
-_NO_CLAIMS: dict[str, list[tuple[object, str]]] = {}
-
 
 class Recorder:
     """Writes what turns mean into the open batch.
@@ -245,7 +243,7 @@ class Recorder:
         execution = instance.execution
         assert execution is not None
         # What it has not released by itself: a block that was entered and never left.
-        for name, claims in getattr(execution.caller, "claims", _NO_CLAIMS).items():
+        for name, claims in execution.claims.items():
             for _, command_id in claims:
                 left = ReleaseShared(id=command_id, name=name)
                 commit.messages.append(_shared_message(instance, left))
