@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from contextlib import AsyncExitStack
 
 import anyio
@@ -13,6 +14,10 @@ import trio.testing
 pytest.register_assert_rewrite("trioflow.testing.conformance")
 
 from tests.servers import Servers  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what runs in its background; programs that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Harness:
