@@ -8,14 +8,14 @@ from typing import Any, TypeVar, cast, get_args
 import click
 
 from trioflow import Client, Description, attribute
-from trioflow._cli.facts import failure_line
-from trioflow._cli.output import as_json, print_json, print_table, shown, time_of
+from trioflow._cli.output import print_json, print_table, shown, time_of
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, WhereCondition
 from trioflow._client.arguments import Filters
+from trioflow._client.texts import detail_of
 from trioflow.backends.records import Status
 
-__all__ = ["count", "detail_of", "list_", "stats"]
+__all__ = ["count", "list_", "stats"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,18 +109,6 @@ def list_(*, store: Store, limit: int, after: str | None, as_json: bool, **optio
     )
     if len(found) == limit:
         click.echo(f"There may be more: --after {shown(found[-1].id)}", err=True)
-
-
-def detail_of(one: Description) -> str:
-    """Say what there is to say of an instance in a few words: why it failed, for example."""
-    if one.failure is not None:
-        return failure_line(one.failure)
-    if one.suspension is not None:
-        why = f": {one.suspension.reason}" if one.suspension.reason else ""
-        return f"{one.suspension.kind}{why}"
-    if one.reason:
-        return one.reason
-    return "" if one.custom_status is None else as_json(one.custom_status)
 
 
 @click.command(cls=StoreCommand)
