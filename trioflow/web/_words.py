@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from jinja2 import pass_context
@@ -82,7 +82,8 @@ def plain(value: Any) -> str:
         case datetime():
             return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
         case list():
-            return ", ".join(map(plain, cast("list[Any]", value)))
+            items: list[Any] = value
+            return ", ".join(map(plain, items))
         case _:
             return as_json(value)
 
