@@ -5,8 +5,8 @@ Other stores than SQLite: ``@pytest.mark.parametrize("shopping", marked(ALL), in
 
 from __future__ import annotations
 
-import shutil
-from contextlib import asynccontextmanager, nullcontext
+import sqlite3
+from contextlib import asynccontextmanager, closing, nullcontext
 
 import httpx
 import pytest
@@ -48,7 +48,9 @@ def shopping(request, tmp_path, harness):
     made = Shop()
     kind = getattr(request, "param", "sqlite")
     if kind == "sqlite":
-        shutil.copy(request.getfixturevalue("filled"), tmp_path / "flow.db")
+        with closing(sqlite3.connect(request.getfixturevalue("filled"))) as file:
+            with closing(sqlite3.connect(tmp_path / "flow.db")) as copy:
+                file.backup(copy)
     backend = open_store(kind, tmp_path, request.getfixturevalue("servers"))
 
     @asynccontextmanager
