@@ -48,9 +48,11 @@ def shopping(request, tmp_path, harness):
     made = Shop()
     kind = getattr(request, "param", "sqlite")
     if kind == "sqlite":
-        with closing(sqlite3.connect(request.getfixturevalue("filled"))) as file:
-            with closing(sqlite3.connect(tmp_path / "flow.db")) as copy:
-                file.backup(copy)
+        with (
+            closing(sqlite3.connect(request.getfixturevalue("filled"))) as file,
+            closing(sqlite3.connect(tmp_path / "flow.db")) as copy,
+        ):
+            file.backup(copy)
     backend = open_store(kind, tmp_path, request.getfixturevalue("servers"))
 
     @asynccontextmanager

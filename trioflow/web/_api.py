@@ -125,6 +125,11 @@ async def _suspension(site: Site, request: Request) -> Divergence:
     return await reading.suspension_of(site.client, await _instance(site, request), site.registry)
 
 
+async def _workers(site: Site, _request: Request) -> _reading.Staff:
+    """Who works, and on what: the page `/workers`."""
+    return await _reading.staff(site.client)
+
+
 async def _schedules(site: Site, request: Request) -> _reading.SchedulePage:
     """A page of schedules, newest first: the page `/schedules`."""
     limit = number_in(request.query_params, "limit", 50, _MOST)
@@ -188,6 +193,7 @@ _ENDPOINTS: Final = (
     _Endpoint(f"/instances{_ID}/tasks", "tasks", reading.TasksView, _tasks),
     _Endpoint(f"/instances{_ID}/family", "family", Family, _family, _PAGED),
     _Endpoint(f"/instances{_ID}/suspension", "suspension", Divergence, _suspension),
+    _Endpoint("/workers", "workers", _reading.Staff, _workers),
     _Endpoint("/schedules", "schedules", _reading.SchedulePage, _schedules, _PAGED),
     _Endpoint(f"/schedules{_ID}", "schedule", _reading.Schedule, _schedule),
 )
