@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from trioflow._metadata import fixup_module_metadata
 from trioflow.web._app import app
+from trioflow.web._security.settings import Access
 
-__all__ = ["app"]
+__all__ = ["Access", "app"]
 
 fixup_module_metadata(__name__, {name: globals()[name] for name in __all__})
 del fixup_module_metadata

@@ -14,7 +14,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trioflow import BackendUnavailable, Client, InstanceNotFound, Registry
-from trioflow.web import _acting, _api, _instance, _pages, _security
+from trioflow.web import _acting, _api, _instance, _pages
+from trioflow.web._security import signing
+from trioflow.web._security.guard import Guard
+from trioflow.web._security.settings import Access
 from trioflow.web._site import ROOT, Site, asset_routes, page
 
 __all__ = ["app"]
@@ -32,7 +35,13 @@ _TITLES: Final = {
 }
 
 
-def app(client: Client, *, registry: Registry | None = None, title: str = "trioflow") -> ASGIApp:
+def app(
+    client: Client,
+    *,
+    registry: Registry | None = None,
+    title: str = "trioflow",
+    access: Access | None = None,
+) -> ASGIApp:
     """Return web pages and a JSON API on a store, as an ASGI application.
 
     Args:
@@ -41,16 +50,17 @@ def app(client: Client, *, registry: Registry | None = None, title: str = "triof
         registry: The workflows whose code the pages may run, to replay a history; without it
             nothing but a worker answers where code is needed.
         title: What the pages are called, for those who look at more than one store.
+        access: Who may look and act; by default those on this machine may look, and nobody acts.
     """
-    site = Site(client, registry=registry, title=title)
-    modules = (_pages, _api, _acting, _instance, _security)
+    site = Site(client, registry=registry, title=title, access=access or Access())
+    modules = (_pages, _api, _acting, _instance, signing)
     routes = [route for module in modules for route in module.routes(site)]
     answer = _answering(site)
     return Starlette(
         routes=[*asset_routes(site), *routes],
         middleware=[
             Middleware(_Rooted),
-            *_security.middleware(site),
+            Middleware(Guard, site.access, answer),
             Middleware(_Caught, answer),
         ],
         exception_handlers=_handlers(answer),

@@ -6,7 +6,7 @@ together. A handler calls `page`, which renders a template with what every page 
 - ``url(name, query={}, **parameters)``: the address of a route by its name, below the place where
   the application is mounted; an id in it is escaped,
 - ``asset(name)``: the address of a file of ``static/``,
-- ``user``, who is signed in, or ``None``; ``csrf``, the token for forms, or ``""``. The middleware
+- ``user``, who is known by name, or ``None``; ``csrf``, the token for forms, or ``""``. The guard
   of `_security` sets both in ``request.state``,
 - ``site`` and ``request``; ``now``, epoch seconds by the store's clock,
 - the filters of `trioflow.web._words`.
@@ -31,7 +31,7 @@ from starlette.routing import BaseRoute, Route
 
 from trioflow import Client, Registry
 from trioflow.web import _addresses, _words
-from trioflow.web._security import Settings
+from trioflow.web._security.settings import Access
 
 __all__ = ["ROOT", "Asset", "Handler", "Site", "get", "page", "url"]
 
@@ -80,7 +80,7 @@ class Site:
         client: Through which the store is read and changed.
         registry: The workflows whose code the pages may run, to replay a history; or ``None``.
         title: What the pages are called, so that two stores are not mistaken for one another.
-        settings: Who may look and act.
+        access: Who may look and act.
         assets: The files of ``static/`` by name.
         templates: The templates of ``templates/``.
     """
@@ -88,7 +88,7 @@ class Site:
     client: Client
     registry: Registry | None = None
     title: str = "trioflow"
-    settings: Settings = field(default_factory=Settings)
+    access: Access = field(default_factory=Access)
     assets: Mapping[str, Asset] = field(default_factory=lambda: _assets(_HERE / "static"))
     templates: jinja2.Environment = field(default_factory=_templates)
 
