@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from jinja2 import pass_context
@@ -74,6 +74,19 @@ def as_json(value: Any, *, indent: int = 0) -> str:
     return (msgspec.json.format(text, indent=indent) if indent else text).decode("utf-8", "replace")
 
 
+def plain(value: Any) -> str:
+    """Return a value as people read it: a text is itself, a time is in UTC, lists have commas."""
+    match value:
+        case str():
+            return value
+        case datetime():
+            return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
+        case list():
+            return ", ".join(map(plain, cast("list[Any]", value)))
+        case _:
+            return as_json(value)
+
+
 def cut(text: str, most: int = _LONG) -> str:
     """Return a text that is not too long for a line."""
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -106,5 +119,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "cut": cut,
     "duration": duration,
     "number": number,
+    "plain": plain,
     "when": when,
 }
