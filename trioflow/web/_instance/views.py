@@ -34,9 +34,7 @@ _GLANCE = 40  # bars of the timeline on the overview
 _CHILDREN = 50
 
 
-def _show(
-    site: Site, request: Request, name: str, view: InstanceView, **context: Any
-) -> Response:
+def _show(site: Site, request: Request, name: str, view: InstanceView, **context: Any) -> Response:
     return page(
         site,
         request,
@@ -121,9 +119,7 @@ async def family(site: Site, request: Request) -> Response:
     view = await _view(site, request)
     after = request.query_params.get("after") or None
     try:
-        found = await reading.family_of(
-            site.client, view.instance.id, after=after, limit=_CHILDREN
-        )
+        found = await reading.family_of(site.client, view.instance.id, after=after, limit=_CHILDREN)
     except InstanceNotFound:
         found = await reading.family_of(site.client, view.instance.id, limit=_CHILDREN)
     return _show(site, request, "family", view, family=found)
