@@ -9,6 +9,7 @@ import msgspec
 
 from trioflow import Undecodable
 from trioflow._cli.output import as_json, shown
+from trioflow._client.texts import failure_line
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.turns import Turn
 
@@ -21,12 +22,6 @@ _VALUES = ("input", "result", "value")
 def tag_of(thing: msgspec.Struct) -> str:
     """Return what kind of event, command or outcome it is."""
     return str(type(thing).__struct_config__.tag)
-
-
-def failure_line(failure: Failure) -> str:
-    """Return what failed on one line, as Python writes it."""
-    kind = failure.type.rpartition(".")[2]
-    return f"{kind}: {failure.message}" if failure.message else kind
 
 
 def fact_line(thing: msgspec.Struct, *, values: bool = False) -> str:

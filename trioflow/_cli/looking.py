@@ -18,6 +18,7 @@ from trioflow import (
     InstanceSuspended,
     NoWorkerAnswered,
     Registry,
+    TaskInfo,
     Undecodable,
     Workflow,
 )
@@ -34,12 +35,13 @@ from trioflow._cli.output import (
     time_of,
 )
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
-from trioflow._cli.tasks import ShownTask, draw, replayed_tasks, worker_tasks
+from trioflow._cli.tasks import draw
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.turns import Turn
 from trioflow._worker.failures import full_traceback
 from trioflow.backends.records import ENDED
 from trioflow.testing import ReplayError, export_history
+from trioflow.testing.tasks import replayed_tasks
 
 __all__ = ["describe", "export", "history", "show"]
 
@@ -54,7 +56,7 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     instance: Description
     children: list[Description]
-    tasks: list[ShownTask] | None
+    tasks: list[TaskInfo] | None
     trouble: str
 
 
@@ -89,8 +91,7 @@ def show(
 ) -> None:
     """Draw the tree of an instance's tasks: where each one waits, and for what.
 
-    A worker is asked for it. With `--module` no worker is needed, and the tree says since when each
-    task waits, too.
+    A worker is asked for it. With `--module` no worker is needed.
     """
     registries = import_modules(modules) if modules else []
 
@@ -131,7 +132,7 @@ def _moment(found: _Shown) -> object:
 async def _look(client: Client, id: str, registries: Sequence[Registry], timeout: float) -> _Shown:
     one = await client.handle(id).describe()
     children = await client.list(parent=id)
-    tasks: list[ShownTask] | None = None
+    tasks: list[TaskInfo] | None = None
     trouble = ""
     if one.status in ENDED:
         tasks = []
@@ -145,7 +146,7 @@ async def _look(client: Client, id: str, registries: Sequence[Registry], timeout
         trouble = "It has not begun."
     else:
         try:
-            tasks = await worker_tasks(client, id, timeout)
+            tasks = await client.handle(id).tasks(timeout=timeout)
         except (NoWorkerAnswered, InstanceSuspended) as error:
             trouble = f"{error}. With --module MODULE the history is replayed here."
     return _Shown(instance=one, children=children, tasks=tasks, trouble=trouble)

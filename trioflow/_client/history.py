@@ -14,7 +14,7 @@ from trioflow._model.events import NO_VALUE, Started
 from trioflow._model.turns import Continued, Turn, decode_turn
 from trioflow.backends.records import Execution
 
-__all__ = ["ExecutionHistory", "read_history", "same_life"]
+__all__ = ["ExecutionHistory", "read_history", "readable_fact", "same_life"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -66,15 +66,15 @@ def _turn(data: bytes, codec: Codec) -> Turn | Undecodable:
         return Undecodable(str(exc) or type(exc).__name__)
     return msgspec.structs.replace(
         turn,
-        events=[_shown(event, codec) for event in turn.events],
-        commands=[_shown(command, codec) for command in turn.commands],
-        outcome=None if turn.outcome is None else _shown(turn.outcome, codec),
-        reset=None if turn.reset is None else _shown(turn.reset, codec),
+        events=[readable_fact(event, codec) for event in turn.events],
+        commands=[readable_fact(command, codec) for command in turn.commands],
+        outcome=None if turn.outcome is None else readable_fact(turn.outcome, codec),
+        reset=None if turn.reset is None else readable_fact(turn.reset, codec),
     )
 
 
-def _shown(fact: T, codec: Codec) -> T:
-    """Return a fact with what is stored encoded in it as plain data."""
+def readable_fact(fact: T, codec: Codec) -> T:
+    """Return an event, a command or an outcome with its values as plain data; this never fails."""
     values: dict[str, Any] = {}
     for name in fact.__struct_fields__:
         value = getattr(fact, name)
@@ -88,5 +88,5 @@ def _shown(fact: T, codec: Codec) -> T:
         elif name == "reason":
             values[name] = open_text(codec, value)
     if isinstance(fact, Started):
-        values["carried"] = [_shown(message, codec) for message in fact.carried]
+        values["carried"] = [readable_fact(message, codec) for message in fact.carried]
     return msgspec.structs.replace(fact, **values) if values else fact

@@ -43,7 +43,22 @@ _PATCH_LENGTH = 40  # characters of the name of a patch that a report proposes
 
 
 class Diverged(NeedsSuspension):
-    """Raised when the code no longer gives the commands of its history."""
+    """Raised when the code no longer gives the commands of its history.
+
+    Attributes:
+        recorded: The commands of the turn in which they differ, as the history has them.
+        current: Those that the code gave now.
+    """
+
+    def __init__(
+        self,
+        report: SuspendReport,
+        recorded: Sequence[Command] = (),
+        current: Sequence[Command] = (),
+    ) -> None:
+        super().__init__(report)
+        self.recorded = recorded
+        self.current = current
 
 
 _KINDS: dict[type[Command], str] = {
@@ -105,16 +120,16 @@ def check_turn(
     (recorded, recorded_outcome), (current, current_outcome) = was, is_now
     if early:
         why = _why(source_changed())
-        raise Diverged(
-            _outcome_report(loop, turn, recorded_outcome, current_outcome, why, early=True)
-        )
+        report = _outcome_report(loop, turn, recorded_outcome, current_outcome, why, early=True)
+        raise Diverged(report, recorded, current)
     if len(recorded) == len(current) and all(map(_same, recorded, current)):
         if type(recorded_outcome) is type(current_outcome):
             return
         why = _why(source_changed())
-        raise Diverged(_outcome_report(loop, turn, recorded_outcome, current_outcome, why))
+        report = _outcome_report(loop, turn, recorded_outcome, current_outcome, why)
+        raise Diverged(report, recorded, current)
     why = _why(source_changed())
-    raise Diverged(_command_report(loop, turn, recorded, current, why))
+    raise Diverged(_command_report(loop, turn, recorded, current, why), recorded, current)
 
 
 def _why(changed: bool | None) -> str:  # noqa: FBT001  # three answers

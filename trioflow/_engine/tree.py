@@ -62,7 +62,8 @@ def _describe(
         waits_for = call or "its turn"
     parent = None if state.parent is None else state.parent.path
     until = None if deadline == inf else deadline
-    return TaskInfo(state.path, parent, task.name, waits_for, line, until)
+    since = getattr(state, "waits_since", None)  # a task that has not run yet has none
+    return TaskInfo(state.path, parent, task.name, waits_for, line, until, since)
 
 
 def _signal(name: str | None) -> str:

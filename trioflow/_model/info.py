@@ -136,6 +136,8 @@ class TaskInfo(msgspec.Struct, frozen=True):
             nursery's tasks, or the call of trio or anyio in which it waits.
         line: ``file:line`` of the user's code at which it waits, ``""`` if there is none.
         until: The earliest deadline of the scopes around it, epoch seconds; ``None`` for none.
+        since: The time of the turn in which it ran last, epoch seconds: so long it has waited
+            there. ``None`` if a worker of an older version has answered.
     """
 
     path: str
@@ -144,6 +146,7 @@ class TaskInfo(msgspec.Struct, frozen=True):
     waits_for: str
     line: str
     until: float | None = None
+    since: float | None = None
 
 
 class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

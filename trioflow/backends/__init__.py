@@ -46,6 +46,8 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    Trouble,
+    WorkerInfo,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +99,9 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "Trouble",
     "Unit",
+    "WorkerInfo",
     "index_rows",
 ]
 

@@ -31,6 +31,8 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    Trouble,
+    WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 
@@ -77,11 +79,12 @@ class Backend(Protocol):
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
         """Store the row of a new worker.
 
-        All but the id is for `stats` alone. A row that an older trioflow wrote says nothing of
-        queues; such a worker counts for every queue.
+        All but the id is for those who look: `stats`, `workers`. A row that an older trioflow wrote
+        says nothing of queues; such a worker counts for every queue.
 
         Args:
             worker: A fresh random id.
@@ -90,7 +93,15 @@ class Backend(Protocol):
             activity_queues: Whose activities it will take.
             lease: For how many seconds a heartbeat shows that it lives; ``None`` for as long as
                 its row is there.
+            version: The version of its trioflow.
         """
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return all workers that have a row, also those whose lease is over, by name and id.
+
+        What they hold is counted up to `COUNTED` for each, so that a look has a bounded cost.
+        """
+        ...
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. Called from a thread of the worker's own; may block.
@@ -540,8 +551,8 @@ class Backend(Protocol):
         """Return the unfinished activities of an instance's current execution, by command."""
         ...
 
-    async def count(self, where: InstanceFilter) -> int:
-        """Count the instances that a filter means."""
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
+        """Count the instances that a filter means; with ``most`` up to so many, and no further."""
         ...
 
     async def count_by(
@@ -563,6 +574,25 @@ class Backend(Protocol):
 
         Of workers those count that have a row whose last heartbeat is not older than the lease
         that `register_worker` stored.
+        """
+        ...
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        """Count the instances in each kind of trouble, as `InstanceFilter` defines them.
+
+        Each is counted up to 1,000: so many stand for as many or more. So the cost grows with what
+        is unfinished at most.
+
+        Args:
+            after: The filter's ``trouble_after``.
+        """
+        ...
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        """Return of each running instance the activity that is tried again most often, if any.
+
+        That is the one of the present execution with the greatest ``attempt`` above 1, and of
+        equal ones the first by its command. In any order.
         """
         ...
 

@@ -303,6 +303,7 @@ class NestedLoop:
                 self._task_ended(task, final)
                 return
             task._schedule_points += 1
+            self._runner.states[task].waits_since = self._clock.now
             if message is _Shielded:
                 if not refuse_use(self, task, None):
                     self._runner.wake(task, Value(None))

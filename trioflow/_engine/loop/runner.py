@@ -135,11 +135,13 @@ class TaskState(TaskIds):
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
+        waits_since: The time of the turn in which it ran last, epoch seconds.
     """
 
-    __slots__ = ("generator",)
+    __slots__ = ("generator", "waits_since")
 
     generator: random.Random
+    waits_since: float
 
 
 def _no_threads() -> DeterminismError:

@@ -82,8 +82,8 @@ class Queries:
     # --- workers ------------------------------------------------------------------------
 
     register_worker = """INSERT INTO workers
-        (id, name, heartbeat_at, queues, activity_queues, lease, limits)
-        VALUES (?, ?, ?, ?, ?, ?, ?)"""
+        (id, name, heartbeat_at, queues, activity_queues, lease, limits, started_at, version)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may reclaim a worker that is taking something.
     worker_alive = "SELECT limits FROM workers WHERE id = ? {for_update}"
@@ -186,7 +186,7 @@ class Queries:
     # Events for the execution that ended are of no use to the next one; those for any stay.
     continue_instance = f"""UPDATE instances SET execution = execution + 1, turns = 0,
         events = 0, input = ?, carried = ?, ready_at = ?, unread = unread - ?, wake_at = ?,
-        sticky_worker = worker, worker = ?, custom_status = coalesce(?, custom_status),
+        sticky_worker = worker, worker = ?, held_at = ?, custom_status = coalesce(?, custom_status),
         {_PERHAPS_SUSPECT}
         WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
         AND status = 'running'"""  # noqa: S608
@@ -342,8 +342,11 @@ class Queries:
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
+    records_in_order = f"""SELECT {", ".join(RECORD_COLUMNS)}, seq FROM instances
+        {{where}}"""  # noqa: S608 - our names
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
+    count_some = "SELECT count(*) FROM (SELECT 1 AS one FROM instances {where}) AS few"
     ids = "SELECT id, seq, length(attributes) FROM instances {where} {for_update}"
     seqs = "SELECT id, seq FROM instances WHERE id {among}"
     # Through the index of attributes, which is read in the order of the list.
@@ -362,6 +365,13 @@ class Queries:
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""
+    tried_again = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
+        a.progress, a.limit_key FROM activities AS a
+        JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
+            AND instances.life = a.life
+        WHERE a.instance = ? AND a.attempt > 1 AND instances.status = 'running'
+        ORDER BY a.attempt DESC, a.command LIMIT 1"""
     # Grouped in the order of the index, which is read through; nothing is sorted, no row is read.
     instance_stats = """SELECT queue, status, worker, count(*),
             sum(CASE WHEN ready_at <= ? THEN 1 ELSE 0 END)
@@ -372,6 +382,13 @@ class Queries:
         GROUP BY queue"""
     living_workers = """SELECT queues, activity_queues FROM workers
         WHERE lease IS NULL OR heartbeat_at + lease >= ?"""
+
+    workers = """SELECT id, name, heartbeat_at, queues, activity_queues, lease, started_at, version
+        FROM workers"""
+    held_instances = """SELECT count(*) FROM (SELECT 1 AS one FROM instances
+        WHERE finished_at IS NULL AND worker = ? LIMIT ?) AS few"""
+    held_activities = """SELECT count(*) FROM (SELECT 1 AS one FROM activities
+        WHERE worker = ? LIMIT ?) AS few"""
 
     def __init__(self, dialect: Dialect) -> None:
         clauses = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from anyio.lowlevel import checkpoint
 
@@ -21,6 +22,7 @@ from trioflow.backends.outbox import (
     refused,
 )
 from trioflow.backends.records import (
+    COUNTED,
     ENDED,
     ActivityKey,
     ActivityTask,
@@ -37,12 +39,15 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    Trouble,
+    WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model import resetting
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Question, Worker, matches
+from trioflow.testing.lockstep.model.filtering import meant, own_activities
+from trioflow.testing.lockstep.model.rows import Instance, Question, Worker
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -97,9 +102,35 @@ class Model:
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
         await checkpoint()
-        self.state.workers[worker] = Worker(self.now(), queues, activity_queues, lease)
+        now = self.now()
+        row = Worker(name, now, now, queues, activity_queues, lease, version)
+        self.state.workers[worker] = row
+
+    async def workers(self) -> list[WorkerInfo]:
+        await checkpoint()
+        state, now = self.state, self.now()
+        holders = Counter(row.worker for row in state.instances.values())
+        runners = Counter(one.worker for one in state.activities.values())
+        found = [
+            WorkerInfo(
+                id=id,
+                name=row.name,
+                queues=sorted({*row.queues}),
+                activity_queues=sorted({*row.activity_queues}),
+                lease=row.lease,
+                heartbeat_at=row.heartbeat_at,
+                alive=row.alive(now),
+                instances=min(holders[id], COUNTED),
+                activities=min(runners[id], COUNTED),
+                started_at=row.started_at,
+                version=row.version,
+            )
+            for id, row in state.workers.items()
+        ]
+        return sorted(found, key=lambda one: (one.name, one.id))
 
     def heartbeat(self, worker: str) -> Heartbeat:
         row = self.state.workers.get(worker)
@@ -391,7 +422,9 @@ class Model:
         found = [
             (row.finished_at, id)
             for id, row in state.instances.items()
-            if row.finished_at is not None and matches(row, where) and (ids is None or id in ids)
+            if row.finished_at is not None
+            and meant(state, row, where, self.now())
+            and (ids is None or id in ids)
         ]
         gone = [id for _, id in sorted(found)[:limit]]
         for id in gone:
@@ -516,18 +549,38 @@ class Model:
         tasks = [one.task(key) for key, one in activities if row and row.key(key.command) == key]
         return sorted(tasks, key=lambda task: task.key.command)
 
-    async def count(self, where: InstanceFilter) -> int:
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         await checkpoint()
-        return sum(matches(row, where) for row in self.state.instances.values())
+        number = len(self._meant(where))
+        return number if most is None else min(number, most)
+
+    def _meant(self, where: InstanceFilter) -> list[Instance]:
+        rows = self.state.instances.values()
+        return [row for row in rows if meant(self.state, row, where, self.now())]
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        await checkpoint()
+        kinds: tuple[Trouble, ...] = get_args(Trouble)
+        wanted = {kind: InstanceFilter(trouble=kind, trouble_after=after) for kind in kinds}
+        return {kind: min(len(self._meant(where)), 1000) for kind, where in wanted.items()}
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        await checkpoint()
+        found: list[ActivityTask] = []
+        for id in instances:
+            row = self.state.instances.get(id)
+            if row is not None and row.status == "running":
+                own = own_activities(self.state, row)
+                again = [one.task(key) for key, one in own.items() if one.attempt > 1]
+                found += sorted(again, key=lambda task: (-task.attempt, task.key.command))[:1]
+        return found
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
     ) -> list[Group]:
         await checkpoint()
         numbers: Counter[tuple[str, str]] = Counter()
-        for row in self.state.instances.values():
-            if not matches(row, where):
-                continue
+        for row in self._meant(where):
             if attribute:
                 numbers.update(
                     (each.name, each.word)
@@ -551,11 +604,7 @@ class Model:
         state, now = self.state, self.now()
         instances = [row for row in state.instances.values() if row.status not in ENDED]
         activities = list(state.activities.values())
-        living = [
-            row
-            for row in state.workers.values()
-            if row.lease is None or row.heartbeat_at + row.lease >= now
-        ]
+        living = [row for row in state.workers.values() if row.alive(now)]
         found: list[QueueStats] = []
         queues = {row.new.queue for row in instances} | {one.new.queue for one in activities}
         for queue in queues:
@@ -582,9 +631,10 @@ class Model:
     ) -> list[InstanceRecord]:
         await checkpoint()
         newest = [*reversed(self.state.instances.values())]
+        now = self.now()
         if after is not None:
             ids = [row.new.id for row in newest]
             if after not in ids:
                 raise InstanceNotFound(after)
             newest = newest[ids.index(after) + 1 :]
-        return [row.record() for row in newest if matches(row, where)][:limit]
+        return [row.record() for row in newest if meant(self.state, row, where, now)][:limit]

@@ -1,0 +1,163 @@
+"""What people write as text, on a command line or in a form: values, times, conditions, arguments.
+
+And what is said of an instance in a line. Errors say what to write instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from trioflow._client.description import Description
+from trioflow._codec.failures.failures import Failure
+from trioflow._codec.values import JsonCodec
+from trioflow._model.attributes import Condition, attribute
+from trioflow._model.workflows import Workflow
+from trioflow.errors import ArgumentError
+
+__all__ = [
+    "arguments_of",
+    "condition_of",
+    "detail_of",
+    "failure_line",
+    "json_or_text",
+    "moment_of",
+]
+
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_ALL_OTHERS = inspect.Parameter.VAR_POSITIONAL
+_COMPARED: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_CONDITION: Final = re.compile(r"([^<>=]+)(<=|>=|=|<|>)(.*)", re.DOTALL)
+
+
+def json_or_text(text: str) -> Any:
+    """Return the value that a text is in JSON, or the text itself if it is no JSON.
+
+    Raises:
+        ArgumentError: It begins like an object, an array or a string of JSON, and is none.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        if not text.lstrip().startswith(("{", "[", '"')):
+            return text
+        why = str(error).removeprefix("JSON is malformed: ")
+        if "truncated" in why:
+            why = "it is not complete"
+        raise ArgumentError(
+            f"{text!r} begins like JSON, and is none: {why}. A text that begins so is given as a "
+            'string of JSON, in "double quotes"'
+        ) from None
+
+
+def arguments_of(
+    workflow: Workflow[..., Any],
+    given: Sequence[str],
+    read: Callable[[str], Any] = json_or_text,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call, each of its parameter's type.
+
+    Args:
+        workflow: What is called.
+        given: Values in the order of the parameters, or ``name=value``.
+        read: What reads a value.
+
+    Raises:
+        ArgumentError: They do not fit the signature.
+    """
+    parameters = inspect.signature(workflow.fn).parameters
+    order = [each for each in parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    record: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in parameters:
+            free = [each for each in order if each.name not in record or each.kind is _ALL_OTHERS]
+            if not free:
+                raise ArgumentError(
+                    f"{workflow.name}() has the parameters {', '.join(parameters) or '(none)'}, "
+                    f"and none is left for {text!r}"
+                )
+            name, value = free[0].name, text
+            if free[0].kind is _ALL_OTHERS:
+                record.setdefault(name, []).append(read(value))
+                continue
+        elif name in record:
+            raise ArgumentError(f"{workflow.name}() is given {name!r} twice")
+        record[name] = read(value)
+    return workflow.signature.decode(JsonCodec(), msgspec.json.encode(record), workflow.name)
+
+
+def moment_of(text: str, now: float, *, ahead: bool = False) -> float:
+    """Return a time as epoch seconds: so long ago (``2h``, ``7d``), or as ISO 8601 has it, in UTC.
+
+    Args:
+        text: What was written.
+        now: Epoch seconds.
+        ahead: Whether ``2h`` is a time to come instead.
+
+    Raises:
+        ArgumentError: It is no time.
+    """
+    if span := _SPAN.fullmatch(text):
+        away = float(span[1]) * _SECONDS[span[2]]
+        return now + away if ahead else now - away
+    try:
+        return _utc(text).timestamp()
+    except ValueError:
+        raise ArgumentError(f"{text!r} is no time; write 2h, 7d or 2026-11-26T09:30") from None
+
+
+def condition_of(text: str) -> Condition:
+    """Return a condition on an attribute: ``customer=c7``, ``amount>=10``, ``due<2026-12-01``.
+
+    Raises:
+        ArgumentError: It is none.
+    """
+    parts = _CONDITION.fullmatch(text)
+    if parts is None:
+        raise ArgumentError(f"{text!r}: write customer=c7, amount>=10 or due<2026-12-01")
+    name, how, value = parts.groups()
+    wanted = json_or_text(value.strip())
+    try:
+        if how != "=" and isinstance(wanted, str):
+            wanted = _utc(wanted)
+        made: Condition = _COMPARED[how](attribute(name.strip()), wanted)
+    except ValueError as error:
+        raise ArgumentError(str(error)) from None
+    return made
+
+
+def failure_line(failure: Failure) -> str:
+    """Return what failed on one line, as Python writes it."""
+    kind = failure.type.rpartition(".")[2]
+    return f"{kind}: {failure.message}" if failure.message else kind
+
+
+def detail_of(one: Description) -> str:
+    """Say what there is to say of an instance in a few words: why it failed, for example."""
+    if one.failure is not None:
+        return failure_line(one.failure)
+    if one.suspension is not None:
+        why = f": {one.suspension.reason}" if one.suspension.reason else ""
+        return f"{one.suspension.kind}{why}"
+    if one.reason:
+        return one.reason
+    return "" if one.custom_status is None else msgspec.json.encode(one.custom_status).decode()
+
+
+def _utc(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
