@@ -1,4 +1,4 @@
--- include: base
+-- include: base fenced
 -- Store the row of a new worker. ARGV: nonce, again, source, worker, name, what it serves.
 
 redis.call('ZADD', P .. 'workers', now, ARGV[4])
