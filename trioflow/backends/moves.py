@@ -32,7 +32,9 @@ __all__ = [
     "MovedRequest",
     "MovedShared",
     "Refusal",
+    "closed_again",
     "fence_text",
+    "opened",
 ]
 
 
@@ -70,6 +72,26 @@ def fence_text(fence: Fence) -> str:
         f"the store is not open yet: it is being filled by a move from {fence.other}; try again "
         "when 'trioflow move' has ended"
     )
+
+
+def closed_again(before: Fence | None, wanted: Fence) -> Fence | None:
+    """Return what a store is to know when it is fenced; ``None`` if another move has closed it.
+
+    Args:
+        before: What it knows.
+        wanted: The fence that it is given.
+    """
+    if before is None:
+        return wanted
+    if (before.move, before.role) == (wanted.move, wanted.role):
+        return before if before.closed else msgspec.structs.replace(before, closed=True)
+    return None if before.closed else wanted
+
+
+def opened(before: Fence) -> Fence:
+    """Return what a store is to know when its fence is lifted."""
+    completed = before.completed or before.role == "destination"
+    return msgspec.structs.replace(before, closed=False, completed=completed)
 
 
 class MovedMessage(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from trioflow.backends.mysql.connection import (
 from trioflow.backends.mysql.fencing import FENCED, MysqlFences
 from trioflow.backends.mysql.schema import COMMAND_LENGTH
 from trioflow.backends.mysql.values import filled, literal, statements
-from trioflow.backends.sql.dialect import Connection, Insert, Write
+from trioflow.backends.sql.dialect import Connection, Fences, Insert, Write
 from trioflow.backends.sql.fencing import said
 from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import (
@@ -106,7 +106,7 @@ class MysqlDialect:
     def __init__(self, where: str, names: TableNames = PLAIN) -> None:
         self._where = where
         self._names = names
-        self.fences = MysqlFences(names)
+        self.fences: Fences = MysqlFences(names)
 
     def holders(self, table: str, null: str = "") -> str:
         # An index is read by groups only if all its columns until there are grouped.

@@ -61,7 +61,6 @@ class MysqlFences:
 
     def _there(self, connection: Connection) -> set[str]:
         rows = connection.execute(
-            "SELECT trigger_name FROM information_schema.triggers "
-            "WHERE trigger_schema = database()"
+            "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database()"
         )
         return {name for (name,) in rows.fetchall()}

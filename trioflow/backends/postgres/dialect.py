@@ -25,6 +25,7 @@ from trioflow.backends.postgres.values import array, array_type, encoded
 from trioflow.backends.sql.dialect import (
     Connection,
     Delete,
+    Fences,
     Insert,
     Lock,
     Update,
@@ -100,7 +101,7 @@ class PostgresDialect:
     def __init__(self, schema: str, place: str) -> None:
         self._schema = qualified(schema)
         self._place = place
-        self.fences = PostgresFences(self, self._schema)
+        self.fences: Fences = PostgresFences(self, self._schema)
         base = f"(SELECT nextval('{self._schema.replace(chr(39), chr(39) * 2)}.inbox_numbers')"
         self.number = f"{base} * {_SPAN}) + ?"
 

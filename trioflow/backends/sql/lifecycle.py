@@ -257,7 +257,7 @@ class SharedSqlBackend(SqlBackend[S]):
 
     async def _run_alone(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         thread, session = self._connections.thread, self._connections.calls
-        return await thread.run(partial(session.call, fn), *args)
+        return await thread.run(lambda: session.call(fn, *args))
 
     async def _look(self, changed: Callable[[S], bool]) -> bool:
         """Return whether others have changed the store, for a `Watcher`."""

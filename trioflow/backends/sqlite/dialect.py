@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from trioflow.backends.sql.dialect import (
     Connection,
+    Fences,
     Insert,
     Write,
     holders_one_by_one,
@@ -137,7 +138,7 @@ class SqliteDialect:
         self._path = path
         self.names = names
         self._allocate = names.query(_ALLOCATE)
-        self.fences = SqliteFences(self, names)
+        self.fences: Fences = SqliteFences(self, names)
 
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
@@ -201,7 +202,7 @@ class SqliteDialect:
     def delay(self, exc: Exception, attempt: int) -> float | None:
         return None  # SQLite itself waits for other processes
 
-    def error(self, exc: Exception) -> Exception:
+    def error(self, exc: Exception) -> Exception:  # noqa: PLR0911 - a table of errors
         code, path = _code(exc), self._path
         if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
             return StoreFenced(f"{path}: {said(str(exc)) or exc}")

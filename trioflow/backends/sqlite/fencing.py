@@ -1,4 +1,4 @@
-"""The fence of SQLite: triggers that stand aside, unseen by others, in a transaction of a move's."""
+"""The fence of SQLite: triggers that stand aside in a transaction of a move's."""
 
 # ruff: noqa: D102 - what each method promises is said in `Fences`
 

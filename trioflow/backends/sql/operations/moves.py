@@ -29,9 +29,12 @@ from trioflow.backends.moves import (
     MovedRequest,
     MovedShared,
     Refusal,
+    closed_again,
     fence_text,
+    opened,
 )
 from trioflow.backends.records import Execution
+from trioflow.backends.sql.dialect import Insert
 from trioflow.backends.sql.move_queries import (
     MOVED_ACTIVITIES,
     MOVED_COLUMNS,
@@ -83,16 +86,15 @@ def fenced(store: SqlStore) -> Fence | None:
 
 def fence(store: SqlStore, wanted: Fence) -> Fence | None:
     """See `MovableBackend.fence`. No transaction is open."""
-    fences, text = store.dialect.fences, fence_text(wanted)
+    fences = store.dialect.fences
     with store.transaction():
         before = fenced(store)
-        same = before is not None and (before.move, before.role) == (wanted.move, wanted.role)
-        if before is not None and before.closed and not same:
+        after = closed_again(before, wanted)
+        if after is None:
             return before
-        if before is not None and same:
-            wanted = msgspec.structs.replace(wanted, completed=before.completed)
-        if before is None or not before.closed:
-            _note(store, wanted)
+        text = fence_text(after)
+        if after != before:
+            _note(store, after)
     fences.put_up(store.connection, text)
     with store.transaction(), fences.passing(store.connection, text):
         end_workers(store)
@@ -107,10 +109,8 @@ def lift_fence(store: SqlStore, move: str, forget: bool) -> bool:  # noqa: FBT00
         if before is None or before.move != move:
             return False
         if before.closed or forget:
-            completed = before.completed or before.role == "destination"
-            after = msgspec.structs.replace(before, closed=False, completed=completed)
             with fences.passing(store.connection, fence_text(before)):
-                _note(store, None if forget else after)
+                _note(store, None if forget else opened(before))
     fences.take_down(store.connection)
     return True
 
@@ -261,11 +261,12 @@ def import_instances(store: SqlStore, move: str, instances: Sequence[MovedInstan
 
 def check_import(store: SqlStore, instances: Sequence[MovedInstance]) -> list[Refusal]:
     """See `MovableBackend.check_import`: they are written, and rolled back."""
+    failures: tuple[type[Exception], ...] = (*store.dialect.errors, TrioflowError)
     try:
         with suppress(_Undo), store.transaction():
             _write(store, instances)
             raise _Undo
-    except (*store.dialect.errors, TrioflowError) as exc:
+    except failures as exc:
         error = store.dialect.error(exc) if isinstance(exc, store.dialect.errors) else exc
         if isinstance(error, BackendUnavailable):
             raise
@@ -280,11 +281,7 @@ def check_import(store: SqlStore, instances: Sequence[MovedInstance]) -> list[Re
 def _write(store: SqlStore, instances: Sequence[MovedInstance]) -> None:
     rows: list[Any] = []
     turns: list[Any] = []
-    activities: list[Any] = []
-    ended: list[Any] = []
-    requests: list[Any] = []
     messages: list[Any] = []
-    number = 0
     for one in instances:
         id = one.id
         rows += _row(one)
@@ -292,30 +289,41 @@ def _write(store: SqlStore, instances: Sequence[MovedInstance]) -> None:
             for at, data in enumerate(execution.turns):
                 turns += (id, execution.number, at, data)
         for message in one.inbox:
-            messages += (id, number, message.execution, message.event, message.at)
-            number += 1
-        for activity in one.activities:
-            activities += (id, *(getattr(activity, n) for n in MOVED_ACTIVITIES.columns[1:]))
-        for kept in one.ended:
-            ended += (id, kept.how, *execution_row(kept.record))
-        for request in one.requests:
-            requests += (id, request.life, request.id, request.answer)
+            messages += (id, 0, message.execution, message.event, message.at)
     if messages:
-        first = store.dialect.allocate(store.connection, number, store.clock())
-        messages[1::5] = [first + at for at in range(number)]
+        count = len(messages) // len(DELIVER.columns)
+        first = store.dialect.allocate(store.connection, count, store.clock())
+        messages[1 :: len(DELIVER.columns)] = range(first, first + count)
     for statement, values in (
         (MOVED_INSTANCES, rows),
         (NEW_TURNS, turns),
         (DELIVER, messages),
-        (MOVED_ACTIVITIES, activities),
-        (MOVED_EXECUTIONS, ended),
-        (MOVED_REQUESTS, requests),
+        *_belongings(instances),
     ):
         if values:
             store.write(statement, values)
     attributes = {one.id: one.record.attributes for one in instances if one.record.attributes}
     if attributes:
         write_attributes(store, attributes)
+
+
+def _belongings(instances: Sequence[MovedInstance]) -> list[tuple[Insert, list[Any]]]:
+    """Return the rows of activities, ended executions and requests."""
+    activities: list[Any] = []
+    ended: list[Any] = []
+    requests: list[Any] = []
+    for one in instances:
+        for activity in one.activities:
+            activities += (one.id, *(getattr(activity, n) for n in MOVED_ACTIVITIES.columns[1:]))
+        for kept in one.ended:
+            ended += (one.id, kept.how, *execution_row(kept.record))
+        for request in one.requests:
+            requests += (one.id, request.life, request.id, request.answer)
+    return [
+        (MOVED_ACTIVITIES, activities),
+        (MOVED_EXECUTIONS, ended),
+        (MOVED_REQUESTS, requests),
+    ]
 
 
 def _row(one: MovedInstance) -> tuple[Any, ...]:
