@@ -288,6 +288,7 @@ class MovableBackend(Backend, Protocol):
     async def clear(self, move: str) -> bool:
         """Remove everything from a store that is the closed destination of that move; else False.
 
-        Limits are removed, too.
+        Limits are removed, too. Before anything else its fence is made one that is not
+        ``completed``, so that it is known what was being done if that breaks off.
         """
         ...

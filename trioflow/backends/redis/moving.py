@@ -151,6 +151,11 @@ class RedisMoves(abc.ABC):
         return await self._write("import_common", *wanted, decode=bool)
 
     async def clear(self, move: str) -> bool:
+        before = await self.fenced()
+        if before is None or before.move != move or not before.closed:
+            return False
+        if not await self._know(before, msgspec.structs.replace(before, completed=False)):
+            return False
         onwards = b"0"
         while True:
             onwards = await self._write("clear", move, onwards, decode=_same)

@@ -73,6 +73,8 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     name: str
     shared: bool
+    was_fenced = False
+    """Whether this object has put up a fence; others may have."""
 
     def __init__(self) -> None:
         self._watcher = Watcher()
@@ -338,6 +340,7 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def fence(self, fence: Fence) -> Fence | None:
         other = await self._run_alone(moves.fence, self._store(), fence)
+        self.was_fenced = True
         await self._write(_nothing, told=_always)  # so that whoever waits looks, and hears of it
         return other
 

@@ -246,6 +246,10 @@ async def a_destination_knows_that_it_was_open(stage: Stage) -> None:
     known = await backend.fenced()
     assert known is not None
     assert (known.closed, known.completed) == (True, True)
+    assert await backend.clear(_MOVE)
+    known = await backend.fenced()
+    assert known is not None
+    assert (known.closed, known.completed) == (True, False)
 
 
 async def what_is_added_is_what_was_read(stage: Stage) -> None:

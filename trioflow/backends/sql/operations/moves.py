@@ -374,4 +374,5 @@ def clear(store: SqlStore, move: str) -> bool:
                 store.execute(query)
             store.execute(queries.clear_limits)
             forget_version(store)
+            _note(store, msgspec.structs.replace(found, completed=False))
     return True
