@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from trioflow.backends.abc import Backend
 from trioflow.backends.moves import fence_text
+from trioflow.errors import StoreFenced
 
-__all__ = ["closed_by"]
+__all__ = ["closed_by", "only_fenced"]
 
 
 async def closed_by(backend: Backend) -> str | None:
@@ -13,3 +14,11 @@ async def closed_by(backend: Backend) -> str | None:
     ask = getattr(backend, "fenced", None)
     fence = None if ask is None else await ask()
     return fence_text(fence) if fence is not None and fence.closed else None
+
+
+def only_fenced(error: BaseException | None) -> StoreFenced | None:
+    """Return why, if an error says nothing but that the store is closed."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [only_fenced(each) for each in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, StoreFenced) else None

@@ -115,6 +115,16 @@ class StoreMove:
         self._source_name, self._destination_name = _name(source), _name(destination)
         self._unfinished_only = unfinished_only
 
+    @property
+    def source(self) -> str:
+        """The name of the source in messages: its URL without a password, or its server."""
+        return self._source_name
+
+    @property
+    def destination(self) -> str:
+        """The name of the destination in messages."""
+        return self._destination_name
+
     # --- what users call ----------------------------------------------------------------
 
     async def check(self) -> MoveReport:
@@ -134,8 +144,8 @@ class StoreMove:
                 MoveProblem(None, why) for why in await self._obstacles(source, destination)
             ]
             report = await self._numbers()
-            # What is closed takes nothing by way of trial.
-            if not problems and not (destination is not None and destination.closed):
+            known = source is not None and _is_end_of(destination, source)
+            if not problems and not known:  # what is closed, or done, takes nothing by way of trial
                 reader = _Reader(self._source, self._unfinished_only)
                 while len(problems) < _MOST_PROBLEMS and (page := await reader.page()):
                     refused = await self._destination.check_import(page)

@@ -63,6 +63,7 @@ __all__ = [
     "lift_fence",
 ]
 
+_THERE = "there is an instance of that id"
 _PAGE_BYTES = 8 * 1024 * 1024  # of turns
 
 _decode_fence = msgspec.json.Decoder(Fence).decode
@@ -261,6 +262,13 @@ def import_instances(store: SqlStore, move: str, instances: Sequence[MovedInstan
 
 def check_import(store: SqlStore, instances: Sequence[MovedInstance]) -> list[Refusal]:
     """See `MovableBackend.check_import`: they are written, and rolled back."""
+    there = {id for id, *_ in store.among(store.queries.statuses, [one.id for one in instances])}
+    refused = [Refusal(one.id, _THERE) for one in instances if one.id in there]
+    missing = [one for one in instances if one.id not in there]
+    return [*refused, *(_try_to_write(store, missing) if missing else [])]
+
+
+def _try_to_write(store: SqlStore, instances: Sequence[MovedInstance]) -> list[Refusal]:
     failures: tuple[type[Exception], ...] = (*store.dialect.errors, TrioflowError)
     try:
         with suppress(_Undo), store.transaction():
@@ -275,7 +283,7 @@ def check_import(store: SqlStore, instances: Sequence[MovedInstance]) -> list[Re
     else:
         return []
     half = len(instances) // 2
-    return [*check_import(store, instances[:half]), *check_import(store, instances[half:])]
+    return [*_try_to_write(store, instances[:half]), *_try_to_write(store, instances[half:])]
 
 
 def _write(store: SqlStore, instances: Sequence[MovedInstance]) -> None:
