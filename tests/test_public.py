@@ -28,8 +28,8 @@ ERRORS = """
     DataRefused DefinitionError DeterminismError IncompatibleCode InstanceAlreadyExists
     InstanceCancelled InstanceError InstanceFinished InstanceNotFinished InstanceNotFound
     InstanceSuspended InstanceTerminated LeaseLost NoWorkerAnswered NonRetryable NotInWorkflow
-    PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError TrioflowError UndecodableValue
-    TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
+    PayloadTooLarge QueryNotHandled RemoteError Retry SchemaError StoreFenced TrioflowError
+    UndecodableValue TransactionRefused UnknownDefinition UnreadSignals ValueMismatch WorkerLost
 """
 AUTHORING = """
     activity_connection emit
@@ -46,10 +46,11 @@ PUBLIC = {
         Activity ActivityDescription ActivityInfo BoundActivity BoundWorkflow BulkReport
         Call Client Codec Compatibility ContextVars Cron DeadLetter Description
         DeterminismWarning Emitted Every ExecutionDescription ExecutionHistory Handle Info
-        Interceptor JsonCodec Limit Misfit Proceed Propagator Registry RetryPolicy
-        ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
-        UpdateHandle Worker WorkerInfo Workflow WrappedCodec check_compatibility
-        default_registry errors open_client open_worker run_worker AsyncTransaction Transaction
+        Interceptor JsonCodec Limit Misfit MoveProblem MoveReport Proceed Propagator
+        Registry RetryPolicy ScheduleDescription ScheduleHandle ScheduledRun StoreMove
+        SuspendReport TaskInfo Undecodable UpdateHandle Worker WorkerInfo Workflow WrappedCodec
+        check_compatibility default_registry errors open_client open_worker run_worker
+        AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,

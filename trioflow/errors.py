@@ -34,6 +34,7 @@
         ├── SchemaError                    the store's schema is newer than this code, or not ours
         ├── CorruptStore                   what is stored cannot be read
         ├── DataRefused                    the store does not take these data, now or ever
+        ├── StoreFenced                    the store takes part in a move; says where to look
         ├── TransactionRefused             the store cannot work in the caller's transaction
         └── LeaseLost                      this worker's lease expired; others have its work
 
@@ -77,6 +78,7 @@ __all__ = [
     "RemoteError",
     "Retry",
     "SchemaError",
+    "StoreFenced",
     "TransactionRefused",
     "TrioflowError",
     "UndecodableValue",
@@ -290,6 +292,13 @@ class DataRefused(BackendError):
     """The store does not take what it was given: a character, a length, a size. Nothing was stored.
 
     To try again is of no use.
+    """
+
+
+class StoreFenced(BackendError):
+    """The store is closed, since what it holds is moved to or from another one.
+
+    Nothing was stored. The message says where to look.
     """
 
 

@@ -10,6 +10,7 @@ from trioflow._cli.completion import completion
 from trioflow._cli.lint import lint
 from trioflow._cli.listing import count, list_, stats, workers
 from trioflow._cli.looking import describe, export, history, show
+from trioflow._cli.moving import move
 from trioflow._cli.replay import replay
 from trioflow._cli.schedules import schedules
 from trioflow._cli.speaking import query, result, signal, start, update
@@ -33,6 +34,7 @@ _COMMANDS = {
         remove,
         schedules,
     ),
+    "Stores": (move,),
     "Code": (lint, check, replay),
     "Shells": (completion,),
 }

@@ -100,6 +100,19 @@ class Store:
             )
         return cls(url, JsonCodec() if not codec else _find_codec(codec))
 
+    def demand(self) -> str:
+        """Demand that a file is there, if it is one; return the URL.
+
+        Raises:
+            BackendUnavailable: It is not.
+        """
+        backend = open_backend(self.url)
+        if isinstance(backend, SqliteBackend):
+            path = backend.path
+            if not path.startswith("file:") and not Path(path).exists():
+                raise BackendUnavailable(f"there is no file {path!r}; {self.url} is not a store")
+        return self.url
+
     def run(
         self,
         work: Callable[[Client], Awaitable[T]],
@@ -115,11 +128,8 @@ class Store:
             create: Whether a SQLite file that is not there is made. Where nobody wants to write, a
                 misspelt name must not look like a store that is empty.
         """
-        backend = open_backend(self.url)
-        if isinstance(backend, SqliteBackend) and not create:
-            path = backend.path
-            if not path.startswith("file:") and not Path(path).exists():
-                raise BackendUnavailable(f"there is no file {path!r}; {self.url} is not a store")
+        if not create:
+            self.demand()
 
         async def main() -> T:
             async with open_client(self.url, codec=self.codec, registry=registry) as client:

@@ -13,6 +13,7 @@ from trioflow._client.description import (
 )
 from trioflow._client.handle import Handle
 from trioflow._client.history import ExecutionHistory
+from trioflow._client.moving import MoveProblem, MoveReport, StoreMove
 from trioflow._client.opening import open_client
 from trioflow._client.outbox import AsyncTransaction, Transaction
 from trioflow._client.schedules import ScheduleDescription, ScheduledRun, ScheduleHandle
@@ -30,9 +31,12 @@ __all__ = [
     "ExecutionDescription",
     "ExecutionHistory",
     "Handle",
+    "MoveProblem",
+    "MoveReport",
     "ScheduleDescription",
     "ScheduleHandle",
     "ScheduledRun",
+    "StoreMove",
     "Transaction",
     "Undecodable",
     "UpdateHandle",

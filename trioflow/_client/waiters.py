@@ -14,8 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 import anyio
 
+from trioflow._client.fences import closed_by
 from trioflow.backends.abc import Backend
-from trioflow.errors import BackendUnavailable, ClientClosed
+from trioflow.errors import BackendUnavailable, ClientClosed, StoreFenced
 
 __all__ = ["PATIENCE", "Waiters"]
 
@@ -56,6 +57,8 @@ class Waiters(Generic[K, W]):
         self.waiting: dict[K, list[W]] = {}
         self._wanted = anyio.Event()
         self._watching = anyio.CancelScope()
+        self._cut_off: dict[W, str] = {}
+        self._asked_at = -math.inf  # when it was last looked whether the store is closed
 
     async def wait(self, key: K, waiter: W, look: Callable[[], Awaitable[bool]]) -> None:
         """Register a call, look for what it waits for, and wait until it is woken.
@@ -67,6 +70,7 @@ class Waiters(Generic[K, W]):
 
         Raises:
             ClientClosed: The client was closed before, or the look failed because of that.
+            StoreFenced: Nothing will happen in the store any more.
             Exception: What ``look`` raises.
         """
         if self.closed:
@@ -77,11 +81,14 @@ class Waiters(Generic[K, W]):
                 return
             self._wanted.set()
             await waiter.woken.wait()
+            if waiter in self._cut_off:
+                raise StoreFenced(self._cut_off[waiter])
         except BackendUnavailable as exc:
             if self.closed:
                 raise ClientClosed from exc
             raise
         finally:
+            self._cut_off.pop(waiter, None)
             waiting = self.waiting[key]
             waiting.remove(waiter)
             if not waiting:
@@ -97,10 +104,26 @@ class Waiters(Generic[K, W]):
                 seen = self._backend.changes()
                 try:
                     await look()
+                    await self._look_for_a_fence()
                 except BackendUnavailable:
                     await anyio.sleep(_TRY_AGAIN)
                     continue
                 await self._backend.wait_change(seen, self.patience)
+
+    async def _look_for_a_fence(self) -> None:
+        """Now and then, wake all if the store is closed: nobody will tell them anything."""
+        if self._backend.shared:
+            now = anyio.current_time()
+            if now - self._asked_at < self.patience:
+                return
+            self._asked_at = now
+        elif not getattr(self._backend, "was_fenced", False):
+            return
+        text = await closed_by(self._backend)
+        if text is not None:
+            for waiter in chain.from_iterable(self.waiting.values()):
+                self._cut_off[waiter] = text
+                waiter.woken.set()
 
     def close(self) -> None:
         """End `watch`, and wake everybody; whoever has not been told raises `ClientClosed`."""

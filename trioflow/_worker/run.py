@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import anyio.abc
 
+from trioflow._client.fences import only_fenced
 from trioflow._client.native_cancel import raise_native_cancel
 from trioflow._codec.failures.groups import joined
 from trioflow._codec.values import Codec, JsonCodec
@@ -110,6 +111,7 @@ def open_worker(
 
     Raises:
         BackendUnavailable: The store cannot be reached or written.
+        StoreFenced: The store is closed, or was while the worker ran: what it holds is moved.
         SchemaError: The store's schema is newer than this code.
         DefinitionError: A definition's annotations cannot be resolved, or name a type that cannot
             be stored; or there is no such option, or no such ``check``.
@@ -253,6 +255,7 @@ async def worker_on(
         except BaseException as exc:  # noqa: BLE001  # a mere cancel must not hide the error
             left = exc
         error = joined(worker.interrupt or error, left)
+        error = only_fenced(error) or error
         if error is not None:
             raise error
     finally:

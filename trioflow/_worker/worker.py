@@ -14,6 +14,7 @@ import os
 import platform
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ import anyio
 import trio
 
 from trioflow._client import Client
+from trioflow._client.fences import closed_by, only_fenced
 from trioflow._codec.limits import check_name
 from trioflow._engine import guard
 from trioflow._model.interceptors import those_around
@@ -46,7 +48,7 @@ from trioflow.backends._common.thread import CallGroup
 from trioflow.backends.abc import Backend
 from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey
-from trioflow.errors import BackendError, BackendUnavailable
+from trioflow.errors import BackendError, BackendUnavailable, StoreFenced
 
 __all__ = ["Worker"]
 
@@ -351,8 +353,10 @@ class Worker:
                     )
         except BaseException as exc:
             self._failed = True  # then nobody can store how anything ends
-            if isinstance(exc, Exception):
-                worker = self._registration.id
+            worker = self._registration.id
+            if fenced := only_fenced(exc):
+                logger.error("worker %s (%s) ends: %s", self.name, worker, fenced)  # noqa: TRY400
+            elif isinstance(exc, Exception):
                 logger.exception("worker %s (%s) has failed, and ends", self.name, worker)
             raise
 
@@ -422,6 +426,9 @@ class Worker:
         """After the lease is lost: drop everything, and begin anew as another worker."""
         while True:
             await self._registration.wait_lost()
+            with suppress(BackendUnavailable):
+                if closed := await closed_by(self._backend):
+                    raise StoreFenced(closed)
             logger.warning(
                 "worker %s was declared dead (its heartbeat was late); what it held belongs to "
                 "others. It registers anew.",

@@ -61,7 +61,7 @@ from trioflow.backends._common.backoff import Backoff
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, InstanceCommit, Unit
 from trioflow.backends.records import ActivityTask
-from trioflow.errors import BackendUnavailable, LeaseLost
+from trioflow.errors import BackendUnavailable, LeaseLost, StoreFenced
 
 __all__ = ["Committer", "patiently"]
 
@@ -413,10 +413,11 @@ async def _judge(
 
     Raises:
         LeaseLost: The worker's row is gone.
+        StoreFenced: The store is closed, and what it holds is moved.
     """
     try:
         return [*await patiently(lambda: attempt(units))]
-    except LeaseLost:
+    except (LeaseLost, StoreFenced):
         raise
     except Exception as exc:  # noqa: BLE001  # whatever a store says of data that it does not take
         if len(units) == 1:

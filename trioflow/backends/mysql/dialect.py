@@ -20,9 +20,11 @@ from trioflow.backends.mysql.connection import (
     ResultUnknown,
     code_of,
 )
+from trioflow.backends.mysql.fencing import FENCED, MysqlFences
 from trioflow.backends.mysql.schema import COMMAND_LENGTH
 from trioflow.backends.mysql.values import filled, literal, statements
-from trioflow.backends.sql.dialect import Connection, Insert, Write
+from trioflow.backends.sql.dialect import Connection, Fences, Insert, Write
+from trioflow.backends.sql.fencing import said
 from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import (
     BackendError,
@@ -30,6 +32,7 @@ from trioflow.errors import (
     CorruptStore,
     DataRefused,
     SchemaError,
+    StoreFenced,
 )
 
 __all__ = ["MysqlDialect"]
@@ -103,6 +106,7 @@ class MysqlDialect:
     def __init__(self, where: str, names: TableNames = PLAIN) -> None:
         self._where = where
         self._names = names
+        self.fences: Fences = MysqlFences(names)
 
     def holders(self, table: str, null: str = "") -> str:
         # An index is read by groups only if all its columns until there are grouped.
@@ -190,6 +194,8 @@ class MysqlDialect:
     def error(self, exc: Exception) -> Exception:
         code, where = code_of(exc), self._where
         kind: type[BackendError] = BackendError
+        if code == FENCED and (text := said(str(exc.args[-1]))):
+            return StoreFenced(f"{where}: {text}")
         if code in LOST:
             kind, text = BackendUnavailable, "cannot be reached; check the server and the URL"
         elif code in _UNAVAILABLE:

@@ -20,10 +20,12 @@ from trioflow.backends.postgres.connection import (
     Statement,
     state_of,
 )
+from trioflow.backends.postgres.fencing import FENCED, PostgresFences
 from trioflow.backends.postgres.values import array, array_type, encoded
 from trioflow.backends.sql.dialect import (
     Connection,
     Delete,
+    Fences,
     Insert,
     Lock,
     Update,
@@ -31,12 +33,14 @@ from trioflow.backends.sql.dialect import (
     holders_one_by_one,
     keys_one_by_one,
 )
+from trioflow.backends.sql.fencing import said
 from trioflow.errors import (
     BackendError,
     BackendUnavailable,
     CorruptStore,
     DataRefused,
     SchemaError,
+    StoreFenced,
 )
 
 __all__ = ["PostgresDialect", "qualified"]
@@ -97,6 +101,7 @@ class PostgresDialect:
     def __init__(self, schema: str, place: str) -> None:
         self._schema = qualified(schema)
         self._place = place
+        self.fences: Fences = PostgresFences(self, self._schema)
         base = f"(SELECT nextval('{self._schema.replace(chr(39), chr(39) * 2)}.inbox_numbers')"
         self.number = f"{base} * {_SPAN}) + ?"
 
@@ -166,6 +171,8 @@ class PostgresDialect:
 
     def error(self, exc: Exception) -> Exception:
         state = state_of(exc) or ""
+        if state == FENCED:
+            return StoreFenced(f"{self._place}: {said(str(exc))}")
         kind, meaning = _meaning(exc, state)
         if state in ("42P01", "42703", "3F000"):
             kind = SchemaError

@@ -13,8 +13,6 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast, get_args
 
-import msgspec
-
 from trioflow._model.events import ParentRef
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
@@ -48,6 +46,7 @@ from trioflow.backends.records import (
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
+from trioflow.backends.redis.moving import RedisMoves
 from trioflow.backends.redis.notifier import Notifier
 from trioflow.backends.redis.opening import look_at_settings, open_store
 from trioflow.backends.resets import Beginning, Reset, ResetResult
@@ -68,7 +67,7 @@ _TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 
 
-class RedisBackend:
+class RedisBackend(RedisMoves):
     """A store in Redis 6 or newer, or in Valkey. The server's clock judges leases and visibility.
 
     Args:
@@ -306,13 +305,7 @@ class RedisBackend:
     # --- limits -------------------------------------------------------------------------
 
     async def set_limit(self, limit: Limit) -> None:
-        named = {
-            name: value
-            for name, value in msgspec.structs.asdict(limit).items()
-            if value is not None
-        }
-        packed = wire.pack({**named, "per": float(limit.per)})
-        settings = (packed, repr(float(limit.per)), int(limit.key is not None))
+        settings = (wire.packed_limit(limit), repr(float(limit.per)), int(limit.key is not None))
         names = (secrets.token_hex(8), limit.kind, limit.name)
         await self._write("set_limit", *names, *settings, decode=_ignore)
         self._watcher.notify()
@@ -543,6 +536,13 @@ class RedisBackend:
     async def _write(self, name: str, *arguments: Any, decode: Callable[[Any], R]) -> R:
         request = self._request(name, arguments, decode, self._source)
         return await self._run(lambda: request)
+
+    def _told(self) -> None:
+        self._watcher.notify()
+
+    @property
+    def _largest(self) -> int:
+        return self._connections.calls.largest
 
     async def _read(self, name: str, *arguments: Any, decode: Callable[[Any], R]) -> R:
         request = Request(name, arguments, decode)

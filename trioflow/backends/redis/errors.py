@@ -8,7 +8,7 @@ from collections.abc import Callable
 import redis
 from redis import exceptions
 
-from trioflow.errors import BackendError, BackendUnavailable, CorruptStore
+from trioflow.errors import BackendError, BackendUnavailable, CorruptStore, StoreFenced
 
 __all__ = ["ANY", "BROKEN", "ELSEWHERE", "explain", "is_refusal"]
 
@@ -57,7 +57,7 @@ def _distrusted(error: BaseException | None) -> bool:
     return False
 
 
-def explain(error: Exception, where: str) -> BackendError:
+def explain(error: Exception, where: str) -> BackendError:  # noqa: PLR0911 - a table of errors
     """Return trioflow's error for one of the driver's, saying what to do about it."""
     text = str(error)
     if isinstance(error, exceptions.AuthenticationError):
@@ -77,6 +77,9 @@ def explain(error: Exception, where: str) -> BackendError:
             f"{where} cannot be reached: {text}; see that it runs and that the URL is right. "
             "It is not known whether the last call was stored"
         )
+    _, fenced, said = text.partition("FENCED ")
+    if fenced:
+        return StoreFenced(f"{where}: {said}")
     for word, advice in _REFUSALS:
         if word in text or (word in _BY_TYPE and _BY_TYPE[word](error)):
             return BackendUnavailable(f"{where}: {advice} ({text})")

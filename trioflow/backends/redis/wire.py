@@ -13,6 +13,7 @@ import msgspec
 
 from trioflow._model.attributes import index_rows
 from trioflow._model.events import ParentRef
+from trioflow._model.limits import Limit
 from trioflow.backends._common.notices import asked_by, child_cancelled, child_terminated, id_taken
 from trioflow.backends.commits import (
     ActivityResult,
@@ -31,6 +32,7 @@ from trioflow.errors import DataRefused
 
 __all__ = [
     "TakeRequest",
+    "indexed",
     "meant",
     "notices_of",
     "pack",
@@ -44,7 +46,9 @@ __all__ = [
     "pack_reset",
     "pack_units",
     "pack_unstarted",
+    "packed_limit",
     "parts_of_notice",
+    "payload",
     "refused",
 ]
 
@@ -118,40 +122,48 @@ def pack_reset(reset: Reset) -> bytes:
     """Pack a reset."""
     wire = msgspec.structs.asdict(reset)
     for name in ("ending", "outcome"):
-        wire[name] = _payload(wire[name])
+        wire[name] = payload(wire[name])
     wire["beginning"] = _beginning(reset.beginning)
     return pack(wire)
 
 
 def _beginning(begin: Beginning) -> dict[str, Any]:
     wire: dict[str, Any] = {
-        "turns": [_payload(turn) for turn in begin.turns],
+        "turns": [payload(turn) for turn in begin.turns],
         "events": begin.events,
         "inbox": [
-            {"event": _payload(one.event), "at": _time(one.at), "own": one.own}
+            {"event": payload(one.event), "at": _time(one.at), "own": one.own}
             for one in begin.inbox
         ],
         "activities": [_new_activity(new) for new in begin.activities],
         "children": [_new_instance(new) for new in begin.children],
         "taken": [
-            _payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
+            payload(id_taken(new.id, new.parent).event) if new.parent is not None else ""
             for new in begin.children
         ],
-        "attributes": _payload(begin.attributes),
+        "attributes": payload(begin.attributes),
     }
     if begin.carried is not None:
-        wire["carried"] = _payload(begin.carried)
+        wire["carried"] = payload(begin.carried)
     if begin.wake_at is not None:
         wire["wake_at"] = _time(begin.wake_at)
     if begin.attributes:
-        wire["indexed"] = _indexed(begin.attributes)
+        wire["indexed"] = indexed(begin.attributes)
     return wire
+
+
+def packed_limit(limit: Limit) -> bytes:
+    """Pack a limit, which the scripts keep as it is."""
+    named = {
+        name: value for name, value in msgspec.structs.asdict(limit).items() if value is not None
+    }
+    return pack({**named, "per": float(limit.per)})
 
 
 def pack_question(new: NewQuestion) -> bytes:
     """Pack a question."""
     wire = msgspec.structs.asdict(new)
-    wire.update(question=_payload(new.question), expires_at=_time(new.expires_at))
+    wire.update(question=payload(new.question), expires_at=_time(new.expires_at))
     return pack(wire)
 
 
@@ -161,7 +173,7 @@ def pack_answers(answers: Iterable[Answer]) -> bytes:
 
 
 def _answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
-    return [{"request": each.request, "data": _payload(each.data)} for each in answers]
+    return [{"request": each.request, "data": payload(each.data)} for each in answers]
 
 
 def notices_of(units: Iterable[Unit]) -> dict[ParentRef, bytes]:
@@ -176,7 +188,7 @@ def notices_of(units: Iterable[Unit]) -> dict[ParentRef, bytes]:
 
 def pack_notices(notices: dict[ParentRef, bytes]) -> bytes:
     """Return events by whom they are for, which the scripts name as they name an activity."""
-    return pack({_token_of(parent): _payload(event) for parent, event in notices.items()})
+    return pack({_token_of(parent): payload(event) for parent, event in notices.items()})
 
 
 def _token_of(ref: ParentRef) -> str:
@@ -237,9 +249,9 @@ def pack_unstarted(event: bytes, outcome: bytes) -> bytes:
 def _unstarted(event: bytes, outcome: bytes) -> dict[str, Any]:
     before, after = parts_of_notice(child_cancelled, outcome)
     wire: dict[str, Any] = {
-        "outcome": _payload(outcome),
-        "before": _payload(before),
-        "after": _payload(after),
+        "outcome": payload(outcome),
+        "before": payload(before),
+        "after": payload(after),
     }
     by = asked_by(event)
     if by is not None:
@@ -247,7 +259,8 @@ def _unstarted(event: bytes, outcome: bytes) -> dict[str, Any]:
     return wire
 
 
-def _payload(data: bytes) -> str | msgspec.Raw:
+def payload(data: bytes) -> str | msgspec.Raw:
+    """Pack bytes as text, which they need not be."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -264,13 +277,13 @@ def _unit(unit: Unit) -> dict[str, Any]:
                 **_key(retry.key),
                 "attempt": retry.attempt,
                 "visible_at": _time(retry.visible_at),
-                "failure": _payload(retry.failure),
+                "failure": payload(retry.failure),
             }
             for retry in unit.retries
         ]
     if unit.progress:
         wire["progress"] = [
-            {**_key(each.key), "progress": _payload(each.progress)} for each in unit.progress
+            {**_key(each.key), "progress": payload(each.progress)} for each in unit.progress
         ]
     if unit.kept:
         wire["kept"] = [(one.id, one.queue, one.activity, one.limit_key) for one in unit.kept]
@@ -280,7 +293,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
 
 
 def _result(result: ActivityResult) -> dict[str, Any]:
-    wire = {**_key(result.key), "event": _payload(result.event)}
+    wire = {**_key(result.key), "event": payload(result.event)}
     if result.at is not None:
         wire["at"] = _time(result.at)
     return wire
@@ -314,10 +327,10 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
     if commit.due:
         wire["due"] = True
     if commit.attributes is not None:
-        wire["attributes"] = _payload(commit.attributes)
-        wire["indexed"] = _indexed(commit.attributes)
+        wire["attributes"] = payload(commit.attributes)
+        wire["indexed"] = indexed(commit.attributes)
     if commit.status is not None:
-        wire["custom_status"] = _payload(commit.status)
+        wire["custom_status"] = payload(commit.status)
     if commit.answers:
         wire["answers"] = _answers(commit.answers)
     _add_turns(wire, commit)
@@ -327,7 +340,7 @@ def _commit(commit: InstanceCommit) -> dict[str, Any]:
 
 def _add_turns(wire: dict[str, Any], commit: InstanceCommit) -> None:
     if commit.turns:
-        wire["turns"] = [_payload(turn) for turn in commit.turns]
+        wire["turns"] = [payload(turn) for turn in commit.turns]
         wire["events"] = commit.events
     if commit.finished:
         wire["finished"] = commit.finished
@@ -335,20 +348,20 @@ def _add_turns(wire: dict[str, Any], commit: InstanceCommit) -> None:
         wire["activities"] = [_new_activity(new) for new in commit.activities]
     if commit.cancelled:
         wire["cancelled"] = [
-            {"command": asked.command, "event": _payload(asked.event)} for asked in commit.cancelled
+            {"command": asked.command, "event": payload(asked.event)} for asked in commit.cancelled
         ]
 
 
 def _add_end(wire: dict[str, Any], commit: InstanceCommit) -> None:
     if commit.closing is not None:
         wire["status"] = commit.closing.status
-        wire["outcome"] = _payload(commit.closing.outcome)
+        wire["outcome"] = payload(commit.closing.outcome)
     elif commit.suspended is not None:
         wire["status"] = "suspended"
-        wire["outcome"] = _payload(commit.suspended)
+        wire["outcome"] = payload(commit.suspended)
     elif commit.continued is not None:
-        wire["continued"] = _payload(commit.continued)
-        wire["carried"] = _payload(commit.carried)
+        wire["continued"] = payload(commit.continued)
+        wire["carried"] = payload(commit.carried)
 
 
 def _new_instance(new: NewInstance) -> dict[str, Any]:
@@ -356,16 +369,16 @@ def _new_instance(new: NewInstance) -> dict[str, Any]:
     for name in NewInstance.__struct_fields__:
         value = getattr(new, name)
         if value or name in _ALWAYS:
-            wire[name] = _payload(value) if isinstance(value, bytes) else value
+            wire[name] = payload(value) if isinstance(value, bytes) else value
     if new.attributes:
-        wire["indexed"] = _indexed(new.attributes)
+        wire["indexed"] = indexed(new.attributes)
     return wire
 
 
-def _indexed(attributes: bytes) -> str | msgspec.Raw:
+def indexed(attributes: bytes) -> str | msgspec.Raw:
     """Pack the rows of the index, which the scripts keep as they are; empty if there are none."""
     rows = [row if row.quantity is not None else row[:2] for row in index_rows(attributes)]
-    return _payload(pack(rows)) if rows else ""
+    return payload(pack(rows)) if rows else ""
 
 
 def _new_activity(new: NewActivity) -> dict[str, Any]:
@@ -373,8 +386,8 @@ def _new_activity(new: NewActivity) -> dict[str, Any]:
         "command": new.command,
         "activity": new.activity,
         "queue": new.queue,
-        "input": _payload(new.input),
-        "options": _payload(new.options),
+        "input": payload(new.input),
+        "options": payload(new.options),
         "leased": new.leased,
         "priority": new.priority,
         "limit_key": new.limit_key,
@@ -382,13 +395,13 @@ def _new_activity(new: NewActivity) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    wire: dict[str, Any] = {"instance": message.instance, "event": _payload(message.event)}
+    wire: dict[str, Any] = {"instance": message.instance, "event": payload(message.event)}
     if message.execution is not None:
         wire["execution"] = message.execution
     if message.sent:
-        wire["sent"] = _payload(message.sent)
+        wire["sent"] = payload(message.sent)
     if message.failed:
-        wire["failed"] = _payload(message.failed)
+        wire["failed"] = payload(message.failed)
     if message.life is not None:
         wire["life"] = message.life
     if message.new is not None:
@@ -398,11 +411,11 @@ def _message(message: Message) -> dict[str, Any]:
     if message.replacing is not None:
         before, after = parts_of_notice(child_terminated, message.replacing)
         parts = {"outcome": message.replacing, "before": before, "after": after}
-        wire["replacing"] = {name: _payload(part) for name, part in parts.items()}
+        wire["replacing"] = {name: payload(part) for name, part in parts.items()}
     if message.terminated:
         before, after = parts_of_notice(child_terminated, message.terminated)
         parts = {"outcome": message.terminated, "before": before, "after": after}
-        wire["terminated"] = {name: _payload(part) for name, part in parts.items()}
+        wire["terminated"] = {name: payload(part) for name, part in parts.items()}
     if message.unstarted:
         wire["unstarted"] = _unstarted(message.event, message.unstarted)
     return wire

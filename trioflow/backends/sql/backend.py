@@ -22,6 +22,7 @@ from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
+from trioflow.backends.moves import Fence, MovedCommon, MovedInstance, Refusal
 from trioflow.backends.outbox import (
     ActivityTransaction,
     CallerTransaction,
@@ -52,6 +53,7 @@ from trioflow.backends.sql.operations import (
     keeping,
     leases,
     limited,
+    moves,
     reads,
     resets,
     taking,
@@ -74,6 +76,8 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     name: str
     shared: bool
+    was_fenced = False
+    """Whether this object has put up a fence; others may have."""
 
     def __init__(self) -> None:
         self._watcher = Watcher()
@@ -107,6 +111,10 @@ class SqlBackend(abc.ABC, Generic[S]):
     @abc.abstractmethod
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a function that uses the store where it may block; raise only our errors."""
+
+    async def _run_alone(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Like `_run`, for what is no part of a transaction."""
+        return await self._run(fn, *args)
 
     # --- reading and writing --------------------------------------------------------------
 
@@ -342,6 +350,42 @@ class SqlBackend(abc.ABC, Generic[S]):
     ) -> ActivityTransaction:
         raise no_transactions(self.name)
 
+    # --- moves --------------------------------------------------------------------------
+
+    async def fence(self, fence: Fence) -> Fence | None:
+        other = await self._run_alone(moves.fence, self._store(), fence)
+        self.was_fenced = True
+        await self._write(_nothing, told=_always)  # so that whoever waits looks, and hears of it
+        return other
+
+    async def lift_fence(self, move: str, *, forget: bool = False) -> bool:
+        lifted = await self._run_alone(moves.lift_fence, self._store(), move, forget)
+        await self._write(_nothing, told=_always)
+        return lifted
+
+    async def fenced(self) -> Fence | None:
+        return await self._read(moves.fenced)
+
+    async def export(
+        self, *, limit: int, after: str | None = None, unfinished_only: bool = False
+    ) -> list[MovedInstance]:
+        return await self._read(moves.export, limit, after, unfinished_only)
+
+    async def export_common(self) -> MovedCommon:
+        return await self._read(moves.export_common)
+
+    async def import_instances(self, move: str, instances: Sequence[MovedInstance]) -> bool:
+        return await self._write(moves.import_instances, move, instances, told=_never)
+
+    async def check_import(self, instances: Sequence[MovedInstance]) -> list[Refusal]:
+        return await self._run_alone(moves.check_import, self._store(), instances)
+
+    async def import_common(self, move: str, common: MovedCommon) -> bool:
+        return await self._write(moves.import_common, move, common, told=_never)
+
+    async def clear(self, move: str) -> bool:
+        return await self._write(moves.clear, move)
+
     # --- waking -------------------------------------------------------------------------
 
     def changes(self) -> int:
@@ -360,6 +404,12 @@ class SqlBackend(abc.ABC, Generic[S]):
 def _announced(fn: Callable[[SqlStore, *Ts], T], store: SqlStore, *args: *Ts) -> T:
     store.announce()
     return fn(store, *args)
+
+
+def _nothing(store: SqlStore) -> None:
+    """Change nothing."""
+    with store.transaction():
+        pass
 
 
 def _always(_: object) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "Cursor",
     "Delete",
     "Dialect",
+    "Fences",
     "Insert",
     "Lock",
     "Update",
@@ -100,6 +101,20 @@ class Lock:
 Write = Insert | Update | Delete | Lock
 
 
+class Fences(Protocol):
+    """The fence of one database; see `trioflow.backends.sql.fencing`."""
+
+    def put_up(self, connection: Connection, text: str) -> None:
+        """Refuse changes from now on, with this text; again if a part is there. No transaction."""
+
+    def take_down(self, connection: Connection) -> None:
+        """Allow changes again, also if a part is not there. No transaction is open."""
+
+    def passing(self, connection: Connection, text: str) -> AbstractContextManager[None]:
+        """Return a block that may change rows all the same, within a transaction."""
+        ...
+
+
 class Dialect(Protocol):
     """What the SQL store needs to know of one database.
 
@@ -111,6 +126,7 @@ class Dialect(Protocol):
         number: The expression that makes an inbox number of a parameter that counts from what
             `allocate` gave.
         has_ready_at: The condition under which the index of what is ready lists an instance.
+        fences: How everybody is kept out of a store that is moved.
     """
 
     errors: tuple[type[Exception], ...]
@@ -119,6 +135,7 @@ class Dialect(Protocol):
     skip_locked: str
     number: str
     has_ready_at: str
+    fences: Fences
 
     def holders(self, table: str, null: str = "") -> str:
         """Return a query of the workers that hold rows of a table, each once.

@@ -12,6 +12,7 @@ from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.commits import CommitFailure, NewInstance, Unit
+from trioflow.backends.moves import MovedInstance, Refusal
 from trioflow.backends.outbox import ActivityTransaction
 from trioflow.backends.records import ActivityKey, Heartbeat
 from trioflow.backends.sql.backend import SqlBackend
@@ -22,7 +23,7 @@ from trioflow.backends.sql.operations.leases import heartbeat
 from trioflow.backends.sql.session import Session
 from trioflow.backends.sql.store import SqlStore
 from trioflow.backends.sql.transactions import IdleConnections, SqlActivityTransaction
-from trioflow.errors import BackendUnavailable
+from trioflow.errors import ArgumentError, BackendUnavailable
 
 __all__ = ["SharedSqlBackend"]
 
@@ -223,12 +224,40 @@ class SharedSqlBackend(SqlBackend[S]):
         results = await super().commit(worker, written)
         return [failures.get(at, result) for at, result in enumerate(results)]
 
+    async def import_instances(self, move: str, instances: Sequence[MovedInstance]) -> bool:
+        """See `MovableBackend`.
+
+        Raises:
+            ArgumentError: An id is not as `ids` says.
+        """
+        if self.ids is not None:
+            for one in instances:
+                self.ids.demand(one.id)
+        return await super().import_instances(move, instances)
+
+    async def check_import(self, instances: Sequence[MovedInstance]) -> list[Refusal]:
+        """See `MovableBackend`."""
+        refused: list[Refusal] = []
+        for one in instances:
+            try:
+                if self.ids is not None:
+                    self.ids.demand(one.id)
+            except ArgumentError as exc:
+                refused.append(Refusal(one.id, str(exc)))
+        wrong = {each.instance for each in refused}
+        sound = [one for one in instances if one.id not in wrong]
+        return [*refused, *(await super().check_import(sound) if sound else [])]
+
     def _store(self) -> S:
         return self._connections.calls.store
 
     async def _run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         thread, session = self._connections.thread, self._connections.calls
         return await thread.run_together(session.call_together, fn, *args)
+
+    async def _run_alone(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        thread, session = self._connections.thread, self._connections.calls
+        return await thread.run(lambda: session.call(fn, *args))
 
     async def _look(self, changed: Callable[[S], bool]) -> bool:
         """Return whether others have changed the store, for a `Watcher`."""

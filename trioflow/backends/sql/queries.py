@@ -87,6 +87,7 @@ class Queries:
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may reclaim a worker that is taking something.
     worker_alive = "SELECT limits FROM workers WHERE id = ? {for_update}"
+    all_workers = "SELECT id FROM workers ORDER BY id"
     delete_worker = "DELETE FROM workers WHERE id = ?"
     expired_workers = "SELECT id FROM workers WHERE heartbeat_at < ? ORDER BY heartbeat_at"
     # Nobody else has reclaimed it, and it has sent no heartbeat, since `expired_workers` was read.

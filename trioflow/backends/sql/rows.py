@@ -31,7 +31,9 @@ __all__ = [
     "activity_task",
     "instance_record",
     "new_instance_row",
+    "parent_columns",
     "parent_ref",
+    "record_row",
     "taken_instance",
 ]
 
@@ -59,6 +61,13 @@ def parent_ref(instance: str | None, execution: int, command: str, life: str) ->
     return None if instance is None else ParentRef(instance, execution, command, life)
 
 
+def parent_columns(ref: ParentRef | None) -> tuple[Any, ...]:
+    """Return the four columns that name a parent."""
+    if ref is None:
+        return (None, None, None, "")
+    return (ref.instance, ref.execution, ref.command, ref.life)
+
+
 def new_instance_row(
     new: NewInstance,
     execution: int,
@@ -73,10 +82,7 @@ def new_instance_row(
     custom_status: bytes = b"",
 ) -> tuple[Any, ...]:
     """Return the values of `CREATE_INSTANCES` for one instance."""
-    ref = new.parent
-    parent: tuple[Any, ...] = (None, None, None, "")
-    if ref is not None:
-        parent = (ref.instance, ref.execution, ref.command, ref.life)
+    parent = parent_columns(new.parent)
     fields = msgspec.structs.astuple(new)
     return (
         *(*fields[:_NEW_PARENT], *parent, *fields[_NEW_PARENT + 1 :]),
@@ -144,3 +150,10 @@ def instance_record(row: Sequence[Any]) -> InstanceRecord:
     parent = parent_ref(*row[_RECORD_PARENT:after])
     values: tuple[Any, ...] = (*row[:_RECORD_PARENT], parent, *row[after:])
     return InstanceRecord(**dict(zip(InstanceRecord.__struct_fields__, values, strict=True)))
+
+
+def record_row(record: InstanceRecord) -> tuple[Any, ...]:
+    """Return the values of `RECORD_COLUMNS`."""
+    fields = msgspec.structs.astuple(record)
+    parent = parent_columns(record.parent)
+    return (*fields[:_RECORD_PARENT], *parent, *fields[_RECORD_PARENT + 1 :])

@@ -14,6 +14,7 @@ from typing import Any
 from trioflow._model.limits import NO_LIMITS, Limits
 from trioflow.backends.sql.dialect import Connection, Cursor, Dialect, Write
 from trioflow.backends.sql.limit_queries import LimitQueries
+from trioflow.backends.sql.move_queries import MoveQueries
 from trioflow.backends.sql.queries import Queries
 from trioflow.backends.sql.shared_queries import SharedQueries
 
@@ -44,6 +45,14 @@ class SqlStore:
         self.limit_queries = LimitQueries(dialect)
         self.shared_queries = SharedQueries(dialect)
         self.limits = NO_LIMITS
+        self._move_queries: MoveQueries | None = None
+
+    @property
+    def move_queries(self) -> MoveQueries:
+        """The statements of a move, which few stores ever need."""
+        if self._move_queries is None:
+            self._move_queries = MoveQueries(self.dialect)
+        return self._move_queries
 
     def close(self) -> None:
         """Close the connection."""

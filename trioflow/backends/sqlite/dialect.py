@@ -13,19 +13,23 @@ from typing import Any, TypeVar, cast
 
 from trioflow.backends.sql.dialect import (
     Connection,
+    Fences,
     Insert,
     Write,
     holders_one_by_one,
     keys_one_by_one,
 )
+from trioflow.backends.sql.fencing import said
 from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.backends.sqlite.chunks import select_among, write_chunked
+from trioflow.backends.sqlite.fencing import SqliteFences
 from trioflow.errors import (
     BackendError,
     BackendUnavailable,
     CorruptStore,
     DataRefused,
     SchemaError,
+    StoreFenced,
     TransactionRefused,
 )
 
@@ -134,6 +138,7 @@ class SqliteDialect:
         self._path = path
         self.names = names
         self._allocate = names.query(_ALLOCATE)
+        self.fences: Fences = SqliteFences(self, names)
 
     def holders(self, table: str, null: str = "") -> str:
         return holders_one_by_one(table, null)
@@ -197,8 +202,10 @@ class SqliteDialect:
     def delay(self, exc: Exception, attempt: int) -> float | None:
         return None  # SQLite itself waits for other processes
 
-    def error(self, exc: Exception) -> Exception:
+    def error(self, exc: Exception) -> Exception:  # noqa: PLR0911 - a table of errors
         code, path = _code(exc), self._path
+        if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+            return StoreFenced(f"{path}: {said(str(exc)) or exc}")
         if code in _CORRUPT:
             return CorruptStore(
                 f"{path} is damaged, or is no SQLite database ({exc}); restore it from a backup, "

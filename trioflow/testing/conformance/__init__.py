@@ -31,6 +31,7 @@ from trioflow.testing.conformance import (
     limits,
     lives,
     messages,
+    moves,
     outbox,
     priorities,
     questions,
@@ -54,6 +55,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits, outbox, sharing, troubles),
+        *(schedules, limits, outbox, sharing, troubles, moves),
     )
     return [case for module in modules for case in module.CASES]

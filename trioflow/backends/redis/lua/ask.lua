@@ -1,4 +1,4 @@
--- include: base
+-- include: base fenced
 -- Keep a question for a worker. ARGV: nonce, again, source, question. Returns an Effect.
 
 local before = answered(ARGV[1], ARGV[2])

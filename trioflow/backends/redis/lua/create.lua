@@ -1,4 +1,4 @@
--- include: base activities instances sharing ending
+-- include: base fenced activities instances sharing ending
 -- Create instances. ARGV: nonce, again, source, new instances, 1 if the ids of finished ones may be
 -- used again, and to end those first that have the ids: the outcome, and the two parts of the event
 -- for its parent (see `terminate_family`), or '' for each. Returns 1 or 0 for each.

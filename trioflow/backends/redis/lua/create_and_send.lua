@@ -1,4 +1,4 @@
--- include: base activities instances sharing ending
+-- include: base fenced activities instances sharing ending
 -- Put an event into the inbox of an instance, which is created first if there is none.
 -- ARGV: nonce, again, source, a list of one new instance, event, a request's id or ''.
 -- Returns: the life that is reached, 1 if it is the new one, 1 if the request was made before.

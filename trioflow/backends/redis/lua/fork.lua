@@ -1,4 +1,4 @@
--- include: base activities instances sharing ending beginning
+-- include: base fenced activities instances sharing ending beginning
 -- Create an instance with a history. ARGV: nonce, again, source, new instances (one), what it begins with.
 -- Returns 1, or 0 if there is one of that id.
 

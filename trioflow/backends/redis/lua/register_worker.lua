@@ -1,4 +1,4 @@
--- include: base
+-- include: base fenced
 -- Store the row of a new worker. ARGV: nonce, again, source, worker, name, what it serves: its queues,
 -- those of its activities, its lease and its version.
 

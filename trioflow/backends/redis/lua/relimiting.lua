@@ -47,3 +47,33 @@ local function forget_keys(before)
   end
   flush()
 end
+
+-- Store a limit, packed; what has begun still counts, unless its `per` differs.
+local function store_limit(version, kind, name, limit, per, has_key)
+  local field = kind .. ':' .. name
+  local stored = redis.call('HGET', P .. 'limits', field)
+  if stored and cmsgpack.unpack(stored).per ~= per then
+    redis.call('DEL', P .. 'limit:' .. field)
+  end
+  redis.call('HSET', P .. 'limits', '=version', version, field, limit)
+  if kind == 'workflow' then
+    local key = P .. 'admitted:' .. name
+    redis.call('DEL', key)
+    for _, status in ipairs({ 'running', 'suspended' }) do
+      for _, id in ipairs(redis.call('ZRANGE', P .. 'status:' .. status, 0, -1)) do
+        local row = redis.call(
+          'HMGET', P .. 'i:' .. id, 'workflow', 'life', 'turns', 'execution', 'first', 'worker', 'deaths'
+        )
+        if row[1] == name then
+          local begun = row[3] ~= '0' or (row[5] or '1') ~= row[4] or (row[6] or '') ~= ''
+            or (row[7] or '') ~= ''
+          if begun then
+            redis.call('HSET', key, id, row[2] or '')
+          end
+        end
+      end
+    end
+  elseif not has_key and stored then
+    forget_keys(stored)
+  end
+end

@@ -1,4 +1,4 @@
--- include: base activities instances reading
+-- include: base fenced activities instances reading
 -- Remove finished instances, the oldest first, a part of them at a time.
 -- ARGV: nonce, again, source, filter, limit, look at how many, '' or ids, how many were looked at and kept.
 -- Returns: how many are removed, how many were looked at and kept, whether there may be more.

@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base fenced activities instances
 -- Remove ended executions with their turns, those first that ended first; return how many.
 -- ARGV: nonce, again, source, ended before, limit.
 

@@ -1,4 +1,4 @@
--- include: base activities limiting relimiting
+-- include: base fenced activities limiting relimiting
 -- Remove a limit; return 1 if there was one. ARGV: nonce, again, source, new version, kind, name.
 
 local before = answered(ARGV[1], ARGV[2])

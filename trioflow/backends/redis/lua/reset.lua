@@ -1,4 +1,4 @@
--- include: base activities instances sharing ending beginning
+-- include: base fenced activities instances sharing ending beginning
 -- Begin a new execution of an instance in place of its last one.
 -- ARGV: nonce, again, source, the reset, and the two parts of a parent's event (see
 -- `terminate_family`). Returns a ResetResult.

@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base fenced activities instances
 -- Make a suspended instance running and ready. ARGV: nonce, again, source, instance, life
 -- (see `is_meant`). Returns an Effect.
 

@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base fenced activities instances
 -- Make activities visible that wait for their next attempt. ARGV: nonce, again, source, instance, life
 -- (see `is_meant`), activity (likewise). Returns an Effect.
 

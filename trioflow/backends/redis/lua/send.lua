@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base fenced activities instances
 -- Put an event into an inbox. ARGV: nonce, again, source, instance, event, life (see `is_meant`),
 -- for a cancel what `end_unstarted` wants, or '', a request's id or ''. Returns an Effect.
 

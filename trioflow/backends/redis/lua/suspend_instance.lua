@@ -1,4 +1,4 @@
--- include: base activities instances
+-- include: base fenced activities instances
 -- Suspend a running instance, whoever holds it. ARGV: nonce, again, source, instance, report, life
 -- (see `is_meant`). Returns an Effect.
 

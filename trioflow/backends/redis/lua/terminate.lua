@@ -1,4 +1,4 @@
--- include: base activities instances sharing ending
+-- include: base fenced activities instances sharing ending
 -- End an instance and its unfinished descendants.
 -- ARGV: nonce, again, source, instance, outcome, life (see `is_meant`), and the two parts of its
 -- parent's event, between which stands the parent's command. Returns an Effect.

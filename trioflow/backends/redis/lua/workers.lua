@@ -30,8 +30,8 @@ local function rowless()
 end
 
 -- Free all that a worker holds, and delete it. If it died, its activities count an attempt, unless
--- it held an instance in isolation, which is to blame then.
-local function remove_worker(worker, died)
+-- it held an instance in isolation, which is to blame then; and with `begun` in any case.
+local function remove_worker(worker, died, begun)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
   redis.call('HDEL', P .. 'serves', worker)
@@ -47,7 +47,7 @@ local function remove_worker(worker, died)
   local tokens = redis.call('SMEMBERS', P .. 'running:' .. worker)
   redis.call('DEL', P .. 'held:' .. worker)
   flush()
-  give_back_all(worker, tokens, died and not blamed and function(activity)
+  give_back_all(worker, tokens, (begun or died and not blamed) and function(activity)
     activity.attempt = activity.attempt + 1
   end)
   flush()

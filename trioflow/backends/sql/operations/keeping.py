@@ -7,16 +7,24 @@ is written then and never changed. For what runs but once nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trioflow.backends.commits import InstanceCommit
 from trioflow.backends.records import EndedExecution, InstanceRecord
 from trioflow.backends.sql.queries import EXECUTION_COLUMNS
-from trioflow.backends.sql.rows import parent_ref
+from trioflow.backends.sql.rows import parent_columns, parent_ref
 from trioflow.backends.sql.statements import LOCK_INSTANCES, REMOVE_EXECUTIONS_AT, REMOVE_TURNS_OF
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["executions", "keep_continued", "keep_ended", "remove_executions"]
+__all__ = [
+    "ended_execution",
+    "execution_row",
+    "executions",
+    "keep_continued",
+    "keep_ended",
+    "remove_executions",
+]
 
 _PARENT = EXECUTION_COLUMNS.index("parent")
 _PLAIN = (*EXECUTION_COLUMNS[:_PARENT], *EXECUTION_COLUMNS[_PARENT + 4 :])
@@ -39,7 +47,19 @@ def keep_ended(store: SqlStore, id: str) -> None:
 def executions(store: SqlStore, instance: str) -> list[EndedExecution]:
     """See `Backend.executions`."""
     rows = store.execute(store.queries.ended_executions, instance).fetchall()
-    return [EndedExecution(how, _record(instance, row)) for how, *row in rows]
+    return [ended_execution(instance, row) for row in rows]
+
+
+def ended_execution(instance: str, row: Sequence[Any]) -> EndedExecution:
+    """Read how an execution ended and the columns that are kept of it."""
+    how, *kept = row
+    return EndedExecution(how, _record(instance, kept))
+
+
+def execution_row(record: InstanceRecord) -> tuple[Any, ...]:
+    """Return the columns that are kept of an ended execution."""
+    plain = [getattr(record, name) for name in _PLAIN]
+    return (*plain[:_PARENT], *parent_columns(record.parent), *plain[_PARENT:])
 
 
 def _record(id: str, row: list[Any]) -> InstanceRecord:

@@ -44,6 +44,7 @@ from trioflow.backends.sql.operations.cleanup import end_cancelled
 from trioflow.backends.sql.store import SqlStore
 
 __all__ = [
+    "end_workers",
     "heartbeat",
     "recall",
     "reclaim",
@@ -119,6 +120,18 @@ def release_worker(store: SqlStore, worker: str, died: bool) -> None:  # noqa: F
             _free(store, worker, died=died)
 
 
+def end_workers(store: SqlStore) -> None:
+    """Delete the rows of all workers, which are to do no more, though they live.
+
+    What they held is no suspect, but activities may have begun.
+    """
+    with store.transaction():
+        rows = store.execute(store.queries.all_workers).fetchall()
+        for worker in [*(worker for (worker,) in rows), *_holders_without_row(store)]:
+            store.execute(store.queries.delete_worker, worker)
+            _free(store, worker, died=False, begun=True)
+
+
 def release_instances(store: SqlStore, worker: str, instances: Sequence[str]) -> list[str]:
     """See `Backend.release_instances`."""
     queries = store.queries
@@ -149,8 +162,11 @@ def recall(store: SqlStore, worker: str, keep: Sequence[ActivityKey]) -> None:
         end_cancelled(store, [row for row in marked if tuple(row[:4]) not in kept], now)
 
 
-def _free(store: SqlStore, worker: str, *, died: bool) -> None:
-    """Free what a worker held whose row is gone."""
+def _free(store: SqlStore, worker: str, *, died: bool, begun: bool = False) -> None:
+    """Free what a worker held whose row is gone.
+
+    ``begun``: count an attempt of its activities, though it has not died.
+    """
     queries, now = store.queries, store.clock()
     store.execute(store.limit_queries.free_slots_of, worker)
     # If it held an instance in isolation, that is to blame, and not its activities.
@@ -158,6 +174,7 @@ def _free(store: SqlStore, worker: str, *, died: bool) -> None:
     free = queries.free_as_suspects if died else queries.free_instances
     store.execute(free, now, now, worker)
     # First those that are not marked: what is marked meanwhile is found by what follows.
-    store.execute(queries.free_activities, int(died and not blamed), now, worker)
+    tried = int(begun or (died and not blamed))
+    store.execute(queries.free_activities, tried, now, worker)
     marked = store.execute(queries.cancelled_of_worker, worker).fetchall()
     end_cancelled(store, marked, now)

@@ -39,6 +39,7 @@ __all__ = [
     "Admission",
     "Asked",
     "NotLeased",
+    "forget_version",
     "limits_of_version",
     "over_limits",
     "read_limits",
@@ -113,6 +114,11 @@ def _change_version(store: SqlStore) -> None:
     version = secrets.token_hex(8)
     store.execute(queries.set_version, version)
     store.execute(queries.tell_workers, version)
+
+
+def forget_version(store: SqlStore) -> None:
+    """Say that there have never been limits."""
+    store.execute(store.limit_queries.set_version, "")
 
 
 def _forget_keys(store: SqlStore, limit: Limit) -> None:

@@ -1,0 +1,359 @@
+"""Moving a store: what is kept, what breaks off, and who is kept out."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+import trio
+import trio.testing
+
+from tests.client.moving import Failing, filled, flows, go, until, waits
+from trioflow import (
+    BackendError,
+    BackendUnavailable,
+    MoveReport,
+    StoreFenced,
+    StoreMove,
+    open_client,
+    open_worker,
+)
+from trioflow._client import moving
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.memory import MemoryBackend
+from trioflow.backends.sqlite.backend import SqliteBackend
+from trioflow.testing.conformance.stage import TERMINATED, new
+
+ALL = InstanceFilter()
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch):
+    monkeypatch.setattr(moving, "_PAGE", 4)
+
+
+async def empty():
+    backend = MemoryBackend()
+    await backend.open()
+    return backend
+
+
+async def contents(backend):
+    return await backend.export(limit=999), await backend.export_common()
+
+
+async def is_open(backend):
+    try:
+        await backend.create([new("probe")])
+    except StoreFenced:
+        return False
+    await backend.terminate("probe", TERMINATED)
+    await backend.remove(ALL, ids=["probe"], limit=1)
+    return True
+
+
+async def test_everything_is_there_afterwards():
+    source, destination = await filled(), await empty()
+    told = []
+    report = await StoreMove(source, destination).run(told=told.append)
+    assert report == MoveReport(moved=11, unfinished=9, finished=2)
+    assert [one.moved for one in told] == [4, 8, 11]
+    assert await contents(destination) == await contents(source)
+    assert len((await contents(source))[0]) == 11
+    assert not await is_open(source)
+    assert await is_open(destination)
+
+
+async def test_finished_ones_can_be_left_behind():
+    source, destination = await filled(), await empty()
+    report = await StoreMove(source, destination, unfinished_only=True).run()
+    assert report == MoveReport(moved=9, unfinished=9, left=2)
+    rows, common = await contents(source)
+    kept = [row for row in rows if row.record.finished_at is None]
+    assert await contents(destination) == (kept, common)
+
+
+async def closed_as_a_move_does_it():
+    """Return what a source holds when it has been closed, so that leases are free."""
+    source, destination = await filled(), await empty()
+    await StoreMove(source, destination).run()
+    return await contents(source)
+
+
+def comparable(contents):
+    """Leave out what differs between two stores that were filled alike: when it was."""
+    rows, common = contents
+    shown = []
+    for row in rows:
+        record = row.record
+        shown.append((record.id, record.status, record.execution, record.turns, record.unread))
+        shown.append((len(row.activities), len(row.ended), len(row.requests), row.deaths))
+    return shown, [len(one.claims) for one in common.shared], len(common.limits)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("abort", [False, True], ids=["again", "abort"])
+async def test_a_move_that_breaks_off_at_any_call_can_be_made_again_or_given_up(abort, after):
+    for number in range(1, 99):
+        source, destination = await filled(), await empty()
+        failing = Failing(number, after=after)
+        try:
+            await StoreMove(failing(source), failing(destination)).run()
+        except BackendUnavailable:
+            assert failing.struck
+        fenced = await source.fenced()
+        again = StoreMove(Failing()(source), Failing()(destination))
+        if abort and fenced is not None:
+            await again.abort()
+            assert await is_open(source), number
+            assert await is_open(destination), number
+            assert await destination.count(ALL) == 0
+            assert not (await destination.limits()).limits
+            assert await source.fenced() is None
+        report = await again.run()
+        assert report.unfinished == 9
+        assert await contents(destination) == await contents(source), number
+        assert await destination.count(ALL) == 11
+        assert not await is_open(source)
+        assert await is_open(destination)
+        if not failing.struck:
+            break
+    assert 15 < number < 99
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("complete", [False, True], ids=["half", "complete"])
+async def test_giving_up_that_breaks_off_at_any_call_can_be_made_again(complete, after):
+    for number in range(1, 99):
+        source, destination = await filled(), await empty()
+        broken = Failing(0 if complete else 16)
+        try:
+            await StoreMove(broken(source), broken(destination)).run()
+        except BackendUnavailable:
+            assert not complete
+        before = await contents(source)
+        failing = Failing(number, after=after)
+        try:
+            await StoreMove(failing(source), failing(destination)).abort()
+        except BackendUnavailable:
+            assert failing.struck
+            if await source.fenced() is not None or not await is_open(destination):
+                await StoreMove(Failing()(source), Failing()(destination)).abort()
+        assert await is_open(source), number
+        assert await is_open(destination), number
+        assert await destination.count(ALL) == 0
+        assert await contents(source) == before
+        if not failing.struck:
+            break
+    assert 6 < number < 99
+
+
+async def test_what_was_complete_is_not_made_again():
+    source, destination = await filled(), await empty()
+    move = StoreMove(source, destination)
+    await move.run()
+    await destination.create([new("started since")])
+    assert await move.run() == MoveReport(unfinished=9, finished=2)
+    assert await move.check() == MoveReport(unfinished=9, finished=2)
+    assert await destination.get("started since") is not None
+
+
+async def _is_started(destination):
+    await destination.create([new("started since")])
+
+
+async def _is_taken(destination):
+    await destination.register_worker("w", "one of the destination's")
+    assert (await destination.take_instances("w", ("default",), 1)).instances
+
+
+async def _is_ended(destination):
+    assert await destination.terminate("paused", TERMINATED) == "done"
+
+
+async def _is_removed(destination):
+    for record in await destination.list(InstanceFilter(status=("running",)), limit=99):
+        await destination.terminate(record.id, TERMINATED)
+    await destination.terminate("paused", TERMINATED)
+    await destination.remove(ALL, limit=99)
+
+
+@pytest.mark.parametrize("begins", [_is_started, _is_taken, _is_ended, _is_removed])
+async def test_what_has_begun_at_the_destination_is_not_given_up(begins):
+    source, destination = await filled(), await empty()
+    move = StoreMove(source, destination)
+    await move.run()
+    await begins(destination)
+    there = await destination.count(ALL)
+    with pytest.raises(BackendError, match="cannot be given up any more"):
+        await move.abort()
+    assert await is_open(destination)
+    assert await destination.count(ALL) == there
+    assert not await is_open(source)
+
+
+async def test_there_must_be_something_to_give_up():
+    source, destination = await filled(), await empty()
+    with pytest.raises(BackendError, match="nothing to give up"):
+        await StoreMove(source, destination).abort()
+
+
+async def test_a_store_is_not_moved_to_itself():
+    for source in (await filled(), await empty()):
+        with pytest.raises(BackendError, match="name two stores|holds instances"):
+            await StoreMove(source, source).run()
+        assert await is_open(source)
+
+
+async def test_a_destination_that_is_in_use_is_left_alone():
+    source, destination = await filled(), await empty()
+    await destination.create([new("somebody's")])
+    for call in (StoreMove(source, destination).run, StoreMove(source, destination).abort):
+        with pytest.raises(BackendError):
+            await call()
+        assert await is_open(source)
+        assert await is_open(destination)
+    report = await StoreMove(source, destination).check()
+    assert [(one.instance, "holds instances" in one.why) for one in report.problems] == [
+        (None, True)
+    ]
+
+
+async def test_a_destination_that_fills_while_it_is_looked_at_is_left_alone(monkeypatch):
+    source, destination = await filled(), await empty()
+    fence = destination.fence
+
+    async def late(wanted):
+        await destination.create([new("somebody's")])
+        return await fence(wanted)
+
+    monkeypatch.setattr(destination, "fence", late)
+    with pytest.raises(BackendError, match="holds instances already"):
+        await StoreMove(source, destination).run()
+    assert await is_open(source)
+    assert await is_open(destination)
+
+
+async def test_no_store_is_in_two_moves(tmp_path):
+    source, half = await filled(), await empty()
+    failing = Failing(16)
+    with pytest.raises(BackendUnavailable):
+        await StoreMove(failing(source), failing(half)).run()
+    assert await half.count(ALL)
+    for ends in (
+        (await filled(), half),
+        (half, await empty()),
+        (source, f"sqlite:///{tmp_path}/b"),
+    ):
+        with pytest.raises(BackendError):
+            await StoreMove(*ends).run()
+        with pytest.raises(BackendError):
+            await StoreMove(*ends).abort()
+    await StoreMove(source, half).run()
+    assert await contents(half) == await contents(source)
+
+
+async def test_where_it_goes_on_elsewhere_is_not_given_up_here(tmp_path):
+    source = await filled()
+    await StoreMove(source, f"sqlite:///{tmp_path}/a.db").run()
+    with pytest.raises(StoreFenced, match="a.db"):
+        await StoreMove(source, f"sqlite:///{tmp_path}/b.db").abort()
+    assert not await is_open(source)
+
+
+async def test_what_the_destination_does_not_take_is_named(monkeypatch):
+    source, destination = await filled(), SqliteBackend(":memory:")
+    await destination.open()
+    monkeypatch.setattr(SqliteBackend, "ids", OnlyShort())
+    move = StoreMove(source, destination)
+    report = await move.check()
+    assert [one.instance for one in report.problems] == ["forked"]
+    assert report.unfinished == 9
+    assert await is_open(source)
+    with pytest.raises(BackendError, match="does not take instance 'forked'"):
+        await move.run()
+    await move.abort()
+    assert await is_open(source)
+    assert await destination.count(ALL) == 0
+    await destination.aclose()
+
+
+class OnlyShort:
+    def demand(self, id):
+        if id == "forked":
+            raise BackendError("that id is not for me")
+
+
+async def test_a_worker_ends_when_its_store_is_closed():
+    source, destination = await empty(), await empty()
+
+    async def work():
+        async with open_worker(source, registry=flows) as worker:
+            handle = await worker.client.start(waits.options(id="w"))
+            await until(source, lambda: has_turns(source, "w"))
+            nursery.start_soon(StoreMove(source, destination).run)
+            await handle.result()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(StoreFenced, match="the store is closed"):
+                await work()
+    record = await destination.get("w")
+    assert (record.turns, record.worker) == (1, None)
+
+
+async def has_turns(backend, id):
+    record = await backend.get(id)
+    return record is not None and record.turns
+
+
+async def test_whoever_waits_hears_that_nothing_will_come():
+    source, destination = await empty(), await empty()
+    async with open_client(source, registry=flows) as client:
+        handle = await client.start(waits.options(id="w"))
+
+        async def wait():
+            with trio.fail_after(5), pytest.raises(StoreFenced, match="the memory store"):
+                await handle.result()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            await StoreMove(source, destination).run()
+        with pytest.raises(StoreFenced):
+            await handle.signal(go, "late")
+        with pytest.raises(StoreFenced):
+            await client.start(waits, id="another")
+    async with open_client(destination, registry=flows) as client:
+        await client.handle("w").signal(go, "in time")
+
+
+async def test_another_connection_is_kept_out_as_well(tmp_path):
+    path = tmp_path / "a.db"
+    backend = SqliteBackend(path)
+    await backend.open()
+    await backend.create([new("a")])
+    raw = sqlite3.connect(path)
+    other = SqliteBackend(path)
+    await other.open()
+    await StoreMove(f"sqlite:///{path}", await empty()).run()
+    with pytest.raises(StoreFenced):
+        await other.send("a", b"1")
+    with pytest.raises(sqlite3.IntegrityError, match="trioflow fence: the store is closed"):
+        raw.execute("UPDATE instances SET turns = 7")
+    raw.execute("BEGIN")
+    with pytest.raises(StoreFenced):
+        backend.in_transaction(raw).create([new("b")], replacing=None)
+    raw.close()
+    await other.aclose()
+    await backend.aclose()
+
+
+async def test_a_prefix_does_not_matter(tmp_path):
+    source = await filled()
+    url = f"sqlite:///{tmp_path}/a.db?prefix=flow_"
+    await StoreMove(source, url).run()
+    back = await empty()
+    before = await contents(source)
+    await StoreMove(url, back).run()
+    assert await contents(back) == before

@@ -1,0 +1,458 @@
+"""Move all that a store holds to another store, while nobody works on either.
+
+The flow of a move, and what it leaves where it breaks off::
+
+    source                            this                             destination
+    ──────                            ────                             ───────────
+    open, in use                 1. is the destination empty?          open, empty
+    closed: says where to look ◀ 2. fence, with a random id
+      no worker has a row             fence, with the same id ───────▶ closed: "not open yet"
+      leases are free
+    instances, oldest first ───▶ 3. page after page ─────────────────▶ added whole, or not at all
+                                    (goes on after the newest there)
+    locks, events, limits ─────▶ 4. when all instances are there ────▶ put in place
+    number of instances ───────▶ 5. the same number? ────────────────▶
+                                 6. lift the fence ──────────────────▶ open: workers may begin
+    stays closed for good
+
+What has to hold:
+
+- From 2 on the source does not change, whoever tries: so a page that is read again is the same, and
+  the move can be made again from its beginning after a crash at any point. The fences tell where it
+  was.
+- From 2 to 6 nothing begins at the destination. An instance there may signal another one, or end
+  as the child of one, that has not come yet.
+- So an instance is worked on at one of the two stores only. That changes in 6, which is one call of
+  one store; nothing is left to be done after it.
+
+A way back: before 6 the destination is cleared and the fence of the source is lifted. After 6 that
+is done only if nothing has changed at the destination. To know that, it is closed again, and all
+that it holds is compared with the source. The order is: clear the destination, open the source,
+open the destination; after a crash the same call finds out how far it came.
+
+Times are kept as they are, as seconds since the epoch; the clocks of the two stores should agree as
+those of any two servers do.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeGuard, cast
+
+import anyio
+import msgspec
+
+from trioflow.backends._common.url_text import shown
+from trioflow.backends.abc import Backend
+from trioflow.backends.filters import InstanceFilter
+from trioflow.backends.moves import Fence, MovableBackend, MovedInstance, fence_text
+from trioflow.backends.urls import open_backend
+from trioflow.errors import BackendError, BackendUnavailable, StoreFenced, TrioflowError
+
+__all__ = ["MoveProblem", "MoveReport", "StoreMove"]
+
+logger = logging.getLogger("trioflow.client")
+
+_PAGE = 200
+_ALL = InstanceFilter()
+_UNFINISHED = InstanceFilter(status=("running", "suspended"))
+_MOST_PROBLEMS = 100
+
+
+class MoveProblem(msgspec.Struct, frozen=True):
+    """Why a move cannot be made.
+
+    Attributes:
+        instance: Which instance the destination does not take, or ``None`` if it is about more.
+        why: What is wrong, and what to do.
+    """
+
+    instance: str | None
+    why: str
+
+
+class MoveReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a move has done, or would do.
+
+    Attributes:
+        moved: How many instances this call has moved, without those of an earlier one.
+        unfinished: How many instances are to be moved that are running or suspended.
+        finished: How many that have ended.
+        left: How many finished ones stay behind, with ``unfinished_only``.
+        problems: Why it cannot be done, found by `StoreMove.check`; a hundred at most.
+    """
+
+    moved: int = 0
+    unfinished: int = 0
+    finished: int = 0
+    left: int = 0
+    problems: list[MoveProblem] = []
+
+
+class StoreMove:
+    """A move of all that one store holds to another: instances with everything that is theirs.
+
+    Histories, inboxes, timers, activities, attributes, answers, earlier executions, schedules,
+    locks and limits go with them. Ids, lives and keys of activities stay, and so does the order of
+    the instances. What runs at the moment of the move is given up by its worker, which ends with
+    `StoreFenced`, and an activity that had begun is called again at the destination.
+
+    Args:
+        source: A URL, or a backend.
+        destination: Likewise; empty.
+        unfinished_only: Whether finished instances are left behind.
+    """
+
+    def __init__(
+        self, source: str | Backend, destination: str | Backend, *, unfinished_only: bool = False
+    ) -> None:
+        self._given = source, destination
+        self._stores = _movable(source), _movable(destination)
+        self._source, self._destination = self._stores
+        self._source_name, self._destination_name = _name(source), _name(destination)
+        self._unfinished_only = unfinished_only
+
+    @property
+    def source(self) -> str:
+        """The name of the source in messages: its URL without a password, or its server."""
+        return self._source_name
+
+    @property
+    def destination(self) -> str:
+        """The name of the destination in messages."""
+        return self._destination_name
+
+    # --- what users call ----------------------------------------------------------------
+
+    async def check(self) -> MoveReport:
+        """Count what would be moved, and find out whether the destination takes all of it.
+
+        All of it is read, and the destination tries to write it, but nothing is stored. Both stores
+        may be in use meanwhile; what comes later is not checked.
+
+        Raises:
+            BackendUnavailable: A store cannot be reached.
+            SchemaError: Its schema is newer than this code, or not ours.
+            CorruptStore: Something in the source cannot be read.
+        """
+        async with self._opened():
+            source, destination = await self._fences()
+            problems = [
+                MoveProblem(None, why) for why in await self._obstacles(source, destination)
+            ]
+            report = await self._numbers()
+            known = source is not None and _is_end_of(destination, source)
+            if not problems and not known:  # what is closed, or done, takes nothing by way of trial
+                reader = _Reader(self._source, self._unfinished_only)
+                while len(problems) < _MOST_PROBLEMS and (page := await reader.page()):
+                    refused = await self._destination.check_import(page)
+                    problems += [MoveProblem(one.instance, one.why) for one in refused]
+            return msgspec.structs.replace(report, problems=problems[:_MOST_PROBLEMS])
+
+    async def run(self, *, told: Callable[[MoveReport], object] | None = None) -> MoveReport:
+        """Make the move, or go on with one that broke off, from wherever it was.
+
+        Args:
+            told: Called after each page with how far it is.
+
+        Returns:
+            What was done; also if all of it had been done before.
+
+        Raises:
+            StoreFenced: One of the stores is in another move.
+            BackendError: The destination is not empty, or does not take something. What was moved
+                until then stays; a call with the same stores goes on, and `abort` gives it up.
+            BackendUnavailable: A store cannot be reached. A call with the same stores goes on.
+            CorruptStore: Something in the source cannot be read.
+        """
+        async with self._opened():
+            source, destination = await self._fences()
+            if source is not None and source.closed and _is_end_of(destination, source):
+                self._unfinished_only = source.unfinished_only
+                if destination.completed:
+                    await self._destination.lift_fence(source.move)  # an `abort` may have closed it
+                    logger.info("all has been moved to %s before", self._destination_name)
+                    return await self._numbers()
+            move = await self._close(source, destination)
+            report = await self._numbers()
+            newest = await self._destination.list(_ALL, limit=1)
+            reader = _Reader(self._source, self._unfinished_only)
+            reader.after = newest[0].id if newest else None
+            while page := await reader.page():
+                await self._import(move, page)
+                report = msgspec.structs.replace(report, moved=report.moved + len(page))
+                if told is not None:
+                    told(report)
+            await self._end(move, report)
+            return report
+
+    async def abort(self) -> None:
+        """Give a move up: remove what it has put into the destination, and open the source again.
+
+        Also after it was complete, as long as nothing has begun at the destination.
+
+        Raises:
+            BackendError: There is no such move, or something has begun at the destination. Then
+                nothing is changed.
+            BackendUnavailable: A store cannot be reached. A call with the same stores goes on.
+        """
+        async with self._opened():
+            source, destination = await self._fences()
+            if source is None or not source.closed or source.role != "source":
+                await self._finish_abort(destination)
+                return
+            if _is_end_of(destination, source):
+                if destination.completed:
+                    await self._demand_unchanged(source, destination)
+                await self._put(self._destination.clear(source.move))
+            else:
+                self._demand_named(source)  # or somebody works with what was moved elsewhere
+                if await self._destination.count(_ALL):
+                    raise BackendError(_in_use(self._destination_name))
+            await self._source.lift_fence(source.move, forget=True)
+            await self._destination.lift_fence(source.move, forget=True)
+            logger.info("the move to %s is given up", self._destination_name)
+
+    # --- opening and closing ------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[None]:
+        """Open both stores; close those again that were given by their URLs."""
+        try:
+            await self._source.open()
+            await self._destination.open()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                for backend, given in zip(self._stores, self._given, strict=True):
+                    if isinstance(given, str):
+                        await backend.aclose()
+
+    async def _fences(self) -> tuple[Fence | None, Fence | None]:
+        return await self._source.fenced(), await self._destination.fenced()
+
+    async def _close(self, source: Fence | None, destination: Fence | None) -> str:
+        """Fence both stores, or see that they are; return the id of the move.
+
+        Args:
+            source: What the source knows of a move.
+            destination: What the destination does.
+        """
+        for why in await self._obstacles(source, destination):
+            raise BackendError(why)
+        resumed = source is not None and source.closed
+        if source is None or not resumed:
+            source = Fence(
+                move=secrets.token_hex(16),
+                role="source",
+                other=self._destination_name,
+                at=self._source.now(),
+                unfinished_only=self._unfinished_only,
+            )
+        self._unfinished_only = source.unfinished_only
+        await self._fence(self._source, self._source_name, source)
+        other = msgspec.structs.replace(
+            source, role="destination", other=self._source_name, at=self._destination.now()
+        )
+        try:
+            await self._fence(self._destination, self._destination_name, other)
+            if not _is_end_of(destination, source):
+                await self._demand_empty(source.move)
+        except BackendUnavailable:
+            raise  # nobody knows whether it is closed
+        except BackendError:
+            if not resumed:
+                await self._source.lift_fence(source.move, forget=True)
+            raise
+        logger.info("%s and %s are closed", self._source_name, self._destination_name)
+        return source.move
+
+    async def _fence(self, backend: MovableBackend, name: str, fence: Fence) -> None:
+        other = await backend.fence(fence)
+        if other is None:
+            return
+        if other.move == fence.move:
+            raise BackendError(_same(name))
+        raise StoreFenced(f"{name} is in another move: {fence_text(other)}")
+
+    # --- what has to be so --------------------------------------------------------------
+
+    async def _obstacles(self, source: Fence | None, destination: Fence | None) -> list[str]:
+        """Return why the stores as they are cannot be source and destination, if they cannot."""
+        resumed = source is not None and source.closed
+        if source is not None and resumed:
+            if source.role == "destination":
+                return [f"{self._source_name}: {fence_text(source)}"]
+            if destination is not None and destination.move == source.move:
+                same = destination.role == "source"
+                return [_same(self._source_name)] if same else []
+            self._demand_named(source)
+        if destination is not None and destination.closed:
+            return [f"{self._destination_name} is in another move: {fence_text(destination)}"]
+        if await self._destination.count(_ALL):
+            return [_in_use(self._destination_name)]
+        if (await self._destination.limits()).limits:
+            return [f"{self._destination_name} has limits; remove them: those of the source come"]
+        return []
+
+    async def _demand_empty(self, move: str) -> None:
+        """Demand that a destination is empty that was not closed yet when it was looked at."""
+        if await self._destination.count(_ALL):
+            await self._destination.lift_fence(move, forget=True)
+            raise BackendError(_in_use(self._destination_name))
+
+    def _demand_named(self, source: Fence) -> None:
+        """Demand that the destination is named as when the source was closed."""
+        if source.other != self._destination_name:
+            raise StoreFenced(
+                f"{self._source_name} was closed for a move to {source.other}, and "
+                f"{self._destination_name} does not know of it; name the destination as then"
+            )
+
+    async def _demand_unchanged(self, source: Fence, destination: Fence) -> None:
+        """Close a destination that was open, and demand that it holds what the source does."""
+        closed = msgspec.structs.replace(destination, closed=True)
+        await self._fence(self._destination, self._destination_name, closed)
+        difference = await self._difference(unfinished_only=source.unfinished_only)
+        if difference:
+            await self._destination.lift_fence(source.move)
+            raise BackendError(
+                f"{difference} at {self._destination_name}, so the move cannot be given up any "
+                "more; move back with a new one, to an empty store"
+            )
+
+    async def _difference(self, *, unfinished_only: bool) -> str:
+        before, after = _Reader(self._source, unfinished_only), _Reader(self._destination)
+        while (one := await before.next()) is not None:
+            if await after.next() != one:
+                return f"instance {one.id!r}, or one beside it, has gone on"
+        more = await after.next()
+        if more is not None:
+            return f"instance {more.id!r} has been started"
+        same = await self._source.export_common() == await self._destination.export_common()
+        return "" if same else "locks or limits have changed"
+
+    # --- the rest -----------------------------------------------------------------------
+
+    async def _import(self, move: str, page: list[MovedInstance]) -> None:
+        try:
+            await self._put(self._destination.import_instances(move, page))
+        except (BackendUnavailable, StoreFenced):
+            raise
+        except TrioflowError:
+            for one in page:
+                try:
+                    await self._put(self._destination.import_instances(move, [one]))
+                except (BackendUnavailable, StoreFenced):
+                    raise
+                except TrioflowError as exc:
+                    raise BackendError(
+                        f"{self._destination_name} does not take instance {one.id!r}: {exc}"
+                    ) from exc
+
+    async def _end(self, move: str, report: MoveReport) -> None:
+        await self._put(self._destination.import_common(move, await self._source.export_common()))
+        there, wanted = await self._destination.count(_ALL), report.unfinished + report.finished
+        if there != wanted:
+            raise BackendError(
+                f"{self._destination_name} has {there} instances, and should have {wanted}: "
+                "somebody has changed one of the stores past trioflow. Give this move up with "
+                "abort, and make it anew"
+            )
+        await self._destination.lift_fence(move)
+        logger.info("%d instances are at %s, which is open", there, self._destination_name)
+
+    async def _put(self, call: Awaitable[bool]) -> None:
+        if not await call:
+            raise StoreFenced(
+                f"{self._destination_name} is not the destination of this move any more; somebody "
+                "has given it up"
+            )
+
+    async def _numbers(self) -> MoveReport:
+        unfinished = await self._source.count(_UNFINISHED)
+        finished = await self._source.count(_ALL) - unfinished
+        if self._unfinished_only:
+            return MoveReport(unfinished=unfinished, left=finished)
+        return MoveReport(unfinished=unfinished, finished=finished)
+
+    async def _finish_abort(self, destination: Fence | None) -> None:
+        """Do what is left of an `abort` that broke off when the source was open again."""
+        left = destination is not None and destination.closed and not destination.completed
+        if destination is None or not left or destination.role != "destination":
+            raise BackendError(
+                f"{self._source_name} is not being moved; there is nothing to give up"
+            )
+        await self._put(self._destination.clear(destination.move))
+        await self._destination.lift_fence(destination.move, forget=True)
+
+
+class _Reader:
+    """Reads all instances of a store, oldest first: page by page, or one by one.
+
+    Args:
+        backend: The store.
+        unfinished_only: Whether finished ones are left out.
+
+    Attributes:
+        after: The id of the last one that was read.
+    """
+
+    def __init__(self, backend: MovableBackend, unfinished_only: bool = False) -> None:  # noqa: FBT001, FBT002
+        self.after: str | None = None
+        self._backend = backend
+        self._unfinished_only = unfinished_only
+        self._rest: list[MovedInstance] = []
+
+    async def page(self) -> list[MovedInstance]:
+        """Return the next ones; none at the end."""
+        found = await self._backend.export(
+            limit=_PAGE, after=self.after, unfinished_only=self._unfinished_only
+        )
+        if found:
+            self.after = found[-1].id
+        return found
+
+    async def next(self) -> MovedInstance | None:
+        """Return the next one, ``None`` at the end."""
+        if not self._rest:
+            self._rest = (await self.page())[::-1]
+        return self._rest.pop() if self._rest else None
+
+
+def _is_end_of(destination: Fence | None, source: Fence) -> TypeGuard[Fence]:
+    """Return whether a store knows itself as the destination of a source's move."""
+    return (
+        destination is not None
+        and destination.role == "destination"
+        and destination.move == source.move
+    )
+
+
+def _in_use(name: str) -> str:
+    return (
+        f"{name} holds instances already; move to an empty store, such as another file, database "
+        "or prefix"
+    )
+
+
+def _same(name: str) -> str:
+    return f"{name} is the source and the destination; name two stores"
+
+
+def _movable(given: str | Backend) -> MovableBackend:
+    backend: Any = open_backend(given)
+    if not callable(getattr(backend, "import_instances", None)):
+        raise BackendError(f"a {backend.name} store cannot take part in a move")
+    return cast("MovableBackend", backend)
+
+
+def _name(given: str | Backend) -> str:
+    """Return what people call a store; without a password."""
+    if isinstance(given, str):
+        return shown(given).strip("'\"")
+    place = getattr(given, "place", None) or getattr(given, "address", None)
+    return str(getattr(place, "shown", place) or f"the {given.name} store")
