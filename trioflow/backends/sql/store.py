@@ -59,6 +59,10 @@ class SqlStore:
         """Return a block that is one write transaction, or a part of the one that is open."""
         return self.dialect.transaction(self.connection)
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Return a block that only reads, all of it one state of the store."""
+        return self.transaction()
+
     def write(self, statement: Write, values: list[Any]) -> int:
         """Write many rows; return how many rows of the table were touched."""
         return self.dialect.write(self.connection, statement, values)
