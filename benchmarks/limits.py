@@ -36,11 +36,10 @@ _ROOT = Path(__file__).parents[1]
 _QUEUE = "scarce"
 _WORK = 0.02  # seconds of each activity
 _EACH = 100  # activities of an instance
-_LEASE = 3.0
 _WORKERS = 3
 _LOOK = 0.005  # seconds between two looks; more where a look takes long
 _LOOKING = 0.2  # what part of the time is spent with looks, at most
-_SOME = 1_000  # the speed of so many is compared: the first and the last
+_PARTS = 10  # of all, whose speeds are compared
 _IDLE = 5.0
 _registry = Registry()
 
@@ -83,12 +82,14 @@ class Load:
         concurrency: How many at once.
         rate: How many begin within a second.
         stops: Whether the worker that is not killed is stopped for longer than its lease.
+        lease: The workers', seconds.
     """
 
     activities: int = 3_000
     concurrency: int = 50
     rate: int = 500
     stops: bool = False
+    lease: float = 3.0
 
 
 @dataclass
@@ -102,8 +103,7 @@ class Seen:
         done: How many activities are done, each counted once.
         runs: How often one was run to its end.
         seconds: From the first worker's start until the last result.
-        first: How many a second, of the first thousand.
-        last: How many a second, of the last thousand.
+        speeds: How many a second, of each tenth of them.
         memory: The most that the worker used that is left, MiB.
         idle: Percent of a processor that three workers use together when all is done.
         calls: How many calls of the store they make a second, heartbeats apart.
@@ -116,8 +116,7 @@ class Seen:
     done: int = 0
     runs: int = 0
     seconds: float = 0.0
-    first: float = 0.0
-    last: float = 0.0
+    speeds: list[float] = field(default_factory=list[float])
     memory: float = 0.0
     idle: float = 0.0
     calls: float = 0.0
@@ -132,7 +131,7 @@ async def hold(url: str, directory: Path, load: Load) -> Seen:
         sizes = [min(_EACH, load.activities - at) for at in range(0, load.activities, _EACH)]
         handles = [await client.start(many, size) for size in sizes]
         began = time.monotonic()
-        with _workers(url, directory) as workers:
+        with _workers(url, directory, load.lease) as workers:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_look, client, seen)
                 nursery.start_soon(_disturb, directory, workers, load)
@@ -142,10 +141,10 @@ async def hold(url: str, directory: Path, load: Load) -> Seen:
                 nursery.cancel_scope.cancel()
             seen.seconds = time.monotonic() - began
             seen.memory = _most_memory(workers[-1].pid)
-    with _workers(url, directory) as workers:
+    with _workers(url, directory, load.lease) as workers:
         for worker in workers:
             await _told(directory, worker)  # it has begun
-        await trio.sleep(_LEASE * 2)  # until nothing is left of those before
+        await trio.sleep(load.lease * 2)  # until nothing is left of those before
         await _idle_cost(directory, workers, seen)
     _read_log(directory, seen)
     return seen
@@ -170,7 +169,7 @@ async def _disturb(directory: Path, workers: list[subprocess.Popen[bytes]], load
     if load.stops:
         await _until_run(directory, load.activities * (1 - 1 / (_WORKERS + 2)))
         workers[-1].send_signal(signal.SIGSTOP)
-        await trio.sleep(_LEASE * 1.5)
+        await trio.sleep(load.lease * 1.5)
         workers[-1].send_signal(signal.SIGCONT)
 
 
@@ -222,8 +221,8 @@ def _processor_time(pid: int) -> float:
 
 
 @contextmanager
-def _workers(url: str, directory: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    command = [sys.executable, "-m", "benchmarks.limits", "--worker", url]
+def _workers(url: str, directory: Path, lease: float) -> Iterator[list[subprocess.Popen[bytes]]]:
+    command = [sys.executable, "-m", "benchmarks.limits", "--worker", url, "--lease", str(lease)]
     environment = {**os.environ, "LIMITS_LOG": str(directory / "runs.log")}
     workers = [subprocess.Popen(command, cwd=_ROOT, env=environment) for _ in range(_WORKERS)]
     try:
@@ -246,9 +245,9 @@ def _read_log(directory: Path, seen: Seen) -> None:
         seen.runs += 1
     seen.done = len(keys)
     ended.sort()
-    some = min(_SOME, len(ended))
-    seen.first = some / (ended[some - 1] - ended[0])
-    seen.last = some / (ended[-1] - ended[-some])
+    part = len(ended) // _PARTS
+    ends = ended[:: max(part, 1)]
+    seen.speeds = [part / (end - start) for start, end in zip(ends, ends[1:], strict=False)]
     began.sort()
     oldest = 0
     for at, time_ in enumerate(began):
@@ -257,7 +256,7 @@ def _read_log(directory: Path, seen: Seen) -> None:
         seen.most_begun = max(seen.most_begun, at - oldest + 1)
 
 
-async def _work(url: str) -> None:
+async def _work(url: str, lease: float) -> None:
     calls = 0
     run = StorageThread.run_together
 
@@ -274,7 +273,7 @@ async def _work(url: str) -> None:
     setattr(StorageThread, "run_together", counted)  # noqa: B010 - of all of this process
     signal.signal(signal.SIGUSR1, tell)
     tell()
-    await run_worker(url, registry=_registry, lease=_LEASE, activity_queues=(_QUEUE,))
+    await run_worker(url, registry=_registry, lease=lease, activity_queues=(_QUEUE,))
 
 
 def main() -> None:
@@ -285,20 +284,23 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--stops", action="store_true", help="stop the third worker for a while")
+    parser.add_argument("--lease", type=float, default=3.0, help="of the workers, seconds")
     parser.add_argument("--worker", metavar="URL", help="be one of the workers")
     options = parser.parse_args()
     if options.worker:
-        trio.run(_work, options.worker)
+        trio.run(_work, options.worker, options.lease)
         return
-    load = Load(options.activities, options.concurrency, options.rate, options.stops)
+    load = Load(
+        *(options.activities, options.concurrency, options.rate, options.stops, options.lease)
+    )
     with tempfile.TemporaryDirectory() as folder, serving(options.backend, Path(folder)) as backend:
         seen = trio.run(hold, url_of(backend, Path(folder)), Path(folder), load)
     print(
         f"{options.backend}: {load.activities} activities, {load.concurrency} at once, "
         f"{load.rate}/s: most leased {seen.most_leased} in {seen.looks} looks, most begun in a "
         f"second {seen.most_begun}, done {seen.done}, runs {seen.runs}, wrong {len(seen.wrong)}; "
-        f"{seen.seconds:.1f} s, {seen.done / seen.seconds:.0f}/s (first {seen.first:.0f}/s, "
-        f"last {seen.last:.0f}/s), {seen.memory:.0f} MiB; idle {seen.idle:.1f} %, "
+        f"{seen.seconds:.1f} s, {seen.done / seen.seconds:.0f}/s, of each tenth "
+        f"{' '.join(f'{speed:.0f}' for speed in seen.speeds)}, {seen.memory:.0f} MiB; idle {seen.idle:.1f} %, "
         f"{seen.calls:.1f} calls/s"
     )
 

@@ -110,6 +110,8 @@ class Dialect(Protocol):
         skip_locked: The same, leaving out rows that somebody else has locked.
         number: The expression that makes an inbox number of a parameter that counts from what
             `allocate` gave.
+        unless_there: The clause with which an INSERT of one row does nothing where there is one of
+            its key; it waits for whoever inserts the same.
         has_ready_at: The condition under which the index of what is ready lists an instance.
     """
 
@@ -118,6 +120,7 @@ class Dialect(Protocol):
     for_update: str
     skip_locked: str
     number: str
+    unless_there: str
     has_ready_at: str
 
     def holders(self, table: str, null: str = "") -> str:
