@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def _read_log(directory: Path, seen: Seen) -> None:
     ended.sort()
     part = len(ended) // _PARTS
     ends = ended[:: max(part, 1)]
-    seen.speeds = [part / (end - start) for start, end in zip(ends, ends[1:], strict=False)]
+    seen.speeds = [part / (end - start) for start, end in pairwise(ends)]
     began.sort()
     oldest = 0
     for at, time_ in enumerate(began):
@@ -300,8 +301,8 @@ def main() -> None:
         f"{load.rate}/s: most leased {seen.most_leased} in {seen.looks} looks, most begun in a "
         f"second {seen.most_begun}, done {seen.done}, runs {seen.runs}, wrong {len(seen.wrong)}; "
         f"{seen.seconds:.1f} s, {seen.done / seen.seconds:.0f}/s, of each tenth "
-        f"{' '.join(f'{speed:.0f}' for speed in seen.speeds)}, {seen.memory:.0f} MiB; idle {seen.idle:.1f} %, "
-        f"{seen.calls:.1f} calls/s"
+        f"{' '.join(f'{speed:.0f}' for speed in seen.speeds)}, {seen.memory:.0f} MiB; "
+        f"idle {seen.idle:.1f} %, {seen.calls:.1f} calls/s"
     )
 
 
