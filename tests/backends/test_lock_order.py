@@ -18,7 +18,7 @@ from trioflow.testing.conformance.stage import TERMINATED
 _NAMES = ("red", "green", "blue")
 _WORKERS = 6
 _EACH = 3  # instances of a worker
-_COMMITS = 60
+_COMMITS = 25
 
 
 @pytest.mark.servers
@@ -40,8 +40,9 @@ async def _work(backend, number):
         await backend.register_worker(worker, "stress")
         turns = dict.fromkeys((f"i{draw.randrange(10**6)}-{number}-{n}" for n in range(_EACH)), 0)
         await backend.create([NewInstance(id, "any", worker, b"[]") for id in turns])
-        taken = await backend.take_instances(worker, (worker,), 10)
-        assert len(taken.instances) == _EACH
+        taken = 0
+        while taken < _EACH:  # what somebody else has locked at the moment is passed over
+            taken += len((await backend.take_instances(worker, (worker,), 10)).instances)
         for _ in range(_COMMITS):
             units = [_unit(draw, id, turns) for id in draw.sample(sorted(turns), 2)]
             assert await backend.commit(worker, units) == [None, None]

@@ -29,10 +29,12 @@ class SqlStore:
         clock: The store's clock, epoch seconds.
 
     Attributes:
+        known_shared: Names of what is shared that have been seen; they are never removed.
         limits: As they were when this connection last looked; their version says whether they are.
     """
 
     limits: Limits
+    known_shared: set[str]
 
     def __init__(
         self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
@@ -44,6 +46,7 @@ class SqlStore:
         self.limit_queries = LimitQueries(dialect)
         self.shared_queries = SharedQueries(dialect)
         self.limits = NO_LIMITS
+        self.known_shared = set()
 
     def close(self) -> None:
         """Close the connection."""

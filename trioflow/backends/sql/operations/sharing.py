@@ -29,6 +29,7 @@ from trioflow.backends.sql.store import SqlStore
 __all__ = ["NO_NAMES", "LockedNames", "ask_shared", "free_shared", "lock_for_end", "lock_shared"]
 
 _AT_ONCE = 100
+_MOST_KNOWN = 10_000
 
 
 class LockedNames:
@@ -87,6 +88,7 @@ def _lock_all(store: SqlStore, freed: Counter[str], set_: set[str], locked: Lock
     if not freed:
         return
     queries, names = store.shared_queries, sorted(freed)
+    _make(store, names)
     found = store.each(queries.lock, [(name,) for name in names])
     for name, rows in zip(names, found, strict=True):
         locked.states[name] = rows[0] if rows else _lock(store, name)
@@ -103,6 +105,23 @@ def _lock_all(store: SqlStore, freed: Counter[str], set_: set[str], locked: Lock
                 break
             locked.instances.add(instance)
             held += 1
+
+
+def _make(store: SqlStore, names: Sequence[str]) -> None:
+    """Make those rows of names that are missing.
+
+    All of them before the first lock: otherwise who makes one while it holds another one's lock
+    could wait for somebody who does the reverse. MySQL locks also those that are there, so all are
+    tried, in their order.
+    """
+    known = store.known_shared
+    if known.issuperset(names):
+        return
+    for name in names:
+        store.execute(store.shared_queries.create, name)
+    if len(known) > _MOST_KNOWN:
+        known.clear()
+    known.update(names)  # if this is rolled back, `_lock` finds out
 
 
 def ask_shared(store: SqlStore, locked: LockedNames, message: Message, now: float) -> None:
