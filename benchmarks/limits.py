@@ -2,7 +2,8 @@
 
 Three workers run activities of a queue that is limited to so many at once and so many a second.
 Two are killed on the way, with ``kill -9``; the third may be stopped and go on. This process looks
-at the store all the time and counts what is leased.
+at the store all the time and counts what is leased. When all is done three workers are left alone,
+to see what they cost while there is nothing to do.
 
 Alone: ``python -m benchmarks.limits --backend redis --activities 100000``. A worker of it:
 ``python -m benchmarks.limits --worker URL DIRECTORY``.
@@ -20,12 +21,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from benchmarks.stores import serving, url_of
 from trioflow import Client, Registry, activity_info, open_client, run_worker
+from trioflow.backends._common.thread import StorageThread
 
 __all__ = ["Load", "Seen", "hold", "main"]
 
@@ -33,9 +37,10 @@ _ROOT = Path(__file__).parents[1]
 _QUEUE = "scarce"
 _WORK = 0.02  # seconds of each activity
 _EACH = 100  # activities of an instance
-_LEASE = 3.0
 _WORKERS = 3
-_LOOK = 0.005
+_LOOK = 0.005  # seconds between two looks; more where a look takes long
+_LOOKING = 0.2  # what part of the time is spent with looks, at most
+_PARTS = 10  # of all, whose speeds are compared
 _IDLE = 5.0
 _registry = Registry()
 
@@ -78,12 +83,14 @@ class Load:
         concurrency: How many at once.
         rate: How many begin within a second.
         stops: Whether the worker that is not killed is stopped for longer than its lease.
+        lease: The workers', seconds.
     """
 
     activities: int = 3_000
     concurrency: int = 50
     rate: int = 500
     stops: bool = False
+    lease: float = 3.0
 
 
 @dataclass
@@ -97,7 +104,10 @@ class Seen:
         done: How many activities are done, each counted once.
         runs: How often one was run to its end.
         seconds: From the first worker's start until the last result.
-        idle: Percent of a processor that the worker that is left uses when all is done.
+        speeds: How many a second, of each tenth of them.
+        memory: The most that the worker used that is left, MiB.
+        idle: Percent of a processor that three workers use together when all is done.
+        calls: How many calls of the store they make a second, heartbeats apart.
         wrong: Instances with the wrong result.
     """
 
@@ -107,7 +117,10 @@ class Seen:
     done: int = 0
     runs: int = 0
     seconds: float = 0.0
+    speeds: list[float] = field(default_factory=list[float])
+    memory: float = 0.0
     idle: float = 0.0
+    calls: float = 0.0
     wrong: list[str] = field(default_factory=list[str])
 
 
@@ -119,56 +132,88 @@ async def hold(url: str, directory: Path, load: Load) -> Seen:
         sizes = [min(_EACH, load.activities - at) for at in range(0, load.activities, _EACH)]
         handles = [await client.start(many, size) for size in sizes]
         began = time.monotonic()
-        with _workers(url, directory) as workers:
+        with _workers(url, directory, load.lease) as workers:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_look, client, seen)
-                nursery.start_soon(_disturb, client, workers, load)
+                nursery.start_soon(_disturb, directory, workers, load)
                 for size, handle in zip(sizes, handles, strict=True):
                     if await handle.result() != sum(range(size)):
                         seen.wrong.append(handle.id)
                 nursery.cancel_scope.cancel()
             seen.seconds = time.monotonic() - began
-            seen.idle = await _idle_cost(workers[-1])
+            seen.memory = _most_memory(workers[-1].pid)
+    with _workers(url, directory, load.lease) as workers:
+        for worker in workers:
+            await _told(directory, worker)  # it has begun
+        await trio.sleep(load.lease * 2)  # until nothing is left of those before
+        await _idle_cost(directory, workers, seen)
     _read_log(directory, seen)
     return seen
 
 
 async def _look(client: Client, seen: Seen) -> None:
     while True:
+        began = time.monotonic()
         for stats in await client.stats():
             if stats.queue == _QUEUE:
                 seen.looks += 1
                 seen.most_leased = max(seen.most_leased, stats.running_activities)
-        await trio.sleep(_LOOK)
+        took = time.monotonic() - began
+        await trio.sleep(max(_LOOK, took * (1 / _LOOKING - 1)))
 
 
-async def _disturb(client: Client, workers: list[subprocess.Popen[bytes]], load: Load) -> None:
+async def _disturb(directory: Path, workers: list[subprocess.Popen[bytes]], load: Load) -> None:
     """Kill all workers but the last, when some of the work is done; perhaps stop that one."""
     for number, worker in enumerate(workers[:-1], start=1):
-        await _until_left(client, load.activities * (1 - number / (_WORKERS + 1)))
+        await _until_run(directory, load.activities * number / (_WORKERS + 1))
         worker.kill()
     if load.stops:
-        await _until_left(client, load.activities / (_WORKERS + 2))
+        await _until_run(directory, load.activities * (1 - 1 / (_WORKERS + 2)))
         workers[-1].send_signal(signal.SIGSTOP)
-        await trio.sleep(_LEASE * 1.5)
+        await trio.sleep(load.lease * 1.5)
         workers[-1].send_signal(signal.SIGCONT)
 
 
-async def _until_left(client: Client, left: float) -> None:
-    while True:
-        for stats in await client.stats():
-            there = stats.pending_activities + stats.running_activities
-            if stats.queue == _QUEUE and there and stats.pending_activities <= left:
-                return
-        await trio.sleep(0.1)
+async def _until_run(directory: Path, number: float) -> None:
+    """Return when so many activities have run."""
+    log = directory / "runs.log"
+    log.touch()
+    run = 0
+    with log.open("rb") as lines:
+        while run < number:
+            await trio.sleep(0.1)
+            run += lines.read().count(b"\n")
 
 
-async def _idle_cost(worker: subprocess.Popen[bytes]) -> float:
-    """Return the percent of a processor that a worker uses for some seconds."""
-    await trio.sleep(1)
-    before = _processor_time(worker.pid)
+async def _idle_cost(directory: Path, workers: list[subprocess.Popen[bytes]], seen: Seen) -> None:
+    """Look for some seconds at what workers cost that have nothing to do."""
+    calls = await _calls(directory, workers)
+    before = sum(_processor_time(worker.pid) for worker in workers)
     await trio.sleep(_IDLE)
-    return (_processor_time(worker.pid) - before) / _IDLE * 100
+    seen.idle = (sum(_processor_time(worker.pid) for worker in workers) - before) / _IDLE * 100
+    seen.calls = (await _calls(directory, workers) - calls) / _IDLE
+
+
+async def _calls(directory: Path, workers: list[subprocess.Popen[bytes]]) -> int:
+    """Return how many calls of the store the workers have made."""
+    for worker in workers:
+        (directory / f"{worker.pid}.calls").unlink()
+        worker.send_signal(signal.SIGUSR1)
+    return sum([await _told(directory, worker) for worker in workers])
+
+
+async def _told(directory: Path, worker: subprocess.Popen[bytes]) -> int:
+    told = directory / f"{worker.pid}.calls"
+    while not told.exists():
+        assert worker.poll() is None, "a worker has ended"
+        await trio.sleep(0.01)
+    return int(told.read_text())
+
+
+def _most_memory(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (most,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(most) / 1024
 
 
 def _processor_time(pid: int) -> float:
@@ -177,8 +222,8 @@ def _processor_time(pid: int) -> float:
 
 
 @contextmanager
-def _workers(url: str, directory: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    command = [sys.executable, "-m", "benchmarks.limits", "--worker", url]
+def _workers(url: str, directory: Path, lease: float) -> Iterator[list[subprocess.Popen[bytes]]]:
+    command = [sys.executable, "-m", "benchmarks.limits", "--worker", url, "--lease", str(lease)]
     environment = {**os.environ, "LIMITS_LOG": str(directory / "runs.log")}
     workers = [subprocess.Popen(command, cwd=_ROOT, env=environment) for _ in range(_WORKERS)]
     try:
@@ -191,13 +236,19 @@ def _workers(url: str, directory: Path) -> Iterator[list[subprocess.Popen[bytes]
 
 def _read_log(directory: Path, seen: Seen) -> None:
     began: list[float] = []
+    ended: list[float] = []
     keys: set[str] = set()
     for line in (directory / "runs.log").read_text().splitlines():
-        first, _, key = line.split(" ", 2)
+        first, last, key = line.split(" ", 2)
         began.append(float(first))
+        ended.append(float(last))
         keys.add(key)
         seen.runs += 1
     seen.done = len(keys)
+    ended.sort()
+    part = len(ended) // _PARTS
+    ends = ended[:: max(part, 1)]
+    seen.speeds = [part / (end - start) for start, end in pairwise(ends)]
     began.sort()
     oldest = 0
     for at, time_ in enumerate(began):
@@ -206,8 +257,24 @@ def _read_log(directory: Path, seen: Seen) -> None:
         seen.most_begun = max(seen.most_begun, at - oldest + 1)
 
 
-async def _work(url: str) -> None:
-    await run_worker(url, registry=_registry, lease=_LEASE, activity_queues=(_QUEUE,))
+async def _work(url: str, lease: float) -> None:
+    calls = 0
+    run = StorageThread.run_together
+
+    async def counted(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return await run(*args)
+
+    def tell(*_: object) -> None:
+        told = Path(os.environ["LIMITS_LOG"]).with_name(f"{os.getpid()}.calls")
+        told.with_suffix(".new").write_text(str(calls))
+        told.with_suffix(".new").rename(told)
+
+    setattr(StorageThread, "run_together", counted)  # noqa: B010 - of all of this process
+    signal.signal(signal.SIGUSR1, tell)
+    tell()
+    await run_worker(url, registry=_registry, lease=lease, activity_queues=(_QUEUE,))
 
 
 def main() -> None:
@@ -218,19 +285,24 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--rate", type=int, default=500)
     parser.add_argument("--stops", action="store_true", help="stop the third worker for a while")
+    parser.add_argument("--lease", type=float, default=3.0, help="of the workers, seconds")
     parser.add_argument("--worker", metavar="URL", help="be one of the workers")
     options = parser.parse_args()
     if options.worker:
-        trio.run(_work, options.worker)
+        trio.run(_work, options.worker, options.lease)
         return
-    load = Load(options.activities, options.concurrency, options.rate, options.stops)
+    load = Load(
+        *(options.activities, options.concurrency, options.rate, options.stops, options.lease)
+    )
     with tempfile.TemporaryDirectory() as folder, serving(options.backend, Path(folder)) as backend:
         seen = trio.run(hold, url_of(backend, Path(folder)), Path(folder), load)
     print(
         f"{options.backend}: {load.activities} activities, {load.concurrency} at once, "
         f"{load.rate}/s: most leased {seen.most_leased} in {seen.looks} looks, most begun in a "
         f"second {seen.most_begun}, done {seen.done}, runs {seen.runs}, wrong {len(seen.wrong)}; "
-        f"{seen.seconds:.1f} s, {seen.done / seen.seconds:.0f}/s, idle {seen.idle:.1f} %"
+        f"{seen.seconds:.1f} s, {seen.done / seen.seconds:.0f}/s, of each tenth "
+        f"{' '.join(f'{speed:.0f}' for speed in seen.speeds)}, {seen.memory:.0f} MiB; "
+        f"idle {seen.idle:.1f} %, {seen.calls:.1f} calls/s"
     )
 
 

@@ -1,7 +1,9 @@
-"""The connections of an open store: one for calls, on a thread of its own, and the heartbeat's.
+"""The connections of an open store: for calls and perhaps for reads, and that of the heartbeat.
 
 Calls share one connection, used by a thread of their own, so that those that wait at the same time
-can share a round trip or a transaction. The heartbeat has another one, since it must go on while a
+can share a round trip or a transaction. A store whose reads need not wait for those that write, for
+which a call of another program may have to wait, gives them a connection and a thread, too; both
+begin with the first read. The heartbeat has another one, since it must go on while a
 call waits, for a lock or for a disk; whichever thread sends one holds a lock.
 """
 
@@ -38,15 +40,23 @@ class Connections(Generic[C]):
         place: The store, for messages; without a password.
         connect: Returns the connection for calls; called on the thread.
         connect_for_heartbeats: Returns the other one; called when it is needed first.
+        connect_for_reads: Returns one for reads, or ``None`` where they are to be made on that for
+            calls; called when it is needed first, on its thread.
     """
 
     def __init__(
-        self, place: str, connect: Callable[[], C], connect_for_heartbeats: Callable[[], C]
+        self,
+        place: str,
+        connect: Callable[[], C],
+        connect_for_heartbeats: Callable[[], C],
+        connect_for_reads: Callable[[], C] | None = None,
     ) -> None:
         self.place = place
         self._connect = connect
         self._connect_for_heartbeats = connect_for_heartbeats
+        self._connect_for_reads = connect_for_reads
         self._thread: StorageThread | None = None
+        self._reader: _Reader[C] | None = None
         self._calls: C | None = None
         self._beat_lock = threading.Lock()
         self._beats: C | None = None
@@ -78,6 +88,19 @@ class Connections(Generic[C]):
         if self._calls is None:
             raise self.not_open()
         return self._calls
+
+    async def read(self, call: Callable[[C], T]) -> T:
+        """Return what ``call`` does, on the connection for reads and its thread.
+
+        Raises:
+            BackendUnavailable: The store is not open.
+        """
+        if self._calls is None:
+            raise self.not_open()
+        if self._reader is None:
+            assert self._connect_for_reads is not None
+            self._reader = _Reader(f"trioflow reads {self.place}", self._connect_for_reads)
+        return await self._reader.thread.run(self._reader.read, call)
 
     def not_open(self) -> BackendUnavailable:
         """Return the error for what cannot be done while the store is not open."""
@@ -115,11 +138,15 @@ class Connections(Generic[C]):
         Args:
             close: Closes the one for calls; called on the thread.
         """
-        thread, calls = self._thread, self._calls
-        self._thread = self._calls = None
+        thread, calls, reader = self._thread, self._calls, self._reader
+        self._thread = self._calls = self._reader = None
         if thread is None or calls is None:
             return
-        await thread.aclose(partial(self._close, close, calls))
+        try:
+            if reader is not None:
+                await reader.thread.aclose(reader.close)
+        finally:
+            await thread.aclose(partial(self._close, close, calls))
 
     def _close(self, close: Callable[[C], object], calls: C) -> None:
         try:
@@ -142,3 +169,29 @@ class Connections(Generic[C]):
             if self._beats is None:
                 self._beats = self._connect_for_heartbeats()
             return send(self._beats)
+
+
+class _Reader(Generic[C]):
+    """A connection for reads, and its thread, on which its methods are called.
+
+    Args:
+        name: The thread's.
+        connect: Returns the connection.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], C]) -> None:
+        self.thread = StorageThread(name)
+        self._connect = connect
+        self._connection: C | None = None
+
+    def read(self, call: Callable[[C], T]) -> T:
+        """Call it with the connection, which the first call opens."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return call(self._connection)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

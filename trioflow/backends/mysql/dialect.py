@@ -99,6 +99,8 @@ class MysqlDialect:
     conflict: tuple[type[Exception], ...] = (pymysql.IntegrityError,)
     for_update = "FOR UPDATE"
     skip_locked = "FOR UPDATE SKIP LOCKED"
+    # Not IGNORE, which leaves a shared lock: two that have one wait for each other.
+    unless_there = "ON DUPLICATE KEY UPDATE latest = latest"
     has_ready_at = "TRUE"  # its indexes list everything
     # The table counts by itself where a row says 0.
     number = "0 * ?"

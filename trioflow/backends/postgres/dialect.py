@@ -96,6 +96,7 @@ class PostgresDialect:
     conflict: tuple[type[Exception], ...] = (psycopg.IntegrityError,)
     for_update = "FOR UPDATE"
     skip_locked = "FOR UPDATE SKIP LOCKED"
+    unless_there = "ON CONFLICT DO NOTHING"
     has_ready_at = "ready_at IS NOT NULL"
 
     def __init__(self, schema: str, place: str) -> None:

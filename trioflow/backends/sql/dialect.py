@@ -125,6 +125,8 @@ class Dialect(Protocol):
         skip_locked: The same, leaving out rows that somebody else has locked.
         number: The expression that makes an inbox number of a parameter that counts from what
             `allocate` gave.
+        unless_there: The clause with which an INSERT of one row does nothing where there is one of
+            its key; it waits for whoever inserts the same.
         has_ready_at: The condition under which the index of what is ready lists an instance.
         fences: How everybody is kept out of a store that is moved.
     """
@@ -134,6 +136,7 @@ class Dialect(Protocol):
     for_update: str
     skip_locked: str
     number: str
+    unless_there: str
     has_ready_at: str
     fences: Fences
 

@@ -66,6 +66,7 @@ class SharedSqlBackend(SqlBackend[S]):
             place,
             connect=self._open_session,
             connect_for_heartbeats=partial(self._session, self._connect_for_heartbeats),
+            connect_for_reads=partial(self._session, self._connect),
         )
         self._idle = IdleConnections(self._connect_plain, self._close_plain, self._revoke_plain)
 

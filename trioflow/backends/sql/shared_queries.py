@@ -21,7 +21,7 @@ class SharedQueries:
     """The statements that touch one thing, or read, translated for a dialect."""
 
     lock = "SELECT is_set, latest FROM shared WHERE name = ? {for_update}"
-    create = "INSERT INTO shared (name, is_set, latest) VALUES (?, 0, 0)"
+    create = "INSERT INTO shared (name, is_set, latest) VALUES (?, 0, 0) {unless_there}"
     change = "UPDATE shared SET is_set = ?, latest = ? WHERE name = ?"
     add = """INSERT INTO shared_claims
         (name, number, instance, life, execution, command, size, granted, event)
@@ -32,9 +32,12 @@ class SharedQueries:
         AND execution = ? AND command = ?"""
     granted = f"{_CLAIMS} AND c.granted = 1 ORDER BY c.number"
     waiting = f"{_CLAIMS} AND c.granted = 0 ORDER BY c.number LIMIT ?"
-    names_of = "SELECT name FROM shared_claims WHERE instance = ? GROUP BY name"
+    names_of = "SELECT name, count(*) FROM shared_claims WHERE instance = ? GROUP BY name"
 
     def __init__(self, dialect: Dialect) -> None:
+        clauses = {"{for_update}": dialect.for_update, "{unless_there}": dialect.unless_there}
         for name, text in vars(type(self)).items():
             if isinstance(text, str) and not name.startswith("_"):
-                setattr(self, name, dialect.query(text.replace("{for_update}", dialect.for_update)))
+                for placeholder, clause in clauses.items():
+                    text = text.replace(placeholder, clause)  # noqa: PLW2901 - piece by piece
+                setattr(self, name, dialect.query(text))

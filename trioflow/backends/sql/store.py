@@ -30,10 +30,12 @@ class SqlStore:
         clock: The store's clock, epoch seconds.
 
     Attributes:
+        known_shared: Names of what is shared that have been seen; they are never removed.
         limits: As they were when this connection last looked; their version says whether they are.
     """
 
     limits: Limits
+    known_shared: set[str]
 
     def __init__(
         self, connection: Connection, dialect: Dialect, clock: Callable[[], float]
@@ -45,6 +47,7 @@ class SqlStore:
         self.limit_queries = LimitQueries(dialect)
         self.shared_queries = SharedQueries(dialect)
         self.limits = NO_LIMITS
+        self.known_shared = set()
         self._move_queries: MoveQueries | None = None
 
     @property
@@ -67,6 +70,10 @@ class SqlStore:
     def transaction(self) -> AbstractContextManager[None]:
         """Return a block that is one write transaction, or a part of the one that is open."""
         return self.dialect.transaction(self.connection)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Return a block that only reads, all of it one state of the store."""
+        return self.transaction()
 
     def write(self, statement: Write, values: list[Any]) -> int:
         """Write many rows; return how many rows of the table were touched."""

@@ -131,6 +131,7 @@ class SqliteDialect:
     conflict: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
     for_update = ""
     skip_locked = ""
+    unless_there = "ON CONFLICT DO NOTHING"
     has_ready_at = "ready_at IS NOT NULL"
     number = "?"
 

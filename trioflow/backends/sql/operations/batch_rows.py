@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from trioflow._model.events import ParentRef
@@ -194,8 +194,8 @@ class BatchRows:
         """Return whether an activity has a key."""
         return any(self.activities[_LIMIT_KEY :: len(NEW_ACTIVITIES.columns)])
 
-    def writes(self) -> list[tuple[Write, list[Any]]]:
-        """Return what is written together, in its order."""
+    def writes(self, concerned: Collection[str] = ()) -> list[tuple[Write, list[Any]]]:
+        """Return what is written together, in its order; ``concerned`` is locked with it."""
         own = [*self.steps[:: len(STEP_INSTANCES.columns)]]
         own += self.closings[:: len(CLOSE_INSTANCES.columns)]
         own += [commit.id for commit in self.endings]
@@ -204,6 +204,7 @@ class BatchRows:
         for key, data in self.progress.items():
             own.append(key.instance)
             progress += (key.instance, key.execution, key.command, key.life, self.worker, data)
+        own += concerned
         locked = sorted(set(own)) if len(own) > 1 else []
         writes: list[tuple[Write, list[Any]]] = [
             (LOCK_INSTANCES, locked),

@@ -16,7 +16,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.cleanup import delete_finished, drop_activities
 from trioflow.backends.sql.operations.delivery import deliver, end_unstarted
 from trioflow.backends.sql.operations.reads import conditions, select
-from trioflow.backends.sql.operations.sharing import free_shared
+from trioflow.backends.sql.operations.sharing import free_shared, lock_for_end
 from trioflow.backends.sql.rows import new_instance_row, parent_ref
 from trioflow.backends.sql.statements import (
     CREATE_INSTANCES,
@@ -202,6 +202,9 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
     """See `Backend.terminate`."""
     queries = store.queries
     with store.transaction():
+        locked = lock_for_end(store, [instance])
+        if len(locked.instances) > 1 and store.dialect.for_update:
+            store.write(LOCK_INSTANCES, sorted(locked.instances))
         row = store.execute(queries.parent_of, instance).fetchone()
         if row is None:
             return "not found"
@@ -219,7 +222,7 @@ def terminate(store: SqlStore, instance: str, outcome: bytes, life: str | None =
             store.execute(queries.end_instance, "terminated", outcome, now, id)
             store.execute(queries.delete_inbox, id)
             drop_activities(store, id)
-        free_shared(store, family, now)
+        free_shared(store, locked, family, now)
         if notice is not None:
             deliver(store, notice, now)
         return "done"

@@ -15,6 +15,7 @@ written one by one, each in a savepoint of its own.
 
 Order of the writes, and why:
 
+0. If something shared is asked for, its names are locked; see `sharing`.
 1. The worker's row is renewed, which also locks it: nobody can reclaim the worker before the
    commit is over. If it is gone, nothing else is written (`LeaseLost`).
 2. The rows of all instances that are touched are locked, sorted by id, so that two commits never
@@ -35,6 +36,7 @@ finished activity may have been deleted already, and a message may find nobody.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -57,11 +59,17 @@ from trioflow.backends.sql.operations.delivery import (
 )
 from trioflow.backends.sql.operations.keeping import keep_continued
 from trioflow.backends.sql.operations.limited import limits_of_version, over_limits
-from trioflow.backends.sql.operations.sharing import ask_shared
+from trioflow.backends.sql.operations.sharing import (
+    NO_NAMES,
+    LockedNames,
+    ask_shared,
+    lock_shared,
+)
 from trioflow.backends.sql.statements import (
     CLOSE_INSTANCES,
     CONSUME,
     COUNT_IN,
+    LOCK_INSTANCES,
     RENEW_WORKER,
     RETURN_ACTIVITIES,
     STEP_INSTANCES,
@@ -107,14 +115,15 @@ def commit(store: SqlStore, worker: str, units: Sequence[Unit]) -> list[CommitFa
     except conflicts:
         pass
     with store.transaction():
+        locked = _lock_names(store, units)
         _renew(store, worker)
         try:
             with store.transaction():
-                return _commit_judged(store, worker, units)
+                return _commit_judged(store, worker, units, locked)
         except conflicts:
             # A unit contradicts itself, or somebody created what was not there when it was
             # judged; then whatever fails fails alone.
-            return [_commit_one(store, worker, unit) for unit in units]
+            return [_commit_one(store, worker, unit, locked) for unit in units]
 
 
 def _conflicts(store: SqlStore) -> tuple[type[Exception], ...]:
@@ -143,6 +152,7 @@ def _write_batch(
     worker: str,
     units: Sequence[Unit],
     refusals: Refusals = _NO_REFUSALS,
+    locked: LockedNames = NO_NAMES,
     *,
     renew: bool = False,
 ) -> None:
@@ -150,7 +160,9 @@ def _write_batch(
     for unit in units:
         rows.add(unit)
     plain, others = sort_mails(rows.mails)
-    writes = rows.writes()
+    if renew and others:
+        locked = lock_shared(store, [mail.message for mail in others])
+    writes = rows.writes(locked.instances)
     if renew:
         _check_limits(store, rows, units)
         writes.insert(0, (RENEW_WORKER, [worker, rows.now, store.limits.version]))
@@ -165,11 +177,9 @@ def _write_batch(
         deliver_together(store, plain, rows.now)
     elif plain:
         insert_together(store, plain, touched[-1], rows.now)
-    deliver_one_by_one(store, others, rows.now, change_sent, ask_shared)
-    for cancelling in rows.cancelling:
-        _cancel_activities(store, cancelling, rows.now)
-    for retry in rows.retries:
-        _retry(store, worker, retry, rows.now)
+    deliver_one_by_one(store, others, rows.now, change_sent, partial(ask_shared, store, locked))
+    if rows.cancelling or rows.retries:
+        _cancel_and_retry(store, worker, rows)
 
 
 def _check_limits(store: SqlStore, rows: BatchRows, units: Sequence[Unit]) -> None:
@@ -219,6 +229,13 @@ def _end(store: SqlStore, worker: str, commit: InstanceCommit, now: float) -> No
     store.execute(queries.count_out, stale, now, stale, commit.id)
 
 
+def _cancel_and_retry(store: SqlStore, worker: str, rows: BatchRows) -> None:
+    for cancelling in rows.cancelling:
+        _cancel_activities(store, cancelling, rows.now)
+    for retry in rows.retries:
+        _retry(store, worker, retry, rows.now)
+
+
 def _cancel_activities(store: SqlStore, commit: InstanceCommit, now: float) -> None:
     life = life_of(commit)
     for asked in commit.cancelled:
@@ -248,10 +265,22 @@ def _retry(store: SqlStore, worker: str, retry: ActivityRetry, now: float) -> No
 # --- unit by unit -------------------------------------------------------------------------------
 
 
-def _commit_one(store: SqlStore, worker: str, unit: Unit) -> CommitFailure | None:
+def _lock_names(store: SqlStore, units: Sequence[Unit]) -> LockedNames:
+    """Lock what units ask for that is shared, then those whom that concerns, and their own."""
+    commits = [commit for unit in units for commit in unit.instances]
+    locked = lock_shared(store, [message for commit in commits for message in commit.messages])
+    locked.states.clear()  # a part that is rolled back would leave them wrong
+    if locked.instances and store.dialect.for_update:
+        store.write(LOCK_INSTANCES, sorted({*locked.instances, *(commit.id for commit in commits)}))
+    return locked
+
+
+def _commit_one(
+    store: SqlStore, worker: str, unit: Unit, locked: LockedNames
+) -> CommitFailure | None:
     try:
         with store.transaction():
-            return _commit_judged(store, worker, [unit])[0]
+            return _commit_judged(store, worker, [unit], locked)[0]
     except _conflicts(store):
         # The fences held, so it is what was stored that cannot be right. Whose it is, is not
         # known: the worker tries again, and suspends what fails each time.
@@ -259,7 +288,7 @@ def _commit_one(store: SqlStore, worker: str, unit: Unit) -> CommitFailure | Non
 
 
 def _commit_judged(
-    store: SqlStore, worker: str, units: Sequence[Unit]
+    store: SqlStore, worker: str, units: Sequence[Unit], locked: LockedNames
 ) -> list[CommitFailure | None]:
     """Write those units together that can be stored; return why the others cannot."""
     judged = [_judge(store, worker, unit) for unit in units]
@@ -268,7 +297,7 @@ def _commit_judged(
         delete_finished(store, id)
     refusals = {child: told for each in stored for child, told in each.refusals.items()}
     if stored:
-        _write_batch(store, worker, [each.unit for each in stored], refusals)
+        _write_batch(store, worker, [each.unit for each in stored], refusals, locked)
     return [None if isinstance(each, _Accepted) else each for each in judged]
 
 

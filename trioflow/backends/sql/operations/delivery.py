@@ -134,7 +134,7 @@ def deliver_one_by_one(
     mails: Sequence[Mail],
     now: float,
     change: Callable[[SqlStore, Message], bool],
-    ask: Callable[[SqlStore, Message, float], None],
+    ask: Callable[[Message, float], None],
 ) -> None:
     """Deliver mails in their order; answer each that wants an answer at once.
 
@@ -143,7 +143,7 @@ def deliver_one_by_one(
     """
     for sender, message, at in mails:
         if message.claim is not None:
-            ask(store, message, now)
+            ask(message, now)
             continue
         if message.new is not None or message.terminated:
             done = change(store, message)

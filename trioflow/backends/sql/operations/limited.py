@@ -63,7 +63,7 @@ _ACTIVITY, _QUEUE, _KEY, _PRIORITY = 3, 4, 14, 11  # in the rows of `Queries.vis
 def read_limits(store: SqlStore) -> Limits:
     """See `Backend.limits`."""
     queries = store.limit_queries
-    with store.transaction():
+    with store.snapshot():
         (version,) = store.execute(queries.seen_version).fetchone()
         rows = store.execute(queries.all).fetchall()
     return Limits.of(version, [_decode_limit(settings) for (settings,) in rows])

@@ -98,7 +98,7 @@ def not_running(
 
 def history(store: SqlStore, instance: str) -> list[Execution]:
     """See `Backend.history`."""
-    with store.transaction():
+    with store.snapshot():
         current = store.execute(store.queries.current_execution, instance).fetchone()
         rows = store.execute(store.queries.executions, instance).fetchall()
     executions = [
@@ -255,7 +255,7 @@ def stats(store: SqlStore) -> list[QueueStats]:
     """See `Backend.stats`."""
     queries = store.queries
     numbers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    with store.transaction():
+    with store.snapshot():
         now = store.clock()
         instances = store.execute(queries.instance_stats, now).fetchall()
         pending_activities = store.execute(queries.pending_stats).fetchall()

@@ -23,7 +23,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.changes import create, terminate
 from trioflow.backends.sql.operations.cleanup import drop_activities
 from trioflow.backends.sql.operations.delivery import deliver
-from trioflow.backends.sql.operations.sharing import free_shared
+from trioflow.backends.sql.operations.sharing import free_shared, lock_for_end
 from trioflow.backends.sql.statements import DELIVER, LOCK_INSTANCES, NEW_TURNS
 from trioflow.backends.sql.store import SqlStore
 
@@ -64,8 +64,9 @@ def fork(store: SqlStore, new: NewInstance, beginning: Beginning) -> bool:
 
 def _reset(store: SqlStore, reset: Reset) -> ResetResult:
     queries, begin, id = store.queries, reset.beginning, reset.id
+    locked = lock_for_end(store, [id])
     if store.dialect.for_update:
-        store.write(LOCK_INSTANCES, sorted({id, *reset.adopted}))
+        store.write(LOCK_INSTANCES, sorted({id, *reset.adopted, *locked.instances}))
     row = store.execute(queries.reset_fence, id).fetchone()
     if row is None:
         return "not found"
@@ -93,7 +94,7 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
         terminate(store, child, reset.outcome)  # it tells the old execution, which is no more
     attempts = {command: tuple(values) for command, *values in before}
     _begin(store, (id, execution, reset.life), begin, attempts, now)
-    free_shared(store, [id], now)  # what the old execution had
+    free_shared(store, locked, [id], now)  # what the old execution had
     return "done"
 
 
