@@ -131,15 +131,17 @@ def _let_age(status: _run.CancelStatus | None) -> None:
 
 
 class TaskState(TaskIds):
-    """The state that we keep for a task: its ids, and its random generator.
+    """The state that we keep for a task: its ids, its random generator, and what it sleeps for.
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
+        timer: The name of the sleep that it is in, if that has one.
     """
 
-    __slots__ = ("generator",)
+    __slots__ = ("generator", "timer")
 
     generator: random.Random
+    timer: str
 
 
 def _no_threads() -> DeterminismError:
