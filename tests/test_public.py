@@ -55,6 +55,10 @@ PUBLIC = {
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
+    "trioflow.observers": """
+        AttemptEnded BatchStored ExecutionEnded ExecutionReplayed InstanceCreated InstanceSuspended
+        LeaseWasLost Observation Observer TurnStored
+    """,
     "trioflow.backends": """
         ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend
