@@ -37,7 +37,8 @@ AUTHORING = """
     Attempt Promise Query Saga SharedEvent SharedLock SharedSemaphore Signal Update
     activity activity_by_name activity_info
     continue_as_new deprecate_patch forward_unread heartbeat info is_replaying logger now patched
-    random retrying saga send_signal set_status side_effect uuid4 workflow workflow_by_name
+    random retrying saga send_signal set_status side_effect sleep uuid4 workflow
+    workflow_by_name
 """
 PUBLIC = {
     "trioflow": f"""
@@ -55,6 +56,10 @@ PUBLIC = {
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
     "trioflow.schedules": "Cron Every",
+    "trioflow.observers": """
+        AttemptEnded BatchStored ExecutionEnded ExecutionReplayed InstanceCreated InstanceSuspended
+        LeaseWasLost Observation Observer TurnStored
+    """,
     "trioflow.backends": """
         ActivityTransaction AttributeCondition CallerTransaction Effect Group IndexRow index_rows
         ENDED ActivityKey ActivityResult ActivityRetry ActivityTask Answer Backend

@@ -65,6 +65,7 @@ __all__ = [
     "set_attributes",
     "set_status",
     "side_effect",
+    "sleep",
     "start_detached",
     "uuid4",
     "workflow",
@@ -206,6 +207,22 @@ def side_effect(fn: Callable[[], T], type: object = None) -> T:
         NotInWorkflow: Outside of a workflow.
     """
     return current_caller("side_effect()").side_effect(fn, type)
+
+
+def sleep(seconds: float, *, name: str) -> Coroutine[Never, object, None]:
+    """Sleep as ``trio.sleep(seconds)``, with a name that the history and ``tasks()`` show.
+
+    Args:
+        seconds: How long, from 0 on.
+        name: What for. Like the names of activities it is part of the history, so replay compares
+            it.
+
+    Raises:
+        ArgumentError: The time is no such number; or the name is empty, too long, or has characters
+            that a store does not take.
+        NotInWorkflow: Outside of a workflow; use ``trio.sleep()`` or ``anyio.sleep()`` there.
+    """
+    return current_caller("sleep()").sleep(seconds, name)
 
 
 def patched(patch: str) -> bool:

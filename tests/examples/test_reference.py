@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import trioflow
+import trioflow.observers
 from trioflow import Activity, Client, Description, Handle, ScheduleHandle, Workflow
 from trioflow._worker.options import WorkerOptions
 
@@ -66,3 +67,13 @@ def test_the_table_of_worker_options_is_complete_and_has_the_defaults():
     fields = [field.name for field in dataclasses.fields(WorkerOptions)]
     defaults = {name: options[name].default for name in fields}
     assert {name: eval(text) for name, text in shown.items()} == defaults
+
+
+def test_the_page_of_observers_has_all_types_with_their_fields():
+    page = (DOCS / "observers.md").read_text("utf-8")
+    of_all = named(page.split("Those of an execution are")[1].split(". ")[0])
+    for name in {*trioflow.observers.__all__} - {"Observation", "Observer"}:
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` "))
+        shown = named(row.split(" | ")[2])
+        fields = {field.name for field in dataclasses.fields(getattr(trioflow.observers, name))}
+        assert fields <= shown | (of_all if "those of an execution" in row else set()), name

@@ -67,6 +67,7 @@ from trioflow import (
     send_signal,
     set_attributes,
     side_effect,
+    sleep,
     start_detached,
     uuid4,
     workflow,
@@ -297,6 +298,8 @@ async def by_name() -> None:
 
 async def streams(handle: Handle[str]) -> None:
     assert_type(await emit("progress", Order("1")), None)
+    assert_type(await sleep(60, name="reminder"), None)
+    await sleep(60)  # type: ignore[call-arg]
     async for item in handle.stream("progress", Order, after="1.0.1"):
         assert_type(item, Emitted[Order])
         assert_type(item.value, Order)

@@ -1,22 +1,28 @@
 """What another engine's tests ask end to end, on every store, with cached executions and without.
 
-All ideas run at once, beside each other, on one worker and one store, since each takes but moments.
-What the other tests of this folder look at more closely is here once for the stores and caches that
-they leave out. Not here: a long activity that keeps its lease takes real time (`test_workers`).
+All ideas run at once, beside each other, on one worker and one store, since each takes but moments;
+those that remove what the others look at come after them, one by one. What the other tests of this
+folder look at more closely is here once for the stores and caches that they leave out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import anyio
 import pytest
 import trio
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.stores import ALL, marked
 from tests.worker.flow import Flow, kinds, until, until_parked, until_status
 from trioflow import (
     ArgumentError,
+    ContextVars,
     InstanceAlreadyExists,
     InstanceCancelled,
     InstanceFinished,
@@ -33,18 +39,27 @@ from trioflow import (
     now,
     send_signal,
     side_effect,
+    sleep,
     workflow_by_name,
 )
+from trioflow.otel import OpenTelemetry, tracer
 
 go = Signal("go", int)
 once = RetryPolicy(max_attempts=1)
 flows = Registry()
 IDEAS = []
+AFTERWARDS = []
 
 
 def idea(function):
-    """Take a function of a `World` among those that are run."""
+    """Take a function of a `World` among those that are run at once."""
     IDEAS.append(function)
+    return function
+
+
+def afterwards(function):
+    """Take one that runs alone, since it removes what it finds in the whole store."""
+    AFTERWARDS.append(function)
     return function
 
 
@@ -58,6 +73,10 @@ class World:
     def __init__(self, flow, client):
         self._flow = flow
         self.client = client
+
+    async def backend(self):
+        """Return a backend of the store, to be given to a worker; in memory there is but one."""
+        return await self._flow.backend()
 
     @asynccontextmanager
     async def worker(self, registry, queue, **options):
@@ -93,6 +112,28 @@ async def test_all_ideas_at_once(flow):
     async with flow.worker(flows) as worker, trio.open_nursery() as nursery:
         for each in IDEAS:
             nursery.start_soon(run, each, World(flow, worker.client))
+    async with flow.worker(flows) as worker:
+        for each in AFTERWARDS:
+            await run(each, World(flow, worker.client))
+
+
+class Counted:
+    """A backend that counts a worker's heartbeats, and its looks for what is to be removed."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.calls = Counter()
+
+    def __getattr__(self, name):
+        member = getattr(self._backend, name)
+        if name not in ("heartbeat", "remove"):
+            return member
+
+        def call(*args, **kwargs):
+            self.calls[name] += 1
+            return member(*args, **kwargs)
+
+        return call
 
 
 # --- activities ----------------------------------------------------------------------------
@@ -467,6 +508,30 @@ async def metadata_go_from_the_client_through_children_to_activities(world):
     assert await world.client.run(call, 1) == ["t1"] * 3
 
 
+request = ContextVar("request", default="none")
+
+
+@flows.activity
+async def which_request() -> str:
+    return request.get()
+
+
+@flows.workflow
+async def which_requests(levels: int) -> list[str]:
+    below = await which_requests(levels - 1) if levels else [await which_request()]
+    return [request.get(), *below]
+
+
+@idea
+async def context_goes_the_same_way(world):
+    own = [ContextVars(request=request)]
+    async with world.worker(flows, "context", propagators=own) as worker:
+        request.set("r7")
+        call = which_requests.options(queue="context")
+        assert await worker.client.run(call, 1) == ["r7"] * 3
+    assert await world.client.run(which_requests, 0) == ["none"] * 2
+
+
 @flows.workflow(max_events=100)
 async def never_ends() -> None:
     while True:
@@ -587,3 +652,140 @@ async def a_timer_is_cancelled_at_any_time(world):
     for when in ("before", "at once", "twice", "as it fires"):
         handle = await world.client.start(cancels_timers, when)
         assert await handle.result() == [True, True], when
+
+
+@flows.workflow
+async def sleeps_by_name() -> float:
+    began = now()
+    await sleep(0.02, name="a moment")
+    return now() - began
+
+
+@idea
+async def a_timer_has_a_name_in_the_history(world):
+    handle = await world.client.start(sleeps_by_name)
+    assert await handle.result() >= 0.02
+    (execution,) = await handle.history()
+    first, last = execution.turns
+    (command,) = first.commands
+    assert command.name == "a moment"
+    assert command.due_at == first.now + 0.02 <= last.now
+
+
+# --- traces --------------------------------------------------------------------------------
+
+
+@flows.activity
+async def traced_activity() -> None:
+    with tracer().start_as_current_span("in the activity"):
+        pass
+
+
+@flows.workflow
+async def traced_child() -> None:
+    with tracer().start_as_current_span("in the child"):
+        await traced_activity()
+
+
+@flows.workflow
+async def traced() -> None:
+    with tracer().start_as_current_span("in the workflow"):
+        await trio.sleep(0.01)
+        await traced_child()
+
+
+async def parents_of_spans(world, workflow):
+    """Run a workflow; return which span is inside which, by name."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    queue = f"traces of {workflow.name}"
+    telemetry = OpenTelemetry(provider)
+    async with world.worker(flows, queue, observers=[telemetry]) as worker:
+        with provider.get_tracer("test").start_as_current_span("outside"):
+            await worker.client.run(workflow.options(queue=queue))
+    spans = exporter.get_finished_spans()
+    names = {span.context.span_id: span.name for span in spans}
+    assert len(names) == len(spans), "a span was written twice"
+    return {span.name: span.parent and names[span.parent.span_id] for span in spans}
+
+
+@idea
+async def spans_of_workflows_timers_and_children_are_inside_each_other(world):
+    assert await parents_of_spans(world, traced) == {
+        "outside": None,
+        "start traced": "outside",
+        "traced": "outside",
+        "in the workflow": "traced",
+        "timer": "traced",
+        "traced_child": "in the workflow",
+        "in the child": "traced_child",
+        "traced_activity": "in the child",
+        "in the activity": "traced_activity",
+    }
+
+
+# --- what removes from the whole store -----------------------------------------------------
+
+
+@afterwards
+async def executions_that_others_followed_are_removed_on_request(world):
+    handle = await world.client.start(counts_down, 2)
+    await handle.result()
+    ended = max(one.ended_at for one in (await handle.describe()).earlier)
+    assert await world.client.remove_executions(ended_before=ended + 0.001) >= 2
+    assert [execution.number for execution in await handle.history()] == [3]
+    assert await handle.result() == [3, 3]
+
+
+@afterwards
+async def what_has_ended_expires_once_a_worker_says_so(world):
+    ended, waits = await world.client.start(nested, 0), await world.client.start(waiting)
+    await ended.result()
+    patient = Counted(await world.backend())
+    async with world.worker(Registry(), "no work", backend=patient, keep_finished=1e6):
+
+        async def looked():
+            return patient.calls["remove"]
+
+        await until(looked)
+        assert (await ended.describe()).status == "completed"
+
+    async def gone():
+        try:
+            await ended.describe()
+        except InstanceNotFound:
+            return True
+
+    async with world.worker(Registry(), "no work", keep_finished=0.01):
+        await until(gone)
+    await waits.signal(go, 1)
+    assert await waits.result() == 1
+
+
+# --- a lease -------------------------------------------------------------------------------
+
+
+BEATING = [run for run in RUNS if run[0] != "memory"]  # within a process nobody needs heartbeats
+
+
+@pytest.mark.parametrize("flow", marked(BEATING, store=lambda run: run[0]), indirect=True)
+async def test_a_long_activity_keeps_its_lease(flow):
+    """Whoever takes workers for dead that were last heard of before it began does not take it."""
+    flows, counted, others = Registry(), Counted(await flow.backend()), await flow.backend()
+
+    @flows.activity(retry=once)
+    async def lasts() -> list[str]:
+        began, beats = anyio.current_time(), counted.calls["heartbeat"]
+
+        async def was_heard_of():
+            return counted.calls["heartbeat"] >= beats + 3  # two are over, the last may run
+
+        await until(was_heard_of)
+        return await others.reclaim(anyio.current_time() - began)
+
+    @flows.workflow
+    async def waits() -> list[str]:
+        return await lasts()
+
+    async with flow.worker(flows, backend=counted, lease=1.2) as worker:
+        assert await worker.client.run(waits) == []

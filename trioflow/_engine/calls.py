@@ -32,6 +32,7 @@ from trioflow._engine.requests import cancel_instance, start_detached
 from trioflow._engine.shared import claim, release, set_event
 from trioflow._engine.side_effects import side_effect
 from trioflow._engine.streams import emit
+from trioflow._engine.timers import sleep
 from trioflow._model import events as ev
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import AttributeValue, changed, encode_attributes
@@ -328,6 +329,10 @@ class Caller(View):
     def emit(self, stream: str, value: object) -> Coroutine[Any, Any, None]:
         """Append a value to a stream."""
         return self._note(emit(self, stream, value), "emit() to", stream)
+
+    def sleep(self, seconds: float, name: str) -> Coroutine[Any, Any, None]:
+        """Sleep, and record for what."""
+        return self._note(sleep(self, seconds, name), "sleep()", name)
 
     def set_attributes(self, changes: Mapping[str, AttributeValue | None]) -> None:
         """Change what the instance can be found by."""

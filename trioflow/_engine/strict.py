@@ -19,6 +19,7 @@ from trioflow._model.commands import (
     ClaimShared,
     Command,
     EmitValue,
+    NameTimer,
     RecordPatch,
     RecordSideEffect,
     ReleaseShared,
@@ -133,6 +134,7 @@ def _data(command: Command) -> bytes:
         case (
             RecordSideEffect()
             | RecordPatch()
+            | NameTimer()
             | CancelActivity()
             | CancelChild()
             | CancelInstance()

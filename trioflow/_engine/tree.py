@@ -54,6 +54,8 @@ def _describe(
         waits_for = _command(command)
     elif message:
         waits_for = message
+    elif hasattr(state, "timer"):
+        waits_for = f"timer {state.timer!r}"
     elif call == "sleep":
         waits_for = "the time"
     elif children and call in ("", "NurseryManager.__aexit__", "TaskGroup.__aexit__"):

@@ -25,6 +25,7 @@ __all__ = [
     "ClaimShared",
     "Command",
     "EmitValue",
+    "NameTimer",
     "RecordPatch",
     "RecordSideEffect",
     "ReleaseShared",
@@ -172,6 +173,13 @@ class EmitValue(_Command, frozen=True, tag="emit value"):
     value: msgspec.Raw
 
 
+class NameTimer(_Command, frozen=True, tag="name timer"):
+    """Say what a sleep of the workflow is for; it ends at ``due_at``, epoch seconds."""
+
+    name: str
+    due_at: float
+
+
 class RecordPatch(_Command, frozen=True, tag="record patch"):
     """Record that ``patched()`` said yes; the patch's name is the marker in ``id``."""
 
@@ -224,6 +232,7 @@ Command = (
     | SendSignal
     | RecordSideEffect
     | EmitValue
+    | NameTimer
     | RecordPatch
     | AnswerUpdate
     | CancelActivity
@@ -244,7 +253,14 @@ def command_target(command: Command) -> str:
             return command.activity
         case StartChild() | StartDetached():
             return command.workflow
-        case SendSignal() | AnswerUpdate() | ClaimShared() | SetShared() | ReleaseShared():
+        case (
+            SendSignal()
+            | AnswerUpdate()
+            | ClaimShared()
+            | SetShared()
+            | ReleaseShared()
+            | NameTimer()
+        ):
             return command.name
         case EmitValue():
             return command.stream

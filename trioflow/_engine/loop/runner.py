@@ -131,16 +131,18 @@ def _let_age(status: _run.CancelStatus | None) -> None:
 
 
 class TaskState(TaskIds):
-    """The state that we keep for a task: its ids, and its random generator.
+    """The state that we keep for a task: its ids, its random generator, and what it sleeps for.
 
     Attributes:
         generator: The task's random generator, once it has asked for one.
+        timer: The name of the sleep that it is in, if that has one.
         waits_since: The time of the turn in which it ran last, epoch seconds.
     """
 
-    __slots__ = ("generator", "waits_since")
+    __slots__ = ("generator", "timer", "waits_since")
 
     generator: random.Random
+    timer: str
     waits_since: float
 
 

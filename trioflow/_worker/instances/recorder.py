@@ -27,6 +27,7 @@ from trioflow._model.commands import (
     ClaimShared,
     Command,
     EmitValue,
+    NameTimer,
     RecordPatch,
     RecordSideEffect,
     ReleaseShared,
@@ -146,7 +147,7 @@ class Recorder:
                 self._cancels.by_workflow(instance, commit, command)
             case CancelChild():
                 commit.messages.append(cancel_child(instance, command))
-            case RecordSideEffect() | RecordPatch() | EmitValue():
+            case RecordSideEffect() | RecordPatch() | EmitValue() | NameTimer():
                 # It has already happened. But others may wait for what is emitted.
                 commit.read_along = commit.read_along or isinstance(command, EmitValue)
             case AnswerUpdate():

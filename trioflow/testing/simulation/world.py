@@ -17,6 +17,7 @@ from trioflow._model.commands import (
     ClaimShared,
     Command,
     EmitValue,
+    NameTimer,
     RecordPatch,
     RecordSideEffect,
     ReleaseShared,
@@ -231,7 +232,9 @@ class World:
                 self._share(instance, command)
             case AnswerUpdate():
                 self._answered(instance, command)
-            case RecordSideEffect() | EmitValue() | RecordPatch() | TerminateInstance():
+            case (
+                RecordSideEffect() | EmitValue() | NameTimer() | RecordPatch() | TerminateInstance()
+            ):
                 pass  # it has happened, nobody waits for it, or it is a schedule's
             case _:
                 assert_never(command)
