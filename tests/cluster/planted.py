@@ -172,8 +172,17 @@ class ForgetsWhatWasRead(Planted):
         return await super().reset(reset)
 
 
+class ForgetsUnreadCancels(Planted):
+    """Gives an instance that is reset its messages back, but no cancel."""
+
+    async def reset(self, reset):
+        inbox = reset.beginning.inbox
+        inbox[:] = [each for each in inbox if b"cancel requested" not in each.event]
+        return await super().reset(reset)
+
+
 MISTAKES = (
     *(NoLease, NoFence, KeepsMessages, LosesWakeUps),
     *(ForgetsCancels, DropsCarried, StoresResultsTwice, AttemptsDoNotCount),
-    *(LosesAnswers, ForgetsWhatWasRead),
+    *(LosesAnswers, ForgetsWhatWasRead, ForgetsUnreadCancels),
 )

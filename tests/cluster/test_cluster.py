@@ -16,6 +16,7 @@ from tests.cluster.planted import (
     AttemptsDoNotCount,
     DropsCarried,
     ForgetsCancels,
+    ForgetsUnreadCancels,
     ForgetsWhatWasRead,
     KeepsMessages,
     LosesAnswers,
@@ -192,6 +193,43 @@ def test_clocks_that_are_apart(clocks):
     assert (max(map(abs, apart)) < 0.5) == (clocks == "server")
 
 
+# --- what clients are told ------------------------------------------------------------------------
+
+
+class StartsTheNextAtOnce(MemoryBackend):
+    """Lets a client that waits for the end of an instance start the next one at that moment."""
+
+    next = None
+
+    async def cancel(self, instance, event, outcome, *, life=None):
+        update = await super().cancel(instance, event, outcome, life=life)
+        if self.next is not None:
+            create, self.next = self.next, None
+            await create()
+        return update
+
+
+def test_a_cancel_counts_for_the_life_that_was_sent_it():
+    async def scenario(client):
+        async def start_again():
+            lives.append(await client.start(cleans.options(id="one"), 4))
+
+        # Nobody serves its queue: so a cancel ends it at once.
+        lives = [await client.start(cleans.options(id="one", queue="nobody"), 4)]
+        stores[0].next = start_again
+        await lives[0].cancel("no longer")
+        await trio.sleep(1)
+        await lives[1].cancel("no longer")
+
+    def make(clock):
+        stores.append(StartsTheNextAtOnce(clock=clock))
+        return stores[0]
+
+    stores = []
+    report = Cluster(1, registry=flows, faults=QUIET, store=make).run(scenario)
+    assert report.statuses == {"cancelled": 1}
+
+
 # --- deploys --------------------------------------------------------------------------------------
 
 BUSY = Faults(**{**_fields(QUIET), "life": 4.0, "deploy": 5.0})
@@ -277,16 +315,18 @@ def test_a_mistake_of_the_store_is_found(store):
 
 
 @pytest.mark.parametrize(
-    "store", [KeepsMessages, LosesWakeUps, StoresResultsTwice, LosesSignals, LosesAnswers]
+    "store",
+    [KeepsMessages, LosesWakeUps, ForgetsCancels, StoresResultsTwice, LosesSignals, LosesAnswers],
 )
 def test_a_mistake_of_the_store_is_found_soon(store):
     with pytest.raises(BrokenInvariant):
         run_all(40, faults=RESTLESS, store=lambda clock: store(clock=clock), instances=8)
 
 
-def test_a_mistake_of_a_reset_is_found_soon():
+@pytest.mark.parametrize("store", [ForgetsWhatWasRead, ForgetsUnreadCancels])
+def test_a_mistake_of_a_reset_is_found_soon(store):
     def make(clock):
-        return ForgetsWhatWasRead(clock=clock)
+        return store(clock=clock)
 
     with pytest.raises(BrokenInvariant):
         run_all(40, store=make, instances=8, resets=True)

@@ -27,7 +27,7 @@ from trioflow._registry import Registry, known_workflows
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, InstanceRecord, RequestKey
+from trioflow.backends.records import ENDED, ActivityKey, InstanceRecord, RequestKey
 from trioflow.errors import TrioflowError
 from trioflow.testing.history import History, Replay, ReplayError, export_record
 
@@ -43,21 +43,37 @@ class Ledger:
 
     Attributes:
         problems: What was wrong while it went on.
+        cancelled: When the cancel of which activity was stored, by the cluster's clock.
+        moment: Grows with each commit.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.cancelled: dict[ActivityKey, float] = {}
+        self.moment = 0
+        self._cancelled_at: dict[ActivityKey, int] = {}  # by `moment`
         self._turns: dict[tuple[str, str, int, int], str] = {}
+        self._lives: dict[tuple[str, int], str] = {}
         self._accepted: dict[tuple[str, str], list[Event]] = {}
 
     def committed(
-        self, worker: str, units: Sequence[Unit], results: Sequence[CommitFailure | None]
+        self,
+        worker: str,
+        units: Sequence[Unit],
+        results: Sequence[CommitFailure | None],
+        at: float,
     ) -> None:
         """Note a commit and what came of each unit."""
+        self.moment += 1
         for unit, result in zip(units, results, strict=True):
             if result is not None:
                 continue
             for commit in unit.instances:
+                self._lives[commit.id, commit.execution] = commit.life
+                for one in commit.cancelled:
+                    activity = ActivityKey(commit.id, commit.execution, one.command, commit.life)
+                    self.cancelled.setdefault(activity, at)
+                    self._cancelled_at.setdefault(activity, self.moment)
                 for offset in range(len(commit.turns)):
                     key = commit.id, commit.life, commit.execution, commit.number + offset
                     other = self._turns.setdefault(key, worker)
@@ -66,6 +82,38 @@ class Ledger:
                             f"turn {key[3]} of execution {key[2]} of {commit.id!r} was stored by "
                             f"{other} and by {worker}"
                         )
+
+    def leased(self, activities: Sequence[ActivityKey], asked: int) -> None:
+        """Note activities that a worker was given who had asked at a `moment`.
+
+        Whose cancel was stored before is given to nobody: its row is deleted, or belongs to the
+        worker that runs it, and is deleted when that one has ended or is dead.
+        """
+        for key in activities:
+            if self._cancelled_at.get(key, asked + 1) <= asked:
+                self.problems.append(
+                    f"activity {key.command} of {key.instance!r} was given to a worker after its "
+                    "cancel had been stored"
+                )
+
+    def reset(self, before: InstanceRecord, execution: int) -> None:
+        """Note that a reset has begun an execution of an instance, whose row was so before.
+
+        A cancel that has ended it has done what it was for, and a terminate drops what is unread.
+        """
+        self._lives[before.id, execution] = before.life
+        accepted = self._accepted.get((before.id, before.life), [])
+        if before.status == "terminated":
+            accepted.clear()
+        elif before.status in ENDED:
+            accepted[:] = [each for each in accepted if not isinstance(each, CancelRequested)]
+
+    def belongs_to(self, record: InstanceRecord, execution: int) -> bool:
+        """Whether an execution of an id is of the life that its row has now.
+
+        One that nobody has written to, and so has received nothing, is of none.
+        """
+        return self._lives.get((record.id, execution)) == record.life
 
     def accepted(self, instance: str, life: str, event: bytes) -> None:
         """Note what a client was told to be stored: a signal, or a cancel."""
@@ -98,7 +146,12 @@ async def check_store(
         executions = [execution.decode() for execution in history.executions]
         problems += _of_history(record, history, executions)
         accepted = ledger.sent_to(record)
-        problems += _of_messages(record, executions, accepted)
+        mine = [
+            turns
+            for each, turns in zip(history.executions, executions, strict=True)
+            if ledger.belongs_to(record, each.number)
+        ]
+        problems += _of_messages(record, mine, accepted)
         problems += await _of_updates(store, record, executions, accepted)
         problems += _replays(versions, history, codec)
     return problems, histories
@@ -145,9 +198,6 @@ def _of_messages(
     if record.status in ("terminated", "suspended"):
         return
     counts = _effective(executions)
-    if len(counts) < len(executions):
-        # Cancels that an ended instance had received in turns that are dropped are forgotten.
-        accepted = [event for event in accepted if not isinstance(event, CancelRequested)]
     received = [
         event
         for turns in counts

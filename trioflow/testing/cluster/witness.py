@@ -14,7 +14,8 @@ import anyio
 
 from trioflow.backends.abc import Backend
 from trioflow.backends.commits import CommitFailure, Unit
-from trioflow.backends.records import Effect, Heartbeat
+from trioflow.backends.records import Effect, Heartbeat, TakenActivities
+from trioflow.backends.resets import Reset, ResetResult
 from trioflow.errors import BackendUnavailable
 from trioflow.testing.clock import SimulatedClock
 from trioflow.testing.cluster.faults import Faults
@@ -126,17 +127,28 @@ class Witness:
             await self._clock.sleep(self._chance.expovariate(1 / _WAITS))
         self._check("commit")
         results = await self._store.commit(worker, units)
-        self._ledger.committed(worker, units, results)
+        self._ledger.committed(worker, units, results, self._clock.now)
         return results
+
+    async def take_activities(self, *args: Any, **kwargs: Any) -> TakenActivities:
+        """Lease activities to a worker, and note which."""
+        self._check("take_activities")
+        asked = self._ledger.moment
+        taken = await self._store.take_activities(*args, **kwargs)
+        self._ledger.leased([task.key for task in taken.activities], asked)
+        if self._clock.now < self.away_until:
+            raise BackendUnavailable(_AWAY)
+        return taken
 
     async def send(
         self, instance: str, event: bytes, *, life: str | None = None, request: str = ""
     ) -> Effect:
         """Put an event into an inbox, and note it."""
         self._check("send")
+        before = await self._life(instance, life)
         update = await self._store.send(instance, event, life=life, request=request)
         if update == "done":
-            await self._note(instance, event)
+            await self._note(instance, before, life, event)
         return update
 
     async def cancel(
@@ -144,12 +156,37 @@ class Witness:
     ) -> Effect:
         """Ask for a cancel, and note it."""
         self._check("cancel")
+        before = await self._life(instance, life)
         update = await self._store.cancel(instance, event, outcome, life=life)
         if update == "done":
-            await self._note(instance, event)
+            await self._note(instance, before, life, event)
         return update
 
-    async def _note(self, instance: str, event: bytes) -> None:
+    async def reset(self, reset: Reset) -> ResetResult:
+        """Begin a new execution of an instance, and note whose it is."""
+        self._check("reset")
+        before = await self._store.get(reset.id)
+        result = await self._store.reset(reset)
+        if result == "done" and before is not None:
+            self._ledger.reset(before, reset.execution + 1)
+        if self._clock.now < self.away_until:
+            raise BackendUnavailable(_AWAY)
+        return result
+
+    async def _note(
+        self, instance: str, before: str | None, named: str | None, event: bytes
+    ) -> None:
+        """Note what was accepted, if it is certain for which life of the id.
+
+        What has accepted it may have ended since, by a cancel even at once, and somebody may have
+        started the next life of its id: what is there now need not be what was sent something.
+        """
+        if before is not None and before == await self._life(instance, named):
+            self._ledger.accepted(instance, before, event)
+
+    async def _life(self, instance: str, named: str | None) -> str | None:
+        """Return the life that is named, or that the instance has now."""
+        if named is not None:
+            return named
         record = await self._store.get(instance)
-        if record is not None:
-            self._ledger.accepted(instance, record.life, event)
+        return None if record is None else record.life
