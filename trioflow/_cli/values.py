@@ -16,7 +16,7 @@ import msgspec
 from trioflow import ArgumentError, JsonCodec, Workflow, attribute
 from trioflow._model.attributes import Condition
 
-__all__ = ["Moment", "WhereCondition", "arguments", "json_or_text"]
+__all__ = ["Moment", "Span", "WhereCondition", "arguments", "json_or_text"]
 
 if TYPE_CHECKING:
     _FloatType = click.ParamType[float]
@@ -116,6 +116,23 @@ class Moment(_FloatType):
             return _utc(value).timestamp()
         except ValueError:
             self.fail(f"{value!r} is no time; write 2h, 7d or 2026-11-26T09:30", param, ctx)
+
+
+class Span(_FloatType):
+    """A length of time: ``30s``, ``5m``, or a number of seconds."""
+
+    name = "span"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it in seconds."""
+        if isinstance(value, float):
+            return value
+        span = _SPAN.fullmatch(value) or _SPAN.fullmatch(f"{value}s")
+        if span is None:
+            self.fail(f"{value!r} is no length of time; write 30s, 5m or 2h", param, ctx)
+        return float(span[1]) * _SECONDS[span[2]]
 
 
 class WhereCondition(_ConditionType):
