@@ -1,14 +1,14 @@
 """What a page, a command or an overview costs a store that holds many instances.
 
 A million have ended, a hundred thousand have not: some before all of the others, some after them.
-They are stored by commits of a worker, as real ones are.
+They are stored as commits of a worker store them, on SQL stores by plain inserts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -26,6 +26,12 @@ from trioflow.backends.commits import (
     Unit,
 )
 from trioflow.backends.records import ActivityKey
+from trioflow.backends.sql.backend import SqlBackend
+from trioflow.backends.sql.dialect import Insert
+from trioflow.backends.sql.operations.attributes import write_attributes
+from trioflow.backends.sql.rows import new_instance_row
+from trioflow.backends.sql.statements import CREATE_INSTANCES
+from trioflow.backends.sql.store import SqlStore
 
 __all__ = ["pages"]
 
@@ -138,7 +144,10 @@ async def _fill(backend: Backend, ended: int, open_ones: int) -> None:
     await backend.register_worker(_DEAD, "another", queues=queues, lease=0.0)
     half = open_ones // 2
     await _commit(backend, _open_units(0, half, backend.now()))
-    await _commit(backend, _ended_units(ended))
+    if isinstance(backend, SqlBackend):
+        await _insert(cast("SqlBackend[Any]", backend), ended)
+    else:
+        await _commit(backend, _ended_units(ended))
     await _commit(backend, _open_units(half, open_ones, backend.now()))
     dead = [Unit(instances=[_turn(_new(f"lost-{number}", number))]) for number in range(50)]
     assert await backend.commit(_DEAD, dead) == [None] * len(dead)
@@ -163,6 +172,37 @@ async def _commit(backend: Backend, units: Iterator[tuple[Unit, ActivityRetry | 
         if len(batch) == _AT_ONCE:
             await store()
     await store()
+
+
+_ENDED = Insert("instances", (*CREATE_INSTANCES.columns, "outcome", "finished_at"))
+
+
+async def _insert(backend: SqlBackend[Any], count: int) -> None:
+    """Store what commits would, but for the histories, which nothing here reads."""
+
+    def insert(store: SqlStore, commits: Sequence[InstanceCommit]) -> None:
+        now = store.clock()
+        values: list[Any] = []
+        for commit in commits:
+            assert commit.new is not None
+            assert commit.closing is not None
+            row = [*new_instance_row(commit.new, 1, now, turns=1, events=2, ready_at=None)]
+            row[_ENDED.columns.index("status")] = commit.closing.status
+            values += (*row, commit.closing.outcome, now)
+        with store.transaction():
+            store.write(_ENDED, values)
+            write_attributes(
+                store, {commit.id: commit.new.attributes for commit in commits if commit.new}
+            )
+
+    batch: list[InstanceCommit] = []
+    for unit, _ in _ended_units(count):
+        batch += unit.instances
+        if len(batch) == _AT_ONCE:
+            await backend._run(insert, backend._store(), batch)  # noqa: SLF001 - past the contract
+            batch = []
+    if batch:
+        await backend._run(insert, backend._store(), batch)  # noqa: SLF001 - past the contract
 
 
 def _new(id: str, number: int, workflow: str = "checkout", queue: str = "default") -> NewInstance:
