@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -145,7 +145,7 @@ async def _fill(backend: Backend, ended: int, open_ones: int) -> None:
     half = open_ones // 2
     await _commit(backend, _open_units(0, half, backend.now()))
     if isinstance(backend, SqlBackend):
-        await _insert(cast("SqlBackend[Any]", backend), ended)
+        await _insert(backend, ended)
     else:
         await _commit(backend, _ended_units(ended))
     await _commit(backend, _open_units(half, open_ones, backend.now()))
@@ -206,7 +206,7 @@ async def _insert(backend: SqlBackend[Any], count: int) -> None:
 
 
 def _new(id: str, number: int, workflow: str = "checkout", queue: str = "default") -> NewInstance:
-    attributes = {"customer": f"c{number % 10_000}", "amount": number % 1000}
+    attributes: dict[str, Any] = {"customer": f"c{number % 10_000}", "amount": number % 1000}
     return NewInstance(
         id,
         workflow,
