@@ -11,7 +11,7 @@ from trioflow import ArgumentError, Workflow
 from trioflow._client import texts
 from trioflow._model.attributes import Condition
 
-__all__ = ["Moment", "WhereCondition", "arguments", "json_or_text"]
+__all__ = ["Moment", "Span", "WhereCondition", "arguments", "json_or_text"]
 
 if TYPE_CHECKING:
     _FloatType = click.ParamType[float]
@@ -62,6 +62,23 @@ class Moment(_FloatType):
             return texts.moment_of(value, time.time(), ahead=self._ahead)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
+
+
+class Span(_FloatType):
+    """A length of time: ``30s``, ``5m``, or a number of seconds."""
+
+    name = "span"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it in seconds."""
+        if isinstance(value, float):
+            return value
+        span = _SPAN.fullmatch(value) or _SPAN.fullmatch(f"{value}s")
+        if span is None:
+            self.fail(f"{value!r} is no length of time; write 30s, 5m or 2h", param, ctx)
+        return float(span[1]) * _SECONDS[span[2]]
 
 
 class WhereCondition(_ConditionType):

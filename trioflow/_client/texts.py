@@ -148,6 +148,10 @@ def failure_line(failure: Failure) -> str:
 
 def detail_of(one: Description) -> str:
     """Say what there is to say of an instance in a few words: why it failed, for example."""
+    if one.status == "running" and one.activities:
+        tried = one.activities[0]
+        why = f": {failure_line(tried.failure)}" if tried.failure is not None else ""
+        return f"{tried.activity}, attempt {tried.attempt}{why}"
     if one.failure is not None:
         return failure_line(one.failure)
     if one.suspension is not None:
