@@ -12,7 +12,6 @@ import msgspec
 from starlette.exceptions import HTTPException
 
 from trioflow import (
-    ActivityDescription,
     Client,
     Cron,
     Description,
@@ -26,7 +25,7 @@ from trioflow import (
 )
 from trioflow._client.listing import SCHEDULES
 from trioflow._client.schedules import describe_schedule
-from trioflow._client.texts import detail_of, failure_line
+from trioflow._client.texts import detail_of
 from trioflow.backends.records import ENDED, QueueStats, Status, Trouble
 from trioflow.web._filtering import Wanted
 from trioflow.web._words import duration
@@ -245,14 +244,9 @@ def _row(one: Description) -> InstanceRow:
         finished_at=one.finished_at,
         wakes_at=one.wakes_at,
         attributes=one.attributes,
-        detail=(detail_of(one) if tried is None else _trying(tried))[:SHOWN],
+        detail=detail_of(one)[:SHOWN],
         attempt=None if tried is None else tried.attempt,
     )
-
-
-def _trying(task: ActivityDescription) -> str:
-    why = "" if task.failure is None else f": {failure_line(task.failure)}"
-    return f"{task.activity}, attempt {task.attempt}{why}"
 
 
 async def schedules(client: Client, *, limit: int, after: str | None = None) -> SchedulePage:
