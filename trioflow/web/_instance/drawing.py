@@ -212,12 +212,14 @@ def _workflow(timeline: Timeline, scale: Scale, y: int, height: int) -> Markup:
     x = scale.at(timeline.start)
     width = scale.at(timeline.until) - x
     turns = [
-        Markup(
-            '<line class="turn" x1="{x:.3f}%" x2="{x:.3f}%" y1="{top}" y2="{bottom}"/>'
-        ).format(x=at, top=y + 5, bottom=y + height - 5)
+        Markup('<line class="turn" x1="{x:.3f}%" x2="{x:.3f}%" y1="{top}" y2="{bottom}"/>').format(
+            x=at, top=y + 5, bottom=y + height - 5
+        )
         for at in _thinned(timeline.turns, scale)
     ]
-    over = "" if timeline.end is None else f", over after {duration(timeline.until - timeline.start)}"
+    over = (
+        "" if timeline.end is None else f", over after {duration(timeline.until - timeline.start)}"
+    )
     wakes = Markup("")
     if timeline.wakes_at is not None and timeline.wakes_at > timeline.now:
         at = scale.at(timeline.wakes_at)
@@ -270,7 +272,9 @@ def _bar(bar: Bar, timeline: Timeline, scale: Scale, y: int, height: int) -> Mar
         # Beside the bar, or before its end where there is no room.
         after = x + width < 97
         more.append(
-            Markup('<text class="sign" x="{x:.3f}%" y="{y}" dx="{dx}"{anchor}>{sign}</text>').format(
+            Markup(
+                '<text class="sign" x="{x:.3f}%" y="{y}" dx="{dx}"{anchor}>{sign}</text>'
+            ).format(
                 x=x + width,
                 y=y + height - 9,
                 dx=4 if after else -4,

@@ -214,7 +214,9 @@ def duration(seconds: float, step: float | None = None) -> str:
             parts.append(f"{int(left // size)} {unit}")
             left = round(left % size, digits)
     if left and (exact or len(parts) < 2):
-        parts.append(f"{left:.{digits}f}".rstrip("0").rstrip(".") + " s" if digits else f"{left:.0f} s")
+        parts.append(
+            f"{left:.{digits}f}".rstrip("0").rstrip(".") + " s" if digits else f"{left:.0f} s"
+        )
     elif not parts:
         parts.append("0 s")
     return " ".join(parts if exact else parts[:2])
