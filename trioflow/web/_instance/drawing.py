@@ -12,17 +12,20 @@ from datetime import UTC, datetime
 import msgspec
 from markupsafe import Markup
 
-from trioflow.web._instance.scale import Scale, duration, scale_of
+from trioflow.web._instance.scale import Scale, scale_of
 from trioflow.web._instance.timeline import Bar, Mark, Timeline
+from trioflow.web._words import duration, number
 
 __all__ = ["Drawing", "Row", "draw"]
 
 _EACH = 60  # so many bars get a row each; more share rows
-_LANES = 12  # how many rows one name gets at most, where rows are shared
-_ROWS = 400  # rows that are drawn at most
+_LANES = 150  # how many lanes one name gets at most, where bars share a row
 _PLACES = 700  # marks of one row that are nearer to each other than a part of so many are one
 _AXIS = 26
-_TALL, _LOW = 26, 18
+_HEIGHT = 26  # of a row
+_PAD = 6  # below the lanes of a row
+_LANE, _LOW_LANE = 14, 8
+_MANY = 24  # from so many lanes on they are low
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +35,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         label: What stands beside it.
         kind: What kind of thing it shows.
         note: What stands behind the label: how long it took, or how many there are.
-        bars: What is drawn in it; none touches another.
-        marks: Likewise.
+        lanes: The bars that are drawn in it, one lane below the other; in a lane none covers
+            another.
+        marks: What happened at one moment.
         id: The id of the command, if the row shows one only; otherwise ``""``.
         instance: The other instance that it is about, likewise.
     """
@@ -41,10 +45,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     kind: str
     note: str = ""
-    bars: list[Bar] = []
+    lanes: list[list[Bar]] = []
     marks: list[Mark] = []
     id: str = ""
     instance: str = ""
+
+    @property
+    def lane(self) -> int:
+        """How high each lane is."""
+        many = len(self.lanes)
+        return _HEIGHT if many <= 1 else _LANE if many <= _MANY else _LOW_LANE
+
+    @property
+    def height(self) -> int:
+        """How high it is, in pixels."""
+        return max(_HEIGHT, len(self.lanes) * self.lane + (_PAD if len(self.lanes) > 1 else 0))
 
 
 class Drawing(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +68,6 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         svg: The picture, without the labels of its rows.
         rows: Its rows from top to bottom, below the axis.
-        low: Whether rows are low, since there are many.
         left_out: How many bars are not drawn, for want of room.
         cuts: How many stretches of time are cut short.
         said: What the picture shows, in a sentence, for those who do not see it.
@@ -61,7 +75,6 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 
     svg: Markup
     rows: list[Row]
-    low: bool
     left_out: int
     cuts: int
     said: str
@@ -76,22 +89,22 @@ def draw(timeline: Timeline, *, true_scale: bool = False) -> Drawing:
     """
     scale = scale_of(timeline, true_scale=true_scale)
     rows, left_out = _rows(timeline)
-    low = len(rows) > _EACH
-    height = _LOW if low else _TALL
-    whole = _AXIS + height * (len(rows) + 1)
+    whole = _AXIS + _HEIGHT + sum(row.height for row in rows)
     parts: list[Markup] = [*_axis(timeline, scale, whole)]
-    parts.append(_workflow(timeline, scale, _AXIS, height))
-    for number, row in enumerate(rows, 1):
-        y = _AXIS + number * height
-        parts += [_bar(bar, timeline, scale, y, height) for bar in row.bars]
-        parts += _marks(row.marks, timeline, scale, y, height)
+    parts.append(_workflow(timeline, scale, _AXIS, _HEIGHT))
+    y = _AXIS + _HEIGHT
+    for row in rows:
+        for number, bars in enumerate(row.lanes):
+            parts += [_bar(bar, timeline, scale, y + number * row.lane, row.lane) for bar in bars]
+        parts += _marks(row.marks, scale, y)
+        y += row.height
     said = _said(timeline)
     svg = Markup(
         '<svg class="timeline" role="img" aria-label="{said}" width="100%" height="{height}"'
         ' xmlns="http://www.w3.org/2000/svg">{parts}</svg>'
     ).format(said=said, height=whole, parts=Markup("\n").join(parts))
     cuts = sum(piece.cut for piece in scale.pieces)
-    return Drawing(svg=svg, rows=rows, low=low, left_out=left_out, cuts=cuts, said=said)
+    return Drawing(svg=svg, rows=rows, left_out=left_out, cuts=cuts, said=said)
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -108,17 +121,16 @@ def _rows(timeline: Timeline) -> tuple[list[Row], int]:
         for bar in timeline.bars:
             groups.setdefault((bar.kind, bar.name), []).append(bar)
         for (kind, name), bars in groups.items():
-            lanes, rest = _packed(bars, timeline.until, min(_LANES, _ROWS - len(rows)))
+            lanes, rest = _packed(bars, timeline.until, _LANES)
             left_out += rest
-            for number, lane in enumerate(lanes):
-                note = f"\N{MULTIPLICATION SIGN} {len(bars):,}" if not number else ""
-                rows.append(Row(label=name if not number else "", kind=kind, note=note, bars=lane))
+            note = f"\N{MULTIPLICATION SIGN} {number(len(bars))}"
+            rows.append(Row(label=name, kind=kind, note=note, lanes=lanes))
     points: dict[tuple[str, str], list[Mark]] = {}
     for mark in timeline.marks:
         if mark.kind != "patch":
             points.setdefault((mark.kind, mark.name), []).append(mark)
     for (kind, name), marks in [*points.items()][:_EACH]:
-        note = f"\N{MULTIPLICATION SIGN} {len(marks):,}" if len(marks) > 1 else ""
+        note = f"\N{MULTIPLICATION SIGN} {number(len(marks))}" if len(marks) > 1 else ""
         label = name or {"timer": "timer over", "cancel": "cancel asked"}.get(kind, kind)
         rows.append(Row(label=label, kind=kind, note=note, marks=marks))
     return rows, left_out
@@ -133,7 +145,7 @@ def _row_of(bar: Bar, timeline: Timeline) -> Row:
     if bar.attempt > 1:
         note = f"attempt {bar.attempt}, {note}"
     return Row(
-        label=bar.name, kind=bar.kind, note=note, bars=[bar], id=bar.id, instance=bar.instance
+        label=bar.name, kind=bar.kind, note=note, lanes=[[bar]], id=bar.id, instance=bar.instance
     )
 
 
@@ -190,7 +202,6 @@ def _axis(timeline: Timeline, scale: Scale, height: int) -> list[Markup]:
 def _cut(x: float, width: float, seconds: float, height: int) -> Markup:
     label = Markup("")
     if width >= 2.0:
-        # The pieces are in per cent, so a nested picture gives the text its middle.
         label = Markup('<text x="{x:.3f}%" y="14" text-anchor="middle">{label}</text>').format(
             x=x + width / 2, label=_short(seconds)
         )
@@ -255,7 +266,7 @@ def _bar(bar: Bar, timeline: Timeline, scale: Scale, y: int, height: int) -> Mar
     end = timeline.until if bar.end is None else bar.end
     x = scale.at(bar.start)
     width = max(scale.at(end) - x, 0.0)
-    inset = 3 if height == _LOW else 5
+    inset = 5 if height == _HEIGHT else 1
     high = height - 2 * inset
     more: list[Markup] = []
     if bar.held_at is not None:
@@ -266,11 +277,21 @@ def _bar(bar: Bar, timeline: Timeline, scale: Scale, y: int, height: int) -> Mar
             ).format(x=held, y=y + inset, width=max(x + width - held, 0.0), high=high)
         )
     sign = {"failed": "\N{MULTIPLICATION X}", "retrying": "\N{ANTICLOCKWISE OPEN CIRCLE ARROW}"}
-    if bar.status in sign and height == _TALL:
+    if height != _HEIGHT:
+        # Bars of a lane touch each other.
+        more.append(
+            Markup('<line class="edge" x1="{x:.3f}%" x2="{x:.3f}%" y1="{y}" y2="{bottom}"/>').format(
+                x=x, y=y + inset, bottom=y + inset + high
+            )
+        )
+    elif bar.status in sign:
         # Beside the bar, or before its end where there is no room.
         after = x + width < 97
         more.append(
-            Markup('<text class="sign" x="{x:.3f}%" y="{y}" dx="{dx}"{anchor}>{sign}</text>').format(
+            Markup(
+                '<text class="sign{inside}" x="{x:.3f}%" y="{y}" dx="{dx}"{anchor}>{sign}</text>'
+            ).format(
+                inside="" if after else " inside",
                 x=x + width,
                 y=y + height - 9,
                 dx=4 if after else -4,
@@ -309,9 +330,7 @@ def _title(bar: Bar, timeline: Timeline) -> str:
     return "\n".join(words)
 
 
-def _marks(
-    marks: Sequence[Mark], timeline: Timeline, scale: Scale, y: int, height: int
-) -> list[Markup]:
+def _marks(marks: Sequence[Mark], scale: Scale, y: int) -> list[Markup]:
     places: dict[int, list[Mark]] = {}
     for mark in marks:
         if scale.start <= mark.at <= scale.end:
@@ -323,14 +342,13 @@ def _marks(
         many = f", and {len(here) - 1:,} more until {_moment(here[-1].at)}" if len(here) > 1 else ""
         found.append(
             Markup(
-                '<g class="mark {kind}{bad}"><circle cx="{x:.3f}%" cy="{y}" r="{r}"/>'
+                '<g class="mark {kind}{bad}"><circle cx="{x:.3f}%" cy="{y}" r="4"/>'
                 "<title>{title}</title></g>"
             ).format(
                 kind=first.kind.replace(" ", "-"),
                 bad=" failed" if any(mark.bad for mark in here) else "",
                 x=place * 100 / _PLACES,
-                y=y + height // 2,
-                r=4 if height == _TALL else 3,
+                y=y + _HEIGHT // 2,
                 title=f"{name} in turn {first.turn}, {_moment(first.at)}{many}",
             )
         )
