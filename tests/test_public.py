@@ -48,8 +48,8 @@ PUBLIC = {
         DeterminismWarning Emitted Every ExecutionDescription ExecutionHistory Handle Info
         Interceptor JsonCodec Limit Misfit Proceed Propagator Registry RetryPolicy
         ScheduleDescription ScheduleHandle ScheduledRun SuspendReport TaskInfo Undecodable
-        UpdateHandle Worker Workflow WrappedCodec check_compatibility default_registry errors
-        open_client open_worker run_worker AsyncTransaction Transaction
+        UpdateHandle Worker WorkerInfo Workflow WrappedCodec check_compatibility
+        default_registry errors open_client open_worker run_worker AsyncTransaction Transaction
     """,
     "trioflow.errors": f"{ERRORS} ContinueAsNew Evicted",
     "trioflow.authoring": AUTHORING,
@@ -62,6 +62,7 @@ PUBLIC = {
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
         QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
         TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
+        WorkerInfo
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History

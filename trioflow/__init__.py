@@ -82,6 +82,7 @@ from trioflow.authoring import (
     workflow,
     workflow_by_name,
 )
+from trioflow.backends.records import WorkerInfo
 from trioflow.errors import (
     ActivityTimeout,
     ArgumentError,
@@ -202,6 +203,7 @@ __all__ = [
     "UpdateHandle",
     "ValueMismatch",
     "Worker",
+    "WorkerInfo",
     "WorkerLost",
     "Workflow",
     "WrappedCodec",

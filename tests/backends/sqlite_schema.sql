@@ -155,7 +155,7 @@ CREATE TABLE workers (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     heartbeat_at REAL NOT NULL
-, queues TEXT, activity_queues TEXT, lease REAL, limits TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+, queues TEXT, activity_queues TEXT, lease REAL, limits TEXT NOT NULL DEFAULT '', started_at REAL, version TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
 CREATE INDEX activities_visible ON activities
     (worker, queue, limit_key, priority, visible_at, scheduled_at);

@@ -138,6 +138,8 @@ def test_what_is_in_a_store_is_listed_counted_and_described(shop):
     assert cli("count", "--by", "workflow").output == "WORKFLOW   COUNT\ncli_order  3\n"
     assert json.loads(cli("stats", "--json").output)[0]["suspended"] == 1
     assert cli("stats").output.startswith("QUEUE    RUNNING  SUSPENDED  PENDING INSTANCES")
+    assert cli("workers").output.startswith("NAME")
+    assert json.loads(cli("workers", "--json").output) == []
 
     said = cli("describe", "bad", "held").output
     assert 'input         {"order":"b","amount":-1}\n' in said
@@ -145,6 +147,30 @@ def test_what_is_in_a_store_is_listed_counted_and_described(shop):
     assert "cli_flows.py" in said  # the traceback
     assert '"reason":"for the audit"' in said
     assert [one["turns"] for one in json.loads(cli("describe", "bad", "--json").output)] == [2]
+
+
+def test_workers_are_shown_with_what_they_serve_and_hold(shop):
+    table, array = shop(("workers",), ("workers", "--json"))
+    (one,) = json.loads(array.output)
+    assert (one["queues"], one["alive"], one["activities"]) == (["default"], True, 2)
+    heading, row = table.output.splitlines()
+    assert heading.split()[:5] == ["NAME", "ID", "STATE", "QUEUES", "HOLDS"]
+    assert row.split()[1:7] == [one["id"], "alive", "default", "2", "+", "2"]
+    assert row.endswith(one["version"])
+    assert "15 s" in row
+
+
+def test_workers_that_are_dead_or_say_nothing_are_shown_as_that(shop):
+    async def main():
+        async with open_client(STORE) as client:
+            register = client.backend.register_worker
+            await register("w1", "late", queues=["a", "b"], activity_queues=["c"], lease=-1.0)
+            await register("w2", "for ever")
+
+    trio.run(main)
+    _, for_ever, late = cli("workers").output.splitlines()
+    assert "  w2  alive  (none)  " in for_ever
+    assert "  w1  dead   a, b; activities: c  0 + 0  " in late
 
 
 def test_the_tree_of_tasks_comes_from_a_worker_or_is_replayed_here(shop):

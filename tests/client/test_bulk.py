@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
+import anyio
 import pytest
 
 from tests.worker.flow import in_memory, serving, until_parked
@@ -15,6 +16,7 @@ from trioflow import (
     InstanceCancelled,
     InstanceTerminated,
     Registry,
+    SharedLock,
     Signal,
     ValueMismatch,
     open_client,
@@ -151,6 +153,37 @@ async def test_a_signal_with_an_id_is_got_once(clock):
         assert [(await handle.describe()).unread for handle in handles] == [1, 1, 1]
 
 
+async def test_those_that_have_failed_are_reset_with_code_that_was_mended(clock):
+    flows, mended = Registry(), Registry()
+
+    @flows.workflow
+    async def adds(n: int) -> int:
+        async with SharedLock("adds") if n == 0 else nullcontext():
+            await anyio.sleep(1)
+            raise ValueError("not written yet")
+
+    @mended.workflow(name="adds")
+    async def adds_up(n: int) -> int:
+        async with SharedLock("adds") if n == 0 else nullcontext():
+            await anyio.sleep(1)
+            return n + 1
+
+    backend = in_memory(clock)
+    async with serving(backend, flows) as client:
+        handles = [await client.start(adds.options(id=f"x{n}"), n) for n in range(4)]
+        for handle in handles:
+            await handle.wait(status="failed")
+    async with serving(backend, mended) as client:
+        report = await client.reset(workflow="adds", reason="it is written")
+        assert report == BulkReport(3, 1, None)  # one had a lock at that turn
+        results = [await client.handle(f"x{n}").result() for n in (1, 2, 3)]
+        assert results == [2, 3, 4]
+        assert (await client.handle("x0").describe()).status == "failed"
+        assert await client.reset(workflow="adds", status=["suspended", "terminated"]) == (
+            BulkReport(0, 0, None)
+        )
+
+
 async def test_schedules_are_reached_by_their_workflow_alone(clock, monkeypatch):
     async with stored(clock, monkeypatch) as (client, waiting):
         schedule = await client.schedule("daily", Every(hours=24), waiting.bind(1))
@@ -171,6 +204,10 @@ async def test_mistakes_change_nothing(clock, monkeypatch):
             ValueError, match=r"resume\(\) does nothing to instances that are running"
         ):
             await client.resume(status="running")
+        with pytest.raises(
+            ValueError, match=r"reset\(\) does nothing to instances that are completed"
+        ):
+            await client.reset(status="completed")
         with pytest.raises(ArgumentError, match="the id of a signal cannot be empty"):
             await client.signal(number, 1, id="", id_prefix="x")
         with pytest.raises(ValueMismatch, match="Expected int"):

@@ -166,6 +166,10 @@ async def test_a_description_says_everything(flow):
         assert activity.key.instance == "s"
         (stats,) = await worker.client.stats()
         assert (stats.running, stats.running_activities) == (1, 1)
+        (known,) = await worker.client.workers()
+        assert (known.name, known.instances, known.activities) == (worker.name, 1, 1)
+        assert (known.queues, known.activity_queues) == (["default"], ["default"])
+        assert known.version
         gates[0].open()
         assert await handle.result() == "pen"
         d = await handle.describe()

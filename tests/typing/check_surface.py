@@ -56,6 +56,7 @@ from trioflow.backends import (
     QueueStats,
     RedisBackend,
     SqliteBackend,
+    WorkerInfo,
 )
 from trioflow.backends.abc import Backend
 from trioflow.testing import (
@@ -157,6 +158,8 @@ async def handle_calls(handle: Handle[int]) -> None:
 
 async def client_calls(client: Client) -> None:
     assert_type(await client.stats(), list[QueueStats])
+    assert_type(await client.workers(), list[WorkerInfo])
+    assert_type([one.queues for one in await client.workers()], list[list[str] | None])
     assert_type(await client.remove(finished_before=0.0, workflow=checkout, limit=10), int)
     assert_type(await client.remove(finished_before=0.0, status=("failed",)), int)
     await client.remove()  # type: ignore[call-arg]

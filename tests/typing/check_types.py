@@ -333,6 +333,7 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.remove_executions(ended_before=1.0), int)
     assert_type((await handle.describe()).earlier, list[ExecutionDescription])
     assert_type(await client.cancel(where=some, reason="over"), BulkReport)
+    assert_type(await client.reset(status="failed", reason="mended"), BulkReport)
     assert_type(await client.signal(approved, True, id="a", status="running"), BulkReport)
     await client.signal(approved, "1", status="running")  # type: ignore[misc]
     await client.terminate(stage="paid")  # type: ignore[call-arg]

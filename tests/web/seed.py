@@ -193,7 +193,7 @@ async def fill(backend, clock: Clock | None = None, *, waves: int = 6) -> None:
         if clock is not None:
             clock.ago = 240
         await client.schedule("nightly-report", Cron("0 3 * * *"), report.bind("all"))
-        await client.schedule("every-5-min", Every(minutes=5), report.bind("<i>some</i>"))
+        await client.schedule("every-5-min", Every(minutes=5), report.bind("<u>some</u>"))
         paused = await client.schedule("monthly/close", Cron("0 0 1 * *"), report.bind("month"))
         await paused.pause("until the books are closed")
         await paused.trigger()

@@ -8,7 +8,7 @@ from trioflow._cli.acting import cancel, fork, pause, remove, reset, resume, ter
 from trioflow._cli.check import check
 from trioflow._cli.completion import completion
 from trioflow._cli.lint import lint
-from trioflow._cli.listing import count, list_, stats
+from trioflow._cli.listing import count, list_, stats, workers
 from trioflow._cli.looking import describe, export, history, show
 from trioflow._cli.replay import replay
 from trioflow._cli.schedules import schedules
@@ -19,7 +19,7 @@ __all__ = ["app"]
 
 _COMMANDS = {
     "Workers": (worker,),
-    "Looking": (list_, count, stats, show, describe, history, result, query, export),
+    "Looking": (list_, count, stats, workers, show, describe, history, result, query, export),
     "Acting": (
         start,
         signal,

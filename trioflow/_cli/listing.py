@@ -1,4 +1,4 @@
-"""``trioflow list``, ``count`` and ``stats``: many instances at a time."""
+"""``trioflow list``, ``count``, ``stats`` and ``workers``: many at a time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, TypeVar, cast, get_args
 
 import click
 
-from trioflow import Client, Description, attribute
+from trioflow import Client, Description, WorkerInfo, attribute
 from trioflow._cli.output import print_json, print_table, shown, time_of
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, WhereCondition
 from trioflow._client.arguments import Filters
 from trioflow._client.texts import detail_of
-from trioflow.backends.records import Status
+from trioflow.backends.records import COUNTED, Status
 
-__all__ = ["count", "list_", "stats"]
+__all__ = ["count", "list_", "stats", "workers"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,3 +157,45 @@ def stats(*, store: Store, as_json: bool) -> None:
         [str(getattr(queue, column)) for column in _QUEUE_COLUMNS] for queue in queues
     ]
     print_table([column.replace("_", " ").upper() for column in _QUEUE_COLUMNS], rows)
+
+
+@click.command(cls=StoreCommand)
+@store_options
+@as_json_option("an array of objects")
+def workers(*, store: Store, as_json: bool) -> None:
+    """Show the workers: what they serve and hold, and whether they live."""
+    found = store.run(lambda client: client.workers())
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "ID", "STATE", "QUEUES", "HOLDS", "HEARTBEAT", "LEASE", "SINCE", "VERSION"),
+        [
+            (
+                one.name,
+                one.id,
+                "alive" if one.alive else "dead",
+                _queues_of(one),
+                f"{_counted(one.instances)} + {_counted(one.activities)}",
+                time_of(one.heartbeat_at),
+                "" if one.lease is None else f"{one.lease:g} s",
+                time_of(one.started_at),
+                one.version,
+            )
+            for one in found
+        ],
+    )
+
+
+def _queues_of(worker: WorkerInfo) -> str:
+    """Say which queues a worker serves; for activities only where they are others."""
+    if worker.queues is None or worker.activity_queues is None:
+        return "(not told)"
+    instances, activities = ", ".join(worker.queues), ", ".join(worker.activity_queues)
+    if instances == activities:
+        return instances or "(none)"
+    return f"{instances or '(none)'}; activities: {activities or '(none)'}"
+
+
+def _counted(number: int) -> str:
+    return f"{number}+" if number >= COUNTED else str(number)

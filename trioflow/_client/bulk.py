@@ -27,7 +27,7 @@ from trioflow._model.signals import Signal
 from trioflow.backends.abc import Backend
 from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import ENDED, InstanceRecord, Status
-from trioflow.errors import ArgumentError, InstanceFinished, InstanceNotFound
+from trioflow.errors import ArgumentError, CorruptStore, InstanceFinished, InstanceNotFound
 
 if TYPE_CHECKING:
     from trioflow._client.client import Client
@@ -40,6 +40,7 @@ BATCH = 100
 """How many instances are read, and then reached at once."""
 
 _OPEN: tuple[Status, ...] = ("running", "suspended")
+_MENDED: tuple[Status, ...] = ("failed", "suspended", "terminated")
 
 _Act = Callable[[InstanceRecord], Awaitable[bool]]
 
@@ -187,6 +188,32 @@ class BulkCalls(abc.ABC):
 
         return await self._each(where, retry, limit, after)
 
+    @raises_native_cancels
+    async def reset(
+        self,
+        *,
+        reason: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> BulkReport:
+        """Let instances go on from before what went wrong, as `Handle.reset` without a turn.
+
+        Those that cannot be reset so are passed: something shared was held at that turn, or the
+        history cannot be read; `Handle.reset` says so of each.
+
+        Args:
+            reason: Why.
+            limit: How many at most.
+            after: Where to go on.
+            **filters: Which ones, of those that have failed, are suspended or were terminated.
+        """
+        check_reason(reason)
+        where = _filter("reset", filters, _MENDED)
+        refused = (ArgumentError, CorruptStore)
+        act = self._by_handle("reset", None, reason=reason, refused=refused)
+        return await self._each(where, act, limit, after)
+
     @overload
     async def signal(
         self,
@@ -253,12 +280,20 @@ class BulkCalls(abc.ABC):
     def _client(self) -> Client:
         return cast("Client", self)
 
-    def _by_handle(self, method: str, *arguments: Any) -> _Act:
+    def _by_handle(
+        self,
+        method: str,
+        *arguments: Any,
+        refused: tuple[type[Exception], ...] = (),
+        **options: Any,
+    ) -> _Act:
+        passed = (InstanceNotFound, InstanceFinished, *refused)
+
         async def act(record: InstanceRecord) -> bool:
             handle: Handle[Any] = Handle(self._client, record.id, None, life=record.life)
             try:
-                await getattr(handle, method)(*arguments)
-            except (InstanceNotFound, InstanceFinished):
+                await getattr(handle, method)(*arguments, **options)
+            except passed:
                 return False
             return True
 
@@ -362,7 +397,8 @@ def _filter(call: str, filters: Filters, allowed: tuple[Status, ...]) -> Instanc
         )
     for status in where.status:
         if status not in allowed:
-            what = "have ended" if status in ENDED else f"are {status}"
+            ended = status in ENDED and allowed != _MENDED
+            what = "have ended" if ended else f"are {status}"
             raise ValueError(f"status: {call}() does nothing to instances that {what}")
     return msgspec.structs.replace(where, status=where.status or allowed)
 

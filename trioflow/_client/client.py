@@ -51,7 +51,7 @@ from trioflow._model.workflows import Workflow
 from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import QueueStats, RequestKey, Status
+from trioflow.backends.records import QueueStats, RequestKey, Status, WorkerInfo
 from trioflow.errors import ClientClosed, InstanceAlreadyExists
 
 __all__ = ["Client"]
@@ -517,6 +517,15 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
     async def stats(self) -> builtins.list[QueueStats]:
         """Return the numbers of each queue that has unfinished instances or activities."""
         return await self.backend.stats()
+
+    @raises_native_cancels
+    async def workers(self) -> builtins.list[WorkerInfo]:
+        """Return all workers that have a row in the store, by name.
+
+        One that has died is among them until another one takes over what it held: see
+        `WorkerInfo.alive`.
+        """
+        return await self.backend.workers()
 
     @raises_native_cancels
     async def remove(

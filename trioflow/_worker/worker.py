@@ -15,6 +15,7 @@ import platform
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -315,6 +316,7 @@ class Worker:
             queues=self._queues,
             activity_queues=self._activity_queues,
             lease=self._options.lease if self._backend.shared else None,
+            version=_version(),
         )
         if self._backend.shared:
             self._heart = self._context.copy().run(
@@ -444,6 +446,7 @@ class Worker:
             self._timer.look_now()
 
 
+@cache
 def _version() -> str:
     try:
         return version("trioflow")

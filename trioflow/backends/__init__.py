@@ -46,6 +46,7 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    WorkerInfo,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ __all__ = [
     "TakenQuestion",
     "TakenQuestions",
     "Unit",
+    "WorkerInfo",
     "index_rows",
 ]
 

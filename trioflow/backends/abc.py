@@ -31,6 +31,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 
@@ -77,11 +78,12 @@ class Backend(Protocol):
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
         """Store the row of a new worker.
 
-        All but the id is for `stats` alone. A row that an older trioflow wrote says nothing of
-        queues; such a worker counts for every queue.
+        All but the id is for those who look: `stats`, `workers`. A row that an older trioflow wrote
+        says nothing of queues; such a worker counts for every queue.
 
         Args:
             worker: A fresh random id.
@@ -90,7 +92,15 @@ class Backend(Protocol):
             activity_queues: Whose activities it will take.
             lease: For how many seconds a heartbeat shows that it lives; ``None`` for as long as
                 its row is there.
+            version: The version of its trioflow.
         """
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return all workers that have a row, also those whose lease is over, by name and id.
+
+        What they hold is counted up to `COUNTED` for each, so that a look has a bounded cost.
+        """
+        ...
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row. Called from a thread of the worker's own; may block.

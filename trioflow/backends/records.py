@@ -13,6 +13,7 @@ import msgspec
 from trioflow._model.events import ParentRef
 
 __all__ = [
+    "COUNTED",
     "ENDED",
     "ActivityKey",
     "ActivityTask",
@@ -31,12 +32,17 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "WorkerInfo",
 ]
 
 Status = Literal["running", "completed", "failed", "cancelled", "terminated", "suspended"]
 
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
 """The statuses of instances that are over."""
+
+
+COUNTED = 10_000
+"""What a look at a whole store counts is counted so far: more are as many as these."""
 
 
 class ActivityKey(msgspec.Struct, frozen=True):
@@ -279,6 +285,39 @@ class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     running_activities: int = 0
     workers: int = 0
     activity_workers: int = 0
+
+
+class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that has a row in the store.
+
+    Attributes:
+        id: A random one, fresh at each start.
+        name: What it is called, for people.
+        queues: Whose instances it takes, by name; ``None`` if it does not say, as an older
+            trioflow, and then it may be any.
+        activity_queues: Whose activities it takes, likewise.
+        lease: For how many seconds a heartbeat shows that it lives; ``None`` for as long as its row
+            is there.
+        heartbeat_at: When the last one came, by the store's clock, epoch seconds.
+        alive: Whether that is not longer ago than the lease. What another one holds is soon taken
+            over, if any worker runs.
+        instances: How many instances it holds, counted up to 10,000.
+        activities: How many activities, likewise.
+        started_at: When its row was stored, epoch seconds; ``None`` if an older trioflow did it.
+        version: Its trioflow's version; ``""`` likewise.
+    """
+
+    id: str
+    name: str
+    queues: list[str] | None
+    activity_queues: list[str] | None
+    lease: float | None
+    heartbeat_at: float
+    alive: bool
+    instances: int = 0
+    activities: int = 0
+    started_at: float | None = None
+    version: str = ""
 
 
 Effect = Literal["done", "not found", "finished", "unchanged"]

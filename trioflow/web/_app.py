@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trioflow import BackendUnavailable, Client, InstanceNotFound, Registry
+from trioflow import ArgumentError, BackendUnavailable, Client, InstanceNotFound, Registry
 from trioflow.web import _acting, _api, _instance, _pages
 from trioflow.web._security import signing
 from trioflow.web._security.guard import Guard
@@ -31,6 +31,7 @@ _TITLES: Final = {
     403: "Not allowed",
     404: "Not found",
     405: "Not allowed",
+    410: "Gone",
     503: "The store cannot be reached",
 }
 
@@ -130,4 +131,12 @@ def _handlers(answer: ErrorAnswer) -> dict[Any, Any]:
     async def unavailable(request: Request, exc: BackendUnavailable) -> Response:
         return answer(request, 503, _TITLES[503], str(exc))
 
-    return {HTTPException: http, InstanceNotFound: missing, BackendUnavailable: unavailable}
+    async def refused(request: Request, exc: ArgumentError) -> Response:
+        return answer(request, 400, _TITLES[400], str(exc))
+
+    return {
+        HTTPException: http,
+        ArgumentError: refused,
+        InstanceNotFound: missing,
+        BackendUnavailable: unavailable,
+    }

@@ -108,8 +108,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return cast("Filters", chosen)
 
 
-def number_in(given: ImmutableMultiDict[str, Any], name: str, default: int, most: int) -> int:
-    """Return a whole number of a query: 1 at least, and ``most`` at most.
+def number_in(
+    given: ImmutableMultiDict[str, Any], name: str, default: int, most: int, *, least: int = 1
+) -> int:
+    """Return a whole number of a query: ``least`` at least, and ``most`` at most.
 
     Raises:
         HTTPException: 400: it is none.
@@ -120,9 +122,11 @@ def number_in(given: ImmutableMultiDict[str, Any], name: str, default: int, most
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if not 1 <= number <= most:
-        raise HTTPException(400, f"{name}: a number from 1 to {most} is needed, not {text[:40]!r}")
+        number = least - 1
+    if not least <= number <= most:
+        raise HTTPException(
+            400, f"{name}: a number from {least} to {most} is needed, not {text[:40]!r}"
+        )
     return number
 
 

@@ -84,4 +84,4 @@ async def _schedule(site: Site, request: Request) -> Response:
 
 
 async def _workers(site: Site, request: Request) -> Response:
-    return page(site, request, "workers.html", seen=await _reading.overview(site.client))
+    return page(site, request, "workers.html", seen=await _reading.staff(site.client))

@@ -6,7 +6,6 @@ What is stored need not be readable here; then it is shown as that, and everythi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,18 +13,22 @@ from starlette.exceptions import HTTPException
 
 from trioflow import (
     Client,
+    Cron,
     Description,
+    Every,
     InstanceNotFound,
     Limit,
     ScheduleDescription,
     ScheduledRun,
     UndecodableValue,
+    WorkerInfo,
 )
 from trioflow._client.listing import SCHEDULES
 from trioflow._client.schedules import describe_schedule
 from trioflow._client.texts import detail_of
 from trioflow.backends.records import QueueStats, Status
 from trioflow.web._filtering import Wanted
+from trioflow.web._words import duration
 
 __all__ = [
     "InstancePage",
@@ -33,15 +36,19 @@ __all__ = [
     "Overview",
     "Schedule",
     "SchedulePage",
+    "Staff",
     "instances",
     "overview",
     "schedule",
     "schedules",
+    "staff",
 ]
 
 DAY = 86_400.0
 SHOWN = 500
 """Characters of the detail of a row that are kept."""
+
+_NEWEST = 6
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +108,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         calendar: When it is due, as Python writes it; ``""`` if that cannot be read here.
+        when: The same in short: ``"0 9 * * mon-fri"``, ``"every 5m"``.
+        tz: The time zone of a cron expression, ``""`` for anything else.
         catch_up: By how many seconds a run may be late and is still begun; ``None`` for any.
         undecodable: Why it cannot be read, if another codec has stored it; then only ``id``,
             ``status`` and ``created_at`` mean something.
@@ -108,6 +117,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     calendar: str = ""
+    when: str = ""
+    tz: str = ""
     workflow: str = ""
     overlap: str = ""
     catch_up: float | None = None
@@ -133,18 +144,55 @@ class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to know at a glance. Times are epoch seconds.
+class Staff(msgspec.Struct, frozen=True, kw_only=True):
+    """Who works, and on what.
 
     Attributes:
-        at: When it was read, by the store's clock.
-        queues: The numbers of each queue that has unfinished work or workers.
+        at: When it was read, by the store's clock, epoch seconds.
+        workers: The workers that have a row in the store, by name.
+        queues: The numbers of each queue that has unfinished work.
         limits: The limits across workers.
     """
 
     at: float
+    workers: list[WorkerInfo]
     queues: list[QueueStats]
     limits: list[Limit]
+
+    def serving(self, queue: str) -> list[str]:
+        """Return the names of the living workers that take anything of a queue."""
+        return [
+            each.name
+            for each in self.workers
+            if each.alive
+            and any(
+                names is None or queue in names for names in (each.queues, each.activity_queues)
+            )
+        ]
+
+    @property
+    def idle(self) -> list[str]:
+        """The queues that are served and have no unfinished work."""
+        busy = {each.queue for each in self.queues}
+        served = {
+            name
+            for each in self.workers
+            if each.alive
+            for name in [*(each.queues or ()), *(each.activity_queues or ())]
+        }
+        return sorted(served - busy)
+
+
+class Overview(Staff, frozen=True, kw_only=True):
+    """What there is to know at a glance. Times are epoch seconds.
+
+    Attributes:
+        failed: The newest of the instances that failed.
+        suspended: The newest of those that are suspended.
+    """
+
+    failed: list[InstanceRow]
+    suspended: list[InstanceRow]
 
 
 async def instances(
@@ -229,20 +277,35 @@ async def schedule(client: Client, id: str) -> Schedule:
 def _schedule(one: ScheduleDescription) -> Schedule:
     fields = {name: getattr(one, name) for name in ScheduleDescription.__struct_fields__}
     fields["calendar"] = str(one.calendar)
+    match one.calendar:
+        case Cron():
+            fields |= {"when": one.calendar.expression, "tz": one.calendar.tz}
+        case Every():
+            later = f", {duration(one.calendar.offset)} later" if one.calendar.offset else ""
+            fields["when"] = f"every {duration(one.calendar.seconds)}{later}"
     if math.isinf(one.catch_up):
         fields["catch_up"] = None
     return Schedule(**fields)
 
 
+async def staff(client: Client) -> Staff:
+    """Return who works, and on what."""
+    return Staff(**await _staff(client))
+
+
+async def _staff(client: Client) -> dict[str, Any]:
+    return {
+        "at": client.backend.now(),
+        "workers": await client.workers(),
+        "queues": sorted(await client.stats(), key=lambda queue: queue.queue),
+        "limits": await client.limits(),
+    }
+
+
 async def overview(client: Client) -> Overview:
     """Return what there is to know at a glance."""
     return Overview(
-        at=client.backend.now(),
-        queues=sorted(await client.stats(), key=lambda queue: queue.queue),
-        limits=await client.limits(),
+        **await _staff(client),
+        failed=[_row(one) for one in await client.list(status="failed", limit=_NEWEST)],
+        suspended=[_row(one) for one in await client.list(status="suspended", limit=_NEWEST)],
     )
-
-
-def total(queues: Sequence[QueueStats], name: str) -> int:
-    """Return the sum of one number over all queues."""
-    return sum(getattr(queue, name) for queue in queues)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 from jinja2 import pass_context
@@ -16,7 +16,7 @@ from trioflow import Undecodable
 
 __all__ = ["FILTERS", "ago", "as_json", "clock", "duration", "number"]
 
-_UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _LONG: Final = 300  # characters of a value that are shown in a line
 
 
@@ -30,35 +30,41 @@ def clock(seconds: float, timespec: str = "seconds") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a number of seconds as people read it: ``85 ms``, ``4.2 s``, ``3m 20s``, ``2d 4h``."""
+    """Return a number of seconds as people read it: ``85ms``, ``4.2s``, ``3m 20s``, ``2d 4h``."""
     if seconds is None:
         return ""
     if not math.isfinite(seconds):
         return "∞"
-    sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    if seconds < 0.9995:  # noqa: PLR2004 - it would be shown as 1000 ms
-        return f"{sign}{seconds * 1000:.0f} ms"
-    if seconds < 9.95:  # noqa: PLR2004 - it would be shown as 10.0 s
-        return f"{sign}{seconds:.1f} s"
-    left = round(seconds)
-    parts: list[str] = []
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:  # noqa: PLR2004 - it would be shown as 1000ms
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:  # noqa: PLR2004 - it would be shown as 10.0s
+        return f"{seconds:.1f}s"
+    return _parts(seconds, 2)
+
+
+def _parts(seconds: float, most: int) -> str:
+    """Return whole days, hours, minutes and seconds, the largest ``most`` of them."""
+    left, parts = round(seconds), list[str]()
     for size, unit in _UNITS:
-        many, rest = divmod(left, int(size))
+        many, rest = divmod(left, size)
         if many or parts:
             parts.append(f"{many}{unit}")
             left = rest
-        if len(parts) == 2:  # noqa: PLR2004 - the rest is too fine to matter
+        if len(parts) == most:
             break
-    return sign + " ".join(part for part in parts if part[0] != "0")
+    return " ".join(part for part in parts if part[0] != "0") or "0s"
 
 
 def ago(seconds: float, now: float) -> str:
-    """Return a time relative to now: ``3m 20s ago``, ``in 2h``, ``now``."""
-    away = seconds - now
-    if abs(away) < 1:
+    """Return a time relative to now: ``3m ago``, ``5h 10m ago``, ``in 12d``, ``now``."""
+    away = abs(seconds - now)
+    if away < 1:
         return "now"
-    said = duration(float(round(abs(away))))
-    return f"in {said}" if away > 0 else f"{said} ago"
+    fine = any(size <= away < 10 * size for size, _ in _UNITS[:2])
+    said = _parts(away, 2 if fine else 1)
+    return f"in {said}" if seconds > now else f"{said} ago"
 
 
 def number(value: float) -> str:
@@ -82,7 +88,8 @@ def plain(value: Any) -> str:
         case datetime():
             return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
         case list():
-            return ", ".join(map(plain, cast("list[Any]", value)))
+            items: list[Any] = value
+            return ", ".join(map(plain, items))
         case _:
             return as_json(value)
 

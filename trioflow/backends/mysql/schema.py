@@ -307,6 +307,15 @@ CREATE TABLE IF NOT EXISTS shared_claims (
 ) {options}""",
 )
 
+# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
+# older ones.
+_LOOKING = (
+    """
+ALTER TABLE workers
+    ADD COLUMN started_at DOUBLE,
+    ADD COLUMN version VARCHAR(100) NOT NULL DEFAULT ''""",
+)
+
 # Name and statements of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -320,6 +329,7 @@ _MIGRATIONS = (
     ("0010_limits", _LIMITS),
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
+    ("0015_looking", _LOOKING),
 )
 
 SCRIPTS = [statement for _, script in _MIGRATIONS for statement in script]

@@ -276,6 +276,13 @@ CREATE TABLE {schema}.shared_claims (
 CREATE INDEX shared_claims_instance ON {schema}.shared_claims (instance);
 """
 
+# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
+# older ones.
+_LOOKING = """
+ALTER TABLE {schema}.workers ADD COLUMN started_at float8,
+    ADD COLUMN version text NOT NULL DEFAULT '';
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -289,6 +296,7 @@ _MIGRATIONS = (
     ("0010_limits", _LIMITS),
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
+    ("0015_looking", _LOOKING),
 )
 
 # So that of several processes one makes the tables; any number that nobody else uses.

@@ -43,6 +43,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    WorkerInfo,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
@@ -160,9 +161,14 @@ class RedisBackend:
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
-        served = wire.pack([list(set(queues)), list(set(activity_queues)), lease])
+        served = wire.pack([list(set(queues)), list(set(activity_queues)), lease, version])
         await self._write("register_worker", worker, name, served, decode=_ignore)
+
+    async def workers(self) -> list[WorkerInfo]:
+        found = await self._read("list_workers", decode=_same)
+        return sorted(map(rows.worker_info, found), key=_by_name)
 
     def heartbeat(self, worker: str) -> Heartbeat:
         """Renew the worker's row on a connection of its own; any thread may call it.
@@ -588,6 +594,10 @@ def _flags(reply: Sequence[int]) -> list[bool]:
 
 def _by_command(task: ActivityTask) -> str:
     return task.key.command
+
+
+def _by_name(worker: WorkerInfo) -> tuple[str, str]:
+    return worker.name, worker.id
 
 
 def _by_queue(stats: QueueStats) -> str:

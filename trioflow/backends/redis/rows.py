@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
 
@@ -12,6 +12,7 @@ from trioflow._model.info import SuspendReport
 from trioflow._model.limits import Limit, Limits
 from trioflow.backends.commits import CommitFailure
 from trioflow.backends.records import (
+    COUNTED,
     ActivityKey,
     ActivityTask,
     EndedExecution,
@@ -27,6 +28,7 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    WorkerInfo,
 )
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "taken_instances",
     "taken_questions",
     "texts",
+    "worker_info",
 ]
 
 R = TypeVar("R")
@@ -314,3 +317,33 @@ def queue_stats(row: Sequence[Any]) -> QueueStats:
         workers=row[6],
         activity_workers=row[7],
     )
+
+
+def worker_info(row: Sequence[Any]) -> WorkerInfo:
+    """Read what ``list_workers`` says of one worker."""
+    id, name, beat, started, serves, instances, activities, alive = row
+    queues, activity_queues, lease, version = _read(_served, _UNSAID, serves)
+    return WorkerInfo(
+        id=id.decode(),
+        name=name.decode(),
+        queues=queues,
+        activity_queues=activity_queues,
+        lease=lease,
+        heartbeat_at=float(beat),
+        alive=bool(alive),
+        instances=min(instances, COUNTED),
+        activities=min(activities, COUNTED),
+        started_at=_read(_number, None, started),
+        version=version,
+    )
+
+
+# Its queues, those of its activities, its lease and its version.
+_Served: TypeAlias = tuple[list[str] | None, list[str] | None, float | None, str]
+_UNSAID: _Served = (None, None, None, "")
+
+
+def _served(packed: bytes) -> _Served:
+    queues, activity_queues, lease, *rest = msgspec.msgpack.decode(packed)
+    version = rest[0] if rest else ""
+    return sorted(queues), sorted(activity_queues), lease, version

@@ -43,6 +43,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.backends.sql.operations import (
@@ -139,9 +140,14 @@ class SqlBackend(abc.ABC, Generic[S]):
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
         served = (tuple(queues), tuple(activity_queues))
-        await self._write(leases.register_worker, worker, name, served, lease, told=_never)
+        facts = (name, lease, version)
+        await self._write(leases.register_worker, worker, facts, served, told=_never)
+
+    async def workers(self) -> list[WorkerInfo]:
+        return await self._read(reads.workers)
 
     async def reclaim(self, lease: float) -> list[str]:
         return await self._write(leases.reclaim, lease)

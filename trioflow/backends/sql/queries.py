@@ -82,8 +82,8 @@ class Queries:
     # --- workers ------------------------------------------------------------------------
 
     register_worker = """INSERT INTO workers
-        (id, name, heartbeat_at, queues, activity_queues, lease, limits)
-        VALUES (?, ?, ?, ?, ?, ?, ?)"""
+        (id, name, heartbeat_at, queues, activity_queues, lease, limits, started_at, version)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
     renew_worker = "UPDATE workers SET heartbeat_at = ? WHERE id = ?"
     # Locked, since nobody may reclaim a worker that is taking something.
     worker_alive = "SELECT limits FROM workers WHERE id = ? {for_update}"
@@ -372,6 +372,13 @@ class Queries:
         GROUP BY queue"""
     living_workers = """SELECT queues, activity_queues FROM workers
         WHERE lease IS NULL OR heartbeat_at + lease >= ?"""
+
+    workers = """SELECT id, name, heartbeat_at, queues, activity_queues, lease, started_at, version
+        FROM workers"""
+    held_instances = """SELECT count(*) FROM (SELECT 1 AS one FROM instances
+        WHERE finished_at IS NULL AND worker = ? LIMIT ?) AS few"""
+    held_activities = """SELECT count(*) FROM (SELECT 1 AS one FROM activities
+        WHERE worker = ? LIMIT ?) AS few"""
 
     def __init__(self, dialect: Dialect) -> None:
         clauses = {

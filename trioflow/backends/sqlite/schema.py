@@ -310,6 +310,13 @@ CREATE TABLE shared_claims (
 CREATE INDEX shared_claims_instance ON shared_claims (instance);
 """
 
+# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
+# older ones.
+_LOOKING = """
+ALTER TABLE workers ADD COLUMN started_at REAL;
+ALTER TABLE workers ADD COLUMN version TEXT NOT NULL DEFAULT '';
+"""
+
 # Name and script of each migration, in order.
 _MIGRATIONS = (
     ("0001_initial", _INITIAL),
@@ -323,6 +330,7 @@ _MIGRATIONS = (
     ("0010_limits", _LIMITS),
     ("0011_shared", _SHARED),
     ("0014_executions", _EXECUTIONS),
+    ("0015_looking", _LOOKING),
 )
 
 SCRIPTS = [script for _, script in _MIGRATIONS]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from trioflow.backends.commits import CancelledActivity, Unit
-from trioflow.backends.records import Heartbeat
+from trioflow.backends.records import Heartbeat, WorkerInfo
 from trioflow.errors import LeaseLost
 from trioflow.testing.conformance.stage import (
     DONE,
@@ -187,6 +187,64 @@ async def leaving_gives_back_without_blame(stage: Stage) -> None:
         await stage.commit(step("a", 1))
 
 
+async def workers_are_told_with_what_they_hold(stage: Stage) -> None:
+    backend = stage.backend
+    begun_at = backend.now()
+    queues = {"queues": ["x", "default", "x"], "activity_queues": ["acts"]}
+    await backend.register_worker("w1", "second", **queues, lease=1000.0, version="1.2")
+    await backend.register_worker("w2", "first")
+    await stage.hold("a", "b", "c", "d")
+    await stage.create("free")
+    tasks = named("0:0", "0:1", leased=True) + named("0:2", queue="acts")
+    await stage.stored(step("a", 0, activities=tasks))
+    await stage.stored(step("b", 0, closing=DONE, leased=False))
+    await stage.stored(step("c", 0, suspended=b"{}", leased=False))
+    first, second = await backend.workers()
+    assert (first.id, first.name, first.queues, first.activity_queues) == ("w2", "first", [], [])
+    assert (first.lease, first.alive, first.version) == (None, True, "")
+    assert (first.instances, first.activities) == (0, 0)
+    assert second == WorkerInfo(
+        id="w1",
+        name="second",
+        queues=["default", "x"],
+        activity_queues=["acts"],
+        lease=1000.0,
+        heartbeat_at=second.heartbeat_at,
+        alive=True,
+        instances=2,
+        activities=2,
+        started_at=second.started_at,
+        version="1.2",
+    )
+    assert second.started_at is not None
+    assert begun_at - 1 <= second.started_at <= second.heartbeat_at <= backend.now() + 1
+
+
+async def a_worker_lives_by_its_own_lease(stage: Stage) -> None:
+    backend = stage.backend
+    await backend.register_worker("w1", "short", lease=LEASE)
+    await backend.register_worker("w2", "long", lease=1000.0)
+    await backend.register_worker("w3", "without")
+    (long, short, without) = await backend.workers()
+    await stage.pass_time(LEASE * 1.1)
+    alive = {one.name: one.alive for one in await backend.workers()}
+    assert alive == {"long": True, "short": False, "without": True}
+    assert backend.heartbeat("w1").alive
+    (_, again, _) = await backend.workers()
+    assert again.alive
+    assert again.heartbeat_at > short.heartbeat_at
+    assert again.started_at == short.started_at
+    assert (long.alive, without.alive) == (True, True)
+
+
+async def who_leaves_or_is_reclaimed_is_no_worker_any_more(stage: Stage) -> None:
+    await stage.workers("w1", "w2", "w3")
+    await stage.backend.release_worker("w1")
+    assert [one.id for one in await stage.backend.workers()] == ["w2", "w3"]
+    await stage.expire("w2", survivors=("w3",))
+    assert [one.id for one in await stage.backend.workers()] == ["w3"]
+
+
 CASES: tuple[Case, ...] = (
     living_workers_are_not_reclaimed,
     expired_workers_are_reclaimed_once,
@@ -201,4 +259,7 @@ CASES: tuple[Case, ...] = (
     only_what_runs_is_running,
     what_is_gone_or_replaced_is_not_running_for_those_who_know_its_life,
     leaving_gives_back_without_blame,
+    workers_are_told_with_what_they_hold,
+    a_worker_lives_by_its_own_lease,
+    who_leaves_or_is_reclaimed_is_no_worker_any_more,
 )

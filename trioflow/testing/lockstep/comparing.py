@@ -20,6 +20,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstance,
     TakenInstances,
+    WorkerInfo,
 )
 
 __all__ = [
@@ -123,12 +124,17 @@ def _ended(one: EndedExecution) -> EndedExecution:
     return EndedExecution(one.how, _record(one.record))
 
 
+def _worker(one: WorkerInfo) -> WorkerInfo:
+    return msgspec.structs.replace(one, heartbeat_at=_NOW, started_at=_when(one.started_at))
+
+
 _SHAPES: dict[type, Callable[[Any], Any]] = {
     InstanceRecord: _record,
     EndedExecution: _ended,
     ActivityTask: _task,
     Heartbeat: _heartbeat,
     CommitFailure: _failure,
+    WorkerInfo: _worker,
 }
 
 

@@ -193,7 +193,9 @@ class Machine(RuleBasedStateMachine):
         activity_queues = _SERVED[len(self._facts.workers) // 2 % len(_SERVED)]
         lease = _LEASES[len(self._facts.workers) % len(_LEASES)]
         told: dict[str, Any] = {"queues": queues, "activity_queues": activity_queues}
-        await self._change("register_worker", worker, "one of a run", **told, lease=lease)
+        await self._change(
+            "register_worker", worker, "one of a run", **told, lease=lease, version="1"
+        )
         self._facts.workers.append(worker)
 
     async def _release_worker(self, worker: str, died: bool = False) -> None:  # noqa: FBT002

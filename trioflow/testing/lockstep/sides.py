@@ -211,4 +211,5 @@ async def _view(backend: Backend) -> dict[str, Any]:
         ),
         "activities": {id: await backend.activities(id) for id in ids},
         "stats": await backend.stats(),
+        "workers": await backend.workers(),
     }

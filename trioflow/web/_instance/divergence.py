@@ -143,9 +143,7 @@ async def read_divergence(
         data = await client.backend.turns_from(record.id, record.execution, turn, limit=1)
         read = read_turn(data[0]) if data else None
         recorded = read.commands if isinstance(read, Turn) else ()
-    rows = [
-        _row(client, command, command, "") for command in sorted(recorded, key=command_order)
-    ]
+    rows = [_row(client, command, command, "") for command in sorted(recorded, key=command_order)]
     if stored is not None and stored.kind == "diverged":
         rows = _with_report(rows, stored)
     return Divergence(
@@ -174,9 +172,7 @@ def _with_report(rows: list[CommandRow], report: SuspendReport) -> list[CommandR
         else:
             told.append(row)
     if not known:
-        told.append(
-            CommandRow(id=id, recorded=report.recorded, current=report.current, same=False)
-        )
+        told.append(CommandRow(id=id, recorded=report.recorded, current=report.current, same=False))
     return told
 
 
@@ -333,9 +329,7 @@ def _unreadable(stored: SuspendReport | None, turn: int, read: Undecodable) -> D
     report = SuspendReport(
         kind="unreadable history", message=f"turn {turn} cannot be read: {read.why}", turn=turn
     )
-    return Divergence(
-        stored=stored, found=report, replay="diverges", turn=turn, task="", rows=[]
-    )
+    return Divergence(stored=stored, found=report, replay="diverges", turn=turn, task="", rows=[])
 
 
 def _diverged(

@@ -277,7 +277,9 @@ async def history_of(  # noqa: PLR0917 - which, and which part
     )
 
 
-async def fact_at(client: Client, view: InstanceView, execution: int, turn: int, index: int) -> Fact:
+async def fact_at(
+    client: Client, view: InstanceView, execution: int, turn: int, index: int
+) -> Fact:
     """Read one line of a history.
 
     Raises:

@@ -168,7 +168,18 @@ def failure_line(failure: Failure) -> str:
 class _Open:
     """A bar that is being read."""
 
-    __slots__ = ("end", "held_at", "id", "instance", "kind", "name", "note", "start", "status", "turn")
+    __slots__ = (
+        "end",
+        "held_at",
+        "id",
+        "instance",
+        "kind",
+        "name",
+        "note",
+        "start",
+        "status",
+        "turn",
+    )
 
     def __init__(self, kind: str, name: str, id: str, start: float, turn: int) -> None:
         self.kind, self.name, self.id, self.start, self.turn = kind, name, id, start, turn
@@ -264,7 +275,9 @@ class Reader:
                 else:
                     self._close(event.id, at, "completed")
             case ev.UpdateRequested():
-                self._open("update", event.name, event.update, at, turn, key=f"update {event.update}")
+                self._open(
+                    "update", event.name, event.update, at, turn, key=f"update {event.update}"
+                )
             case _:
                 self.marks += _marks(event, at, turn)
                 if isinstance(event, ev.Started):
@@ -282,9 +295,9 @@ class Reader:
             case co.SendSignal():
                 self._open("signal sent", name, command.id, at, turn).instance = command.instance
             case co.StartDetached():
-                self._open("request", f"start {name}", command.id, at, turn).instance = (
-                    command.instance
-                )
+                self._open(
+                    "request", f"start {name}", command.id, at, turn
+                ).instance = command.instance
             case co.CancelInstance() | co.TerminateInstance():
                 word = "cancel" if isinstance(command, co.CancelInstance) else "terminate"
                 self._open("request", word, command.id, at, turn).instance = command.instance
@@ -311,9 +324,7 @@ class Reader:
                 bad = isinstance(command, co.RecordSideEffect) and command.failure is not None
                 self.marks.append(Mark(kind=kind, name=name, at=at, turn=turn, bad=bad))
 
-    def _open(
-        self, kind: str, name: str, id: str, at: float, turn: int, *, key: str = ""
-    ) -> _Open:
+    def _open(self, kind: str, name: str, id: str, at: float, turn: int, *, key: str = "") -> _Open:
         bar = self.bars[key or id] = _Open(kind, name, id, at, turn)
         return bar
 

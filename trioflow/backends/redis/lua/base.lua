@@ -35,8 +35,9 @@ local INF = math.huge
 --   is:<…>           instances that have one value of an attribute, by seq; see `word_key`
 --   iq:<attribute>   instances by the number that an attribute has
 --   workers          by heartbeat;  names  of workers, gone only when what they held is free
---   serves           of a worker: its queues, those of its activities, and its lease, packed; not
---                    there for a worker that runs an older trioflow
+--   serves           of a worker: its queues, those of its activities, its lease and its version,
+--                    packed; not there for a worker that runs an older trioflow, or without a version
+--   started          of a worker: when it registered
 --   numbers          '<what>:<queue>' -> how many;  queues  every queue that had anything
 --   seq, message     the last numbers given;  done:<nonce>  an answer that may have been lost
 

@@ -35,6 +35,7 @@ local function remove_worker(worker, died)
   redis.call('ZREM', P .. 'workers', worker)
   redis.call('HDEL', P .. 'names', worker)
   redis.call('HDEL', P .. 'serves', worker)
+  redis.call('HDEL', P .. 'started', worker)
   redis.call('DEL', P .. 'kept:' .. worker)
   local held = redis.call('ZRANGE', P .. 'held:' .. worker, 0, -1, 'WITHSCORES')
   local blamed = false

@@ -56,17 +56,25 @@ __all__ = [
 def register_worker(
     store: SqlStore,
     worker: str,
-    name: str,
+    facts: tuple[str, float | None, str],
     served: tuple[Sequence[str], Sequence[str]],
-    lease: float | None,
 ) -> None:
-    """See `Backend.register_worker`; ``served`` are its queues and those of its activities."""
+    """See `Backend.register_worker`.
+
+    Args:
+        store: Where.
+        worker: Its id.
+        facts: Its name, its lease and its version.
+        served: Its queues, and those of its activities.
+    """
+    name, lease, version = facts
     queues = [msgspec.json.encode(each).decode() for each in served]
     with store.transaction():
         # Locked: whoever changes the limits meanwhile changes them in this row as well.
         (limits,) = store.execute(store.limit_queries.version).fetchone()
         now = store.clock()
-        store.execute(store.queries.register_worker, worker, name, now, *queues, lease, limits)
+        row = (worker, name, now, *queues, lease, limits, now, version)
+        store.execute(store.queries.register_worker, *row)
 
 
 def heartbeat(store: SqlStore, worker: str) -> Heartbeat:

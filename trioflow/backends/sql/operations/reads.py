@@ -13,11 +13,13 @@ import msgspec
 
 from trioflow.backends.filters import Group, InstanceFilter
 from trioflow.backends.records import (
+    COUNTED,
     ActivityTask,
     Execution,
     InstanceRecord,
     QueueStats,
     RequestKey,
+    WorkerInfo,
 )
 from trioflow.backends.sql.dialect import Cursor
 from trioflow.backends.sql.operations.attributes import (
@@ -46,6 +48,7 @@ __all__ = [
     "select",
     "stats",
     "turns_from",
+    "workers",
 ]
 
 _OPEN = ("running", "suspended")
@@ -194,12 +197,47 @@ def stats(store: SqlStore) -> list[QueueStats]:
     return [QueueStats(queue=queue, **numbers[queue]) for queue in sorted(numbers)]
 
 
-def _served(stored: str | None, queues: Collection[str]) -> set[str]:
-    """Return which of some queues a worker serves: all, where its row does not say."""
+def workers(store: SqlStore) -> list[WorkerInfo]:
+    """See `Backend.workers`."""
+    queries, now = store.queries, store.clock()
+    rows = sorted(store.execute(queries.workers).fetchall(), key=lambda row: (row[1], row[0]))
+    held = [(row[0], COUNTED) for row in rows]
+    instances = store.each(queries.held_instances, held)
+    activities = store.each(queries.held_activities, held)
+    return [
+        WorkerInfo(
+            id=id,
+            name=name,
+            queues=_queues_of(queues),
+            activity_queues=_queues_of(activity_queues),
+            lease=lease,
+            heartbeat_at=beat,
+            alive=lease is None or beat + lease >= now,
+            instances=of_instances[0][0],
+            activities=of_activities[0][0],
+            started_at=started_at,
+            version=version,
+        )
+        for (
+            (id, name, beat, queues, activity_queues, lease, started_at, version),
+            of_instances,
+            of_activities,
+        ) in zip(rows, instances, activities, strict=True)
+    ]
+
+
+def _queues_of(stored: str | None) -> list[str] | None:
+    """Return which queues a worker serves, by name; ``None`` where its row does not say."""
     if stored is not None:
         with suppress(msgspec.DecodeError):  # damaged, which must hide nothing else
-            return set(queues).intersection(_names.decode(stored))
-    return set(queues)
+            return sorted(set(_names.decode(stored)))
+    return None
+
+
+def _served(stored: str | None, queues: Collection[str]) -> set[str]:
+    """Return which of some queues a worker serves: all, where its row does not say."""
+    served = _queues_of(stored)
+    return set(queues) if served is None else set(queues).intersection(served)
 
 
 # --- filters ------------------------------------------------------------------------------------

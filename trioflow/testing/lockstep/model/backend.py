@@ -21,6 +21,7 @@ from trioflow.backends.outbox import (
     refused,
 )
 from trioflow.backends.records import (
+    COUNTED,
     ENDED,
     ActivityKey,
     ActivityTask,
@@ -37,6 +38,7 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
@@ -97,9 +99,35 @@ class Model:
         queues: Sequence[str] = (),
         activity_queues: Sequence[str] = (),
         lease: float | None = None,
+        version: str = "",
     ) -> None:
         await checkpoint()
-        self.state.workers[worker] = Worker(self.now(), queues, activity_queues, lease)
+        now = self.now()
+        row = Worker(name, now, now, queues, activity_queues, lease, version)
+        self.state.workers[worker] = row
+
+    async def workers(self) -> list[WorkerInfo]:
+        await checkpoint()
+        state, now = self.state, self.now()
+        holders = Counter(row.worker for row in state.instances.values())
+        runners = Counter(one.worker for one in state.activities.values())
+        found = [
+            WorkerInfo(
+                id=id,
+                name=row.name,
+                queues=sorted({*row.queues}),
+                activity_queues=sorted({*row.activity_queues}),
+                lease=row.lease,
+                heartbeat_at=row.heartbeat_at,
+                alive=row.alive(now),
+                instances=min(holders[id], COUNTED),
+                activities=min(runners[id], COUNTED),
+                started_at=row.started_at,
+                version=row.version,
+            )
+            for id, row in state.workers.items()
+        ]
+        return sorted(found, key=lambda one: (one.name, one.id))
 
     def heartbeat(self, worker: str) -> Heartbeat:
         row = self.state.workers.get(worker)
@@ -551,11 +579,7 @@ class Model:
         state, now = self.state, self.now()
         instances = [row for row in state.instances.values() if row.status not in ENDED]
         activities = list(state.activities.values())
-        living = [
-            row
-            for row in state.workers.values()
-            if row.lease is None or row.heartbeat_at + row.lease >= now
-        ]
+        living = [row for row in state.workers.values() if row.alive(now)]
         found: list[QueueStats] = []
         queues = {row.new.queue for row in instances} | {one.new.queue for one in activities}
         for queue in queues:

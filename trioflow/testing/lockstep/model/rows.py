@@ -25,10 +25,17 @@ __all__ = ["Activity", "Instance", "Mail", "Question", "Worker", "matches"]
 class Worker:
     """A worker's row."""
 
+    name: str
+    started_at: float
     heartbeat_at: float
     queues: Sequence[str]
     activity_queues: Sequence[str]
     lease: float | None
+    version: str
+
+    def alive(self, now: float) -> bool:
+        """Return whether its lease is not over."""
+        return self.lease is None or self.heartbeat_at + self.lease >= now
 
 
 @dataclass

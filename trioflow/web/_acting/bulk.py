@@ -1,0 +1,303 @@
+"""What is done to all instances that a filter shows, in steps that a page can wait for."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from trioflow import BulkReport, Client, TrioflowError
+from trioflow._client.arguments import Filters, instance_filter
+from trioflow._client.listing import list_records
+from trioflow.backends.records import ENDED, Status
+from trioflow.web._acting.forms import (
+    Answer,
+    By,
+    Given,
+    Sheet,
+    both,
+    by_of,
+    given_of,
+    refusal,
+    show,
+)
+from trioflow.web._acting.instance import ACTIONS, Action
+from trioflow.web._filtering import Wanted
+from trioflow.web._site import Site, url
+
+__all__ = ["BULK", "routes"]
+
+_STEP: Final = 100  # instances between two looks at the clock
+_PATIENCE: Final = 5.0  # seconds for which a page does one thing after the other
+_COUNTING: Final = 3.0  # seconds for which instances are counted
+_EXAMPLES: Final = 10
+
+_MENDED: Final[tuple[Status, ...]] = ("failed", "suspended", "terminated")
+
+_Act = Callable[[Client, Given, By, Filters, str | None], Awaitable[BulkReport]]
+
+
+async def _cancel(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    return await client.cancel(reason=by.reason(given), limit=_STEP, after=after, **filters)
+
+
+async def _terminate(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    return await client.terminate(reason=by.reason(given), limit=_STEP, after=after, **filters)
+
+
+async def _pause(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    return await client.pause(reason=by.reason(given), limit=_STEP, after=after, **filters)
+
+
+async def _resume(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    return await client.resume(limit=_STEP, after=after, **filters)
+
+
+async def _reset(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    return await client.reset(reason=by.reason(given), limit=_STEP, after=after, **filters)
+
+
+async def _retry(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    activity = given.text("activity") or None
+    return await client.retry_now(activity=activity, limit=_STEP, after=after, **filters)
+
+
+async def _signal(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    value = given.value("value")
+    sent = value[0] if value else None
+    return await client.signal(
+        given.text("name"),
+        sent,
+        id=given.text("request") or None,
+        limit=_STEP,
+        after=after,
+        **filters,
+    )
+
+
+async def _remove(
+    client: Client, given: Given, by: By, filters: Filters, after: str | None
+) -> BulkReport:
+    backend = client.backend
+    # What takes one of these ids meanwhile ends later.
+    where = instance_filter(**filters, finished_before=backend.now())
+    found = await list_records(backend, where, _STEP, None)
+    done = await backend.remove(where, ids=[each.id for each in found], limit=_STEP) if found else 0
+    more = len(found) == _STEP and done > 0
+    return BulkReport(done, len(found) - done, "again" if more else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """An action, as it is done to many instances.
+
+    Attributes:
+        action: What is done to one of them.
+        act: Does it to some of them.
+        when: For which statuses it does something.
+    """
+
+    action: Action
+    act: _Act
+    when: Sequence[Status]
+
+
+BULK: Final = {
+    name: Bulk(ACTIONS[name], act, ACTIONS[name].when if name != "reset" else _MENDED)
+    for name, act in {
+        "signal": _signal,
+        "pause": _pause,
+        "resume": _resume,
+        "retry": _retry,
+        "reset": _reset,
+        "cancel": _cancel,
+        "terminate": _terminate,
+        "remove": _remove,
+    }.items()
+}
+"""By the action's name, in the order of their buttons."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """Which instances are meant, and what is done to them."""
+
+    bulk: Bulk
+    wanted: Wanted
+    filters: Filters
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Return the routes of what is done to many instances."""
+    return both(site, "/do/{action}", "act-all", _look, _do)
+
+
+def _meant(request: Request, given: Given, now: float) -> _Meant:
+    bulk = BULK.get(request.path_params["action"])
+    if bulk is None:
+        raise HTTPException(404, "There is no such action for many instances.")
+    wanted = Wanted.of(given)
+    if not wanted:
+        raise HTTPException(
+            400,
+            "Without a filter this would mean every instance of the store. Choose some first: all "
+            "of a status, for example.",
+        )
+    filters = wanted.filters(now)
+    asked = filters.get("status") or ()
+    allowed = [each for each in bulk.when if not asked or each in asked]
+    if not allowed:
+        raise HTTPException(
+            400,
+            f"{bulk.action.label} does nothing to instances that are {' or '.join(asked)}.",
+        )
+    filters["status"] = allowed
+    filters["created_before"] = min(filters.get("created_before") or now, now)
+    return _Meant(bulk, wanted, filters)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+async def _look(site: Site, request: Request) -> Response:
+    given = given_of(request)
+    now = site.client.backend.now()
+    return show(
+        site, request, await _sheet(site, request, _meant(request, given, now), now), given=given
+    )
+
+
+async def _sheet(site: Site, request: Request, meant: _Meant, now: float) -> Sheet:
+    action, filters = meant.bulk.action, meant.filters
+    number: int | None = None
+    with anyio.move_on_after(_COUNTING):
+        number = await site.client.count(**filters)
+    examples = await site.client.list(**filters, limit=_EXAMPLES)
+    how_many = "more instances than can be counted quickly" if number is None else _many(number)
+    says = [f"For each of {how_many}: {action.does[0].lower()}{action.does[1:]}"]
+    statuses = " or ".join(filters["status"])
+    says.append(f"Only those that are {statuses}, and had been started when this page was made.")
+    return Sheet(
+        title=f"{action.label} {how_many}",
+        says=says,
+        button=f"{action.label} {'them' if number is None else f'{number:,}'}",
+        action=url(request, "act-all", action=action.name),
+        back=url(request, "instances", meant.wanted.query()),
+        fields=[each for each in action.fields if each.name != "turn"],
+        hidden={
+            **_frozen(meant, now),
+            "request": f"web {secrets.token_hex(12)}",
+            "sure": "yes",
+        },
+        destroys=action.destroys or number is None or number > 1,
+        examples=[one.id for one in examples],
+        more=number is None or number > len(examples),
+    )
+
+
+def _frozen(meant: _Meant, now: float) -> dict[str, str | Sequence[str]]:
+    """Return the filter as fields that mean the same later: ``2h`` ago is a moment, for example."""
+    wanted, filters = meant.wanted, meant.filters
+    fields: dict[str, Any] = wanted.query(until=_moment(filters["created_before"] or now))
+    if wanted.since:
+        fields["since"] = _moment(filters["created_after"] or 0.0)
+    return {name: value for name, value in fields.items() if value}
+
+
+def _many(number: int) -> str:
+    return "1 instance" if number == 1 else f"{number:,} instances"
+
+
+async def _do(site: Site, request: Request) -> Response:
+    by, given = by_of(request), given_of(request)
+    now = site.client.backend.now()
+    meant = _meant(request, given, now)
+    if not given.sure:
+        return show(site, request, await _sheet(site, request, meant, now), given=given)
+    action = meant.bulk.action
+    done, passed = given.number("done") or 0, given.number("passed") or 0
+    before = done, passed
+    after = given.raw("after") or None
+    try:
+        with anyio.move_on_after(_PATIENCE) as patience:
+            while True:
+                with anyio.CancelScope(shield=True):  # a step is done whole, and counted
+                    report = await meant.bulk.act(site.client, given, by, meant.filters, after)
+                done, passed, after = done + report.done, passed + report.passed, report.after
+                if after is None or patience.cancel_called:
+                    break
+                await anyio.lowlevel.checkpoint()
+    except (TrioflowError, ValueError, TypeError) as error:
+        text, status = refusal(error)
+        sheet = await _sheet(site, request, meant, now)
+        return show(site, request, sheet, given=given, said=text, status=status)
+    finally:
+        if (done, passed) != before:
+            by.log(
+                action.name,
+                f"{_many(done - before[0])} of {meant.wanted.query()}",
+                given.text("reason") or given.text("name"),
+            )
+    return show(site, request, _answer(request, meant, given, now, done, passed, after))
+
+
+def _answer(
+    request: Request,
+    meant: _Meant,
+    given: Given,
+    now: float,
+    done: int,
+    passed: int,
+    after: str | None,
+) -> Answer:
+    action = meant.bulk.action
+    says = [f"{action.label}: done to {_many(done)}."]
+    if passed:
+        says.append(
+            f"{_many(passed)} needed nothing, or refused it: they had ended in between, say."
+        )
+    back = url(request, "instances", meant.wanted.query())
+    more = None
+    if after is not None:
+        kept = {each.name: given.raw(each.name) for each in action.fields}
+        more = Sheet(
+            title="",
+            says=("There are more.",),
+            button="Go on",
+            action=url(request, "act-all", action=action.name),
+            back=back,
+            hidden={
+                **_frozen(meant, now),
+                **kept,
+                "request": given.text("request"),
+                "after": after,
+                "done": str(done),
+                "passed": str(passed),
+                "sure": "yes",
+            },
+        )
+    title = f"{action.label}: {'so far' if more else 'done'}"
+    return Answer(title=title, says=says, back=back, more=more)
