@@ -59,7 +59,10 @@ class Field:
 
 
 REASON: Final = Field(
-    name="reason", label="Reason", help="Why, for those who look. Your name is added.", longest=1_000
+    name="reason",
+    label="Reason",
+    help="Why, for those who look. Your name is added.",
+    longest=1_000,
 )
 
 

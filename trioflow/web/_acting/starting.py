@@ -139,9 +139,7 @@ async def _do(site: Site, request: Request) -> Response:
     return to(url(request, "instance", {"did": "start"}, id=handle.id))
 
 
-def _options(
-    workflow: Workflow[..., Any], given: Given, by: By, now: float
-) -> Workflow[..., Any]:
+def _options(workflow: Workflow[..., Any], given: Given, by: By, now: float) -> Workflow[..., Any]:
     options: dict[str, Any] = {"metadata": {**(workflow.metadata or {}), "started_by": str(by)}}
     for name in ("id", "queue"):
         if text := given.text(name):
@@ -151,9 +149,7 @@ def _options(
     return workflow.options(**options)
 
 
-def _arguments(
-    workflow: Workflow[..., Any], given: Given
-) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(workflow: Workflow[..., Any], given: Given) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a call, each of its parameter's type."""
     record: dict[str, Any] = {}
     for parameter in inspect.signature(workflow.fn).parameters.values():

@@ -23,7 +23,7 @@ from trioflow._client.history import readable_fact
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
-from trioflow._engine.loop.nested import __name__ as _LOOP
+from trioflow._engine.loop import nested
 from trioflow._engine.loop.runner import TaskState
 from trioflow._engine.pending import Commands
 from trioflow._engine.replay import OUR_PACKAGES, Diverged
@@ -266,10 +266,10 @@ class _PlacedExecution(Execution):
 
 def _users_line() -> str:
     """Return the line of the user's code that is calling, ``""`` if none of this task is."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - there is no other way
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         module: str = frame.f_globals.get("__name__", "")
-        if module == _LOOP:
+        if module == nested.__name__:
             return ""  # outside of it is whoever replays
         if module.partition(".")[0] not in OUR_PACKAGES:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"

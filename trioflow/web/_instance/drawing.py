@@ -1,7 +1,7 @@
 """A timeline as SVG: places in per cent of the width, so that texts keep their size on any screen.
 
-Whatever comes from users is escaped by markupsafe. There are no styles and no scripts in it: classes
-say what a thing is, and ``instance.css`` how that looks.
+Whatever comes from users is escaped by markupsafe. There are no styles and no scripts in it:
+classes say what a thing is, and ``instance.css`` how that looks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 from markupsafe import Markup
 
-from trioflow.web._instance.scale import Scale, scale_of
+from trioflow.web._instance.scale import Piece, Scale, scale_of
 from trioflow.web._instance.timeline import Bar, Mark, Timeline
 from trioflow.web._words import duration, number
 
@@ -20,6 +20,8 @@ __all__ = ["Drawing", "Row", "draw"]
 
 _EACH = 60  # so many bars get a row each; more share rows
 _LANES = 150  # how many lanes one name gets at most, where bars share a row
+_LABELLED = 2.0  # per cent of the width from which on a cut has a label
+_AT_THE_END = 97  # where there is no room for a sign beside a bar
 _PLACES = 700  # marks of one row that are nearer to each other than a part of so many are one
 _AXIS = 26
 _HEIGHT = 26  # of a row
@@ -94,8 +96,9 @@ def draw(timeline: Timeline, *, true_scale: bool = False) -> Drawing:
     parts.append(_workflow(timeline, scale, _AXIS, _HEIGHT))
     y = _AXIS + _HEIGHT
     for row in rows:
-        for number, bars in enumerate(row.lanes):
-            parts += [_bar(bar, timeline, scale, y + number * row.lane, row.lane) for bar in bars]
+        for place, bars in enumerate(row.lanes):
+            top = y + place * row.lane
+            parts += [_bar(bar, timeline, scale, top, row.lane) for bar in bars]
         parts += _marks(row.marks, scale, y)
         y += row.height
     said = _said(timeline)
@@ -186,9 +189,7 @@ def _axis(timeline: Timeline, scale: Scale, height: int) -> list[Markup]:
         )
         for tick in scale.ticks()
     ]
-    for piece in scale.pieces:
-        if piece.cut:
-            parts.append(_cut(piece.x, piece.width, piece.end - piece.start, height))
+    parts += [_cut(piece, height) for piece in scale.pieces if piece.cut]
     if timeline.end is None and scale.start <= timeline.now <= scale.end:
         parts.append(
             Markup(
@@ -199,9 +200,10 @@ def _axis(timeline: Timeline, scale: Scale, height: int) -> list[Markup]:
     return parts
 
 
-def _cut(x: float, width: float, seconds: float, height: int) -> Markup:
+def _cut(piece: Piece, height: int) -> Markup:
+    x, width, seconds = piece.x, piece.width, piece.end - piece.start
     label = Markup("")
-    if width >= 2.0:
+    if width >= _LABELLED:
         label = Markup('<text x="{x:.3f}%" y="14" text-anchor="middle">{label}</text>').format(
             x=x + width / 2, label=_short(seconds)
         )
@@ -223,12 +225,14 @@ def _workflow(timeline: Timeline, scale: Scale, y: int, height: int) -> Markup:
     x = scale.at(timeline.start)
     width = scale.at(timeline.until) - x
     turns = [
-        Markup(
-            '<line class="turn" x1="{x:.3f}%" x2="{x:.3f}%" y1="{top}" y2="{bottom}"/>'
-        ).format(x=at, top=y + 5, bottom=y + height - 5)
+        Markup('<line class="turn" x1="{x:.3f}%" x2="{x:.3f}%" y1="{top}" y2="{bottom}"/>').format(
+            x=at, top=y + 5, bottom=y + height - 5
+        )
         for at in _thinned(timeline.turns, scale)
     ]
-    over = "" if timeline.end is None else f", over after {duration(timeline.until - timeline.start)}"
+    over = (
+        "" if timeline.end is None else f", over after {duration(timeline.until - timeline.start)}"
+    )
     wakes = Markup("")
     if timeline.wakes_at is not None and timeline.wakes_at > timeline.now:
         at = scale.at(timeline.wakes_at)
@@ -271,32 +275,19 @@ def _bar(bar: Bar, timeline: Timeline, scale: Scale, y: int, height: int) -> Mar
     more: list[Markup] = []
     if bar.held_at is not None:
         held = scale.at(bar.held_at)
+        more.append(_HELD.format(x=held, y=y + inset, width=max(x + width - held, 0.0), high=high))
+    if height != _HEIGHT:  # the bars of a lane touch each other
+        more.append(_EDGE.format(x=x, y=y + inset, bottom=y + inset + high))
+    elif bar.status in _SIGNS:
+        after = x + width < _AT_THE_END
         more.append(
-            Markup(
-                '<rect class="held" x="{x:.3f}%" y="{y}" width="{width:.3f}%" height="{high}" rx="2"/>'
-            ).format(x=held, y=y + inset, width=max(x + width - held, 0.0), high=high)
-        )
-    sign = {"failed": "\N{MULTIPLICATION X}", "retrying": "\N{ANTICLOCKWISE OPEN CIRCLE ARROW}"}
-    if height != _HEIGHT:
-        # Bars of a lane touch each other.
-        more.append(
-            Markup('<line class="edge" x1="{x:.3f}%" x2="{x:.3f}%" y1="{y}" y2="{bottom}"/>').format(
-                x=x, y=y + inset, bottom=y + inset + high
-            )
-        )
-    elif bar.status in sign:
-        # Beside the bar, or before its end where there is no room.
-        after = x + width < 97
-        more.append(
-            Markup(
-                '<text class="sign{inside}" x="{x:.3f}%" y="{y}" dx="{dx}"{anchor}>{sign}</text>'
-            ).format(
+            _SIGN.format(
                 inside="" if after else " inside",
                 x=x + width,
                 y=y + height - 9,
                 dx=4 if after else -4,
-                anchor=Markup("") if after else Markup(' text-anchor="end"'),
-                sign=sign[bar.status],
+                anchor="start" if after else "end",
+                sign=_SIGNS[bar.status],
             )
         )
     return Markup(
@@ -312,6 +303,16 @@ def _bar(bar: Bar, timeline: Timeline, scale: Scale, y: int, height: int) -> Mar
         more=Markup("").join(more),
         title=_title(bar, timeline),
     )
+
+
+_SIGNS = {"failed": "\N{MULTIPLICATION X}", "retrying": "\N{ANTICLOCKWISE OPEN CIRCLE ARROW}"}
+_SIGN = Markup(
+    '<text class="sign{inside}" x="{x:.3f}%" y="{y}" dx="{dx}" text-anchor="{anchor}">{sign}</text>'
+)
+_HELD = Markup(
+    '<rect class="held" x="{x:.3f}%" y="{y}" width="{width:.3f}%" height="{high}" rx="2"/>'
+)
+_EDGE = Markup('<line class="edge" x1="{x:.3f}%" x2="{x:.3f}%" y1="{y}" y2="{bottom}"/>')
 
 
 def _title(bar: Bar, timeline: Timeline) -> str:

@@ -387,9 +387,7 @@ async def family_of(
         InstanceNotFound: There is no such instance, or ``after`` has been removed.
     """
     record = await record_of(client, id)
-    return await read_family(
-        client, record, after=after, limit=limit, grandchildren=grandchildren
-    )
+    return await read_family(client, record, after=after, limit=limit, grandchildren=grandchildren)
 
 
 async def suspension_of(

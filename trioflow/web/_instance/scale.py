@@ -1,7 +1,8 @@
-"""The axis of a timeline: times as places from left to right, with long idle stretches cut short."""
+"""The axis of a timeline: times as places from left to right, long idle stretches cut short."""
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -11,8 +12,8 @@ from trioflow.web._instance.timeline import Timeline
 
 __all__ = ["Piece", "Scale", "Tick", "offset", "scale_of"]
 
-# How wide a stretch that is cut short is at most, in per cent: one in which nothing is under way, and
-# one in which something is.
+# How wide a stretch that is cut short is at most, in per cent: one in which nothing is under way,
+# and one in which something is.
 _CUT_IDLE = 5.0
 _CUT_BUSY = 15.0
 _ALL_CUTS = 40.0  # all of them together
@@ -121,7 +122,7 @@ def scale_of(timeline: Timeline, *, true_scale: bool = False) -> Scale:
     if timeline.wakes_at is not None:
         moments.add(timeline.wakes_at)
     times = sorted(time for time in moments if start <= time <= end)
-    gaps = [(a, b) for a, b in zip(times, times[1:], strict=False) if b > a]
+    gaps = [(a, b) for a, b in itertools.pairwise(times) if b > a]
     if not gaps:
         return Scale([Piece(start, start + 1, 0.0, 100.0)])
     return Scale(_laid_out(gaps, {} if true_scale else _to_cut(gaps, timeline)))
@@ -140,7 +141,9 @@ def _range(timeline: Timeline) -> tuple[float, float]:
 
 
 def _to_cut(gaps: Sequence[tuple[float, float]], timeline: Timeline) -> dict[float, float]:
-    """Return the stretches that would leave no room for the others, by their start: how wide they are.
+    """Return the stretches that leave no room for the others, and how wide they are to be drawn.
+
+    They are given by their starts.
 
     That is so of a stretch in which nothing is under way if it is longer than `_IDLE` times all
     that is drawn in full. One in which something is has to be much longer, since how long that

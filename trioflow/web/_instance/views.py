@@ -36,9 +36,7 @@ _CHILDREN = 30
 _GRANDCHILDREN = 3
 
 
-def _show(
-    site: Site, request: Request, name: str, view: InstanceView, **context: Any
-) -> Response:
+def _show(site: Site, request: Request, name: str, view: InstanceView, **context: Any) -> Response:
     return page(
         site,
         request,
@@ -188,8 +186,10 @@ def limit_words(limit: Limit) -> str:
 
 
 # What nobody sees, or what changes the direction of the text around it.
-_HIDDEN = [*range(32), *range(127, 160), *range(0x200E, 0x2010), *range(0x202A, 0x202F)]
-_HIDDEN += [*range(0x2066, 0x206A), 0x200B, 0xFEFF]
+_HIDDEN = [
+    *(*range(32), *range(127, 160), 0x200B, 0x200E, 0x200F, 0xFEFF),
+    *(*range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+]
 _ESCAPES = {number: ascii(chr(number))[1:-1] for number in _HIDDEN}
 
 
