@@ -46,6 +46,7 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 
@@ -98,6 +99,7 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "Trouble",
     "Unit",
     "WorkerInfo",
     "index_rows",

@@ -32,6 +32,7 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "Trouble",
     "WorkerInfo",
 ]
 
@@ -40,6 +41,9 @@ Status = Literal["running", "completed", "failed", "cancelled", "terminated", "s
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
 """The statuses of instances that are over."""
 
+
+Trouble = Literal["retrying", "unserved", "overdue", "suspended", "held"]
+"""What may be wrong with an instance that has not ended; see `InstanceFilter`."""
 
 COUNTED = 10_000
 """What a look at a whole store counts is counted so far: more are as many as these."""

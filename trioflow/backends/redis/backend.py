@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 
@@ -43,6 +43,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.redis import rows, wire
@@ -62,6 +63,8 @@ R = TypeVar("R")
 _TAKE_AT_MOST = 500
 _LOOK_AT_MOST = 1000
 _REMOVE_AT_MOST = 100
+_MOST_TROUBLES = 1000
+_TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 
 
@@ -464,13 +467,13 @@ class RedisBackend:
         found = await self._read("activities_of", instance, decode=_same)
         return sorted(map(rows.activity_task, found), key=_by_command)
 
-    async def count(self, where: InstanceFilter) -> int:
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
-        while before:
+        while before and (most is None or number < most):
             found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0)
             before = _onwards(found[0])
             number += found[1]
-        return number
+        return number if most is None else min(number, most)
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
@@ -488,6 +491,15 @@ class RedisBackend:
     async def stats(self) -> list[QueueStats]:
         found = await self._read("stats", decode=_same)
         return sorted(map(rows.queue_stats, found), key=_by_queue)
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        wanted = wire.pack(_TROUBLES), repr(float(after)), _MOST_TROUBLES
+        numbers = await self._read("count_troubles", *wanted, decode=_same)
+        return dict(zip(_TROUBLES, numbers, strict=True))
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
+        return [rows.activity_task(row) for row in found]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int
