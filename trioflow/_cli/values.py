@@ -75,10 +75,10 @@ class Span(_FloatType):
         """Return it in seconds."""
         if isinstance(value, float):
             return value
-        span = _SPAN.fullmatch(value) or _SPAN.fullmatch(f"{value}s")
-        if span is None:
-            self.fail(f"{value!r} is no length of time; write 30s, 5m or 2h", param, ctx)
-        return float(span[1]) * _SECONDS[span[2]]
+        try:
+            return texts.span_of(value)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
 
 
 class WhereCondition(_ConditionType):

@@ -28,6 +28,7 @@ __all__ = [
     "failure_line",
     "json_or_text",
     "moment_of",
+    "span_of",
 ]
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -118,6 +119,18 @@ def moment_of(text: str, now: float, *, ahead: bool = False) -> float:
         return _utc(text).timestamp()
     except ValueError:
         raise ArgumentError(f"{text!r} is no time; write 2h, 7d or 2026-11-26T09:30") from None
+
+
+def span_of(text: str) -> float:
+    """Return a length of time in seconds: ``30s``, ``5m``, or a number of seconds.
+
+    Raises:
+        ArgumentError: It is none.
+    """
+    span = _SPAN.fullmatch(text) or _SPAN.fullmatch(f"{text}s")
+    if span is None:
+        raise ArgumentError(f"{text!r} is no length of time; write 30s, 5m or 2h")
+    return float(span[1]) * _SECONDS[span[2]]
 
 
 def condition_of(text: str) -> Condition:
