@@ -13,13 +13,14 @@ from trioflow._cli.looking import describe, export, history, show
 from trioflow._cli.replay import replay
 from trioflow._cli.schedules import schedules
 from trioflow._cli.speaking import query, result, signal, start, update
+from trioflow._cli.web import dev, web
 from trioflow._cli.worker import worker
 
 __all__ = ["app"]
 
 _COMMANDS = {
-    "Workers": (worker,),
-    "Looking": (list_, count, stats, workers, show, describe, history, result, query, export),
+    "Workers": (worker, dev),
+    "Looking": (list_, count, stats, workers, show, describe, history, result, query, export, web),
     "Acting": (
         start,
         signal,
