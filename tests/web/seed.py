@@ -251,28 +251,29 @@ def multiply(path: Path, many: int) -> None:
 
     db = sqlite3.connect(path)
     columns = [row[1] for row in db.execute("PRAGMA table_info(instances)")]
-    others = [
-        name
-        for name in columns
-        if name not in ("seq", "id", "life", "created_at", "finished_at", "ready_at", "wake_at")
-    ]
-    copied = ", ".join(others)
-    marks = db.execute(
-        "SELECT seq FROM instances WHERE parent IS NULL AND worker IS NULL"
+    own = {"seq", "id", "life", "created_at", "finished_at", "ready_at", "wake_at"}
+    copied = ", ".join(name for name in columns if name not in own)
+    found = db.execute(
+        "SELECT seq, id FROM instances WHERE parent IS NULL AND worker IS NULL"
         " AND workflow NOT LIKE 'trioflow%' AND id NOT LIKE '%<%'"
     ).fetchall()
     random.seed(11)
     now = time.time()
+    ages = sorted((random.expovariate(1 / 400_000) for _ in range(many)), reverse=True)
     db.execute("BEGIN")
-    for number in range(many):
-        (seq,) = random.choice(marks)
-        at = now - random.expovariate(1 / 400_000)
-        db.execute(
+    for number, age in enumerate(ages):
+        seq, id = random.choice(found)
+        new = f"{id.rstrip('0123456789')}{random.getrandbits(40):010x}"
+        made = db.execute(
             f"INSERT INTO instances (id, life, created_at, finished_at, {copied})"
-            f" SELECT workflow || '-' || ?, ?, ?,"
-            f" CASE WHEN finished_at IS NULL THEN NULL ELSE ? END, {copied}"
+            f" SELECT ?, ?, ?, CASE WHEN finished_at IS NULL THEN NULL ELSE ? END, {copied}"
             " FROM instances WHERE seq = ?",
-            (f"{random.getrandbits(40):010x}", f"{number:032x}", at, at + 3, seq),
+            (new, f"{number:032x}", now - age, now - age + 3, seq),
+        )
+        db.execute(
+            "INSERT INTO attributes (seq, name, word, quantity)"
+            " SELECT ?, name, word, quantity FROM attributes WHERE seq = ?",
+            (made.lastrowid, seq),
         )
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -39,6 +39,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SchemaState,
     Status,
     StoredMessage,
     TakenActivities,
@@ -46,6 +47,7 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 
@@ -90,6 +92,7 @@ __all__ = [
     "Reached",
     "RedisBackend",
     "RequestKey",
+    "SchemaState",
     "SqliteBackend",
     "Status",
     "StoredMessage",
@@ -98,6 +101,7 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "Trouble",
     "Unit",
     "WorkerInfo",
     "index_rows",

@@ -31,6 +31,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
@@ -550,8 +551,8 @@ class Backend(Protocol):
         """Return the unfinished activities of an instance's current execution, by command."""
         ...
 
-    async def count(self, where: InstanceFilter) -> int:
-        """Count the instances that a filter means."""
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
+        """Count the instances that a filter means; with ``most`` up to so many, and no further."""
         ...
 
     async def count_by(
@@ -573,6 +574,25 @@ class Backend(Protocol):
 
         Of workers those count that have a row whose last heartbeat is not older than the lease
         that `register_worker` stored.
+        """
+        ...
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        """Count the instances in each kind of trouble, as `InstanceFilter` defines them.
+
+        Each is counted up to 1,000: so many stand for as many or more. So the cost grows with what
+        is unfinished at most.
+
+        Args:
+            after: The filter's ``trouble_after``.
+        """
+        ...
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        """Return of each running instance the activity that is tried again most often, if any.
+
+        That is the one of the present execution with the greatest ``attempt`` above 1, and of
+        equal ones the first by its command. In any order.
         """
         ...
 

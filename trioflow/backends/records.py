@@ -25,6 +25,7 @@ __all__ = [
     "QueueStats",
     "Reached",
     "RequestKey",
+    "SchemaState",
     "Status",
     "StoredMessage",
     "TakenActivities",
@@ -32,6 +33,7 @@ __all__ = [
     "TakenInstances",
     "TakenQuestion",
     "TakenQuestions",
+    "Trouble",
     "WorkerInfo",
 ]
 
@@ -40,6 +42,9 @@ Status = Literal["running", "completed", "failed", "cancelled", "terminated", "s
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "terminated")
 """The statuses of instances that are over."""
 
+
+Trouble = Literal["retrying", "unserved", "overdue", "suspended", "held"]
+"""What may be wrong with an instance that has not ended; see `InstanceFilter`."""
 
 COUNTED = 10_000
 """What a look at a whole store counts is counted so far: more are as many as these."""
@@ -318,6 +323,23 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     activities: int = 0
     started_at: float | None = None
     version: str = ""
+
+
+class SchemaState(msgspec.Struct, frozen=True):
+    """Which version of its schema a store has.
+
+    Attributes:
+        stored: That one; ``None`` if the store has not been made yet.
+        latest: What this trioflow needs.
+    """
+
+    stored: str | None
+    latest: str
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether there is nothing to migrate."""
+        return self.stored == self.latest
 
 
 Effect = Literal["done", "not found", "finished", "unchanged"]

@@ -20,11 +20,11 @@ __all__ = ["COMMAND_LENGTH", "SCRIPTS", "MysqlMigrations"]
 # How long one start waits for another's migration, seconds.
 _LOCK_TIMEOUT = 120
 _TABLE = "trioflow_migrations"
-_COLUMN_EXISTS = 1060
+_ALREADY_THERE = {1060, 1061}  # a column, a key
 
 # A statement that changes the schema ends its transaction, so a migration may break off in its
 # middle. It is then done again from its beginning: every statement must allow that, or begin with
-# a column that it adds.
+# a column or a key that it adds.
 #
 # An instance is known to its indexes by the short `seq`, and rows are appended. What is taken is
 # read in the order of an index, since every row that is read to be sorted would be locked. Its
@@ -307,13 +307,21 @@ CREATE TABLE IF NOT EXISTS shared_claims (
 ) {options}""",
 )
 
-# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
-# older ones.
+# For those who look: since when a worker runs, and which trioflow (null and empty in the rows of
+# older ones); when an instance was leased, or something of it committed; pages by status and by
+# workflow, what ended lately, and activities that are tried again.
 _LOOKING = (
     """
 ALTER TABLE workers
     ADD COLUMN started_at DOUBLE,
     ADD COLUMN version VARCHAR(100) NOT NULL DEFAULT ''""",
+    """
+ALTER TABLE instances
+    ADD COLUMN held_at DOUBLE,
+    ADD KEY instances_status (status),
+    ADD KEY instances_workflow (workflow, status),
+    ADD KEY instances_ended (status, finished_at)""",
+    "ALTER TABLE activities ADD KEY activities_retried (attempt)",
 )
 
 # Name and statements of each migration, in order.
@@ -401,7 +409,7 @@ class MysqlMigrations(Migrations[MysqlConnection, Sequence[str]]):
                 connection.execute(self._names.script(statement).format_map(names))
             except pymysql.OperationalError as exc:
                 # A statement is done whole or not at all, so all that it does is done.
-                if code_of(exc) != _COLUMN_EXISTS:
+                if code_of(exc) not in _ALREADY_THERE:
                     raise
 
     def _stamp(self, connection: MysqlConnection, name: str) -> None:

@@ -276,11 +276,18 @@ CREATE TABLE {schema}.shared_claims (
 CREATE INDEX shared_claims_instance ON {schema}.shared_claims (instance);
 """
 
-# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
-# older ones.
+# For those who look: since when a worker runs, and which trioflow (null and empty in the rows of
+# older ones); when an instance was leased, or something of it committed; pages by status and by
+# workflow, what ended lately, and activities that are tried again.
 _LOOKING = """
 ALTER TABLE {schema}.workers ADD COLUMN started_at float8,
     ADD COLUMN version text NOT NULL DEFAULT '';
+ALTER TABLE {schema}.instances ADD COLUMN held_at float8;
+CREATE INDEX instances_status ON {schema}.instances (status, seq);
+CREATE INDEX instances_workflow ON {schema}.instances (workflow, status, seq);
+CREATE INDEX instances_ended ON {schema}.instances (status, finished_at)
+    WHERE finished_at IS NOT NULL;
+CREATE INDEX activities_retried ON {schema}.activities (instance) WHERE attempt > 1;
 """
 
 # Name and script of each migration, in order.

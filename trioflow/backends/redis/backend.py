@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from trioflow._model.events import ParentRef
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.thread import StorageThread
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -39,16 +40,18 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SchemaState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
-from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.redis.opening import look_at_settings, open_store, schema_of
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
@@ -62,6 +65,8 @@ R = TypeVar("R")
 _TAKE_AT_MOST = 500
 _LOOK_AT_MOST = 1000
 _REMOVE_AT_MOST = 100
+_MOST_TROUBLES = 1000
+_TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
 _RECORD_FIELDS = wire.pack(rows.RECORD_FIELDS)
 
 
@@ -129,6 +134,32 @@ class RedisBackend:
             connection.close()
             raise
         return connection
+
+    async def migrate(self) -> None:
+        """Bring the number of the schema up to date, without opening the store; errors as `open`.
+
+        Rows of an older version are read as they are.
+        """
+        await self._apart(lambda connection: open_store(connection, self._source))
+
+    async def schema_state(self) -> SchemaState:
+        """Return which version of the schema is stored; nothing is changed. Errors as `open`."""
+        return await self._apart(schema_of)
+
+    async def _apart(self, use: Callable[[RedisConnection], R]) -> R:
+        thread = StorageThread(f"trioflow schema {self.address.shown}")
+
+        def call() -> R:
+            connection = RedisConnection(self.address, self._patience)
+            try:
+                return use(connection)
+            finally:
+                connection.close()
+
+        try:
+            return await thread.run(call)
+        finally:
+            await thread.aclose()
 
     async def aclose(self) -> None:
         if self._notifier is not None:
@@ -464,13 +495,13 @@ class RedisBackend:
         found = await self._read("activities_of", instance, decode=_same)
         return sorted(map(rows.activity_task, found), key=_by_command)
 
-    async def count(self, where: InstanceFilter) -> int:
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         packed, before, number = wire.pack_filter(where), "+inf", 0
-        while before:
+        while before and (most is None or number < most):
             found = await self._select(packed, b"", -1, _LOOK_AT_MOST, before, "", "", 0)
             before = _onwards(found[0])
             number += found[1]
-        return number
+        return number if most is None else min(number, most)
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
@@ -488,6 +519,15 @@ class RedisBackend:
     async def stats(self) -> list[QueueStats]:
         found = await self._read("stats", decode=_same)
         return sorted(map(rows.queue_stats, found), key=_by_queue)
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        wanted = wire.pack(_TROUBLES), repr(float(after)), _MOST_TROUBLES
+        numbers = await self._read("count_troubles", *wanted, decode=_same)
+        return dict(zip(_TROUBLES, numbers, strict=True))
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        found = await self._read("tried_again", wire.pack(list(instances)), decode=_same)
+        return [rows.activity_task(row) for row in found]
 
     async def remove(
         self, where: InstanceFilter, *, ids: Sequence[str] | None = None, limit: int

@@ -213,6 +213,8 @@ def pack_filter(where: InstanceFilter) -> bytes:
             "id_prefix": where.id_prefix or None,
             "parent": where.parent,
             "finished_before": where.finished_before,
+            "trouble": where.trouble or False,
+            "trouble_after": float(where.trouble_after),
             "attributes": [
                 (one.name, one.how, one.word, one.quantity)
                 for one in sorted(where.attributes, key=lambda one: one.how != "=")

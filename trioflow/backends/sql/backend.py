@@ -43,6 +43,7 @@ from trioflow.backends.records import (
     TakenActivities,
     TakenInstances,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
@@ -54,6 +55,7 @@ from trioflow.backends.sql.operations import (
     reads,
     resets,
     taking,
+    troubles,
 )
 from trioflow.backends.sql.operations import questions as asking
 from trioflow.backends.sql.operations.commit import commit
@@ -315,8 +317,8 @@ class SqlBackend(abc.ABC, Generic[S]):
     async def activities(self, instance: str) -> list[ActivityTask]:
         return await self._read(reads.activities, instance)
 
-    async def count(self, where: InstanceFilter) -> int:
-        return await self._read(reads.count, where)
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
+        return await self._read(reads.count, where, most)
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
@@ -325,6 +327,12 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def stats(self) -> list[QueueStats]:
         return await self._read(reads.stats)
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        return await self._read(troubles.troubles, after)
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        return await self._read(reads.tried_again, instances)
 
     def in_transaction(self, connection: object) -> CallerTransaction:
         raise refused(self.name)

@@ -186,7 +186,7 @@ class Queries:
     # Events for the execution that ended are of no use to the next one; those for any stay.
     continue_instance = f"""UPDATE instances SET execution = execution + 1, turns = 0,
         events = 0, input = ?, carried = ?, ready_at = ?, unread = unread - ?, wake_at = ?,
-        sticky_worker = worker, worker = ?, custom_status = coalesce(?, custom_status),
+        sticky_worker = worker, worker = ?, held_at = ?, custom_status = coalesce(?, custom_status),
         {_PERHAPS_SUSPECT}
         WHERE id = ? AND worker = ? AND execution = ? AND turns = ? AND life = ?
         AND status = 'running'"""  # noqa: S608
@@ -342,8 +342,11 @@ class Queries:
         ORDER BY execution, number"""
     current_execution = "SELECT execution FROM instances WHERE id = ?"
     records = f"SELECT {', '.join(RECORD_COLUMNS)} FROM instances {{where}}"  # noqa: S608 - our names
+    records_in_order = f"""SELECT {", ".join(RECORD_COLUMNS)}, seq FROM instances
+        {{where}}"""  # noqa: S608 - our names
     seq_of = "SELECT seq FROM instances WHERE id = ?"
     count = "SELECT count(*) FROM instances {where}"
+    count_some = "SELECT count(*) FROM (SELECT 1 AS one FROM instances {where}) AS few"
     ids = "SELECT id, seq, length(attributes) FROM instances {where} {for_update}"
     seqs = "SELECT id, seq FROM instances WHERE id {among}"
     # Through the index of attributes, which is read in the order of the list.
@@ -362,6 +365,13 @@ class Queries:
         JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
             AND instances.life = a.life
         WHERE a.instance = ? ORDER BY a.command"""
+    tried_again = """SELECT a.instance, a.execution, a.command, a.activity, a.queue, a.input,
+        a.options, a.attempt, a.scheduled_at, a.visible_at, a.failure, a.priority, a.life,
+        a.progress, a.limit_key FROM activities AS a
+        JOIN instances ON instances.id = a.instance AND instances.execution = a.execution
+            AND instances.life = a.life
+        WHERE a.instance = ? AND a.attempt > 1 AND instances.status = 'running'
+        ORDER BY a.attempt DESC, a.command LIMIT 1"""
     # Grouped in the order of the index, which is read through; nothing is sorted, no row is read.
     instance_stats = """SELECT queue, status, worker, count(*),
             sum(CASE WHEN ready_at <= ? THEN 1 ELSE 0 END)

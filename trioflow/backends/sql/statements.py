@@ -93,7 +93,7 @@ STEP_INSTANCES = Update(
         WHEN v.keeper IS NULL THEN instances.deaths - 1 ELSE instances.deaths END,
     ready_at = CASE WHEN instances.unread > v.consumed THEN v.now ELSE v.ready_at END,
     unread = instances.unread - v.consumed, wake_at = v.wake_at,
-    sticky_worker = v.worker, worker = v.keeper,
+    sticky_worker = v.worker, worker = v.keeper, held_at = v.now,
     custom_status = coalesce(v.custom_status, instances.custom_status)""",
     where=_FENCE,
 )
@@ -191,12 +191,15 @@ _LEASE = """instances.seq = v.seq
     AND (instances.worker IS NULL OR instances.worker = v.worker)
     AND EXISTS (SELECT 1 FROM workers WHERE workers.id = v.worker)"""
 LEASE_INSTANCES = Update(
-    "instances", ("seq", "worker"), set="worker = v.worker, ready_at = NULL", where=_LEASE
+    "instances",
+    ("seq", "worker", "now"),
+    set="worker = v.worker, ready_at = NULL, held_at = v.now",
+    where=_LEASE,
 )
 LEASE_SUSPECTS = Update(
     "instances",
-    ("seq", "worker"),
-    set="""worker = v.worker, ready_at = NULL, level = instances.priority,
+    ("seq", "worker", "now"),
+    set="""worker = v.worker, ready_at = NULL, held_at = v.now, level = instances.priority,
     deaths = instances.deaths + 1""",
     where=_LEASE,
 )

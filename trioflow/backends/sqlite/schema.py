@@ -310,11 +310,17 @@ CREATE TABLE shared_claims (
 CREATE INDEX shared_claims_instance ON shared_claims (instance);
 """
 
-# For those who look: since when a worker runs, and which trioflow. Null and empty in the rows of
-# older ones.
+# For those who look: since when a worker runs, and which trioflow (null and empty in the rows of
+# older ones); when an instance was leased, or something of it committed; pages by status and by
+# workflow, what ended lately, and activities that are tried again.
 _LOOKING = """
 ALTER TABLE workers ADD COLUMN started_at REAL;
 ALTER TABLE workers ADD COLUMN version TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN held_at REAL;
+CREATE INDEX instances_status ON instances (status, seq);
+CREATE INDEX instances_workflow ON instances (workflow, status, seq);
+CREATE INDEX instances_ended ON instances (status, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX activities_retried ON activities (instance) WHERE attempt > 1;
 """
 
 # Name and script of each migration, in order.

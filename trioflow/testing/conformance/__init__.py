@@ -41,6 +41,7 @@ from trioflow.testing.conformance import (
     sharing,
     suspects,
     times,
+    troubles,
     workers,
 )
 from trioflow.testing.conformance.stage import Case, Stage
@@ -53,6 +54,6 @@ def conformance_cases() -> list[Case]:
     modules = (
         *(instances, commits, endings, executions, messages, times, activities, cancels),
         *(workers, suspects, lives, clients, priorities, requests, questions, resets, searching),
-        *(schedules, limits, outbox, sharing),
+        *(schedules, limits, outbox, sharing, troubles),
     )
     return [case for module in modules for case in module.CASES]

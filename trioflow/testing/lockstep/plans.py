@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 
 from trioflow._model.attributes import AttributeCondition
 from trioflow._model.limits import Limit
+from trioflow.backends.records import Trouble
 
 __all__ = [
     "ACTIVITIES",
@@ -23,6 +24,7 @@ __all__ = [
     "IDS",
     "QUEUES",
     "REQUESTS",
+    "TROUBLE_AFTER",
     "WORKFLOWS",
     "ActivityPlan",
     "Asker",
@@ -65,6 +67,7 @@ QUEUES = ("q", "r")
 WORKFLOWS = ("flow", "grow")
 ACTIVITIES = ("act", "bake")
 PRIORITIES = (0, 1, -1)
+TROUBLE_AFTER = (-1e8, 1e8)  # the one means all of a run, the other what is long ago
 # In their stored form; as filters they are conditions that all hold.
 ATTRIBUTES: tuple[bytes, ...] = (
     b"",
@@ -221,7 +224,10 @@ class FilterPlan:
     created_before: str
     created_after: str
     finished_before: str
+    finished_after: str
     attributes: tuple[AttributeCondition, ...]
+    trouble: Trouble | None
+    trouble_after: float
 
 
 # --- strategies: what is usual comes first, since failing runs shrink towards it ------------------
@@ -410,6 +416,9 @@ filters = st.builds(
     created_before=_mostly("", *IDS),
     created_after=_mostly("", *IDS),
     finished_before=_mostly("", *IDS),
+    finished_after=_mostly("", *IDS),
+    trouble=_mostly(None, *get_args(Trouble), weight=5),
+    trouble_after=st.sampled_from(TROUBLE_AFTER),
     attributes=_mostly(*CONDITIONS, weight=4),
 )
 groups = st.sampled_from(GROUPS)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from trioflow.backends.filters import InstanceFilter
+from trioflow.testing.lockstep.comparing import comparable
 from trioflow.testing.lockstep.drafting import Draft
 from trioflow.testing.lockstep.facts import Facts
 from trioflow.testing.lockstep.plans import IDS, FilterPlan
@@ -19,6 +20,7 @@ _TIMES = {
     "created_before": "created_at",
     "created_after": "created_at",
     "finished_before": "finished_at",
+    "finished_after": "finished_at",
 }
 
 
@@ -35,6 +37,7 @@ class Reader:
         filters = await self.filters(where)
         call = self._sides.call
         await call("count", filters)
+        await call("count", filters, most=limit)
         ordered: Shape = lambda found, _: sorted(found)  # noqa: E731
         await call("count_by", filters, by, attribute=attribute, shape=ordered)
         listed = await call(
@@ -50,6 +53,7 @@ class Reader:
         lives = [known.get(id, "") for id in ids]
         for asked in (lives, [*lives[1:], *lives[:1]]):
             await call("not_running", ids, lives=asked, shape=lambda found, _: sorted(found))
+        await call("tried_again", ids, shape=lambda found, _: sorted(map(repr, comparable(found))))
         for id in ids:
             await call("history", id)
             await call("executions", id)

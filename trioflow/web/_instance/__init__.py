@@ -21,6 +21,7 @@ _ID = "/instances/{id:trioflow_id}"
 def routes(site: Site) -> list[BaseRoute]:
     """Return the routes of ``/instances/{id}`` and below."""
     site.templates.tests["undecodable"] = lambda value: isinstance(value, Undecodable)
+    site.templates.filters["visible"] = views.visible
     return [
         get(site, _ID, views.overview, "instance"),
         get(site, f"{_ID}/timeline", views.timeline, "instance_timeline"),

@@ -10,17 +10,21 @@ from __future__ import annotations
 import linecache
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, Literal, NamedTuple, cast
 
 import anyio.lowlevel
 import msgspec
+import trio
 
 from trioflow import Client, Undecodable, Workflow
 from trioflow._client.history import readable_fact
 from trioflow._engine import guard
 from trioflow._engine.calls import Caller
 from trioflow._engine.execution import Execution
+from trioflow._engine.loop import nested
+from trioflow._engine.loop.runner import TaskState
 from trioflow._engine.pending import Commands
 from trioflow._engine.replay import OUR_PACKAGES, Diverged
 from trioflow._engine.suspension import NeedsSuspension
@@ -175,33 +179,98 @@ def _with_report(rows: list[CommandRow], report: SuspendReport) -> list[CommandR
 # --- by replay -----------------------------------------------------------------------------------
 
 
+class _Step(NamedTuple):
+    """A command that was given, or a task that was spawned, and the line of the user's code."""
+
+    task: str  # who has done it
+    id: str  # the id of the command, or the path of the task
+    place: str  # "" if the task has no code of the user's
+
+
 class _PlacedCommands(Commands):
     """Commands that know which line of the user's code has given each of them."""
 
-    __slots__ = ("places",)
+    __slots__ = ("steps",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.places: dict[str, str] = {}
+        self.steps: list[_Step] = []
 
     def give(self, command: Command) -> None:
-        self.places[command.id] = _users_line()
+        self.steps.append(_Step(command.id.partition(":")[0], command.id, _users_line()))
         super().give(command)
 
     async def give_and_wait(self, command: Command, *, abandon: bool = False) -> Any:
-        self.places[command.id] = _users_line()
+        self.steps.append(_Step(command.id.partition(":")[0], command.id, _users_line()))
         return await super().give_and_wait(command, abandon=abandon)
 
 
+class _Spawned(dict[trio.lowlevel.Task, TaskState]):
+    """The states of tasks; notes the line of the user's code that spawns each of them."""
+
+    def __init__(self, steps: list[_Step]) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def __setitem__(self, task: trio.lowlevel.Task, state: TaskState) -> None:
+        super().__setitem__(task, state)
+        by = "" if state.parent is None else state.parent.path
+        self._steps.append(_Step(by, state.path, _users_line()))
+
+
 class _PlacedExecution(Execution):
+    """An execution that knows the lines of its commands, and of its tasks.
+
+    Attributes:
+        steps: What was done, in this order.
+    """
+
     commands_class = _PlacedCommands
-    __slots__ = ()
+    __slots__ = ("steps",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.steps = cast("_PlacedCommands", self.commands).steps
+        self.loop._runner.states = _Spawned(self.steps)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    def places(self) -> dict[str, str]:
+        """Return the lines that have given the commands, by their ids.
+
+        If the task of a command has no code of the user's, it is the line that has spawned it.
+        """
+        found = {step.id: step.place for step in self.steps}
+        return {id: place or found.get(id.partition(":")[0], "") for id, place in found.items()}
+
+    def before(self, task: str, different: str, here: str) -> str:
+        """Return the last line that was passed on the way to what is different.
+
+        Args:
+            task: The path of its task.
+            different: The id of the command, which may not have been given.
+            here: Its line.
+        """
+        parts = task.split(".")
+        way = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+        line, at = "", ""
+        for step in self.steps:
+            if step.task != at or step.id == different:
+                if step.id == different:
+                    break
+                continue
+            if step.place and step.place != here:
+                line = step.place
+            if step.id in way:  # from here on what its parent does leads elsewhere
+                at = step.id
+        return line
 
 
 def _users_line() -> str:
-    frame = sys._getframe(2)  # noqa: SLF001 - there is no other way
+    """Return the line of the user's code that is calling, ``""`` if none of this task is."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         module: str = frame.f_globals.get("__name__", "")
+        if module == nested.__name__:
+            return ""  # outside of it is whoever replays
         if module.partition(".")[0] not in OUR_PACKAGES:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
@@ -224,7 +293,6 @@ async def _replayed(
         propagators=client.propagators,
         interceptors=those_around(client.interceptors, "workflow"),
     )
-    places: Mapping[str, str] = execution.commands.places  # type: ignore[attr-defined]  # its class
     turn: Turn | None = None
     try:
         first = 0
@@ -241,10 +309,10 @@ async def _replayed(
                     await anyio.lowlevel.checkpoint()
             first += len(data)
     except Diverged as stop:
-        return _diverged(client, stored, stop, places)
+        return _diverged(client, stored, stop, execution)
     except NeedsSuspension as stop:
         recorded = () if turn is None else turn.commands
-        return _diverged(client, stored, Diverged(stop.report, recorded, recorded), places)
+        return _diverged(client, stored, Diverged(stop.report, recorded, recorded), execution)
     finally:
         execution.evict()
     return Divergence(
@@ -265,20 +333,20 @@ def _unreadable(stored: SuspendReport | None, turn: int, read: Undecodable) -> D
 
 
 def _diverged(
-    client: Client, stored: SuspendReport | None, stop: Diverged, places: Mapping[str, str]
+    client: Client, stored: SuspendReport | None, stop: Diverged, execution: _PlacedExecution
 ) -> Divergence:
     report = stop.report
+    places = execution.places()
     was = {command_order(each): each for each in stop.recorded}
     is_now = {command_order(each): each for each in stop.current}
     rows: list[CommandRow] = []
     for key in sorted(was.keys() | is_now.keys()):
         recorded, current = was.get(key), is_now.get(key)
-        given = current or recorded
-        place = places.get(given.id, "") if given is not None and current is not None else ""
+        place = "" if current is None else places.get(current.id, "")
         rows.append(_row(client, recorded, current, place))
     differing = next((row for row in rows if not row.same), None)
-    here = differing.place if differing is not None else ""
-    before = _last_common(report, rows, places)
+    here = report.line if differing is None else differing.place or report.line
+    before = execution.before(report.task, "" if differing is None else differing.id, here)
     first = 0 if differing is None else max(0, rows.index(differing) - _ROWS // 2)
     return Divergence(
         stored=stored,
@@ -289,22 +357,8 @@ def _diverged(
         rows=rows[first : first + _ROWS],
         left_out=max(0, len(rows) - _ROWS),
         before=_source(before),
-        now=_source(here or report.line),
+        now=_source(here),
     )
-
-
-def _last_common(
-    report: SuspendReport, rows: Sequence[CommandRow], places: Mapping[str, str]
-) -> str:
-    """Return the last line of the task that has given what the history has, too."""
-    different = {row.id for row in rows if not row.same}
-    line = ""
-    for id, place in places.items():
-        if id in different:
-            continue
-        if id.partition(":")[0] == report.task and place:
-            line = place
-    return line
 
 
 def _row(

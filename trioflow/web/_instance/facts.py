@@ -118,7 +118,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bad: bool = False
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """Where a line of a history stands, and what it can be found by; see `Fact`."""
 
     turn: int
@@ -232,25 +232,25 @@ def fact_of(line: Line, turn: Turn | Undecodable, thing: msgspec.Struct | None) 
         turn: Its turn.
         thing: The event, command or outcome, decoded; ``None`` if the turn cannot be read.
     """
-    common = msgspec.structs.asdict(Fact(**line._asdict(), now=0.0, side="event"))
+    known = Fact(now=0.0, side="event", **msgspec.structs.asdict(line))
     if isinstance(turn, Undecodable) or thing is None:
-        return Fact(**{**common, "value": turn, "has_value": True})
+        return msgspec.structs.replace(known, value=turn, has_value=True)
     shape = _shape_of(type(thing))
     events, commands = len(turn.events), len(turn.commands)
     side = "event"
     if line.index >= events:
         side = "command" if line.index < events + commands else "outcome"
-    at = turn.at[line.index] if line.index < len(turn.at) else turn.now
-    failure = getattr(thing, "failure", None)
-    common |= {
-        "side": side,
-        "now": at,
-        "failure": failure,
-        "value": getattr(thing, shape.value) if shape.value and failure is None else None,
-        "has_value": bool(shape.value) and failure is None,
-        "more": _rest(thing),
-    }
-    return Fact(**common)
+    failure: Failure | None = getattr(thing, "failure", None)
+    has_value = bool(shape.value) and failure is None
+    return msgspec.structs.replace(
+        known,
+        side=side,
+        now=turn.at[line.index] if line.index < len(turn.at) else turn.now,
+        failure=failure,
+        value=getattr(thing, shape.value) if has_value else None,
+        has_value=has_value,
+        more=_rest(thing),
+    )
 
 
 def _rest(thing: msgspec.Struct) -> dict[str, Any]:

@@ -372,14 +372,22 @@ async def tasks_of(
 
 
 async def family_of(
-    client: Client, id: str, *, after: str | None = None, limit: int = 50
+    client: Client, id: str, after: str | None = None, limit: int = 50, grandchildren: int = 5
 ) -> Family:
     """Read the parents and the children of an instance.
+
+    Args:
+        client: To read with.
+        id: The instance.
+        after: The id of the child after which to go on.
+        limit: How many children are given at most.
+        grandchildren: How many children of each of these.
 
     Raises:
         InstanceNotFound: There is no such instance, or ``after`` has been removed.
     """
-    return await read_family(client, await record_of(client, id), after=after, limit=limit)
+    record = await record_of(client, id)
+    return await read_family(client, record, after=after, limit=limit, grandchildren=grandchildren)
 
 
 async def suspension_of(
@@ -393,5 +401,7 @@ async def suspension_of(
         registry: The workflows whose code may be run here, or ``None``.
     """
     record = await record_of(client, view.instance.id)
-    workflow = workflow_of(registry, record.workflow)
+    # To replay a long history takes seconds.
+    known = workflow_of(registry, record.workflow)
+    workflow = known if view.instance.suspension is not None else None
     return await read_divergence(client, record, view.instance.suspension, workflow)

@@ -1,7 +1,8 @@
-"""The axis of a timeline: times as places from left to right, with long idle stretches cut short."""
+"""The axis of a timeline: times as places from left to right, long idle stretches cut short."""
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -9,9 +10,12 @@ import msgspec
 
 from trioflow.web._instance.timeline import Timeline
 
-__all__ = ["Piece", "Scale", "Tick", "duration", "scale_of"]
+__all__ = ["Piece", "Scale", "Tick", "offset", "scale_of"]
 
-_CUT = 5.0  # how wide a stretch that is cut short is at most, in per cent
+# How wide a stretch that is cut short is at most, in per cent: one in which nothing is under way,
+# and one in which something is.
+_CUT_IDLE = 5.0
+_CUT_BUSY = 15.0
 _ALL_CUTS = 40.0  # all of them together
 # What is cut has at least so many seconds, and is so many times as long as all that is not.
 _IDLE = (1.0, 3.0)
@@ -21,7 +25,8 @@ _STEPS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200),
     *(86400 * days for days in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)),
 )
-_PER_TICK = 11.0  # per cent of the width for each label, at least
+_PER_TICK = 11.0  # per cent of the width from one label to the next, at least
+_LABEL = 6.0  # how much of that it takes itself
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -72,10 +77,16 @@ class Scale:
         for piece in self.pieces:
             if not piece.cut:
                 found += self._ticks_of(piece)
+        cuts = [piece.x for piece in self.pieces if piece.cut]
         kept: list[Tick] = []
         for tick in found:
-            if not kept or tick.x - kept[-1].x >= _PER_TICK * 0.6:
-                kept.append(msgspec.structs.replace(tick, minor=len(kept) % 2 == 1))
+            label = tick.label
+            if any(0 <= x - tick.x < _LABEL for x in [*cuts, 100.0]):
+                label = ""  # it would run into what stands there
+            if not kept or tick.x - kept[-1].x >= _LABEL:
+                near = any(0 <= x - tick.x < 3 * _LABEL for x in cuts)
+                minor = len(kept) % 2 == 1 or near
+                kept.append(msgspec.structs.replace(tick, label=label, minor=minor))
         return kept
 
     def _ticks_of(self, piece: Piece) -> Iterable[Tick]:
@@ -92,7 +103,7 @@ class Scale:
 
     def _label(self, at: float, step: float) -> str:
         since = at - self.start
-        return "0" if since < step / 2 else f"+{duration(since, step)}"
+        return "0" if since < step / 2 else f"+{offset(since, step)}"
 
 
 def scale_of(timeline: Timeline, *, true_scale: bool = False) -> Scale:
@@ -111,11 +122,10 @@ def scale_of(timeline: Timeline, *, true_scale: bool = False) -> Scale:
     if timeline.wakes_at is not None:
         moments.add(timeline.wakes_at)
     times = sorted(time for time in moments if start <= time <= end)
-    gaps = [(a, b) for a, b in zip(times, times[1:], strict=False) if b > a]
+    gaps = [(a, b) for a, b in itertools.pairwise(times) if b > a]
     if not gaps:
         return Scale([Piece(start, start + 1, 0.0, 100.0)])
-    cut: set[float] = set() if true_scale else _to_cut(gaps, timeline)
-    return Scale(_laid_out(gaps, cut))
+    return Scale(_laid_out(gaps, {} if true_scale else _to_cut(gaps, timeline)))
 
 
 def _range(timeline: Timeline) -> tuple[float, float]:
@@ -130,8 +140,10 @@ def _range(timeline: Timeline) -> tuple[float, float]:
     return start, max(start, end)
 
 
-def _to_cut(gaps: Sequence[tuple[float, float]], timeline: Timeline) -> set[float]:
-    """Return the starts of the stretches that would leave no room for what happens beside them.
+def _to_cut(gaps: Sequence[tuple[float, float]], timeline: Timeline) -> dict[float, float]:
+    """Return the stretches that leave no room for the others, and how wide they are to be drawn.
+
+    They are given by their starts.
 
     That is so of a stretch in which nothing is under way if it is longer than `_IDLE` times all
     that is drawn in full. One in which something is has to be much longer, since how long that
@@ -140,13 +152,13 @@ def _to_cut(gaps: Sequence[tuple[float, float]], timeline: Timeline) -> set[floa
     busy = _busy(gaps, timeline)
     by_length = sorted(gaps, key=lambda gap: gap[1] - gap[0])
     drawn = 0.0
-    cut: set[float] = set()
+    cut: dict[float, float] = {}
     for a, b in by_length:
         length = b - a
         shortest, times = _BUSY if a in busy else _IDLE
         # Once something was cut, all that is longer and of its kind is, too.
         if length >= shortest and length > times * drawn > 0:
-            cut.add(a)
+            cut[a] = _CUT_BUSY if a in busy else _CUT_IDLE
         else:
             drawn += length
     return cut
@@ -170,16 +182,15 @@ def _busy(gaps: Sequence[tuple[float, float]], timeline: Timeline) -> set[float]
     return found
 
 
-def _laid_out(gaps: Sequence[tuple[float, float]], cut: set[float]) -> list[Piece]:
-    width = min(_CUT, _ALL_CUTS / len(cut)) if cut else 0.0
+def _laid_out(gaps: Sequence[tuple[float, float]], cut: dict[float, float]) -> list[Piece]:
     drawn = sum(b - a for a, b in gaps if a not in cut)
-    if drawn <= 0:
-        width, drawn = 100.0 / len(gaps), 1.0
-    each = (100.0 - width * len(cut)) / drawn
+    wanted = sum(cut.values())
+    share = min(1.0, _ALL_CUTS / wanted) if wanted else 0.0
+    each = (100.0 - wanted * share) / drawn
     pieces: list[Piece] = []
     x = 0.0
     for a, b in gaps:
-        wide = width if a in cut else (b - a) * each
+        wide = cut[a] * share if a in cut else (b - a) * each
         last = pieces[-1] if pieces else None
         if last is not None and not last.cut and a not in cut:
             pieces[-1] = Piece(last.start, b, last.x, last.width + wide)
@@ -189,34 +200,26 @@ def _laid_out(gaps: Sequence[tuple[float, float]], cut: set[float]) -> list[Piec
     return pieces
 
 
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
-def duration(seconds: float, step: float | None = None) -> str:
-    """Return a length of time as people write it: ``"2 min 5 s"``.
+def offset(seconds: float, step: float) -> str:
+    """Return a length of time, exact to a step: ``2m 30s``, ``16.8 s``.
 
     Args:
         seconds: How long.
-        step: How exact it has to be, in seconds; by default the two largest units are given.
+        step: How exact it has to be, in seconds.
     """
-    if seconds < 0:
-        return f"-{duration(-seconds, step)}"
-    if step is None and seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 or not seconds else "<1 ms"
-    exact = step is not None
-    if not exact:
-        step = 0.01 if seconds < 10 else 0.1 if seconds < 60 else 1.0
-    digits = next((n for n in range(6) if round(10.0**-n, 9) <= (step or 1.0)), 6)
+    digits = next((n for n in range(6) if round(10.0**-n, 9) <= step), 6)
     left = round(seconds, digits)
     parts: list[str] = []
     for unit, size in _UNITS:
-        if left >= size:
-            parts.append(f"{int(left // size)} {unit}")
-            left = round(left % size, digits)
-    if left and (exact or len(parts) < 2):
-        parts.append(
-            f"{left:.{digits}f}".rstrip("0").rstrip(".") + " s" if digits else f"{left:.0f} s"
-        )
-    elif not parts:
-        parts.append("0 s")
-    return " ".join(parts if exact else parts[:2])
+        many, left = divmod(left, size)
+        if many:
+            parts.append(f"{many:.0f}{unit}")
+    left = round(left, digits)
+    if not parts and left < 1 and step < 0.1:  # noqa: PLR2004 - where milliseconds read better
+        return f"{left * 1000:g} ms"
+    if left or not parts:
+        parts.append(f"{left:g}s" if parts else f"{left:g} s")
+    return " ".join(parts)

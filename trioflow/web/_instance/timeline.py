@@ -284,7 +284,7 @@ class Reader:
                     for message in event.carried:
                         self._event(message, at, turn)
 
-    def _command(self, command: co.Command, at: float, turn: int) -> None:
+    def _command(self, command: co.Command, at: float, turn: int) -> None:  # noqa: C901 - one by one
         name = co.command_target(command)
         match command:
             case co.RunActivity():

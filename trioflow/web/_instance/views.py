@@ -26,17 +26,17 @@ __all__ = [
     "tasks",
     "timeline",
     "value",
+    "visible",
 ]
 
 _LINES = 100  # of a history on one page
 _BARS = 500
 _GLANCE = 40  # bars of the timeline on the overview
-_CHILDREN = 50
+_CHILDREN = 30
+_GRANDCHILDREN = 3
 
 
-def _show(
-    site: Site, request: Request, name: str, view: InstanceView, **context: Any
-) -> Response:
+def _show(site: Site, request: Request, name: str, view: InstanceView, **context: Any) -> Response:
     return page(
         site,
         request,
@@ -122,10 +122,12 @@ async def family(site: Site, request: Request) -> Response:
     after = request.query_params.get("after") or None
     try:
         found = await reading.family_of(
-            site.client, view.instance.id, after=after, limit=_CHILDREN
+            site.client, view.instance.id, after, _CHILDREN, _GRANDCHILDREN
         )
-    except InstanceNotFound:
-        found = await reading.family_of(site.client, view.instance.id, limit=_CHILDREN)
+    except InstanceNotFound:  # the one after which to go on has been removed
+        found = await reading.family_of(
+            site.client, view.instance.id, None, _CHILDREN, _GRANDCHILDREN
+        )
     return _show(site, request, "family", view, family=found)
 
 
@@ -181,6 +183,19 @@ def limit_words(limit: Limit) -> str:
         many = "" if each is None else f", at most {each:,} at once of each"
         words.append(f"in turns by {limit.key!r}{many}")
     return f"{limit.kind} {limit.name}: {'; '.join(words)}"
+
+
+# What nobody sees, or what changes the direction of the text around it.
+_HIDDEN = [
+    *(*range(32), *range(127, 160), 0x200B, 0x200E, 0x200F, 0xFEFF),
+    *(*range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+]
+_ESCAPES = {number: ascii(chr(number))[1:-1] for number in _HIDDEN}
+
+
+def visible(text: str) -> str:
+    """Return an id so that it cannot be taken for another one."""
+    return text.translate(_ESCAPES)
 
 
 def _number(request: Request, name: str) -> int | None:

@@ -83,7 +83,15 @@ local function load_activity(id, execution, command, life)
   return packed and unpack_activity(packed) or nil
 end
 
+-- Note that an activity is tried again. Not gathered: the same one may be dropped soon.
+local function note_attempt(id, execution, command, life, row)
+  if row.attempt > 1 then
+    redis.call('ZADD', P .. 'retried', 0, token_of(id, execution, command, life))
+  end
+end
+
 local function store_activity(id, execution, command, life, row)
+  note_attempt(id, execution, command, life, row)
   redis.call('HSET', activities_key(id, life), field_of(execution, command), pack_activity(row))
 end
 
@@ -116,6 +124,7 @@ end
 -- names, is forgotten.
 local function store_new_activity(id, execution, command, life, row)
   local key, field = activities_key(id, life), field_of(execution, command)
+  note_attempt(id, execution, command, life, row)
   if redis.call('HSETNX', key, field, pack_activity(row)) == 0 then
     unlist_activity(token_of(id, execution, command, life), load_activity(id, execution, command, life))
     store_activity(id, execution, command, life, row)
@@ -124,6 +133,9 @@ end
 
 local function drop_activity(id, execution, command, life, row)
   redis.call('HDEL', activities_key(id, life), field_of(execution, command))
+  if row.attempt > 1 then
+    redis.call('ZREM', P .. 'retried', token_of(id, execution, command, life))
+  end
   unlist_activity(token_of(id, execution, command, life), row)
 end
 

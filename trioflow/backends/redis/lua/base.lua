@@ -28,6 +28,8 @@ local INF = math.huge
 --   held:<worker>    leased instances by ready_at, infinity for null
 --   visible<lane>    free activities by visible_at; those that have a key, see `lane_name`
 --   keys:<queue>     these keys
+--   retried          activities whose attempt is above 1, all with the score 0; not those that an
+--                    older trioflow has stored last
 --   limits, limit:<…>, admitted:<…>, kept:<…>  see limiting.lua
 --   shared, claim:<…>, claims:<…>, claims-of:<…>  see sharing.lua
 --   lanes:<queue>    the priorities that occur besides 0, of instances and activities

@@ -157,7 +157,7 @@ local function update_instance(commit, row, stored)
   end
   local fields = {
     'turns', row.turns, 'worker', row.worker, 'sticky', row.sticky,
-    'wake_at', row.wake_at and exact(row.wake_at) or '',
+    'wake_at', row.wake_at and exact(row.wake_at) or '', 'held_at', now_exact,
   }
   local function set(name, value)
     if value then

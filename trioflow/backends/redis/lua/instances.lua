@@ -140,7 +140,7 @@ end
 -- What is of no interest once an execution has ended.
 local NOT_KEPT = {
   seq = true, first = true, worker = true, sticky = true, wake_at = true, carried = true,
-  options = true, indexed = true, deaths = true,
+  options = true, indexed = true, deaths = true, held_at = true,
 }
 
 -- Keep the row of an instance as that of an ended execution, but for some fields that differ.

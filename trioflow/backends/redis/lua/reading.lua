@@ -49,6 +49,9 @@ local function has_attribute(packed, one)
   return found
 end
 
+-- See troubles.lua; where that is not included, nothing is in trouble.
+local in_trouble = nil
+
 -- What can be told without the row is told first.
 local function means(where, id)
   local prefix = where.id_prefix
@@ -73,12 +76,12 @@ local function means(where, id)
       return false
     end
   end
-  return true
+  return not where.trouble or in_trouble ~= nil and in_trouble(where, id)
 end
 
 -- `compared` has field, how and value of each comparison, `attributes` name, how, word and quantity
 -- of each condition, those that demand a word first; `needs_row` says whether an id and its
--- status are not enough.
+-- status are not enough. `trouble` is left for what is more than a status.
 local function read_filter(packed)
   local where = cmsgpack.unpack(packed)
   where.fields = {}
@@ -91,6 +94,12 @@ local function read_filter(packed)
     for _, status in ipairs(where.status) do
       where.statuses[status] = true
     end
+  end
+  if where.trouble then
+    local status = where.trouble == 'suspended' and 'suspended' or 'running'
+    where.statuses = { [status] = not where.statuses or where.statuses[status] }
+    where.needs_row = where.needs_row or where.trouble ~= 'suspended'
+    where.trouble = where.trouble ~= 'suspended' and where.trouble or nil
   end
   return where
 end

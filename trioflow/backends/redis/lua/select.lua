@@ -1,4 +1,4 @@
--- include: base reading
+-- include: base activities reading troubles
 -- List or count instances, newest first, a part of them at a time.
 -- ARGV: filter, fields or '' for a number, how many at most, look at how many, seq before which
 -- ('+inf' or '(seq'), or '' and the last id of the page before; then '' or what to group by, and 1 if
@@ -74,8 +74,24 @@ local function see_range()
   return true
 end
 
+-- What is in trouble is looked up likewise if it is not much.
+local function see_trouble()
+  local ids = where.trouble and candidates(where, 1001)
+  if not ids or #ids > 1000 then
+    return false
+  end
+  local last = before == '+inf' and INF or tonumber(string.sub(before, 2))
+  for _, id in ipairs(ids) do
+    local seq = tonumber(redis.call('HGET', P .. 'i:' .. id, 'seq'))
+    if seq and seq < last then
+      seen[#seen + 1] = { id = id, seq = seq }
+    end
+  end
+  return true
+end
+
 where.needs_row = where.needs_row or (lead and where.statuses)
-if not see_range() then
+if not see_trouble() and not see_range() then
   for _, place in ipairs(places) do
     local found = redis.call(
       'ZREVRANGEBYSCORE', P .. place, before, '-inf', 'WITHSCORES', 'LIMIT', 0, size

@@ -171,6 +171,7 @@ for _, one in ipairs(found) do
       redis.call('HSET', P .. 'i:' .. id, 'deaths', deaths + 1)
     end
   end
+  redis.call('HSET', P .. 'i:' .. id, 'held_at', now_exact)
   zadd('held:' .. worker, INF, id)
   reply[#reply + 1] = {
     id,

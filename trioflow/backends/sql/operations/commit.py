@@ -210,7 +210,7 @@ def _end(store: SqlStore, worker: str, commit: InstanceCommit, now: float) -> No
     changed = store.execute(
         queries.continue_instance,
         *(commit.continued, commit.carried, ready_at, consumed, commit.wake_at, keeper),
-        *(commit.status, int(bool(commit.turns) or commit.leased), appended),
+        *(now, commit.status, int(bool(commit.turns) or commit.leased), appended),
         *(int(commit.leased), *fence),
     )
     if not changed.rowcount:

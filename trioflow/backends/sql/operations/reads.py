@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,6 +18,7 @@ from trioflow.backends.records import (
     InstanceRecord,
     QueueStats,
     RequestKey,
+    Status,
     WorkerInfo,
 )
 from trioflow.backends.sql.dialect import Cursor
@@ -30,6 +30,12 @@ from trioflow.backends.sql.operations.attributes import (
     lead_of,
     names_in_index,
     range_of,
+)
+from trioflow.backends.sql.operations.served import queues_of
+from trioflow.backends.sql.operations.troubles import (
+    MOST_TROUBLES,
+    candidates,
+    trouble_clauses,
 )
 from trioflow.backends.sql.rows import activity_task, instance_record
 from trioflow.backends.sql.store import SqlStore
@@ -47,13 +53,14 @@ __all__ = [
     "not_running",
     "select",
     "stats",
+    "tried_again",
     "turns_from",
     "workers",
 ]
 
 _OPEN = ("running", "suspended")
+_STATUSES: tuple[Status, ...] = get_args(Status)
 _SURROGATES = range(0xD800, 0xE000)
-_names = msgspec.json.Decoder(list[str])
 
 
 def load(store: SqlStore, ids: Sequence[tuple[str, int]]) -> list[list[bytes]]:
@@ -109,22 +116,51 @@ def activities(store: SqlStore, instance: str) -> list[ActivityTask]:
     return [activity_task(row) for row in rows]
 
 
+def tried_again(store: SqlStore, instances: Sequence[str]) -> list[ActivityTask]:
+    """See `Backend.tried_again`."""
+    found = store.each(store.queries.tried_again, [(id,) for id in instances])
+    return [activity_task(row) for rows in found for row in rows]
+
+
 def answers(store: SqlStore, requests: Sequence[RequestKey]) -> list[bytes | None]:
     """See `Backend.answers`."""
     found = store.each(store.queries.request, [msgspec.structs.astuple(key) for key in requests])
     return [rows[0][0] if rows else None for rows in found]
 
 
-def count(store: SqlStore, where: InstanceFilter) -> int:
+def count(store: SqlStore, where: InstanceFilter, most: int | None) -> int:
     """See `Backend.count`."""
-    counted = select(store, store.queries.count, *conditions(store, where)).fetchone()
-    return int(counted[0])
+    clauses, parameters = conditions(store, where)
+    few = _few_in_trouble(store, where)
+    if few is not None:
+        clauses.append(_named(few))
+        parameters += few
+    if most is None:
+        counted = select(store, store.queries.count, clauses, parameters)
+    else:
+        counted = select(store, store.queries.count_some, clauses, [*parameters, most], "LIMIT ?")
+    return int(counted.fetchone()[0])
+
+
+def _few_in_trouble(store: SqlStore, where: InstanceFilter) -> list[str] | None:
+    """Return those that are in the trouble that a filter means; ``None`` if they are many."""
+    if where.trouble is None:
+        return None
+    found = candidates(store, where.trouble, where.trouble_after, MOST_TROUBLES + 1)
+    return found if len(found) <= MOST_TROUBLES else None
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Return the clause that means these instances."""
+    return f"id IN ({', '.join('?' * len(ids))})" if ids else "1 = 0"
 
 
 def list_instances(
     store: SqlStore, where: InstanceFilter, limit: int, after: str | None
 ) -> list[InstanceRecord]:
     """See `Backend.list`."""
+    if (statuses := _listed_by_status(where)) is not None:
+        return _merged(store, where, statuses, limit, after)
     query, seq, lead = store.queries.records, "instances.seq", lead_of(store, where)
     clauses: list[str] = []
     parameters: list[Any] = []
@@ -139,14 +175,58 @@ def list_instances(
     clauses += others
     parameters += values
     if after is not None:
-        row = store.execute(store.queries.seq_of, after).fetchone()
-        if row is None:
-            raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
         clauses.append(f"{seq} < ?")
-        parameters.append(row[0])
+        parameters.append(_seq_of(store, after))
     newest = f"ORDER BY {seq} DESC LIMIT ?"
+    few = _few_in_trouble(store, where)
+    if few is not None:
+        clauses.append(_named(few))
+        parameters += few
+        newest = f"ORDER BY {seq} + 0 DESC LIMIT ?"  # sorted, since they are few
     rows = select(store, query, clauses, [*parameters, limit], newest)
     return [instance_record(row) for row in rows.fetchall()]
+
+
+def _seq_of(store: SqlStore, after: str) -> int:
+    row = store.execute(store.queries.seq_of, after).fetchone()
+    if row is None:
+        raise InstanceNotFound(after, "the page cannot begin after it; list from the start")
+    return int(row[0])
+
+
+def _listed_by_status(where: InstanceFilter) -> tuple[Status, ...] | None:
+    """Return the statuses that a list is read by, one after the other; ``None`` if it is not.
+
+    The indexes of statuses and workflows are in the order of the list within each status.
+    """
+    if where.attributes or where.trouble is not None or where.parent:
+        return None
+    if len(where.status) > 1:
+        return where.status
+    return None if where.workflow is None else where.status or _STATUSES
+
+
+def _merged(
+    store: SqlStore,
+    where: InstanceFilter,
+    statuses: Sequence[Status],
+    limit: int,
+    after: str | None,
+) -> list[InstanceRecord]:
+    """Return the newest of what each status has."""
+    since = None if after is None else _seq_of(store, after)
+    rows: list[Sequence[Any]] = []
+    for status in dict.fromkeys(statuses):
+        one = msgspec.structs.replace(where, status=(status,))
+        clauses, parameters = conditions(store, one)
+        if since is not None:
+            clauses.append("seq < ?")
+            parameters.append(since)
+        newest = "ORDER BY seq DESC LIMIT ?"
+        query = store.queries.records_in_order
+        rows += select(store, query, clauses, [*parameters, limit], newest).fetchall()
+    rows.sort(key=lambda row: -row[-1])
+    return [instance_record(row[:-1]) for row in rows[:limit]]
 
 
 def count_by(
@@ -208,8 +288,8 @@ def workers(store: SqlStore) -> list[WorkerInfo]:
         WorkerInfo(
             id=id,
             name=name,
-            queues=_queues_of(queues),
-            activity_queues=_queues_of(activity_queues),
+            queues=queues_of(queues),
+            activity_queues=queues_of(activity_queues),
             lease=lease,
             heartbeat_at=beat,
             alive=lease is None or beat + lease >= now,
@@ -226,17 +306,9 @@ def workers(store: SqlStore) -> list[WorkerInfo]:
     ]
 
 
-def _queues_of(stored: str | None) -> list[str] | None:
-    """Return which queues a worker serves, by name; ``None`` where its row does not say."""
-    if stored is not None:
-        with suppress(msgspec.DecodeError):  # damaged, which must hide nothing else
-            return sorted(set(_names.decode(stored)))
-    return None
-
-
 def _served(stored: str | None, queues: Collection[str]) -> set[str]:
     """Return which of some queues a worker serves: all, where its row does not say."""
-    served = _queues_of(stored)
+    served = queues_of(stored)
     return set(queues) if served is None else set(queues).intersection(served)
 
 
@@ -280,15 +352,17 @@ def conditions(
                 clauses.append(f"id {how} ?")
                 parameters.append(bound)
     if where.status:
-        clauses.append(f"status IN ({', '.join('?' * len(where.status))})")
-        parameters += where.status
+        # Written out, so that a planner knows which index is of use.
+        listed = ", ".join(f"'{known}'" for known in _STATUSES if known in where.status)
+        clauses.append(f"status IN ({listed})" if listed else "1 = 0")
         if all(status in _OPEN for status in where.status):
             clauses.append("finished_at IS NULL")  # implied; it makes an index useful
     if where.attributes:
         others, values = attribute_clauses(lead_of(store, where) if lead is None else lead)
         clauses += others
         parameters += values
-    return clauses, parameters
+    in_trouble, values = trouble_clauses(store, where)
+    return clauses + in_trouble, parameters + values
 
 
 def _after_all(prefix: str) -> str | None:

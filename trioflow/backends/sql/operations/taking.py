@@ -161,8 +161,9 @@ def _lease_instances(
     if not rows:
         return []
     leases: list[Any] = []
+    now = store.clock()
     for row in rows:
-        leases += (row[0], worker)
+        leases += (row[0], worker, now)
     if store.write(lease, leases) != len(rows):
         raise NotLeased
     inboxes: dict[str, list[StoredMessage]] = {}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from anyio.lowlevel import checkpoint
 
@@ -38,13 +39,15 @@ from trioflow.backends.records import (
     TakenInstances,
     TakenQuestion,
     TakenQuestions,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 from trioflow.testing.lockstep.model import resetting
 from trioflow.testing.lockstep.model.committing import commit
-from trioflow.testing.lockstep.model.rows import Question, Worker, matches
+from trioflow.testing.lockstep.model.filtering import meant, own_activities
+from trioflow.testing.lockstep.model.rows import Instance, Question, Worker
 from trioflow.testing.lockstep.model.state import State
 from trioflow.testing.lockstep.model.taking import (
     take_activities,
@@ -419,7 +422,9 @@ class Model:
         found = [
             (row.finished_at, id)
             for id, row in state.instances.items()
-            if row.finished_at is not None and matches(row, where) and (ids is None or id in ids)
+            if row.finished_at is not None
+            and meant(state, row, where, self.now())
+            and (ids is None or id in ids)
         ]
         gone = [id for _, id in sorted(found)[:limit]]
         for id in gone:
@@ -544,18 +549,38 @@ class Model:
         tasks = [one.task(key) for key, one in activities if row and row.key(key.command) == key]
         return sorted(tasks, key=lambda task: task.key.command)
 
-    async def count(self, where: InstanceFilter) -> int:
+    async def count(self, where: InstanceFilter, *, most: int | None = None) -> int:
         await checkpoint()
-        return sum(matches(row, where) for row in self.state.instances.values())
+        number = len(self._meant(where))
+        return number if most is None else min(number, most)
+
+    def _meant(self, where: InstanceFilter) -> list[Instance]:
+        rows = self.state.instances.values()
+        return [row for row in rows if meant(self.state, row, where, self.now())]
+
+    async def troubles(self, after: float) -> dict[Trouble, int]:
+        await checkpoint()
+        kinds: tuple[Trouble, ...] = get_args(Trouble)
+        wanted = {kind: InstanceFilter(trouble=kind, trouble_after=after) for kind in kinds}
+        return {kind: min(len(self._meant(where)), 1000) for kind, where in wanted.items()}
+
+    async def tried_again(self, instances: Sequence[str]) -> list[ActivityTask]:
+        await checkpoint()
+        found: list[ActivityTask] = []
+        for id in instances:
+            row = self.state.instances.get(id)
+            if row is not None and row.status == "running":
+                own = own_activities(self.state, row)
+                again = [one.task(key) for key, one in own.items() if one.attempt > 1]
+                found += sorted(again, key=lambda task: (-task.attempt, task.key.command))[:1]
+        return found
 
     async def count_by(
         self, where: InstanceFilter, by: str, *, attribute: bool = False
     ) -> list[Group]:
         await checkpoint()
         numbers: Counter[tuple[str, str]] = Counter()
-        for row in self.state.instances.values():
-            if not matches(row, where):
-                continue
+        for row in self._meant(where):
             if attribute:
                 numbers.update(
                     (each.name, each.word)
@@ -606,9 +631,10 @@ class Model:
     ) -> list[InstanceRecord]:
         await checkpoint()
         newest = [*reversed(self.state.instances.values())]
+        now = self.now()
         if after is not None:
             ids = [row.new.id for row in newest]
             if after not in ids:
                 raise InstanceNotFound(after)
             newest = newest[ids.index(after) + 1 :]
-        return [row.record() for row in newest if matches(row, where)][:limit]
+        return [row.record() for row in newest if meant(self.state, row, where, now)][:limit]

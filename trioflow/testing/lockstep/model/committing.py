@@ -168,7 +168,7 @@ def _settle(state: State, worker: str, row: Instance, one: InstanceCommit, now: 
     if one.closing is not None:
         row.end(one.closing.status, one.closing.outcome, now)
         return
-    row.wake_at = one.wake_at
+    row.wake_at, row.held_at = one.wake_at, now
     if one.suspended is not None or not one.leased:
         row.give_back()
     if one.suspended is not None:

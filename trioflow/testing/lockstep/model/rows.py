@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trioflow._model.attributes import index_rows
 from trioflow.backends.commits import NewActivity, NewInstance, NewQuestion
-from trioflow.backends.filters import InstanceFilter
 from trioflow.backends.records import (
     ActivityKey,
     ActivityTask,
@@ -18,7 +16,7 @@ from trioflow.backends.records import (
     TakenQuestion,
 )
 
-__all__ = ["Activity", "Instance", "Mail", "Question", "Worker", "matches"]
+__all__ = ["Activity", "Instance", "Mail", "Question", "Worker"]
 
 
 @dataclass
@@ -75,6 +73,7 @@ class Instance:
     suspect: bool = False
     deaths: int = 0
     attributes: bytes = b""
+    held_at: float | None = None
 
     def ready(self, now: float) -> bool:
         """Return whether it is ready."""
@@ -132,7 +131,7 @@ class Instance:
             attributes=self.attributes,
         )
 
-    def take(self, worker: str) -> TakenInstance:
+    def take(self, worker: str, now: float) -> TakenInstance:
         """Lease it to a worker, which must be allowed; return what that worker is given."""
         if self.suspect and self.worker is None:
             self.deaths += 1
@@ -159,7 +158,7 @@ class Instance:
             options=new.options,
             attributes=self.attributes,
         )
-        self.worker, self.ready_at = worker, None
+        self.worker, self.ready_at, self.held_at = worker, None, now
         return taken
 
 
@@ -216,20 +215,3 @@ class Activity:
             progress=self.progress,
             limit_key=new.limit_key,
         )
-
-
-def matches(row: Instance, where: InstanceFilter) -> bool:
-    """Return whether an instance is meant by a filter."""
-    new, ended = row.new, row.finished_at
-    parent = "" if new.parent is None else new.parent.instance
-    return (
-        (not where.status or row.status in where.status)
-        and where.workflow in (None, new.workflow)
-        and where.queue in (None, new.queue)
-        and where.parent in (None, parent)
-        and new.id.startswith(where.id_prefix or "")
-        and (where.created_before is None or row.created_at < where.created_before)
-        and (where.created_after is None or row.created_at > where.created_after)
-        and (where.finished_before is None or (ended is not None and ended < where.finished_before))
-        and all(one.holds(index_rows(row.attributes)) for one in where.attributes)
-    )

@@ -136,7 +136,7 @@ def _taken(
     """
     eligible = [row for row, at in offers if at <= now]
     eligible.sort(key=lambda row: (-row.new.priority, row.ready_at))
-    taken = [row.take(worker) for row in eligible[:limit]]
+    taken = [row.take(worker, now) for row in eligible[:limit]]
     waiting = [at for row, at in offers if row.ready_at is not None]
     free = [row for row in apart if row.worker is None]
     waiting += [row.ready_at for row in free if row.ready_at is not None and not row.ready(now)]
