@@ -41,7 +41,7 @@ def move(
     """
     if dry_run and abort:
         raise click.UsageError("--dry-run and --abort exclude each other")
-    first, _ = Store.of(source, None).demand(), Store.of(destination, None)
+    first, _ = Store.of(source, None).check_there(), Store.of(destination, None)
     plan = StoreMove(first, destination, unfinished_only=unfinished_only)
     ends = shown(plan.source), shown(plan.destination)
     if dry_run:

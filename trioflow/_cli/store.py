@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import click
 import trio
@@ -100,8 +100,11 @@ class Store:
             )
         return cls(url, JsonCodec() if not codec else _find_codec(codec))
 
-    def demand(self) -> str:
-        """Demand that a file is there, if it is one; return the URL.
+    def check_there(self) -> str:
+        """Check that the file of a SQLite store is there, for who would not make it.
+
+        Returns:
+            The URL of the store.
 
         Raises:
             BackendUnavailable: It is not.
@@ -129,7 +132,7 @@ class Store:
                 misspelt name must not look like a store that is empty.
         """
         if not create:
-            self.demand()
+            self.check_there()
 
         async def main() -> T:
             async with open_client(self.url, codec=self.codec, registry=registry) as client:
@@ -155,8 +158,28 @@ def _find_codec(target: str) -> Codec:
     return made  # type: ignore[no-any-return]
 
 
-def store_options(command: F) -> F:
-    """Give a command the options that say which store is meant; it gets a `Store`."""
+@overload
+def store_options(command: F) -> F: ...
+
+
+@overload
+def store_options(*, default: str) -> Callable[[F], F]: ...
+
+
+def store_options(command: Any = None, *, default: str | None = None) -> Any:
+    """Give a command the options that say which store is meant; it gets a `Store`.
+
+    Args:
+        command: The command.
+        default: The store's URL if nobody says which.
+    """
+    if command is None:
+        return partial(_with_store, default=default)
+    return _with_store(command, default=None)
+
+
+def _with_store(command: F, *, default: str | None) -> F:
+    otherwise = "" if default is None else f"  [default: {default}]"
 
     @click.option(
         "--codec",
@@ -170,11 +193,12 @@ def store_options(command: F) -> F:
         "store_url",
         envvar="TRIOFLOW_STORE",
         metavar="URL",
-        help="The store: sqlite:///shop.db, postgresql://…  [env: TRIOFLOW_STORE]",
+        help="The store: sqlite:///shop.db, postgresql://…  [env: TRIOFLOW_STORE]" + otherwise,
     )
     @wraps(command)
     def with_store(*args: Any, store_url: str | None, codec_name: str | None, **kwargs: Any) -> Any:
-        return command(*args, store=Store.of(store_url, codec_name), **kwargs)
+        store = Store.of(store_url or default, codec_name)
+        return command(*args, store=store, **kwargs)
 
     return with_store  # type: ignore[return-value]  # click has taken two arguments away
 
