@@ -60,9 +60,9 @@ PUBLIC = {
         CancelledActivity Closing CommitFailure EndedExecution Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
-        QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
+        QueueStats Reached RedisBackend RequestKey SchemaState SqliteBackend Status StoredMessage
         TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
-        WorkerInfo
+        Trouble WorkerInfo
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History

@@ -94,7 +94,7 @@ CREATE TABLE instances (
     custom_status BLOB NOT NULL DEFAULT x'',
     created_at REAL NOT NULL,
     finished_at REAL
-, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'', attributes BLOB NOT NULL DEFAULT x'');
+, priority INTEGER NOT NULL DEFAULT 0, life TEXT NOT NULL DEFAULT '', parent_life TEXT NOT NULL DEFAULT '', first_execution INTEGER NOT NULL DEFAULT 1, level INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0, start_at REAL NOT NULL DEFAULT 0, options BLOB NOT NULL DEFAULT x'', attributes BLOB NOT NULL DEFAULT x'', held_at REAL);
 CREATE TABLE kept_slots (
     worker TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -157,13 +157,17 @@ CREATE TABLE workers (
     heartbeat_at REAL NOT NULL
 , queues TEXT, activity_queues TEXT, lease REAL, limits TEXT NOT NULL DEFAULT '', started_at REAL, version TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE INDEX activities_cancelled ON activities (worker) WHERE cancel IS NOT NULL;
+CREATE INDEX activities_retried ON activities (instance) WHERE attempt > 1;
 CREATE INDEX activities_visible ON activities
     (worker, queue, limit_key, priority, visible_at, scheduled_at);
 CREATE INDEX admitted_workflow ON admitted (workflow);
 CREATE INDEX attributes_quantity ON attributes (name, quantity, seq) WHERE quantity IS NOT NULL;
 CREATE INDEX attributes_word ON attributes (name, word, seq);
 CREATE INDEX executions_finished ON executions (finished_at);
+CREATE INDEX instances_ended ON instances (status, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX instances_finished ON instances (finished_at, worker, queue, status, ready_at);
 CREATE INDEX instances_parent ON instances (parent) WHERE parent IS NOT NULL;
 CREATE INDEX instances_ready ON instances (queue, level, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX instances_status ON instances (status, seq);
+CREATE INDEX instances_workflow ON instances (workflow, status, seq);
 CREATE INDEX shared_claims_instance ON shared_claims (instance);

@@ -50,6 +50,7 @@ def indexes(mysql):
 def test_the_migrations_together_give_the_schema(mysql):
     trio.run(MysqlBackend(mysql.url).migrate)
     assert indexes(mysql) == [
+        ("activities", "activities_retried", 1, "attempt"),
         (
             *("activities", "activities_visible", 1),
             "worker,queue,limit_key,priority,visible_at,scheduled_at",
@@ -64,10 +65,13 @@ def test_the_migrations_together_give_the_schema(mysql):
         ("executions", "PRIMARY", 0, "instance,execution"),
         ("inbox", "inbox_seq", 1, "seq"),
         ("inbox", "PRIMARY", 0, "instance,seq"),
+        ("instances", "instances_ended", 1, "status,finished_at"),
         ("instances", "instances_finished", 1, "finished_at,worker,queue,status,ready_at"),
         ("instances", "instances_id", 0, "id"),
         ("instances", "instances_parent", 1, "parent"),
         ("instances", "instances_ready", 1, "queue,status,level,ready_at"),
+        ("instances", "instances_status", 1, "status"),
+        ("instances", "instances_workflow", 1, "workflow,status"),
         ("instances", "PRIMARY", 0, "seq"),
         ("kept_slots", "PRIMARY", 0, "worker,id"),
         ("limits", "PRIMARY", 0, "kind,name"),
@@ -95,7 +99,7 @@ def test_the_migrations_together_give_the_schema(mysql):
     counts = {table: sum(row[0] == table for row in found) for table, *_ in found}
     assert counts == {
         "activities": 17, "admitted": 3, "attributes": 4, "executions": 22, "inbox": 5,
-        "instances": 32, "kept_slots": 5, "limits": 5, "questions": 7, "requests": 4, "shared": 3,
+        "instances": 33, "kept_slots": 5, "limits": 5, "questions": 7, "requests": 4, "shared": 3,
         "shared_claims": 9, "turns": 4, "workers": 9, "writers": 4,
     }  # fmt: skip
 

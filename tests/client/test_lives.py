@@ -397,7 +397,7 @@ async def test_a_closed_client_says_so(cached, opened):
         calls = [
             *(handle.result, handle.describe, handle.history, handle.remove, handle.resume),
             *(handle.cancel, handle.terminate, lambda: handle.signal(number, 1)),
-            *(client.list, client.count, client.stats, client.workers),
+            *(client.list, client.count, client.stats, client.workers, client.troubles),
             lambda: client.remove(finished_before=1.0),
             lambda: client.start(quick, 1),
             lambda: client.run(quick, 1),

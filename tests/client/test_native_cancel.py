@@ -27,6 +27,7 @@ CALLS = {
     "list": lambda client: client.list(),
     "count": lambda client: client.count(),
     "stats": lambda client: client.stats(),
+    "troubles": lambda client: client.troubles(),
     "workers": lambda client: client.workers(),
     "remove": lambda client: client.remove(finished_before=1),
     "describe": lambda client: client.handle("there").describe(),

@@ -56,6 +56,7 @@ from trioflow.backends import (
     QueueStats,
     RedisBackend,
     SqliteBackend,
+    Trouble,
     WorkerInfo,
 )
 from trioflow.backends.abc import Backend
@@ -159,6 +160,11 @@ async def handle_calls(handle: Handle[int]) -> None:
 async def client_calls(client: Client) -> None:
     assert_type(await client.stats(), list[QueueStats])
     assert_type(await client.workers(), list[WorkerInfo])
+    assert_type(await client.troubles(), dict[Trouble, int])
+    assert_type(await client.list(trouble="held", trouble_after=5), list[Description])
+    assert_type(await client.count(trouble="overdue", at_most=100), int)
+    assert_type(await client.count(status="failed", finished_after=0.0), int)
+    await client.list(trouble="late")  # type: ignore[arg-type]
     assert_type([one.queues for one in await client.workers()], list[list[str] | None])
     assert_type(await client.remove(finished_before=0.0, workflow=checkout, limit=10), int)
     assert_type(await client.remove(finished_before=0.0, status=("failed",)), int)

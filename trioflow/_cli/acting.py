@@ -1,17 +1,23 @@
-"""``trioflow cancel``, ``terminate``, ``pause``, ``resume`` and ``remove``: ids, one by one."""
+"""``trioflow cancel``, ``terminate``, ``pause``, … and ``remove``: by ids, or all of a filter."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
-from trioflow import Client, Handle, InstanceError
+from trioflow import BulkReport, Client, Handle, InstanceError
+from trioflow._cli.many import OPEN, Act, by_filters, chosen_or_ids, do_to_all
 from trioflow._cli.output import shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
+from trioflow._client.arguments import Filters
+from trioflow.backends.records import ENDED
 
-__all__ = ["cancel", "fork", "pause", "remove", "reset", "resume", "terminate"]
+__all__ = ["cancel", "fork", "pause", "remove", "reset", "resume", "retry_now", "terminate"]
+
+_REMOVED_AT_ONCE = 1000
 
 _ids = click.argument("ids", type=InstanceId(), nargs=-1, required=True, metavar="ID...")
 _reason = click.option("--reason", metavar="TEXT", help="Why, for those who look.")
@@ -21,7 +27,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 def _do_each(
     store: Store,
     ids: tuple[str, ...],
-    act: Callable[[Handle[Any]], Awaitable[None]],
+    act: Callable[[Handle[Any]], Awaitable[object]],
     done: str,
 ) -> None:
     """Do something with each instance; one that refuses it does not keep it from the others."""
@@ -51,40 +57,136 @@ def _ask(ids: tuple[str, ...], what: str, *, yes: bool) -> None:
 
 
 @click.command(cls=StoreCommand)
-@_ids
-@_reason
-@store_options
-def cancel(*, store: Store, ids: tuple[str, ...], reason: str | None) -> None:
-    """Ask instances to end: their code cleans up, and may take its time."""
-    _do_each(store, ids, lambda handle: handle.cancel(reason), "cancel requested")
-
-
-@click.command(cls=StoreCommand)
-@_ids
+@by_filters
 @_reason
 @_yes
 @store_options
-def terminate(*, store: Store, ids: tuple[str, ...], reason: str | None, yes: bool) -> None:
-    """End instances and their sub-workflows at once, without asking their code."""
-    _ask(ids, "Terminate", yes=yes)
-    _do_each(store, ids, lambda handle: handle.terminate(reason), "terminated")
+def cancel(
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    reason: str | None,
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Ask instances to end: their code cleans up, and may take its time.
+
+    They are those of the ids, or all that the filters mean; then it asks before.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    done = "cancel requested"
+    if chosen is None:
+        _do_each(store, ids, lambda handle: handle.cancel(reason), done)
+        return
+    act = Act("Cancel", done, OPEN, lambda client, those: client.cancel(reason=reason, **those))
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
 @click.command(cls=StoreCommand)
-@_ids
+@by_filters
 @_reason
+@_yes
 @store_options
-def pause(*, store: Store, ids: tuple[str, ...], reason: str | None) -> None:
-    """Suspend instances until they are resumed; their activities go on."""
-    _do_each(store, ids, lambda handle: handle.pause(reason), "paused")
+def terminate(
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    reason: str | None,
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """End instances and their sub-workflows at once, without asking their code.
+
+    They are those of the ids, or all that the filters mean.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    if chosen is None:
+        _ask(ids, "Terminate", yes=yes)
+        _do_each(store, ids, lambda handle: handle.terminate(reason), "terminated")
+        return
+    act = Act(
+        *("Terminate", "terminated", OPEN),
+        lambda client, those: client.terminate(reason=reason, **those),
+    )
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
 @click.command(cls=StoreCommand)
-@_ids
+@by_filters
+@_reason
+@_yes
 @store_options
-def resume(*, store: Store, ids: tuple[str, ...]) -> None:
-    """Let suspended instances go on, with the code that the workers have now."""
-    _do_each(store, ids, lambda handle: handle.resume(), "resumed")
+def pause(
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    reason: str | None,
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Suspend instances until they are resumed; their activities go on.
+
+    They are those of the ids, or all that the filters mean; then it asks before.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    if chosen is None:
+        _do_each(store, ids, lambda handle: handle.pause(reason), "paused")
+        return
+    act = Act(
+        *("Pause", "paused", ("running",)),
+        lambda client, those: client.pause(reason=reason, **those),
+    )
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+
+
+@click.command(cls=StoreCommand)
+@by_filters
+@_yes
+@store_options
+def resume(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **options: Any) -> None:
+    """Let suspended instances go on, with the code that the workers have now.
+
+    They are those of the ids, or all that the filters mean; then it asks before.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    if chosen is None:
+        _do_each(store, ids, lambda handle: handle.resume(), "resumed")
+        return
+    act = Act("Resume", "resumed", ("suspended",), lambda client, those: client.resume(**those))
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+
+
+@click.command("retry-now", cls=StoreCommand)
+@by_filters
+@click.option("--activity", metavar="NAME", help="Only activities of this name.")
+@_yes
+@store_options
+def retry_now(
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    activity: str | None,
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Let activities that wait for their next attempt begin it at once.
+
+    Those of the instances of the ids, or of all that the filters mean; then it asks before.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    done = "tried again now"
+    if chosen is None:
+        _do_each(store, ids, lambda handle: handle.retry_now(activity), done)
+        return
+    act = Act(
+        *("Retry the activities of", done, OPEN),
+        lambda client, those: client.retry_now(activity=activity, **those),
+    )
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
 
 @click.command(cls=StoreCommand)
@@ -121,10 +223,28 @@ def fork(*, store: Store, id: str, turn: int | None, new_id: str | None) -> None
 
 
 @click.command(cls=StoreCommand)
-@_ids
+@by_filters
 @_yes
 @store_options
-def remove(*, store: Store, ids: tuple[str, ...], yes: bool) -> None:
-    """Remove finished instances from the store, with their histories."""
-    _ask(ids, "Remove", yes=yes)
-    _do_each(store, ids, lambda handle: handle.remove(), "removed")
+def remove(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **options: Any) -> None:
+    """Remove finished instances from the store, with their histories.
+
+    They are those of the ids, or all that the filters mean: `--ended-until 30d`.
+    """
+    chosen = chosen_or_ids(ids, options, dry_run=dry_run)
+    if chosen is None:
+        _ask(ids, "Remove", yes=yes)
+        _do_each(store, ids, lambda handle: handle.remove(), "removed")
+        return
+    if "trouble" in chosen:
+        raise click.UsageError("--trouble: what has ended is in no trouble")
+    act = Act("Remove", "removed", ENDED, _remove_all)
+    do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+
+
+async def _remove_all(client: Client, those: Filters) -> BulkReport:
+    removed = 0
+    rest: dict[str, Any] = {"finished_before": math.inf, **those}
+    while number := await client.remove(**rest, limit=_REMOVED_AT_ONCE):
+        removed += number
+    return BulkReport(removed, 0, None)

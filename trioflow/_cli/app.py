@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import click
 
-from trioflow._cli.acting import cancel, fork, pause, remove, reset, resume, terminate
+from trioflow._cli.acting import (
+    cancel,
+    fork,
+    pause,
+    remove,
+    reset,
+    resume,
+    retry_now,
+    terminate,
+)
 from trioflow._cli.check import check
 from trioflow._cli.completion import completion
 from trioflow._cli.lint import lint
-from trioflow._cli.listing import count, list_, stats, workers
+from trioflow._cli.listing import count, list_, stats, troubles, workers
 from trioflow._cli.looking import describe, export, history, show
+from trioflow._cli.migrate import migrate
 from trioflow._cli.replay import replay
 from trioflow._cli.schedules import schedules
 from trioflow._cli.speaking import query, result, signal, start, update
@@ -19,7 +29,19 @@ __all__ = ["app"]
 
 _COMMANDS = {
     "Workers": (worker,),
-    "Looking": (list_, count, stats, workers, show, describe, history, result, query, export),
+    "Looking": (
+        list_,
+        count,
+        troubles,
+        stats,
+        workers,
+        show,
+        describe,
+        history,
+        result,
+        query,
+        export,
+    ),
     "Acting": (
         start,
         signal,
@@ -28,12 +50,14 @@ _COMMANDS = {
         terminate,
         pause,
         resume,
+        retry_now,
         reset,
         fork,
         remove,
         schedules,
     ),
     "Code": (lint, check, replay),
+    "Stores": (migrate,),
     "Shells": (completion,),
 }
 

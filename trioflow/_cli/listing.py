@@ -1,24 +1,24 @@
-"""``trioflow list``, ``count``, ``stats`` and ``workers``: many at a time."""
+"""``trioflow list``, ``count``, ``troubles``, ``stats`` and ``workers``: many at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from trioflow import Client, Description, WorkerInfo, attribute
+from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.output import print_json, print_table, shown, time_of
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
-from trioflow._cli.values import Moment, WhereCondition
-from trioflow._client.arguments import Filters
+from trioflow._cli.values import Span
+from trioflow._client.arguments import TROUBLE_AFTER
 from trioflow._client.texts import detail_of
-from trioflow.backends.records import COUNTED, Status
+from trioflow.backends.records import COUNTED
 
-__all__ = ["count", "list_", "stats", "workers"]
+__all__ = ["count", "list_", "stats", "troubles", "workers"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
+_MANY = 1000  # troubles are counted so far
 _MEANS_COUNT = ("status", "workflow", "queue")
 _QUEUE_COLUMNS = (
     "queue",
@@ -32,62 +32,18 @@ _QUEUE_COLUMNS = (
 )
 
 
-def _filters(command: F) -> F:
-    """Give a command the options that say which instances are meant."""
-    for option in reversed(
-        (
-            click.option(
-                "--status",
-                multiple=True,
-                type=click.Choice(get_args(Status)),
-                help="Only those of this status; may be given several times.",
-            ),
-            click.option("--workflow", metavar="NAME", help="Only those of this workflow."),
-            click.option("--queue", metavar="NAME", help="Only those of this queue."),
-            click.option("--parent", metavar="ID", help="Only the sub-workflows of this one."),
-            click.option("--root", is_flag=True, help="Only those that have no parent."),
-            click.option("--id-prefix", metavar="TEXT", help="Only those whose id begins so."),
-            click.option(
-                "--since", "created_after", type=Moment(), help="Started after: 2h, 2026-11-26."
-            ),
-            click.option(
-                "--until", "created_before", type=Moment(), help="Started before that time."
-            ),
-            click.option(
-                "--where",
-                multiple=True,
-                type=WhereCondition(),
-                help="With such an attribute: customer=c7, amount>=10; all must hold.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _chosen(options: dict[str, Any]) -> Filters:
-    """Return what the options of `_filters` mean to a client."""
-    chosen = {name: value for name, value in options.items() if value is not None}
-    if chosen.pop("root"):
-        if "parent" in chosen:
-            raise click.UsageError("--root and --parent: an instance has a parent or it has none")
-        chosen["parent"] = ""
-    chosen["where"] = list(chosen["where"])
-    return cast("Filters", chosen)
-
-
 @click.command("list", cls=StoreCommand)
-@_filters
+@filters
 @click.option("--limit", type=click.IntRange(min=1), default=50, help="How many.  [default: 50]")
 @click.option("--after", type=InstanceId(), metavar="ID", help="Go on after this one.")
 @store_options
 @as_json_option("an array of objects")
 def list_(*, store: Store, limit: int, after: str | None, as_json: bool, **options: Any) -> None:
     """List instances, the newest first."""
-    filters = _chosen(options)
+    chosen = chosen_of(options)
 
     async def find(client: Client) -> list[Description]:
-        return await client.list(**filters, limit=limit, after=after)
+        return await client.list(**chosen, limit=limit, after=after)
 
     found = store.run(find)
     if as_json:
@@ -112,7 +68,7 @@ def list_(*, store: Store, limit: int, after: str | None, as_json: bool, **optio
 
 
 @click.command(cls=StoreCommand)
-@_filters
+@filters
 @click.option(
     "--by",
     metavar="WHAT",
@@ -122,7 +78,7 @@ def list_(*, store: Store, limit: int, after: str | None, as_json: bool, **optio
 @as_json_option("a number, or an object")
 def count(*, store: Store, by: str | None, as_json: bool, **options: Any) -> None:
     """Count instances, all of them or by what they have in common."""
-    filters = _chosen(options)
+    chosen = chosen_of(options)
     group: Any = by
     if by is not None and by.startswith("attribute:"):
         group = attribute(by.removeprefix("attribute:"))
@@ -131,7 +87,7 @@ def count(*, store: Store, by: str | None, as_json: bool, **options: Any) -> Non
 
     async def find(client: Client) -> Any:
         by_anything: Any = client.count
-        return await by_anything(group_by=group, **filters)
+        return await by_anything(group_by=group, **chosen)
 
     found = store.run(find)
     if by is None:
@@ -142,6 +98,30 @@ def count(*, store: Store, by: str | None, as_json: bool, **options: Any) -> Non
         print_json({str(value): number for value, number in groups})
     else:
         print_table((by.upper(), "COUNT"), [(str(value), str(number)) for value, number in groups])
+
+
+@click.command(cls=StoreCommand)
+@click.option(
+    "--trouble-after",
+    type=Span(),
+    default=TROUBLE_AFTER,
+    help="How long something waits before it is overdue, or held: 30s, 5m.  [default: 60s]",
+)
+@store_options
+@as_json_option("an object")
+def troubles(*, store: Store, trouble_after: float, as_json: bool) -> None:
+    """Count the instances that are in some trouble; `trioflow list --trouble` shows which.
+
+    retrying: an activity is tried again, or waits for that. unserved: it waits in a queue that no
+    living worker serves. overdue: no worker has taken it. suspended: it waits for a person. held:
+    its worker is dead, or does nothing with it.
+    """
+    found = store.run(lambda client: client.troubles(trouble_after=trouble_after))
+    if as_json:
+        print_json(found)
+        return
+    rows = [(kind, f"{number}{'+' * (number >= _MANY)}") for kind, number in found.items()]
+    print_table(("TROUBLE", "INSTANCES"), rows)
 
 
 @click.command(cls=StoreCommand)

@@ -10,6 +10,8 @@ import click
 
 from trioflow import Client, Handle, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules
+from trioflow._cli.filters import chosen_of, filters
+from trioflow._cli.many import OPEN, Act, do_to_all
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, arguments, json_or_text
@@ -120,16 +122,38 @@ def result(*, store: Store, id: str, trace: bool) -> None:
 
 
 @click.command(cls=StoreCommand)
-@click.argument("id", type=InstanceId())
-@click.argument("name")
-@_value
+@click.argument("words", nargs=-1, required=True, metavar="[ID] NAME [VALUE]")
+@filters
+@click.option("--dry-run", is_flag=True, help="Only say how many the filters mean.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @store_options
-def signal(*, store: Store, id: str, name: str, value: str | None) -> None:
-    """Send an instance a signal.
+def signal(
+    *, store: Store, words: tuple[str, ...], yes: bool, dry_run: bool, **options: Any
+) -> None:
+    """Send an instance a signal; or, without ID, all that the filters mean.
 
     VALUE is JSON, or a text that is no JSON; without it null is sent.
     """
-    sent = None if value is None else json_or_text(value)
+    chosen = chosen_of(options)
+    least = 1 if chosen else 2
+    if not least <= len(words) <= least + 1:
+        raise click.UsageError(
+            "with filters give NAME and VALUE alone: all that they mean get the signal"
+            if chosen
+            else "give ID, NAME and VALUE; or filters, such as --workflow, in place of the ID"
+        )
+    name, *value = words[least - 1 :]
+    sent = json_or_text(value[0]) if value else None
+    if chosen:
+        act = Act(
+            *("Send the signal to", "signal sent", OPEN),
+            lambda client, those: client.signal(name, sent, **those),
+        )
+        do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run: give filters, such as --workflow, in place of the ID")
+    id = words[0]
     store.run(lambda client: client.handle(id).signal(name, sent))
     click.echo(f"{shown(id)}: signal sent")
 

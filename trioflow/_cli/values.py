@@ -11,7 +11,7 @@ from trioflow import ArgumentError, Workflow
 from trioflow._client import texts
 from trioflow._model.attributes import Condition
 
-__all__ = ["Moment", "WhereCondition", "arguments", "json_or_text"]
+__all__ = ["Moment", "Span", "WhereCondition", "arguments", "json_or_text"]
 
 if TYPE_CHECKING:
     _FloatType = click.ParamType[float]
@@ -60,6 +60,23 @@ class Moment(_FloatType):
             return value
         try:
             return texts.moment_of(value, time.time(), ahead=self._ahead)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Span(_FloatType):
+    """A length of time: ``30s``, ``5m``, or a number of seconds."""
+
+    name = "span"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it in seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            return texts.span_of(value)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
 

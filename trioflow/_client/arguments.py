@@ -12,18 +12,21 @@ from typing import Any, Final, TypedDict, cast, get_args
 from trioflow._codec.limits import check_characters
 from trioflow._model.activities import Activity
 from trioflow._model.attributes import Where, conditions_of
-from trioflow._model.options import check_time
+from trioflow._model.options import check_seconds, check_time
 from trioflow._model.workflows import Workflow
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import ENDED, Status
+from trioflow.backends.records import ENDED, Status, Trouble
 from trioflow.errors import ArgumentError
 
 __all__ = [
+    "TROUBLE_AFTER",
     "Filters",
     "activity_name",
     "check_group",
     "check_id",
     "check_statuses",
+    "check_trouble",
+    "check_trouble_after",
     "check_workflow",
     "finished_statuses",
     "instance_filter",
@@ -31,6 +34,9 @@ __all__ = [
 
 _GROUPS: Final = ("status", "workflow", "queue")
 _STATUSES: Final[tuple[str, ...]] = get_args(Status)
+_TROUBLES: Final[tuple[str, ...]] = get_args(Trouble)
+TROUBLE_AFTER: Final = 60.0
+"""Seconds, unless somebody says otherwise."""
 
 
 class Filters(TypedDict, total=False):
@@ -43,6 +49,10 @@ class Filters(TypedDict, total=False):
     id_prefix: str | None
     created_after: float | None
     created_before: float | None
+    finished_after: float | None
+    finished_before: float | None
+    trouble: Trouble | None
+    trouble_after: float
     where: Where | None
 
 
@@ -55,11 +65,18 @@ def instance_filter(
     parent: str | None = None,
     created_after: float | None = None,
     created_before: float | None = None,
+    finished_after: float | None = None,
     finished_before: float | None = None,
+    trouble: Trouble | None = None,
+    trouble_after: float = TROUBLE_AFTER,
     where: Where | None = None,
 ) -> InstanceFilter:
     """Return the filter that the keywords of ``list()``, ``count()`` and ``remove()`` mean."""
+    after = check_trouble_after(trouble_after)
     return InstanceFilter(
+        trouble=check_trouble(trouble),
+        trouble_after=TROUBLE_AFTER if trouble is None else after,
+        finished_after=_time_or_none(finished_after, "finished_after"),
         status=check_statuses(status),
         workflow=_workflow_name(workflow),
         queue=_text_or_none(queue, "queue"),
@@ -70,6 +87,34 @@ def instance_filter(
         finished_before=_time_or_none(finished_before, "finished_before"),
         attributes=conditions_of(where),
     )
+
+
+def check_trouble(trouble: object) -> Trouble | None:
+    """Return a kind of trouble.
+
+    Raises:
+        TypeError, ValueError: There is no such kind.
+    """
+    known = ", ".join(map(repr, _TROUBLES))
+    if trouble is None:
+        return None
+    if not isinstance(trouble, str):
+        raise TypeError(f"trouble: one of {known}, not {trouble!r}")
+    if trouble not in _TROUBLES:
+        close = difflib.get_close_matches(trouble, _TROUBLES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"trouble: there is no {trouble!r}, only {known}{hint}")
+    return cast("Trouble", trouble)
+
+
+def check_trouble_after(after: object) -> float:
+    """Return for how many seconds something waits before it is a trouble.
+
+    Raises:
+        TypeError, ValueError: It is no number, or less than 0.
+    """
+    check_seconds("trouble_after", after, zero=True)
+    return float(cast("float", after))
 
 
 def finished_statuses(status: Status | Sequence[Status]) -> tuple[Status, ...]:

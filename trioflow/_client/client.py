@@ -14,9 +14,11 @@ import anyio
 from trioflow._client import listing
 from trioflow._client.answers import AnswerWaiter
 from trioflow._client.arguments import (
+    TROUBLE_AFTER,
     Filters,
     check_group,
     check_id,
+    check_trouble_after,
     check_workflow,
     finished_statuses,
     instance_filter,
@@ -51,7 +53,14 @@ from trioflow._model.workflows import Workflow
 from trioflow._observe import Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
-from trioflow.backends.records import QueueStats, RequestKey, Status, WorkerInfo
+from trioflow.backends.records import (
+    ActivityTask,
+    QueueStats,
+    RequestKey,
+    Status,
+    Trouble,
+    WorkerInfo,
+)
 from trioflow.errors import ClientClosed, InstanceAlreadyExists
 
 __all__ = ["Client"]
@@ -424,11 +433,15 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         id_prefix: str | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
+        finished_after: float | None = None,
+        finished_before: float | None = None,
+        trouble: Trouble | None = None,
+        trouble_after: float = TROUBLE_AFTER,
         where: Where | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> builtins.list[Description]:
-        """Return instances, newest first; schedules only with their workflow's name.
+        """Return instances, newest first; schedules only with their workflow's name, or in trouble.
 
         Args:
             status: Only those of this status, or of these.
@@ -438,6 +451,21 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             id_prefix: Only those whose id begins so.
             created_after: Epoch seconds.
             created_before: Epoch seconds.
+            finished_after: Only those that have ended, after this time, epoch seconds.
+            finished_before: Only those that have ended, before this time.
+            trouble: Only those in this trouble:
+
+                - ``"retrying"``: an activity is tried again, or waits for that. The one with the
+                  most attempts is in ``activities`` of the description.
+                - ``"unserved"``: it, or an activity of it, waits in a queue that no living worker
+                  serves.
+                - ``"overdue"``: it, or an activity of it, could be taken for ``trouble_after``
+                  seconds, and no worker has taken it.
+                - ``"suspended"``: it waits for a person.
+                - ``"held"``: it is held by a worker that has sent no heartbeat for longer than its
+                  lease; or by one that has stored nothing of it for ``trouble_after`` seconds,
+                  though there is something to do.
+            trouble_after: Seconds.
             where: Only those with these attributes: ``{"customer": "c7"}``, or for which all of
                 some conditions hold: ``[attribute("amount") >= 10, attribute("vip") == True]``.
             limit: How many at most.
@@ -446,7 +474,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         Raises:
             TypeError: A filter is of another type: times are numbers, for example.
             ArgumentError: ``where`` is something else, or no attribute can be so.
-            ValueError: There is no such status, or ``limit`` is negative.
+            ValueError: There is no such status or trouble, or ``limit`` is negative.
             InstanceNotFound: ``after`` has been removed meanwhile.
         """
         wanted = instance_filter(
@@ -457,14 +485,24 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             id_prefix=id_prefix,
             created_after=created_after,
             created_before=created_before,
+            finished_after=finished_after,
+            finished_before=finished_before,
+            trouble=trouble,
+            trouble_after=trouble_after,
             where=where,
         )
         page = check_count("limit", limit, 0), None if after is None else check_id(after, "after")
         found = await listing.list_records(self.backend, wanted, *page)
-        return [describe(record, [], self.codec) for record in found]
+        tried: dict[str, builtins.list[ActivityTask]] = {}
+        if trouble == "retrying":
+            again = await self.backend.tried_again([record.id for record in found])
+            tried = {task.key.instance: [task] for task in again}
+        return [describe(record, tried.get(record.id, []), self.codec) for record in found]
 
     @overload
-    async def count(self, *, group_by: None = None, **filters: Unpack[Filters]) -> int: ...
+    async def count(
+        self, *, group_by: None = None, at_most: int | None = None, **filters: Unpack[Filters]
+    ) -> int: ...
 
     @overload
     async def count(
@@ -481,6 +519,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         self,
         *,
         group_by: Literal["status", "workflow", "queue"] | NamedAttribute | None = None,
+        at_most: int | None = None,
         **filters: Unpack[Filters],
     ) -> int | dict[Any, int]:
         """Return how many instances there are; the filters are those of `list`.
@@ -489,6 +528,7 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             group_by: Count by status, workflow or queue, or by the values of an attribute:
                 ``attribute("stage")``. An instance that does not have it is left out, and one that
                 has a list of texts counts for each of them.
+            at_most: Count no further than this, so that it costs no more; ``None`` for all.
             **filters: Which ones.
 
         Returns:
@@ -496,11 +536,15 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
 
         Raises:
             TypeError, ValueError, ArgumentError: As `list`.
-            ValueError: ``group_by`` is something else.
+            ValueError: ``group_by`` is something else, or given together with ``at_most``; or that
+                is negative.
         """
         wanted = instance_filter(**filters)
+        most = None if at_most is None else check_count("at_most", at_most, 0)
         if group_by is None:
-            return await listing.count(self.backend, wanted)
+            return await listing.count(self.backend, wanted, most)
+        if most is not None:
+            raise ValueError("at_most: groups are counted as a whole; leave out one of both")
         groups: dict[Any, int] = {}
         if isinstance(group_by, NamedAttribute):
             for name, word, number in await listing.count_by(
@@ -519,6 +563,21 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         return await self.backend.stats()
 
     @raises_native_cancels
+    async def troubles(self, *, trouble_after: float = TROUBLE_AFTER) -> dict[Trouble, int]:
+        """Return how many instances are in each kind of trouble: see `list`.
+
+        Each is counted up to 1,000: so many stand for as many or more. One instance can be in
+        several.
+
+        Args:
+            trouble_after: Seconds, as for `list`.
+
+        Raises:
+            TypeError, ValueError: It is no number, or less than 0.
+        """
+        return await self.backend.troubles(check_trouble_after(trouble_after))
+
+    @raises_native_cancels
     async def workers(self) -> builtins.list[WorkerInfo]:
         """Return all workers that have a row in the store, by name.
 
@@ -535,7 +594,11 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
         status: Status | Sequence[Status] = (),
         workflow: Workflow[..., Any] | str | None = None,
         queue: str | None = None,
+        parent: str | None = None,
         id_prefix: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        finished_after: float | None = None,
         where: Where | None = None,
         limit: int = 1000,
     ) -> int:
@@ -546,7 +609,11 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             status: Only those of this status, or of these.
             workflow: Only those of this workflow, or of this name.
             queue: Only those of this queue.
+            parent: Only the sub-workflows of this instance; ``""`` for those that have no parent.
             id_prefix: Only those whose id begins so.
+            created_after: Only those that started after this time.
+            created_before: Only those that started before it.
+            finished_after: Only those that ended after this time.
             where: Only those with these attributes, as for `list`.
             limit: How many at most; call again while it returns as many.
 
@@ -560,7 +627,11 @@ class Client(BulkCalls, ScheduleCalls, LimitCalls):
             status=finished_statuses(status),
             workflow=workflow,
             queue=queue,
+            parent=parent,
             id_prefix=id_prefix,
+            created_after=created_after,
+            created_before=created_before,
+            finished_after=finished_after,
             finished_before=check_time(finished_before, "finished_before"),
             where=where,
         )

@@ -170,7 +170,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         attributes: What it can be found by; see ``set_attributes()``.
         starts_at: The time before which it does not begin, epoch seconds, or ``None``.
         finished_at: Epoch seconds, or ``None``.
-        activities: Its unfinished activities; only from ``handle.describe()``.
+        activities: Its unfinished activities; only from ``handle.describe()``. From
+            ``list(trouble="retrying")`` the one that has been tried most often.
         earlier: The executions of the id before this one, in order, also those of finished
             instances that had the id; only from ``handle.describe()``.
         dead_letters: The signals that it had not received when it ended, in the order of their

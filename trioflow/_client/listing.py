@@ -1,7 +1,7 @@
 """Listing and counting instances without those of trioflow itself, which are the schedules.
 
-Stores know nothing of that. So where there are no schedules a list costs nothing more, and a count
-one look into an index.
+A schedule that is in trouble is shown. Stores know nothing of that. So where there are no schedules
+a list costs nothing more, and a count one look into an index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def list_records(
     backend: Backend, wanted: InstanceFilter, limit: int, after: str | None
 ) -> list[InstanceRecord]:
     """Return the rows of instances, newest first, as `Backend.list` does."""
-    if wanted.workflow is not None:
+    if _shows_all(wanted):
         return await backend.list(wanted, limit=limit, after=after)
     found: list[InstanceRecord] = []
     size = limit
@@ -45,12 +45,17 @@ async def list_records(
         size = min(max(size, 2 * len(page)), _MOST_AT_ONCE)
 
 
-async def count(backend: Backend, wanted: InstanceFilter) -> int:
-    """Return how many instances there are."""
-    number = await backend.count(wanted)
-    if number and wanted.workflow is None:
-        number = max(0, number - await backend.count(_schedules_of(wanted)))
-    return number
+async def count(backend: Backend, wanted: InstanceFilter, most: int | None = None) -> int:
+    """Return how many instances there are; with ``most`` up to so many."""
+    if _shows_all(wanted):
+        return await backend.count(wanted, most=most)
+    hidden = await backend.count(_schedules_of(wanted))
+    number = await backend.count(wanted, most=None if most is None else most + hidden)
+    return max(0, number - hidden)
+
+
+def _shows_all(wanted: InstanceFilter) -> bool:
+    return wanted.workflow is not None or wanted.trouble is not None
 
 
 async def count_by(
@@ -58,7 +63,7 @@ async def count_by(
 ) -> list[Group]:
     """Return how many instances there are, by a column or an attribute."""
     groups = await backend.count_by(wanted, by, attribute=attribute)
-    if not groups or wanted.workflow is not None:
+    if not groups or _shows_all(wanted):
         return groups
     hidden = await backend.count_by(_schedules_of(wanted), by, attribute=attribute)
     numbers = {(one.name, one.value): one.number for one in hidden}

@@ -28,6 +28,7 @@ __all__ = [
     "failure_line",
     "json_or_text",
     "moment_of",
+    "span_of",
 ]
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -120,6 +121,18 @@ def moment_of(text: str, now: float, *, ahead: bool = False) -> float:
         raise ArgumentError(f"{text!r} is no time; write 2h, 7d or 2026-11-26T09:30") from None
 
 
+def span_of(text: str) -> float:
+    """Return a length of time in seconds: ``30s``, ``5m``, or a number of seconds.
+
+    Raises:
+        ArgumentError: It is none.
+    """
+    span = _SPAN.fullmatch(text) or _SPAN.fullmatch(f"{text}s")
+    if span is None:
+        raise ArgumentError(f"{text!r} is no length of time; write 30s, 5m or 2h")
+    return float(span[1]) * _SECONDS[span[2]]
+
+
 def condition_of(text: str) -> Condition:
     """Return a condition on an attribute: ``customer=c7``, ``amount>=10``, ``due<2026-12-01``.
 
@@ -148,6 +161,10 @@ def failure_line(failure: Failure) -> str:
 
 def detail_of(one: Description) -> str:
     """Say what there is to say of an instance in a few words: why it failed, for example."""
+    if one.status == "running" and one.activities:
+        tried = one.activities[0]
+        why = f": {failure_line(tried.failure)}" if tried.failure is not None else ""
+        return f"{tried.activity}, attempt {tried.attempt}{why}"
     if one.failure is not None:
         return failure_line(one.failure)
     if one.suspension is not None:

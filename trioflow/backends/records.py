@@ -25,6 +25,7 @@ __all__ = [
     "QueueStats",
     "Reached",
     "RequestKey",
+    "SchemaState",
     "Status",
     "StoredMessage",
     "TakenActivities",
@@ -322,6 +323,23 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     activities: int = 0
     started_at: float | None = None
     version: str = ""
+
+
+class SchemaState(msgspec.Struct, frozen=True):
+    """Which version of its schema a store has.
+
+    Attributes:
+        stored: That one; ``None`` if the store has not been made yet.
+        latest: What this trioflow needs.
+    """
+
+    stored: str | None
+    latest: str
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether there is nothing to migrate."""
+        return self.stored == self.latest
 
 
 Effect = Literal["done", "not found", "finished", "unchanged"]

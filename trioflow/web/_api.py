@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from trioflow.web import _reading
-from trioflow.web._filtering import Wanted, number_in
+from trioflow.web._filtering import TROUBLES, Wanted, number_in
 from trioflow.web._instance import reading
 from trioflow.web._instance.divergence import Divergence
 from trioflow.web._instance.facts import KINDS
@@ -152,6 +152,7 @@ _PAGED: Final = {
 }
 _FILTERS: Final = {
     "status": "Of this status; may be given several times.",
+    "trouble": f"In this trouble: {', '.join(TROUBLES)}.",
     "workflow": "Of this workflow.",
     "queue": "Of this queue.",
     "parent": "Sub-workflows of this instance.",
@@ -160,6 +161,7 @@ _FILTERS: Final = {
     "where": "With such an attribute: `customer=c7`, `amount>=10`; all must hold.",
     "since": "Started after: `2h`, `2026-11-26T09:30`.",
     "until": "Started before.",
+    "ended": "Ended after.",
 }
 _EXECUTION: Final = {"execution": "Which execution; by default the present one."}
 _LINES: Final = {

@@ -11,13 +11,27 @@ from starlette.exceptions import HTTPException
 
 from trioflow._client.arguments import Filters, instance_filter
 from trioflow._client.texts import condition_of, moment_of
-from trioflow.backends.records import Status
+from trioflow.backends.records import Status, Trouble
 
-__all__ = ["STATUSES", "Wanted", "number_in"]
+__all__ = ["STATUSES", "TROUBLES", "Wanted", "number_in"]
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 
-_ONE: Final = ("workflow", "queue", "parent", "id", "since", "until")
+TROUBLES: Final[dict[Trouble, str]] = {
+    "retrying": "an activity is tried again, or waits for that",
+    "unserved": "waits in a queue that no living worker serves",
+    "overdue": "could be taken for a minute, and no worker has taken it",
+    "suspended": "waits for a person",
+    "held": "a worker holds it that is silent, or does nothing with it",
+}
+"""What may be wrong with instances, in words; as `Client.list` has it."""
+
+_ONE: Final = ("trouble", "workflow", "queue", "parent", "id", "since", "until", "ended")
+_TIMES: Final = {
+    "since": "created_after",
+    "until": "created_before",
+    "ended": "finished_after",
+}
 _MANY: Final = ("status", "where")
 
 
@@ -26,6 +40,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         status: Of one of these statuses.
+        trouble: In this trouble, one of `TROUBLES`.
         workflow: Of this workflow.
         queue: Of this queue.
         parent: Sub-workflows of this instance.
@@ -34,9 +49,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         where: With such attributes: ``customer=c7``, ``amount>=10``.
         since: Started after: ``2h``, ``2026-11-26T09:30``.
         until: Started before.
+        ended: Ended after.
     """
 
     status: tuple[str, ...] = ()
+    trouble: str = ""
     workflow: str = ""
     queue: str = ""
     parent: str = ""
@@ -45,6 +62,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: tuple[str, ...] = ()
     since: str = ""
     until: str = ""
+    ended: str = ""
 
     @classmethod
     def of(cls, given: ImmutableMultiDict[str, Any]) -> Wanted:
@@ -90,14 +108,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             chosen: dict[str, Any] = {"status": self.status}
             chosen |= {
                 name: getattr(self, name)
-                for name in ("workflow", "queue", "parent")
+                for name in ("trouble", "workflow", "queue", "parent")
                 if getattr(self, name)
             }
             if self.root:
                 chosen["parent"] = ""
             if self.id:
                 chosen["id_prefix"] = self.id
-            for name, filtered in (("since", "created_after"), ("until", "created_before")):
+            for name, filtered in _TIMES.items():
                 if text := getattr(self, name):
                     chosen[filtered] = moment_of(text, now)
             if self.where:

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from trioflow import InstanceNotFound
 from trioflow.web import _reading
-from trioflow.web._filtering import STATUSES, Wanted, number_in
+from trioflow.web._filtering import STATUSES, TROUBLES, Wanted, number_in
 from trioflow.web._site import Site, get, page, url
 
 __all__ = ["routes"]
@@ -32,7 +32,9 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 async def _overview(site: Site, request: Request) -> Response:
-    return page(site, request, "overview.html", seen=await _reading.overview(site.client))
+    seen = await _reading.overview(site.client)
+    most = _reading.MOST_COUNTED
+    return page(site, request, "overview.html", seen=seen, troubles=TROUBLES, most=most)
 
 
 async def _instances(site: Site, request: Request) -> Response:
@@ -55,6 +57,7 @@ async def _instances(site: Site, request: Request) -> Response:
         found=found,
         wanted=wanted,
         statuses=STATUSES,
+        troubles=TROUBLES,
         queues=[one.queue for one in await site.client.stats()],
         workflows=sorted(site.registry.workflows) if site.registry else [],
         limit=limit if limit != _ROWS else None,

@@ -26,7 +26,7 @@ from trioflow import (
 from trioflow._client.listing import SCHEDULES
 from trioflow._client.schedules import describe_schedule
 from trioflow._client.texts import detail_of
-from trioflow.backends.records import QueueStats, Status
+from trioflow.backends.records import ENDED, QueueStats, Status, Trouble
 from trioflow.web._filtering import Wanted
 from trioflow.web._words import duration
 
@@ -48,6 +48,10 @@ DAY = 86_400.0
 SHOWN = 500
 """Characters of the detail of a row that are kept."""
 
+MOST_COUNTED = 10_000
+"""Up to which number instances are counted."""
+
+_LATELY = 300.0
 _NEWEST = 6
 
 
@@ -70,7 +74,9 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
         finished_at: When it ended, or ``None``.
         wakes_at: The earliest moment at which it has something to do, or ``None``.
         attributes: What it can be found by.
-        detail: In a few words why it failed, was cancelled or is suspended, or its custom status.
+        detail: In a few words why it failed, was cancelled or is suspended, or its custom status;
+            in a list of what is tried again the activity, and why its last attempt failed.
+        attempt: In such a list the number of the attempt that runs, or is next; otherwise ``None``.
     """
 
     id: str
@@ -89,6 +95,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     wakes_at: float | None
     attributes: dict[str, Any]
     detail: str
+    attempt: int | None = None
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,10 +194,16 @@ class Overview(Staff, frozen=True, kw_only=True):
     """What there is to know at a glance. Times are epoch seconds.
 
     Attributes:
-        failed: The newest of the instances that failed.
+        troubles: How many instances are in each kind of trouble, counted up to 1,000.
+        ended: How many have ended in the last day, by how; each counted up to 10,000.
+        rate: How many end in a minute, of the last five; ``None`` if that are more than 2,000.
+        failed: The newest of the instances that failed in the last day.
         suspended: The newest of those that are suspended.
     """
 
+    troubles: dict[Trouble, int]
+    ended: dict[Status, int]
+    rate: float | None
     failed: list[InstanceRow]
     suspended: list[InstanceRow]
 
@@ -214,6 +227,7 @@ async def instances(
 
 
 def _row(one: Description) -> InstanceRow:
+    tried = one.activities[0] if one.activities else None
     return InstanceRow(
         id=one.id,
         execution=one.execution,
@@ -231,6 +245,7 @@ def _row(one: Description) -> InstanceRow:
         wakes_at=one.wakes_at,
         attributes=one.attributes,
         detail=detail_of(one)[:SHOWN],
+        attempt=None if tried is None else tried.attempt,
     )
 
 
@@ -303,9 +318,25 @@ async def _staff(client: Client) -> dict[str, Any]:
 
 
 async def overview(client: Client) -> Overview:
-    """Return what there is to know at a glance."""
+    """Return what there is to know at a glance.
+
+    Nothing here costs more because of what ended earlier than in the last day, and of that it is
+    counted no further than so many.
+    """
+    now = client.backend.now()
+    day, lately = now - DAY, now - _LATELY
+    ended: dict[Status, int] = {}
+    for status in ENDED:
+        ended[status] = await client.count(status=status, finished_after=day, at_most=MOST_COUNTED)
+    ends = await client.count(finished_after=lately, at_most=MOST_COUNTED)
+    # Without the time in the filter: the newest are found by their order, however many there are.
+    failed = await client.list(status="failed", limit=_NEWEST)
+    suspended = await client.list(status="suspended", limit=_NEWEST)
     return Overview(
         **await _staff(client),
-        failed=[_row(one) for one in await client.list(status="failed", limit=_NEWEST)],
-        suspended=[_row(one) for one in await client.list(status="suspended", limit=_NEWEST)],
+        troubles=await client.troubles(),
+        ended=ended,
+        rate=None if ends == MOST_COUNTED else ends / (_LATELY / 60),
+        failed=[_row(one) for one in failed if (one.finished_at or now) > day],
+        suspended=[_row(one) for one in suspended],
     )

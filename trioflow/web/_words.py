@@ -72,6 +72,11 @@ def number(value: float) -> str:
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def rate(value: float) -> str:
+    """Return a number of something in a time, with no more digits than say something."""
+    return number(round(value)) if value >= 10 else f"{value:.1f}".removesuffix(".0")  # noqa: PLR2004 - digits
+
+
 def as_json(value: Any, *, indent: int = 0) -> str:
     """Return a value as JSON; one that cannot be decoded says so."""
     if isinstance(value, Undecodable):
@@ -127,5 +132,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "number": number,
     "plain": plain,
+    "rate": rate,
     "when": when,
 }

@@ -19,6 +19,7 @@ from trioflow._model.events import ParentRef
 from trioflow._model.limits import Limit, LimitKind, Limits
 from trioflow.backends._common.connections import Connections
 from trioflow.backends._common.notices import child_terminated
+from trioflow.backends._common.thread import StorageThread
 from trioflow.backends._common.watching import Watcher, concerns_others
 from trioflow.backends.commits import Answer, CommitFailure, NewInstance, NewQuestion, Unit
 from trioflow.backends.filters import Group, InstanceFilter
@@ -39,6 +40,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SchemaState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -49,7 +51,7 @@ from trioflow.backends.records import (
 from trioflow.backends.redis import rows, wire
 from trioflow.backends.redis.connection import Address, RedisConnection, Request
 from trioflow.backends.redis.notifier import Notifier
-from trioflow.backends.redis.opening import look_at_settings, open_store
+from trioflow.backends.redis.opening import look_at_settings, open_store, schema_of
 from trioflow.backends.resets import Beginning, Reset, ResetResult
 from trioflow.errors import InstanceNotFound, LeaseLost
 
@@ -132,6 +134,32 @@ class RedisBackend:
             connection.close()
             raise
         return connection
+
+    async def migrate(self) -> None:
+        """Bring the number of the schema up to date, without opening the store; errors as `open`.
+
+        Rows of an older version are read as they are.
+        """
+        await self._apart(lambda connection: open_store(connection, self._source))
+
+    async def schema_state(self) -> SchemaState:
+        """Return which version of the schema is stored; nothing is changed. Errors as `open`."""
+        return await self._apart(schema_of)
+
+    async def _apart(self, use: Callable[[RedisConnection], R]) -> R:
+        thread = StorageThread(f"trioflow schema {self.address.shown}")
+
+        def call() -> R:
+            connection = RedisConnection(self.address, self._patience)
+            try:
+                return use(connection)
+            finally:
+                connection.close()
+
+        try:
+            return await thread.run(call)
+        finally:
+            await thread.aclose()
 
     async def aclose(self) -> None:
         if self._notifier is not None:

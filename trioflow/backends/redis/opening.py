@@ -7,10 +7,11 @@ from typing import Any
 
 from redis import exceptions
 
+from trioflow.backends.records import SchemaState
 from trioflow.backends.redis.connection import Client, RedisConnection, Request
 from trioflow.errors import SchemaError
 
-__all__ = ["SCHEMA", "look_at_settings", "open_store"]
+__all__ = ["SCHEMA", "look_at_settings", "open_store", "schema_of"]
 
 logger = logging.getLogger("trioflow.backends.redis")
 
@@ -28,6 +29,27 @@ def open_store(connection: RedisConnection, source: str) -> float:
         BackendUnavailable: It cannot be reached or written.
     """
     now, schema = connection.call(Request("open", (str(SCHEMA), source), _decode))
+    _demand_known(connection, schema)
+    return now
+
+
+def schema_of(connection: RedisConnection) -> SchemaState:
+    """Return which schema is stored; nothing is changed.
+
+    Raises:
+        SchemaError: It is newer than this code, or not ours.
+        BackendUnavailable: It cannot be reached.
+    """
+    key = f"{connection.address.tag}:schema"
+    stored = connection.run(lambda client: client.execute_command("GET", key))
+    if stored is None:
+        return SchemaState(None, str(SCHEMA))
+    schema = _text(stored)
+    _demand_known(connection, schema)
+    return SchemaState(schema, str(SCHEMA))
+
+
+def _demand_known(connection: RedisConnection, schema: str) -> None:
     where = f"{connection.address.shown}, prefix {connection.address.prefix!r},"
     if not schema.isdigit():
         raise SchemaError(f"{where} is not trioflow's; give trioflow another prefix")
@@ -36,7 +58,6 @@ def open_store(connection: RedisConnection, source: str) -> float:
             f"{where} has schema {schema}, but this trioflow knows only up to {SCHEMA}; upgrade "
             "trioflow, or use another prefix"
         )
-    return now
 
 
 def _decode(reply: Any) -> tuple[float, str]:

@@ -13,7 +13,7 @@ from trioflow.backends._common.id_limits import IdLimit, storable
 from trioflow.backends._common.thread import StorageThread
 from trioflow.backends.commits import CommitFailure, NewInstance, Unit
 from trioflow.backends.outbox import ActivityTransaction
-from trioflow.backends.records import ActivityKey, Heartbeat
+from trioflow.backends.records import ActivityKey, Heartbeat, SchemaState
 from trioflow.backends.sql.backend import SqlBackend
 from trioflow.backends.sql.borrowed import BorrowedStore
 from trioflow.backends.sql.dialect import Dialect
@@ -127,6 +127,21 @@ class SharedSqlBackend(SqlBackend[S]):
             await thread.run(self._migrate)
         finally:
             await thread.aclose()
+
+    async def schema_state(self) -> SchemaState:
+        """Return which version of the schema is stored; nothing is changed. Errors as `open`."""
+        thread = StorageThread(f"trioflow schema {self.place}")
+        try:
+            return await thread.run(self._schema_state)
+        finally:
+            await thread.aclose()
+
+    def _schema_state(self) -> SchemaState:
+        session = self._session(self._connect_to_migrate)
+        try:
+            return session.call(self._migrations.state, session.connection)
+        finally:
+            session.close()
 
     def _open_session(self) -> Session[S]:
         session = self._session(self._connect)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, TypeVar
 
+from trioflow.backends.records import SchemaState
 from trioflow.backends.sql.names import PLAIN, TableNames
 from trioflow.errors import SchemaError
 
@@ -56,6 +57,19 @@ class Migrations(abc.ABC, Generic[C, Script]):
             SchemaError: They are newer than this code, or somebody else's.
         """
         return not self._missing(connection)
+
+    def state(self, connection: C) -> SchemaState:
+        """Return which version the tables have, and which they should have.
+
+        Raises:
+            SchemaError: They are newer than this code, or somebody else's.
+        """
+        missing = {name for name, _ in self._missing(connection)}
+        applied = [name for name, _ in self._scripts if name not in missing]
+        stored = self._latest if not missing else applied[-1] if applied else None
+        if missing and stored == self._latest:
+            stored = f"{self._latest} without {min(missing)}"
+        return SchemaState(stored, self._latest)
 
     def demand(self, connection: C) -> None:
         """Check that the tables are up to date.

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -15,16 +15,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from trioflow import BulkReport, Client, TrioflowError
-from trioflow._client.arguments import Filters, instance_filter
+from trioflow._client.arguments import instance_filter
 from trioflow._client.listing import list_records
-from trioflow.backends.records import ENDED, Status
+from trioflow.backends.records import Status
 from trioflow.web._acting.forms import (
     Answer,
-    By,
     Given,
     Sheet,
     both,
-    by_of,
     given_of,
     refusal,
     show,
@@ -39,72 +37,51 @@ _STEP: Final = 100  # instances between two looks at the clock
 _PATIENCE: Final = 5.0  # seconds for which a page does one thing after the other
 _COUNTING: Final = 3.0  # seconds for which instances are counted
 _EXAMPLES: Final = 10
+_INSTANT: Final = 2e-6  # seconds that texts of times tell apart, rounded up
 
 _MENDED: Final[tuple[Status, ...]] = ("failed", "suspended", "terminated")
 
-_Act = Callable[[Client, Given, By, Filters, str | None], Awaitable[BulkReport]]
+_Act = Callable[[Client, Given, dict[str, Any]], Awaitable[BulkReport]]
+"""Does something to some instances: those of a filter, with ``limit`` and ``after``."""
 
 
-async def _cancel(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    return await client.cancel(reason=by.reason(given), limit=_STEP, after=after, **filters)
+async def _cancel(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.cancel(reason=given.reason(), **those)
 
 
-async def _terminate(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    return await client.terminate(reason=by.reason(given), limit=_STEP, after=after, **filters)
+async def _terminate(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.terminate(reason=given.reason(), **those)
 
 
-async def _pause(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    return await client.pause(reason=by.reason(given), limit=_STEP, after=after, **filters)
+async def _pause(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.pause(reason=given.reason(), **those)
 
 
-async def _resume(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    return await client.resume(limit=_STEP, after=after, **filters)
+async def _resume(client: Client, _given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.resume(**those)
 
 
-async def _reset(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    return await client.reset(reason=by.reason(given), limit=_STEP, after=after, **filters)
+async def _reset(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.reset(reason=given.reason(), **those)
 
 
-async def _retry(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    activity = given.text("activity") or None
-    return await client.retry_now(activity=activity, limit=_STEP, after=after, **filters)
+async def _retry(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
+    return await client.retry_now(activity=given.text("activity") or None, **those)
 
 
-async def _signal(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
+async def _signal(client: Client, given: Given, those: dict[str, Any]) -> BulkReport:
     value = given.value("value")
-    sent = value[0] if value else None
-    return await client.signal(
-        given.text("name"),
-        sent,
-        id=given.text("request") or None,
-        limit=_STEP,
-        after=after,
-        **filters,
-    )
+    name, sent = given.text("name"), value[0] if value else None
+    return await client.signal(name, sent, id=given.text("request") or None, **those)
 
 
-async def _remove(
-    client: Client, given: Given, by: By, filters: Filters, after: str | None
-) -> BulkReport:
-    backend = client.backend
+async def _remove(client: Client, _given: Given, those: dict[str, Any]) -> BulkReport:
+    filters = {name: value for name, value in those.items() if name not in ("limit", "after")}
     # What takes one of these ids meanwhile ends later.
-    where = instance_filter(**filters, finished_before=backend.now())
-    found = await list_records(backend, where, _STEP, None)
-    done = await backend.remove(where, ids=[each.id for each in found], limit=_STEP) if found else 0
+    where = instance_filter(**filters, finished_before=client.backend.now() + _INSTANT)
+    found = await list_records(client.backend, where, _STEP, None)
+    ids = [each.id for each in found]
+    done = await client.backend.remove(where, ids=ids, limit=_STEP) if ids else 0
     more = len(found) == _STEP and done > 0
     return BulkReport(done, len(found) - done, "again" if more else None)
 
@@ -146,7 +123,7 @@ class _Meant:
 
     bulk: Bulk
     wanted: Wanted
-    filters: Filters
+    filters: dict[str, Any]
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -158,14 +135,14 @@ def _meant(request: Request, given: Given, now: float) -> _Meant:
     bulk = BULK.get(request.path_params["action"])
     if bulk is None:
         raise HTTPException(404, "There is no such action for many instances.")
-    wanted = Wanted.of(given)
+    wanted = Wanted.of(given.multi())
     if not wanted:
         raise HTTPException(
             400,
             "Without a filter this would mean every instance of the store. Choose some first: all "
             "of a status, for example.",
         )
-    filters = wanted.filters(now)
+    filters: dict[str, Any] = {**wanted.filters(now)}
     asked = filters.get("status") or ()
     allowed = [each for each in bulk.when if not asked or each in asked]
     if not allowed:
@@ -174,7 +151,8 @@ def _meant(request: Request, given: Given, now: float) -> _Meant:
             f"{bulk.action.label} does nothing to instances that are {' or '.join(asked)}.",
         )
     filters["status"] = allowed
-    filters["created_before"] = min(filters.get("created_before") or now, now)
+    until = now + _INSTANT
+    filters["created_before"] = min(filters.get("created_before") or until, until)
     return _Meant(bulk, wanted, filters)
 
 
@@ -186,15 +164,13 @@ async def _look(site: Site, request: Request) -> Response:
     given = given_of(request)
     now = site.client.backend.now()
     return show(
-        site, request, await _sheet(site, request, _meant(request, given, now), now), given=given
+        site, request, await _sheet(site, request, _meant(request, given, now)), given=given
     )
 
 
-async def _sheet(site: Site, request: Request, meant: _Meant, now: float) -> Sheet:
+async def _sheet(site: Site, request: Request, meant: _Meant) -> Sheet:
     action, filters = meant.bulk.action, meant.filters
-    number: int | None = None
-    with anyio.move_on_after(_COUNTING):
-        number = await site.client.count(**filters)
+    number = await _counted(site.client, filters)
     examples = await site.client.list(**filters, limit=_EXAMPLES)
     how_many = "more instances than can be counted quickly" if number is None else _many(number)
     says = [f"For each of {how_many}: {action.does[0].lower()}{action.does[1:]}"]
@@ -208,7 +184,7 @@ async def _sheet(site: Site, request: Request, meant: _Meant, now: float) -> She
         back=url(request, "instances", meant.wanted.query()),
         fields=[each for each in action.fields if each.name != "turn"],
         hidden={
-            **_frozen(meant, now),
+            **_frozen(meant),
             "request": f"web {secrets.token_hex(12)}",
             "sure": "yes",
         },
@@ -218,10 +194,20 @@ async def _sheet(site: Site, request: Request, meant: _Meant, now: float) -> She
     )
 
 
-def _frozen(meant: _Meant, now: float) -> dict[str, str | Sequence[str]]:
+async def _counted(client: Client, filters: dict[str, Any]) -> int | None:
+    """Return how many instances there are; ``None`` if counting them takes too long."""
+    count: Any = client.count
+    try:
+        with anyio.fail_after(_COUNTING):
+            return cast("int", await count(**filters))
+    except TimeoutError:
+        return None
+
+
+def _frozen(meant: _Meant) -> dict[str, str | Sequence[str]]:
     """Return the filter as fields that mean the same later: ``2h`` ago is a moment, for example."""
     wanted, filters = meant.wanted, meant.filters
-    fields: dict[str, Any] = wanted.query(until=_moment(filters["created_before"] or now))
+    fields: dict[str, Any] = wanted.query(until=_moment(filters["created_before"] or 0.0))
     if wanted.since:
         fields["since"] = _moment(filters["created_after"] or 0.0)
     return {name: value for name, value in fields.items() if value}
@@ -232,56 +218,50 @@ def _many(number: int) -> str:
 
 
 async def _do(site: Site, request: Request) -> Response:
-    by, given = by_of(request), given_of(request)
+    given = given_of(request)
     now = site.client.backend.now()
     meant = _meant(request, given, now)
     if not given.sure:
-        return show(site, request, await _sheet(site, request, meant, now), given=given)
+        return show(site, request, await _sheet(site, request, meant), given=given)
     action = meant.bulk.action
-    done, passed = given.number("done") or 0, given.number("passed") or 0
+    try:
+        done, passed = given.number("done") or 0, given.number("passed") or 0
+    except ValueError as error:
+        raise HTTPException(400, str(error)) from None
     before = done, passed
     after = given.raw("after") or None
     try:
-        with anyio.move_on_after(_PATIENCE) as patience:
-            while True:
-                with anyio.CancelScope(shield=True):  # a step is done whole, and counted
-                    report = await meant.bulk.act(site.client, given, by, meant.filters, after)
-                done, passed, after = done + report.done, passed + report.passed, report.after
-                if after is None or patience.cancel_called:
-                    break
-                await anyio.lowlevel.checkpoint()
+        until = anyio.current_time() + _PATIENCE
+        while True:
+            those = {**meant.filters, "limit": _STEP, "after": after}
+            report = await meant.bulk.act(site.client, given, those)
+            done, passed, after = done + report.done, passed + report.passed, report.after
+            if after is None or anyio.current_time() >= until:
+                break
     except (TrioflowError, ValueError, TypeError) as error:
         text, status = refusal(error)
-        sheet = await _sheet(site, request, meant, now)
+        sheet = await _sheet(site, request, meant)
         return show(site, request, sheet, given=given, said=text, status=status)
     finally:
         if (done, passed) != before:
-            by.log(
+            given.log(
                 action.name,
                 f"{_many(done - before[0])} of {meant.wanted.query()}",
-                given.text("reason") or given.text("name"),
             )
-    return show(site, request, _answer(request, meant, given, now, done, passed, after))
+    report = BulkReport(done, passed, after)
+    return show(site, request, _answer(request, meant, given, report))
 
 
-def _answer(
-    request: Request,
-    meant: _Meant,
-    given: Given,
-    now: float,
-    done: int,
-    passed: int,
-    after: str | None,
-) -> Answer:
+def _answer(request: Request, meant: _Meant, given: Given, report: BulkReport) -> Answer:
     action = meant.bulk.action
-    says = [f"{action.label}: done to {_many(done)}."]
-    if passed:
+    says = [f"{action.label}: done to {_many(report.done)}."]
+    if report.passed:
         says.append(
-            f"{_many(passed)} needed nothing, or refused it: they had ended in between, say."
+            f"{_many(report.passed)} needed nothing, or refused it: they had ended in between, say."
         )
     back = url(request, "instances", meant.wanted.query())
     more = None
-    if after is not None:
+    if report.after is not None:
         kept = {each.name: given.raw(each.name) for each in action.fields}
         more = Sheet(
             title="",
@@ -290,12 +270,12 @@ def _answer(
             action=url(request, "act-all", action=action.name),
             back=back,
             hidden={
-                **_frozen(meant, now),
+                **_frozen(meant),
                 **kept,
                 "request": given.text("request"),
-                "after": after,
-                "done": str(done),
-                "passed": str(passed),
+                "after": report.after,
+                "done": str(report.done),
+                "passed": str(report.passed),
                 "sure": "yes",
             },
         )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -20,12 +21,10 @@ from trioflow.web._site import Site, page
 __all__ = [
     "REASON",
     "Answer",
-    "By",
     "Field",
     "Given",
     "Sheet",
     "both",
-    "by_of",
     "given_of",
     "refusal",
     "show",
@@ -80,6 +79,8 @@ class Sheet:
         hidden: What the form carries beside.
         destroys: Whether it cannot be taken back.
         here: Which part of the site it belongs to.
+        examples: The ids of some that it is done to, if those are many.
+        more: Whether there are others beside these.
     """
 
     title: str
@@ -91,6 +92,8 @@ class Sheet:
     hidden: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, Any])
     destroys: bool = False
     here: str = "instances"
+    examples: Sequence[str] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +122,16 @@ class Answer:
 
 
 class Given:
-    """What the fields of a form hold; those that are not there are empty."""
+    """What the fields of a form hold, and who has sent it; fields that are not there are empty.
 
-    def __init__(self, values: Mapping[str, Sequence[str]]) -> None:
+    Args:
+        values: What they hold.
+        user: Who has sent it, or ``None`` if nobody who is known has.
+    """
+
+    def __init__(self, values: Mapping[str, Sequence[str]], user: str | None) -> None:
         self._values = values
+        self._user = user
 
     def text(self, name: str) -> str:
         """Return a field's text, without space around it."""
@@ -162,53 +171,49 @@ class Given:
         """Return what to show in the fields again."""
         return {name: self.raw(name) for name in self._values}
 
+    def multi(self) -> ImmutableMultiDict[str, str]:
+        """Return all of it as Starlette has the query of an address."""
+        return ImmutableMultiDict(
+            [(name, value) for name, values in self._values.items() for value in values]
+        )
+
     @property
     def sure(self) -> bool:
         """Whether it was asked for."""
         return self.text("sure") == "yes"
 
+    @property
+    def by(self) -> str:
+        """Who acts, in words."""
+        return f"{self._user} through the web page"
 
-def given_of(request: Request) -> Given:
-    """Return what a form holds, or what an address says of its fields before it is sent."""
-    if request.method == "POST":
-        return Given(form_of(request))
-    query = request.query_params
-    return Given({name: query.getlist(name) for name in query})
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who acts."""
-
-    user: str
-
-    def __str__(self) -> str:
-        return f"{self.user} through the web page"
-
-    def reason(self, given: Given) -> str:
-        """Return the reason that a form gives, with who has given it.
+    def reason(self) -> str:
+        """Return the reason that is given, with who has given it.
 
         Raises:
             ValueError: It is too long.
         """
-        why = given.text("reason")
-        said = f"{why} (by {self})" if why else f"by {self}"
+        why = self.text("reason")
+        said = f"{why} (by {self.by})" if why else f"by {self.by}"
         if len(said) > REASON_LENGTH:
             raise ValueError(f"the reason has {len(why):,} characters, that is too many")
         return said
 
-    def log(self, action: str, what: str, reason: str = "", **fields: Any) -> None:
-        """Write into the log what was done."""
-        because = f": {reason!r}" if reason else ""
-        extra = {"user": self.user, "action": action, **fields}
-        _log.info("%r: %s, %s%s", self.user, action, what, because, extra=extra)
+    def log(self, action: str, what: str, **fields: Any) -> None:
+        """Write into the log what was done, and why if somebody said."""
+        why = self.text("reason") or self.text("name")
+        because = f": {why!r}" if why else ""
+        extra = {"user": self._user, "action": action, **fields}
+        _log.info("%r: %s, %s%s", self._user, action, what, because, extra=extra)
 
 
-def by_of(request: Request) -> By:
-    """Return who acts; the guard has let nobody through who is not known."""
-    user = request.state.user
-    assert isinstance(user, str)
-    return By(user)
+def given_of(request: Request) -> Given:
+    """Return what a form holds, or what an address says of its fields before it is sent."""
+    user: str | None = request.state.user
+    if request.method == "POST":
+        return Given(form_of(request), user)
+    query = request.query_params
+    return Given({name: query.getlist(name) for name in query}, user)
 
 
 def both(

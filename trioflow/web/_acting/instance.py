@@ -26,12 +26,10 @@ from trioflow.backends.records import ENDED, InstanceRecord, Status
 from trioflow.web._acting.forms import (
     REASON,
     Answer,
-    By,
     Field,
     Given,
     Sheet,
     both,
-    by_of,
     given_of,
     refusal,
     show,
@@ -45,7 +43,7 @@ _PATIENCE: Final = 10.0  # seconds for which a page waits for a worker
 _OPEN: Final[tuple[Status, ...]] = ("running", "suspended")
 _ANY: Final[tuple[Status, ...]] = (*_OPEN, *ENDED)
 
-_Act = Callable[[Handle[Any], Given, By], Awaitable["Said | None"]]
+_Act = Callable[[Handle[Any], Given], Awaitable["Said | None"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +79,16 @@ class Action:
     destroys: bool = False
 
 
-async def _signal(handle: Handle[Any], given: Given, by: By) -> None:
+async def _signal(handle: Handle[Any], given: Given) -> None:
     value = given.value("value")
     await handle.signal(given.text("name"), value[0] if value else None)
 
 
-async def _update(handle: Handle[Any], given: Given, by: By) -> Said:
+async def _update(handle: Handle[Any], given: Given) -> Said:
     value = given.value("value")
     anything: Any = Any
     plain: Any = Update(given.text("name"), argument=anything) if value else None
-    asked = (plain or Update(given.text("name"))).options(id=f"{by}, {secrets.token_hex(6)}")
+    asked = (plain or Update(given.text("name"))).options(id=f"{given.by}, {secrets.token_hex(6)}")
     begun = await handle.start_update(asked, *value)
     answer = await _answer(lambda: begun.result(wait_suspended=False))
     return answer or Said(
@@ -99,7 +97,7 @@ async def _update(handle: Handle[Any], given: Given, by: By) -> Said:
     )
 
 
-async def _query(handle: Handle[Any], given: Given, by: By) -> Said:
+async def _query(handle: Handle[Any], given: Given) -> Said:
     value = given.value("value")
     name = given.text("name")
     answer = await _answer(lambda: handle.query(name, *value, timeout=_PATIENCE))
@@ -124,33 +122,33 @@ async def _answer(ask: Callable[[], Awaitable[Any]]) -> Said | None:
     return None
 
 
-async def _cancel(handle: Handle[Any], given: Given, by: By) -> None:
-    await handle.cancel(by.reason(given))
+async def _cancel(handle: Handle[Any], given: Given) -> None:
+    await handle.cancel(given.reason())
 
 
-async def _terminate(handle: Handle[Any], given: Given, by: By) -> None:
-    await handle.terminate(by.reason(given))
+async def _terminate(handle: Handle[Any], given: Given) -> None:
+    await handle.terminate(given.reason())
 
 
-async def _pause(handle: Handle[Any], given: Given, by: By) -> None:
-    await handle.pause(by.reason(given))
+async def _pause(handle: Handle[Any], given: Given) -> None:
+    await handle.pause(given.reason())
 
 
-async def _resume(handle: Handle[Any], given: Given, by: By) -> None:
+async def _resume(handle: Handle[Any], _given: Given) -> None:
     await handle.resume()
 
 
-async def _reset(handle: Handle[Any], given: Given, by: By) -> None:
-    await handle.reset(given.number("turn"), reason=by.reason(given))
+async def _reset(handle: Handle[Any], given: Given) -> None:
+    await handle.reset(given.number("turn"), reason=given.reason())
 
 
-async def _retry(handle: Handle[Any], given: Given, by: By) -> Said | None:
+async def _retry(handle: Handle[Any], given: Given) -> Said | None:
     if await handle.retry_now(given.text("activity") or None):
         return None
     return Said("No attempt of an activity was waiting, so nothing was done.", failed=True)
 
 
-async def _remove(handle: Handle[Any], given: Given, by: By) -> None:
+async def _remove(handle: Handle[Any], _given: Given) -> None:
     await handle.remove()
 
 
@@ -282,7 +280,7 @@ async def _look(site: Site, request: Request) -> Response:
 
 async def _do(site: Site, request: Request) -> Response:
     action, record = await _meant(site, request)
-    by, given = by_of(request), given_of(request)
+    given = given_of(request)
     sheet = _sheet(request, action, record)
     if action.destroys and not given.sure:
         return show(site, request, sheet, given=given)
@@ -291,18 +289,17 @@ async def _do(site: Site, request: Request) -> Response:
         site.client, record.id, None, life=given.text("life") or record.life
     )
     try:
-        said = await action.act(handle, given, by)
+        said = await action.act(handle, given)
     except (TrioflowError, ValueError, TypeError) as error:
         if isinstance(error, InstanceNotFound):
             raise
         text, status = refusal(error)
         if isinstance(error, InstanceError):
-            by.log(action.name, f"instance {record.id!r}, refused", instance=record.id)
+            given.log(action.name, f"instance {record.id!r}, refused", instance=record.id)
         return show(site, request, sheet, given=given, said=text, status=status)
-    by.log(
+    given.log(
         action.name,
         f"instance {record.id!r}",
-        given.text("reason") or given.text("name"),
         instance=record.id,
     )
     if said is not None:

@@ -16,7 +16,6 @@ from trioflow.web._acting.forms import (
     Answer,
     Sheet,
     both,
-    by_of,
     given_of,
     refusal,
     show,
@@ -66,7 +65,7 @@ async def _sheet(client: Client, request: Request) -> Sheet:
 
 
 async def _do(site: Site, request: Request) -> Response:
-    by, given = by_of(request), given_of(request)
+    given = given_of(request)
     sheet = await _sheet(site.client, request)
     name = request.path_params["action"]
     if sheet.destroys and not given.sure:
@@ -76,7 +75,7 @@ async def _do(site: Site, request: Request) -> Response:
     try:
         match name:
             case "pause":
-                await schedule.pause(by.reason(given))
+                await schedule.pause(given.reason())
             case "resume":
                 await schedule.resume()
             case "trigger":
@@ -87,7 +86,7 @@ async def _do(site: Site, request: Request) -> Response:
     except (TrioflowError, ValueError, TypeError) as error:
         text, status = refusal(error)
         return show(site, request, sheet, given=given, said=text, status=status)
-    by.log(name, f"schedule {schedule.id!r}", given.text("reason"), instance=schedule.id)
+    given.log(name, f"schedule {schedule.id!r}", instance=schedule.id)
     if name != "trigger":
         return to(url(request, "schedules", {"did": f"schedule-{name}"}))
     if run is not None:

@@ -14,12 +14,10 @@ from trioflow import JsonCodec, Registry, TrioflowError, Workflow
 from trioflow._client.texts import json_or_text, moment_of
 from trioflow._codec.limits import ID_LENGTH, NAME_LENGTH
 from trioflow.web._acting.forms import (
-    By,
     Field,
     Given,
     Sheet,
     both,
-    by_of,
     given_of,
     refusal,
     show,
@@ -30,6 +28,7 @@ from trioflow.web._site import Site, page, url
 __all__ = ["routes"]
 
 _ARGUMENT: Final = "argument-"
+_LONGEST_DOC: Final = 1_500  # characters
 _EMPTY: Final = inspect.Parameter.empty
 
 
@@ -52,16 +51,15 @@ def _workflow(registry: Registry | None, given: Given) -> Workflow[..., Any] | N
 
 def _choice(site: Site, request: Request, asked: str) -> Response:
     """Show which workflows can be started."""
-    workflows = {} if site.registry is None else site.registry.workflows
-    found = [
-        (name, inspect.cleandoc(each.fn.__doc__ or "").partition("\n")[0])
-        for name, each in sorted(workflows.items())
-    ]
+    found: list[tuple[str, str]] = []
+    if site.registry is not None:
+        for name, each in sorted(site.registry.workflows.items()):
+            found.append((name, inspect.cleandoc(each.fn.__doc__ or "").partition("\n")[0]))
     return page(
         site,
         request,
         "acting/start.html",
-        status=404 if asked else 200,
+        status=404 if asked or request.method == "POST" else 200,
         workflows=found,
         asked=asked,
         given=site.registry is not None,
@@ -86,10 +84,10 @@ def _sheet(request: Request, workflow: Workflow[..., Any]) -> Sheet:
             longest=40,
         ),
     ]
-    doc = inspect.cleandoc(workflow.fn.__doc__ or "").partition("\n\n")[0]
+    doc = inspect.cleandoc(workflow.fn.__doc__ or "")[:_LONGEST_DOC]
     return Sheet(
         title=f"Start {workflow.name}",
-        says=[doc] if doc else [],
+        says=[each for each in doc.split("\n\n") if each],
         button="Start",
         action=url(request, "start"),
         back=url(request, "start"),
@@ -123,24 +121,24 @@ def _field(parameter: inspect.Parameter) -> Field:
 
 
 async def _do(site: Site, request: Request) -> Response:
-    by, given = by_of(request), given_of(request)
+    given = given_of(request)
     workflow = _workflow(site.registry, given)
     if workflow is None:
         return _choice(site, request, given.text("workflow"))
     try:
-        definition = _options(workflow, given, by, site.client.backend.now())
+        definition = _options(workflow, given, site.client.backend.now())
         args, kwargs = _arguments(workflow, given)
         handle = await site.client.start(definition, *args, **kwargs)
     except (TrioflowError, ValueError, TypeError) as error:
         text, status = refusal(error)
         sheet = _sheet(request, workflow)
         return show(site, request, sheet, given=given, said=text, status=status)
-    by.log("start", f"instance {handle.id!r} of {workflow.name}", instance=handle.id)
+    given.log("start", f"instance {handle.id!r} of {workflow.name}", instance=handle.id)
     return to(url(request, "instance", {"did": "start"}, id=handle.id))
 
 
-def _options(workflow: Workflow[..., Any], given: Given, by: By, now: float) -> Workflow[..., Any]:
-    options: dict[str, Any] = {"metadata": {**(workflow.metadata or {}), "started_by": str(by)}}
+def _options(workflow: Workflow[..., Any], given: Given, now: float) -> Workflow[..., Any]:
+    options: dict[str, Any] = {"metadata": {**(workflow.metadata or {}), "started_by": given.by}}
     for name in ("id", "queue"):
         if text := given.text(name):
             options[name] = text

@@ -32,12 +32,15 @@ from trioflow.web._security.sessions import Session, Sessions, find_user
 from trioflow.web._security.settings import Access, is_name
 from trioflow.web._site import ROOT
 
-__all__ = ["GUARD", "POLICY", "Guard", "form_of", "path_of", "root_of"]
+__all__ = ["GUARD", "HERE", "POLICY", "Guard", "form_of", "path_of", "root_of"]
 
 _log = logging.getLogger("trioflow.web")
 
 GUARD: Final = "trioflow.guard"
 """In a request's scope: the guard that it has passed."""
+
+HERE: Final = "trioflow.here"
+"""In a request's scope: the address of the page, to come back to after signing in."""
 
 _FORM: Final = "trioflow.form"
 _SESSION: Final = "trioflow.session"
@@ -161,6 +164,7 @@ class Guard:
         scope.setdefault("state", {})
         request.state.user = None if who is None else who.user
         request.state.csrf = "" if who is None else who.token
+        scope[HERE] = _here(request)
         scope[_SESSION] = None if who is None else who.session
         is_open = _OPEN.fullmatch(path_of(scope)) is not None
         if request.method not in _SAFE:
@@ -305,10 +309,8 @@ class Guard:
     def _to_sign_in(self, request: Request) -> Response | None:
         if not self.access.signs_in or request.method not in _SAFE:
             return None
-        return Response(
-            status_code=303,
-            headers={"Location": f"{root_of(request.scope)}/sign-in{_next(request)}"},
-        )
+        address = f"{root_of(request.scope)}/sign-in?{urlencode({'next': _here(request)})}"
+        return Response(status_code=303, headers={"Location": address})
 
     # --- sessions -----------------------------------------------------------------------
 
@@ -350,10 +352,10 @@ def path_of(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-def _next(request: Request) -> str:
-    """Return where one wanted to go, as the query of an address."""
+def _here(request: Request) -> str:
+    """Return the address of a page below where the application is mounted."""
     query = request.url.query
-    return "?" + urlencode({"next": path_of(request.scope) + (f"?{query}" if query else "")})
+    return path_of(request.scope) + (f"?{query}" if query else "")
 
 
 def _utf8(value: str) -> str:
