@@ -10,6 +10,7 @@ import trio.testing
 
 from tests.client.moving import Failing, filled, flows, go, until, waits
 from trioflow import (
+    ArgumentError,
     BackendError,
     BackendUnavailable,
     MoveReport,
@@ -261,8 +262,8 @@ async def test_where_it_goes_on_elsewhere_is_not_given_up_here(tmp_path):
     assert not await is_open(source)
 
 
-async def test_what_the_destination_does_not_take_is_named(monkeypatch):
-    source, destination = await filled(), SqliteBackend(":memory:")
+async def test_what_the_destination_does_not_take_is_named(monkeypatch, tmp_path):
+    source, destination = await filled(), SqliteBackend(tmp_path / "a.db")
     await destination.open()
     monkeypatch.setattr(SqliteBackend, "ids", OnlyShort())
     move = StoreMove(source, destination)
@@ -281,7 +282,7 @@ async def test_what_the_destination_does_not_take_is_named(monkeypatch):
 class OnlyShort:
     def demand(self, id):
         if id == "forked":
-            raise BackendError("that id is not for me")
+            raise ArgumentError("that id is not for me")
 
 
 async def test_a_worker_ends_when_its_store_is_closed():
@@ -323,7 +324,7 @@ async def test_whoever_waits_hears_that_nothing_will_come():
         with pytest.raises(StoreFenced):
             await handle.signal(go, "late")
         with pytest.raises(StoreFenced):
-            await client.start(waits, id="another")
+            await client.start(waits.options(id="another"))
     async with open_client(destination, registry=flows) as client:
         await client.handle("w").signal(go, "in time")
 
@@ -341,7 +342,6 @@ async def test_another_connection_is_kept_out_as_well(tmp_path):
         await other.send("a", b"1")
     with pytest.raises(sqlite3.IntegrityError, match="trioflow fence: the store is closed"):
         raw.execute("UPDATE instances SET turns = 7")
-    raw.execute("BEGIN")
     with pytest.raises(StoreFenced):
         backend.in_transaction(raw).create([new("b")], replacing=None)
     raw.close()

@@ -382,11 +382,15 @@ class StoreMove:
     async def _finish_abort(self, destination: Fence | None) -> None:
         """Do what is left of an `abort` that broke off when the source was open again."""
         left = destination is not None and destination.closed and not destination.completed
-        if destination is None or not left or destination.role != "destination":
+        if (
+            destination is None
+            or not left
+            or destination.role != "destination"
+            or await self._destination.count(_ALL)  # then it is another one's
+        ):
             raise BackendError(
                 f"{self._source_name} is not being moved; there is nothing to give up"
             )
-        await self._put(self._destination.clear(destination.move))
         await self._destination.lift_fence(destination.move, forget=True)
 
 
