@@ -17,6 +17,7 @@ from trioflow import (
     InstanceFinished,
     Interceptor,
     Registry,
+    RemoteError,
     RetryPolicy,
     Signal,
     ValueMismatch,
@@ -145,6 +146,64 @@ async def test_results_and_errors_may_be_changed_and_a_call_left_out(clock):
         assert await client.run(work, 1) == 114
         with pytest.raises(ValueError, match="instead of no"):
             await client.run(fails)
+
+
+class Passing(Interceptor):
+    """Notes errors, and lets everything pass."""
+
+    def __init__(self):
+        self.notes = []
+
+    async def activity(self, call, proceed):
+        try:
+            return await proceed()
+        except Exception as exc:
+            self.notes.append((type(exc).__name__, type(exc.__cause__).__name__))
+            raise
+
+
+@pytest.mark.parametrize("hops", [0, 1, 2])
+async def test_an_error_that_no_coroutine_raises_is_the_attempts_all_the_same(clock, hops):
+    flows = Registry()
+
+    @flows.activity(retry=RetryPolicy(max_attempts=1))
+    def exhausted() -> int:
+        return next(iter(()))
+
+    @flows.workflow
+    async def work() -> str:
+        try:
+            await exhausted()
+        except Exception as exc:
+            return exc.type if isinstance(exc, RemoteError) else type(exc).__name__
+
+    around = [Passing() for _ in range(hops)]
+    async with working(clock, flows, *around) as client:
+        assert await client.run(work) == "StopIteration"
+    assert [one.notes for one in around] == [[("RuntimeError", "StopIteration")]] * hops
+
+
+async def test_an_error_instead_of_one_that_no_coroutine_raises(clock):
+    flows = Registry()
+
+    @flows.activity(retry=RetryPolicy(max_attempts=1))
+    def exhausted() -> int:
+        return next(iter(()))
+
+    @flows.workflow
+    async def work() -> int:
+        return await exhausted()
+
+    class Instead(Interceptor):
+        async def activity(self, call, proceed):
+            try:
+                return await proceed()
+            except RuntimeError as exc:
+                raise LookupError("nothing there") from exc
+
+    async with working(clock, flows, Instead()) as client:
+        with pytest.raises(LookupError, match="nothing there"):
+            await client.run(work)
 
 
 class Wrong(Interceptor):

@@ -18,6 +18,7 @@ from trioflow import (
     Interceptor,
     NonRetryable,
     Registry,
+    RemoteError,
     RetryPolicy,
     TrioflowError,
     activity,
@@ -89,6 +90,12 @@ def refuse(name: str) -> None:
     raise ValueError("no room")
 
 
+@flows.activity(transactional=True, retry=RetryPolicy(max_attempts=1))
+def exhaust(name: str) -> None:
+    write(name)
+    raise StopIteration
+
+
 @flows.activity(transactional=True)
 def meddle(name: str) -> None:
     write(name)
@@ -136,6 +143,8 @@ async def test_interceptors_do_not_change_how_its_transaction_ends(tmp_path, cap
         assert "interceptor failed after the transactional activity 'book'" in caplog.text
         with pytest.raises(NonRetryable, match=r"did not await proceed\(\)"):
             await client.run(calling, "book", "kept out")
+        with pytest.raises(RemoteError, match="StopIteration"):
+            await client.run(calling, "exhaust", "b")
         assert entries(backend) == ["a", "then fails"]
 
 

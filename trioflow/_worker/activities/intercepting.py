@@ -43,6 +43,30 @@ def intercepting(
     }
 
 
+class _Box:
+    """Opens the outcome of a function beside the loop, which may have raised StopIteration.
+
+    No coroutine can raise that, so interceptors get the RuntimeError that Python makes of it. If
+    they let it pass, the attempt has failed with what the function has raised, as without them.
+
+    Attributes:
+        result: An outcome with the error that cannot pass.
+        instead: What is raised for it; ``None`` if there is no such error.
+    """
+
+    result: Any = None
+    instead: RuntimeError | None = None
+
+    def open(self, result: Any) -> Any:
+        """Return the value, or raise the error or `instead`."""
+        try:
+            return result.unwrap()
+        except StopIteration as exc:
+            self.result = outcome.Error(exc)  # the other one can be opened only once
+            self.instead = RuntimeError("coroutine raised StopIteration")
+            raise self.instead from exc
+
+
 class _Here:
     """Calls what takes values and gives one."""
 
@@ -54,28 +78,39 @@ class _Here:
         if call.definition.transactional:
             return await self._transactional(runtime, resources, call, run)
 
-        async def proceed() -> Any:
-            result = await runtime.invoke(resources, call, run)
-            return result.unwrap() if runtime.boxed else result
+        if not runtime.boxed:
+            proceed: Proceed = partial(runtime.invoke, resources, call, run)
+            return await self._around(run, proceed, call.args, call.kwargs)
+        box = _Box()
 
-        result = await self._around(run, proceed, call.args, call.kwargs)
-        return outcome.Value(result) if runtime.boxed else result
+        async def unbox() -> Any:
+            return box.open(await runtime.invoke(resources, call, run))
+
+        try:
+            return outcome.Value(await self._around(run, unbox, call.args, call.kwargs))
+        except RuntimeError as exc:
+            if exc is not box.instead:
+                raise
+            return box.result
 
     async def _transactional(
         self, runtime: Runtime, resources: Resources, call: Call, run: Run
     ) -> Any:
         """Call a function that commits its own result: interceptors see and change none."""
         ended: list[Any] = []
+        box = _Box()
 
         async def proceed() -> None:
             result = await runtime.invoke(resources, call, run)
             if runtime.boxed:
-                result.unwrap()
+                box.open(result)
             ended.append(result)
 
         try:
             await self._around(run, proceed, call.args, call.kwargs)
-        except Exception:
+        except Exception as exc:
+            if exc is box.instead:
+                return box.result
             if not ended:
                 raise
             # The transaction has ended by now, and nothing changes how.
