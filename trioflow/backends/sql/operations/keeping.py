@@ -1,8 +1,8 @@
 """Keep what is known of executions that have ended, and forget it in time.
 
 The row of an instance says only how its present life is, and its last execution. So an execution
-that is continued, and a life whose id another one takes, leave a row in a table of their own, which
-is written then and never changed. For what runs but once nothing is written.
+that is continued, or left by a reset, and a life whose id another one takes, leave a row in a table
+of their own, which is written then and never changed. For what runs but once nothing is written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trioflow.backends.sql.rows import parent_ref
 from trioflow.backends.sql.statements import LOCK_INSTANCES, REMOVE_EXECUTIONS_AT, REMOVE_TURNS_OF
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["executions", "keep_continued", "keep_ended", "remove_executions"]
+__all__ = ["executions", "keep_continued", "keep_ended", "keep_reset", "remove_executions"]
 
 _PARENT = EXECUTION_COLUMNS.index("parent")
 _PLAIN = (*EXECUTION_COLUMNS[:_PARENT], *EXECUTION_COLUMNS[_PARENT + 4 :])
@@ -29,6 +29,11 @@ def keep_continued(store: SqlStore, commit: InstanceCommit, now: float) -> None:
         *(commit.number + len(commit.turns), commit.events if commit.turns else None),
         *(b"", b"", commit.status, now, commit.id),
     )
+
+
+def keep_reset(store: SqlStore, id: str, now: float) -> None:
+    """Keep an execution in whose place a reset is about to begin another one."""
+    store.execute(store.queries.keep_reset, b"", b"", now, id)
 
 
 def keep_ended(store: SqlStore, id: str) -> None:
