@@ -21,7 +21,7 @@ import trio
 from trioflow._engine.calls import Caller, current_caller
 from trioflow._engine.runs import start_run, terminate_instance
 from trioflow._model.calendars import Cron, Every
-from trioflow._model.rules import SCHEDULED_IN_TURN
+from trioflow._model.rules import SCHEDULED_IN_STEPS, SCHEDULED_IN_TURN
 from trioflow._model.schedules import (
     MOST_WAITING,
     SCHEDULE_MESSAGES,
@@ -55,6 +55,10 @@ _ON_TIME: Final = 10.0
 """Seconds by which a run may be late without being a time that was missed: workers may be busy."""
 
 _COUNTED_AT_ONCE: Final = 10_000
+_MOMENT: Final = 0.001
+_STEPS: Final = 100
+"""What a turn does at most: a backlog of thousands would hold up the other work of the worker."""
+
 _EVENTS: Final = 200
 """The size of a history at which the next execution begins: what a worker without it replays."""
 
@@ -80,6 +84,7 @@ class _Keeper:
         self._plan: Plan = state.plan
         self._progress: Progress = state.progress
         self._next: ScheduleMessage | None = state.next
+        self._turn = self._steps = 0
 
     async def keep(self) -> None:
         """Handle due times and messages one after the other, for ever."""
@@ -96,6 +101,15 @@ class _Keeper:
                 await self._pass_time(upcoming)
             elif self._may_backfill():
                 await self._backfill()
+            await self._end_long_turn()
+
+    async def _end_long_turn(self) -> None:
+        execution = self._caller.execution
+        if self._turn != execution.turns:
+            self._turn, self._steps = execution.turns, 0
+        self._steps += 1
+        if self._steps >= _STEPS and execution.rules >= SCHEDULED_IN_STEPS:
+            await trio.sleep(_MOMENT)
 
     # --- waiting ------------------------------------------------------------------------
 
@@ -188,7 +202,7 @@ class _Keeper:
         progress.missed += count
         progress.after = max(last, at)
         if count >= _COUNTED_AT_ONCE:
-            await trio.sleep(0.001)  # the turn ends here, so that no turn takes long
+            await trio.sleep(_MOMENT)  # the turn ends here, so that no turn takes long
 
     async def _begin(self, run: Due, overlap: Overlap) -> None:
         """Begin a run, or do what is to be done if another one is under way."""

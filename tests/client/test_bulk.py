@@ -216,3 +216,50 @@ async def test_mistakes_change_nothing(clock, monkeypatch):
             await client.cancel(id_prefix="x", limit=-1)
         assert await client.cancel(id_prefix="x", limit=0) == BulkReport(0, 0, None)
         assert await client.count(status="running") == 7
+
+
+async def test_what_has_failed_is_reset(cached):
+    """Only what has failed, unless a status says otherwise; what cannot be reset is named."""
+    flows, broken = Registry(), [True]
+
+    @flows.workflow
+    async def fails(locked: bool) -> str:
+        if locked:
+            async with SharedLock("door"):
+                await number.receive()
+                raise KeyError("locked")
+        await number.receive()
+        if broken:
+            raise KeyError("broken")
+        return "mended"
+
+    async with cached.worker(flows) as worker:
+        client = worker.client
+        start = [await client.start(fails.options(id=f"f{n}"), n == 1) for n in range(3)]
+        ended = await client.start(fails.options(id="f3"), False)
+        for handle in start:
+            await until_parked(handle)
+            await handle.signal(number, 1)
+            with pytest.raises(KeyError):
+                await handle.result()
+        await ended.terminate()
+        broken.clear()
+        report = await client.reset(id_prefix="f", reason="mended")
+        assert (report.done, report.passed, [*report.refused]) == (2, 0, ["f1"])
+        assert "shared lock:door" in report.refused["f1"]
+        assert [await start[n].result() for n in (0, 2)] == ["mended"] * 2
+        assert (await start[0].describe()).earlier[0].status == "reset"
+        assert await client.count(status="terminated") == 1
+        assert await client.reset(id_prefix="f", status="terminated") == BulkReport(1, 0, None)
+        await ended.signal(number, 1)
+        assert await ended.result() == "mended"
+
+
+async def test_what_a_reset_of_many_does_not_mean(clock):
+    flows, _ = shop()
+    async with serving(in_memory(clock), flows) as client:
+        with pytest.raises(ArgumentError, match="every instance of the store"):
+            await client.reset()
+        for status in ("running", "completed"):
+            with pytest.raises(ValueError, match=f"nothing to instances that are {status}"):
+                await client.reset(status=status)

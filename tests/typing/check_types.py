@@ -309,6 +309,11 @@ async def streams(handle: Handle[str]) -> None:
     handle.stream(Order)  # type: ignore[call-overload]
 
 
+async def many_are_reset(client: Client) -> None:
+    assert_type(await client.reset(workflow=ship, reason="why", limit=5), BulkReport)
+    await client.reset(status="broken")  # type: ignore[arg-type]
+
+
 async def client_calls(client: Client) -> None:
     order = Order("1")
     handle = await client.start(checkout, order, express=True)
@@ -319,7 +324,7 @@ async def client_calls(client: Client) -> None:
     assert_type(await client.start(once, order), Handle[str])
     assert_type(await client.run(ship, order), str)
     assert_type(await handle.pause("why"), None)
-    assert_type(await handle.reset(2, reason="why"), None)
+    assert_type(await handle.reset(2, reason="why", execution=3), None)
     await handle.reset(reason=3)  # type: ignore[arg-type]
     assert_type(await client.fork("x", turn=1, new_id="y"), Handle[Any])
     assert_type(await handle.wait(status=("failed", "suspended")), Description)

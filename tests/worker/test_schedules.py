@@ -480,6 +480,20 @@ async def test_a_long_backfill_does_not_hold_up_what_is_due(backend):
         assert len(calendar) + found.skipped >= 10
 
 
+async def test_a_long_backfill_is_no_long_step(backend):
+    """Though all of its times are skipped, since a run is on."""
+    async with serving(backend, flows) as client:
+        made = await client.schedule("s", Every(minutes=1), slow.bind(10_000), overlap="skip")
+        await made.trigger()
+        await made.backfill(EPOCH - DAY, EPOCH, overlap="skip")
+        await trio.sleep(10)
+        found = await made.describe()
+        assert (found.status, found.backfilling, found.begun) == ("running", False, 1)
+        assert found.skipped >= 24 * 60
+        turns = [turn for each in await client.handle("s").history() for turn in each.turns]
+        assert max(len(turn.commands) for turn in turns) <= 110
+
+
 async def test_a_worker_that_does_not_know_its_time_zone_suspends_it(backend, monkeypatch):
     def unknown(cls, name):
         raise LookupError(name)

@@ -54,11 +54,14 @@ class BulkReport(msgspec.Struct, frozen=True):
             between the look and the act, say.
         after: Where to go on, if ``limit`` left some out: give it to the same call. ``None`` if
             all were reached.
+        refused: Ids of those to which it cannot be done, and why: of `BulkCalls.reset`, those that
+            hold what they share with others, say. The rest was done all the same.
     """
 
     done: int
     passed: int
     after: str | None
+    refused: dict[str, str] = {}
 
 
 class BulkCalls(abc.ABC):
@@ -161,6 +164,44 @@ class BulkCalls(abc.ABC):
         """
         where = _filter("resume", filters, ("suspended",))
         return await self._each(where, self._by_handle("resume"), limit, after)
+
+    @raises_native_cancels
+    async def reset(
+        self,
+        *,
+        reason: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> BulkReport:
+        """Let instances go on from where they went wrong, as `Handle.reset` without a turn.
+
+        Args:
+            reason: Why.
+            limit: How many at most.
+            after: Where to go on.
+            **filters: Which ones, of those that have failed; with ``status=`` also of those that
+                are suspended or were terminated.
+        """
+        check_reason(reason)
+        where = _filter("reset", filters, ("failed", "suspended", "terminated"), ("failed",))
+        refused: dict[str, str] = {}
+
+        async def reset(record: InstanceRecord) -> bool:
+            handle: Handle[Any] = Handle(self._client, record.id, None, life=record.life)
+            try:
+                await handle.reset(reason=reason)
+            except InstanceNotFound:
+                return False
+            except (ArgumentError, CorruptStore) as exc:
+                now = await self.backend.get(record.id)
+                if now is not None and now.life == record.life and now.status in where.status:
+                    refused[record.id] = str(exc)
+                return False
+            return True
+
+        report = await self._each(where, reset, limit, after)
+        return msgspec.structs.replace(report, passed=report.passed - len(refused), refused=refused)
 
     @raises_native_cancels
     async def retry_now(
@@ -382,8 +423,19 @@ def _read_cursor(cursor: object) -> tuple[float, str, str]:
         ) from None
 
 
-def _filter(call: str, filters: Filters, allowed: tuple[Status, ...]) -> InstanceFilter:
+def _filter(
+    call: str,
+    filters: Filters,
+    allowed: tuple[Status, ...],
+    meant: tuple[Status, ...] | None = None,
+) -> InstanceFilter:
     """Return a filter's stored form, with the statuses that a call can do something with.
+
+    Args:
+        call: Its name.
+        filters: What was given.
+        allowed: The statuses with which it can do something.
+        meant: Those of them that it means where no status is given; all by default.
 
     Raises:
         ArgumentError: There is no filter.
@@ -397,10 +449,10 @@ def _filter(call: str, filters: Filters, allowed: tuple[Status, ...]) -> Instanc
         )
     for status in where.status:
         if status not in allowed:
-            ended = status in ENDED and allowed != _MENDED
+            ended = status in ENDED and not {*allowed} & {*ENDED}
             what = "have ended" if ended else f"are {status}"
             raise ValueError(f"status: {call}() does nothing to instances that {what}")
-    return msgspec.structs.replace(where, status=where.status or allowed)
+    return msgspec.structs.replace(where, status=where.status or meant or allowed)
 
 
 async def _together(act: _Act, records: Sequence[InstanceRecord]) -> list[bool]:

@@ -116,13 +116,13 @@ class ExecutionDescription(msgspec.Struct, frozen=True, kw_only=True):
         life: Names the instance that it belongs to: the executions of one ``continue_as_new`` after
             the other share it, and no other instance has it.
         workflow: The workflow's name.
-        status: ``"continued"`` if the next execution followed it by ``continue_as_new``; otherwise
-            how its instance ended.
+        status: ``"continued"`` if the next execution followed it by ``continue_as_new``,
+            ``"reset"`` if that began by a reset; otherwise how its instance ended.
         started_at: Epoch seconds; ``None`` if the execution before it is not known any more.
-        ended_at: Epoch seconds.
+        ended_at: Epoch seconds; of one that was reset, when that was.
         turns: How many turns it has.
-        result: What it returned, if it completed.
-        failure: Why it failed, or was terminated, or ``None``.
+        result: What it returned, if it completed, also if it was reset afterwards.
+        failure: Why it failed, or was terminated, likewise, or ``None``.
         reason: Why it was cancelled, if somebody said.
         custom_status: The value that ``set_status()`` had given last, or ``None``.
         undecodable: The fields that cannot be decoded, and why; see `Description`.
@@ -131,7 +131,7 @@ class ExecutionDescription(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     life: str
     workflow: str
-    status: Status | Literal["continued"]
+    status: Status | Literal["continued", "reset"]
     started_at: float | None
     ended_at: float
     turns: int

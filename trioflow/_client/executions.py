@@ -30,7 +30,7 @@ def _describe(
         number=record.execution,
         life=record.life,
         workflow=record.workflow,
-        status="continued" if row.how == "continued" else record.status,
+        status=record.status if row.how == "ended" else row.how,
         started_at=_started_at(record, before),
         ended_at=record.finished_at or 0.0,
         turns=record.turns,

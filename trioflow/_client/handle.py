@@ -15,7 +15,7 @@ from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
-from trioflow._client.resets import reset_instance
+from trioflow._client.resets import reset_instance, resume_instance
 from trioflow._client.streams import Emitted, Stream, read_stream
 from trioflow._client.updates import NOTHING, UpdateHandle, update_event
 from trioflow._client.waiting import TAKEN_SINCE
@@ -458,11 +458,15 @@ class Handle(Generic[R]):
     async def resume(self) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
+        If it raised an activity's failure that is in its ``suspend_on``, the activity is tried
+        again, in a new execution, as `reset` does it. (Not if it holds what it shares with others:
+        that cannot be given to a new execution. Then its code gets the failure again.)
+
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
         """
-        self._check(await self._client.backend.resume(self.id, life=self._life))
+        self._check(await resume_instance(self._client, self.id, self._life))
 
     @raises_native_cancels
     async def retry_now(self, activity: Activity[..., Any] | str | None = None) -> bool:
@@ -488,7 +492,13 @@ class Handle(Generic[R]):
         return update == "done"
 
     @raises_native_cancels
-    async def reset(self, turn: int | None = None, *, reason: str | None = None) -> None:
+    async def reset(
+        self,
+        turn: int | None = None,
+        *,
+        execution: int | None = None,
+        reason: str | None = None,
+    ) -> None:
         """Let the instance go on from before a turn of its history, with the code as it is now.
 
         So a bug in a workflow is mended: deploy the code, and reset the instance. A new execution
@@ -496,6 +506,11 @@ class Handle(Generic[R]):
         for them later counts: results, and messages, which are unread again. What the other turns
         have begun is cancelled, and its results are not taken. What they have done elsewhere is
         done, and the new execution may do it again, under other idempotency keys.
+
+        Without a turn, an activity whose failure has failed the instance is tried again, with all
+        its attempts and under its old idempotency key; what succeeded is not. A sub-workflow that
+        has failed is not begun again by that, since it would do again what it has done: name a turn
+        before its call.
 
         An instance that had ended lives again; its parent has been told of the end, and is not told
         of another. The old execution is kept in `history`.
@@ -505,17 +520,20 @@ class Handle(Generic[R]):
                 the turn in which the instance has failed (in which a nursery began to cancel what
                 had to stop before), or for a suspended one, the turn that differs from its code;
                 if there is none, and for a terminated one, no turn is dropped.
+            execution: The number of the execution that the turn is of; an error if the instance
+                has gone on to another one since.
             reason: Why, for those who look.
 
         Raises:
             InstanceNotFound: There is no such instance, or no longer.
-            ArgumentError: It has no such turn; or it is running, completed or cancelled, and no
+            ArgumentError: It has no such turn, or that execution is not its last one; or it is
+                running, completed or cancelled, and no
                 turn is given; or the reason is too long, or has characters that a store does not
                 take.
             CorruptStore: Its history cannot be read.
             TrioflowError: So much happens to it that no moment was found to do it.
         """
-        await reset_instance(self._client, self.id, self._life, turn, reason)
+        await reset_instance(self._client, self.id, self._life, turn, execution, reason)
 
     @raises_native_cancels
     async def remove(self) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
 from trioflow._client.description import decode_report
-from trioflow._client.resetting import Plan, first_turn_of_failure
+from trioflow._client.resetting import Plan, failed_calls, first_turn_of_failure
 from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
-from trioflow._codec.values import seal_text
+from trioflow._codec.values import Codec, seal_text
 from trioflow._model.commands import ClaimShared, ReleaseShared, StartOptions
 from trioflow._model.events import RequestDone, Started
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
-from trioflow.backends.records import InstanceRecord
+from trioflow.backends.records import Effect, InstanceRecord
 from trioflow.backends.resets import Reset as NewExecution
 from trioflow.errors import (
     ArgumentError,
@@ -31,7 +32,7 @@ from trioflow.errors import (
 if TYPE_CHECKING:
     from trioflow._client.client import Client
 
-__all__ = ["fork_instance", "reset_instance"]
+__all__ = ["fork_instance", "reset_instance", "resume_instance"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,8 +42,40 @@ _LETTING_GO = 10.0  # seconds
 _HELD = _encode(SuspendReport(kind="paused", message="it is being reset; resume() lets it go on"))
 
 
-async def reset_instance(
-    client: Client, id: str, life: str | None, turn: int | None, reason: str | None
+async def resume_instance(client: Client, id: str, life: str | None) -> Effect:
+    """Let a suspended instance try again; see `Handle.resume`."""
+    for _ in range(_TRIES):
+        record = await _record(client, id, life)
+        report = _report(record)
+        if report is None or not report.failed:
+            break
+        # The failure of the activity waits in the inbox: it would be raised again at once. Only
+        # another execution can have the call without it.
+        why = f"resumed, to try again what had failed: {', '.join(report.failed)}"
+        try:
+            if await _try_reset(client, record, None, None, seal_text(client.codec, why)):
+                client.waiter.look_again(id)
+                return "done"
+        except ArgumentError:
+            break  # it has a lock: then it has to do with the failure
+    return await client.backend.resume(id, life=life)
+
+
+def _report(record: InstanceRecord) -> SuspendReport | None:
+    """Return why an instance is suspended by its own code, ``None`` for anything else."""
+    if record.status != "suspended":
+        return None
+    report = decode_report(record.outcome)
+    return report if report.kind == "raised" else None
+
+
+async def reset_instance(  # noqa: PLR0917 - what `Handle.reset` has
+    client: Client,
+    id: str,
+    life: str | None,
+    turn: int | None,
+    execution: int | None,
+    reason: str | None,
 ) -> None:
     """Let an instance go on from before a turn; see `Handle.reset`."""
     why = seal_text(client.codec, check_reason(reason))
@@ -55,7 +88,7 @@ async def reset_instance(
                 held = True
                 await client.backend.suspend(id, _HELD, life=life)
                 record = await _record(client, id, life)
-            if await _try_reset(client, record, turn, why):
+            if await _try_reset(client, record, turn, execution, why):
                 held = False
                 client.waiter.look_again(id)
                 return
@@ -77,14 +110,19 @@ async def _let_go(client: Client, id: str, life: str | None) -> None:
 
 
 async def _try_reset(
-    client: Client, record: InstanceRecord, turn: int | None, why: str | None
+    client: Client,
+    record: InstanceRecord,
+    turn: int | None,
+    execution: int | None,
+    why: str | None,
 ) -> bool:
     """Reset an instance as it was just read; return False if it has changed since."""
+    _check_execution(record, execution)
     stored, turns = await _turns_of(client, record)
-    keep = _checked(record, turns, turn)
+    keep, again = _checked(record, turns, turn, client.codec)
     _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(record.id)
-    plan = Plan(record, stored, turns, keep, inbox)
+    plan = Plan(record, stored, turns, keep, inbox, again=again)
     found = [await client.backend.get(child) for child in plan.open_children()]
     plan.reset({child.id: child for child in found if child is not None}, client.random)
     left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))
@@ -120,9 +158,9 @@ async def fork_instance(client: Client, id: str, turn: int | None, new_id: str) 
             f"instance {id!r} makes turns all the time, so that its history could not be read as "
             "of one moment: pause() it, fork it, and resume() it"
         )
-    keep = _checked(record, turns, turn)
+    keep, again = _checked(record, turns, turn, client.codec)
     _check_shared(record, turns[:keep])
-    plan = Plan(record, stored, turns, keep, inbox)
+    plan = Plan(record, stored, turns, keep, inbox, again=again)
     new = NewInstance(
         new_id,
         record.workflow,
@@ -178,17 +216,54 @@ async def _turns_of(client: Client, record: InstanceRecord) -> tuple[list[bytes]
         raise CorruptStore(f"the history of instance {record.id!r} cannot be read: {exc}") from exc
 
 
-def _checked(record: InstanceRecord, turns: list[Turn], turn: int | None) -> int:
-    """Return how many turns are kept: those before ``turn``, or before what is to be mended."""
+def _check_execution(record: InstanceRecord, execution: int | None) -> None:
+    """Refuse turns of an execution that is not the last one.
+
+    What came after it, was done by others: their activities and sub-workflows have the ids of its
+    own, and the messages to it have been received elsewhere.
+    """
+    if execution is None:
+        return
+    last = record.execution
+    if type(execution) is not int or not 1 <= execution <= last:
+        raise ArgumentError(
+            f"instance {record.id!r} has no execution {execution!r}: its last one is {last}"
+        )
+    if execution != last:
+        raise ArgumentError(
+            f"execution {execution} of instance {record.id!r} is not its last one any more, that "
+            f"is {last}. Only the last execution can be reset: another one has gone on with what "
+            "it left. Reset that, or start an instance with the arguments of the earlier one; "
+            "handle.history() shows them"
+        )
+
+
+def _checked(
+    record: InstanceRecord, turns: list[Turn], turn: int | None, codec: Codec
+) -> tuple[int, Collection[str]]:
+    """Return how many turns are kept: those before ``turn``, or before what is to be mended.
+
+    And the ids of the activities whose failure that was: they are tried again. Whoever names a turn
+    gets what has come since as it came.
+    """
     if turn is None:
-        return _to_be_mended(record, turns)
+        keep = _to_be_mended(record, turns)
+        if record.status == "failed":
+            return keep, failed_calls(turns, keep, codec)
+        report = _report(record)
+        return keep, () if report is None else report.failed
+    if type(turn) is not int:
+        raise ArgumentError(
+            f"reset() takes the number of a turn, not {turn!r}; a reason is given by its name: "
+            "reset(reason=…)"
+        )
     last = len(turns) - 1 if turns and turns[-1].outcome is not None else len(turns)
     if not 0 <= turn <= last:
         raise ArgumentError(
             f"instance {record.id!r} has no turn {turn} to go back to: turns are numbered from 0, "
             f"and its execution {record.execution} can go on from before turn 0 to {last}"
         )
-    return turn
+    return turn, ()
 
 
 def _check_shared(record: InstanceRecord, kept: list[Turn]) -> None:

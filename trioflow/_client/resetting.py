@@ -13,6 +13,9 @@ a signal, an update, a promise's       likewise (not in a fork: those were for t
 value, in a dropped turn or unread
 a cancel, in a dropped turn            likewise, if the instance has not ended; else forgotten,
                                        for it has done what it was for
+an activity's failure, come in a       it is tried again from the beginning, under its idempotency
+dropped turn, that has failed the      key, if no turn was named: see `failed_calls`
+instance, or suspended it
 an activity without an answer          its row is moved to the new execution, with its attempts,
                                        and keeps its idempotency key; if a worker runs it, that
                                        attempt is stopped and its result not taken
@@ -41,13 +44,14 @@ turns these were, for what code may have seen of that (`info()`, seeds).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import Any
 
 import msgspec
 
-from trioflow._codec.failures.failures import Failure
+from trioflow._codec.failures.failures import Failure, holds
+from trioflow._codec.values import Codec
 from trioflow._model import events as ev
 from trioflow._model.attributes import encode_attributes
 from trioflow._model.commands import (
@@ -65,7 +69,7 @@ from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Beginning, Returned
 
-__all__ = ["Plan", "first_turn_of_failure"]
+__all__ = ["Plan", "failed_calls", "first_turn_of_failure"]
 
 _encode = msgspec.json.Encoder().encode
 _decode_outcome: Any = msgspec.json.Decoder(Outcome).decode
@@ -95,6 +99,23 @@ def first_turn_of_failure(turns: Sequence[Turn]) -> int:
         number = min(cancelled_in)
 
 
+def failed_calls(turns: Sequence[Turn], keep: int, codec: Codec) -> set[str]:
+    """Return the ids of the activities whose failure, come since a turn, has failed an execution.
+
+    That is what it raised, as it came, in a group or as a cause.
+    """
+    outcome = turns[-1].outcome
+    if not isinstance(outcome, Failed):
+        return set()
+    raised = outcome.failure.legible(codec)
+    return {
+        event.id
+        for turn in turns[keep:]
+        for event in turn.events
+        if isinstance(event, ev.ActivityFailed) and holds(raised, event.failure.legible(codec))
+    }
+
+
 class Plan:
     """What an execution begins with that takes over the first turns of another one.
 
@@ -104,6 +125,7 @@ class Plan:
         turns: The same, decoded.
         keep: How many of them are kept.
         inbox: What is in its inbox.
+        again: Ids of activities that are tried again if they have failed since.
 
     Attributes:
         beginning: What the store is to be given.
@@ -117,7 +139,10 @@ class Plan:
         turns: Sequence[Turn],
         keep: int,
         inbox: Sequence[StoredMessage],
+        *,
+        again: Collection[str] = (),
     ) -> None:
+        self._again = again
         self._record = record
         self._stored, self._turns, self._dropped = stored[:keep], turns[:keep], turns[keep:]
         self._first = turns[0].events[0] if turns else None
@@ -271,6 +296,8 @@ class Plan:
         """Whether an answer is one to the prefix, and not to a cancel that is undone."""
         if answer.id not in self._given or answer.id in self._answered:
             return False
+        if isinstance(answer, ev.ActivityFailed) and answer.id in self._again:
+            return answer.id in self._cancels  # a cancel of the prefix is not undone
         stopped = isinstance(answer, ev.ActivityCancelled | ev.ChildCancelled)
         return not (stopped and answer.id in self._undone)
 

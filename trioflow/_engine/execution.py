@@ -242,7 +242,7 @@ class Execution:
         commands = self.commands.end_turn()
         end: Outcome | None = None
         if never_started or self.loop.outcome is not None:
-            end = self._outcome(recorded, never_started=never_started)
+            end = self._outcome(events, recorded, never_started=never_started)
         number = self.turns
         self.turns += 1
         self.events += len(events) + len(commands)
@@ -578,14 +578,16 @@ class Execution:
             return False
         return msgspec.structs.replace(by, execution=parent.execution) == parent
 
-    def _outcome(self, recorded: Turn | None, *, never_started: bool) -> Outcome:
+    def _outcome(
+        self, events: Sequence[ev.Event], recorded: Turn | None, *, never_started: bool
+    ) -> Outcome:
         why = self.cancelled_why
         if never_started:
             assert why is not None
             return Cancelled(why.reason)
         if self.loop.alive:  # tasks of a nursery that was never closed
             self._unwind()  # its queries are answered further
-        return outcome_of(self, recorded)
+        return outcome_of(self, events, recorded)
 
 
 def _keep_for_ever(loop: NestedLoop) -> None:

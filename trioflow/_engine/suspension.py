@@ -82,19 +82,27 @@ def undecodable(  # noqa: PLR0917  # who, where, what
     )
 
 
-def raised_in(workflow: str, instance: str, turn: int, said: str) -> SuspendReport:
+def raised_in(
+    workflow: str, instance: str, turn: int, said: str, failed: tuple[str, ...]
+) -> SuspendReport:
     """Report an exception that the workflow says suspends it.
 
-    ``said`` is its type, and its message where no codec hides what users store.
+    ``said`` is its type, and its message where no codec hides what users store; ``failed`` are the
+    activities whose failure it is.
     """
+    again = "the turn is made again"
+    if failed:
+        calls = f"activity {failed[0]}" if len(failed) == 1 else f"activities {', '.join(failed)}"
+        again = f"{calls}, which had failed, will be tried again"
     return SuspendReport(
         kind="raised",
         message=(
             f"workflow {workflow!r} of instance {instance!r} raised in turn {turn} what is in its "
             f"suspend_on: {said}. Nothing of this turn was stored. Remove the cause, then resume "
-            "the instance, and the turn is made again."
+            f"the instance, and {again}."
         ),
         turn=turn,
+        failed=failed,
     )
 
 

@@ -173,6 +173,8 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         reason: What whoever paused it said.
         patch: Where the code gave other commands: a name for the patch that would let this history
             go on (``if patched("…"):``), or that of the patch whose call is missing.
+        failed: Where the workflow raised an activity's failure: the ids of those calls. A resume
+            lets them be tried again.
     """
 
     kind: str
@@ -184,3 +186,4 @@ class SuspendReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     line: str = ""
     reason: str | None = None
     patch: str = ""
+    failed: tuple[str, ...] = ()

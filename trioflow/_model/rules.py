@@ -14,6 +14,7 @@ __all__ = [
     "LATE_GENERATORS",
     "LIMITED_HANDLERS",
     "LIMITED_NESTING",
+    "SCHEDULED_IN_STEPS",
     "SCHEDULED_IN_TURN",
 ]
 
@@ -44,5 +45,9 @@ CHECKED_HANDLERS = 7
 """From this number on: a handler that takes other arguments than it is called with is refused where
 it is set. Before, each of its calls failed, and the workflow went on."""
 
-CURRENT_RULES = 7
+SCHEDULED_IN_STEPS = 8
+"""From this number on: a schedule with a long backlog ends its turn after a number of times that
+have begun no run, or of messages."""
+
+CURRENT_RULES = 8
 """What new executions get."""

@@ -533,9 +533,10 @@ class Backend(Protocol):
     async def executions(self, instance: str) -> list[EndedExecution]:
         """Return what is kept of the ended executions of an id, of all its lives, in order.
 
-        A commit that continues an instance keeps the execution that ends, and whatever begins a new
-        life in place of a finished one keeps the row of that. The last execution is not among them:
-        its row is that of `get`. They stay until `remove_executions`, or `remove` of the instance.
+        A commit that continues an instance keeps the execution that ends, a reset the one that it
+        leaves, and whatever begins a new life in place of a finished one keeps the row of that. The
+        last execution is not among them: its row is that of `get`. They stay until
+        `remove_executions`, or `remove` of the instance.
         """
         ...
 

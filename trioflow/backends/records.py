@@ -260,13 +260,15 @@ class EndedExecution(msgspec.Struct, frozen=True):
     """An execution that has ended, and whose instance's row says something newer by now.
 
     Attributes:
-        how: ``"continued"`` if the next execution of the same life follows it, ``"ended"`` if its
-            life ended with it and another one has taken the id.
+        how: ``"continued"`` if the next execution of the same life follows it, ``"reset"`` if that
+            has taken its place by `Backend.reset`, ``"ended"`` if its life ended with it and
+            another one has taken the id.
         record: The instance's row when it ended, without what was to be done then. ``finished_at``
-            is when it ended. Of one that was continued ``input`` and ``metadata`` are not kept.
+            is when it ended, or was left by a reset. ``input`` and ``metadata`` are kept only of
+            one that ended.
     """
 
-    how: Literal["continued", "ended"]
+    how: Literal["continued", "reset", "ended"]
     record: InstanceRecord
 
 

@@ -46,7 +46,7 @@ from trioflow.errors import (
     ValueMismatch,
 )
 
-__all__ = ["FAILURE_LIMIT", "Failure", "matches", "type_name"]
+__all__ = ["FAILURE_LIMIT", "Failure", "holds", "matches", "type_name"]
 
 FAILURE_LIMIT = 64 * 1024
 """About how many bytes one failure may take, with its causes and members."""
@@ -210,6 +210,15 @@ def matches(failure: Failure, names: Iterable[str]) -> bool:
     return any(
         canonical(name) in wanted for each in _all(failure) for name in (each.type, *each.bases)
     )
+
+
+def holds(whole: Failure, part: Failure) -> bool:
+    """Return whether a failure is another one, or has it among its causes or members.
+
+    It is told by what it says, since it may have been raised again since. Both are opened.
+    """
+    said = part.type, part.message, part.args
+    return any((each.type, each.message, each.args) == said for each in _all(whole))
 
 
 def _all(failure: Failure) -> Iterator[Failure]:

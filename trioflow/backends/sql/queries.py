@@ -72,6 +72,8 @@ _CONTINUED = {
     "custom_status": "coalesce(?, custom_status)",
     "finished_at": "?",
 }
+# As a reset leaves them.
+_LEFT = {"input": "?", "metadata": "?", "finished_at": "?"}
 _KEEP = f"""INSERT INTO executions (instance, how, {", ".join(EXECUTION_COLUMNS)})
         SELECT id, """
 
@@ -233,6 +235,10 @@ class Queries:
 
     keep_continued = (
         f"{_KEEP}'continued', {', '.join(_CONTINUED.get(name, name) for name in EXECUTION_COLUMNS)}"
+        " FROM instances WHERE id = ?"
+    )
+    keep_reset = (
+        f"{_KEEP}'reset', {', '.join(_LEFT.get(name, name) for name in EXECUTION_COLUMNS)}"
         " FROM instances WHERE id = ?"
     )
     keep_ended = f"{_KEEP}'ended', {', '.join(EXECUTION_COLUMNS)} FROM instances WHERE id = ?"

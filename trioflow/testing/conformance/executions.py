@@ -8,6 +8,7 @@ from typing import Any
 
 from trioflow.backends.commits import InstanceCommit
 from trioflow.backends.records import EndedExecution
+from trioflow.backends.resets import Beginning, Reset
 from trioflow.testing.conformance.stage import (
     ALL,
     DONE,
@@ -59,6 +60,42 @@ async def a_continued_execution_is_kept(stage: Stage) -> None:
     present = await stage.record("a")
     assert (present.execution, present.finished_at) == (3, None)
     assert await backend.executions("nobody") == []
+
+
+async def an_execution_that_is_reset_is_kept(stage: Stage) -> None:
+    backend = stage.backend
+    await stage.workers("w1")
+    await stage.hold("a", life=_OLD, metadata=b'{"m":"1"}', priority=3)
+    await stage.stored(step("a", 0, life=_OLD, events=5, status=b'"half"', closing=DONE))
+    ended = await stage.record("a")
+    await stage.pass_time(0.01)
+    for execution, turns in ((1, 1), (2, 0)):
+        reset = Reset(
+            id="a",
+            life=_OLD,
+            execution=execution,
+            turns=turns,
+            inbox=[],
+            ending=b"{}",
+            beginning=Beginning(),
+            outcome=TERMINATED,
+        )
+        assert await backend.reset(reset) == "done"
+        assert await backend.reset(reset) == "changed"
+    first, second = await backend.executions("a")
+    assert _shown([first, second]) == [
+        ("reset", 1, "completed", _OLD, 1),
+        ("reset", 2, "running", _OLD, 0),
+    ]
+    row = first.record
+    assert (row.priority, row.events, row.custom_status) == (3, 5, b'"half"')
+    assert (row.input, row.metadata, row.outcome) == (b"", b"", DONE.outcome)
+    assert row.finished_at is not None
+    assert ended.finished_at is not None
+    assert ended.finished_at < row.finished_at <= backend.now()
+    assert await backend.remove_executions(_FUTURE, limit=9) == len([first, second])
+    assert await backend.executions("a") == []
+    assert [(one.number, one.turns) for one in await backend.history("a")] == [(3, [])]
 
 
 async def the_row_of_a_life_is_kept_when_another_takes_its_id(stage: Stage) -> None:
@@ -168,6 +205,7 @@ async def removing_an_instance_removes_its_executions(stage: Stage) -> None:
 
 CASES: tuple[Case, ...] = (
     a_continued_execution_is_kept,
+    an_execution_that_is_reset_is_kept,
     the_row_of_a_life_is_kept_when_another_takes_its_id,
     whoever_takes_an_id_keeps_the_row_of_the_life_before,
     a_commit_that_is_refused_keeps_no_execution,

@@ -102,6 +102,7 @@ local function renew_row()
   )
 end
 
+keep_execution(id, 'reset', { input = '', metadata = '', finished_at = now_exact })
 for child, found in pairs(adopted) do
   adopt(child, found)
 end

@@ -1,8 +1,8 @@
 """Keep what is known of executions that have ended, and forget it in time.
 
 The row of an instance says only how its present life is, and its last execution. So an execution
-that is continued, and a life whose id another one takes, leave a row in a table of their own, which
-is written then and never changed. For what runs but once nothing is written.
+that is continued, or left by a reset, and a life whose id another one takes, leave a row in a table
+of their own, which is written then and never changed. For what runs but once nothing is written.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = [
     "executions",
     "keep_continued",
     "keep_ended",
+    "keep_reset",
     "remove_executions",
 ]
 
@@ -37,6 +38,11 @@ def keep_continued(store: SqlStore, commit: InstanceCommit, now: float) -> None:
         *(commit.number + len(commit.turns), commit.events if commit.turns else None),
         *(b"", b"", commit.status, now, commit.id),
     )
+
+
+def keep_reset(store: SqlStore, id: str, now: float) -> None:
+    """Keep an execution in whose place a reset is about to begin another one."""
+    store.execute(store.queries.keep_reset, b"", b"", now, id)
 
 
 def keep_ended(store: SqlStore, id: str) -> None:

@@ -23,6 +23,7 @@ from trioflow.backends.sql.operations.attributes import write_attributes
 from trioflow.backends.sql.operations.changes import create, terminate
 from trioflow.backends.sql.operations.cleanup import drop_activities
 from trioflow.backends.sql.operations.delivery import deliver
+from trioflow.backends.sql.operations.keeping import keep_reset
 from trioflow.backends.sql.operations.sharing import free_shared, lock_for_end
 from trioflow.backends.sql.statements import DELIVER, LOCK_INSTANCES, NEW_TURNS
 from trioflow.backends.sql.store import SqlStore
@@ -82,6 +83,7 @@ def _reset(store: SqlStore, reset: Reset) -> ResetResult:
         if not store.execute(queries.adopt, execution, now, now, *named).rowcount:
             raise _Changed
     before = store.execute(queries.attempts, id, reset.execution, reset.life).fetchall()
+    keep_reset(store, id, now)
     size = (len(begin.turns), begin.events, len(begin.inbox))
     kept = (begin.wake_at, begin.carried)
     store.execute(queries.reset_instance, execution, *size, now, now, *kept, b"", b"", id)

@@ -43,6 +43,7 @@ def reset(state: State, reset: Reset, now: float) -> ResetResult:
     ]
     state.turns.setdefault((reset.id, row.execution), []).append(reset.ending)
     state.stop_activities(reset.id)
+    state.keep("reset", row, input=b"", metadata=b"", finished_at=now)
     _renew(row, reset.beginning)
     for id in dropped:
         state.terminate(id, reset.outcome, None, now)

@@ -122,7 +122,9 @@ class State:
             and (ref.instance, ref.life) == (parent.new.id, parent.new.life)
         ]
 
-    def keep(self, how: Literal["continued", "ended"], row: Instance, **differing: Any) -> None:
+    def keep(
+        self, how: Literal["continued", "reset", "ended"], row: Instance, **differing: Any
+    ) -> None:
         """Keep the row of an execution that ended, but for some fields that differ."""
         record = msgspec.structs.replace(
             row.record(), unread=0, ready_at=None, worker=None, **differing

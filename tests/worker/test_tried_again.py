@@ -1,0 +1,294 @@
+"""A reset, and a resume, try again what has failed the instance, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+
+from tests.worker.flow import serving
+from trioflow import (
+    ArgumentError,
+    JsonCodec,
+    NonRetryable,
+    Registry,
+    RetryPolicy,
+    SharedLock,
+    Signal,
+    WrappedCodec,
+    activity_info,
+)
+
+go = Signal("go", int)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    caplog.set_level(logging.CRITICAL, "trioflow.worker")
+
+
+class Declined(Exception):
+    pass
+
+
+class Bank:
+    """Is closed until it is opened; ``calls`` are those of its activities, with their keys."""
+
+    def __init__(self):
+        self.closed = True
+        self.calls = []
+        self.flows = Registry()
+
+        @self.flows.activity
+        async def book(what: str) -> str:
+            self.calls.append((what, activity_info().idempotency_key, activity_info().attempt))
+            return what.upper()
+
+        @self.flows.activity(retry=RetryPolicy(max_attempts=2, initial_interval=0.0))
+        async def charge(how: str = "declined") -> str:
+            self.calls.append(("charge", activity_info().idempotency_key, activity_info().attempt))
+            if self.closed:
+                raise NonRetryable("closed") if how == "for good" else Declined("no money")
+            return "charged"
+
+        self.book, self.charge = book, charge
+
+    def called(self):
+        return [what for what, _, _ in self.calls]
+
+    def keys(self, what):
+        return {key for each, key, _ in self.calls if each == what}
+
+
+def ways(bank, **options):
+    """Return a workflow that lets the failure of an activity out in one of several ways."""
+
+    @bank.flows.workflow(**options)
+    async def trip(how: str) -> list[str]:
+        found = [await bank.book("flight")]
+
+        async def pay() -> None:
+            found.append(await bank.charge())
+
+        async def ride() -> None:
+            found.append(await bank.book("car"))
+            await go.receive()
+
+        if how == "in a nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ride)
+                nursery.start_soon(pay)
+        elif how == "as a cause":
+            try:
+                await pay()
+            except Declined as exc:
+                raise LookupError("cannot go") from exc
+        elif how == "for good":
+            found.append(await bank.charge(how))
+        else:
+            await pay()
+        return sorted(found)
+
+    return trip
+
+
+HOWS = ["as it is", "in a nursery", "as a cause", "for good"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_a_reset_tries_the_activity_again_that_has_failed_it(how, flow):
+    bank = Bank()
+    trip = ways(bank)
+    async with flow.worker(bank.flows) as worker:
+        handle = await worker.client.start(trip, how)
+        await handle.signal(go, 1) if how == "in a nursery" else None
+        assert (await handle.wait()).status == "failed"
+        tried = len(bank.calls)
+        bank.closed = False
+        await handle.reset()
+        result = await handle.result()
+        assert result[-1] == "charged"
+        assert bank.calls[tried:][-1][0] == "charge"
+        assert bank.calls[-1][2] == 1, "with all its attempts"
+        assert len(bank.keys("charge")) == 1, "under its key"
+        assert bank.called().count("flight") == 1, "what succeeded is not done again"
+        (before,) = (await handle.describe()).earlier
+        assert (before.status, before.failure is not None) == ("reset", True)
+
+
+async def test_it_may_fail_again(backend):
+    bank = Bank()
+    trip = ways(bank)
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip, "as it is")
+        for resets in range(1, 4):
+            assert (await handle.wait()).status == "failed"
+            assert bank.called().count("charge") == 2 * resets
+            bank.closed = resets < 3
+            await handle.reset()
+        assert await handle.result() == ["FLIGHT", "charged"]
+
+
+async def test_who_names_a_turn_gets_what_came_as_it_came(backend):
+    bank = Bank()
+    trip = ways(bank)
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip, "as it is")
+        failed = await handle.wait()
+        bank.closed = False
+        await handle.reset(failed.turns - 1)
+        with pytest.raises(Declined):
+            await handle.result()
+        assert bank.called().count("charge") == 2
+
+
+async def test_what_the_code_has_dealt_with_is_not_tried_again(backend):
+    """The failure of an activity and a bug in one turn: the bug alone is mended."""
+    bank, mended = Bank(), []
+
+    @bank.flows.workflow
+    async def trip() -> str:
+        try:
+            await bank.charge()
+        except Declined:
+            if not mended:
+                raise KeyError("a bug")  # noqa: B904 - a bug that comes while one deals with it
+            return "walks"
+
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip)
+        assert (await handle.wait()).status == "failed"
+        mended.append(True)
+        await handle.reset()
+        assert await handle.result() == "walks"
+        assert bank.called() == ["charge"] * 2
+
+
+async def test_a_sub_workflow_that_has_failed_is_not_begun_again(backend):
+    bank = Bank()
+    trip = ways(bank)
+
+    @bank.flows.workflow
+    async def holidays() -> list[str]:
+        return await trip.options(id="trip")("as it is")
+
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(holidays)
+        assert (await handle.wait()).status == "failed"
+        bank.closed = False
+        await handle.reset()
+        with pytest.raises(Declined):
+            await handle.result()
+        assert bank.called() == ["flight", "charge", "charge"]
+        await handle.reset(0)
+        assert await handle.result() == ["FLIGHT", "charged"]
+
+
+async def test_a_codec_hides_what_failures_say(backend):
+    bank = Bank()
+    trip = ways(bank)
+    codec = WrappedCodec(JsonCodec(), bytes.swapcase, bytes.swapcase)
+    async with serving(backend, bank.flows, codec=codec) as client:
+        handle = await client.start(trip, "in a nursery")
+        await handle.signal(go, 1)
+        assert (await handle.wait()).status == "failed"
+        bank.closed = False
+        await handle.reset()
+        assert (await handle.result())[-1] == "charged"
+
+
+async def test_a_fork_tries_it_again_too(backend):
+    bank = Bank()
+    trip = ways(bank)
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip, "as it is")
+        assert (await handle.wait()).status == "failed"
+        bank.closed = False
+        forked = await client.fork(handle.id)
+        assert await forked.result() == ["FLIGHT", "charged"]
+        assert bank.called().count("flight") == 1
+        assert len(bank.keys("charge")) == 2
+
+
+# --- suspended instead ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["resume", "reset"])
+@pytest.mark.parametrize("how", HOWS)
+async def test_what_suspends_is_tried_again_as_well(how, call, flow):
+    bank = Bank()
+    trip = ways(bank, suspend_on=Exception)
+    async with flow.worker(bank.flows) as worker:
+        handle = await worker.client.start(trip, how)
+        await handle.signal(go, 1) if how == "in a nursery" else None
+        for _ in range(2):
+            found = await handle.wait(status="suspended")
+            assert "activity 0" in found.suspension.message
+            assert "will be tried again" in found.suspension.message
+            tried = bank.called().count("charge")
+            bank.closed = not bank.closed and tried > 2
+            await getattr(handle, call)()
+            if not bank.closed:
+                break
+        assert (await handle.result())[-1] == "charged"
+        assert len(bank.keys("charge")) == 1
+        assert bank.called().count("flight") == 1
+
+
+async def test_many_are_resumed(cached):
+    bank = Bank()
+    trip = ways(bank, suspend_on=Declined)
+    async with cached.worker(bank.flows) as worker:
+        client = worker.client
+        handles = [await client.start(trip, "as it is") for _ in range(3)]
+        for handle in handles:
+            await handle.wait(status="suspended")
+        bank.closed = False
+        assert (await client.resume(status="suspended")).done == 3
+        assert [(await handle.result())[-1] for handle in handles] == ["charged"] * 3
+
+
+async def test_with_a_lock_its_code_has_to_deal_with_the_failure(backend):
+    bank, mended = Bank(), []
+
+    @bank.flows.workflow(suspend_on=Declined)
+    async def trip() -> str:
+        async with SharedLock("card"):
+            try:
+                return await bank.charge()
+            except Declined:
+                if mended:
+                    return "walks"
+                raise
+
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip)
+        await handle.wait(status="suspended")
+        with pytest.raises(ArgumentError, match="shared lock:card"):
+            await handle.reset()
+        mended.append(True)
+        await handle.resume()
+        assert await handle.result() == "walks"
+        assert (await handle.describe()).execution == 1
+
+
+# --- which execution --------------------------------------------------------------------------
+
+
+async def test_a_turn_is_of_the_last_execution(backend):
+    bank = Bank()
+    trip = ways(bank)
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(trip, "as it is")
+        failed = await handle.wait()
+        await handle.reset(failed.turns - 1, execution=1)
+        await handle.wait()
+        with pytest.raises(ArgumentError, match=r"execution 1 of .* is not its last one any more"):
+            await handle.reset(0, execution=1)
+        for wrong in (3, 0, "1"):
+            with pytest.raises(ArgumentError, match=f"no execution {wrong!r}: its last one is 2"):
+                await handle.reset(0, execution=wrong)
+        with pytest.raises(ArgumentError, match=r"takes the number of a turn.*reset\(reason=…\)"):
+            await handle.reset("why")
+        assert (await handle.describe()).execution == 2
