@@ -60,8 +60,8 @@ PUBLIC = {
         CancelledActivity Closing CommitFailure EndedExecution Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
-        QueueStats Reached RedisBackend RequestKey SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
+        QueueStats Reached RedisBackend RequestKey SharedState SqliteBackend Status
+        StoredMessage TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
     """,
     "trioflow.testing": """
         BrokenInvariant Cluster ClusterReport CrashReport CrashRun Fake FakeCall Faults History

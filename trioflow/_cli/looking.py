@@ -34,7 +34,7 @@ from trioflow._cli.output import (
     time_of,
 )
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
-from trioflow._cli.tasks import ShownTask, draw, replayed_tasks, worker_tasks
+from trioflow._cli.tasks import ShownTask, draw, replayed_tasks, with_holders, worker_tasks
 from trioflow._codec.failures.failures import Failure
 from trioflow._model.turns import Turn
 from trioflow._worker.failures import full_traceback
@@ -148,6 +148,8 @@ async def _look(client: Client, id: str, registries: Sequence[Registry], timeout
             tasks = await worker_tasks(client, id, timeout)
         except (NoWorkerAnswered, InstanceSuspended) as error:
             trouble = f"{error}. With --module MODULE the history is replayed here."
+    if tasks:
+        tasks = await with_holders(client, tasks)
     return _Shown(instance=one, children=children, tasks=tasks, trouble=trouble)
 
 

@@ -13,7 +13,9 @@ from trioflow import Client, TaskInfo, Workflow
 from trioflow._cli.output import place, shown, time_of
 from trioflow.testing import Replay, export_history
 
-__all__ = ["ShownTask", "draw", "replayed_tasks", "worker_tasks"]
+__all__ = ["ShownTask", "draw", "replayed_tasks", "with_holders", "worker_tasks"]
+
+_SHARED = ("shared lock:", "shared semaphore:")  # what a task waits for, see `TaskInfo`
 
 
 class ShownTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,21 @@ async def replayed_tasks(client: Client, id: str, workflow: Workflow[..., Any]) 
                 same = known is not None and known[0] == task
                 waits[task.path] = (task, known[1] if known is not None and same else turn.now)
     return [_shown(task, since) for task, since in waits.values()]
+
+
+async def with_holders(client: Client, tasks: Sequence[ShownTask]) -> list[ShownTask]:
+    """Say of tasks that wait for a lock or a semaphore which instances hold it."""
+    known: list[ShownTask] = []
+    for task in tasks:
+        said = task
+        if task.waits_for.startswith(_SHARED):
+            state = await client.backend.shared_state(task.waits_for.removeprefix("shared "))
+            if state.holders:
+                holders = ", ".join(dict.fromkeys(state.holders))
+                waits_for = f"{task.waits_for}, held by {holders}"
+                said = msgspec.structs.replace(task, waits_for=waits_for)
+        known.append(said)
+    return known
 
 
 def _shown(task: TaskInfo, since: float | None) -> ShownTask:

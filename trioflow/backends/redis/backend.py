@@ -39,6 +39,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -316,6 +317,9 @@ class RedisBackend:
 
     async def limits(self) -> Limits:
         return await self._read("limits", decode=rows.limits)
+
+    async def shared_state(self, name: str) -> SharedState:
+        return await self._read("shared_state", name, decode=rows.shared_state)
 
     # --- questions ----------------------------------------------------------------------
 

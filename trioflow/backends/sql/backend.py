@@ -39,6 +39,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -52,6 +53,7 @@ from trioflow.backends.sql.operations import (
     limited,
     reads,
     resets,
+    sharing,
     taking,
 )
 from trioflow.backends.sql.operations import questions as asking
@@ -203,6 +205,9 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def limits(self) -> Limits:
         return await self._read(limited.read_limits)
+
+    async def shared_state(self, name: str) -> SharedState:
+        return await self._read(sharing.shared_state, name)
 
     # --- questions ----------------------------------------------------------------------
 
