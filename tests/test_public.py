@@ -66,8 +66,8 @@ PUBLIC = {
         CancelledActivity Closing CommitFailure EndedExecution Execution Heartbeat InstanceCommit
         InstanceFilter InstanceRecord
         MemoryBackend Message MysqlBackend NewActivity NewInstance NewQuestion PostgresBackend
-        QueueStats Reached RedisBackend RequestKey SchemaState SqliteBackend Status StoredMessage
-        TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
+        QueueStats Reached RedisBackend RequestKey SchemaState SharedState SqliteBackend Status
+        StoredMessage TakenActivities TakenInstance TakenInstances TakenQuestion TakenQuestions Unit
         Trouble WorkerInfo
     """,
     "trioflow.testing": """

@@ -13,6 +13,7 @@ from trioflow import (
     activity,
     workflow,
 )
+from trioflow.backends import SharedState
 
 opened = SharedEvent("market open")
 
@@ -41,3 +42,8 @@ async def limits(client: Client) -> None:
     assert_type(found, list[Limit])
     assert_type(found[0].concurrency, int | None)
     assert_type(await client.remove_limit(workflow="shares"), bool)
+    state = await client.shared(SharedLock("account-7"))
+    assert_type(state, SharedState)
+    assert_type(state.holders, list[str])
+    assert_type((await client.shared(opened)).is_set, bool)
+    await client.shared("account-7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -137,6 +137,54 @@ async def test_keys_take_turns(flow):
     assert begun[4:] == ["large"] * 4
 
 
+async def test_a_timeout_is_kept_while_an_instance_waits_for_its_place(flow):
+    """That of a start and that of the definition, of a client and of a parent."""
+    flows = Registry()
+    gate = Gate()
+
+    @flows.activity
+    async def work(name: str) -> str:
+        await gate.wait(name)
+        return name
+
+    @flows.workflow
+    async def report(name: str) -> str:
+        return await work(name)
+
+    @flows.workflow(timeout=0.3)
+    async def hasty(name: str) -> str:
+        return await work(name)
+
+    @flows.workflow
+    async def parent() -> str:
+        try:
+            return await hasty("child")
+        except TimeoutError:
+            return "too late"
+
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        await client.set_limit(workflow=report, concurrency=1)
+        await client.set_limit(workflow=hasty, concurrency=1)
+        first = await client.start(report, "first")
+        patient = await client.start(hasty.options(timeout=60), "patient")
+        await gate.until_entered(2)
+        late = [
+            await client.start(report.options(timeout=0.3), "late"),
+            await client.start(hasty, "late"),
+        ]
+        waiting = await client.start(report, "waiting")
+        above = await client.start(parent)
+        for handle in late:
+            with pytest.raises(TimeoutError):
+                await handle.result()
+        assert await above.result() == "too late"
+        assert gate.entered == 2
+        gate.open()
+        for handle, name in ((first, "first"), (patient, "patient"), (waiting, "waiting")):
+            assert await handle.result() == name
+
+
 async def test_instances_of_a_workflow_wait_for_those_before(flow):
     """However they are started: by a client, by one in the worker's process, as children."""
     flows = Registry()

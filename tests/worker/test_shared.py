@@ -24,6 +24,8 @@ from trioflow import (
     Signal,
     continue_as_new,
 )
+from trioflow._cli.tasks import with_holders, worker_tasks
+from trioflow.backends import SharedState
 
 account = SharedLock("account-7")
 go_on = Signal("go on", str)
@@ -101,6 +103,49 @@ async def test_a_lock_comes_back_however_its_holder_ends(flow):
             waits = await client.start(hold, "return")
             await getattr(handle, end)()
             assert await waits.result() == "return"
+
+
+async def test_who_holds_a_lock_and_who_waits_is_seen(flow):
+    """By a client, and in the tree of tasks that the command line draws."""
+    flows = Registry()
+    opened = SharedEvent("opened")
+
+    @flows.workflow
+    async def hold() -> str:
+        async with account:
+            return await go_on.receive()
+
+    @flows.workflow
+    async def watch() -> None:
+        await opened.wait()
+        await opened.clear()
+
+    async with flow.worker(flows) as worker:
+        client = worker.client
+        assert await client.shared(account) == SharedState([], [])
+        one = await client.start(hold.options(id="one"))
+        await until_parked(one)
+        two = await client.start(hold.options(id="two"))
+        watching = await client.start(watch.options(id="watching"))
+
+        async def all_wait():
+            waiting = (await client.shared(account)).waiting
+            return waiting and (await client.shared(opened)).waiting
+
+        await until(all_wait)
+        assert await client.shared(SharedLock("account-7")) == SharedState(["one"], ["two"])
+        assert await client.shared(opened) == SharedState([], ["watching"])
+        tasks = await with_holders(client, await worker_tasks(client, "two", 30))
+        assert [task.waits_for for task in tasks] == ["shared lock:account-7, held by one"]
+        tasks = await with_holders(client, await worker_tasks(client, "watching", 30))
+        assert [task.waits_for for task in tasks] == ["shared event:opened"]
+        for handle in (one, two):
+            await handle.signal(go_on, "on")
+            assert await handle.result() == "on"
+        assert await client.shared(account) == SharedState([], [])
+        await watching.terminate()
+        with pytest.raises(ArgumentError, match="'account-7' is nothing that instances share"):
+            await client.shared("account-7")
 
 
 async def test_a_lock_outlives_its_worker(flow):

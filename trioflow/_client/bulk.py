@@ -40,7 +40,6 @@ BATCH = 100
 """How many instances are read, and then reached at once."""
 
 _OPEN: tuple[Status, ...] = ("running", "suspended")
-_MENDED: tuple[Status, ...] = ("failed", "suspended", "terminated")
 
 _Act = Callable[[InstanceRecord], Awaitable[bool]]
 
@@ -229,32 +228,6 @@ class BulkCalls(abc.ABC):
 
         return await self._each(where, retry, limit, after)
 
-    @raises_native_cancels
-    async def reset(
-        self,
-        *,
-        reason: str | None = None,
-        limit: int | None = None,
-        after: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> BulkReport:
-        """Let instances go on from before what went wrong, as `Handle.reset` without a turn.
-
-        Those that cannot be reset so are passed: something shared was held at that turn, or the
-        history cannot be read; `Handle.reset` says so of each.
-
-        Args:
-            reason: Why.
-            limit: How many at most.
-            after: Where to go on.
-            **filters: Which ones, of those that have failed, are suspended or were terminated.
-        """
-        check_reason(reason)
-        where = _filter("reset", filters, _MENDED)
-        refused = (ArgumentError, CorruptStore)
-        act = self._by_handle("reset", None, reason=reason, refused=refused)
-        return await self._each(where, act, limit, after)
-
     @overload
     async def signal(
         self,
@@ -321,20 +294,12 @@ class BulkCalls(abc.ABC):
     def _client(self) -> Client:
         return cast("Client", self)
 
-    def _by_handle(
-        self,
-        method: str,
-        *arguments: Any,
-        refused: tuple[type[Exception], ...] = (),
-        **options: Any,
-    ) -> _Act:
-        passed = (InstanceNotFound, InstanceFinished, *refused)
-
+    def _by_handle(self, method: str, *arguments: Any) -> _Act:
         async def act(record: InstanceRecord) -> bool:
             handle: Handle[Any] = Handle(self._client, record.id, None, life=record.life)
             try:
-                await getattr(handle, method)(*arguments, **options)
-            except passed:
+                await getattr(handle, method)(*arguments)
+            except (InstanceNotFound, InstanceFinished):
                 return False
             return True
 

@@ -13,6 +13,7 @@ from trioflow._client.description import Description, decode_outcome, decode_rep
 from trioflow._client.events import cancel_event, check_effect
 from trioflow._client.executions import describe_executions, row_of_life
 from trioflow._client.history import ExecutionHistory, read_history, same_life
+from trioflow._client.holders import with_holders
 from trioflow._client.native_cancel import raises_native_cancels
 from trioflow._client.queries import ask, question_of
 from trioflow._client.resets import reset_instance, resume_instance
@@ -285,7 +286,8 @@ class Handle(Generic[R]):
         Raises:
             InstanceNotFound, NoWorkerAnswered, InstanceSuspended: As `query`.
         """
-        return await self.query(TASKS, timeout=timeout)
+        found = await self.query(TASKS, timeout=timeout)
+        return await with_holders(self._client.backend, found)
 
     @overload
     async def update(

@@ -1,4 +1,4 @@
-"""The methods of a client that set, remove and list limits across workers."""
+"""The methods of a client for limits across workers, and for what instances share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 from trioflow._model.activities import Activity
 from trioflow._model.limits import Limit, LimitKind, check_limit
+from trioflow._model.shared import SharedEvent, SharedLock, SharedSemaphore, key_of_shared
 from trioflow._model.workflows import Workflow
 from trioflow.backends.abc import Backend
+from trioflow.backends.records import SharedState
 from trioflow.errors import ArgumentError
 
 __all__ = ["LimitCalls"]
 
 
 class LimitCalls(abc.ABC):
-    """The methods of a client for limits across workers."""
+    """The methods of a client for limits across workers, and for what instances share."""
 
     @property
     @abc.abstractmethod
@@ -87,6 +89,18 @@ class LimitCalls(abc.ABC):
             BackendUnavailable: The store does not answer.
         """
         return [*(await self.backend.limits()).limits.values()]
+
+    async def shared(self, shared: SharedLock | SharedSemaphore | SharedEvent) -> SharedState:
+        """Return which instances hold a lock or a semaphore, and which wait for it or an event.
+
+        Args:
+            shared: Which one; any object of the same kind and name: ``SharedLock("account-7")``.
+
+        Raises:
+            ArgumentError: It is none of these.
+            BackendUnavailable: The store does not answer.
+        """
+        return await self.backend.shared_state(key_of_shared(shared))
 
 
 def _limited(

@@ -65,6 +65,7 @@ from trioflow._model.commands import (
 from trioflow._model.events import ParentRef, decode_event, encode_event
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Failed, Outcome, Turn, encode_turn
+from trioflow._model.workflows import timeout_of
 from trioflow.backends.commits import NewActivity, NewInstance
 from trioflow.backends.records import ENDED, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Beginning, Returned
@@ -367,6 +368,7 @@ class Plan:
                 command.start_at,
                 b"" if command.options is None else _encode(command.options),
                 encode_attributes(command.attributes),
+                timeout_of(None, command.options),
             )
         )
 

@@ -18,7 +18,7 @@ from trioflow._model.attributes import encode_attributes
 from trioflow._model.bound import BoundWorkflow
 from trioflow._model.propagation import Propagator, injected
 from trioflow._model.randomness import RandomSource
-from trioflow._model.workflows import Workflow
+from trioflow._model.workflows import Workflow, timeout_of
 from trioflow._observe import InstanceCreated, Observers
 from trioflow._registry import Registry
 from trioflow.backends.abc import Backend
@@ -128,6 +128,7 @@ class Starter:
             options=b"" if definition.overrides is None else _encode(definition.overrides),
             metadata=_encode(metadata) if metadata else b"",
             attributes=encode_attributes(definition.attributes),
+            timeout=timeout_of(definition, definition.overrides),
         )
 
     def bound(self, backend: Backend, call: object, what: str) -> NewInstance:

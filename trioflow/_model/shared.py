@@ -10,7 +10,7 @@ from trioflow._codec.limits import check_name
 from trioflow._model.invoker import invoker_for
 from trioflow.errors import ArgumentError
 
-__all__ = ["SharedEvent", "SharedLock", "SharedSemaphore"]
+__all__ = ["SharedEvent", "SharedLock", "SharedSemaphore", "key_of_shared"]
 
 _MOST = 1_000_000
 
@@ -142,3 +142,17 @@ class SharedEvent:
             NotInWorkflow: Outside of a workflow.
         """
         return invoker_for("SharedEvent.clear()").set_shared(self._key, value=False)
+
+
+def key_of_shared(shared: object) -> str:
+    """Return the name that one of these has in the store.
+
+    Raises:
+        ArgumentError: It is none of them.
+    """
+    if not isinstance(shared, _Held | SharedEvent):
+        raise ArgumentError(
+            f"{shared!r} is nothing that instances share; give a SharedLock, a SharedSemaphore or "
+            "a SharedEvent of its name"
+        )
+    return shared._key  # noqa: SLF001 - of this module  # pyright: ignore[reportPrivateUsage]  # so is it

@@ -34,6 +34,7 @@ __all__ = [
     "Unread",
     "Workflow",
     "checks_of_source",
+    "timeout_of",
 ]
 
 P = ParamSpec("P")
@@ -69,6 +70,19 @@ def _suspend_on(given: SuspendOn) -> tuple[type[Exception], ...]:
                 f"suspend_on is one or several classes of exceptions, not {each!r}"
             )
     return classes
+
+
+def timeout_of(definition: Workflow[..., Any] | None, options: StartOptions | None) -> float:
+    """Return how many seconds an instance may take, as far as is known; 0 for any.
+
+    Args:
+        definition: Of its workflow; ``None`` if that is not known here.
+        options: Of its start.
+    """
+    timeout = None if options is None else options.timeout
+    if timeout is None and definition is not None:
+        timeout = definition.timeout
+    return timeout or 0.0
 
 
 def _start_of(start_at: float | None, delay: float | None) -> dict[str, float]:

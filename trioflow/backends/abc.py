@@ -27,6 +27,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -299,6 +300,13 @@ class Backend(Protocol):
 
     async def limits(self) -> Limits:
         """Return all limits, with a version that differs after each change."""
+        ...
+
+    async def shared_state(self, name: str) -> SharedState:
+        """Return who has claims of that name (`SharedClaim.name`), and whether it is set.
+
+        Claims of executions that have ended are left out.
+        """
         ...
 
     # --- questions ----------------------------------------------------------------------

@@ -44,6 +44,10 @@ class NewInstance(msgspec.Struct, frozen=True):
     With ``start_at`` (epoch seconds; 0 for at once) the instance is not ready before that time,
     whatever comes into its inbox; it is not born leased then. ``options`` is the stored form of
     `StartOptions`, or ``b""``; ``attributes`` that of attributes (`trioflow._model.attributes`).
+
+    ``timeout`` is how many seconds it may take, as far as its creator knows; 0 for any. Until it
+    has made a turn its ``wake_at`` is the end of that time, counted from its creation or from
+    ``start_at``. Then it may be taken though there is no place for it under a limit.
     """
 
     id: str
@@ -57,6 +61,11 @@ class NewInstance(msgspec.Struct, frozen=True):
     start_at: float = 0.0
     options: bytes = b""
     attributes: bytes = b""
+    timeout: float = 0.0
+
+    def first_wake_at(self, now: float) -> float | None:
+        """Return the ``wake_at`` that it has until its first turn, if it is created ``now``."""
+        return max(now, self.start_at) + self.timeout if self.timeout else None
 
 
 class NewActivity(msgspec.Struct, frozen=True):

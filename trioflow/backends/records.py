@@ -26,6 +26,7 @@ __all__ = [
     "Reached",
     "RequestKey",
     "SchemaState",
+    "SharedState",
     "Status",
     "StoredMessage",
     "TakenActivities",
@@ -69,6 +70,21 @@ class RequestKey(msgspec.Struct, frozen=True):
     instance: str
     life: str
     id: str
+
+
+class SharedState(msgspec.Struct, frozen=True):
+    """Who uses a lock, a semaphore or an event that instances share.
+
+    Attributes:
+        holders: The ids of the instances that hold a place, in the order of asking; one that holds
+            several occurs as often.
+        waiting: The ids of those that wait, in the order in which they get a place.
+        is_set: Whether it is set, if it is an event.
+    """
+
+    holders: list[str]
+    waiting: list[str]
+    is_set: bool = False
 
 
 class Reached(msgspec.Struct, frozen=True):

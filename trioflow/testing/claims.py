@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from trioflow.backends.records import SharedState
+
 __all__ = ["Claimant", "SharedClaims"]
 
 E = TypeVar("E")
@@ -58,6 +60,15 @@ class SharedClaims(Generic[E]):
         """Set or clear an event."""
         (self._set.add if value else self._set.discard)(name)
         self._settle(name)
+
+    def state(self, name: str) -> SharedState:
+        """Return who has claims of a name."""
+        claims = [one for one in self._claims.get(name, []) if self._is_there(one.who)]
+        return SharedState(
+            [one.who.instance for one in claims if one.granted],
+            [one.who.instance for one in claims if not one.granted],
+            name in self._set,
+        )
 
     def forget(self, instances: Iterable[str]) -> None:
         """Give to the next what instances had that have been ended."""

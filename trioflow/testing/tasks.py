@@ -7,6 +7,7 @@ from typing import Any
 import anyio.lowlevel
 
 from trioflow._client import Client
+from trioflow._client.holders import with_holders
 from trioflow._model.info import TaskInfo
 from trioflow._model.workflows import Workflow
 from trioflow.testing.history import Replay, export_history
@@ -31,4 +32,5 @@ async def replayed_tasks(client: Client, id: str, workflow: Workflow[..., Any]) 
         for _ in replay:
             if replay.position % _TURNS == 0:
                 await anyio.lowlevel.checkpoint()
-        return replay.tasks()
+        found = replay.tasks()
+    return await with_holders(client.backend, found)

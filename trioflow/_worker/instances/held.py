@@ -217,8 +217,9 @@ class HeldInstance:
         if row.parent != self.parent:
             self._readdress(row.parent)
         if row.turns == self.turns:  # otherwise the open batch knows better
-            self.wake_at = self.stored_wake_at = row.wake_at
-            self.due = row.wake_at is not None and row.wake_at <= now
+            wake_at = row.wake_at if row.turns else None  # before the first, see `NewInstance`
+            self.wake_at = self.stored_wake_at = wake_at
+            self.due = wake_at is not None and wake_at <= now
 
     def _readdress(self, parent: ParentRef | None) -> None:
         """Have another execution of its parent told of its end: one that began by a reset."""

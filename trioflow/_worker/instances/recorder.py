@@ -42,6 +42,7 @@ from trioflow._model.events import Event, ParentRef, encode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.randomness import RandomSource
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome, Turn
+from trioflow._model.workflows import timeout_of
 from trioflow._worker.activities.capacity import Capacity
 from trioflow._worker.failures import describe
 from trioflow._worker.instances import reports
@@ -173,7 +174,8 @@ class Recorder:
         )
 
     def _begin_child(self, instance: HeldInstance, unit: OpenUnit, command: StartChild) -> None:
-        new = _new_child(command, instance, self._random.new_life())
+        timeout = timeout_of(self._holdings.workflows.get(command.workflow), command.options)
+        new = _new_child(command, instance, self._random.new_life(), timeout)
         if (
             instance.alone
             or new.start_at
@@ -206,6 +208,7 @@ class Recorder:
             start_at=command.start_at,
             options=b"" if command.options is None else _encode(command.options),
             attributes=encode_attributes(command.attributes),
+            timeout=timeout_of(self._holdings.workflows.get(command.workflow), command.options),
         )
         return Message(
             instance=id,
@@ -346,7 +349,7 @@ class Recorder:
 # --- rows and messages --------------------------------------------------------------------
 
 
-def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInstance:
+def _new_child(command: StartChild, parent: HeldInstance, life: str, timeout: float) -> NewInstance:
     """Return the row of a sub-workflow that a turn asked for."""
     return NewInstance(
         command.instance,
@@ -360,6 +363,7 @@ def _new_child(command: StartChild, parent: HeldInstance, life: str) -> NewInsta
         command.start_at,
         b"" if command.options is None else _encode(command.options),
         encode_attributes(command.attributes),
+        timeout,
     )
 
 

@@ -39,6 +39,7 @@ from trioflow.backends.records import (
     Reached,
     RequestKey,
     SchemaState,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -346,6 +347,9 @@ class RedisBackend(RedisMoves):
 
     async def limits(self) -> Limits:
         return await self._read("limits", decode=rows.limits)
+
+    async def shared_state(self, name: str) -> SharedState:
+        return await self._read("shared_state", name, decode=rows.shared_state)
 
     # --- questions ----------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from trioflow.backends.records import (
     InstanceRecord,
     QueueStats,
     Reached,
+    SharedState,
     Status,
     StoredMessage,
     TakenActivities,
@@ -195,6 +196,13 @@ def limits(reply: Sequence[Any]) -> Limits:
     """Read the answer of ``limits``."""
     found = [msgspec.msgpack.decode(packed, type=Limit) for packed in reply[1:]]
     return Limits.of(reply[0].decode(), found)
+
+
+def shared_state(reply: Sequence[Any]) -> SharedState:
+    """Read the answer of ``shared_state``."""
+    claims = [(id.decode(), granted) for id, granted in zip(reply[1::2], reply[2::2], strict=True)]
+    holders = [id for id, granted in claims if granted]
+    return SharedState(holders, [id for id, granted in claims if not granted], bool(reply[0]))
 
 
 def _key(instance: bytes, execution: int, command: bytes, life: bytes) -> ActivityKey:

@@ -40,6 +40,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -56,6 +57,7 @@ from trioflow.backends.sql.operations import (
     moves,
     reads,
     resets,
+    sharing,
     taking,
     troubles,
 )
@@ -219,6 +221,9 @@ class SqlBackend(abc.ABC, Generic[S]):
 
     async def limits(self) -> Limits:
         return await self._read(limited.read_limits)
+
+    async def shared_state(self, name: str) -> SharedState:
+        return await self._read(sharing.shared_state, name)
 
     # --- questions ----------------------------------------------------------------------
 

@@ -16,8 +16,11 @@ DISMISS = Delete("admitted", ("instance", "life"))
 
 _OF_KEY = "worker IS NULL AND queue = ? AND limit_key = ?"
 # Whether an instance waits to be admitted is asked of those that are read as ready.
-NOT_ADMITTED = """ AND (workflow NOT IN ({names}) OR EXISTS (SELECT 1 FROM admitted
-        WHERE admitted.instance = instances.id AND admitted.life = instances.life))"""
+_IS_ADMITTED = """EXISTS (SELECT 1 FROM admitted
+        WHERE admitted.instance = instances.id AND admitted.life = instances.life)"""
+# What has a turn all the same was overdue when it was taken.
+NOT_ADMITTED = f""" AND (workflow NOT IN ({{names}}) OR turns > 0 OR wake_at <= ?
+        OR {_IS_ADMITTED})"""
 
 
 class LimitQueries:
@@ -68,6 +71,10 @@ class LimitQueries:
     admitted = """SELECT a.instance, a.life, i.id, i.finished_at FROM admitted AS a
         LEFT JOIN instances AS i ON i.id = a.instance AND i.life = a.life
         WHERE a.workflow = ?"""
+    next_overdue = f"""SELECT min(wake_at) FROM instances
+        WHERE queue = ? AND level = ? AND ready_at <= ? AND status = 'running'
+        AND worker IS NULL AND turns = 0 AND wake_at > ? {{exclude}} AND workflow = ?
+        AND NOT {_IS_ADMITTED}"""  # noqa: S608 - our words
     dismiss_all = "DELETE FROM admitted WHERE workflow = ?"
     # What has made a turn, is held, or was when its worker died.
     begun = """SELECT id, life FROM instances WHERE finished_at IS NULL AND workflow = ?

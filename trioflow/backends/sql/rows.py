@@ -45,7 +45,8 @@ def _columns(fields: Sequence[str]) -> tuple[str, ...]:
     return (*fields[:at], *_PARENT, *fields[at + 1 :])
 
 
-NEW_COLUMNS = _columns(NewInstance.__struct_fields__)
+_STORED = NewInstance.__struct_fields__.index("timeout")  # which is last, and no column
+NEW_COLUMNS = _columns(NewInstance.__struct_fields__[:_STORED])
 RECORD_COLUMNS = _columns(InstanceRecord.__struct_fields__)
 _NEW_PARENT = NewInstance.__struct_fields__.index("parent")
 _RECORD_PARENT = InstanceRecord.__struct_fields__.index("parent")
@@ -84,8 +85,10 @@ def new_instance_row(
     """Return the values of `CREATE_INSTANCES` for one instance."""
     parent = parent_columns(new.parent)
     fields = msgspec.structs.astuple(new)
+    if new.timeout and not turns:
+        wake_at = new.first_wake_at(now)
     return (
-        *(*fields[:_NEW_PARENT], *parent, *fields[_NEW_PARENT + 1 :]),
+        *(*fields[:_NEW_PARENT], *parent, *fields[_NEW_PARENT + 1 : _STORED]),
         *(execution, "running", turns, events, ready_at, wake_at, worker, sticky_worker),
         *(custom_status, now, new.priority, execution),
     )

@@ -32,6 +32,8 @@ class SharedQueries:
         AND execution = ? AND command = ?"""
     granted = f"{_CLAIMS} AND c.granted = 1 ORDER BY c.number"
     waiting = f"{_CLAIMS} AND c.granted = 0 ORDER BY c.number LIMIT ?"
+    is_set = "SELECT is_set FROM shared WHERE name = ?"
+    claims = f"{_CLAIMS.replace('c.event', 'c.granted')} ORDER BY c.number"
     names_of = "SELECT name, count(*) FROM shared_claims WHERE instance = ? GROUP BY name"
 
     def __init__(self, dialect: Dialect) -> None:

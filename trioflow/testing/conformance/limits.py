@@ -26,6 +26,8 @@ from trioflow.testing.conformance.stage import (
     step,
 )
 
+_SOON = 0.3  # seconds
+
 
 async def _limit(stage: Stage, **fields: Any) -> None:
     values: dict[str, Any] = {"kind": "queue", "name": "default"}
@@ -334,6 +336,33 @@ async def places_change_beside_a_unit_that_is_refused(stage: Stage) -> None:
     assert len(await stage.take_commands("w2")) == 1
 
 
+async def what_is_overdue_waits_for_no_place(stage: Stage) -> None:
+    await stage.workers("w1", "w2")
+    await _limit(stage, kind="workflow", name="flow", concurrency=1)
+    await stage.create("a")
+    assert await stage.take_ids("w1") == ["a"]
+    before = stage.backend.now()
+    await stage.create("late", timeout=_SOON, priority=5)
+    await stage.create("later", timeout=1000.0)
+    await stage.create("b")
+    after = stage.backend.now()
+    taken = await stage.backend.take_instances("w1", ("default",), 10)
+    assert taken.instances == []
+    assert taken.next_at is not None
+    assert before + _SOON <= taken.next_at <= after + _SOON
+    await stage.pass_time(_SOON * 2)
+    taken = await stage.backend.take_instances("w1", ("default",), 10)
+    assert [one.id for one in taken.instances] == ["late"]
+    assert taken.next_at is not None
+    assert taken.next_at > after + 900
+    # It has taken no place, and needs none for what it still has to do.
+    await stage.stored(step("late", 0, leased=False, due=True))
+    assert await stage.take_ids("w2") == ["late"]
+    assert await stage.take_ids("w2") == []
+    await stage.stored(step("a", 0, closing=DONE))
+    assert await stage.take_ids("w1") == ["later"]
+
+
 async def no_more_instances_begin_than_their_workflow_allows(stage: Stage) -> None:
     await stage.workers("w1", "w2")
     await _limit(stage, kind="workflow", name="flow", concurrency=2)
@@ -443,6 +472,7 @@ CASES: tuple[Case, ...] = (
     what_was_stored_before_the_limit_has_a_turn_of_its_own,
     what_was_given_up_keeps_its_place,
     places_change_beside_a_unit_that_is_refused,
+    what_is_overdue_waits_for_no_place,
     no_more_instances_begin_than_their_workflow_allows,
     instances_that_have_begun_count,
     instances_wait_in_their_order,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from trioflow.backends.commits import InstanceCommit, Message, SharedClaim
+from trioflow.backends.records import SharedState
 from trioflow.testing.conformance.stage import DONE, TERMINATED, Case, Stage, events, step
 
 
@@ -168,6 +169,24 @@ async def an_event_lets_all_go_on_until_it_is_cleared(stage: Stage) -> None:
     assert await _heard(stage, "d") == {}
 
 
+async def who_holds_and_who_waits_is_seen(stage: Stage) -> None:
+    await stage.workers("w1")
+    await stage.hold("a", "b", "c", "d")
+    see = stage.backend.shared_state
+    assert await see("lock") == SharedState([], [])
+    for id in ("b", "a", "d", "c"):
+        await stage.stored(asking(id, 0, "take", size=2))
+    await stage.stored(asking("a", 1, "take", size=2, command="0:1"))
+    assert await see("lock") == SharedState(["b", "a"], ["d", "c", "a"])
+    await stage.stored(step("b", 1, closing=DONE))  # which gives nothing back by itself
+    assert await stage.backend.terminate("c", TERMINATED) == "done"
+    assert await see("lock") == SharedState(["a", "d"], ["a"])
+    await stage.stored(asking("d", 1, "take", size=0, name="event", command="0:1"))
+    assert await see("event") == SharedState([], ["d"])
+    await stage.stored(asking("a", 2, "set", name="event", command="0:2"))
+    assert await see("event") == SharedState([], [], is_set=True)
+
+
 async def of_a_unit_that_fails_nothing_is_asked(stage: Stage) -> None:
     await stage.workers("w1")
     await stage.hold("a", "b")
@@ -189,5 +208,6 @@ CASES: tuple[Case, ...] = (
     the_next_execution_holds_nothing,
     a_suspended_instance_and_one_of_a_dead_worker_hold_what_they_have,
     an_event_lets_all_go_on_until_it_is_cleared,
+    who_holds_and_who_waits_is_seen,
     of_a_unit_that_fails_nothing_is_asked,
 )

@@ -95,7 +95,11 @@ local function store_instance(id, new, row, first)
   optional('attributes', attributes)
   optional('indexed', indexed)
   index(id, seq, indexed)
-  optional('wake_at', row.wake_at and exact(row.wake_at))
+  local wake_at = row.wake_at
+  if new.timeout and row.turns == 0 and is_open(row.status) then
+    wake_at = first_ready(new.start_at) + new.timeout
+  end
+  optional('wake_at', wake_at and exact(wake_at))
   optional('carried', row.carried)
   optional('outcome', row.outcome)
   optional('custom_status', row.custom_status)

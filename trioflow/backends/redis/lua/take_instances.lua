@@ -51,6 +51,12 @@ local function is_outside(id, workflow, life)
     and redis.call('HGET', P .. 'admitted:' .. workflow, id) ~= (life or '')
 end
 
+-- Return whether one that has to be admitted may be taken all the same, given its turns and wake_at:
+-- its time is over, so it is taken to be ended; or it was, and has turns since then.
+local function is_overdue(turns, wake_at)
+  return (tonumber(turns) or 0) > 0 or (tonumber(wake_at) or INF) <= now
+end
+
 local living = {}
 
 local function is_left_to_another(sticky_worker)
@@ -71,18 +77,20 @@ local function look_for_free(place, priority, most, found)
     if of_place >= most then
       return true
     end
-    local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky', 'life')
+    local row = redis.call('HMGET', P .. 'i:' .. id, 'workflow', 'sticky', 'life', 'turns', 'wake_at')
     if not row[1] then
       zrem(place, id) -- there is nothing that could be given
     elseif not (excluded[row[1]] or excluded_ids[id]) then
       if at > now - asked.sticky and is_left_to_another(row[2]) then
         next_at = earlier(next_at, at + asked.sticky)
-      elseif is_outside(id, row[1], row[3]) then
+      elseif is_outside(id, row[1], row[3]) and not is_overdue(row[4], row[5]) then
         if rooms[row[1]] > 0 then -- which is for the best ones, see `admit`
           found[#found + 1] = {
             id = id, at = at, place = place, priority = priority, life = row[3] or '',
-            outside = row[1],
+            outside = row[1], wake_at = tonumber(row[5]),
           }
+        elseif tonumber(row[5]) then
+          next_at = earlier(next_at, tonumber(row[5]))
         end
       else
         found[#found + 1] = { id = id, at = at, place = place, priority = priority }
@@ -131,6 +139,8 @@ local function admit(sorted)
         rooms[one.outside] = rooms[one.outside] - 1
         redis.call('HSET', P .. 'admitted:' .. one.outside, one.id, one.life)
       end
+    elseif one.wake_at then
+      next_at = earlier(next_at, one.wake_at)
     end
   end
   return kept

@@ -425,7 +425,10 @@ class Admission:
                 self.full.append(limit.name)
 
     def clause(self) -> str:
-        """Return what keeps those out that have to wait; its parameters are `full`."""
+        """Return what keeps those out that have to wait; its parameters are `full` and the time.
+
+        What is overdue does not wait for a place: it is taken to be ended.
+        """
         if not self.full:
             return ""
         marks = ", ".join("?" * len(self.full))

@@ -23,10 +23,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from trioflow.backends.commits import Message
+from trioflow.backends.records import SharedState
 from trioflow.backends.sql.operations.delivery import deliver
 from trioflow.backends.sql.store import SqlStore
 
-__all__ = ["NO_NAMES", "LockedNames", "ask_shared", "free_shared", "lock_for_end", "lock_shared"]
+__all__ = [
+    "NO_NAMES",
+    "LockedNames",
+    "ask_shared",
+    "free_shared",
+    "lock_for_end",
+    "lock_shared",
+    "shared_state",
+]
 
 _AT_ONCE = 100
 _MOST_KNOWN = 10_000
@@ -105,6 +114,18 @@ def _lock_all(store: SqlStore, freed: Counter[str], set_: set[str], locked: Lock
                 break
             locked.instances.add(instance)
             held += 1
+
+
+def shared_state(store: SqlStore, name: str) -> SharedState:
+    """See `Backend.shared_state`."""
+    queries = store.shared_queries
+    with store.snapshot():
+        row = store.execute(queries.is_set, name).fetchone()
+        claims = store.execute(queries.claims, name).fetchall()
+    there = [(instance, granted) for _, instance, _, _, _, granted, gone in claims if not gone]
+    holders = [instance for instance, granted in there if granted]
+    waiting = [instance for instance, granted in there if not granted]
+    return SharedState(holders, waiting, row is not None and bool(row[0]))
 
 
 def _make(store: SqlStore, names: Sequence[str]) -> None:

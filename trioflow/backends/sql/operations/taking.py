@@ -77,7 +77,7 @@ def take_instances(store: SqlStore, wanted: Wanted, limit: int, sticky: float) -
     levels, apart = _divided(_levels(store, "instance", wanted.queues))
 
     def nothing_left(taken: list[TakenInstance]) -> TakenInstances:
-        times = look.next_ready((*levels, *apart))
+        times = look.next_ready((*levels, *apart)) + look.next_overdue(levels)
         if sticky > 0:
             times += look.next_left(levels, sticky)
         return TakenInstances(taken, min(times, default=None), look.any_suspect(apart))
@@ -112,6 +112,8 @@ def _admissible(
     admission = Admission(store, limits)
     while True:
         look.narrow(admission.clause(), admission.full)
+        if admission.full:
+            look.full = tuple(admission.full)
         rows = read()
         if admission.admit(rows, limit):
             return rows
@@ -248,7 +250,7 @@ class _Look:
     def __init__(self, store: SqlStore, wanted: Wanted, column: str) -> None:
         self._session = store
         self._worker = wanted.worker
-        self._unwanted: tuple[str, ...] = (*wanted.exclude, *wanted.exclude_ids)
+        self._unwanted: tuple[Any, ...] = (*wanted.exclude, *wanted.exclude_ids)
         self._clause = ""
         for named, unwanted in ((column, wanted.exclude), ("id", wanted.exclude_ids)):
             if unwanted:
@@ -256,9 +258,11 @@ class _Look:
                 self._clause += store.dialect.query(f" AND {named} NOT IN ({marks})")
         self._given = self._clause, self._unwanted
         self.now = store.clock()
+        self.full: tuple[str, ...] = ()
 
-    def narrow(self, clause: str, values: Sequence[str]) -> None:
+    def narrow(self, clause: str, values: Sequence[Any]) -> None:
         """Leave out more from now on, in place of what was left out like that before."""
+        values = (*values, self.now) if values else values
         self._clause, self._unwanted = self._given[0] + clause, (*self._given[1], *values)
 
     def query(self, query: str) -> str:
@@ -278,6 +282,16 @@ class _Look:
         """Return when the next of each level becomes ready."""
         later = [(*level, self.now, *self._unwanted, self._worker) for level in levels]
         return self.first_of_each(self.query(self._session.queries.next_instance), later)
+
+    def next_overdue(self, levels: Sequence[Level]) -> list[float]:
+        """Return when the time is over of those that wait for a place of their workflow."""
+        clause, unwanted = self._given
+        query = self._session.limit_queries.next_overdue.replace("{exclude}", clause)
+        asked = [
+            (*level, self.now, self.now, *unwanted, name) for level in levels for name in self.full
+        ]
+        found = self._session.each(query, asked)
+        return [at for rows in found for (at,) in rows if at is not None]
 
     def next_left(self, levels: Sequence[Level], sticky: float) -> list[float]:
         """Return when the first of those that are left to other workers is not any more."""

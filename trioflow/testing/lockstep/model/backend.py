@@ -34,6 +34,7 @@ from trioflow.backends.records import (
     QueueStats,
     Reached,
     RequestKey,
+    SharedState,
     StoredMessage,
     TakenActivities,
     TakenInstances,
@@ -236,6 +237,10 @@ class Model:
     async def limits(self) -> Limits:
         await checkpoint()
         return self.state.limiting.seen()
+
+    async def shared_state(self, name: str) -> SharedState:
+        await checkpoint()
+        return self.state.shared.state(name)
 
     async def release_instances(self, worker: str, instances: Sequence[str]) -> list[str]:
         await checkpoint()

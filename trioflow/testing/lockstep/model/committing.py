@@ -169,6 +169,8 @@ def _settle(state: State, worker: str, row: Instance, one: InstanceCommit, now: 
         row.end(one.closing.status, one.closing.outcome, now)
         return
     row.wake_at, row.held_at = one.wake_at, now
+    if one.new is not None and one.new.timeout and not one.turns and one.continued is None:
+        row.wake_at = one.new.first_wake_at(now)
     if one.suspended is not None or not one.leased:
         row.give_back()
     if one.suspended is not None:

@@ -77,6 +77,7 @@ class State:
             execution = old.execution + 1
             self.stop_activities(new.id)
         row = Instance(new, execution, execution, now, new.input, attributes=new.attributes)
+        row.wake_at = new.first_wake_at(now)
         self.instances[new.id] = row
         return row
 

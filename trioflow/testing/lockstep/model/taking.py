@@ -35,18 +35,27 @@ def take_instances(
     """Give what is ready; ``limit`` is not 0."""
     served = _served(state, worker, queues, unwanted)
     apart = [row for row in served if _apart(row)]
-    served = _admitted(state, served, limit, now)
+    served, waiting = _admitted(state, served, limit, now)
     others = state.workers.keys() - {worker}
     offers = [
         (row, _eligible_at(row, ready_at, others, sticky, now))
         for row in served
         if row not in apart and (ready_at := row.ready_at) is not None
     ]
-    return _taken(worker, offers, limit, apart, now)
+    overdue = [(row, at) for row in waiting if row.ready(now) and (at := row.wake_at) is not None]
+    return _taken(worker, [*offers, *overdue], limit, apart, now)
 
 
-def _admitted(state: State, served: list[Instance], limit: int, now: float) -> list[Instance]:
-    """Leave out what waits for an instance of its workflow to end; admit what does not."""
+def _admitted(
+    state: State, served: list[Instance], limit: int, now: float
+) -> tuple[list[Instance], list[Instance]]:
+    """Leave out what waits for an instance of its workflow to end; admit what does not.
+
+    What is overdue, or was when it was taken, does not wait.
+
+    Returns:
+        What may be taken, and what has to wait.
+    """
     limiting = state.limiting
     rooms: dict[str, int] = {}
     for (kind, name), one in limiting.limits.items():
@@ -60,6 +69,7 @@ def _admitted(state: State, served: list[Instance], limit: int, now: float) -> l
     for row in best:
         name = row.new.workflow
         waits = name in rooms and not _named(row, limiting)
+        waits = waits and not row.turns and (row.wake_at is None or row.wake_at > now)
         if waits and rooms[name] <= 0:
             outside.append(row)
         elif row.ready(now) and not _apart(row):
@@ -67,7 +77,7 @@ def _admitted(state: State, served: list[Instance], limit: int, now: float) -> l
             if waits and number <= limit:
                 rooms[name] -= 1
                 limiting.admitted.add((row.new.id, row.new.life))
-    return [row for row in served if row not in outside]
+    return [row for row in served if row not in outside], outside
 
 
 def _named(row: Instance, limiting: Limiting) -> bool:
