@@ -9,6 +9,7 @@ import anyio.lowlevel
 import msgspec
 
 from trioflow._codec.values import Codec
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
@@ -113,6 +114,7 @@ async def crash_everywhere(
     deadlines: bool = False,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> CrashReport[R]:
     """Run a workflow once for each moment, and kill its worker exactly there.
 
@@ -134,6 +136,7 @@ async def crash_everywhere(
             earlier, alone and before each crash that can follow.
         registry: As there.
         codec: As there.
+        interceptors: As there.
 
     Returns:
         What was seen: ``repeated`` and ``results``, and each run.
@@ -157,6 +160,7 @@ async def crash_everywhere(
             resets=resets,
             registry=registry,
             codec=codec,
+            interceptors=interceptors,
         )
         return simulation, schedule.seen
 

@@ -17,6 +17,7 @@ except ImportError as exc:  # pragma: no cover
     ) from exc
 
 from trioflow._codec.values import Codec
+from trioflow._model.interceptors import Interceptor, those_around
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
 from trioflow.authoring import Signal
@@ -72,6 +73,7 @@ async def explore(
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    interceptors: Sequence[Interceptor] = (),
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
     examples: int | None = None,
@@ -101,6 +103,8 @@ async def explore(
         deploy: As there.
         registry: As there.
         codec: As there.
+        interceptors: As there. Other processes do not have them: where one is around workflows,
+            nothing is replayed there.
         check: As there.
         save_to: As there.
         examples: How many schedules are tried; by default 200, or what ``settings`` say.
@@ -132,6 +136,7 @@ async def explore(
             deploy=deploy,
             registry=registry,
             codec=codec,
+            interceptors=interceptors,
             check=check if side_by_side == 1 else None,
             save_to=save_to,
         )
@@ -157,6 +162,8 @@ async def explore(
         error.add_note("the same schedule does not always show it")
         raise error from None
     # The new code has to fit all of them, the old one not those that the new one has gone on with.
+    if those_around(interceptors, "workflow"):
+        return
     newest = workflow if deploy is None else deploy
     await replay_elsewhere(newest, [simulation.history() for simulation in histories])
 

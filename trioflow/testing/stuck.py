@@ -46,7 +46,13 @@ def _tasks(
     if not record.turns:
         return ["it has not begun"]
     try:
-        with Replay(history, workflow, codec=client.codec) as replay:
+        with Replay(
+            history,
+            workflow,
+            codec=client.codec,
+            propagators=client.propagators,
+            interceptors=client.interceptors,
+        ) as replay:
             for _ in replay:
                 pass
             return show_tasks(replay.tasks())

@@ -152,8 +152,13 @@ class Cluster:
                     nursery.cancel_scope.cancel()
                 if error is not None:
                     raise error
+                around: dict[str, Any] = {
+                    name: self._options[name]
+                    for name in ("propagators", "interceptors")
+                    if name in self._options
+                }
                 problems, histories = await check_store(
-                    store, self._versions, self._ledger, codec=self._codec
+                    store, self._versions, self._ledger, codec=self._codec, around=around
                 )
                 report = self._report(clock.now, histories)
             finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -125,7 +125,12 @@ class Ledger:
 
 
 async def check_store(
-    store: Backend, versions: Sequence[Registry], ledger: Ledger, *, codec: Codec
+    store: Backend,
+    versions: Sequence[Registry],
+    ledger: Ledger,
+    *,
+    codec: Codec,
+    around: Mapping[str, Any],
 ) -> tuple[list[str], list[History]]:
     """Return what is wrong with what is stored, and the histories.
 
@@ -134,6 +139,7 @@ async def check_store(
         versions: The code that was deployed, one after the other.
         ledger: What the store has accepted.
         codec: For the values.
+        around: What a `Replay` is given of the workers' options, propagators and interceptors.
     """
     problems = list(ledger.problems)
     histories: list[History] = []
@@ -153,7 +159,7 @@ async def check_store(
         ]
         problems += _of_messages(record, mine, accepted)
         problems += await _of_updates(store, record, executions, accepted)
-        problems += _replays(versions, history, codec)
+        problems += _replays(versions, history, codec, around)
     return problems, histories
 
 
@@ -269,7 +275,9 @@ def _answers(where: str, turns: Sequence[Turn]) -> Iterator[str]:
             answered.add(event.id)
 
 
-def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> Iterator[str]:
+def _replays(
+    versions: Sequence[Registry], history: History, codec: Codec, around: Mapping[str, Any]
+) -> Iterator[str]:
     """Each execution is what some of the code that was deployed gives.
 
     Where other code has made other turns of it, what commands carry may differ.
@@ -289,7 +297,12 @@ def _replays(versions: Sequence[Registry], history: History, codec: Codec) -> It
         for workflow in tried:
             try:
                 with Replay(
-                    history, workflow, execution=execution.number, codec=codec, strict=strict
+                    history,
+                    workflow,
+                    execution=execution.number,
+                    codec=codec,
+                    strict=strict,
+                    **around,
                 ) as replay:
                     for _ in replay:
                         pass

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from trioflow._codec.values import Codec, JsonCodec
 from trioflow._engine import guard
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry, default_registry
 from trioflow.authoring import Signal
@@ -57,6 +58,7 @@ def simulate(
     deploy: Workflow[..., Any] | None = None,
     registry: Registry | None = None,
     codec: Codec | None = None,
+    interceptors: Sequence[Interceptor] = (),
     check: Callable[[Simulation[R]], object] | None = None,
     save_to: str | Path | None = None,
 ) -> Simulation[R]:
@@ -85,6 +87,8 @@ def simulate(
         registry: Where sub-workflows and the types of activities are found; by default all that
             were decorated in this process.
         codec: How values are stored; by default `JsonCodec`.
+        interceptors: Those of the workers: they are around workflows, and around the functions that
+            stand for activities. Those functions return at once, so an interceptor must not wait.
         check: Called with the simulation once it has ended. What it raises is an error found.
         save_to: Where the history of the first instance is written if an error is found; a file
             for `check_replay`.
@@ -109,6 +113,7 @@ def simulate(
         codec=codec,
         instances=instances,
         deploy=deploy,
+        interceptors=interceptors,
     )
     simulation: Simulation[R] = Simulation(
         world,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from trioflow._model import events as ev
 from trioflow._model.activities import Activity
 from trioflow._model.commands import RunActivity, StartChild
 from trioflow._model.info import ActivityInfo, current_activity, current_heartbeat
+from trioflow._model.interceptors import Call, Interceptor, around
 from trioflow._model.retry import DEFAULT_ACTIVITY_RETRY
 from trioflow._model.workflows import Workflow
 from trioflow.errors import NonRetryable, TrioflowError
@@ -41,6 +42,7 @@ class SimulatedCall:
         fn: What stands for it.
         codec: For its arguments and results.
         now: The time.
+        interceptors: What is around its function.
 
     Attributes:
         execution: The execution of the instance that waits for it.
@@ -59,6 +61,8 @@ class SimulatedCall:
         fn: Callable[..., Any],
         codec: Codec,
         now: float,
+        *,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.instance = instance
         self.execution = self.called_in = instance.number
@@ -70,6 +74,7 @@ class SimulatedCall:
         self._definition = definition
         self._fn = fn
         self._codec = codec
+        self._interceptors = interceptors
         self._scheduled_at = now
         self._heartbeat: Any = None
 
@@ -131,9 +136,7 @@ class SimulatedCall:
         )
         beating = current_heartbeat.set(self._beat)
         try:
-            result = self._fn(*args, **kwargs)
-            if inspect.iscoroutine(result):
-                result = _finish(result, self.name)
+            result = self._called(args, kwargs)
         finally:
             current_activity.reset(token)
             current_heartbeat.reset(beating)
@@ -143,6 +146,30 @@ class SimulatedCall:
         if isinstance(self.command, StartChild):
             return ev.ChildCompleted(self.command.id, data)
         return ev.ActivityCompleted(self.command.id, data)
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what the function returns, and the interceptors make of it."""
+        if not self._interceptors:
+            result = self._fn(*args, **kwargs)
+            return _finish(result, self.name) if inspect.iscoroutine(result) else result
+
+        stopped: list[StopIteration] = []  # what no coroutine can raise
+
+        async def proceed() -> Any:
+            try:
+                result = self._fn(*args, **kwargs)
+            except StopIteration as exc:
+                stopped.append(exc)
+                raise
+            return await result if inspect.iscoroutine(result) else result
+
+        made = Call(self.name, self.instance.id, args, kwargs)
+        try:
+            return _finish(around(self._interceptors, "activity", made, proceed), self.name)
+        except RuntimeError as exc:
+            if stopped and exc.__cause__ is stopped[0]:
+                raise stopped[0] from None
+            raise
 
     def _beat(self, details: object) -> None:
         data = encode_plain(self._codec, details, f"{self.name}() heartbeat")

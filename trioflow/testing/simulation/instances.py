@@ -19,6 +19,7 @@ from trioflow._model import events as ev
 from trioflow._model.attributes import Stored
 from trioflow._model.commands import StartOptions
 from trioflow._model.info import Identity, TaskInfo
+from trioflow._model.interceptors import Interceptor
 from trioflow._model.rules import CURRENT_RULES
 from trioflow._model.turns import Continued, Outcome, Turn, decode_turn, encode_turn
 from trioflow._model.workflows import Workflow
@@ -57,6 +58,7 @@ class SimulatedInstance:
         start_at: float = 0.0,
         options: StartOptions | None = None,
         attributes: Stored | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.workflow = workflow
         self.id = id
@@ -76,6 +78,7 @@ class SimulatedInstance:
         self._max_events = 0 if options is None else options.max_events or 0
         self._input = input
         self._codec = codec
+        self._interceptors = interceptors
         self._earlier: list[StoredExecution] = []
         self._carried: list[ev.Message] = []
         self._execution: Execution | None = None
@@ -213,7 +216,9 @@ class SimulatedInstance:
 
     def _replayed(self) -> Execution:
         identity = Identity(self.id, self.number, "default", 0, self.life)
-        execution = StrictExecution(self.workflow, identity, self._codec, Caller)
+        execution = StrictExecution(
+            self.workflow, identity, self._codec, Caller, interceptors=self._interceptors
+        )
         try:
             execution.replay([decode_turn(data) for data in self.turns])
         except NeedsSuspension as stop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 from trioflow._codec.failures.failures import Failure
@@ -28,6 +28,7 @@ from trioflow._model.commands import (
     StartDetached,
     TerminateInstance,
 )
+from trioflow._model.interceptors import Interceptor, those_around
 from trioflow._model.turns import Cancelled, Completed, Continued, Failed, Outcome
 from trioflow._model.workflows import Workflow
 from trioflow._registry import Registry
@@ -63,6 +64,7 @@ class World:
         codec: How values are stored.
         instances: How many roots.
         deploy: The new code of the workflow, if there is some.
+        interceptors: What is around workflows and activities.
 
     Attributes:
         trace: What happened, one line a step.
@@ -87,8 +89,11 @@ class World:
         codec: Codec,
         instances: int,
         deploy: Workflow[..., Any] | None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.trace: list[str] = []
+        self._of_workflows = those_around(interceptors, "workflow")
+        self._of_activities = those_around(interceptors, "activity")
         self.now = DEFAULT_START
         self.codec = codec
         self.deploy = deploy
@@ -103,7 +108,13 @@ class World:
         self.roots: list[SimulatedInstance] = []
         for number in range(1, instances + 1):
             root = SimulatedInstance(
-                workflow, f"simulated-{number}", input, None, codec, now=self.now
+                workflow,
+                f"simulated-{number}",
+                input,
+                None,
+                codec,
+                now=self.now,
+                interceptors=self._of_workflows,
             )
             self.roots.append(root)
             self.instances[root.id] = root
@@ -270,7 +281,10 @@ class World:
         definition: Activity[..., Any] | Workflow[..., Any] | None,
         fn: Callable[..., Any],
     ) -> None:
-        call = SimulatedCall(instance, command, definition, fn, self.codec, self.now)
+        around = self._of_activities if isinstance(command, RunActivity) else ()
+        call = SimulatedCall(
+            instance, command, definition, fn, self.codec, self.now, interceptors=around
+        )
         self.open.append(call)
 
     def _function_of(self, name: str) -> tuple[Activity[..., Any] | None, Callable[..., Any]]:
@@ -312,6 +326,7 @@ class World:
             start_at=command.start_at,
             options=command.options,
             attributes=command.attributes,
+            interceptors=self._of_workflows,
         )
         self.instances[child.id] = child
 
@@ -339,6 +354,7 @@ class World:
                 start_at=command.start_at,
                 options=command.options,
                 attributes=command.attributes,
+                interceptors=self._of_workflows,
             )
         sender.inbox.append((self.now, answer))
 
