@@ -6,6 +6,7 @@ import logging
 import random as _random
 import uuid as _uuid
 from collections.abc import Callable, Coroutine, MutableMapping
+from inspect import iscoroutine
 from typing import Any, Never, NoReturn, ParamSpec, TypeVar
 
 from trioflow._engine import guard
@@ -116,11 +117,18 @@ def start_detached(
         ``options(if_exists="return")`` perhaps of one that was there before, whatever its workflow.
 
     Raises:
-        ArgumentError: The arguments do not fit the signature, or cannot be stored.
+        ArgumentError: The arguments do not fit the signature, or cannot be stored; or it is no
+            workflow.
         InstanceAlreadyExists: An instance has the id.
         NotInWorkflow: Outside of a workflow; use ``client.start(...)`` there.
     """
-    return current_caller("start_detached()").start_detached(workflow, args, kwargs)
+    caller = current_caller("start_detached()")
+    if not isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise ArgumentError(
+            f"start_detached() takes a workflow and its arguments, start_detached(report, 7), not "
+            f"{workflow!r}" + (": leave out the call's brackets" if iscoroutine(workflow) else "")
+        )
+    return caller.start_detached(workflow, args, kwargs)
 
 
 def cancel_instance(id: str, reason: str | None = None) -> Coroutine[Never, object, None]:

@@ -11,7 +11,16 @@ import pytest
 
 import trioflow
 import trioflow.observers
-from trioflow import Activity, Client, Description, Handle, ScheduleHandle, Workflow
+from trioflow import (
+    Activity,
+    Client,
+    Description,
+    ExecutionDescription,
+    Handle,
+    Info,
+    ScheduleHandle,
+    Workflow,
+)
 from trioflow._worker.options import WorkerOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,6 +58,7 @@ def test_the_reference_has_every_public_name():
         ("method of `Handle`", 0, methods(Handle)),
         ("method of `ScheduleHandle`", 0, methods(ScheduleHandle)),
         ("field of `Description`", 0, set(Description.__struct_fields__)),
+        ("field of `ExecutionDescription`", 0, set(ExecutionDescription.__struct_fields__)),
         ("`@workflow(…)`", 0, parameters(Workflow.__init__)),
         ("`@workflow(…)`", 1, parameters(Workflow.options)),
         ("`@activity(…)`", 0, parameters(Activity.__init__)),
@@ -77,3 +87,8 @@ def test_the_page_of_observers_has_all_types_with_their_fields():
         shown = named(row.split(" | ")[2])
         fields = {field.name for field in dataclasses.fields(getattr(trioflow.observers, name))}
         assert fields <= shown | (of_all if "those of an execution" in row else set()), name
+
+
+def test_it_has_the_fields_of_info():
+    (row,) = (line for line in REFERENCE.splitlines() if line.startswith("| `info()`"))
+    assert {*Info.__struct_fields__} - named(row) == set()

@@ -258,3 +258,19 @@ class Shop:
     async def refund(amount): ...
 """
     assert marked(HEAD + source) == [("TF206", "pay")]
+
+
+def test_what_is_imported_with_a_star_is_known():
+    source = """
+from time import *
+from trioflow import *
+
+@workflow
+async def flow():
+    time()
+
+async def helper():
+    time()
+"""
+    assert marked(source) == [("TF101", "time()")]
+    assert codes(source.replace("from trioflow import *", "from shop import *")) == []

@@ -18,7 +18,10 @@ PLANTED = {
     "tests/worker/test_determinism.py": {"TF106"},
     "tests/worker/test_suspend_on.py": {"TF205"},
 }
-PLANTED_IN_PAGES = {"docs/determinism.md": {"TF106", "TF203"}}
+PLANTED_IN_PAGES = {
+    "docs/determinism.md": {"TF106", "TF203"},
+    "docs/go-workflows.md": {"TF203"},
+}
 
 
 def test_examples_benchmarks_and_tests_are_clean_but_for_what_is_planted():

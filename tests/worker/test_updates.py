@@ -5,7 +5,15 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.worker.flow import Dying, Gate, until, until_parked, until_status
+from tests.worker.flow import (
+    Dying,
+    Gate,
+    in_memory,
+    serving,
+    until,
+    until_parked,
+    until_status,
+)
 from trioflow import (
     ArgumentError,
     ClientClosed,
@@ -117,6 +125,18 @@ async def test_the_same_id_is_done_once(flow):
             assert await other.handle("n").update(asked, 8) == 7
         assert answers == [7] * 6
         assert await handle.update(asked, 9) == 7
+
+
+async def test_an_id_names_one_request_whatever_update_it_is_of(clock):
+    """So the answer is that of the first, or does not fit the type of the second."""
+    async with serving(in_memory(clock), flows) as client:
+        handle = await client.start(numbers.options(id="n"), [])
+        assert await handle.update(add.options(id="req-1"), 7) == 7
+        other, text = Update("other", argument=str, result=int), Update("add", result=str)
+        assert await handle.update(other.options(id="req-1"), "x") == 7
+        with pytest.raises(ValueMismatch, match="Expected str, got int"):
+            await handle.update(text.options(id="req-1"))
+        assert (await handle.describe()).unread == 0
 
 
 async def test_an_answer_outlasts_its_worker_and_its_instance(flow):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 import anyio
 import msgspec
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkCalls", "BulkReport"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 BATCH = 100
@@ -42,6 +43,23 @@ BATCH = 100
 _OPEN: tuple[Status, ...] = ("running", "suspended")
 
 _Act = Callable[[InstanceRecord], Awaitable[bool]]
+
+
+def _of_many(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Say to whoever gives an id what the call is for, and what they may have meant."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        if len(args) > 1:
+            raise ArgumentError(
+                f"{name}() of a client is for all instances that a filter means, and takes names "
+                f"only: {name}(id_prefix=…, status=…). For one instance: "
+                f"client.handle({args[1]!r}).{name}()"
+            )
+        return method(*args, **kwargs)
+
+    return call
 
 
 class BulkReport(msgspec.Struct, frozen=True):
@@ -84,6 +102,7 @@ class BulkCalls(abc.ABC):
         """The store."""
 
     @raises_native_cancels
+    @_of_many
     async def cancel(
         self,
         *,
@@ -105,6 +124,7 @@ class BulkCalls(abc.ABC):
         return await self._each(where, self._by_handle("cancel", reason), limit, after)
 
     @raises_native_cancels
+    @_of_many
     async def terminate(
         self,
         *,
@@ -126,6 +146,7 @@ class BulkCalls(abc.ABC):
         return await self._each(where, self._by_handle("terminate", reason), limit, after)
 
     @raises_native_cancels
+    @_of_many
     async def pause(
         self,
         *,
@@ -147,6 +168,7 @@ class BulkCalls(abc.ABC):
         return await self._each(where, self._by_handle("pause", reason), limit, after)
 
     @raises_native_cancels
+    @_of_many
     async def resume(
         self,
         *,
@@ -165,6 +187,7 @@ class BulkCalls(abc.ABC):
         return await self._each(where, self._by_handle("resume"), limit, after)
 
     @raises_native_cancels
+    @_of_many
     async def reset(
         self,
         *,
@@ -203,6 +226,7 @@ class BulkCalls(abc.ABC):
         return msgspec.structs.replace(report, passed=report.passed - len(refused), refused=refused)
 
     @raises_native_cancels
+    @_of_many
     async def retry_now(
         self,
         *,

@@ -339,7 +339,9 @@ class Handle(Generic[R]):
         """Ask the instance for something; the request is stored when this returns.
 
         Args and errors are those of `update`, but for those of the answer. With an id that was used
-        before nothing is sent, and the handle is that of the request of then.
+        before nothing is sent, and the handle is that of the request of then, whatever update and
+        argument that had: an id names one request of an instance. Its answer is read by the type of
+        this update, and is a `ValueMismatch` if it does not fit.
         """
         client = self._client
         event, id = update_event(client.codec, update, value, client.fresh_request())

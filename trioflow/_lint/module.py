@@ -43,6 +43,7 @@ class Module:
         self.globals: set[str] = set()
         self.uses_trioflow = False
         calls: list[ast.Call] = []
+        stars: list[str] = []
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
@@ -54,7 +55,10 @@ class Module:
                 self.globals.update(node.names)
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 self.uses_trioflow |= "trioflow" in _imported_packages(node)
+                stars += _star(node)
         self.scope = scope_of(tree, "")
+        for module in stars:
+            self._add_star(module)
         self.globals |= self.scope.values.keys()
         self.names = Names(self, [self.scope])
         self.kinds: dict[ast.AST, Kind] = {}
@@ -69,6 +73,15 @@ class Module:
         """The lines of the source as Python counts them, without their ends."""
         text = self.text.replace("\r\n", "\n").replace("\r", "\n")
         return text.split("\n")
+
+    def _add_star(self, module: str) -> None:
+        """Bind what ``from module import *`` binds, of modules whose names are known here."""
+        if module.partition(".")[0] not in {*_LIVE, "trioflow"}:
+            return
+        found = sys.modules.get(module)
+        for name in getattr(found, "__all__", [name for name in vars(found or self) if found]):
+            if not name.startswith("_") and name not in self.scope.found:
+                self.scope.bind(name, Dotted(f"{module}.{name}"))
 
     def _add_decorated(self, function: Definition) -> None:
         for decorator in function.decorator_list:
@@ -265,6 +278,13 @@ def _kind_named(name: str) -> Kind | None:
             return name
         case _:
             return None
+
+
+def _star(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the module of which all is imported, in a list."""
+    if isinstance(node, ast.Import) or node.level or node.names[0].name != "*":
+        return []
+    return [node.module or ""]
 
 
 def _imported_packages(node: ast.Import | ast.ImportFrom) -> set[str]:

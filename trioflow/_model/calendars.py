@@ -151,6 +151,7 @@ class Every:
     They are counted from the beginning of 1970 in UTC: ``Every(hours=1)`` is each full hour.
 
     Args:
+        between: The distance, or a part of it, as a ``timedelta``.
         seconds, minutes, hours, days, weeks: The distance, all of them together; at least a second.
         offset: Seconds by which all of them are later: ``Every(hours=1, offset=600)`` is ten
             minutes past each hour.
@@ -168,6 +169,8 @@ class Every:
 
     def __init__(
         self,
+        between: timedelta | None = None,
+        /,
         *,
         seconds: float = 0.0,
         minutes: float = 0.0,
@@ -179,6 +182,13 @@ class Every:
         given = {"seconds": seconds, "minutes": minutes, "hours": hours}
         for name, value in {**given, "days": days, "weeks": weeks}.items():
             check_seconds(name, value, zero=True)
+        if between is not None:
+            if not isinstance(between, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+                raise TypeError(
+                    f"Every({between!r}): say which unit it is, as in Every(minutes=5), or give a "
+                    "timedelta"
+                )
+            seconds += between.total_seconds()
         check_seconds("offset", offset, zero=True)
         total = seconds + 60 * (minutes + 60 * (hours + 24 * (days + 7 * weeks)))
         if not _LEAST_INTERVAL <= total < math.inf or offset == math.inf:
@@ -275,7 +285,9 @@ def calendar_of(given: object) -> Calendar:
     """
     if isinstance(given, (Cron, Every)):
         return given
-    hint = f"write Cron({given!r})" if isinstance(given, str) else "write Every(minutes=5)"
+    hint = "write Every(minutes=5)"
+    if isinstance(given, str | timedelta):
+        hint = f"write {'Cron' if isinstance(given, str) else 'Every'}({given!r})"
     raise ArgumentError(f"a schedule is due by a Cron or an Every, not {given!r}; {hint}")
 
 

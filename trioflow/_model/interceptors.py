@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,7 @@ Proceed: TypeAlias = Callable[[], Awaitable[Any]]
 """Makes the call that an interceptor is around; to be called once at most."""
 
 _Kind: TypeAlias = Literal["workflow", "activity", "client"]
+_KINDS: Final[tuple[_Kind, ...]] = ("workflow", "activity", "client")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -91,11 +92,23 @@ def check_interceptors(interceptors: Sequence[object]) -> None:
     Raises:
         TypeError: One of them is none.
     """
+    if not isinstance(interceptors, Sequence) or isinstance(interceptors, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+        raise TypeError(
+            "interceptors: a sequence of them is needed, interceptors=[…] or (), not "
+            f"{interceptors!r}"
+        )
     for one in interceptors:
         if not isinstance(one, Interceptor):
             raise TypeError(
                 "interceptors: an object of a subclass of trioflow.Interceptor is needed, not "
                 f"{one!r}"
+            )
+        if all(getattr(type(one), kind) is getattr(Interceptor, kind) for kind in _KINDS):
+            own = [name for name in vars(type(one)) if not name.startswith("_")]
+            named = f"it has {', '.join(own)}" if own else "it has none"
+            raise TypeError(
+                f"interceptors: {one!r} is around nothing, since its class overrides none of the "
+                f"methods {', '.join(_KINDS)}; {named}"
             )
 
 
@@ -115,12 +128,18 @@ class _Once:
         self._interceptor = interceptor
         self._proceed: Proceed | None = proceed
 
-    def __call__(self) -> Awaitable[Any]:
+    def __call__(self, *args: object, **kwargs: object) -> Awaitable[Any]:
         """Proceed.
 
         Raises:
+            TypeError: It was given arguments.
             RuntimeError: It was called before.
         """
+        if args or kwargs:
+            raise TypeError(
+                f"{type(self._interceptor).__name__} has given arguments to proceed(), which takes "
+                "none: it makes the call that `call` shows, as it is"
+            )
         proceed, self._proceed = self._proceed, None
         if proceed is None:
             raise RuntimeError(

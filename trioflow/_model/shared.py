@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Never
+from typing import Any, Never, NoReturn
 
 from trioflow._codec.limits import check_name
 from trioflow._model.invoker import invoker_for
@@ -33,6 +33,13 @@ class _Held:
         """
         what = f"async with {type(self).__name__}"
         await invoker_for(what).claim_shared(self._key, self._size)
+
+    def __await__(self) -> NoReturn:
+        """Refuse: what is taken has to be given back."""
+        raise ArgumentError(
+            f"a {type(self).__name__} is taken for the length of a block, and not by await: write "
+            f"'async with {self!r}:'"
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

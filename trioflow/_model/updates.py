@@ -89,7 +89,8 @@ class Update(Generic[P, R]):
         """Return the same update under an id, which makes it idempotent: each id is handled once.
 
         Whoever asks with the same id again gets the same answer, also after the instance has ended,
-        until it is removed.
+        until it is removed. It names one request of an instance, whatever update that was: given to
+        another update, it asks nothing, and the answer is that of the first.
 
         Raises:
             ArgumentError: The id is no string, empty, too long, or has characters that a store does

@@ -319,7 +319,7 @@ class Reader:
                     "completed" if failed is None else "failed",
                     "" if failed is None else failure_line(failed),
                 )
-            case co.RecordSideEffect() | co.EmitValue() | co.RecordPatch():
+            case co.RecordSideEffect() | co.EmitValue() | co.RecordPatch() | co.NameTimer():
                 kind = _POINTS[type(command)]
                 bad = isinstance(command, co.RecordSideEffect) and command.failure is not None
                 self.marks.append(Mark(kind=kind, name=name, at=at, turn=turn, bad=bad))
@@ -338,6 +338,7 @@ _POINTS: dict[type[co.Command], str] = {
     co.RecordSideEffect: "side effect",
     co.EmitValue: "stream",
     co.RecordPatch: "patch",
+    co.NameTimer: "timer",
 }
 
 
