@@ -17,9 +17,10 @@ import trio.testing
 from outcome import Value
 
 from tests.backends.old_rows import OLD_BYTES, OLD_ROWS, old_rows_go_on
+from trioflow._model.limits import NO_LIMITS
 from trioflow.backends.commits import Closing, InstanceCommit, NewInstance, Unit
 from trioflow.backends.filters import InstanceFilter
-from trioflow.backends.records import Heartbeat
+from trioflow.backends.records import Execution, Heartbeat
 from trioflow.backends.sql.operations import changes, reads
 from trioflow.backends.sqlite import dialect as sqlite_dialect
 from trioflow.backends.sqlite import schema as sqlite_schema
@@ -481,3 +482,28 @@ async def test_heartbeats_come_from_a_thread(tmp_path):
     assert answers.count(Heartbeat(alive=True)) == 40
     assert answers.count(Heartbeat(alive=False)) == 40
     await backend.aclose()
+
+
+async def test_reads_do_not_wait_for_who_writes(tmp_path, monkeypatch):
+    """Neither for another program's transaction nor for a write of this one that waits for it."""
+    monkeypatch.setattr(sqlite_dialect, "_BUSY_TIMEOUT", 40.0)
+    path = tmp_path / "flow.db"
+    backend = await opened(path)
+    try:
+        await backend.create([new("a")])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.create, [new("b")])
+                await trio.testing.wait_all_tasks_blocked()
+                with trio.fail_after(30):
+                    record = await backend.get("a")
+                    assert record is not None
+                    assert [stats.running for stats in await backend.stats()] == [1]
+                    assert await backend.history("a") == [Execution(1, [])]
+                    assert await backend.limits() == NO_LIMITS
+                    assert await backend.get("b") is None
+                other.execute("ROLLBACK")
+        assert await backend.get("b") is not None, "what this process has written is read by it"
+    finally:
+        await backend.aclose()
