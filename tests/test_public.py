@@ -72,6 +72,7 @@ PUBLIC = {
     """,
     "trioflow.testing.conformance": "Case Stage conformance_cases",
     "trioflow.testing.lockstep": "OpenBackend run_lockstep",
+    "trioflow.web": "Access app",
 }
 OBJECTS = {
     f"{module}.{name}": getattr(importlib.import_module(module), name)

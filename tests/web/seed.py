@@ -294,7 +294,9 @@ async def serve(path: str, port: int, *, title: str) -> None:
         open_worker(path, registry=shop, name="shop-1", queues=("default", "emails")) as worker,
         open_worker(path, registry=shop, name="shop-2:4711", workflows=False),
     ):
-        await serve(trioflow.web.app(worker.client, registry=shop, title=title), config)
+        access = trioflow.web.Access(password="shop")
+        pages = trioflow.web.app(worker.client, registry=shop, title=title, access=access)
+        await serve(pages, config)
 
 
 def main() -> None:

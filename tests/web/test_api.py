@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from trioflow.web import _api
+from trioflow.web._filtering import TROUBLES, Wanted
 
 PATHS = {
     "index": "",
@@ -108,3 +112,19 @@ async def test_an_error_says_what_is_wrong(shopping, path, status, said):
 async def test_nothing_is_changed_through_it(shopping):
     for path in PATHS.values():
         assert (await shopping.browser.post(f"/api/v1{path}")).status_code in (403, 405)
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "web.md").read_text("utf-8")
+
+
+def test_the_docs_name_every_path_and_every_filter():
+    paths = re.findall(r"`(/[^`]*)`", DOCS.split("| `GET /api/v1…` |")[1].split("\n\n")[0])
+    there = {each.path.replace(_api._ID, "/ID") or "/" for each in _api._ENDPOINTS}
+    assert set(paths) == there
+    shown = DOCS.split("| in the address |")[1].split("\n\n")[0].splitlines()[2:]
+    filters = {name for row in shown for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    (instances,) = (each for each in _api._ENDPOINTS if each.name == "instances")
+    assert filters == set(instances.parameters)
+    assert filters == {*Wanted.__struct_fields__, "limit", "after"}
+    for trouble in TROUBLES:
+        assert f"`{trouble}`" in DOCS

@@ -19,6 +19,7 @@ from tests.web.seed import HOSTILE, shop
 from trioflow import BackendUnavailable, open_client
 from trioflow.backends import MemoryBackend
 from trioflow.web._addresses import escaped
+from trioflow.web._filtering import TROUBLES
 
 PAGES = ("/", "/instances", "/schedules", "/schedules/monthly~2Fclose", "/workers")
 
@@ -106,6 +107,10 @@ async def test_each_page_is_named_and_says_where_one_is(shopping):
         ("parent=order-05", {"order-05/parcel"}),
         ("workflow=several&since=1h&root=yes", {"several-0"}),
         ("until=1h", set()),
+        ("status=failed&ended=1h&workflow=several", {"several-0"}),
+        ("trouble=retrying", {"feed-0", "feed-1", "feed-2"}),
+        ("trouble=retrying&id=feed-1", {"feed-1"}),
+        ("trouble=suspended", {"paused-1", "billing-7"}),
         ("workflow=none", set()),
     ],
 )
@@ -158,6 +163,22 @@ async def test_finding_by_id_leads_to_the_instance_or_to_those_that_begin_so(sho
     for id in ("feed", "x" * 500, "\0"):
         answer = await shopping.browser.get("/instances", params={"id": id, "go": "yes"})
         assert answer.status_code in (200, 400)
+
+
+async def test_what_is_tried_again_says_how_often_and_why(shopping):
+    page = checked(await shopping.page("/instances?trouble=retrying"))
+    assert "fetch_feed, attempt 2: ConnectionError: https://feed1.example/<x>" in page.text
+    rows = (await shopping.api("/instances?trouble=retrying")).json()["instances"]
+    assert {row["attempt"] for row in rows} == {2}
+
+
+async def test_each_trouble_is_one_click_away(shopping):
+    overview = checked(await shopping.page("/"))
+    listed = checked(await shopping.page("/instances?status=failed"))
+    for trouble in TROUBLES:
+        assert f"/instances?trouble={trouble}" in overview.links
+        if trouble != "suspended":  # which is a status, too
+            assert f"/instances?trouble={trouble}" in listed.links
 
 
 async def test_the_overview_says_what_is_wrong(shopping):
@@ -251,7 +272,18 @@ async def test_nothing_comes_from_anywhere_else(shopping):
 async def test_a_page_costs_the_store_few_calls(shopping, monkeypatch):
     backend = shopping.client.backend
     calls = []
-    for name in ("list", "count", "count_by", "get", "stats", "workers", "limits", "activities"):
+    for name in (
+        "troubles",
+        "tried_again",
+        "list",
+        "count",
+        "count_by",
+        "get",
+        "stats",
+        "workers",
+        "limits",
+        "activities",
+    ):
         whole = getattr(backend, name)
 
         def counted(*args, name=name, whole=whole, **kwargs):

@@ -63,7 +63,7 @@ async def _index(_site: Site, request: Request) -> Index:
 
 async def _stats(site: Site, _request: Request) -> _reading.Overview:
     """What there is to know at a glance: the page `/`."""
-    return await _reading.overview(site.client)
+    return await site.overview.get()
 
 
 async def _instances(site: Site, request: Request) -> _reading.InstancePage:

@@ -69,7 +69,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return what the query of an address, or a form, says; anything else in it is ignored."""
         values: dict[str, Any] = {name: _text(given.get(name)) for name in _ONE}
         for name in _MANY:
-            values[name] = tuple(filter(None, map(_text, given.getlist(name))))
+            texts = [_text(each) for each in given.getlist(name)]
+            values[name] = tuple(text for text in texts if text)
         return cls(**values, root=bool(_text(given.get("root"))))
 
     def __bool__(self) -> bool:

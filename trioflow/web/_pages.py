@@ -32,7 +32,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 async def _overview(site: Site, request: Request) -> Response:
-    seen = await _reading.overview(site.client)
+    seen = await site.overview.get()
     most = _reading.MOST_COUNTED
     return page(site, request, "overview.html", seen=seen, troubles=TROUBLES, most=most)
 

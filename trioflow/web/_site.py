@@ -18,9 +18,9 @@ Names of routes: ``overview``, ``instances``, ``instance`` (``id``), ``schedules
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,7 +30,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from trioflow import Client, Registry
-from trioflow.web import _addresses, _words
+from trioflow.web import _addresses, _reading, _words
+from trioflow.web._keeping import Kept
+from trioflow.web._reading import Overview
 from trioflow.web._security.settings import Access
 
 __all__ = ["ROOT", "Asset", "Handler", "Site", "get", "page", "url"]
@@ -39,6 +41,11 @@ ROOT: Final = "trioflow.root_path"
 """In a request's scope: below which path the whole application is mounted."""
 
 _HERE = Path(__file__).parent
+_TYPES: Final = {  # not what the machine thinks of them
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 Handler = Callable[["Site", Request], Awaitable[Response]]
 
@@ -55,8 +62,9 @@ def _assets(folder: Path) -> dict[str, Asset]:
     found: dict[str, Asset] = {}
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        found[path.name] = Asset(content, kind, hashlib.sha256(content).hexdigest()[:12])
+        found[path.name] = Asset(
+            content, _TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:12]
+        )
     return found
 
 
@@ -83,6 +91,7 @@ class Site:
         access: Who may look and act.
         assets: The files of ``static/`` by name.
         templates: The templates of ``templates/``.
+        overview: What there is to know at a glance, shared by all who look.
     """
 
     client: Client
@@ -91,6 +100,11 @@ class Site:
     access: Access = field(default_factory=Access)
     assets: Mapping[str, Asset] = field(default_factory=lambda: _assets(_HERE / "static"))
     templates: jinja2.Environment = field(default_factory=_templates)
+    overview: Kept[Overview] = field(init=False)
+
+    def __post_init__(self) -> None:
+        read = partial(_reading.overview, self.client)
+        object.__setattr__(self, "overview", Kept(read))
 
 
 def get(site: Site, path: str, handler: Handler, name: str) -> Route:

@@ -92,9 +92,8 @@ def plain(value: Any) -> str:
             return value
         case datetime():
             return value.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00") + " UTC"
-        case list():
-            items: list[Any] = value
-            return ", ".join(map(plain, items))
+        case [*items]:
+            return ", ".join(plain(each) for each in items)
         case _:
             return as_json(value)
 

@@ -285,7 +285,9 @@ def test_a_picture_is_well_formed_and_its_texts_are_texts():
     assert names <= {"svg", "g", "rect", "line", "text", "circle", "title"}
     attributes = {name for element in root.iter() for name in element.attrib}
     assert not {name for name in attributes if name.startswith("on") or name == "style"}
-    titles = "\n".join(element.text or "" for element in root.iter() if element.tag.endswith("title"))
+    titles = "\n".join(
+        element.text or "" for element in root.iter() if element.tag.endswith("title")
+    )
     assert f"activity {HOSTILE} (0:0): failed" in titles
     assert f"E: {HOSTILE}" in titles
     assert draw(seen).rows[0].label == HOSTILE

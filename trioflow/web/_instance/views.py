@@ -29,6 +29,7 @@ __all__ = [
     "visible",
 ]
 
+_ASKING = 2.0  # seconds in which a worker has to answer
 _LINES = 100  # of a history on one page
 _BARS = 500
 _GLANCE = 40  # bars of the timeline on the overview
@@ -88,7 +89,7 @@ async def timeline(site: Site, request: Request) -> Response:
 async def tasks(site: Site, request: Request) -> Response:
     """Show where each task waits."""
     view = await _view(site, request)
-    found = await reading.tasks_of(site.client, view, site.registry)
+    found = await reading.tasks_of(site.client, view, site.registry, timeout=_ASKING)
     return _show(site, request, "tasks", view, found=found)
 
 
