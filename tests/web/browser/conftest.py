@@ -1,7 +1,7 @@
 """Chromium, and a shop's pages served to it: a server in a thread for each kind of store.
 
-Chromium comes from the system (`scripts/browser` installs it): playwright only drives it. Without it
-the tests are skipped, but fail with ``CI=true``.
+Chromium comes from the system (`scripts/browser` installs it): playwright only drives it. Without
+it the tests are skipped, but fail with ``CI=true``.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def shop_on_sqlite(chromium, _serving):
 
 @pytest.fixture
 def visit(chromium):
-    """How to look at a site: ``with visit(site) as page``; what a page complains of is a failure."""
+    """How to look at a site: ``with visit(site) as page``; a complaint of a page is a failure."""
 
     @contextmanager
     def visiting(site, *, user="ann", faults=(), **options):

@@ -1,4 +1,4 @@
-"""Every page in a real browser: no complaint, no violation of the policy, for eyes and keys alike."""
+"""Every page in a real browser: no complaint, no breach of the policy, for eyes and keys alike."""
 
 from __future__ import annotations
 
