@@ -34,7 +34,7 @@ def test_a_task_waits_since_the_turn_in_which_it_ran_last():
     driver.turn(done("0.0:0", 1), now=start + 5)
     since = {task.path: task.since for task in tasks_of(driver.execution)}
     assert since == {"0": start, "0.0": start + 5}
-    driver.turn(signal(go, 1), now=start + 9)
+    driver.turn(signal("go", 1), now=start + 9)
     since = {task.path: task.since for task in tasks_of(driver.execution)}
     assert since == {"0": start + 9, "0.0": start + 5}
     driver.evict()
