@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from trioflow import Client, Handle, TrioflowError, Update
+from trioflow import Client, Handle, JsonCodec, Signal, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, arguments, json_or_text
+from trioflow._codec.values import decode_as
 
 __all__ = ["query", "result", "signal", "start", "update"]
 
@@ -123,15 +126,56 @@ def result(*, store: Store, id: str, trace: bool) -> None:
 @click.argument("id", type=InstanceId())
 @click.argument("name")
 @_value
+@click.option(
+    "-m",
+    "--module",
+    "modules",
+    multiple=True,
+    envvar="TRIOFLOW_MODULES",
+    metavar="MODULE",
+    help="What is imported to find the signal, whose type the value is checked by."
+    "  [env: TRIOFLOW_MODULES]",
+)
 @store_options
-def signal(*, store: Store, id: str, name: str, value: str | None) -> None:
+def signal(
+    *, store: Store, id: str, name: str, value: str | None, modules: tuple[str, ...]
+) -> None:
     """Send an instance a signal.
 
-    VALUE is JSON, or a text that is no JSON; without it null is sent.
+    VALUE is JSON, or a text that is no JSON; without it null is sent. Without `-m` nobody checks
+    that it is of the signal's type: one that is not suspends the instance that receives it.
     """
     sent = None if value is None else json_or_text(value)
-    store.run(lambda client: client.handle(id).signal(name, sent))
+    import_modules(modules)
+    found = _signal_in(modules, name)
+    if found is not None:
+        what = f"the value of signal {name!r}"
+        plain = JsonCodec()
+        data = decode_as(plain, plain.encode(sent), found.type, what)
+        store.run(lambda client: client.handle(id).signal(found, data))
+    else:
+        store.run(lambda client: client.handle(id).signal(name, sent))
     click.echo(f"{shown(id)}: signal sent")
+
+
+def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
+    """Return the signal of that name that modules have at their top level, ``None`` for none.
+
+    Raises:
+        click.UsageError: There is none, and the modules were given on the command line.
+    """
+    found: dict[str, Signal[Any]] = {}
+    for module in modules:
+        values: list[object] = [*vars(sys.modules[module]).values()]
+        found.update({each.name: each for each in values if isinstance(each, Signal)})
+    source = click.get_current_context().get_parameter_source("modules")
+    if name not in found and source is ParameterSource.COMMANDLINE:
+        known = ", ".join(sorted(found)) or "none"
+        raise click.UsageError(
+            f"there is no signal {name!r} in these modules; there are {known}. Without -m it is "
+            "sent unchecked"
+        )
+    return found.get(name)
 
 
 @click.command(cls=StoreCommand)
