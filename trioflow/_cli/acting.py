@@ -81,10 +81,13 @@ def pause(*, store: Store, ids: tuple[str, ...], reason: str | None) -> None:
 
 @click.command(cls=StoreCommand)
 @_ids
+@click.option(
+    "--without", metavar="SIGNAL", help="Leave out the unread signals of that name, for good."
+)
 @store_options
-def resume(*, store: Store, ids: tuple[str, ...]) -> None:
+def resume(*, store: Store, ids: tuple[str, ...], without: str | None) -> None:
     """Let suspended instances go on, with the code that the workers have now."""
-    _do_each(store, ids, lambda handle: handle.resume(), "resumed")
+    _do_each(store, ids, lambda handle: handle.resume(without=without), "resumed")
 
 
 @click.command(cls=StoreCommand)
