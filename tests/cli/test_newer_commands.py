@@ -78,3 +78,18 @@ def test_an_instance_is_reset_and_forked(waiting):
     )
     assert json.loads(cli("describe", "good", "--json").output)[0]["execution"] == 2
     assert json.loads(cli("list", "--id-prefix", "copy", "--json").output)[0]["status"] == "running"
+
+
+def test_a_signal_is_checked_by_its_type(waiting, monkeypatch):
+    wrong = cli("signal", "good", "approved", "maybe", "-m", "cli_flows")
+    assert wrong.exit_code == 1
+    assert "the value of signal 'approved': Expected bool, got str" in wrong.output
+    unknown = cli("signal", "good", "aproved", "true", "-m", "cli_flows")
+    assert unknown.exit_code == 2
+    assert "no signal 'aproved' in these modules; there are approved" in unknown.output
+    (described,) = json.loads(cli("describe", "good", "--json").output)
+    assert described["unread"] == 0
+    assert cli("signal", "good", "approved", "true", "-m", "cli_flows").exit_code == 0
+    monkeypatch.setenv("TRIOFLOW_MODULES", "cli_flows")
+    assert cli("signal", "held", "approved", "maybe").exit_code == 1
+    assert cli("signal", "held", "another", "true").exit_code == 0

@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from tests.worker.flow import serving
+from tests.worker.flow import serving, until_parked
 from trioflow import (
     ArgumentError,
     JsonCodec,
@@ -292,3 +292,47 @@ async def test_a_turn_is_of_the_last_execution(backend):
         with pytest.raises(ArgumentError, match=r"takes the number of a turn.*reset\(reason=…\)"):
             await handle.reset("why")
         assert (await handle.describe()).execution == 2
+
+
+# --- what cannot be read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["name", "signal"])
+async def test_a_signal_that_cannot_be_read_is_left_out(by, flow):
+    bank = Bank()
+
+    @bank.flows.workflow
+    async def counts() -> list[int]:
+        return [await go.receive(), await go.receive()]
+
+    async with flow.worker(bank.flows) as worker:
+        handle = await worker.client.start(counts)
+        await handle.signal(go, 1)
+        await until_parked(handle, turns=1)
+        await handle.signal("go", "two")
+        await handle.signal("other", "kept")
+        found = await handle.wait(status="suspended")
+        assert found.suspension.kind == "undecodable"
+        assert "handle.resume(without='go')" in found.suspension.message
+        await handle.resume(without=go if by == "signal" else "go")
+        await handle.signal(go, 2)
+        assert await handle.result() == [1, 2]
+        assert [one.name for one in (await handle.describe()).dead_letters] == ["other"]
+
+
+async def test_what_cannot_be_left_out_says_why(backend):
+    bank = Bank()
+
+    @bank.flows.workflow
+    async def waits() -> int:
+        return await go.receive()
+
+    async with serving(backend, bank.flows) as client:
+        handle = await client.start(waits)
+        await until_parked(handle)
+        with pytest.raises(ArgumentError, match=r"is running: only of one that is suspended"):
+            await handle.resume(without="go")
+        await handle.pause()
+        with pytest.raises(ArgumentError, match=r"has no signal 'go' in its inbox"):
+            await handle.resume(without="go")
+        assert (await handle.describe()).status == "suspended"

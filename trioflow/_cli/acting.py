@@ -145,17 +145,32 @@ def pause(
 
 @click.command(cls=StoreCommand)
 @by_filters
+@click.option(
+    "--without",
+    metavar="SIGNAL",
+    help="Leave out the unread signals of that name, for good; with ids only.",
+)
 @_yes
 @store_options
-def resume(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **options: Any) -> None:
+def resume(
+    *,
+    store: Store,
+    ids: tuple[str, ...],
+    without: str | None,
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
+) -> None:
     """Let suspended instances go on, with the code that the workers have now.
 
     They are those of the ids, or all that the filters mean; then it asks before.
     """
     chosen = chosen_or_ids(ids, options, dry_run=dry_run)
     if chosen is None:
-        _do_each(store, ids, lambda handle: handle.resume(), "resumed")
+        _do_each(store, ids, lambda handle: handle.resume(without=without), "resumed")
         return
+    if without is not None:
+        raise click.UsageError("--without: give the ids of the instances")
     act = Act("Resume", "resumed", ("suspended",), lambda client, those: client.resume(**those))
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from trioflow import Client, Handle, TrioflowError, Update
+from trioflow import Client, Handle, JsonCodec, Signal, TrioflowError, Update
 from trioflow._cli.definitions import find_workflow, import_modules
 from trioflow._cli.filters import chosen_of, filters
 from trioflow._cli.many import OPEN, Act, do_to_all
 from trioflow._cli.output import console, print_json, shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, as_json_option, store_options
 from trioflow._cli.values import Moment, arguments, json_or_text
+from trioflow._codec.values import decode_as
 
 __all__ = ["query", "result", "signal", "start", "update"]
 
@@ -123,16 +126,33 @@ def result(*, store: Store, id: str, trace: bool) -> None:
 
 @click.command(cls=StoreCommand)
 @click.argument("words", nargs=-1, required=True, metavar="[ID] NAME [VALUE]")
+@click.option(
+    "-m",
+    "--module",
+    "modules",
+    multiple=True,
+    envvar="TRIOFLOW_MODULES",
+    metavar="MODULE",
+    help="What is imported to find the signal, whose type the value is checked by."
+    "  [env: TRIOFLOW_MODULES]",
+)
 @filters
 @click.option("--dry-run", is_flag=True, help="Only say how many the filters mean.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_options
 def signal(
-    *, store: Store, words: tuple[str, ...], yes: bool, dry_run: bool, **options: Any
+    *,
+    store: Store,
+    words: tuple[str, ...],
+    modules: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Send an instance a signal; or, without ID, all that the filters mean.
 
-    VALUE is JSON, or a text that is no JSON; without it null is sent.
+    VALUE is JSON, or a text that is no JSON; without it null is sent. Without `-m` nobody checks
+    that it is of the signal's type: one that is not suspends the instance that receives it.
     """
     chosen = chosen_of(options)
     least = 1 if chosen else 2
@@ -144,18 +164,44 @@ def signal(
         )
     name, *value = words[least - 1 :]
     sent = json_or_text(value[0]) if value else None
+    which: Any = _signal_in(modules, name) or name
+    if isinstance(which, Signal):
+        plain = JsonCodec()
+        what = f"the value of signal {name!r}"
+        sent = decode_as(plain, plain.encode(sent), which.type, what)
     if chosen:
         act = Act(
             *("Send the signal to", "signal sent", OPEN),
-            lambda client, those: client.signal(name, sent, **those),
+            lambda client, those: client.signal(which, sent, **those),
         )
         do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
         return
     if dry_run:
         raise click.UsageError("--dry-run: give filters, such as --workflow, in place of the ID")
     id = words[0]
-    store.run(lambda client: client.handle(id).signal(name, sent))
+    store.run(lambda client: client.handle(id).signal(which, sent))
     click.echo(f"{shown(id)}: signal sent")
+
+
+def _signal_in(modules: tuple[str, ...], name: str) -> Signal[Any] | None:
+    """Import modules; return the signal of that name at their top level, ``None`` for none.
+
+    Raises:
+        click.UsageError: There is none, and the modules were given on the command line.
+    """
+    found: dict[str, Signal[Any]] = {}
+    import_modules(modules)
+    for module in modules:
+        values: list[object] = [*vars(sys.modules[module]).values()]
+        found.update({each.name: each for each in values if isinstance(each, Signal)})
+    source = click.get_current_context().get_parameter_source("modules")
+    if name not in found and source is ParameterSource.COMMANDLINE:
+        known = ", ".join(sorted(found)) or "none"
+        raise click.UsageError(
+            f"there is no signal {name!r} in these modules; there are {known}. Without -m it is "
+            "sent unchecked"
+        )
+    return found.get(name)
 
 
 @click.command(cls=StoreCommand)

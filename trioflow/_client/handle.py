@@ -459,18 +459,26 @@ class Handle(Generic[R]):
                 await self._client.wait_change(seen)
 
     @raises_native_cancels
-    async def resume(self) -> None:
+    async def resume(self, *, without: Signal[Any] | str | None = None) -> None:
         """Let a suspended instance try again with the code as it is now; others are left alone.
 
         If it raised an activity's failure that is in its ``suspend_on``, the activity is tried
         again, in a new execution, as `reset` does it. (Not if it holds what it shares with others:
         that cannot be given to a new execution. Then its code gets the failure again.)
 
+        Args:
+            without: A signal, or its name: those of them that are in the inbox are left out, in a
+                new execution. So one whose value its code cannot read, since somebody has sent
+                it by its name, say, holds nothing up.
+
         Raises:
             InstanceNotFound: There is no such instance.
             InstanceFinished: It has ended.
+            ArgumentError: Signals are to be left out and there are none, the instance is not
+                suspended, or it holds what it shares with others.
         """
-        self._check(await resume_instance(self._client, self.id, self._life))
+        name = None if without is None else _signal_of(without)[0]
+        self._check(await resume_instance(self._client, self.id, self._life, name))
 
     @raises_native_cancels
     async def retry_now(self, activity: Activity[..., Any] | str | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,11 +14,11 @@ from trioflow._codec.failures.failures import Failure
 from trioflow._codec.limits import check_reason
 from trioflow._codec.values import Codec, seal_text
 from trioflow._model.commands import ClaimShared, ReleaseShared, StartOptions
-from trioflow._model.events import RequestDone, Started
+from trioflow._model.events import RequestDone, SignalReceived, Started, decode_event
 from trioflow._model.info import SuspendReport
 from trioflow._model.turns import Failed, Reset, Turn, decode_turn, encode_turn
 from trioflow.backends.commits import NewInstance
-from trioflow.backends.records import Effect, InstanceRecord
+from trioflow.backends.records import Effect, InstanceRecord, StoredMessage
 from trioflow.backends.resets import Reset as NewExecution
 from trioflow.errors import (
     ArgumentError,
@@ -42,8 +42,13 @@ _LETTING_GO = 10.0  # seconds
 _HELD = _encode(SuspendReport(kind="paused", message="it is being reset; resume() lets it go on"))
 
 
-async def resume_instance(client: Client, id: str, life: str | None) -> Effect:
+async def resume_instance(
+    client: Client, id: str, life: str | None, without: str | None = None
+) -> Effect:
     """Let a suspended instance try again; see `Handle.resume`."""
+    if without is not None:
+        await _resume_without(client, id, life, without)
+        return "done"
     for _ in range(_TRIES):
         record = await _record(client, id, life)
         report = _report(record)
@@ -59,6 +64,37 @@ async def resume_instance(client: Client, id: str, life: str | None) -> Effect:
         except ArgumentError:
             break  # it has a lock: then it has to do with the failure
     return await client.backend.resume(id, life=life)
+
+
+async def _resume_without(client: Client, id: str, life: str | None, signal: str) -> None:
+    """Let a suspended instance go on, in another execution, without some unread signals."""
+    why = seal_text(client.codec, f"resumed without its unread signals {signal!r}")
+    for _ in range(_TRIES):
+        record = await _record(client, id, life)
+        if record.status != "suspended":
+            raise ArgumentError(
+                f"instance {id!r} is {record.status}: only of one that is suspended signals can be "
+                "left out, since a worker may be receiving them; pause() it before"
+            )
+        stored, turns = await _turns_of(client, record)
+        inbox = await client.backend.inbox(id)
+        rest = [message for message in inbox if not _is_signal(message, signal)]
+        if len(rest) == len(inbox):
+            raise ArgumentError(
+                f"instance {id!r} has no signal {signal!r} in its inbox. One that came in a turn "
+                "that is stored is part of its history: reset(turn=…) goes back to before a turn"
+            )
+        _check_shared(record, turns)
+        plan = Plan(record, stored, turns, len(turns), rest)
+        if await _store(client, record, plan, inbox, len(turns), why):
+            client.waiter.look_again(id)
+            return
+    raise TrioflowError(f"instance {id!r} was not resumed: its inbox changed all the time")
+
+
+def _is_signal(message: StoredMessage, name: str) -> bool:
+    event = decode_event(message.event)
+    return isinstance(event, SignalReceived) and event.name == name
 
 
 def _report(record: InstanceRecord) -> SuspendReport | None:
@@ -123,6 +159,18 @@ async def _try_reset(
     _check_shared(record, turns[:keep])
     inbox = await client.backend.inbox(record.id)
     plan = Plan(record, stored, turns, keep, inbox, again=again)
+    return await _store(client, record, plan, inbox, keep, why)
+
+
+async def _store(  # noqa: PLR0917 - what is planned, and of what
+    client: Client,
+    record: InstanceRecord,
+    plan: Plan,
+    inbox: Sequence[StoredMessage],
+    keep: int,
+    why: str | None,
+) -> bool:
+    """Store a reset if nothing has changed since it was planned; return whether."""
     found = [await client.backend.get(child) for child in plan.open_children()]
     plan.reset({child.id: child for child in found if child is not None}, client.random)
     left = Turn(now=client.backend.now(), events=[], reset=Reset(keep, why))

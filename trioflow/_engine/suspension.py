@@ -69,13 +69,16 @@ def undecodable(  # noqa: PLR0917  # who, where, what
     ``error`` is what the reader said, or only its type where a codec hides what users store: a
     report is stored in plain.
     """
+    otherwise = ""
+    if what.startswith("signal "):
+        otherwise = f" Or leave it out: handle.resume(without={what.removeprefix('signal ')})."
     return SuspendReport(
         kind="undecodable",
         message=(
             f"workflow {workflow!r} of instance {instance!r}: {what}, as it is stored, cannot be "
             f"read here: {error}. Nothing was changed, and it stays stored. Run a worker with the "
             "codec and the code (parameters, fields, types) that it was stored with, or code that "
-            "reads both, then resume the instance."
+            f"reads both, then resume the instance.{otherwise}"
         ),
         turn=turn,
         task=task,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -86,18 +86,18 @@ def those_around(interceptors: Sequence[Interceptor], kind: _Kind) -> tuple[Inte
     return tuple(one for one in interceptors if getattr(type(one), kind) is not of_nothing)
 
 
-def check_interceptors(interceptors: Sequence[object]) -> None:
+def check_interceptors(interceptors: object) -> None:
     """Check what was given as interceptors.
 
     Raises:
-        TypeError: One of them is none.
+        TypeError: They are no sequence, or one of them is none, or is around nothing.
     """
-    if not isinstance(interceptors, Sequence) or isinstance(interceptors, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may have no type checker
+    if not isinstance(interceptors, Sequence) or isinstance(interceptors, str):
         raise TypeError(
             "interceptors: a sequence of them is needed, interceptors=[…] or (), not "
             f"{interceptors!r}"
         )
-    for one in interceptors:
+    for one in cast("Sequence[object]", interceptors):
         if not isinstance(one, Interceptor):
             raise TypeError(
                 "interceptors: an object of a subclass of trioflow.Interceptor is needed, not "
