@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from trioflow.backends.abc import Backend
 from trioflow.backends.moves import fence_text
 from trioflow.errors import StoreFenced
@@ -19,6 +21,7 @@ async def closed_by(backend: Backend) -> str | None:
 def only_fenced(error: BaseException | None) -> StoreFenced | None:
     """Return why, if an error says nothing but that the store is closed."""
     if isinstance(error, BaseExceptionGroup):
-        found = [only_fenced(each) for each in error.exceptions]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        found = [only_fenced(each) for each in group.exceptions]
         return found[0] if all(found) else None
     return error if isinstance(error, StoreFenced) else None
