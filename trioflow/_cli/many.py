@@ -33,7 +33,7 @@ class Act(NamedTuple):
     verb: str
     done: str
     statuses: tuple[Status, ...]
-    call: Callable[[Client, Filters], Awaitable[BulkReport]]
+    call: Callable[[Client, dict[str, Any]], Awaitable[BulkReport]]
 
 
 def by_filters(command: F) -> F:
@@ -78,7 +78,7 @@ def do_to_all(store: Store, act: Act, chosen: Filters, *, yes: bool, dry_run: bo
         return
     if not yes:
         click.confirm(f"{act.verb} {number} {_instances(number)}?", abort=True, err=True)
-    report = store.run(lambda client: act.call(client, narrowed))
+    report = store.run(lambda client: act.call(client, {**narrowed}))
     passed = f"; {report.passed} needed nothing" if report.passed else ""
     click.echo(f"{report.done} {_instances(report.done)}: {act.done}{passed}")
 

@@ -146,8 +146,10 @@ def signal(
     sent = json_or_text(value[0]) if value else None
     if chosen:
         act = Act(
-            *("Send the signal to", "signal sent", OPEN),
-            lambda client, those: client.signal(name, sent, **those),
+            verb="Send the signal to",
+            done="signal sent",
+            statuses=OPEN,
+            call=lambda client, those: client.signal(name, sent, **those),
         )
         do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
         return
