@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trioflow import BulkReport, Client, Handle, InstanceError
-from trioflow._cli.many import OPEN, Act, by_filters, chosen_or_ids, do_to_all
+from trioflow._cli.many import OPEN, Act, by_filters, by_method, chosen_or_ids, do_to_all
 from trioflow._cli.output import shown
 from trioflow._cli.store import InstanceId, Store, StoreCommand, store_options
 from trioflow.backends.records import ENDED
@@ -83,7 +83,7 @@ def cancel(
         verb="Cancel",
         done=done,
         statuses=OPEN,
-        call=lambda client, those: client.cancel(reason=reason, **those),
+        call=by_method("cancel", reason=reason),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -115,7 +115,7 @@ def terminate(
         verb="Terminate",
         done="terminated",
         statuses=OPEN,
-        call=lambda client, those: client.terminate(reason=reason, **those),
+        call=by_method("terminate", reason=reason),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -146,7 +146,7 @@ def pause(
         verb="Pause",
         done="paused",
         statuses=("running",),
-        call=lambda client, those: client.pause(reason=reason, **those),
+        call=by_method("pause", reason=reason),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -168,7 +168,7 @@ def resume(*, store: Store, ids: tuple[str, ...], yes: bool, dry_run: bool, **op
         verb="Resume",
         done="resumed",
         statuses=("suspended",),
-        call=lambda client, those: client.resume(**those),
+        call=by_method("resume"),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
@@ -200,7 +200,7 @@ def retry_now(
         verb="Retry the activities of",
         done=done,
         statuses=OPEN,
-        call=lambda client, those: client.retry_now(activity=activity, **those),
+        call=by_method("retry_now", activity=activity),
     )
     do_to_all(store, act, chosen, yes=yes, dry_run=dry_run)
 
