@@ -175,7 +175,8 @@ async def test_those_that_have_failed_are_reset_with_code_that_was_mended(clock)
             await handle.wait(status="failed")
     async with serving(backend, mended) as client:
         report = await client.reset(workflow="adds", reason="it is written")
-        assert report == BulkReport(3, 1, None)  # one had a lock at that turn
+        assert (report.done, report.passed, [*report.refused]) == (3, 0, ["x0"])
+        assert "shared lock:adds" in report.refused["x0"]
         results = [await client.handle(f"x{n}").result() for n in (1, 2, 3)]
         assert results == [2, 3, 4]
         assert (await client.handle("x0").describe()).status == "failed"
