@@ -99,6 +99,13 @@ def servers(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Drive the web pages in chromium; `scripts/browser` installs that."""
+    session.install("-e", ".[test,browser]")
+    session.run("pytest", "-m", "browser", "tests/web/browser", *session.posargs)
+
+
+@nox.session
 def campaign(session: nox.Session) -> None:
     """Run the tests that take minutes each: long random schedules, crashes, many instances."""
     session.install("-e", ".[test]")

@@ -576,6 +576,20 @@ async def test_a_filter_of_an_hour_ago_means_the_same_moment_later(clock):
         await anyio.sleep(3700)
         answer = await browser.http.post("/do/cancel", data=fields)
         assert "done to 5 instances" in text_of(answer)
+        fields = await browser.fields("/do/remove?id=x&ended=1h")
+        await anyio.sleep(3700)
+        answer = await browser.http.post("/do/remove", data=fields)
+        assert "done to 5 instances" in text_of(answer)
+
+
+async def test_what_is_in_trouble_is_meant_and_nothing_else(clock):
+    async with page(clock, work=False) as browser:
+        await several(browser)
+        await browser.client.handle("x1").pause()
+        answer = await browser.act("/do/terminate?trouble=suspended")
+        assert "done to 1 instance" in text_of(answer)
+        (gone,) = await browser.client.list(status="terminated")
+        assert gone.id == "x1"
 
 
 # --- schedules, starting -------------------------------------------------------------------

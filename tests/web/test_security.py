@@ -132,7 +132,7 @@ async def test_a_request_with_two_hosts_or_none_is_refused():
         assert (await asked(Site().guard, headers)) == 400
 
 
-async def asked(guard, headers, *, kind="http", peer=HERE, path="/", body=None):
+async def asked(guard, headers, *, kind="http", peer=HERE, path="/", body=None, version="1.1"):
     """Ask as no client library does, of one that does not normalise; return the status."""
     sent = []
 
@@ -144,7 +144,7 @@ async def asked(guard, headers, *, kind="http", peer=HERE, path="/", body=None):
 
     scope = {
         "type": kind, "method": "GET" if body is None else "POST", "path": path, "raw_path": b"/",
-        "query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1",
+        "query_string": b"", "root_path": "", "scheme": "http", "http_version": version,
         "server": ("localhost", 80), "client": peer, "headers": headers,
     }  # fmt: skip
     await guard(scope, receive, send)
@@ -206,6 +206,11 @@ async def test_asked_for_by_an_address_of_the_network_this_machine_has_to_sign_i
 )
 async def test_what_a_proxy_on_this_machine_passes_on_is_not_from_this_machine(name):
     assert (await Site().ask(headers={name: "127.0.0.1"})).status_code == 401
+
+
+async def test_what_comes_in_the_language_of_proxies_is_not_from_this_machine():
+    assert await asked(Site().guard, [(b"host", b"localhost")], version="1.0") == 401
+    assert await asked(Site().guard, [(b"host", b"localhost")], version="1.1") == 200
 
 
 async def test_looking_without_signing_in_can_be_switched_off():

@@ -208,8 +208,9 @@ def _frozen(meant: _Meant) -> dict[str, str | Sequence[str]]:
     """Return the filter as fields that mean the same later: ``2h`` ago is a moment, for example."""
     wanted, filters = meant.wanted, meant.filters
     fields: dict[str, Any] = wanted.query(until=_moment(filters["created_before"] or 0.0))
-    if wanted.since:
-        fields["since"] = _moment(filters["created_after"] or 0.0)
+    for name, filtered in (("since", "created_after"), ("ended", "finished_after")):
+        if getattr(wanted, name):
+            fields[name] = _moment(filters[filtered])
     return {name: value for name, value in fields.items() if value}
 
 

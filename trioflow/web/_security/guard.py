@@ -185,6 +185,7 @@ class Guard:
             and is_local(peer, host)
             and not within(peer, self.access.networks)
             and not forwarded_by_others(scope["headers"])
+            and scope.get("http_version") != "1.0"  # proxies speak it, but no browser
         )
 
     def _who(self, request: Request) -> _Who | None:
